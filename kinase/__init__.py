@@ -1,0 +1,3 @@
+"""Kinase finds neural network architectures, on a laptop or on a Kubernetes cluster."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,309 @@
+"""`NASExperiment`: what a user writes."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from kinase.api._base import Duration, Model, Name
+from kinase.api.estimation import Epochs, Estimation, Fraction
+from kinase.api.space import Space
+from kinase.api.strategy import Strategy
+from kinase.api.task import Task, Training
+
+API_VERSION = "kinase.dev/v1alpha1"
+
+RESOURCE_METRICS = ("params", "macs")
+"""What is known of an architecture before any training."""
+TASK_METRICS: dict[str, tuple[str, ...]] = {"Classification": ("val_accuracy", "val_loss")}
+"""What the validation part of each task of ours measures."""
+
+Metric = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class Measure(Model):
+    """A metric and which way is better."""
+
+    metric: Metric
+    """Name of the metric: params, macs, or one that the task measures."""
+    goal: Literal["maximize", "minimize"] = "minimize"
+    """Which way is better."""
+
+
+class Objective(Model):
+    """What the search optimises."""
+
+    metric: Metric = "val_accuracy"
+    """Metric of the validation part. Classification: val_accuracy (share in 0..1), val_loss."""
+    goal: Literal["maximize", "minimize"] = "maximize"
+    """Which way is better."""
+    target: float | None = None
+    """The search ends when a trial's value reaches this. Default: no target."""
+    also: Annotated[tuple[Measure, ...], Field(max_length=4)] = ()
+    """Further objectives: candidates are then ranked by Pareto dominance. `params` and `macs`
+    (multiply-adds of one sample) are counted on the network of full fidelity."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [self.metric, *(m.metric for m in self.also)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"metric {twice[0]!r} is named twice")
+        return self
+
+
+class Budget(Model):
+    """What the experiment may spend. It ends at the first limit it reaches; at least one of
+    trials, epochs, deviceHours and duration must be set."""
+
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Trials of the search and its control; finalists are not counted here."""
+    epochs: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """Training epochs in all, finalists and killed attempts included."""
+    device_hours: Annotated[float, Field(gt=0, le=1e7)] | None = None
+    """Hours of devices (or of local slots) in all, finalists and killed attempts included."""
+    duration: Duration | None = None
+    """Wall-clock time of the search, such as 30m or 6h; finalists are trained after it."""
+    parallelism: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Trials that run at once."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.trials, self.epochs, self.device_hours, self.duration) == (None,) * 4:
+            raise ValueError(
+                "no limit is set: set at least one of trials, epochs, deviceHours, duration"
+            )
+        if self.trials is not None and self.parallelism > self.trials:
+            raise ValueError(
+                f"parallelism {self.parallelism} is above trials {self.trials}; "
+                "it can be at most the number of trials"
+            )
+        return self
+
+
+class Control(Model):
+    """The random-search control that the strategy is held against."""
+
+    share: Annotated[float, Field(ge=0, le=0.5)] = 0.2
+    """Share of the search's trials that are drawn at random and hidden from the strategy;
+    0 runs no control."""
+
+
+class Finalists(Model):
+    """The best candidates, trained anew at full fidelity; the winner among them is tested."""
+
+    count: Annotated[int, Field(ge=1, le=100)] = 3
+    """How many candidates are retrained."""
+    epochs: Epochs | None = None
+    """Epochs of a finalist's training. Default: those of `spec.training`."""
+
+
+class Baseline(Model):
+    """A network made by hand, trained as the finalists are, for the report to compare with."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    """What the report calls it."""
+    architecture: dict[str, Any]
+    """Its architecture, in the form of `spec.space`."""
+
+
+class Storage(Model):
+    """Where the journal, weights and results are kept. Credentials come from the environment
+    (or a Secret), never from a manifest."""
+
+    uri: Annotated[str, Field(pattern=r"^(file|s3)://.+", max_length=1024)] = "file://runs"
+    """Prefix of everything the experiment writes: file://FOLDER or s3://BUCKET/PREFIX."""
+    endpoint: Annotated[str, Field(pattern=r"^https?://.+", max_length=1024)] | None = None
+    """URL of an S3-compatible server. Default: AWS's own."""
+    region: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Region of the bucket. Default: the environment's."""
+    credentials_secret: Name | None = None
+    """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (on a cluster)."""
+    checkpoints: Literal["running", "all"] = "running"
+    """Which checkpoints are kept: those of running trials, or all."""
+
+
+class TrialTemplate(Model):
+    """How a trial is run."""
+
+    time_limit: Duration | None = None
+    """Longest time of one attempt, such as 10m; a trial that takes longer is infeasible.
+    Default: none."""
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 2
+    """Further attempts after a crash. A lost machine or a killed controller does not count."""
+
+
+class ExperimentSpec(Model):
+    """What is searched, how, and at what cost."""
+
+    task: Task = Task()
+    """What is learnt, and on which data."""
+    training: Training = Training()
+    """How a network is trained at full fidelity."""
+    objective: Objective = Objective()
+    """What the search optimises."""
+    space: Space
+    """The search space: which architectures can be found."""
+    strategy: Strategy
+    """The search strategy: how to look."""
+    estimation: Estimation = Estimation(type="Full")
+    """Performance estimation: how to score a candidate cheaply."""
+    budget: Budget
+    """What the experiment may spend."""
+    control: Control = Control()
+    """The random-search control."""
+    finalists: Finalists = Finalists()
+    """The best candidates, trained anew at full fidelity."""
+    baselines: Annotated[tuple[Baseline, ...], Field(max_length=8)] = ()
+    """Networks made by hand, trained as the finalists are and charged as they are."""
+    storage: Storage = Storage()
+    """Where everything is kept."""
+    trial_template: TrialTemplate = TrialTemplate()
+    """How a trial is run."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Seed of everything random in the search and the training."""
+    suspend: bool = False
+    """Whether the experiment stands still: nothing starts, running trials stop at a checkpoint."""
+
+    @property
+    def final_epochs(self) -> int:
+        """Epochs of a finalist's training."""
+        return self.finalists.epochs or self.training.epochs
+
+    @property
+    def search_epochs(self) -> int:
+        """Epochs of one trial of the search."""
+        lower = self.estimation.lower_fidelity
+        return (lower.epochs if lower else None) or self.training.epochs
+
+    @model_validator(mode="after")
+    def _fidelity_below_full(self) -> Self:
+        lower = self.estimation.lower_fidelity
+        if lower is None:
+            return self
+        if lower.epochs is not None and lower.epochs > self.final_epochs:
+            raise ValueError(
+                f"estimation.lowerFidelity.epochs {lower.epochs} is above the full fidelity's "
+                f"{self.final_epochs} (finalists.epochs or training.epochs)"
+            )
+        full = self.task.resolution
+        if lower.resolution is not None and full is not None and lower.resolution > full:
+            raise ValueError(
+                f"estimation.lowerFidelity.resolution {lower.resolution} is above the full "
+                f"fidelity's {full} (task.resolution)"
+            )
+        if lower.cells is not None and self.space.cell is None:
+            raise ValueError(
+                "estimation.lowerFidelity.cells is for the space type Cell; "
+                f"space.type is {self.space.type}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_of_the_task(self) -> Self:
+        known = TASK_METRICS.get(self.task.type)
+        if known is None:  # another package's task: the trainer knows its metrics
+            return self
+        if self.objective.metric not in known:
+            raise ValueError(
+                f"objective.metric {self.objective.metric!r} is not measured by task.type "
+                f"{self.task.type}; it measures {', '.join(known)}"
+            )
+        for measure in self.objective.also:
+            if measure.metric not in known + RESOURCE_METRICS:
+                raise ValueError(
+                    f"objective.also metric {measure.metric!r} is neither measured by task.type "
+                    f"{self.task.type} ({', '.join(known)}) nor one of "
+                    f"{', '.join(RESOURCE_METRICS)}"
+                )
+        target = self.objective.target
+        if self.objective.metric == "val_accuracy" and target is not None and not 0 < target <= 1:
+            raise ValueError(
+                f"objective.target {target} is out of reach: val_accuracy is a share in 0..1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _budget_pays_for_one_trial(self) -> Self:
+        epochs = self.budget.epochs
+        if epochs is None:
+            return self
+        networks = self.finalists.count + len(self.baselines)
+        final = networks * self.final_epochs
+        if epochs < self.search_epochs + final:
+            raise ValueError(
+                f"budget.epochs {epochs} is too small: one trial takes {self.search_epochs} and "
+                f"finalists and baselines take {networks} x {self.final_epochs} = {final}; "
+                f"it must be at least {self.search_epochs + final}"
+            )
+        return self
+
+
+class Metadata(Model):
+    """Name and place of the object; other Kubernetes metadata is accepted and left alone."""
+
+    model_config = {**Model.model_config, "extra": "ignore"}
+
+    name: Name
+    """Name of the experiment, a DNS label of at most 52 characters."""
+    namespace: Name = "default"
+    """Namespace of the experiment."""
+    uid: Annotated[str, Field(pattern=r"^[0-9a-zA-Z-]{1,64}$")] | None = None
+    """Set by the API server; a local run has none."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Labels."""
+    annotations: dict[str, str] = Field(default_factory=dict)
+    """Annotations."""
+
+
+class NASExperiment(Model):
+    """One neural architecture search: a space, a strategy, an estimation, and a budget."""
+
+    api_version: Literal["kinase.dev/v1alpha1"]
+    """API group and version."""
+    kind: Literal["NASExperiment"]
+    """Kind of the object."""
+    metadata: Metadata
+    """Name and place of the object."""
+    spec: ExperimentSpec
+    """What is searched, how, and at what cost."""
+    status: dict[str, Any] | None = None
+    """Written by the controller; ignored in a manifest."""
+
+    @property
+    def directory(self) -> str:
+        """Where the experiment lies below the storage's URI: ``namespace/uid``, or
+        ``namespace/name`` for a run that no API server gave a UID."""
+        return f"{self.metadata.namespace}/{self.metadata.uid or self.metadata.name}"
+
+
+def trial_name(experiment: str, number: int) -> str:
+    """Name of a trial's resource: it follows from its owner and number, so making it twice
+    is harmless."""
+    return f"{experiment}-{number:05d}"
+
+
+def is_dns_label(text: str) -> bool:
+    """Whether Kubernetes takes `text` as a name of one label."""
+    return len(text) <= 63 and re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text) is not None
+
+
+__all__ = [
+    "API_VERSION",
+    "RESOURCE_METRICS",
+    "TASK_METRICS",
+    "Budget",
+    "Control",
+    "ExperimentSpec",
+    "Finalists",
+    "Fraction",
+    "Measure",
+    "Metadata",
+    "NASExperiment",
+    "Objective",
+    "Storage",
+    "TrialTemplate",
+    "trial_name",
+]

@@ -1,0 +1,136 @@
+"""`spec.task` and `spec.training`: what is learnt, on which data, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from kinase.api._base import Model, Union
+
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+NonNegative = Annotated[float, Field(ge=0, le=1e6)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Split(Model):
+    """How samples are divided. A data set's own test part, where it has one, is the test part."""
+
+    validation: Share = 0.2
+    """Share of the training samples held out to score candidates."""
+    test: Share = 0.2
+    """Share held out for the final test, where the data set brings no test part of its own."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Seed of the division, apart from the experiment's: runs stay comparable."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation {self.validation} and test {self.test} leave nothing to train on; "
+                "their sum must be below 1"
+            )
+        return self
+
+
+class Task(Model):
+    """What is learnt, and on which data."""
+
+    type: Annotated[str, Field(min_length=1, max_length=128)] = "Classification"
+    """Kind of task: Classification, or the entry point of another package
+    (group `kinase.tasks`)."""
+    dataset: Annotated[str, Field(min_length=1, max_length=128)] = "digits"
+    """Data set: digits (embedded), mnist, fashion-mnist, cifar10, cifar100, svhn, npz, folder,
+    or the entry point of another package (group `kinase.datasets`)."""
+    path: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """Folder (or file, for npz) that holds the data. Not needed for digits."""
+    download: bool = False
+    """Whether a torchvision data set may be downloaded into `path` when it is not there."""
+    resolution: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Input height and width in pixels. Default: the data set's own."""
+    split: Split = Split()
+    """Training, validation and test parts."""
+
+
+class SGD(Model):
+    """Stochastic gradient descent with momentum."""
+
+    learning_rate: Positive = 0.1
+    """Learning rate after the warm-up."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum."""
+    nesterov: bool = True
+    """Whether the momentum is Nesterov's."""
+    weight_decay: NonNegative = 5e-4
+    """L2 penalty on weights; normalisation and biases are exempt."""
+
+
+class AdamW(Model):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+
+    learning_rate: Positive = 1e-3
+    """Learning rate after the warm-up."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
+    """Decay rates of the two moment estimates."""
+    weight_decay: NonNegative = 0.01
+    """Decoupled decay of weights; normalisation and biases are exempt."""
+
+
+class Optimizer(Union):
+    """The optimiser of the weights."""
+
+    type: Literal["SGD", "AdamW"] = "SGD"
+    """Which of the structs below is set."""
+    sgd: SGD | None = Field(default=None, alias="sgd")
+    """Stochastic gradient descent."""
+    adamw: AdamW | None = Field(default=None, alias="adamw")
+    """AdamW."""
+
+    @classmethod
+    def members(cls) -> dict[str, str]:
+        """Map each type to its struct's field."""
+        return {"SGD": "sgd", "AdamW": "adamw"}
+
+
+class Augmentation(Model):
+    """Random changes of a training image. Nothing is changed at validation or test."""
+
+    crop: Annotated[int, Field(ge=0, le=512)] = 0
+    """Zero padding in pixels before a random crop to the input size; 0 is off."""
+    flip: bool = False
+    """Whether an image is mirrored left to right with probability 1/2."""
+    cutout: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Side in pixels of a zeroed square (DeVries & Taylor 2017); 0 is off."""
+
+
+class Training(Model):
+    """How a network is trained. These are the values of full fidelity."""
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 20
+    """Epochs of a full training."""
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    """Samples in a step."""
+    optimizer: Optimizer = Optimizer(type="SGD")
+    """Optimiser of the weights."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Learning rate over the training: a half cosine to zero, or constant."""
+    warmup_epochs: Annotated[float, Field(ge=0, le=10_000)] = 0.0
+    """Epochs over which the learning rate rises linearly from zero."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a label's weight that is spread over all classes."""
+    clip_norm: NonNegative = 0.0
+    """Largest norm of the gradient; 0 is off."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    """Number format of the forward and backward pass. `auto` is bfloat16 where the device
+    is a GPU that has it, else float32."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train. `auto` takes a GPU where there is one."""
+    augmentation: Augmentation = Augmentation()
+    """Random changes of a training image."""
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability of dropping a cell's edge at the last epoch; it rises linearly from zero."""
+    auxiliary: NonNegative = 0.0
+    """Weight of the auxiliary head's loss, for finalists of a Cell space; 0 builds no head."""

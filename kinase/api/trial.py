@@ -1,0 +1,178 @@
+"""`NASTrial`, and trial contract v1: what goes into a trial and what comes out of it.
+
+Any program that reads a `TrialJob` and writes a `TrialResult` can be a trainer
+(docs/trial-contract.md).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from kinase.api._base import Model, Name
+from kinase.api.estimation import Epochs, Fraction
+from kinase.api.space import Space
+from kinase.api.task import Task, Training
+
+Architecture = dict[str, Any]
+"""A genotype: plain JSON data, whose form its search space defines."""
+
+INFEASIBLE_EXIT = 42
+"""Exit code of a trial that can never work; any other failure may be tried again."""
+
+
+class Kind(StrEnum):
+    """Why a trial is run."""
+
+    SEARCH = "Search"
+    CONTROL = "Control"
+    FINAL = "Final"
+    BASELINE = "Baseline"
+
+
+class Outcome(StrEnum):
+    """How a trial ended."""
+
+    SUCCEEDED = "Succeeded"
+    """It was trained and measured."""
+    STOPPED = "Stopped"
+    """It was ended before its last epoch, by the budget or the user; its last value counts."""
+    INFEASIBLE = "Infeasible"
+    """It can never work: a bad architecture, no memory for it, or the time limit."""
+    FAILED = "Failed"
+    """It crashed more often than `maxRetries` allows."""
+
+
+class Scale(Model):
+    """How large the network of an architecture is built."""
+
+    cells: Annotated[int, Field(ge=1, le=200)] | None = None
+    """Cells in the network; None where the space has none."""
+    filters: Annotated[int, Field(ge=1, le=2048)] | None = None
+    """Channels of the first cells; None where the architecture says its own widths."""
+    filter_fraction: Fraction = 1.0
+    """Factor on every channel count, rounded, at least 1 channel."""
+
+
+class Fidelity(Model):
+    """How much is spent on one trial."""
+
+    epochs: Epochs
+    """Training epochs."""
+    data_fraction: Fraction = 1.0
+    """Share of the training split."""
+    resolution: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Input height and width in pixels; None is the data set's own."""
+    scale: Scale = Scale()
+    """Size of the network."""
+
+
+class Cost(Model):
+    """What a trial spent, all its attempts and what was lost with a killed one included."""
+
+    epochs: Annotated[int, Field(ge=0)] = 0
+    """Training epochs begun."""
+    samples: Annotated[int, Field(ge=0)] = 0
+    """Sample passes: training samples that went forward and backward."""
+    device_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds that a device (or a local slot) was held, training and validation."""
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            epochs=self.epochs + other.epochs,
+            samples=self.samples + other.samples,
+            device_seconds=self.device_seconds + other.device_seconds,
+        )
+
+
+class TrialJob(Model):
+    """Input of a trial (contract v1): one JSON object."""
+
+    version: Literal[1] = 1
+    """Version of the contract."""
+    experiment: Name
+    """Name of the experiment."""
+    trial: Annotated[int, Field(ge=0)]
+    """Number of the trial in its experiment."""
+    attempt: Annotated[int, Field(ge=1)] = 1
+    """Which attempt at this trial this is, from 1."""
+    kind: Kind = Kind.SEARCH
+    """Why the trial is run. Only a `Final` one may touch the test part, on request."""
+    task: Task
+    """What is learnt, and on which data."""
+    training: Training
+    """How the network is trained."""
+    space: Space
+    """The space that the architecture is of."""
+    architecture: Architecture
+    """The genotype."""
+    fidelity: Fidelity
+    """How much is spent."""
+    seed: Annotated[int, Field(ge=0)]
+    """Seed of weights, data order and augmentation."""
+    prefix: str
+    """Where the trial reads and writes below the store of the experiment: `trials/00007`."""
+    keep_weights: bool = False
+    """Whether the trained weights are written beside the result."""
+    test: bool = False
+    """Whether the stored weights are scored on the test part; nothing is trained then."""
+
+
+class Point(Model):
+    """One epoch of a learning curve."""
+
+    epoch: Annotated[int, Field(ge=1)]
+    """Epochs done, from 1."""
+    metrics: dict[str, float]
+    """Metrics after that epoch; a NaN is left out."""
+    device_seconds: Annotated[float, Field(ge=0)]
+    """Seconds since the trial's first epoch began, earlier attempts included."""
+
+
+class TrialResult(Model):
+    """Output of a trial (contract v1): `result.json` below the trial's prefix."""
+
+    version: Literal[1] = 1
+    """Version of the contract."""
+    trial: Annotated[int, Field(ge=0)]
+    """Number of the trial."""
+    attempt: Annotated[int, Field(ge=1)]
+    """The attempt that wrote this."""
+    outcome: Outcome
+    """How the trial ended."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """Metrics at the end. A metric that is not a number is left out, and counts as worst."""
+    cost: Cost = Cost()
+    """What was spent."""
+    curve: tuple[Point, ...] = ()
+    """The learning curve."""
+    message: Annotated[str, Field(max_length=4096)] = ""
+    """What went wrong, for a person."""
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """What the report's protocol lists: versions, device, sizes of the splits."""
+
+
+class TrialSpec(Model):
+    """Desired state of one trial."""
+
+    experiment: Name
+    """The experiment that owns the trial."""
+    job: TrialJob
+    """What is run."""
+
+
+class NASTrial(Model):
+    """One trial of an experiment, as a resource."""
+
+    api_version: Literal["kinase.dev/v1alpha1"]
+    """API group and version."""
+    kind: Literal["NASTrial"]
+    """Kind of the object."""
+    metadata: dict[str, Any]
+    """Kubernetes metadata."""
+    spec: TrialSpec
+    """Desired state."""
+    status: dict[str, Any] | None = None
+    """Observed state."""

@@ -1,0 +1,1 @@
+"""The terminal: progress while a search runs, and its end."""

@@ -1,0 +1,46 @@
+"""Finds the members of the pillars, ours and other packages', by entry point."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from kinase.api._base import Union
+
+
+class UnknownMember(LookupError):
+    """No installed package registers an entry point of that name."""
+
+
+@cache
+def _group(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=group)}
+
+
+def names(group: str) -> list[str]:
+    """Names registered in an entry point group, sorted."""
+    return sorted(_group(group))
+
+
+def load(group: str, name: str) -> Any:
+    """Load the object that entry point `name` of `group` refers to.
+
+    Raises:
+        UnknownMember: no installed package registers it.
+    """
+    try:
+        point = _group(group)[name]
+    except KeyError:
+        known = ", ".join(names(group)) or "none"
+        raise UnknownMember(
+            f"{name!r} is not registered in the entry point group {group!r}; known: {known}"
+        ) from None
+    return point.load()
+
+
+def resolve(group: str, union: Union) -> tuple[Any, Any]:
+    """The class that a union of the manifest names, and the options for it."""
+    if union.kind == "Custom":
+        return load(group, union.member.name), union.member.options
+    return load(group, union.kind), union.member

@@ -1,0 +1,95 @@
+"""What a report shows, gathered from an experiment: plain values, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kinase.api.trial import Architecture, Cost, Kind, Outcome, Point
+from kinase.space import Sketch
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTrial:
+    """One trial of the experiment."""
+
+    number: int
+    kind: Kind
+    outcome: Outcome | None
+    """None while it runs."""
+    architecture: Architecture
+    key: str
+    """Canonical hash."""
+    metrics: dict[str, float]
+    """What was measured, `params` and `macs` included."""
+    cost: Cost
+    fidelity: str
+    """Short text: `10 epochs, 50 % of the data`."""
+    parents: tuple[int, ...] = ()
+    operation: str = ""
+    curve: tuple[Point, ...] = ()
+    order: int | None = None
+    """Position in the order in which trials ended; None while it runs."""
+    message: str = ""
+    label: str = ""
+    """Name of a baseline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """The final network."""
+
+    trial: int
+    """Number of the finalist's trial."""
+    found_by: int
+    """Number of the search's trial that found the architecture."""
+    architecture: Architecture
+    sketch: Sketch
+    metrics: dict[str, float]
+    """Validation metrics, `params` and `macs`."""
+    test: dict[str, float]
+    """Test metrics, measured once; empty if that is still to come."""
+    model_uri: str
+    load_lines: tuple[str, ...]
+    """Lines of Python that load the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolItem:
+    """One line of the best-practice checklist (Lindauer & Hutter 2020; Yang et al. 2020)."""
+
+    question: str
+    answer: str
+    satisfied: bool | None
+    """None where the question is not a matter of yes or no."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """Everything the report shows."""
+
+    name: str
+    namespace: str
+    phase: str
+    """Running, Suspended, Succeeded or Failed."""
+    reason: str
+    """Why it ended, for a person."""
+    metric: str
+    goal: str
+    """maximize or minimize."""
+    target: float | None
+    also: tuple[tuple[str, str], ...]
+    """(metric, goal) of the further objectives."""
+    summary: tuple[tuple[str, str], ...]
+    """(label, value) of the facts at the top: space, size, strategy, estimation, data set."""
+    trials: tuple[ReportTrial, ...]
+    winner: Winner | None
+    cost: dict[str, Cost]
+    """Spent by kind of trial (search, control, finalists, baselines) and `lost` with killed
+    attempts; their sum is what the budget was charged."""
+    budget: tuple[tuple[str, str, str], ...]
+    """(limit, spent, of) for each limit of the budget."""
+    protocol: tuple[ProtocolItem, ...]
+    spec: dict[str, Any] = field(default_factory=dict)
+    """The manifest's spec as run, defaults filled in."""
+    store_uri: str = ""

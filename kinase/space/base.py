@@ -1,0 +1,177 @@
+"""What a search space is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kinase import registry
+from kinase.api.space import Space as SpaceModel
+from kinase.api.trial import Architecture, Scale
+from kinase.space.graph import Graph, InfeasibleError, Shape
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Rng = np.random.Generator
+
+
+class ArchitectureError(ValueError):
+    """The data is not an architecture of this space; the message names the field and value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Number of architectures in a space."""
+
+    count: int
+    exact: bool
+    """Whether `count` is the number itself; else it is an upper bound."""
+
+    def __str__(self) -> str:
+        text = f"{self.count:,}" if self.count < 10**7 else f"{float(self.count):.3g}"
+        return text if self.exact else f"at most {text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What surrounds an architecture when it is built into a network."""
+
+    input: Shape
+    """(channels, height, width) of one sample."""
+    outputs: int
+    """Width of the last layer: the number of classes."""
+    scale: Scale = Scale()
+    """Size of the network."""
+    auxiliary: bool = False
+    """Whether an auxiliary head is built, where the space has one."""
+
+
+class Space(ABC):
+    """A set of architectures, and how to move in it.
+
+    An architecture is plain JSON data (lists, dicts, strings, numbers). No method changes the
+    architecture it is given. Two architectures with the same `key` are one: they build the
+    same network up to the order of its parts.
+    """
+
+    crosses: bool = False
+    """Whether `crossover` has a meaning in this space."""
+
+    @abstractmethod
+    def sample(self, rng: Rng) -> Architecture:
+        """Draw an architecture at random."""
+
+    @abstractmethod
+    def validate(self, architecture: Architecture) -> None:
+        """Check untrusted data.
+
+        Raises:
+            ArchitectureError: it is not an architecture of this space.
+        """
+
+    @abstractmethod
+    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
+        """All architectures one edit away, each key once, the architecture itself left out."""
+
+    @abstractmethod
+    def mutate(self, architecture: Architecture, rng: Rng) -> Architecture:
+        """Apply one random edit; the result has another key unless the space has one member."""
+
+    def crossover(self, one: Architecture, other: Architecture, rng: Rng) -> Architecture:
+        """Mix two architectures.
+
+        Raises:
+            NotImplementedError: crossover has no meaning here (`crosses` is False).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no crossover")
+
+    @abstractmethod
+    def canonical(self, architecture: Architecture) -> Any:
+        """Plain data that is equal for isomorphic architectures, and only for those."""
+
+    def key(self, architecture: Architecture) -> str:
+        """Canonical hash, 16 hex digits: isomorphic architectures have the same one."""
+        text = json.dumps(self.canonical(architecture), sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    @abstractmethod
+    def size(self) -> Size:
+        """Number of architectures before isomorphic ones are counted once, or a bound."""
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Every architecture, in a fixed order, one for each key; only asked of small spaces.
+
+        Raises:
+            NotImplementedError: the space is too large to be enumerated.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be enumerated")
+
+    @abstractmethod
+    def vector(self, architecture: Architecture) -> NDArray[np.float64]:
+        """Encoding of fixed length: one-hot choices and scaled numbers, each in 0..1."""
+
+    @abstractmethod
+    def paths(self, architecture: Architecture) -> frozenset[str]:
+        """Path encoding (White et al. 2021, section 3): the operation sequences from the
+        input to the output. Isomorphic architectures share it."""
+
+    @abstractmethod
+    def graph(self, architecture: Architecture, frame: Frame) -> Graph:
+        """Build the network.
+
+        Raises:
+            InfeasibleError: it does not exist at this input size.
+        """
+
+    @abstractmethod
+    def sketch(self, architecture: Architecture) -> Sketch:
+        """The searched part, for drawing."""
+
+    def scale(self, final: bool) -> Scale:
+        """Size of the networks of the search, or of the finalists."""
+        return Scale()
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """A small directed graph to draw: what the space calls a node, not every primitive."""
+
+    nodes: tuple[tuple[str, str], ...]
+    """(id, label) of each node, in topological order."""
+    edges: tuple[tuple[str, str, str], ...]
+    """(from, to, label) of each edge."""
+    group: dict[str, str] | None = None
+    """Part of the network that a node belongs to, such as `normal` or `reduction`."""
+
+
+def make_space(model: SpaceModel) -> Space:
+    """The search space that a manifest describes.
+
+    Raises:
+        UnknownMember: an entry point that no package registers.
+    """
+    cls, options = registry.resolve("kinase.spaces", model)
+    space = cls(options)
+    if not isinstance(space, Space):
+        raise TypeError(f"{cls!r} is no kinase.space.Space")
+    return space
+
+
+__all__ = [
+    "Architecture",
+    "ArchitectureError",
+    "Frame",
+    "InfeasibleError",
+    "Rng",
+    "Size",
+    "Sketch",
+    "Space",
+    "make_space",
+]

@@ -1,0 +1,298 @@
+"""The network of an architecture as a graph of primitive operations.
+
+Every search space turns an architecture into such a graph, and nothing else about a space
+needs to be known to count parameters and multiply-adds, to draw the network, or to build it
+in torch (`kinase_trainer.network`). So what is counted here is what is trained there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+Shape = tuple[int, ...]
+"""(channels, height, width) of a feature map, or (features,) of a vector; no batch axis."""
+
+
+class InfeasibleError(ValueError):
+    """This architecture has no network at this input size: a feature map would vanish."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One primitive operation.
+
+    `op` is one of `OPS`; `attrs` are its numbers. Names are unique, stable across
+    architectures of one space where the layer is the same one (weights are inherited by name),
+    and made of letters, digits and underscores.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    attrs: Mapping[str, int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Nodes in topological order; the first is the input."""
+
+    nodes: tuple[Node, ...]
+    output: str
+    """Name of the node that gives the logits."""
+    auxiliary: str | None = None
+    """Name of the node that gives the auxiliary head's logits (training only)."""
+
+    def shapes(self) -> dict[str, Shape]:
+        """Shape of every node's output.
+
+        Raises:
+            InfeasibleError: a feature map shrinks to nothing.
+        """
+        shapes: dict[str, Shape] = {}
+        for node in self.nodes:
+            shapes[node.name] = _shape(node, [shapes[i] for i in node.inputs])
+        return shapes
+
+    def params(self) -> int:
+        """Trainable parameters, the auxiliary head left out."""
+        return sum(_params(node) for node in self.without_auxiliary().nodes)
+
+    def macs(self) -> int:
+        """Multiply-adds of convolutions and linear layers for one sample, the auxiliary head
+        left out."""
+        shapes = self.shapes()
+        return sum(
+            _params(node, bias=False) * prod(shapes[node.name][1:])
+            for node in self.without_auxiliary().nodes
+            if node.op in ("conv", "linear")
+        )
+
+    def without_auxiliary(self) -> Graph:
+        """The graph that inference needs: only what leads to the output."""
+        by_name = {node.name: node for node in self.nodes}
+        needed: set[str] = set()
+        stack = [self.output]
+        while stack:
+            name = stack.pop()
+            if name not in needed:
+                needed.add(name)
+                stack.extend(by_name[name].inputs)
+        kept = tuple(n for n in self.nodes if n.name in needed or n.op == "input")
+        return Graph(kept, self.output)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+
+def _window(node: Node, size: int, axis: str) -> int:
+    """Output size of a convolution or pooling along one axis."""
+    a = node.attrs
+    kernel = int(a.get(f"kernel_{axis}", a["kernel"]))
+    padding = int(a.get(f"padding_{axis}", a["padding"]))
+    dilation = int(a.get("dilation", 1))
+    out = (size + 2 * padding - dilation * (kernel - 1) - 1) // int(a["stride"]) + 1
+    if out < 1:
+        raise InfeasibleError(
+            f"{node.name}: a window of {kernel} with stride {a['stride']} on a feature map "
+            f"of size {size} leaves nothing"
+        )
+    return out
+
+
+def _shape(node: Node, inputs: list[Shape]) -> Shape:
+    a = node.attrs
+    first = inputs[0] if inputs else ()
+    match node.op:
+        case "input":
+            return (int(a["channels"]), int(a["height"]), int(a["width"]))
+        case "conv":
+            channels, height, width = first
+            if channels != a["in"]:
+                raise ValueError(f"{node.name}: {channels} input channels, built for {a['in']}")
+            return (int(a["out"]), _window(node, height, "h"), _window(node, width, "w"))
+        case "max_pool" | "avg_pool":
+            channels, height, width = first
+            if height < a["stride"] and width < a["stride"]:
+                raise InfeasibleError(
+                    f"{node.name}: stride {a['stride']} on a feature map of "
+                    f"{height}x{width} leaves nothing"
+                )
+            return (channels, _window(node, height, "h"), _window(node, width, "w"))
+        case "linear":
+            if first != (a["in"],):
+                raise ValueError(f"{node.name}: input of shape {first}, built for {a['in']}")
+            return (int(a["out"]),)
+        case "global_avg_pool":
+            return first[:1]
+        case "flatten":
+            return (prod(first),)
+        case "add":
+            if any(shape != first for shape in inputs):
+                raise ValueError(f"{node.name}: adds {inputs}, which differ in shape")
+            return first
+        case "concat":
+            if any(shape[1:] != first[1:] for shape in inputs):
+                raise ValueError(f"{node.name}: joins {inputs}, which differ in size")
+            return (sum(shape[0] for shape in inputs), *first[1:])
+        case "zero":
+            stride = int(a["stride"])
+            return (first[0], *(-(-size // stride) for size in first[1:]))
+        case op if op in OPS:
+            return first
+        case op:
+            raise ValueError(f"{node.name}: unknown operation {op!r}")
+
+
+def _params(node: Node, *, bias: bool = True) -> int:
+    a = node.attrs
+    match node.op:
+        case "conv":
+            kernel = int(a.get("kernel_h", a["kernel"])) * int(a.get("kernel_w", a["kernel"]))
+            weights = int(a["in"]) // int(a["groups"]) * int(a["out"]) * kernel
+            return weights + (int(a["out"]) if bias and a["bias"] else 0)
+        case "linear":
+            return int(a["in"]) * int(a["out"]) + (int(a["out"]) if bias else 0)
+        case "batch_norm":
+            return 2 * int(a["channels"]) if a["affine"] else 0
+        case _:
+            return 0
+
+
+OPS = frozenset(
+    {
+        "input",
+        "conv",
+        "batch_norm",
+        "relu",
+        "max_pool",
+        "avg_pool",
+        "global_avg_pool",
+        "flatten",
+        "linear",
+        "add",
+        "concat",
+        "identity",
+        "zero",
+        "shift",
+        "drop_path",
+        "dropout",
+    }
+)
+"""Every primitive operation.
+
+`shift` moves a feature map by one pixel up and left and pads with zeros (the second path of a
+factorised reduction); `zero` is the zero map at a stride; `drop_path` drops a sample's whole
+map in training.
+"""
+
+
+class GraphBuilder:
+    """Writes a graph node by node; every method returns the new node's name."""
+
+    def __init__(self, shape: Shape) -> None:
+        """Begin with an input of `shape` (channels, height, width)."""
+        channels, height, width = shape
+        self._nodes: list[Node] = []
+        self._shapes: dict[str, Shape] = {}
+        self.input = self._node(
+            "input", "input", (), {"channels": channels, "height": height, "width": width}
+        )
+
+    def _node(
+        self, name: str, op: str, inputs: tuple[str, ...], attrs: Mapping[str, int | float]
+    ) -> str:
+        if name in self._shapes:
+            raise ValueError(f"the graph has a node {name!r} already")
+        node = Node(name, op, inputs, dict(attrs))
+        self._shapes[name] = _shape(node, [self._shapes[i] for i in inputs])
+        self._nodes.append(node)
+        return name
+
+    def shape(self, name: str) -> Shape:
+        """Shape of a node's output."""
+        return self._shapes[name]
+
+    def conv(
+        self,
+        name: str,
+        x: str,
+        out: int,
+        kernel: int | tuple[int, int],
+        stride: int = 1,
+        *,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        padding: int | None = None,
+    ) -> str:
+        """A convolution; by default its padding keeps the size at stride 1."""
+        high, wide = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        attrs: dict[str, int | float] = {
+            "in": self._shapes[x][0],
+            "out": out,
+            "kernel": high,
+            "stride": stride,
+            "padding": dilation * (high - 1) // 2 if padding is None else padding,
+            "dilation": dilation,
+            "groups": groups,
+            "bias": int(bias),
+        }
+        if high != wide:
+            attrs |= {
+                "kernel_h": high,
+                "kernel_w": wide,
+                "padding_h": dilation * (high - 1) // 2,
+                "padding_w": dilation * (wide - 1) // 2,
+            }
+        return self._node(name, "conv", (x,), attrs)
+
+    def batch_norm(self, name: str, x: str, *, affine: bool = True) -> str:
+        """Batch normalisation over the channels."""
+        return self._node(
+            name, "batch_norm", (x,), {"channels": self._shapes[x][0], "affine": int(affine)}
+        )
+
+    def relu(self, name: str, x: str) -> str:
+        """Rectified linear unit."""
+        return self._node(name, "relu", (x,), {})
+
+    def pool(
+        self, name: str, x: str, kind: str, kernel: int, stride: int, padding: int | None = None
+    ) -> str:
+        """`kind` is max or avg; zero padding is not counted by an average."""
+        attrs = {
+            "kernel": kernel,
+            "stride": stride,
+            "padding": (kernel - 1) // 2 if padding is None else padding,
+        }
+        return self._node(name, f"{kind}_pool", (x,), attrs)
+
+    def global_avg_pool(self, name: str, x: str) -> str:
+        """Mean over height and width: (C, H, W) -> (C,)."""
+        return self._node(name, "global_avg_pool", (x,), {})
+
+    def flatten(self, name: str, x: str) -> str:
+        """(C, H, W) -> (C·H·W,)."""
+        return self._node(name, "flatten", (x,), {})
+
+    def linear(self, name: str, x: str, out: int) -> str:
+        """An affine layer."""
+        return self._node(name, "linear", (x,), {"in": self._shapes[x][0], "out": out})
+
+    def add(self, name: str, xs: list[str]) -> str:
+        """Sum of maps of one shape."""
+        return self._node(name, "add", tuple(xs), {})
+
+    def concat(self, name: str, xs: list[str]) -> str:
+        """Maps of one size, joined along the channels."""
+        return self._node(name, "concat", tuple(xs), {})
+
+    def unary(self, name: str, op: str, x: str, **attrs: int | float) -> str:
+        """Any other operation with one input: identity, zero, shift, drop_path, dropout."""
+        return self._node(name, op, (x,), attrs)
+
+    def build(self, output: str, auxiliary: str | None = None) -> Graph:
+        """The finished graph."""
+        return Graph(tuple(self._nodes), output, auxiliary)

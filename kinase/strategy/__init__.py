@@ -1,0 +1,23 @@
+"""Search strategies: how to look."""
+
+from kinase.strategy.base import (
+    History,
+    Losses,
+    Proposal,
+    Strategy,
+    Trial,
+    derive_rng,
+    losses,
+    make_strategy,
+)
+
+__all__ = [
+    "History",
+    "Losses",
+    "Proposal",
+    "Strategy",
+    "Trial",
+    "derive_rng",
+    "losses",
+    "make_strategy",
+]

@@ -1,0 +1,153 @@
+"""What a search strategy is, and the history it sees."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kinase import registry
+from kinase.api.experiment import Objective
+from kinase.api.strategy import Strategy as StrategyModel
+from kinase.api.trial import Architecture, Outcome
+from kinase.space import Rng, Space
+
+Losses = tuple[float, ...]
+"""Values of the objectives, turned so that less is better; the first is the main one.
+Infinity stands for anything that is not a number, and for a trial that gave no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """An architecture to try, and where it comes from."""
+
+    architecture: Architecture
+    parents: tuple[int, ...] = ()
+    """Numbers of the trials that it was made from."""
+    operation: str = "sample"
+    """How it was made: sample, mutate, neighbour, crossover."""
+
+
+@dataclass(slots=True)
+class Trial:
+    """A trial as a strategy sees it."""
+
+    number: int
+    architecture: Architecture
+    key: str
+    """Canonical hash of the architecture."""
+    parents: tuple[int, ...] = ()
+    outcome: Outcome | None = None
+    """None while the trial is outstanding."""
+    losses: Losses = ()
+    """Empty while the trial is outstanding."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the trial has a finite main value."""
+        return bool(self.losses) and math.isfinite(self.losses[0])
+
+
+@dataclass(slots=True)
+class History:
+    """What has been asked and told so far, in order. Strategies read it and never change it."""
+
+    asked: list[Trial] = field(default_factory=list)
+    """Every trial, in the order of asking."""
+    told: list[Trial] = field(default_factory=list)
+    """Finished trials, in the order in which they ended."""
+    by_number: dict[int, Trial] = field(default_factory=dict)
+    """Every trial by its number."""
+    by_key: dict[str, Trial] = field(default_factory=dict)
+    """The first trial of each canonical hash."""
+
+    def ask(self, trial: Trial) -> None:
+        """Record that a trial was begun."""
+        self.asked.append(trial)
+        self.by_number[trial.number] = trial
+        self.by_key.setdefault(trial.key, trial)
+
+    def tell(self, number: int, outcome: Outcome, losses: Losses) -> Trial:
+        """Record how a trial ended."""
+        trial = self.by_number[number]
+        if trial.outcome is not None:
+            raise ValueError(f"trial {number} was told already")
+        trial.outcome, trial.losses = outcome, losses
+        self.told.append(trial)
+        return trial
+
+    @property
+    def outstanding(self) -> int:
+        """Number of trials that have not ended."""
+        return len(self.asked) - len(self.told)
+
+
+class Strategy(ABC):
+    """A search strategy: three methods, of which only `propose` must be written.
+
+    A strategy is replayable: `propose` is a function of the space, the options, the seed and
+    the events so far (what was asked and told, in order), and of nothing else. The random
+    generator that it is handed is derived from the experiment's seed and the trial's number.
+    State kept in `asked` and `observe` only saves time. So a restarted experiment that replays
+    its journal goes on with the very proposals of an undisturbed one.
+
+    `kinase.strategy.testing` holds the contract as a test suite.
+    """
+
+    def __init__(self, space: Space, options: Any, seed: int, objectives: int = 1) -> None:
+        """`options` is the strategy's struct of the manifest; `objectives` is the length of
+        a trial's `losses`."""
+        self.space = space
+        self.options = options
+        self.seed = seed
+        self.objectives = objectives
+
+    @abstractmethod
+    def propose(self, history: History, rng: Rng) -> Proposal | None:
+        """The next architecture to try, or None when the space has nothing left to offer."""
+
+    def asked(self, trial: Trial, history: History) -> None:  # noqa: B027
+        """A trial was begun; `history` holds it already."""
+
+    def observe(self, trial: Trial, history: History) -> None:  # noqa: B027
+        """A trial ended; `history` holds its result already."""
+
+    def rng(self, *labels: int) -> Rng:
+        """A generator of its own for a decision that is not tied to one proposal."""
+        return derive_rng(self.seed, 1, *labels)
+
+
+def derive_rng(seed: int, *labels: int) -> Rng:
+    """A generator that depends on the seed and the labels alone."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *labels])))
+
+
+def losses(objective: Objective, metrics: Mapping[str, float]) -> Losses:
+    """Metrics as values to minimise; a missing or undefined one counts as worst."""
+    measures: Iterable[tuple[str, str]] = [
+        (objective.metric, objective.goal),
+        *((m.metric, m.goal) for m in objective.also),
+    ]
+    return tuple(
+        math.inf
+        if not math.isfinite(value := metrics.get(name, math.nan))
+        else (-value if goal == "maximize" else value)
+        for name, goal in measures
+    )
+
+
+def make_strategy(model: StrategyModel, space: Space, seed: int, objectives: int = 1) -> Strategy:
+    """The strategy that a manifest describes.
+
+    Raises:
+        UnknownMember: an entry point that no package registers.
+    """
+    cls, options = registry.resolve("kinase.strategies", model)
+    strategy = cls(space, options, seed, objectives)
+    if not isinstance(strategy, Strategy):
+        raise TypeError(f"{cls!r} is no kinase.strategy.Strategy")
+    return strategy

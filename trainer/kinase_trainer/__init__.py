@@ -1,0 +1,1 @@
+"""The trainer: an architecture becomes a module, is trained, measured and exported."""
