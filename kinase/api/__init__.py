@@ -12,6 +12,7 @@ from kinase.api.trial import (
     NASTrial,
     Outcome,
     Scale,
+    TaskInfo,
     TrialJob,
     TrialResult,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "NASTrial",
     "Outcome",
     "Scale",
+    "TaskInfo",
     "TrialJob",
     "TrialResult",
 ]

@@ -120,6 +120,27 @@ class TrialJob(Model):
     """Whether the stored weights are scored on the test part; nothing is trained then."""
 
 
+class TaskInfo(Model):
+    """What the trainer says of a task before any trial: that its data is there, and its size."""
+
+    input: tuple[int, int, int]
+    """(channels, height, width) of one sample at full fidelity."""
+    outputs: Annotated[int, Field(ge=1)]
+    """Width of the network's last layer: the number of classes."""
+    train: Annotated[int, Field(ge=1)]
+    """Samples of the training split."""
+    validation: Annotated[int, Field(ge=1)]
+    """Samples of the validation split."""
+    test: Annotated[int, Field(ge=0)]
+    """Samples of the test split."""
+    metrics: tuple[str, ...]
+    """What is measured on the validation split."""
+    device: str
+    """Where trials run, such as cpu or cuda."""
+    facts: dict[str, str] = Field(default_factory=dict)
+    """What the report's protocol lists: versions, data, hardware."""
+
+
 class Point(Model):
     """One epoch of a learning curve."""
 
