@@ -1,0 +1,251 @@
+"""The local engine: warm worker processes, one for each slot."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kinase.api.experiment import Storage
+from kinase.api.task import Task, Training
+from kinase.api.trial import Point, TaskInfo, TrialJob, TrialResult
+from kinase.engine import worker
+from kinase.engine.base import Engine, EngineError, Event, Finished, Lost, Progress
+
+START_SECONDS = 180.0
+"""How long a worker may take to import the trainer."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: multiprocessing.process.BaseProcess
+    connection: Connection[Any, Any]
+    slot: int
+    ready: bool = False
+    started: float = field(default_factory=time.monotonic)
+    job: TrialJob | None = None
+    since: float = 0.0
+    """When the job began, on the monotonic clock."""
+    oom_kills: int = 0
+    """The kernel's count of out-of-memory kills when the job began."""
+    overtime: bool = False
+
+
+def _oom_kills() -> int:
+    """Processes that the Linux kernel has killed for lack of memory since it started."""
+    try:
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+def _cpus() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+class LocalEngine(Engine):
+    """Runs trials in processes of this machine.
+
+    A worker imports the trainer once and is used for many trials; one that dies is replaced,
+    and its trial is reported as lost. CPU threads are divided among the slots. Workers die
+    with the process that owns the engine, also when that is killed.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        storage: Storage,
+        directory: str,
+        *,
+        trainer: str = "torch",
+        time_limit: float | None = None,
+        scratch: Path | None = None,
+    ) -> None:
+        """Start the workers; they import the trainer while the caller goes on.
+
+        Args:
+            slots: trials that run at once.
+            storage: where trials read and write.
+            directory: the experiment's place below the storage.
+            trainer: entry point of the group `kinase.trainers`, or an import path.
+            time_limit: seconds after which an attempt is ended for good.
+            scratch: folder of this machine for the workers' logs and the lock file that
+                they hold as long as they live.
+        """
+        self.slots = slots
+        self._arguments = (trainer, storage.model_dump_json(), directory, scratch and str(scratch))
+        self._threads = max(1, _cpus() // slots)
+        self._time_limit = time_limit
+        self._context = multiprocessing.get_context("spawn")
+        self._workers = [self._start(slot) for slot in range(slots)]
+        self._backlog: list[Event] = []
+
+    def _start(self, slot: int) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=worker.main,
+            args=(theirs, os.getpid(), slot, self._threads, *self._arguments),
+            name=f"kinase-worker-{slot}",
+            daemon=True,
+        )
+        process.start()
+        theirs.close()
+        return _Worker(process, ours, slot)
+
+    def describe(self, task: Task, training: Training) -> TaskInfo:
+        """Ask the first worker's trainer about the task."""
+        first = self._workers[0]
+        try:
+            self._await_ready(first)
+            first.connection.send(("describe", task.model_dump_json(), training.model_dump_json()))
+            match first.connection.recv():
+                case ("described", str(text)):
+                    return TaskInfo.model_validate_json(text)
+                case ("error", None, str(message), bool()):
+                    raise EngineError(message)
+                case other:
+                    raise EngineError(f"the worker answered {other!r}")
+        except (EOFError, OSError) as error:
+            raise EngineError(self._death(first)) from error
+
+    def _await_ready(self, each: _Worker) -> None:
+        if each.ready:
+            return
+        if not each.connection.poll(START_SECONDS):
+            raise EngineError(f"a worker did not start within {START_SECONDS:g} s")
+        match each.connection.recv():
+            case ("ready",):
+                each.ready = True
+            case ("error", None, str(message), bool()):
+                raise EngineError(f"a worker could not start: {message}")
+            case other:
+                raise EngineError(f"the worker answered {other!r}")
+
+    def launch(self, job: TrialJob) -> None:
+        """Hand the job to a free worker, a ready one by preference."""
+        free = [w for w in self._workers if w.job is None]
+        if not free:
+            raise RuntimeError("no slot is free")
+        chosen = min(free, key=lambda w: (not w.ready, w.slot))
+        chosen.job = job
+        chosen.since = time.monotonic()
+        chosen.oom_kills = _oom_kills()
+        chosen.overtime = False
+        try:
+            chosen.connection.send(("run", job.model_dump_json()))
+        except OSError:
+            self._backlog.append(self._bury(chosen))
+
+    def running(self) -> dict[int, float]:
+        """Running trials, with the seconds since each was handed to its worker."""
+        now = time.monotonic()
+        return {w.job.trial: now - w.since for w in self._workers if w.job is not None}
+
+    def poll(self, timeout: float | None) -> Sequence[Event]:
+        """Wait for the workers' messages, their deaths, or the next time limit."""
+        if self._backlog:
+            backlog, self._backlog = self._backlog, []
+            return backlog
+        self._enforce_time_limit()
+        if self._time_limit is not None and self.running():
+            left = max(0.0, self._time_limit - max(self.running().values()))
+            timeout = left if timeout is None else min(timeout, left)
+        events: list[Event] = []
+        by_connection = {w.connection: w for w in self._workers}
+        for ready in wait(list(by_connection), timeout):
+            events += self._receive(by_connection[ready])  # type: ignore[index]
+        return events
+
+    def _receive(self, each: _Worker) -> list[Event]:
+        events: list[Event] = []
+        try:
+            while each.connection.poll():
+                event = self._event(each, each.connection.recv())
+                if event is not None:
+                    events.append(event)
+        except (EOFError, OSError):
+            events += [self._bury(each)] if each.job is not None else self._replace(each)
+        return events
+
+    def _event(self, each: _Worker, message: object) -> Event | None:
+        match message:
+            case ("ready",):
+                each.ready = True
+                return None
+            case ("point", int(trial), str(text)):
+                return Progress(trial, Point.model_validate_json(text))
+            case ("result", int(trial), str(text)):
+                each.job = None
+                try:
+                    return Finished(trial, TrialResult.model_validate_json(text))
+                except ValidationError as error:
+                    return Lost(trial, f"the trainer's result is not valid: {error}")
+            case ("error", int(trial), str(text), bool(out_of_memory)):
+                each.job = None
+                return Lost(trial, text, out_of_memory=out_of_memory)
+            case ("error", None, str(text), bool()):
+                raise EngineError(f"a worker could not start: {text}")
+            case _:
+                raise EngineError(f"the worker answered {message!r}")
+
+    def _enforce_time_limit(self) -> None:
+        if self._time_limit is None:
+            return
+        for each in self._workers:
+            if each.job is not None and time.monotonic() - each.since >= self._time_limit:
+                each.overtime = True
+                each.process.kill()
+
+    def _death(self, each: _Worker) -> str:
+        each.process.join(5)
+        code = each.process.exitcode
+        how = f"was killed by signal {-code}" if code and code < 0 else f"exited with code {code}"
+        return f"the worker process {how}"
+
+    def _bury(self, each: _Worker) -> Lost:
+        """Replace a dead worker, and say what is known of its trial's end."""
+        assert each.job is not None
+        trial, message = each.job.trial, self._death(each)
+        self._replace(each)
+        if each.overtime:
+            limit = f"it ran longer than trialTemplate.timeLimit, {self._time_limit:g} s"
+            return Lost(trial, limit, permanent=True)
+        if each.process.exitcode == -9 and _oom_kills() > each.oom_kills:
+            return Lost(trial, "the machine ran out of memory", out_of_memory=True)
+        return Lost(trial, message)
+
+    def _replace(self, each: _Worker) -> list[Event]:
+        if not each.ready and each.job is None:
+            raise EngineError(f"a worker could not start: {self._death(each)}")
+        each.connection.close()
+        self._workers[each.slot] = self._start(each.slot)
+        return []
+
+    def stop(self, trial: int) -> None:
+        """Ask the trial's worker to stop after the epoch that it is in."""
+        for each in self._workers:
+            if each.job is not None and each.job.trial == trial:
+                with contextlib.suppress(OSError):  # it died; the next poll says so
+                    each.connection.send(("stop",))
+
+    def close(self) -> None:
+        """Kill the workers."""
+        for each in self._workers:
+            each.process.kill()
+        for each in self._workers:
+            each.process.join()
+            each.connection.close()

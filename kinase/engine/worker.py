@@ -1,0 +1,156 @@
+"""A worker process of the local engine: imports the trainer once, then runs trial after trial.
+
+Messages to the worker are ("describe", task, training), ("run", job) and ("stop",); from it
+("ready",), ("described", info), ("point", trial, point), ("result", trial, result) and
+("error", trial, message, out_of_memory). All data is JSON text, so both ends validate it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from importlib.metadata import EntryPoint
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+from kinase import registry
+from kinase.api.experiment import Storage
+from kinase.api.task import Task, Training
+from kinase.api.trial import Point, TrialJob
+from kinase.store import open_store
+
+LOCK = "workers.lock"
+"""File that living workers hold locked: a new run waits until it is free."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent(parent: int) -> None:
+    """A worker whose controller was killed must not train on: a new one would race with it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def load_trainer(name: str) -> Any:
+    """The trainer registered as `name`, or the module or object at an import path
+    (``package.module`` or ``package.module:object``)."""
+    if "." in name or ":" in name:
+        return EntryPoint(name, name, "kinase.trainers").load()
+    return registry.load("kinase.trainers", name)
+
+
+def main(
+    connection: Connection[Any, Any],
+    parent: int,
+    slot: int,
+    threads: int,
+    trainer_name: str,
+    storage: str,
+    directory: str,
+    scratch: str | None,
+) -> None:
+    """Serve one slot until the connection closes.
+
+    Args:
+        connection: pipe to the engine.
+        parent: process that the worker must not outlive.
+        slot: number of the slot, which picks the GPU where there are several.
+        threads: CPU threads that the trainer may use.
+        trainer_name: see `load_trainer`.
+        storage: the manifest's storage, as JSON.
+        directory: the experiment's place below the storage.
+        scratch: folder for the worker's log and the lock that it holds as long as it lives.
+    """
+    _die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to handle
+    held = _settle(Path(scratch), slot) if scratch is not None else None
+    # before the numeric libraries are imported, which read these once
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(threads)
+    os.environ["KINASE_SLOT"] = str(slot)
+    try:
+        trainer = load_trainer(trainer_name)
+        store = open_store(Storage.model_validate_json(storage)).sub(directory)
+    except Exception as error:
+        connection.send(("error", None, _describe(error), False))
+        return
+    connection.send(("ready",))
+    while True:
+        try:
+            message = connection.recv()
+        except (EOFError, OSError):
+            break
+        match message:
+            case ("describe", str(task), str(training)):
+                _describe_task(connection, trainer, task, training)
+            case ("run", str(job)):
+                _run(connection, trainer, store, TrialJob.model_validate_json(job))
+            case _:  # a stop that came too late
+                pass
+    if held is not None:
+        os.close(held)
+
+
+def _settle(scratch: Path, slot: int) -> int:
+    """Write what the trainer prints to a log, not over the user's terminal; hold the lock."""
+    log = os.open(scratch / f"worker-{slot}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    descriptor = os.open(scratch / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def _describe_task(
+    connection: Connection[Any, Any], trainer: Any, task: str, training: str
+) -> None:
+    try:
+        info = trainer.describe(
+            Task.model_validate_json(task), Training.model_validate_json(training)
+        )
+        connection.send(("described", info.model_dump_json()))
+    except Exception as error:
+        connection.send(("error", None, _describe(error), False))
+
+
+def _run(connection: Connection[Any, Any], trainer: Any, store: Any, job: TrialJob) -> None:
+    stopped = False
+
+    def notify(point: Point) -> bool:
+        nonlocal stopped
+        connection.send(("point", job.trial, point.model_dump_json()))
+        while connection.poll():
+            stopped = connection.recv() == ("stop",) or stopped
+        return not stopped
+
+    answer: tuple[Literal["result"], int, str] | tuple[Literal["error"], int, str, bool]
+    try:
+        result = trainer.run(job, store, notify)
+        answer = ("result", job.trial, result.model_dump_json())
+    except MemoryError:
+        answer = ("error", job.trial, "out of memory", True)
+    except Exception as error:
+        traceback.print_exc()
+        answer = ("error", job.trial, _describe(error), False)
+    connection.send(answer)
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:4000]

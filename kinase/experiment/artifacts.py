@@ -1,0 +1,62 @@
+"""What trials leave in the store, read as untrusted data."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from kinase.api._base import Model
+from kinase.api.experiment import Storage
+from kinase.api.trial import Kind, TrialResult
+from kinase.experiment.state import TrialRecord
+from kinase.store import NotFound, Store
+
+
+class TrialProgress(Model):
+    """`progress.json` of a trial: what all its attempts have spent so far."""
+
+    model_config = {**Model.model_config, "extra": "ignore"}
+
+    attempt: Annotated[int, Field(ge=0)] = 0
+    """The attempt that wrote this; 0 if none has begun."""
+    epochs_begun: Annotated[int, Field(ge=0)] = 0
+    """Epochs begun, those of lost attempts included."""
+    epochs_done: Annotated[int, Field(ge=0)] = 0
+    """Epochs that the checkpoint holds."""
+    samples: Annotated[int, Field(ge=0)] = 0
+    """Sample passes."""
+    device_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds of the device."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """Metrics after the last epoch done."""
+
+
+def prefix(trial: int) -> str:
+    """Where a trial lies below its experiment's store."""
+    return f"trials/{trial:05d}"
+
+
+def read_progress(store: Store, trial: int) -> TrialProgress:
+    """What a trial has spent; nothing if it left no word of it."""
+    try:
+        return TrialProgress.model_validate_json(store.get(f"{prefix(trial)}/progress.json"))
+    except (NotFound, ValidationError):
+        return TrialProgress()
+
+
+def read_result(store: Store, trial: int) -> TrialResult | None:
+    """The result that a trial left, or None if it left none that is valid and its own."""
+    try:
+        result = TrialResult.model_validate_json(store.get(f"{prefix(trial)}/result.json"))
+    except (NotFound, ValidationError):
+        return None
+    return result if result.trial == trial else None
+
+
+def clean(store: Store, trial: TrialRecord, storage: Storage) -> None:
+    """Drop the checkpoint of a trial that has ended; a finalist's weights lie apart."""
+    if storage.checkpoints == "all" or trial.kind is Kind.FINAL:
+        return
+    for key in list(store.list(f"{prefix(trial.number)}/checkpoint/")):
+        store.delete(key)

@@ -1,0 +1,111 @@
+"""What the budget allows. Pure functions of the manifest and the state.
+
+Epochs are exact: a trial is started only if the epochs of every trial that is finished,
+outstanding or still due (finalists and baselines) leave enough for it, and an epoch is charged
+when it begins, also when its process is killed in the middle. Device hours cannot be known
+before a trial has run, so they are reserved by the slowest rate seen; when they are used up,
+running trials are stopped at their next checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kinase.api.experiment import ExperimentSpec
+from kinase.api.trial import Fidelity, Kind
+from kinase.experiment.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit of the budget and how far it is used."""
+
+    name: str
+    unit: str
+    spent: float
+    """What is spent or promised to outstanding trials."""
+    total: float
+
+    @property
+    def left(self) -> float:
+        """What is left, never below zero."""
+        return max(0.0, self.total - self.spent)
+
+
+def sample_passes(fidelity: Fidelity, train_size: int) -> int:
+    """Training samples that one training at this fidelity goes through."""
+    return fidelity.epochs * max(1, round(train_size * fidelity.data_fraction))
+
+
+def final_networks(spec: ExperimentSpec, state: State) -> int:
+    """Finalists and baselines that are still to be asked."""
+    asked = state.counts[Kind.FINAL] + state.counts[Kind.BASELINE]
+    return max(0, spec.finalists.count + len(spec.baselines) - asked)
+
+
+def limits(spec: ExperimentSpec, state: State, elapsed: float) -> list[Limit]:
+    """The limits that are set, for people and for `exhausted`."""
+    budget, found = spec.budget, []
+    if budget.trials is not None:
+        found.append(Limit("trials", "", state.searched, budget.trials))
+    if budget.epochs is not None:
+        found.append(Limit("epochs", "", state.committed_epochs, budget.epochs))
+    if budget.device_hours is not None:
+        hours = state.spent.device_seconds / 3600
+        found.append(Limit("deviceHours", "h", hours, budget.device_hours))
+    if budget.duration is not None:
+        seconds = budget.duration.total_seconds()
+        found.append(Limit("duration", "s", min(elapsed, seconds), seconds))
+    return found
+
+
+def refusal(
+    spec: ExperimentSpec,
+    state: State,
+    fidelity: Fidelity,
+    final: Fidelity,
+    train_size: int,
+    elapsed: float,
+    running_seconds: float,
+) -> str | None:
+    """Why one more trial of the search cannot be paid for, or None if it can.
+
+    Args:
+        fidelity: of the trial in question.
+        final: fidelity of the finalists.
+        train_size: samples of the training split.
+        elapsed: seconds that the experiment has run.
+        running_seconds: device seconds used by the attempts that run now.
+    """
+    budget = spec.budget
+    if budget.trials is not None and state.searched >= budget.trials:
+        return f"{budget.trials} trials were run"
+    due = final_networks(spec, state)
+    if budget.epochs is not None:
+        epochs = budget.epochs - state.committed_epochs - due * final.epochs
+        if epochs < fidelity.epochs:
+            return f"the {budget.epochs} epochs are spent, those of the finalists kept back"
+    if budget.device_hours is not None:
+        passes = (
+            sample_passes(fidelity, train_size)
+            + sum(sample_passes(t.fidelity, train_size) for t in state.outstanding.values())
+            + due * sample_passes(final, train_size)
+        )
+        needed = max(passes * state.slowest, running_seconds)
+        free = budget.device_hours * 3600 - state.spent.device_seconds
+        if free <= 0 or needed > free:
+            return f"the {budget.device_hours:g} device hours are spent"
+    if budget.duration is not None and elapsed >= budget.duration.total_seconds():
+        return "the duration is over"
+    return None
+
+
+def overdrawn(spec: ExperimentSpec, state: State, elapsed: float, running_seconds: float) -> bool:
+    """Whether running trials of the search must be stopped at their next checkpoint."""
+    budget = spec.budget
+    if budget.duration is not None and elapsed >= budget.duration.total_seconds():
+        return True
+    if budget.device_hours is not None:
+        used = state.spent.device_seconds + running_seconds
+        return used >= budget.device_hours * 3600
+    return False

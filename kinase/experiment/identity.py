@@ -1,0 +1,162 @@
+"""Which experiment a place in the storage belongs to, and who runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+import kinase
+from kinase.api.experiment import NASExperiment
+from kinase.engine.worker import LOCK
+from kinase.store import Conflict, Store, StoreError
+
+KEY = "experiment.json"
+
+MUTABLE = ("budget", "suspend", "trialTemplate", "storage")
+"""Fields of the spec that may change between two runs of one experiment."""
+
+
+class MismatchError(StoreError):
+    """The place in the storage holds another experiment."""
+
+
+class BusyError(StoreError):
+    """Another process of this machine runs the experiment."""
+
+
+def claim(store: Store, experiment: NASExperiment) -> bool:
+    """Take the experiment's place in the storage, or find that it is ours already.
+
+    Returns:
+        Whether an earlier run's journal lies there.
+
+    Raises:
+        MismatchError: it holds an experiment that differs in more than what may change.
+        StoreError: it cannot be written.
+    """
+    document = {
+        "name": experiment.metadata.name,
+        "version": kinase.__version__,
+        "spec": experiment.spec.model_dump(mode="json", by_alias=True),
+    }
+    try:
+        store.put(KEY, json.dumps(document, indent=2).encode(), if_absent=True)
+        return False
+    except Conflict:
+        pass
+    found = _read(store)
+    spec = experiment.spec.model_dump(mode="json", by_alias=True)
+    different = [
+        change
+        for field in spec
+        if field not in MUTABLE
+        for change in _differences(found.get(field), spec[field], f"spec.{field}")
+    ]
+    if different:
+        shown = "; ".join(different[:5])
+        raise MismatchError(
+            f"{store.uri} holds an experiment of this name that differs: {shown}. "
+            f"Give this one another metadata.name or storage.uri, or restore the manifest; "
+            f"only {', '.join(MUTABLE)} may change"
+        )
+    return True
+
+
+def recorded(store: Store) -> dict[str, Any]:
+    """What `claim` wrote: name, version and spec.
+
+    Raises:
+        StoreError: there is no experiment, or its record is damaged.
+    """
+    try:
+        document = json.loads(store.get(KEY))
+        if isinstance(document, dict) and isinstance(document.get("spec"), dict):
+            return document
+    except (ValidationError, ValueError):
+        pass
+    raise MismatchError(f"{store.uri}/{KEY} is damaged; restore it or use another storage.uri")
+
+
+def _read(store: Store) -> dict[str, Any]:
+    spec: dict[str, Any] = recorded(store)["spec"]
+    return spec
+
+
+def _differences(found: Any, wanted: Any, path: str) -> list[str]:
+    """Fields in which two specs differ, as text."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return [
+            line
+            for key in {**found, **wanted}
+            for line in _differences(found.get(key), wanted.get(key), f"{path}.{key}")
+        ]
+    if found == wanted:
+        return []
+    return [f"{path} is {json.dumps(found)} there and {json.dumps(wanted)} here"]
+
+
+def scratch(store: Store) -> Path:
+    """A folder of this machine for the run's lock and its workers' logs."""
+    if store.uri.startswith("file://"):
+        folder = Path(store.uri.removeprefix("file://")) / "local"
+    else:
+        digest = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
+        folder = Path(tempfile.gettempdir()) / f"kinase-{os.getuid()}" / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path, patience: float = 10.0) -> Iterator[None]:
+    """Hold the experiment for this process, and wait until an earlier one's workers are gone.
+
+    The kernel lets go of the lock however the process ends. Between machines, the journal's
+    conditional put is the fence.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    run = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(run, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(run, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise BusyError(
+                f"process {holder} runs this experiment already; end it first (Ctrl-C keeps "
+                "everything), or give this one another metadata.name"
+            ) from None
+        os.ftruncate(run, 0)
+        os.pwrite(run, str(os.getpid()).encode(), 0)
+        _await_workers(folder, patience)
+        yield
+    finally:
+        os.close(run)
+
+
+def _await_workers(folder: Path, patience: float) -> None:
+    workers = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    deadline = time.monotonic() + patience
+    try:
+        while True:
+            try:
+                fcntl.flock(workers, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise BusyError(
+                        "workers of an earlier run are still alive; end them first"
+                    ) from None
+                time.sleep(0.02)
+    finally:
+        os.close(workers)

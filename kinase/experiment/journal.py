@@ -1,0 +1,230 @@
+"""The journal: the experiment's memory, append-only, one object an entry.
+
+An entry's key is its number, written with a conditional put: of two controllers that believe
+they run the same experiment, one finds its next number taken and stops (`Fenced`). Sealed
+segments hold copies of many entries so that a long journal is read quickly; the entries
+themselves stay, because a number that is free again would let a stale controller in.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from kinase.api._base import Model
+from kinase.api.trial import Architecture, Cost, Fidelity, Kind, Outcome
+from kinase.store import Conflict, NotFound, Store, StoreError
+
+SEGMENT = 512
+"""Entries in a sealed segment."""
+
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Asked(Model):
+    """A trial was decided on. From here on it counts."""
+
+    type: Literal["asked"] = "asked"
+    trial: Annotated[int, Field(ge=0)]
+    """Number of the trial."""
+    kind: Kind
+    """Why it is run."""
+    architecture: Architecture
+    """The genotype."""
+    key: str
+    """Canonical hash of the architecture."""
+    fidelity: Fidelity
+    """How much is spent."""
+    seed: int
+    """Seed of the training."""
+    resources: dict[str, float] = Field(default_factory=dict)
+    """Parameters and multiply-adds of the network of full fidelity."""
+    parents: tuple[int, ...] = ()
+    """Trials that the architecture was made from; for a finalist, the trial that found it."""
+    operation: str = ""
+    """How it was made; for a baseline, its name."""
+    elapsed: Seconds = 0.0
+    """Seconds that the experiment has run."""
+
+
+class Attempt(Model):
+    """A trial is begun anew after its process was lost."""
+
+    type: Literal["attempt"] = "attempt"
+    trial: Annotated[int, Field(ge=0)]
+    """Number of the trial."""
+    attempt: Annotated[int, Field(ge=2)]
+    """Number of the attempt that follows."""
+    begun: Annotated[int, Field(ge=0)]
+    """Epochs begun by the attempts before, which are paid for."""
+    done: Annotated[int, Field(ge=0)]
+    """Epochs that a checkpoint holds, which need not be paid again."""
+    crash: bool
+    """Whether the loss counts against `maxRetries`."""
+    message: str = ""
+    """What happened."""
+    elapsed: Seconds = 0.0
+    """Seconds that the experiment has run."""
+
+
+class Told(Model):
+    """A trial ended; there is exactly one such entry for each trial."""
+
+    type: Literal["told"] = "told"
+    trial: Annotated[int, Field(ge=0)]
+    """Number of the trial."""
+    outcome: Outcome
+    """How it ended."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """What was measured."""
+    cost: Cost = Cost()
+    """What was spent, all attempts together."""
+    curve: tuple[float | None, ...] = ()
+    """The objective's metric after each epoch."""
+    message: str = ""
+    """What went wrong."""
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """What the trainer says of itself (finalists only)."""
+    elapsed: Seconds = 0.0
+    """Seconds that the experiment has run."""
+
+
+class Ended(Model):
+    """The search is over; finalists follow."""
+
+    type: Literal["ended"] = "ended"
+    reason: str
+    """Why, for a person."""
+    elapsed: Seconds = 0.0
+    """Seconds that the experiment has run."""
+
+
+class Finished(Model):
+    """All is done. A winner that has one was tested once."""
+
+    type: Literal["finished"] = "finished"
+    winner: int | None
+    """Number of the winning finalist's trial."""
+    test: dict[str, float] = Field(default_factory=dict)
+    """The winner's test metrics."""
+    message: str = ""
+    """Why there is no winner."""
+    elapsed: Seconds = 0.0
+    """Seconds that the experiment has run."""
+
+
+Entry = Annotated[
+    Asked | Attempt | Told | Ended | Finished,
+    Field(discriminator="type"),
+]
+_ENTRY: TypeAdapter[Asked | Attempt | Told | Ended | Finished] = TypeAdapter(Entry)
+
+
+class Fenced(StoreError):
+    """Another process writes to the same experiment."""
+
+
+class JournalError(StoreError):
+    """The journal cannot be read; the message names the entry."""
+
+
+class Journal:
+    """Entries of one experiment, below `journal/` of its store."""
+
+    def __init__(self, store: Store) -> None:
+        """The journal that lies in an experiment's store."""
+        self._store = store.sub("journal")
+        self._next = 0
+        self._sealed = 0
+        self._unsealed: list[str] = []
+
+    @property
+    def length(self) -> int:
+        """Number of entries."""
+        return self._next
+
+    def replay(self) -> Iterator[Any]:
+        """Read every entry in order. Appending is possible after that.
+
+        An entry cut short at the very end (a crash of a store without atomic puts) was never
+        acted on and is written anew; one cut short before the end is an error.
+
+        Raises:
+            JournalError: an entry is missing or is no entry.
+        """
+        keys = list(self._store.list())
+        segments = sorted(key for key in keys if re.fullmatch(r"segment-\d{8}\.jsonl", key))
+        numbers = {int(key[:8]) for key in keys if re.fullmatch(r"\d{8}\.json", key)}
+        texts: list[str] = []
+        for name in segments:
+            lines = self._store.get(name).decode().splitlines()
+            if int(name[8:16]) != len(texts) or len(lines) != SEGMENT:
+                break  # half written or out of order: the entries themselves are still there
+            texts += lines
+        self._sealed = len(texts)
+        last = max(numbers, default=-1)
+        rest = range(self._sealed, last + 1)
+        with ThreadPoolExecutor(16) as pool:
+            tail = list(pool.map(self._read, rest))
+        for index, text in enumerate([*texts, *tail]):
+            entry = None if text is None else self._parse(text)
+            if entry is None and index == last and text is not None:
+                self._store.delete(self._key(index))
+                break
+            if entry is None:
+                state = "missing" if text is None else "damaged"
+                raise JournalError(
+                    f"{self._store.uri}/{self._key(index)} is {state}, while later entries "
+                    "exist; restore that object, or start anew under another name"
+                )
+            if index >= self._sealed:
+                self._unsealed.append(text or "")
+            self._next = index + 1
+            yield entry
+
+    def append(self, entry: Model) -> None:
+        """Write an entry; when this returns it is kept.
+
+        Raises:
+            Fenced: another process wrote an entry of this number.
+            StoreError: it cannot be written.
+        """
+        text = entry.model_dump_json(by_alias=True, exclude_defaults=True)
+        # exclude_defaults also leaves out the constant that tells entries apart
+        text = f'{{"type":{json.dumps(entry.type)},{text[1:]}' if text != "{}" else text  # type: ignore[attr-defined]
+        try:
+            self._store.put(self._key(self._next), text.encode(), if_absent=True)
+        except Conflict as error:
+            raise Fenced(
+                f"another process wrote entry {self._next} of {self._store.uri}; this one stops "
+                "so that no trial is run twice"
+            ) from error
+        self._next += 1
+        self._unsealed.append(text)
+        if len(self._unsealed) >= SEGMENT:
+            name = f"segment-{self._sealed:08d}.jsonl"
+            self._store.put(name, "\n".join(self._unsealed[:SEGMENT]).encode())
+            self._sealed += SEGMENT
+            del self._unsealed[:SEGMENT]
+
+    @staticmethod
+    def _key(number: int) -> str:
+        return f"{number:08d}.json"
+
+    def _read(self, number: int) -> str | None:
+        try:
+            return self._store.get(self._key(number)).decode(errors="replace")
+        except NotFound:
+            return None
+
+    @staticmethod
+    def _parse(text: str) -> Any:
+        try:
+            return _ENTRY.validate_json(text)
+        except ValidationError:
+            return None

@@ -1,0 +1,513 @@
+"""The loop that joins the three pillars: ask, launch, report, tell.
+
+What must be kept is in the journal before it is acted on, so the loop may be killed between
+any two lines: run again, it replays the journal, finds what became of the trials that were
+under way, and goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from kinase.api.experiment import NASExperiment
+from kinase.api.trial import (
+    Architecture,
+    Cost,
+    Fidelity,
+    Kind,
+    Outcome,
+    Point,
+    TaskInfo,
+    TrialJob,
+    TrialResult,
+)
+from kinase.engine import Engine, Event, Finished, Lost, Progress
+from kinase.estimation import make_estimator
+from kinase.experiment import artifacts, budget, finals
+from kinase.experiment.journal import Asked, Attempt, Ended, Journal, Told
+from kinase.experiment.journal import Finished as FinishedEntry
+from kinase.experiment.seeds import Stream, derive
+from kinase.experiment.state import SEARCHING, State, TrialRecord
+from kinase.space import Frame, InfeasibleError, Space, make_space
+from kinase.store import Store
+from kinase.strategy import (
+    History,
+    Proposal,
+    Strategy,
+    Trial,
+    derive_rng,
+    losses,
+    make_strategy,
+)
+
+
+class Listener(Protocol):
+    """Told of what happens; for the terminal, never for the search."""
+
+    def started(self, loop: Loop) -> None:
+        """The journal is replayed; trials begin."""
+
+    def progressed(self, loop: Loop, trial: int, point: Point) -> None:
+        """A trial ended an epoch."""
+
+    def told(self, loop: Loop, trial: TrialRecord) -> None:
+        """A trial ended."""
+
+    def tick(self, loop: Loop) -> None:
+        """Time has passed."""
+
+
+def is_control(number: int, share: float) -> bool:
+    """Whether the trial of this number is the control's: a share of them, evenly spread."""
+    return math.floor((number + 1) * share) > math.floor(number * share)
+
+
+class Loop:
+    """One experiment, from its manifest to the tested winner."""
+
+    def __init__(
+        self,
+        experiment: NASExperiment,
+        store: Store,
+        engine: Engine,
+        info: TaskInfo,
+        *,
+        listener: Listener | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        space: Space | None = None,
+        appraise: Callable[[Architecture], dict[str, float]] | None = None,
+        trainer_results: bool = True,
+    ) -> None:
+        """Join the members that the manifest names; nothing is read or written yet.
+
+        Args:
+            experiment: the manifest.
+            store: the experiment's own place in the storage.
+            engine: where trials run.
+            info: what the trainer says of the task.
+            listener: told of what happens.
+            clock: seconds, rising.
+            space: the search space; by default the manifest's is made.
+            appraise: gives an architecture's parameters and multiply-adds, or raises
+                `InfeasibleError`; by default counted on its graph.
+            trainer_results: whether trials leave results in the store (a tabular engine
+                does not).
+        """
+        self.experiment = experiment
+        self.spec = spec = experiment.spec
+        self.store = store
+        self.engine = engine
+        self.info = info
+        self.journal = Journal(store)
+        self.state = State()
+        self.space = space or make_space(spec.space)
+        self._listener = listener
+        self._clock = clock
+        self._began = clock()
+        self._base = 0.0
+        self._interrupted = False
+        self._stopping: set[int] = set()
+        self._appraise = appraise or self._count
+        self._results = trainer_results
+        search = Fidelity(
+            epochs=spec.training.epochs,
+            resolution=spec.task.resolution,
+            scale=self.space.scale(final=False),
+        )
+        self.fidelity = make_estimator(spec.estimation).fidelity(search)
+        self.final_fidelity = search.model_copy(
+            update={"epochs": spec.final_epochs, "scale": self.space.scale(final=True)}
+        )
+        objectives = 1 + len(spec.objective.also)
+        control = spec.strategy.__class__.model_validate({"type": "Random"})
+        self._members: dict[Kind, tuple[Strategy, History, int]] = {
+            kind: (make_strategy(model, self.space, seed, objectives), History(), seed)
+            for kind, model, seed in (
+                (Kind.SEARCH, spec.strategy, derive(spec.seed, Stream.STRATEGY)),
+                (Kind.CONTROL, control, derive(spec.seed, Stream.CONTROL)),
+            )
+        }
+
+    # -- what is known -----------------------------------------------------------------
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the experiment has run, over all its processes."""
+        return self._base + self._clock() - self._began
+
+    @property
+    def limits(self) -> list[budget.Limit]:
+        """The budget and how far it is used."""
+        return budget.limits(self.spec, self.state, self.elapsed)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the loop ended before the experiment did."""
+        return self.state.finished is None
+
+    def losses(self, trial: TrialRecord) -> tuple[float, ...]:
+        """The trial's objectives, turned so that less is better."""
+        if trial.outcome not in (Outcome.SUCCEEDED, Outcome.STOPPED):
+            return (math.inf,) * (1 + len(self.spec.objective.also))
+        return losses(self.spec.objective, trial.values)
+
+    def interrupt(self) -> None:
+        """Start nothing more and stop running trials at their next checkpoint. They stay
+        outstanding: the same command goes on with them."""
+        self._interrupted = True
+
+    # -- the loop ----------------------------------------------------------------------
+
+    def run(self) -> State:
+        """Run until the experiment is finished or interrupted."""
+        for entry in self.journal.replay():
+            self._apply(entry)
+        self._base, self._began = self.state.elapsed, self._clock()
+        if self.state.finished is not None:
+            return self.state
+        waiting = self._recover()
+        self._tell_listener("started")
+        if self._search(waiting) and self._finals(waiting):
+            self._test()
+        return self.state
+
+    def _search(self, waiting: list[TrialRecord]) -> bool:
+        """Search until the budget, the target or the space is exhausted. False: interrupted."""
+        while True:
+            self._launch(waiting)
+            while self.state.ended is None and not self._interrupted and self._free(waiting):
+                reason = self._why_end() or self._ask_next()
+                if reason is not None:
+                    if self.state.outstanding and not self._reached():
+                        break  # a result may yet open the way, as unspent epochs do
+                    self._end(reason)
+                    break
+                self._launch_new()
+            if not self.engine.running():
+                if self._interrupted:
+                    return False
+                if not waiting and (self.state.ended is not None or not self.state.outstanding):
+                    if self.state.ended is None:
+                        self._end(self._why_end() or "nothing is left to try")
+                    return True
+            self._handle(self.engine.poll(self._patience()), waiting)
+
+    def _finals(self, waiting: list[TrialRecord]) -> bool:
+        """Train finalists and baselines at full fidelity. False: interrupted."""
+        due = finals.due(self.spec, self.state, self.losses)
+        while True:
+            self._launch(waiting)
+            while due and not self._interrupted and self._free(waiting):
+                self._ask(*due.pop(0))
+                self._launch_new()
+            if not self.engine.running():
+                if self._interrupted:
+                    return False
+                if not due and not waiting:
+                    return True
+            self._handle(self.engine.poll(self._patience()), waiting)
+
+    def _test(self) -> None:
+        """Touch the test part once, for the winner, and finish."""
+        winner = finals.winner(self.state, self.losses)
+        if winner is None:
+            self._append(
+                FinishedEntry(
+                    winner=None,
+                    message="no trial gave a network that could be trained and measured",
+                    elapsed=self.elapsed,
+                )
+            )
+            return
+        test: dict[str, float] = {}
+        if self._results:
+            self.engine.launch(self._job(winner, test=True))
+            result = None
+            while result is None:
+                for event in self.engine.poll(None):
+                    if isinstance(event, Finished):
+                        result = event.result
+                    elif isinstance(event, Lost):
+                        if event.permanent or not event.crash:
+                            raise RuntimeError(f"the winner could not be tested: {event.message}")
+                        winner.attempt += 1
+                        if winner.attempt > 100:
+                            raise RuntimeError(f"the winner could not be tested: {event.message}")
+                        self.engine.launch(self._job(winner, test=True))
+            test = result.metrics
+        self._append(FinishedEntry(winner=winner.number, test=test, elapsed=self.elapsed))
+
+    # -- asking ------------------------------------------------------------------------
+
+    def _free(self, waiting: list[TrialRecord]) -> bool:
+        slots = min(self.engine.slots, self.spec.budget.parallelism)
+        return len(self.engine.running()) + len(waiting) < slots
+
+    def _reached(self) -> bool:
+        """Whether a trial of the search has reached the target."""
+        target = self.spec.objective.target
+        if target is None or self.best is None:
+            return False
+        value = self.best.metrics[self.spec.objective.metric]
+        return value >= target if self.spec.objective.goal == "maximize" else value <= target
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The search's best trial by the main objective, the control's included."""
+        return self._best
+
+    _best: TrialRecord | None = None
+
+    def _why_end(self) -> str | None:
+        if self._reached():
+            return f"the target {self.spec.objective.target:g} is reached"
+        return budget.refusal(
+            self.spec,
+            self.state,
+            self.fidelity,
+            self.final_fidelity,
+            self.info.train,
+            self.elapsed,
+            sum(self.engine.running().values()),
+        )
+
+    def _ask_next(self) -> str | None:
+        """Ask the strategy, or the control when it is its turn, for a trial."""
+        number = self.state.searched
+        turn = is_control(number, self.spec.control.share)
+        for kind in (Kind.CONTROL, Kind.SEARCH) if turn else (Kind.SEARCH,):
+            strategy, history, seed = self._members[kind]
+            proposal = strategy.propose(history, derive_rng(seed, 0, number))
+            if proposal is not None:
+                self._ask(kind, proposal)
+                return None
+        return "the search space is exhausted"
+
+    def _ask(self, kind: Kind, proposal: Proposal) -> None:
+        """Write a trial to the journal; one that cannot be built is told at once."""
+        number = len(self.state.trials)
+        final = kind in (Kind.FINAL, Kind.BASELINE)
+        resources: dict[str, float] = {}
+        infeasible = ""
+        try:
+            resources = self._appraise(proposal.architecture)
+        except InfeasibleError as error:
+            infeasible = str(error)
+        self._append(
+            Asked(
+                trial=number,
+                kind=kind,
+                architecture=proposal.architecture,
+                key=self.space.key(proposal.architecture),
+                fidelity=self.final_fidelity if final else self.fidelity,
+                seed=derive(self.spec.seed, Stream.FINAL if final else Stream.TRAINING, number),
+                resources=resources,
+                parents=proposal.parents,
+                operation=proposal.operation,
+                elapsed=self.elapsed,
+            )
+        )
+        if infeasible:
+            self._tell(self.state.trials[number], Outcome.INFEASIBLE, message=infeasible)
+
+    def _count(self, architecture: Architecture) -> dict[str, float]:
+        """Parameters and multiply-adds at full fidelity; the search's scale must exist too."""
+        shape = self.info.input
+        graph = self.space.graph(
+            architecture, Frame(shape, self.info.outputs, self.space.scale(final=True))
+        )
+        counts = {"params": float(graph.params()), "macs": float(graph.macs())}
+        side = self.fidelity.resolution
+        shape = shape if side is None else (shape[0], side, side)
+        self.space.graph(architecture, Frame(shape, self.info.outputs, self.fidelity.scale))
+        return counts
+
+    # -- launching ---------------------------------------------------------------------
+
+    def _launch_new(self) -> None:
+        trial = self.state.trials[len(self.state.trials) - 1]
+        if trial.outcome is None:
+            self.engine.launch(self._job(trial))
+
+    def _launch(self, waiting: list[TrialRecord]) -> None:
+        """Begin the attempts that wait for a slot."""
+        while waiting and not self._interrupted:
+            if len(self.engine.running()) >= self.engine.slots:
+                return
+            trial = waiting.pop(0)
+            total = self.spec.budget.epochs
+            if total is not None and self.state.committed_epochs > total:
+                self._tell_partial(trial, "the epochs left do not pay for another attempt")
+                continue
+            self.engine.launch(self._job(trial))
+
+    def _job(self, trial: TrialRecord, *, test: bool = False) -> TrialJob:
+        return TrialJob(
+            experiment=self.experiment.metadata.name,
+            trial=trial.number,
+            attempt=trial.attempt,
+            kind=trial.kind,
+            task=self.spec.task,
+            training=self.spec.training,
+            space=self.spec.space,
+            architecture=trial.architecture,
+            fidelity=trial.fidelity,
+            seed=trial.seed,
+            prefix=artifacts.prefix(trial.number),
+            keep_weights=trial.kind in (Kind.FINAL, Kind.BASELINE),
+            test=test,
+        )
+
+    # -- telling -----------------------------------------------------------------------
+
+    def _patience(self) -> float:
+        """How long to wait for events before the limits are looked at again."""
+        if self._interrupted or budget.overdrawn(
+            self.spec, self.state, self.elapsed, sum(self.engine.running().values())
+        ):
+            for number in self.engine.running():
+                self._stop(number)
+        self._tell_listener("tick")
+        return 0.25
+
+    def _stop(self, number: int) -> None:
+        finalist = self.state.trials[number].kind not in SEARCHING
+        if number not in self._stopping and (self._interrupted or not finalist):
+            self._stopping.add(number)
+            self.engine.stop(number)
+
+    def _handle(self, events: Any, waiting: list[TrialRecord]) -> None:
+        for event in events:
+            self._handle_one(event, waiting)
+
+    def _handle_one(self, event: Event, waiting: list[TrialRecord]) -> None:
+        trial = self.state.outstanding.get(event.trial)
+        if trial is None:
+            return  # told already
+        match event:
+            case Progress(point=point):
+                if self._listener is not None:
+                    self._listener.progressed(self, trial.number, point)
+            case Finished(result=result):
+                self._stopping.discard(trial.number)
+                if result.outcome is Outcome.STOPPED and self._interrupted:
+                    return  # its checkpoint is kept; it stays outstanding
+                self._tell_result(trial, result)
+            case Lost():
+                self._stopping.discard(trial.number)
+                self._retry_or_tell(trial, event, waiting)
+
+    def _retry_or_tell(self, trial: TrialRecord, lost: Lost, waiting: list[TrialRecord]) -> None:
+        crashes = trial.crashes + lost.crash
+        if lost.permanent or (lost.out_of_memory and crashes > 1):
+            self._tell_partial(trial, lost.message, Outcome.INFEASIBLE)
+        elif crashes > self.spec.trial_template.max_retries:
+            times = f" ({crashes} attempts)" if crashes > 1 else ""
+            self._tell_partial(trial, f"{lost.message}{times}", Outcome.FAILED)
+        else:
+            self._begin_anew(trial, lost.crash, lost.message)
+            waiting.append(trial)
+
+    def _begin_anew(self, trial: TrialRecord, crash: bool, message: str) -> None:
+        progress = artifacts.read_progress(self.store, trial.number)
+        self._append(
+            Attempt(
+                trial=trial.number,
+                attempt=trial.attempt + 1,
+                begun=progress.epochs_begun,
+                done=min(progress.epochs_done, trial.fidelity.epochs),
+                crash=crash,
+                message=message[:2000],
+                elapsed=self.elapsed,
+            )
+        )
+
+    def _recover(self) -> list[TrialRecord]:
+        """Find out what became of the trials that were under way, and queue the rest."""
+        waiting = []
+        for trial in list(self.state.outstanding.values()):
+            result = artifacts.read_result(self.store, trial.number) if self._results else None
+            if result is not None and result.outcome is not Outcome.STOPPED:
+                self._tell_result(trial, result)
+            elif not self._buildable(trial):
+                continue
+            else:
+                if self._results and artifacts.read_progress(self.store, trial.number).attempt:
+                    self._begin_anew(trial, False, "the controller was restarted")
+                waiting.append(trial)
+        return waiting
+
+    def _buildable(self, trial: TrialRecord) -> bool:
+        """Tell a trial that was asked, but not told infeasible before a crash."""
+        try:
+            self._appraise(trial.architecture)
+        except InfeasibleError as error:
+            self._tell(trial, Outcome.INFEASIBLE, message=str(error))
+            return False
+        return True
+
+    def _tell_result(self, trial: TrialRecord, result: TrialResult) -> None:
+        metric = self.spec.objective.metric
+        self._tell(
+            trial,
+            result.outcome,
+            metrics=result.metrics,
+            cost=result.cost,
+            curve=tuple(point.metrics.get(metric) for point in result.curve),
+            message=result.message,
+            facts=result.facts if trial.kind not in SEARCHING else {},
+        )
+
+    def _tell_partial(
+        self, trial: TrialRecord, message: str, outcome: Outcome = Outcome.STOPPED
+    ) -> None:
+        """Tell a trial that left no result: what it burnt is charged, what it measured counts."""
+        progress = artifacts.read_progress(self.store, trial.number)
+        cost = Cost(
+            epochs=progress.epochs_begun,
+            samples=progress.samples,
+            device_seconds=progress.device_seconds,
+        )
+        self._tell(trial, outcome, metrics=progress.metrics, cost=cost, message=message)
+
+    def _tell(self, trial: TrialRecord, outcome: Outcome, **details: Any) -> None:
+        entry = Told(trial=trial.number, outcome=outcome, elapsed=self.elapsed, **details)
+        self._append(entry)
+        if self._results:
+            artifacts.clean(self.store, trial, self.spec.storage)
+        if self._listener is not None:
+            self._listener.told(self, trial)
+
+    def _end(self, reason: str) -> None:
+        self._append(Ended(reason=reason, elapsed=self.elapsed))
+
+    def _append(self, entry: Any) -> None:
+        self.journal.append(entry)
+        self._apply(entry)
+
+    def _apply(self, entry: Any) -> None:
+        """Take in an entry, new or replayed: the state, then the strategies."""
+        self.state.apply(entry)
+        if isinstance(entry, Asked) and entry.kind in self._members:
+            strategy, history, _ = self._members[entry.kind]
+            trial = Trial(entry.trial, entry.architecture, entry.key, entry.parents)
+            history.ask(trial)
+            strategy.asked(trial, history)
+        elif isinstance(entry, Told):
+            record = self.state.trials[entry.trial]
+            if record.kind not in self._members:
+                return
+            values = self.losses(record)
+            if math.isfinite(values[0]) and (
+                self._best is None or values < self.losses(self._best)
+            ):
+                self._best = record
+            strategy, history, _ = self._members[record.kind]
+            strategy.observe(history.tell(entry.trial, entry.outcome, values), history)
+
+    def _tell_listener(self, what: str) -> None:
+        if self._listener is not None:
+            getattr(self._listener, what)(self)

@@ -1,0 +1,149 @@
+"""The state of an experiment as a fold over its journal: no I/O, no clock, no chance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kinase.api.trial import Architecture, Cost, Fidelity, Kind, Outcome
+from kinase.experiment.journal import Asked, Attempt, Ended, Finished, Told
+
+SEARCHING = (Kind.SEARCH, Kind.CONTROL)
+"""The kinds of trial that the search consists of."""
+
+
+@dataclass(slots=True)
+class TrialRecord:
+    """All that is known of one trial."""
+
+    number: int
+    kind: Kind
+    architecture: Architecture
+    key: str
+    fidelity: Fidelity
+    seed: int
+    resources: dict[str, float]
+    parents: tuple[int, ...]
+    operation: str
+    attempt: int = 1
+    """The attempt that is under way, or was the last."""
+    crashes: int = 0
+    """Attempts lost that count against `maxRetries`."""
+    begun: int = 0
+    """Epochs begun by attempts that were lost."""
+    done: int = 0
+    """Epochs that need not be run again."""
+    outcome: Outcome | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    cost: Cost = Cost()
+    curve: tuple[float | None, ...] = ()
+    message: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    order: int | None = None
+    """Position among the trials in the order in which they ended."""
+
+    @property
+    def committed(self) -> int:
+        """Epochs that the budget is charged for: those spent, or for a trial that is still
+        outstanding those begun and those that it needs yet."""
+        if self.outcome is not None:
+            return self.cost.epochs
+        return self.begun + self.fidelity.epochs - self.done
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Everything measured or counted."""
+        return {**self.resources, **self.metrics}
+
+
+@dataclass(slots=True)
+class State:
+    """What the journal says."""
+
+    trials: dict[int, TrialRecord] = field(default_factory=dict)
+    told: list[TrialRecord] = field(default_factory=list)
+    """Finished trials in the order in which they ended."""
+    outstanding: dict[int, TrialRecord] = field(default_factory=dict)
+    counts: Counter[Kind] = field(default_factory=Counter)
+    """Trials asked, by kind."""
+    spent: Cost = Cost()
+    """Cost of the finished trials."""
+    elapsed: float = 0.0
+    """Seconds that the experiment had run when the last entry was written."""
+    ended: str | None = None
+    """Why the search ended, or None while it goes on."""
+    finished: Finished | None = None
+    slowest: float = 0.0
+    """Most device seconds for one sample pass, over the finished trials."""
+
+    def apply(self, entry: Asked | Attempt | Told | Ended | Finished) -> None:
+        """Take in the next entry of the journal.
+
+        Raises:
+            ValueError: the entry does not follow from what was before.
+        """
+        self.elapsed = max(self.elapsed, entry.elapsed)
+        match entry:
+            case Asked():
+                if entry.trial != len(self.trials):
+                    raise ValueError(f"trial {entry.trial} was asked out of turn")
+                record = TrialRecord(
+                    number=entry.trial,
+                    kind=entry.kind,
+                    architecture=entry.architecture,
+                    key=entry.key,
+                    fidelity=entry.fidelity,
+                    seed=entry.seed,
+                    resources=entry.resources,
+                    parents=entry.parents,
+                    operation=entry.operation,
+                )
+                self.trials[entry.trial] = self.outstanding[entry.trial] = record
+                self.counts[entry.kind] += 1
+            case Attempt():
+                record = self._open(entry.trial)
+                record.attempt = entry.attempt
+                record.crashes += entry.crash
+                record.begun, record.done = entry.begun, entry.done
+                record.message = entry.message
+            case Told():
+                record = self._open(entry.trial)
+                record.outcome = entry.outcome
+                record.metrics = entry.metrics
+                record.cost = entry.cost
+                record.curve = entry.curve
+                record.message = entry.message
+                record.facts = entry.facts
+                record.order = len(self.told)
+                self.told.append(record)
+                del self.outstanding[entry.trial]
+                self.spent = self.spent + entry.cost
+                if entry.cost.samples:
+                    rate = entry.cost.device_seconds / entry.cost.samples
+                    self.slowest = max(self.slowest, rate)
+            case Ended():
+                self.ended = entry.reason
+            case Finished():
+                self.finished = entry
+
+    def _open(self, number: int) -> TrialRecord:
+        try:
+            return self.outstanding[number]
+        except KeyError:
+            raise ValueError(f"trial {number} is not outstanding") from None
+
+    @property
+    def searched(self) -> int:
+        """Trials of the search and its control, asked so far."""
+        return sum(self.counts[kind] for kind in SEARCHING)
+
+    @property
+    def committed_epochs(self) -> int:
+        """Epochs spent, and those that the outstanding trials need yet."""
+        return self.spent.epochs + sum(t.committed for t in self.outstanding.values())
+
+    def of_kind(self, *kinds: Kind) -> Iterable[TrialRecord]:
+        """Trials of these kinds, by number."""
+        return (t for t in self.trials.values() if t.kind in kinds)
