@@ -1,0 +1,68 @@
+# make run   search on this machine: the digits example, from manifest to trained network
+# make test  format, lint, types, import contracts, and every test
+#
+# Both set up what they need on the first call, in .venv, and nothing on the next.
+#   PYTHON=python3.12    another interpreter (3.11 or later)
+#   TORCH_BACKEND=cpu    another build of torch: cpu, cu128, rocm6.3, auto, ... (see uv's
+#                        --torch-backend); left empty, the build that PyPI serves
+#   EXAMPLE=FILE         another manifest for make run
+
+PYTHON ?= python3
+TORCH_BACKEND ?=
+EXAMPLE ?= examples/digits.yaml
+BIN := .venv/bin
+SETUP := .make/setup$(if $(TORCH_BACKEND),-$(TORCH_BACKEND))
+UV := $(or $(shell command -v uv),.make/uv/bin/uv)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint types unit bench docs lock clean
+
+help: ## Show this help
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(SETUP) ## Make the environment in .venv
+
+.make/uv/bin/uv:
+	@mkdir -p .make
+	$(PYTHON) -m venv .make/uv && .make/uv/bin/pip install --quiet uv \
+	  || { rm -rf .make/uv; $(PYTHON) -m pip install --quiet --target .make/uv uv; }
+
+# Another torch build has other wheels: then the lock gives the versions and not the hashes.
+$(SETUP): requirements.lock pyproject.toml $(UV)
+	@mkdir -p .make && rm -f .make/setup*
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+ifeq ($(TORCH_BACKEND),)
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+else
+	$(UV) pip install --quiet --python $(BIN)/python --no-verify-hashes \
+	  --torch-backend $(TORCH_BACKEND) --constraint requirements.lock \
+	  --group dev --requirement pyproject.toml --all-extras
+endif
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+run: $(SETUP) ## Search on this machine (EXAMPLE=examples/digits.yaml)
+	$(BIN)/kinase run $(EXAMPLE)
+
+test: $(SETUP) lint types unit ## Format, lint, types and every test
+
+lint: $(SETUP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(SETUP)
+	$(BIN)/mypy
+
+unit: $(SETUP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+docs: $(SETUP) ## Write docs/manifest.md anew from kinase/api
+	$(BIN)/python -m kinase.api.reference > docs/manifest.md
+
+lock: pyproject.toml $(UV) ## Resolve the dependencies anew into requirements.lock
+	$(UV) pip compile --quiet pyproject.toml --all-extras --group dev --universal \
+	  --generate-hashes --no-annotate --no-header --python-version 3.11 --upgrade \
+	  --output-file requirements.lock
+
+clean: ## Remove the environment and what the tools cached
+	rm -rf .venv .make .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

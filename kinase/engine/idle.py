@@ -1,0 +1,38 @@
+"""An engine that runs nothing: for reading what a run has left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from kinase.api.task import Task, Training
+from kinase.api.trial import TrialJob
+from kinase.engine.base import Engine, EngineError, Event
+
+
+class IdleEngine(Engine):
+    """Has no slots, so that nothing is ever launched on it."""
+
+    slots = 0
+
+    def describe(self, task: Task, training: Training) -> NoReturn:
+        """There is no trainer to ask."""
+        raise EngineError("an idle engine knows no task")
+
+    def launch(self, job: TrialJob) -> NoReturn:
+        """There is no slot."""
+        raise EngineError("an idle engine runs nothing")
+
+    def running(self) -> dict[int, float]:
+        """Nothing runs."""
+        return {}
+
+    def poll(self, timeout: float | None) -> Sequence[Event]:
+        """Nothing happens."""
+        return ()
+
+    def stop(self, trial: int) -> None:
+        """Nothing runs."""
+
+    def close(self) -> None:
+        """There is nothing to end."""

@@ -1,0 +1,63 @@
+"""An engine that looks results up: for tabular benchmarks, and for tests of a search."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from kinase.api.task import Task, Training
+from kinase.api.trial import Cost, Outcome, TaskInfo, TrialJob, TrialResult
+from kinase.engine.base import Engine, Event, Finished
+
+Evaluate = Callable[[TrialJob], dict[str, float]]
+"""Metrics of a trial's architecture at its fidelity."""
+
+
+class TabularEngine(Engine):
+    """Answers every trial from a function, in the order of launching.
+
+    A trial is charged the epochs of its fidelity. Nothing is written to the store, so the loop
+    is made with `trainer_results=False`.
+    """
+
+    def __init__(self, evaluate: Evaluate, info: TaskInfo, slots: int = 1) -> None:
+        """`info` is what `describe` answers."""
+        self.slots = slots
+        self._evaluate = evaluate
+        self._info = info
+        self._jobs: deque[TrialJob] = deque()
+
+    def describe(self, task: Task, training: Training) -> TaskInfo:
+        """The given description."""
+        return self._info
+
+    def launch(self, job: TrialJob) -> None:
+        """Queue the trial."""
+        if len(self._jobs) >= self.slots:
+            raise RuntimeError("no slot is free")
+        self._jobs.append(job)
+
+    def running(self) -> dict[int, float]:
+        """Queued trials; no time passes."""
+        return dict.fromkeys((job.trial for job in self._jobs), 0.0)
+
+    def poll(self, timeout: float | None) -> Sequence[Event]:
+        """The result of the trial that was launched first."""
+        if not self._jobs:
+            return ()
+        job = self._jobs.popleft()
+        result = TrialResult(
+            trial=job.trial,
+            attempt=job.attempt,
+            outcome=Outcome.SUCCEEDED,
+            metrics=self._evaluate(job),
+            cost=Cost(epochs=job.fidelity.epochs),
+        )
+        return (Finished(job.trial, result),)
+
+    def stop(self, trial: int) -> None:
+        """A look-up is never stopped."""
+
+    def close(self) -> None:
+        """Forget the queue."""
+        self._jobs.clear()
