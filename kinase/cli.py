@@ -1,1 +1,227 @@
-"""The command line."""
+"""The command line: `kinase run`, `validate`, `explain`, `report`, `export`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+import kinase
+from kinase.api.experiment import NASExperiment
+from kinase.api.load import ManifestError, format_problems, load_manifest
+
+app = typer.Typer(
+    name="kinase",
+    help="Neural architecture search: one manifest, on a laptop or on a cluster.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+BAD_INPUT = 2
+"""Exit code: the manifest or the arguments are at fault."""
+FAILED = 1
+"""Exit code: the run ended without a network."""
+INTERRUPTED = 130
+"""Exit code: ended by Ctrl-C with everything kept."""
+
+ManifestArgument = Annotated[Path, typer.Argument(help="The manifest of a NASExperiment.")]
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(code)
+
+
+def _load(path: Path, changes: dict[str, Any] | None = None) -> NASExperiment:
+    """Read a manifest and check it, with the command line's changes put in."""
+    from kinase.experiment.check import check
+
+    try:
+        experiment = load_manifest(path)
+        if changes:
+            experiment = _changed(experiment, changes)
+        problems = check(experiment, str(path))
+        if problems:
+            raise ManifestError(problems)
+    except ManifestError as error:
+        _fail(format_problems(error.problems), BAD_INPUT)
+    except ValueError as error:
+        _fail(f"{path}: {error}", BAD_INPUT)
+    return experiment
+
+
+def _changed(experiment: NASExperiment, changes: dict[str, Any]) -> NASExperiment:
+    document = experiment.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    for dotted, value in changes.items():
+        *parents, last = dotted.split(".")
+        place = document["spec"]
+        for name in parents:
+            place = place.setdefault(name, {})
+        place[last] = value
+    return NASExperiment.model_validate(document)
+
+
+@app.command()
+def run(
+    file: ManifestArgument,
+    store: Annotated[
+        str | None, typer.Option(help="Where to keep everything, instead of spec.storage.uri.")
+    ] = None,
+    parallelism: Annotated[
+        int | None, typer.Option(min=1, help="Trials at once, instead of the manifest's.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Budget of trials, instead of the manifest's.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or mps, instead of the manifest's.")
+    ] = None,
+    trainer: Annotated[
+        str, typer.Option(help="Entry point of the group kinase.trainers.", hidden=True)
+    ] = "torch",
+) -> None:
+    """Search on this machine, then train, test and keep the winner.
+
+    The same command again goes on where it was.
+    """
+    from kinase.console import Progress, summary
+    from kinase.engine import EngineError
+    from kinase.experiment.local import run as run_local
+    from kinase.report import render
+    from kinase.report.gather import gather
+    from kinase.store import StoreError
+
+    changes = {
+        "storage.uri": store,
+        "budget.parallelism": parallelism,
+        "budget.trials": trials,
+        "training.device": device,
+    }
+    experiment = _load(file, {key: value for key, value in changes.items() if value is not None})
+    if experiment.spec.suspend:
+        _fail(f"{file}: spec.suspend is true; set it to false to run", BAD_INPUT)
+    try:
+        with Progress() as progress:
+            loop = run_local(experiment, trainer=trainer, listener=progress)
+        data = gather(loop)
+        loop.store.put("report.html", render(data).encode())
+    except (StoreError, EngineError) as error:
+        _fail(f"kinase: {error}", BAD_INPUT)
+    except KeyboardInterrupt:
+        _fail("ended at once; the same command goes on from the last checkpoints", INTERRUPTED)
+    summary(Console(), loop, data)
+    if loop.state.finished is None:
+        raise typer.Exit(INTERRUPTED)
+    if loop.state.finished.winner is None:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="Manifests to check.")],
+) -> None:
+    """Check manifests; every problem is told with file, line and field. Exit code 2 if any."""
+    from kinase.experiment.check import validate_files
+
+    code, lines = validate_files(files)
+    for line in lines:
+        typer.echo(line, err=bool(code))
+    raise typer.Exit(code)
+
+
+@app.command()
+def explain(
+    field: Annotated[str, typer.Argument(help="A field's path, such as spec.strategy.")] = "",
+    recursive: Annotated[bool, typer.Option(help="Show the fields below, too.")] = False,
+) -> None:
+    """Print the documentation of a field of the manifest."""
+    from kinase.api.explain import explain as explain_field
+
+    try:
+        typer.echo(explain_field(field, recursive=recursive))
+    except LookupError as error:
+        _fail(str(error.args[0]), BAD_INPUT)
+
+
+@app.command()
+def report(
+    file: ManifestArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write it; by default beside the journal.")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="The run's --store.")] = None,
+) -> None:
+    """Write the report of a run anew, also of one that is under way."""
+    from kinase.experiment.local import open_run
+    from kinase.report import render
+    from kinase.report.gather import gather
+    from kinase.store import StoreError
+
+    experiment = _load(file, {"storage.uri": store} if store else None)
+    try:
+        loop = open_run(experiment)
+        html = render(gather(loop)).encode()
+        if out is None:
+            loop.store.put("report.html", html)
+        else:
+            out.write_bytes(html)
+    except (StoreError, OSError) as error:
+        _fail(f"kinase: {error}", BAD_INPUT)
+    typer.echo(out or f"{loop.store.uri}/report.html")
+
+
+@app.command()
+def export(
+    source: Annotated[
+        str, typer.Argument(help="A manifest that was run, or the folder of a trained network.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("exported"),
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", help="safetensors, torchscript, exported-program, onnx; default: all."
+        ),
+    ] = None,
+    trial: Annotated[
+        int | None, typer.Option(help="Another finalist's or baseline's trial than the winner's.")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="The run's --store.")] = None,
+) -> None:
+    """Export a trained network: safetensors with its architecture and model card, TorchScript,
+    an exported program, and ONNX that was checked against the network."""
+    from kinase import registry
+    from kinase.experiment import artifacts
+    from kinase.store import StoreError, open_store, open_uri
+
+    try:
+        if source.endswith((".yaml", ".yml", ".json")):
+            experiment = _load(Path(source), {"storage.uri": store} if store else None)
+            place = "final" if trial is None else artifacts.prefix(trial)
+            network = open_store(experiment.spec.storage).sub(f"{experiment.directory}/{place}")
+        else:
+            network = open_uri(source if "://" in source else f"file://{source}")
+        trainer = registry.load("kinase.trainers", "torch")
+        written = trainer.export(network, out, tuple(formats or ()))
+    except (StoreError, ValueError, OSError) as error:
+        _fail(f"kinase: {error}", BAD_INPUT)
+    for path in written:
+        typer.echo(path)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(kinase.__version__)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app(prog_name="kinase")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

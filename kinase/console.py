@@ -1,1 +1,239 @@
-"""The terminal: progress while a search runs, and its end."""
+"""The terminal: one live table while a search runs, plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from kinase.api.trial import Outcome, Point
+from kinase.experiment.state import SEARCHING, TrialRecord
+
+if TYPE_CHECKING:
+    from kinase.experiment.budget import Limit
+    from kinase.experiment.loop import Loop
+    from kinase.report.data import ReportData
+
+RECENT = 6
+"""Finished trials shown below the table."""
+
+
+def clock(seconds: float) -> str:
+    """A time for people: 0:42, 3:07, 1:02:09."""
+    text = str(timedelta(seconds=round(seconds)))
+    return text[2:] if text.startswith("0:") else text
+
+
+def value(number: float | None) -> str:
+    """A metric for people."""
+    return "-" if number is None else f"{number:.4f}"
+
+
+def quantity(number: float) -> str:
+    """A count for people: 940, 12.3k, 1.5M."""
+    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if number >= factor:
+            return f"{number / (1000 if unit == 'k' else factor):.3g}{unit}"
+    return f"{number:.0f}"
+
+
+def limit_left(limit: Limit) -> str:
+    """What is left of a limit, for people."""
+    if limit.unit == "s":
+        return f"{clock(limit.left)} of {clock(limit.total)}"
+    if limit.unit == "h":
+        return f"{limit.left:.2f} of {limit.total:g} device hours"
+    return f"{limit.left:.0f} of {limit.total:.0f} {limit.name}"
+
+
+def time_left(loop: Loop) -> float | None:
+    """Seconds that the search will still take at its pace so far, or None if unknown."""
+    done = sum(t.kind in SEARCHING for t in loop.state.told)
+    if not done or loop.state.ended is not None:
+        return None
+    estimates = []
+    for limit in loop.limits:
+        if limit.unit == "s":
+            estimates.append(limit.left)
+        elif limit.spent:
+            pace = loop.elapsed / limit.spent
+            estimates.append(limit.left * pace)
+    return min(estimates, default=None)
+
+
+class Progress:
+    """Listens to the loop and shows it. Use as a context manager around the run."""
+
+    def __init__(self, console: Console | None = None, refresh: float = 0.5) -> None:
+        """Show on `console`, by default standard error, every `refresh` seconds."""
+        self.console = console or Console(stderr=True)
+        self._refresh = refresh
+        self._live: Live | None = None
+        self._points: dict[int, Point] = {}
+        self._recent: deque[TrialRecord] = deque(maxlen=RECENT)
+        self._shown = 0.0
+        self._said: str | None = None
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def started(self, loop: Loop) -> None:
+        """Say what is searched, and what an earlier run left."""
+        told = len(loop.state.told)
+        spec = loop.spec
+        again = f", going on after {told} finished trials" if loop.journal.length else ""
+        self.console.print(
+            f"[bold]{loop.experiment.metadata.name}[/]: {spec.strategy.kind} over "
+            f"{loop.space.size()} {spec.space.kind} architectures, "
+            f"{spec.task.dataset} ({loop.info.train} training, {loop.info.validation} "
+            f"validation samples), {loop.info.device}, "
+            f"{spec.budget.parallelism} at once{again}",
+            highlight=False,
+        )
+        self._recent.extend(loop.state.told[-RECENT:])
+        self._draw(loop, force=True)
+
+    def progressed(self, loop: Loop, trial: int, point: Point) -> None:
+        """Note a running trial's last epoch."""
+        self._points[trial] = point
+        self._draw(loop)
+
+    def told(self, loop: Loop, trial: TrialRecord) -> None:
+        """Show a finished trial."""
+        self._points.pop(trial.number, None)
+        self._recent.append(trial)
+        if self._live is None:
+            self.console.print(self._line(loop, trial), highlight=False, soft_wrap=True)
+        self._draw(loop)
+
+    def tick(self, loop: Loop) -> None:
+        """Keep the clock going, and say once that the search is over."""
+        if loop.state.ended is not None and self._said is None:
+            self._said = loop.state.ended
+            if self._live is None:
+                self.console.print(f"search ended: {self._said}; finalists are trained")
+        self._draw(loop)
+
+    def _draw(self, loop: Loop, force: bool = False) -> None:
+        if self._live is None:
+            return
+        now = time.monotonic()
+        if force or now - self._shown >= self._refresh:
+            self._shown = now
+            self._live.update(self.render(loop), refresh=True)
+
+    def _line(self, loop: Loop, trial: TrialRecord) -> Text:
+        metric = loop.spec.objective.metric
+        number = trial.values.get(metric)
+        text = Text(f"{trial.number:5d}  {trial.kind.value.lower():8}  ")
+        if trial.outcome is Outcome.SUCCEEDED and number is not None:
+            best = loop.best is not None and loop.best.number == trial.number
+            text.append(f"{metric} {number:.4f}", style="bold green" if best else "")
+        else:
+            outcome = trial.outcome.value if trial.outcome else "running"
+            text.append(f"{outcome} {trial.message}"[:100], style="yellow")
+        if "params" in trial.resources:
+            text.append(f"  {quantity(trial.resources['params'])} params", style="dim")
+        text.append(f"  {trial.cost.epochs} epochs  {trial.cost.device_seconds:.1f} s", style="dim")
+        if trial.operation:
+            text.append(f"  {trial.operation}", style="dim")
+        return text
+
+    def render(self, loop: Loop) -> RenderableType:
+        """The live table."""
+        state, spec = loop.state, loop.spec
+        running = loop.engine.running()
+        failed = sum(t.outcome in (Outcome.FAILED, Outcome.INFEASIBLE) for t in state.told)
+        done = len(state.told)
+        best = loop.best
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", justify="right")
+        table.add_column()
+        phase = "finalists" if state.ended is not None else "search"
+        if loop.stopping:
+            phase = "stopping at the next checkpoint; Ctrl-C again ends at once"
+        table.add_row("phase", phase)
+        table.add_row("trials", f"{done} done, {len(running)} running, {failed} failed")
+        shown = best.values.get(spec.objective.metric) if best else None
+        text = Text(f"{spec.objective.metric} {value(shown)}", style="bold green")
+        if best is not None and best.resources:
+            text.append(
+                f"  trial {best.number}, {quantity(best.resources['params'])} params", "dim"
+            )
+        table.add_row("best", text)
+        for limit in loop.limits:
+            bar = ProgressBar(total=limit.total, completed=min(limit.spent, limit.total), width=24)
+            row = Table.grid(padding=(0, 1))
+            row.add_row(bar, limit_left(limit) + " left")
+            table.add_row("budget", row)
+        left = time_left(loop)
+        remaining = f", about {clock(left)} left of the search" if left is not None else ""
+        table.add_row("time", f"{clock(loop.elapsed)}{remaining}")
+        for number in sorted(running):
+            trial, point = state.trials[number], self._points.get(number)
+            epoch = point.epoch if point else trial.done
+            measured = point.metrics.get(spec.objective.metric) if point else None
+            table.add_row(
+                "running",
+                Text(
+                    f"{number:5d}  {trial.kind.value.lower():8}  epoch {epoch}"
+                    f"/{trial.fidelity.epochs}  {value(measured)}"
+                ),
+            )
+        lines = [self._line(loop, trial) for trial in self._recent]
+        return Group(table, Text(""), *lines)
+
+
+def summary(console: Console, loop: Loop, data: ReportData) -> None:
+    """The end of a run: what was found, what it was worth, and where it lies."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", justify="right")
+    table.add_column(overflow="fold")
+    winner = data.winner
+    if winner is not None:
+        found = loop.state.trials[winner.found_by]
+        table.add_row("winner", f"trial {winner.trial}, found by {found.kind.value.lower()} trial "
+                      f"{winner.found_by}")
+        table.add_row("validation", f"{data.metric} {value(winner.metrics.get(data.metric))}")
+        for name, number in sorted(winner.test.items()):
+            table.add_row("test, once", f"{name} {number:.4f}")
+        counts = [f"{winner.metrics[m]:,.0f} {label}" for m, label in
+                  (("params", "parameters"), ("macs", "multiply-adds")) if m in winner.metrics]
+        table.add_row("size", ", ".join(counts))
+    for kind, cost in data.cost.items():
+        if cost.epochs:
+            table.add_row(f"cost, {kind}", f"{cost.epochs:,} epochs, {quantity(cost.samples)} "
+                          f"sample passes, {clock(cost.device_seconds)} of devices")
+    comparison = compare(data)
+    if comparison is not None:
+        table.add_row("random control", comparison.text)
+    for trial in data.trials:
+        if trial.label:
+            table.add_row(trial.label, f"{data.metric} {value(trial.metrics.get(data.metric))}, "
+                          f"{trial.metrics.get('params', 0):,.0f} parameters")
+    if winner is not None:
+        table.add_row("model", winner.model_uri)
+    table.add_row("report", f"{data.store_uri}/report.html")
+    title = {"Succeeded": "[bold green]done[/]", "Failed": "[bold red]no network[/]"}.get(
+        data.phase, "[bold yellow]interrupted[/]; the same command goes on"
+    )
+    console.print(f"\n{title} in {clock(loop.elapsed)}: {data.reason}", highlight=False)
+    console.print(table, highlight=False, soft_wrap=not console.is_terminal)
+    if winner is not None:
+        console.print("\nLoad it:")
+        for line in winner.load_lines:
+            console.print(f"    {line}", highlight=False, soft_wrap=True)

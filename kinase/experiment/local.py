@@ -8,12 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from pydantic import ValidationError
+
 from kinase.api.experiment import NASExperiment
+from kinase.api.trial import TaskInfo
+from kinase.engine.idle import IdleEngine
 from kinase.engine.local import LocalEngine
 from kinase.experiment import artifacts, identity
 from kinase.experiment.loop import Listener, Loop
-from kinase.store import NotFound, Store, open_store, probe
+from kinase.store import Conflict, NotFound, Store, StoreError, open_store, probe
 
+TASK = "task.json"
+"""What the trainer said of the task."""
 FINAL = ("weights.safetensors", "model.json")
 """What makes up a trained network in the store."""
 
@@ -47,6 +53,7 @@ def run(
         )
         try:
             info = engine.describe(experiment.spec.task, experiment.spec.training)
+            _same_task(store, info)
             loop = Loop(experiment, store, engine, info, listener=listener)
             with _interruptible(loop):
                 loop.run()
@@ -55,6 +62,45 @@ def run(
         if loop.state.finished is not None:
             keep_final(store, loop)
     return loop
+
+
+def open_run(experiment: NASExperiment) -> Loop:
+    """A finished or unfinished run, replayed for reading; nothing is trained.
+
+    Raises:
+        StoreError: there is none, or it is another experiment's.
+    """
+    store = open_store(experiment.spec.storage).sub(experiment.directory)
+    identity.recorded(store)
+    identity.claim(store, experiment)
+    try:
+        info = TaskInfo.model_validate_json(store.get(TASK))
+    except (NotFound, ValidationError) as error:
+        raise StoreError(f"{store.uri}/{TASK} is missing or damaged; run it again") from error
+    loop = Loop(experiment, store, IdleEngine(), info)
+    loop.replay()
+    return loop
+
+
+def _same_task(store: Store, info: TaskInfo) -> None:
+    """Keep the description of the task, or compare it with that of an earlier run.
+
+    Raises:
+        MismatchError: the data has changed in between, so results would not compare.
+    """
+    try:
+        store.put(TASK, info.model_dump_json(by_alias=True, indent=2).encode(), if_absent=True)
+        return
+    except Conflict:
+        pass
+    before = TaskInfo.model_validate_json(store.get(TASK))
+    for field in ("input", "outputs", "train", "validation", "test"):
+        was, now = getattr(before, field), getattr(info, field)
+        if was != now:
+            raise identity.MismatchError(
+                f"the data is not that of the earlier run in {store.uri}: {field} was {was} and "
+                f"is {now}; restore the data, or give the experiment another name"
+            )
 
 
 def keep_final(store: Store, loop: Loop) -> None:

@@ -136,6 +136,8 @@ class Loop:
     @property
     def elapsed(self) -> float:
         """Seconds that the experiment has run, over all its processes."""
+        if self.state.finished is not None:
+            return self.state.elapsed
         return self._base + self._clock() - self._began
 
     @property
@@ -144,9 +146,9 @@ class Loop:
         return budget.limits(self.spec, self.state, self.elapsed)
 
     @property
-    def interrupted(self) -> bool:
-        """Whether the loop ended before the experiment did."""
-        return self.state.finished is None
+    def stopping(self) -> bool:
+        """Whether the loop was interrupted and winds down."""
+        return self._interrupted
 
     def losses(self, trial: TrialRecord) -> tuple[float, ...]:
         """The trial's objectives, turned so that less is better."""
@@ -161,12 +163,16 @@ class Loop:
 
     # -- the loop ----------------------------------------------------------------------
 
-    def run(self) -> State:
-        """Run until the experiment is finished or interrupted."""
+    def replay(self) -> State:
+        """Read the journal; the strategies are brought to where they were."""
         for entry in self.journal.replay():
             self._apply(entry)
         self._base, self._began = self.state.elapsed, self._clock()
-        if self.state.finished is not None:
+        return self.state
+
+    def run(self) -> State:
+        """Run until the experiment is finished or interrupted."""
+        if self.replay().finished is not None:
             return self.state
         waiting = self._recover()
         self._tell_listener("started")

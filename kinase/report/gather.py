@@ -1,0 +1,175 @@
+"""An experiment's state as the report shows it."""
+
+from __future__ import annotations
+
+import platform
+from datetime import timedelta
+
+import kinase
+from kinase.api.trial import Cost, Fidelity, Kind, Outcome, Point
+from kinase.experiment import artifacts
+from kinase.experiment.budget import Limit
+from kinase.experiment.loop import Loop
+from kinase.experiment.state import TrialRecord
+from kinase.report.data import ReportData, ReportTrial, Winner
+from kinase.report.protocol import checklist
+
+COST_NAMES = {
+    Kind.SEARCH: "search",
+    Kind.CONTROL: "control",
+    Kind.FINAL: "finalists",
+    Kind.BASELINE: "baselines",
+}
+
+
+def fidelity_text(fidelity: Fidelity) -> str:
+    """A fidelity for people: `10 epochs, 50 % of the data`."""
+    parts = [f"{fidelity.epochs} epochs"]
+    if fidelity.data_fraction < 1:
+        parts.append(f"{fidelity.data_fraction:.0%} of the data")
+    if fidelity.resolution is not None:
+        parts.append(f"{fidelity.resolution} px")
+    scale = fidelity.scale
+    if scale.cells is not None:
+        parts.append(f"{scale.cells} cells")
+    if scale.filters is not None:
+        parts.append(f"{scale.filters} filters")
+    if scale.filter_fraction < 1:
+        parts.append(f"{scale.filter_fraction:.0%} of the filters")
+    return ", ".join(parts)
+
+
+def gather(loop: Loop) -> ReportData:
+    """Everything that the report shows, from a loop that has replayed its journal."""
+    spec, state = loop.spec, loop.state
+    seconds = {point: _seconds(trial) for point, trial in state.trials.items()}
+    trials = tuple(_trial(loop, trial, seconds[trial.number]) for trial in state.trials.values())
+    if state.finished is not None:
+        phase = "Failed" if state.finished.winner is None else "Succeeded"
+        reason = state.finished.message or state.ended or ""
+    else:
+        phase = "Suspended" if loop.stopping or spec.suspend else "Running"
+        reason = state.ended or ""
+    return ReportData(
+        name=loop.experiment.metadata.name,
+        namespace=loop.experiment.metadata.namespace,
+        phase=phase,
+        reason=reason,
+        metric=spec.objective.metric,
+        goal=spec.objective.goal,
+        target=spec.objective.target,
+        also=tuple((m.metric, m.goal) for m in spec.objective.also),
+        summary=_summary(loop),
+        trials=trials,
+        winner=_winner(loop),
+        cost=costs(loop),
+        budget=tuple(_limit(limit) for limit in loop.limits),
+        protocol=_protocol(loop),
+        spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+        store_uri=loop.store.uri,
+    )
+
+
+def costs(loop: Loop) -> dict[str, Cost]:
+    """What was spent, by kind of trial; epochs that killed attempts lost are apart."""
+    spent = {name: Cost() for name in COST_NAMES.values()}
+    lost = Cost()
+    for trial in loop.state.told:
+        over = 0
+        if trial.begun and trial.outcome is Outcome.SUCCEEDED:
+            over = max(0, trial.cost.epochs - trial.fidelity.epochs)
+        share = over / trial.cost.epochs if over else 0.0
+        gone = Cost(
+            epochs=over,
+            samples=round(trial.cost.samples * share),
+            device_seconds=trial.cost.device_seconds * share,
+        )
+        lost = lost + gone
+        kept = Cost(
+            epochs=trial.cost.epochs - gone.epochs,
+            samples=trial.cost.samples - gone.samples,
+            device_seconds=trial.cost.device_seconds - gone.device_seconds,
+        )
+        spent[COST_NAMES[trial.kind]] = spent[COST_NAMES[trial.kind]] + kept
+    return {**{name: cost for name, cost in spent.items() if cost.epochs}, "lost": lost}
+
+
+def _seconds(trial: TrialRecord) -> float:
+    """Device seconds of one epoch, on average."""
+    return trial.cost.device_seconds / max(1, len(trial.curve))
+
+
+def _trial(loop: Loop, trial: TrialRecord, seconds: float) -> ReportTrial:
+    metric = loop.spec.objective.metric
+    return ReportTrial(
+        number=trial.number,
+        kind=trial.kind,
+        outcome=trial.outcome,
+        architecture=trial.architecture,
+        key=trial.key,
+        metrics=trial.values,
+        cost=trial.cost,
+        fidelity=fidelity_text(trial.fidelity),
+        parents=trial.parents,
+        operation=trial.operation,
+        curve=tuple(
+            Point(epoch=epoch, metrics={metric: value}, device_seconds=epoch * seconds)
+            for epoch, value in enumerate(trial.curve, 1)
+            if value is not None
+        ),
+        order=trial.order,
+        message=trial.message,
+        label=trial.operation if trial.kind is Kind.BASELINE else "",
+    )
+
+
+def _winner(loop: Loop) -> Winner | None:
+    finished = loop.state.finished
+    if finished is None or finished.winner is None:
+        return None
+    trial = loop.state.trials[finished.winner]
+    uri = f"{loop.store.uri}/final"
+    place = uri.removeprefix("file://") if uri.startswith("file://") else uri
+    return Winner(
+        trial=trial.number,
+        found_by=trial.parents[0],
+        architecture=trial.architecture,
+        sketch=loop.space.sketch(trial.architecture),
+        metrics=trial.values,
+        test=finished.test,
+        model_uri=uri,
+        load_lines=(
+            "from kinase_trainer import load",
+            f"model, card = load({place!r})",
+            "logits = model(images)  # float images in 0..1, shape (N, C, H, W)",
+        ),
+    )
+
+
+def _limit(limit: Limit) -> tuple[str, str, str]:
+    if limit.unit == "s":
+        return (
+            limit.name,
+            str(timedelta(seconds=round(limit.spent))),
+            str(timedelta(seconds=round(limit.total))),
+        )
+    digits = 2 if limit.unit == "h" else 0
+    return (limit.name, f"{limit.spent:,.{digits}f}", f"{limit.total:,.{digits}f}")
+
+
+def _summary(loop: Loop) -> tuple[tuple[str, str], ...]:
+    spec, info = loop.spec, loop.info
+    shape = "x".join(map(str, info.input))
+    return (
+        ("Space", f"{spec.space.kind}, {loop.space.size()} architectures"),
+        ("Strategy", spec.strategy.kind),
+        ("Estimation", f"{spec.estimation.kind}: {fidelity_text(loop.fidelity)}"),
+        ("Finalists", f"{spec.finalists.count}: {fidelity_text(loop.final_fidelity)}"),
+        ("Data", f"{spec.task.dataset}, samples of {shape}, {info.outputs} classes"),
+        ("Seed", str(spec.seed)),
+    )
+
+
+
+def _protocol(loop: Loop) -> tuple[ProtocolItem, ...]:
+    return checklist(loop)

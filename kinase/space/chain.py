@@ -1,0 +1,308 @@
+"""Chain-structured networks: layers one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kinase.api.space import ChainSpace
+from kinase.api.trial import Architecture
+from kinase.space import layers
+from kinase.space.base import ArchitectureError, Frame, Rng, Size, Sketch, Space
+from kinase.space.graph import Graph, GraphBuilder
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ENUMERABLE = 100_000
+"""Largest space that is enumerated."""
+
+
+class Chain(Space):
+    """Chain-structured networks (Elsken, Metzen & Hutter 2019, survey, section 2).
+
+    An architecture is ``{"layers": [{"op": "conv", "width": 16, "kernel": 3, "stride": 1},
+    ...]}``. With `skips`, a layer also has ``"skip"``: null, or the index of a layer before
+    the previous one (-1 is the network's input) whose output is added to its own, through a
+    1x1 convolution where the shapes differ. Global average pooling and a linear layer end the
+    network.
+    """
+
+    crosses = True
+
+    def __init__(self, options: ChainSpace) -> None:
+        """The chains that the manifest's `space.chain` describes."""
+        self.options = options
+
+    # -- drawing and checking ----------------------------------------------------------
+
+    def sample(self, rng: Rng) -> Architecture:
+        """A depth, then each layer, uniformly; a skip with probability 1/2 where it may be."""
+        o = self.options
+        depth = int(rng.integers(o.min_depth, o.max_depth + 1))
+        chain = [layers.sample(o, rng) for _ in range(depth)]
+        if o.skips:
+            for index, layer in enumerate(chain):
+                sources = self._sources(index)
+                layer["skip"] = (
+                    int(sources[int(rng.integers(len(sources)))])
+                    if sources and rng.random() < 0.5
+                    else None
+                )
+        return {"layers": chain}
+
+    @staticmethod
+    def _sources(index: int) -> list[int]:
+        """Where a skip into layer `index` may come from."""
+        return list(range(-1, index - 1))
+
+    def validate(self, architecture: Architecture) -> None:
+        """Check untrusted data."""
+        o = self.options
+        if not isinstance(architecture, dict) or set(architecture) != {"layers"}:
+            raise ArchitectureError(
+                f"architecture is {architecture!r}; a chain is an object with the field layers"
+            )
+        chain = architecture["layers"]
+        if not isinstance(chain, list) or not o.min_depth <= len(chain) <= o.max_depth:
+            found = len(chain) if isinstance(chain, list) else repr(chain)
+            raise ArchitectureError(
+                f"layers is {found}; use a list of {o.min_depth} to {o.max_depth} layers"
+            )
+        own = ("skip",) if o.skips else ()
+        for index, layer in enumerate(chain):
+            path = f"layers[{index}]"
+            skip = layers.validate(o, layer, path, own).get("skip")
+            if skip is not None and (type(skip) is not int or skip not in self._sources(index)):
+                raise ArchitectureError(
+                    f"{path}.skip is {skip!r}; use null or one of {self._sources(index)}"
+                )
+
+    # -- moving ------------------------------------------------------------------------
+
+    def _edits(self, architecture: Architecture) -> Iterator[Architecture]:
+        """All single edits; some may give the same key."""
+        o, chain = self.options, architecture["layers"]
+        for index, layer in enumerate(chain):
+            for variant in layers.variants(o, layer):
+                yield {"layers": [*chain[:index], variant, *chain[index + 1 :]]}
+            for skip in [None, *self._sources(index)] if o.skips else []:
+                if skip != layer.get("skip"):
+                    changed = {**layer, "skip": skip}
+                    yield {"layers": [*chain[:index], changed, *chain[index + 1 :]]}
+        if len(chain) > o.min_depth:
+            for index in range(len(chain)):
+                yield {"layers": self._without(chain, index)}
+        if len(chain) < o.max_depth:
+            for index in range(len(chain) + 1):
+                for new in layers.enumerate_layers(o):
+                    yield {"layers": self._with(chain, index, new)}
+
+    def _without(self, chain: list[dict[str, Any]], index: int) -> list[dict[str, Any]]:
+        """The chain with a layer taken out; skips keep their meaning where they can."""
+        rest = [
+            {**layer, "skip": _shift(layer["skip"], index, -1)} if "skip" in layer else layer
+            for layer in chain[:index] + chain[index + 1 :]
+        ]
+        return self._settle(rest)
+
+    def _with(
+        self, chain: list[dict[str, Any]], index: int, new: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        if self.options.skips:
+            new = {**new, "skip": None}
+        moved = [
+            {**layer, "skip": _shift(layer["skip"], index, 1)} if "skip" in layer else layer
+            for layer in chain[index:]
+        ]
+        return self._settle([*chain[:index], new, *moved])
+
+    def _settle(self, chain: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Drop skips that point nowhere after an edit."""
+        return [
+            {**layer, "skip": None}
+            if layer.get("skip") is not None and layer["skip"] not in self._sources(index)
+            else layer
+            for index, layer in enumerate(chain)
+        ]
+
+    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
+        """One layer changed in one choice, taken out or put in; one skip changed."""
+        seen = {self.key(architecture)}
+        for edit in self._edits(architecture):
+            key = self.key(edit)
+            if key not in seen:
+                seen.add(key)
+                yield edit
+
+    def mutate(self, architecture: Architecture, rng: Rng) -> Architecture:
+        """One random edit: a layer changed, inserted or removed with equal probability."""
+        o, chain = self.options, architecture["layers"]
+        key = self.key(architecture)
+        for _ in range(50):
+            kinds = ["change"]
+            kinds += ["insert"] if len(chain) < o.max_depth else []
+            kinds += ["remove"] if len(chain) > o.min_depth else []
+            kinds += ["skip"] if o.skips and len(chain) > 1 else []
+            index = int(rng.integers(len(chain)))
+            match kinds[int(rng.integers(len(kinds)))]:
+                case "insert":
+                    place = int(rng.integers(len(chain) + 1))
+                    edit = self._with(chain, place, layers.sample(o, rng))
+                case "remove":
+                    edit = self._without(chain, index)
+                case "skip":
+                    skips = [None, *self._sources(index)]
+                    skip = skips[int(rng.integers(len(skips)))]
+                    edit = [*chain[:index], {**chain[index], "skip": skip}, *chain[index + 1 :]]
+                case _:
+                    choices = list(layers.variants(o, chain[index]))
+                    if not choices:
+                        continue
+                    variant = choices[int(rng.integers(len(choices)))]
+                    edit = [*chain[:index], variant, *chain[index + 1 :]]
+            if self.key({"layers": edit}) != key:
+                return {"layers": edit}
+        others = list(self.neighbours(architecture))
+        return others[int(rng.integers(len(others)))] if others else architecture
+
+    def crossover(self, one: Architecture, other: Architecture, rng: Rng) -> Architecture:
+        """One-point crossover: the first layers of one, the last of the other."""
+        a, b = one["layers"], other["layers"]
+        low, high = self.options.min_depth, self.options.max_depth
+        for _ in range(20):
+            head = a[: int(rng.integers(len(a) + 1))]
+            tail = b[int(rng.integers(len(b) + 1)) :]
+            if low <= len(head) + len(tail) <= high:
+                return {"layers": self._settle([dict(layer) for layer in head + tail])}
+        return one
+
+    # -- identity and size -------------------------------------------------------------
+
+    def canonical(self, architecture: Architecture) -> Any:
+        """The layers as lists. A pooling of kernel 1 and stride 1 is an identity and falls
+        away, where no skip refers to its place."""
+        chain = architecture["layers"]
+        if not any(layer.get("skip") is not None for layer in chain):
+            chain = [
+                layer
+                for layer in chain
+                if layer["op"] in layers.WEIGHTED or (layer["kernel"], layer["stride"]) != (1, 1)
+            ]
+        return [
+            [layer["op"], layer["kernel"], layer["stride"], layer.get("width"), layer.get("skip")]
+            for layer in chain
+        ]
+
+    def size(self) -> Size:
+        """Sum over the depths of the layers' choices, and of the skips'."""
+        o = self.options
+        per_layer, total, product = layers.count(o), 0, 1
+        for depth in range(1, o.max_depth + 1):
+            product *= per_layer * (depth if o.skips else 1)
+            total += product if depth >= o.min_depth else 0
+        return Size(total, exact=1 not in o.kernels)
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Every chain, by depth."""
+        if self.size().count > ENUMERABLE:
+            raise NotImplementedError(f"{self.size()} chains are too many to enumerate")
+        seen: set[str] = set()
+        partial: list[list[dict[str, Any]]] = [[]]
+        for depth in range(1, self.options.max_depth + 1):
+            partial = [
+                [*chain, {**layer, "skip": skip} if self.options.skips else layer]
+                for chain in partial
+                for layer in layers.enumerate_layers(self.options)
+                for skip in ([None, *self._sources(depth - 1)] if self.options.skips else [None])
+            ]
+            for chain in partial if depth >= self.options.min_depth else ():
+                architecture = {"layers": chain}
+                key = self.key(architecture)
+                if key not in seen:
+                    seen.add(key)
+                    yield architecture
+
+    # -- encodings ---------------------------------------------------------------------
+
+    def vector(self, architecture: Architecture) -> NDArray[np.float64]:
+        """For each of `maxDepth` places: one-hot operation, width, kernel and stride, each
+        scaled by its largest; with skips, one-hot source. Empty places are zero."""
+        o = self.options
+        width = len(o.ops) + 3 + (o.max_depth if o.skips else 0)
+        rows = np.zeros((o.max_depth, width))
+        for row, layer in zip(rows, architecture["layers"], strict=False):
+            row[o.ops.index(layer["op"])] = 1.0
+            row[len(o.ops)] = layer.get("width", 0) / max(o.widths)
+            row[len(o.ops) + 1] = layer["kernel"] / max(o.kernels)
+            row[len(o.ops) + 2] = layer["stride"] / max(o.strides)
+            if layer.get("skip") is not None:
+                row[len(o.ops) + 3 + layer["skip"] + 1] = 1.0
+        return rows.ravel()
+
+    def paths(self, architecture: Architecture) -> frozenset[str]:
+        """Operation sequences from the input to the output, through layers and skips."""
+        chain = architecture["layers"]
+        at: dict[int, set[str]] = {-1: {"in"}}
+        for index, layer in enumerate(chain):
+            step = layers.label(layer)
+            at[index] = {f"{path}>{step}" for path in at[index - 1]}
+            if layer.get("skip") is not None:
+                at[index] |= at[layer["skip"]]
+        return frozenset(at[len(chain) - 1])
+
+    # -- networks ----------------------------------------------------------------------
+
+    def graph(self, architecture: Architecture, frame: Frame) -> Graph:
+        """Layers, global average pooling, and a linear layer."""
+        g = GraphBuilder(frame.input)
+        outputs = {-1: g.input}
+        x = g.input
+        for index, layer in enumerate(architecture["layers"]):
+            name = f"layer{index}"
+            x = layers.build(g, name, x, layer, frame.scale.filter_fraction)
+            if layer.get("skip") is not None:
+                passed = architecture["layers"][layer["skip"] + 1 : index + 1]
+                stride = prod(each["stride"] for each in passed)
+                x = self._add(g, name, x, outputs[layer["skip"]], stride)
+            outputs[index] = x
+        x = g.global_avg_pool("pool", x)
+        return g.build(g.linear("classifier", x, frame.outputs))
+
+    @staticmethod
+    def _add(g: GraphBuilder, name: str, x: str, skip: str, stride: int) -> str:
+        """Add a skip over layers of this stride in all; where shapes differ it is projected."""
+        channels = g.shape(x)[0]
+        if g.shape(skip) != g.shape(x):
+            # ceil(ceil(n / a) / b) = ceil(n / ab): one stride reaches the size of several
+            skip = g.conv(f"{name}_skip_conv", skip, channels, 1, stride)
+            skip = g.batch_norm(f"{name}_skip_bn", skip)
+        return g.add(f"{name}_add", [x, skip])
+
+    def sketch(self, architecture: Architecture) -> Sketch:
+        """One node a layer."""
+        chain = architecture["layers"]
+        nodes = [("in", "input")]
+        nodes += [(str(i), layers.label(layer)) for i, layer in enumerate(chain)]
+        nodes.append(("out", "pool, linear"))
+        names = ["in", *(str(i) for i in range(len(chain))), "out"]
+        edges = [(a, b, "") for a, b in pairwise(names)]
+        edges += [
+            ("in" if layer["skip"] < 0 else str(layer["skip"]), str(i), "add")
+            for i, layer in enumerate(chain)
+            if layer.get("skip") is not None
+        ]
+        return Sketch(tuple(nodes), tuple(edges))
+
+
+def _shift(skip: int | None, index: int, by: int) -> int | None:
+    """A skip's source after a layer was put in (+1) or taken out (-1) at `index`."""
+    if skip is None or skip < index:
+        return skip
+    if by < 0 and skip == index:
+        return None
+    return skip + by

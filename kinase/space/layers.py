@@ -1,0 +1,151 @@
+"""What chains and multi-branch networks share: one layer of a choice of operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from kinase.space.base import ArchitectureError, InfeasibleError, Rng
+from kinase.space.graph import GraphBuilder
+
+Layer = dict[str, Any]
+"""``{"op", "kernel", "stride"}``, and ``"width"`` where the operation has one."""
+
+WEIGHTED = ("conv", "sepconv")
+"""Operations that have a width."""
+
+
+class Choices(Protocol):
+    """What a layer is chosen from."""
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        """Operations."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Output channels."""
+
+    @property
+    def kernels(self) -> tuple[int, ...]:
+        """Window sizes in pixels."""
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides in pixels."""
+
+
+def fields(choices: Choices, op: str) -> dict[str, tuple[int, ...]]:
+    """The numbers that a layer of this operation has, with what each is chosen from."""
+    numbers = {"kernel": choices.kernels, "stride": choices.strides}
+    return {"width": choices.widths, **numbers} if op in WEIGHTED else numbers
+
+
+def count(choices: Choices) -> int:
+    """Number of different layers."""
+    numbers = len(set(choices.kernels)) * len(set(choices.strides))
+    return sum(
+        numbers * (len(set(choices.widths)) if op in WEIGHTED else 1) for op in set(choices.ops)
+    )
+
+
+def sample(choices: Choices, rng: Rng) -> Layer:
+    """Draw an operation, then its numbers, each uniformly."""
+    op = choices.ops[int(rng.integers(len(choices.ops)))]
+    return {"op": op} | {
+        name: values[int(rng.integers(len(values)))] for name, values in fields(choices, op).items()
+    }
+
+
+def enumerate_layers(choices: Choices) -> Iterator[Layer]:
+    """Every layer."""
+    for op in choices.ops:
+        partial: list[Layer] = [{"op": op}]
+        for name, values in fields(choices, op).items():
+            partial = [{**layer, name: value} for layer in partial for value in values]
+        yield from partial
+
+
+def variants(choices: Choices, layer: Layer) -> Iterator[Layer]:
+    """Layers that differ in one choice. Another operation keeps the numbers that it shares;
+    a width that it lacks begins with the first."""
+    for op in choices.ops:
+        if op != layer["op"]:
+            changed: Layer = {"op": op}
+            for name, values in fields(choices, op).items():
+                changed[name] = layer.get(name, values[0])
+            yield changed | {k: v for k, v in layer.items() if k in OTHER}
+    for name, values in fields(choices, layer["op"]).items():
+        for value in values:
+            if value != layer[name]:
+                yield {**layer, name: value}
+
+
+OTHER = ("skip", "inputs", "merge")
+"""Fields of a layer that are the space's own."""
+
+
+def validate(choices: Choices, layer: object, path: str, own: tuple[str, ...] = ()) -> Layer:
+    """Check one layer of untrusted data.
+
+    Raises:
+        ArchitectureError: it is none; the message names the field and the value.
+    """
+    if not isinstance(layer, Mapping):
+        raise ArchitectureError(f"{path} is {layer!r}; a layer is an object with an op")
+    op = layer.get("op")
+    if op not in choices.ops:
+        raise ArchitectureError(f"{path}.op is {op!r}; use one of {', '.join(choices.ops)}")
+    wanted = fields(choices, op)
+    for name in layer:
+        if name not in wanted and name != "op" and name not in own:
+            raise ArchitectureError(
+                f"{path}.{name} is not a field of {op}; its fields are "
+                f"{', '.join(['op', *wanted, *own])}"
+            )
+    for name, values in wanted.items():
+        value = layer.get(name)
+        if type(value) is not int or value not in values:
+            raise ArchitectureError(
+                f"{path}.{name} is {value!r}; use one of {', '.join(map(str, values))}"
+            )
+    return dict(layer)
+
+
+def scaled(width: int, fraction: float) -> int:
+    """A width at a filter fraction, at least 1."""
+    return max(1, round(width * fraction))
+
+
+def build(g: GraphBuilder, name: str, x: str, layer: Layer, fraction: float) -> str:
+    """Write one layer into a graph.
+
+    Raises:
+        InfeasibleError: its stride leaves nothing of the feature map.
+    """
+    kernel, stride = layer["kernel"], layer["stride"]
+    _, height, width = g.shape(x)
+    if stride > min(height, width):
+        raise InfeasibleError(
+            f"{name}: stride {stride} on a feature map of {height}x{width} leaves nothing"
+        )
+    op = layer["op"]
+    if op == "maxpool" or op == "avgpool":
+        return g.pool(name, x, op[:3], kernel, stride)
+    out = scaled(layer["width"], fraction)
+    if op == "conv":
+        x = g.conv(f"{name}_conv", x, out, kernel, stride)
+    else:
+        channels = g.shape(x)[0]
+        x = g.conv(f"{name}_depthwise", x, channels, kernel, stride, groups=channels)
+        x = g.conv(f"{name}_pointwise", x, out, 1)
+    x = g.batch_norm(f"{name}_bn", x)
+    return g.relu(f"{name}_relu", x)
+
+
+def label(layer: Layer) -> str:
+    """A layer for people: `conv 3x3, 16, /2`."""
+    text = f"{layer['op']} {layer['kernel']}x{layer['kernel']}"
+    if "width" in layer:
+        text += f", {layer['width']}"
+    return text + (f", /{layer['stride']}" if layer["stride"] > 1 else "")

@@ -1,0 +1,59 @@
+"""A store in this process's memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from kinase.store.base import Conflict, NotFound, Store
+
+
+class MemoryStore(Store):
+    """Objects in a dict."""
+
+    def __init__(
+        self,
+        uri: str = "memory://",
+        objects: dict[str, bytes] | None = None,
+        prefix: str = "",
+        lock: threading.Lock | None = None,
+    ) -> None:
+        """An empty store, or a view of another's objects."""
+        self.uri = uri
+        self._objects = objects if objects is not None else {}
+        self._prefix = prefix
+        self._lock = lock or threading.Lock()
+
+    def get(self, key: str) -> bytes:
+        """Read an object."""
+        try:
+            return self._objects[self._prefix + key]
+        except KeyError:
+            raise NotFound(f"{self.uri}/{key} is not there") from None
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        """Write an object."""
+        with self._lock:
+            if if_absent and self._prefix + key in self._objects:
+                raise Conflict(f"{self.uri}/{key} is there already")
+            self._objects[self._prefix + key] = bytes(data)
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Keys, sorted."""
+        whole = self._prefix + prefix
+        keys = sorted(k for k in self._objects if k.startswith(whole))
+        return iter([k[len(self._prefix) :] for k in keys])
+
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+        with self._lock:
+            self._objects.pop(self._prefix + key, None)
+
+    def sub(self, prefix: str) -> Store:
+        """A view below a prefix."""
+        return MemoryStore(
+            f"{self.uri.rstrip('/')}/{prefix}",
+            self._objects,
+            f"{self._prefix}{prefix}/",
+            self._lock,
+        )

@@ -1,0 +1,40 @@
+"""Architectures that were not asked before."""
+
+from __future__ import annotations
+
+from kinase.api.trial import Architecture
+from kinase.space import Rng, Space
+from kinase.strategy.base import History
+
+ATTEMPTS = 200
+"""Draws before the space is taken for nearly exhausted and enumerated."""
+
+
+def sample_fresh(space: Space, history: History, rng: Rng) -> Architecture | None:
+    """Draw an architecture whose key was not asked before.
+
+    Rejection sampling; after many rejections, a draw from what an enumeration leaves. A space
+    that cannot be enumerated and gives nothing new counts as exhausted.
+    """
+    for _ in range(ATTEMPTS):
+        architecture = space.sample(rng)
+        if space.key(architecture) not in history.by_key:
+            return architecture
+    try:
+        left = [a for a in space.enumerate() if space.key(a) not in history.by_key]
+    except NotImplementedError:
+        return None
+    return left[int(rng.integers(len(left)))] if left else None
+
+
+def mutate_fresh(
+    space: Space, parent: Architecture, history: History, rng: Rng, attempts: int = 50
+) -> Architecture | None:
+    """Mutate until the key is new: one edit, and further ones on top when neighbours are used
+    up."""
+    child = parent
+    for attempt in range(attempts):
+        child = space.mutate(parent if attempt < attempts // 2 else child, rng)
+        if space.key(child) not in history.by_key:
+            return child
+    return None

@@ -1,0 +1,17 @@
+"""Random search without replacement."""
+
+from __future__ import annotations
+
+from kinase.space import Rng
+from kinase.strategy._fresh import sample_fresh
+from kinase.strategy.base import History, Proposal, Strategy
+
+
+class Random(Strategy):
+    """Architectures drawn at random, each isomorphism class at most once (Li & Talwalkar 2019,
+    section 3.1, name it the baseline that a search must beat)."""
+
+    def propose(self, history: History, rng: Rng) -> Proposal | None:
+        """A random architecture that was not asked before, or None when there is none."""
+        architecture = sample_fresh(self.space, history, rng)
+        return None if architecture is None else Proposal(architecture)

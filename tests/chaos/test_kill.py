@@ -1,0 +1,17 @@
+"""`kill -9` at random moments, against an undisturbed run. The benchmark does more of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.kill import campaign
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["run", "worker"])
+def test_a_killed_experiment_equals_the_undisturbed_one(victim: str, tmp_path: Path) -> None:
+    outcome = campaign(victim, kills=4, seed=1, folder=tmp_path)
+    assert outcome["kills"] == 4
+    assert outcome["differences"] == []

@@ -1,0 +1,196 @@
+"""The local engine with real worker processes and a trainer that misbehaves on request."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kinase.api import Kind, NASExperiment, Outcome
+from kinase.engine import EngineError
+from kinase.experiment.identity import BusyError, MismatchError
+from kinase.experiment.local import run
+from kinase.experiment.loop import Loop
+from tests.unit.experiment.helpers import experiment
+
+TRAINER = "tests.fake_trainer"
+
+
+def manifest(tmp_path: Path, dataset: str = "ok", **spec: Any) -> NASExperiment:
+    base: dict[str, Any] = {
+        "task": {"dataset": dataset},
+        "budget": {"trials": 6, "parallelism": 2},
+        "finalists": {"count": 1},
+        "storage": {"uri": f"file://{tmp_path}/runs"},
+    }
+    return experiment(**{**base, **spec})
+
+
+def tells(loop: Loop) -> list[int]:
+    entries = list(type(loop.journal)(loop.store).replay())
+    return sorted(entry.trial for entry in entries if entry.type == "told")
+
+
+def test_a_whole_run(tmp_path: Path) -> None:
+    loop = run(manifest(tmp_path), trainer=TRAINER)
+    assert loop.state.finished is not None
+    assert loop.state.finished.test == {"test_accuracy": 0.5}
+    assert tells(loop) == list(range(7))
+    assert loop.state.spent.epochs == 6 * 2 + 4
+    log = tmp_path / "runs/default/toy/local/worker-0.log"
+    assert "trial 0 attempt 1" in log.read_text()
+
+
+def test_the_same_command_again_does_nothing_twice(tmp_path: Path) -> None:
+    first = run(manifest(tmp_path), trainer=TRAINER)
+    again = run(manifest(tmp_path), trainer=TRAINER)
+    assert again.state.finished == first.state.finished
+    assert again.journal.length == first.journal.length
+
+
+@pytest.mark.parametrize("how", ["exit", "raise", "signal", "memory"])
+def test_a_crash_is_tried_again_and_charged(tmp_path: Path, how: str) -> None:
+    loop = run(manifest(tmp_path, how), trainer=TRAINER)
+    trial = loop.state.trials[1]
+    assert trial.outcome is Outcome.SUCCEEDED
+    assert trial.attempt == 2
+    assert trial.cost.epochs == 3  # two, and the one that was lost in the middle
+    assert loop.state.spent.epochs == 6 * 2 + 4 + 1
+    assert tells(loop) == list(range(7))
+
+
+@pytest.mark.parametrize(
+    ("how", "outcome", "attempts", "message"),
+    [
+        ("exit-always", Outcome.FAILED, 3, r"exited with code 3 \(3 attempts\)"),
+        ("raise-always", Outcome.FAILED, 3, r"the trainer is broken"),
+        ("signal-always", Outcome.FAILED, 3, r"killed by signal 9"),
+        ("memory-always", Outcome.INFEASIBLE, 2, r"out of memory"),
+    ],
+)
+def test_what_always_crashes_is_given_up_and_the_search_goes_on(
+    tmp_path: Path, how: str, outcome: Outcome, attempts: int, message: str
+) -> None:
+    loop = run(manifest(tmp_path, how), trainer=TRAINER)
+    trial = loop.state.trials[1]
+    assert (trial.outcome, trial.attempt) == (outcome, attempts)
+    assert pytest.importorskip("re").search(message, trial.message)
+    assert trial.cost.epochs == 1 + attempts
+    assert tells(loop) == list(range(7))
+    assert loop.state.finished is not None
+    assert loop.state.finished.winner is not None
+
+
+def test_a_trial_beyond_its_time_limit_is_infeasible(tmp_path: Path) -> None:
+    spec = manifest(tmp_path, "hang", trialTemplate={"timeLimit": "1s"})
+    loop = run(spec, trainer=TRAINER)
+    assert loop.state.trials[1].outcome is Outcome.INFEASIBLE
+    assert "trialTemplate.timeLimit" in loop.state.trials[1].message
+    assert loop.state.finished is not None
+
+
+def test_data_that_is_not_there_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="'absent' is not there"):
+        run(manifest(tmp_path, "absent"), trainer=TRAINER)
+    assert not list((tmp_path / "runs/default/toy").glob("journal/*"))
+
+
+def test_another_manifest_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    run(manifest(tmp_path), trainer=TRAINER)
+    other = manifest(tmp_path, seed=5, budget={"trials": 9})
+    with pytest.raises(MismatchError, match=r"spec\.seed is 0 there and 5 here"):
+        run(other, trainer=TRAINER)
+
+
+def test_the_duration_stops_running_trials_at_a_checkpoint(tmp_path: Path) -> None:
+    spec = manifest(
+        tmp_path,
+        "sleep",
+        budget={"duration": "1s", "parallelism": 2},
+        estimation={"type": "Full"},
+        training={"epochs": 200},
+        finalists={"count": 1, "epochs": 200},
+    )
+    spec = spec.model_copy(
+        update={
+            "spec": spec.spec.model_copy(
+                update={"finalists": spec.spec.finalists.model_copy(update={"epochs": 2})}
+            )
+        }
+    )
+    loop = run(spec, trainer=TRAINER)
+    assert loop.state.ended == "the duration is over"
+    searched = [t for t in loop.state.told if t.kind in (Kind.SEARCH, Kind.CONTROL)]
+    assert {t.outcome for t in searched} == {Outcome.STOPPED}
+    assert all(0 < len(t.curve) < 200 for t in searched)
+
+
+def command(tmp_path: Path, spec: NASExperiment) -> list[str]:
+    file = tmp_path / "manifest.json"
+    file.write_text(json.dumps(spec.model_dump(mode="json", by_alias=True, exclude_unset=True)))
+    return [sys.executable, "-m", "kinase.cli", "run", str(file), "--trainer", TRAINER]
+
+
+def wait_for(path: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(list(path.glob("*.json"))) < count:
+        assert time.monotonic() < deadline, "the run did not begin"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_everything_and_the_same_command_goes_on(
+    tmp_path: Path, sign: signal.Signals
+) -> None:
+    spec = manifest(tmp_path, "sleep", training={"epochs": 20}, budget={"trials": 8})
+    process = subprocess.Popen(command(tmp_path, spec), stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "runs/default/toy/journal", 4)
+    process.send_signal(sign)
+    assert process.wait(30) == 130
+    loop = run(spec, trainer=TRAINER)
+    assert tells(loop) == list(range(9))
+    assert all(t.cost.epochs == t.fidelity.epochs for t in loop.state.told)
+
+
+def test_a_second_process_is_told_who_runs_it(tmp_path: Path) -> None:
+    spec = manifest(tmp_path, "sleep", training={"epochs": 40}, budget={"trials": 8})
+    process = subprocess.Popen(command(tmp_path, spec), stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(tmp_path / "runs/default/toy/journal", 1)
+        with pytest.raises(BusyError, match=f"process {process.pid} runs this experiment"):
+            run(spec, trainer=TRAINER)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_workers_die_with_a_killed_run(tmp_path: Path) -> None:
+    spec = manifest(tmp_path, "sleep", training={"epochs": 1000}, estimation={"type": "Full"})
+    process = subprocess.Popen(command(tmp_path, spec), stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "runs/default/toy/journal", 2)
+    children = [
+        int(pid)
+        for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ]
+    assert len(children) >= 2
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 3
+    while time.monotonic() < deadline and any(_alive(pid) for pid in children):
+        time.sleep(0.02)
+    assert not [pid for pid in children if _alive(pid)]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+
+from kinase.api import Outcome
+from kinase.experiment import journal as journal_module
+from kinase.experiment.journal import Ended, Fenced, Journal, JournalError, Told
+from kinase.store.memory import MemoryStore
+
+
+def entry(number: int) -> Told:
+    return Told(
+        trial=number,
+        outcome=Outcome.SUCCEEDED,
+        metrics={"val_accuracy": 1 / 3},
+        curve=(0.1, None, 0.3),
+        elapsed=number,
+    )
+
+
+def filled(count: int) -> MemoryStore:
+    store = MemoryStore()
+    journal = Journal(store)
+    assert list(journal.replay()) == []
+    for number in range(count):
+        journal.append(entry(number))
+    return store
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 17])
+def test_what_was_appended_is_replayed(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(journal_module, "SEGMENT", 4)
+    store = filled(count)
+    journal = Journal(store)
+    assert list(journal.replay()) == [entry(n) for n in range(count)]
+    assert len([k for k in store.list() if "segment" in k]) == count // 4
+    journal.append(entry(count))
+    assert list(Journal(store).replay()) == [entry(n) for n in range(count + 1)]
+
+
+def test_sealed_entries_are_read_from_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "SEGMENT", 4)
+    store = filled(6)
+    reads: list[str] = []
+    get = MemoryStore.get
+    monkeypatch.setattr(
+        MemoryStore, "get", lambda self, key: (reads.append(key), get(self, key))[1]
+    )
+    list(Journal(store).replay())
+    assert len(reads) == 3  # one segment, two entries
+
+
+def test_a_segment_cut_short_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "SEGMENT", 4)
+    store = filled(6)
+    key = "journal/segment-00000000.jsonl"
+    store.put(key, store.get(key)[:100])
+    assert list(Journal(store).replay()) == [entry(n) for n in range(6)]
+
+
+def test_a_last_entry_cut_short_is_written_anew() -> None:
+    store = filled(3)
+    store.put("journal/00000002.json", store.get("journal/00000002.json")[:20])
+    journal = Journal(store)
+    assert list(journal.replay()) == [entry(0), entry(1)]
+    journal.append(Ended(reason="over"))
+    assert list(Journal(store).replay())[-1] == Ended(reason="over")
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"type":"told"}', b'{"type":"other"}'])
+def test_a_damaged_entry_in_the_middle_is_an_error_that_names_it(damage: bytes) -> None:
+    store = filled(3)
+    store.put("journal/00000001.json", damage)
+    with pytest.raises(JournalError, match=r"journal/00000001.json is damaged"):
+        list(Journal(store).replay())
+
+
+def test_a_missing_entry_is_an_error_that_names_it() -> None:
+    store = filled(3)
+    store.delete("journal/00000001.json")
+    with pytest.raises(JournalError, match=r"journal/00000001.json is missing"):
+        list(Journal(store).replay())
+
+
+def test_two_writers_at_one_number_are_one_too_many() -> None:
+    store = filled(3)
+    one, other = Journal(store), Journal(store)
+    list(one.replay())
+    list(other.replay())
+    one.append(entry(3))
+    with pytest.raises(Fenced):
+        other.append(entry(3))
+    assert list(Journal(store).replay()) == [entry(n) for n in range(4)]

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from kinase.api import Kind, Outcome, TrialJob
+from kinase.experiment.journal import Fenced, Told
+from kinase.experiment.loop import is_control
+from kinase.store import Store
+from kinase.store.memory import MemoryStore
+
+from tests.unit.experiment.helpers import experiment, make_loop, score, told
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+class Mortal(Store):
+    """A store whose process is killed at its n-th write, before or after it took effect."""
+
+    def __init__(self, inner: Store, life: list[int], after: bool) -> None:
+        self.inner, self.life, self.after, self.uri = inner, life, after, inner.uri
+
+    def get(self, key: str) -> bytes:
+        return self.inner.get(key)
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        self.life[0] -= 1
+        if self.life[0] == 0 and not self.after:
+            raise Killed
+        self.inner.put(key, data, if_absent=if_absent)
+        if self.life[0] == 0:
+            raise Killed
+
+    def list(self, prefix: str = "") -> Any:
+        return self.inner.list(prefix)
+
+    def delete(self, key: str) -> None:
+        self.inner.delete(key)
+
+    def sub(self, prefix: str) -> Store:
+        return Mortal(self.inner.sub(prefix), self.life, self.after)
+
+
+def test_a_run_ends_with_a_winner_trained_at_full_fidelity() -> None:
+    loop = make_loop(experiment())
+    state = loop.run()
+    assert state.ended == "20 trials were run"
+    assert state.finished is not None
+    assert state.finished.winner is not None
+    winner = state.trials[state.finished.winner]
+    assert winner.kind is Kind.FINAL
+    assert winner.fidelity.epochs == 4
+    assert state.counts == {Kind.SEARCH: 16, Kind.CONTROL: 4, Kind.FINAL: 2}
+    assert state.spent.epochs == 20 * 2 + 2 * 4
+
+
+def test_finalists_are_the_best_of_search_and_control() -> None:
+    loop = make_loop(experiment())
+    state = loop.run()
+    searched = [t for t in state.trials.values() if t.kind is not Kind.FINAL]
+    best: dict[str, float] = {}
+    for trial in searched:
+        best[trial.key] = max(best.get(trial.key, 0.0), trial.metrics["val_accuracy"])
+    expected = sorted(best, key=lambda key: -best[key])[:2]
+    assert [t.key for t in state.of_kind(Kind.FINAL)] == expected
+
+
+@pytest.mark.parametrize("strategy", ["Random", "LocalSearch", "Evolution"])
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_at_every_write_it_goes_on_to_the_same_end(strategy: str, after: bool) -> None:
+    manifest = experiment(strategy={"type": strategy}, budget={"trials": 12})
+    undisturbed = make_loop(manifest)
+    undisturbed.run()
+    writes = undisturbed.journal.length
+    for moment in range(1, writes + 1):
+        store = MemoryStore()
+        runs = Counter[int]()
+
+        def evaluate(job: TrialJob, runs: Counter[int] = runs) -> dict[str, float]:
+            runs[job.trial] += 1
+            return score(job)
+
+        with pytest.raises(Killed):
+            make_loop(manifest, Mortal(store, [moment], after), evaluate=evaluate).run()
+        again = make_loop(manifest, store, evaluate=evaluate)
+        again.run()
+        assert told(again) == told(undisturbed)
+        assert again.state.finished == undisturbed.state.finished.model_copy(  # type: ignore[union-attr]
+            update={"elapsed": again.state.finished.elapsed}  # type: ignore[union-attr]
+        )
+        assert again.journal.length == writes
+        assert sum(runs.values()) <= len(runs) + 1  # only the trial in flight may run again
+
+
+def test_a_second_process_is_fenced_off() -> None:
+    store = MemoryStore()
+    first, second = make_loop(experiment(), store), make_loop(experiment(), store)
+    first.replay()
+    second.replay()
+    first._ask_next()
+    with pytest.raises(Fenced, match="another process wrote entry 0"):
+        second._ask_next()
+
+
+def test_parallel_asks_are_told_only_what_has_finished() -> None:
+    loop = make_loop(experiment(budget={"trials": 20, "parallelism": 4}), slots=4)
+    state = loop.run()
+    entries = list(make_loop(experiment(), loop.store).journal.replay())
+    ended: set[int] = set()
+    for entry in entries:
+        if isinstance(entry, Told):
+            ended.add(entry.trial)
+        elif entry.type == "asked" and entry.kind is Kind.SEARCH:
+            assert set(entry.parents) <= ended
+    assert state.counts[Kind.SEARCH] + state.counts[Kind.CONTROL] == 20
+
+
+@pytest.mark.parametrize("epochs", range(10, 40))
+@pytest.mark.parametrize("slots", [1, 3])
+def test_epochs_are_never_overspent_and_never_left_lying(epochs: int, slots: int) -> None:
+    manifest = experiment(budget={"epochs": epochs, "parallelism": slots})
+    state = make_loop(manifest, slots=slots).run()
+    assert state.finished is not None
+    due = min(2, len({t.key for t in state.trials.values() if t.kind is not Kind.FINAL})) * 4
+    assert state.spent.epochs <= epochs
+    assert epochs - state.spent.epochs < 2 + (8 - due)
+
+
+def test_the_target_ends_the_search() -> None:
+    manifest = experiment(objective={"target": 0.85}, budget={"trials": 500})
+    state = make_loop(manifest).run()
+    assert state.ended == "the target 0.85 is reached"
+    *before, last = [t for t in state.told if t.kind is not Kind.FINAL]
+    assert last.metrics["val_accuracy"] >= 0.85
+    assert all(t.metrics["val_accuracy"] < 0.85 for t in before)
+
+
+def test_an_exhausted_space_ends_the_search() -> None:
+    chain = {"maxDepth": 1, "ops": ["conv"], "widths": [4, 8], "kernels": [3], "strides": [1]}
+    manifest = experiment(space={"type": "Chain", "chain": chain}, control={"share": 0})
+    state = make_loop(manifest).run()
+    assert state.ended == "the search space is exhausted"
+    assert state.counts[Kind.SEARCH] == 2
+
+
+def test_a_network_that_vanishes_is_told_infeasible_and_costs_nothing() -> None:
+    chain = {"minDepth": 6, "maxDepth": 6, "strides": [2], "kernels": [3]}
+    manifest = experiment(space={"type": "Chain", "chain": chain}, budget={"trials": 5})
+    state = make_loop(manifest).run()
+    searched = [t for t in state.trials.values() if t.kind in (Kind.SEARCH, Kind.CONTROL)]
+    assert len(searched) == 5
+    assert {t.outcome for t in searched} == {Outcome.INFEASIBLE}
+    assert all(t.message for t in searched)
+    assert state.spent.epochs == 0
+    assert state.finished is not None
+    assert state.finished.winner is None
+    assert "no trial gave a network" in state.finished.message
+
+
+def test_a_value_that_is_not_a_number_counts_as_worst() -> None:
+    def evaluate(job: TrialJob) -> dict[str, float]:
+        return {} if job.trial < 5 else score(job)
+
+    loop = make_loop(experiment(), evaluate=evaluate)
+    state = loop.run()
+    assert loop.losses(state.trials[0]) == (math.inf,)
+    assert loop.best is not None
+    assert loop.best.number >= 5
+    assert state.finished is not None
+    assert state.finished.winner is not None
+
+
+def test_baselines_are_trained_as_finalists_are_and_never_win() -> None:
+    layers = [{"op": "conv", "width": 8, "kernel": 3, "stride": 1}] * 4
+    manifest = experiment(baselines=[{"name": "by hand", "architecture": {"layers": layers}}])
+    state = make_loop(manifest).run()
+    [baseline] = state.of_kind(Kind.BASELINE)
+    assert baseline.operation == "by hand"
+    assert baseline.fidelity.epochs == 4
+    assert state.finished is not None
+    assert state.finished.winner != baseline.number
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.2, 0.33, 0.5])
+def test_the_control_gets_its_share_evenly(share: float) -> None:
+    turns = [is_control(n, share) for n in range(1000)]
+    for n in range(1, 1001):
+        assert abs(sum(turns[:n]) - n * share) < 1
+
+
+def test_several_objectives_give_a_front_of_finalists() -> None:
+    also = [{"metric": "params", "goal": "minimize"}]
+    manifest = experiment(objective={"also": also}, finalists={"count": 3})
+    loop = make_loop(manifest)
+    state = loop.run()
+    searched = [t for t in state.trials.values() if t.kind is not Kind.FINAL]
+    best = min(searched, key=lambda t: -t.metrics["val_accuracy"])
+    finalists = list(state.of_kind(Kind.FINAL))
+    assert finalists[0].parents == (best.number,)
+    for finalist in finalists:
+        found = state.trials[finalist.parents[0]]
+        dominating = [
+            t
+            for t in searched
+            if t.metrics["val_accuracy"] > found.metrics["val_accuracy"]
+            and t.resources["params"] < found.resources["params"]
+        ]
+        assert not dominating
