@@ -1,0 +1,148 @@
+"""A trained network in a store: `weights.safetensors` and `model.json`, which describes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+import kinase
+from kinase.api._base import Model
+from kinase.api.space import Space as SpaceModel
+from kinase.api.trial import Architecture, Scale, TrialJob
+from kinase.space import ArchitectureError, Frame, make_space
+from kinase.store import Store, open_uri
+from kinase_trainer.data import Splits
+from kinase_trainer.errors import CorruptModel
+from kinase_trainer.network import Network
+
+WEIGHTS = "weights.safetensors"
+CARD = "model.json"
+
+
+class Card(Model):
+    """`model.json`: everything but the weights that it takes to build and use the network."""
+
+    version: int = 1
+    """Version of this form."""
+    experiment: str
+    """Experiment that found it."""
+    trial: int
+    """Trial that trained it."""
+    space: SpaceModel
+    """Search space."""
+    architecture: Architecture
+    """Genotype."""
+    scale: Scale
+    """Size of the network."""
+    input: tuple[int, int, int]
+    """(channels, height, width) of an image."""
+    outputs: int
+    """Number of classes."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, where the data set has them."""
+    task: str
+    """Kind of task."""
+    dataset: str
+    """Data set that it was trained on."""
+    mean: tuple[float, ...]
+    """Of each channel; the network subtracts it itself."""
+    deviation: tuple[float, ...]
+    """Of each channel; the network divides by it itself."""
+    metrics: dict[str, float]
+    """Validation metrics at the end of the training."""
+    params: int
+    """Trainable parameters."""
+    macs: int
+    """Multiply-adds of one image."""
+    epochs: int
+    """Training epochs."""
+    sha256: str
+    """Digest of the weights' file."""
+    kinase: str
+    """Version of Kinase that wrote this."""
+
+
+def save(
+    store: Store,
+    prefix: str,
+    job: TrialJob,
+    network: Network,
+    frame: Frame,
+    splits: Splits,
+    metrics: dict[str, float],
+) -> None:
+    """Write the weights, then the card that names them."""
+    space = make_space(job.space)
+    graph = space.graph(job.architecture, frame).without_auxiliary()
+    names = {node.name for node in graph}
+    state = network.state_dict()
+    kept = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in state.items()
+        if not name.startswith("nodes.") or name.split(".")[1] in names
+    }
+    weights = save_tensors(kept)
+    card = Card(
+        experiment=job.experiment,
+        trial=job.trial,
+        space=job.space,
+        architecture=job.architecture,
+        scale=frame.scale,
+        input=(frame.input[0], frame.input[1], frame.input[2]),
+        outputs=frame.outputs,
+        classes=splits.classes,
+        task=job.task.type,
+        dataset=job.task.dataset,
+        mean=splits.mean,
+        deviation=splits.deviation,
+        metrics=metrics,
+        params=graph.params(),
+        macs=graph.macs(),
+        epochs=job.fidelity.epochs,
+        sha256=hashlib.sha256(weights).hexdigest(),
+        kinase=kinase.__version__,
+    )
+    store.put(f"{prefix}/{WEIGHTS}", weights)
+    store.put(f"{prefix}/{CARD}", card.model_dump_json(by_alias=True, indent=2).encode())
+
+
+def load(source: str | Store) -> tuple[Network, dict[str, Any]]:
+    """Load a trained network, ready for inference, and its card.
+
+    Args:
+        source: folder, URI or store that holds `weights.safetensors` and `model.json`.
+
+    Returns:
+        The network in evaluation mode on the CPU. It takes float images in 0..1 of shape
+        (N, C, H, W) and gives logits (N, classes). And the card as plain data.
+
+    Raises:
+        NotFound: there is no such network.
+        CorruptModel: the files are not what they say.
+    """
+    if isinstance(source, str):
+        source = open_uri(source if "://" in source else f"file://{source}")
+    raw = source.get(CARD)
+    weights = source.get(WEIGHTS)
+    try:
+        card = Card.model_validate_json(raw)
+    except ValidationError as error:
+        raise CorruptModel(f"{source.uri}/{CARD} is no model card: {error}") from error
+    if hashlib.sha256(weights).hexdigest() != card.sha256:
+        raise CorruptModel(f"{source.uri}/{WEIGHTS} is not the file that {CARD} names")
+    try:
+        space = make_space(card.space)
+        space.validate(card.architecture)
+        graph = space.graph(card.architecture, Frame(card.input, card.outputs, card.scale))
+        network = Network(graph, card.mean, card.deviation)
+        network.load_state_dict(load_tensors(weights))
+    except (ArchitectureError, SafetensorError, RuntimeError) as error:
+        raise CorruptModel(f"{source.uri}: the weights do not fit the card: {error}") from error
+    document: dict[str, Any] = json.loads(raw)
+    return network.eval(), document

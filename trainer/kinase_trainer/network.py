@@ -1,0 +1,207 @@
+"""A graph of primitive operations becomes a torch module."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kinase.space import Graph, Node
+
+
+class Shift(nn.Module):
+    """Move a map by one pixel up and left and fill with zeros: the second path of a
+    factorised reduction then sees the pixels that the first leaves out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return F.pad(x[:, :, 1:, 1:], (0, 1, 0, 1))
+
+
+class Zero(nn.Module):
+    """The zero map at a stride."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride))."""
+        return x[:, :, :: self.stride, :: self.stride] * 0.0
+
+
+class DropPath(nn.Module):
+    """Drop a sample's whole map with probability `rate` in training, and scale what is kept
+    (Larsson et al. 2017; the rate is set from outside, epoch by epoch)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = 1.0 - self.rate
+        mask = torch.empty(x.shape[0], 1, 1, 1, dtype=x.dtype, device=x.device)
+        return x * mask.bernoulli_(keep).div_(keep)
+
+
+class Add(nn.Module):
+    """Sum of maps of one shape."""
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        """k maps -> their sum."""
+        total = xs[0]
+        for x in xs[1:]:
+            total = total + x
+        return total
+
+
+class Concat(nn.Module):
+    """Maps joined along the channels."""
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        """k maps (N, C_i, H, W) -> (N, sum of C_i, H, W)."""
+        return torch.cat(xs, dim=1)
+
+
+class GlobalAvgPool(nn.Module):
+    """Mean over height and width."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C)."""
+        return x.mean(dim=(2, 3))
+
+
+def _module(node: Node) -> nn.Module:
+    a = {name: int(value) for name, value in node.attrs.items() if name != "rate"}
+    match node.op:
+        case "conv":
+            kernel = (a.get("kernel_h", a["kernel"]), a.get("kernel_w", a["kernel"]))
+            padding = (a.get("padding_h", a["padding"]), a.get("padding_w", a["padding"]))
+            return nn.Conv2d(
+                a["in"],
+                a["out"],
+                kernel,
+                a["stride"],
+                padding,
+                a["dilation"],
+                a["groups"],
+                bias=bool(a["bias"]),
+            )
+        case "batch_norm":
+            return nn.BatchNorm2d(a["channels"], affine=bool(a["affine"]))
+        case "relu":
+            return nn.ReLU()
+        case "max_pool":
+            return nn.MaxPool2d(a["kernel"], a["stride"], a["padding"])
+        case "avg_pool":
+            return nn.AvgPool2d(a["kernel"], a["stride"], a["padding"], count_include_pad=False)
+        case "global_avg_pool":
+            return GlobalAvgPool()
+        case "flatten":
+            return nn.Flatten()
+        case "linear":
+            return nn.Linear(a["in"], a["out"])
+        case "add":
+            return Add()
+        case "concat":
+            return Concat()
+        case "identity":
+            return nn.Identity()
+        case "zero":
+            return Zero(a["stride"])
+        case "shift":
+            return Shift()
+        case "drop_path":
+            return DropPath()
+        case "dropout":
+            return nn.Dropout(float(node.attrs["rate"]))
+        case op:
+            raise ValueError(f"{node.name}: no module for operation {op!r}")
+
+
+class Network(nn.Module):
+    """The network of a graph: float images in 0..1 in, logits out.
+
+    Normalisation by the training split's mean and deviation is a part of the network, so
+    nobody has to know it to use one. A node's parameters are named ``nodes.<node>.<tensor>``.
+    In training, a graph with an auxiliary head gives (logits, auxiliary logits).
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self,
+        graph: Graph,
+        mean: tuple[float, ...] = (0.0,),
+        deviation: tuple[float, ...] = (1.0,),
+    ) -> None:
+        """Build the modules; weights are drawn from torch's generator.
+
+        Args:
+            graph: the network.
+            mean: of each channel of the training split; one for all is enough.
+            deviation: standard deviation of each channel.
+        """
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1))
+        self.nodes = nn.ModuleDict({n.name: _module(n) for n in graph if n.op != "input"})
+        self.drop_paths = [m for m in self.nodes.values() if isinstance(m, DropPath)]
+        self._input = next(n.name for n in graph if n.op == "input")
+        self._output = graph.output
+        self._auxiliary = graph.auxiliary
+        self._train_plan = _plan(graph)
+        self._eval_plan = _plan(graph.without_auxiliary())
+        self.apply(_initialise)
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """(N, C, H, W) -> (N, classes)."""
+        maps = {self._input: (images - self.mean) / self.deviation}
+        for name, inputs, done in self._train_plan if self.training else self._eval_plan:
+            if len(inputs) == 1:
+                maps[name] = self.nodes[name](maps[inputs[0]])
+            else:
+                maps[name] = self.nodes[name](*[maps[i] for i in inputs])
+            for each in done:
+                del maps[each]
+        if self.training and self._auxiliary is not None:
+            return maps[self._output], maps[self._auxiliary]
+        return maps[self._output]
+
+    def set_drop_path(self, rate: float) -> None:
+        """Set the probability with which an edge's map is dropped."""
+        for each in self.drop_paths:
+            each.rate = rate
+
+
+def _plan(graph: Graph) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """(node, its inputs, maps that nobody needs after it) in order."""
+    last: dict[str, str] = {}
+    for node in graph:
+        for name in node.inputs:
+            last[name] = node.name
+    kept = {graph.output, graph.auxiliary}
+    return [
+        (
+            node.name,
+            node.inputs,
+            tuple(x for x in dict.fromkeys(node.inputs) if last[x] == node.name and x not in kept),
+        )
+        for node in graph
+        if node.op != "input"
+    ]
+
+
+def _initialise(module: nn.Module) -> None:
+    """He et al. 2015 for convolutions; a linear layer begins small."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)

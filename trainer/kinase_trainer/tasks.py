@@ -1,0 +1,86 @@
+"""What is learnt: loss, metrics, and the width of the network's output.
+
+Another kind of task is one class with these methods, registered in the entry point group
+`kinase.tasks`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kinase import registry
+
+
+class LearningTask(ABC):
+    """A kind of task."""
+
+    metrics: tuple[str, ...]
+    """Names of what `measure` gives, without the part's prefix (`val_`, `test_`)."""
+    target_dtype: torch.dtype
+    """Type of the targets."""
+
+    @abstractmethod
+    def outputs(self, targets: Tensor) -> int:
+        """Width of the network's output, from the training targets."""
+
+    @abstractmethod
+    def loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+        """Mean loss of a batch, a scalar to go backward from."""
+
+    @abstractmethod
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """Sums over a batch of what `measure` averages: a vector."""
+
+    @abstractmethod
+    def measure(self, sums: Tensor, samples: int) -> dict[str, float]:
+        """Metrics of a whole part, from the sums over its batches."""
+
+    def strata(self, targets: Tensor) -> Tensor | None:
+        """Classes whose shares a split keeps, or None."""
+        return None
+
+
+class Classification(LearningTask):
+    """One class of several: cross entropy; accuracy is a share in 0..1."""
+
+    metrics = ("accuracy", "loss")
+    target_dtype = torch.int64
+
+    def outputs(self, targets: Tensor) -> int:
+        """Classes are numbered from 0."""
+        return int(targets.max()) + 1
+
+    def loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+        """Cross entropy (Szegedy et al. 2016, section 7, for the smoothing)."""
+        return F.cross_entropy(output, target, label_smoothing=label_smoothing)
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """(hits, summed cross entropy)."""
+        hits = (output.argmax(1) == target).sum()
+        loss = F.cross_entropy(output.float(), target, reduction="sum")
+        return torch.stack([hits.double(), loss.double()])
+
+    def measure(self, sums: Tensor, samples: int) -> dict[str, float]:
+        """Accuracy and mean cross entropy."""
+        hits, loss = sums.tolist()
+        return {"accuracy": hits / samples, "loss": loss / samples}
+
+    def strata(self, targets: Tensor) -> Tensor:
+        """The classes."""
+        return targets
+
+
+def make_task(name: str) -> LearningTask:
+    """The task that a manifest names.
+
+    Raises:
+        UnknownMember: no package registers it.
+    """
+    task = registry.load("kinase.tasks", name)()
+    if not isinstance(task, LearningTask):
+        raise TypeError(f"{name!r} is no kinase_trainer.tasks.LearningTask")
+    return task

@@ -1,0 +1,210 @@
+"""Training and scoring: one loop, read from top to bottom.
+
+All that is random in an epoch is drawn from generators seeded by the trial's seed and the
+epoch's number, so nothing about chance has to be stored to resume.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kinase.api.task import Training
+from kinase.api.trial import Point
+from kinase_trainer.data import Part, batches, plain_batches
+from kinase_trainer.errors import ConfigError
+from kinase_trainer.network import Network
+from kinase_trainer.tasks import LearningTask
+
+
+def pick_device(name: str, slot: int = 0) -> torch.device:
+    """The device that a manifest names; of several GPUs, the one of the slot.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError(
+                "training.device is 'cuda', but torch finds no CUDA device here; use cpu or auto"
+            )
+        return torch.device("cuda", slot % torch.cuda.device_count())
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("training.device is 'mps', but this is no Apple GPU; use cpu or auto")
+    return torch.device(name)
+
+
+def seed_of(seed: int, *labels: int) -> int:
+    """A seed for one purpose, such as an epoch's order."""
+    return int(np.random.SeedSequence([seed, *labels]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def make_optimiser(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+    """The manifest's optimiser; normalisation and biases are exempt from the decay."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    exempt = [p for p in model.parameters() if p.ndim <= 1]
+    o = training.optimizer.member
+    groups = [
+        {"params": decayed, "weight_decay": o.weight_decay},
+        {"params": exempt, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if training.optimizer.type == "AdamW":
+        return torch.optim.AdamW(groups, lr=o.learning_rate, betas=o.betas)
+    return torch.optim.SGD(
+        groups, lr=o.learning_rate, momentum=o.momentum, nesterov=o.nesterov and o.momentum > 0
+    )
+
+
+def learning_rate(training: Training, epoch: float, epochs: int) -> float:
+    """Learning rate at a moment of the training: a linear rise, then a half cosine to zero
+    (Loshchilov & Hutter 2017, without restarts) or a constant.
+
+    Args:
+        training: the manifest's.
+        epoch: epochs gone, with the fraction of the present one.
+        epochs: of the whole training.
+    """
+    peak: float = training.optimizer.member.learning_rate
+    warmup = min(training.warmup_epochs, epochs)
+    if epoch < warmup:
+        return peak * epoch / warmup
+    if training.schedule == "constant" or epochs == warmup:
+        return peak
+    return peak * 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
+
+
+def autocast(training: Training, device: torch.device) -> AbstractContextManager[object]:
+    """The number format of the forward pass."""
+    precision = training.precision
+    if precision == "auto":
+        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        precision = "bfloat16" if half else "float32"
+    if precision == "float32":
+        return nullcontext()
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float16
+    return torch.autocast(device.type, dtype)
+
+
+class Diverged(ArithmeticError):
+    """The loss is not a number."""
+
+
+@dataclass
+class Run:
+    """One training, where it stands."""
+
+    model: Network
+    optimiser: torch.optim.Optimizer
+    task: LearningTask
+    training: Training
+    device: torch.device
+    train: Part
+    validation: Part
+    epochs: int
+    seed: int
+    epoch: int = 0
+    """Epochs done."""
+    curve: list[Point] = field(default_factory=list)
+    scaler: torch.amp.GradScaler | None = None
+
+    def __post_init__(self) -> None:
+        if self.training.precision == "float16" and self.device.type == "cuda":
+            self.scaler = torch.amp.GradScaler("cuda")
+
+    def train_epoch(self) -> int:
+        """Train one epoch; returns the sample passes.
+
+        Raises:
+            Diverged: the loss is not a number any more.
+        """
+        model, t, epoch = self.model, self.training, self.epoch
+        generator = torch.Generator().manual_seed(seed_of(self.seed, 1, epoch))
+        torch.manual_seed(seed_of(self.seed, 2, epoch))  # drop-path, dropout
+        model.train()
+        model.set_drop_path(t.drop_path * epoch / max(1, self.epochs - 1))
+        steps = -(-len(self.train) // t.batch_size)
+        seen = 0
+        total = torch.zeros((), device=self.device)
+        for step, (images, targets) in enumerate(
+            batches(self.train, t.batch_size, generator, t.augmentation)
+        ):
+            rate = learning_rate(t, epoch + step / steps, self.epochs)
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+            with autocast(t, self.device):
+                loss = self._loss(model(images), targets)
+            self._step(loss)
+            total += loss.detach()
+            seen += len(targets)
+        if not math.isfinite(total.item()):  # the only wait for the device in an epoch
+            raise Diverged(f"the loss is {total.item()} in epoch {epoch + 1}")
+        self.epoch += 1
+        return seen
+
+    def _loss(self, output: Tensor | tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
+        smoothing = self.training.label_smoothing
+        if isinstance(output, tuple):
+            main, auxiliary = (self.task.loss(o, targets, smoothing) for o in output)
+            return main + self.training.auxiliary * auxiliary
+        return self.task.loss(output, targets, smoothing)
+
+    def _step(self, loss: Tensor) -> None:
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.scaler is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._clip()
+            self.optimiser.step()
+            return
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimiser)
+        self._clip()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+
+    def _clip(self) -> None:
+        if self.training.clip_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip_norm)
+
+    def score(self) -> dict[str, float]:
+        """Metrics of the validation part, with the prefix `val_`."""
+        measured = evaluate(self.model, self.task, self.validation, self.training, self.device)
+        return {f"val_{name}": value for name, value in measured.items()}
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, task: LearningTask, part: Part, training: Training, device: torch.device
+) -> dict[str, float]:
+    """Metrics of a whole part; one that is not a number is left out."""
+    model.eval()
+    sums: Tensor | None = None
+    for images, targets in plain_batches(part):
+        with autocast(training, device):
+            output = model(images)
+        score = task.score(output, targets)
+        sums = score if sums is None else sums + score
+    assert sums is not None
+    measured = task.measure(sums, len(part))
+    return {name: value for name, value in measured.items() if math.isfinite(value)}
+
+
+Notify = Callable[[Point], bool]
+"""Told after every epoch; False asks to stop."""
+
+
+def now(device: torch.device) -> float:
+    """Seconds, when the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
