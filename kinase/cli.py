@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 import kinase
 from kinase.api.experiment import NASExperiment
-from kinase.api.load import ManifestError, format_problems, load_manifest
+from kinase.api.load import ManifestError, format_problems
 
 app = typer.Typer(
     name="kinase",
@@ -38,23 +38,20 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _load(path: Path, changes: dict[str, Any] | None = None) -> NASExperiment:
     """Read a manifest and check it, with the command line's changes put in."""
-    from kinase.experiment.check import check
+    from kinase.experiment.check import load_checked
 
     try:
-        experiment = load_manifest(path)
-        if changes:
-            experiment = _changed(experiment, changes)
-        problems = check(experiment, str(path))
-        if problems:
-            raise ManifestError(problems)
+        return _changed(load_checked(path), changes or {})
     except ManifestError as error:
         _fail(format_problems(error.problems), BAD_INPUT)
-    except ValueError as error:
-        _fail(f"{path}: {error}", BAD_INPUT)
-    return experiment
+    except ValidationError as error:
+        rules = "; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())
+        _fail(f"{path}, with the options of the command line: {rules}", BAD_INPUT)
 
 
 def _changed(experiment: NASExperiment, changes: dict[str, Any]) -> NASExperiment:
+    if not changes:
+        return experiment
     document = experiment.model_dump(mode="json", by_alias=True, exclude_unset=True)
     for dotted, value in changes.items():
         *parents, last = dotted.split(".")
@@ -224,4 +221,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

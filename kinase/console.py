@@ -206,25 +206,36 @@ def summary(console: Console, loop: Loop, data: ReportData) -> None:
     winner = data.winner
     if winner is not None:
         found = loop.state.trials[winner.found_by]
-        table.add_row("winner", f"trial {winner.trial}, found by {found.kind.value.lower()} trial "
-                      f"{winner.found_by}")
+        table.add_row(
+            "winner",
+            f"trial {winner.trial}, found by {found.kind.value.lower()} trial {winner.found_by}",
+        )
         table.add_row("validation", f"{data.metric} {value(winner.metrics.get(data.metric))}")
         for name, number in sorted(winner.test.items()):
             table.add_row("test, once", f"{name} {number:.4f}")
-        counts = [f"{winner.metrics[m]:,.0f} {label}" for m, label in
-                  (("params", "parameters"), ("macs", "multiply-adds")) if m in winner.metrics]
+        counts = [
+            f"{winner.metrics[m]:,.0f} {label}"
+            for m, label in (("params", "parameters"), ("macs", "multiply-adds"))
+            if m in winner.metrics
+        ]
         table.add_row("size", ", ".join(counts))
     for kind, cost in data.cost.items():
         if cost.epochs:
-            table.add_row(f"cost, {kind}", f"{cost.epochs:,} epochs, {quantity(cost.samples)} "
-                          f"sample passes, {clock(cost.device_seconds)} of devices")
+            table.add_row(
+                f"cost, {kind}",
+                f"{cost.epochs:,} epochs, {quantity(cost.samples)} "
+                f"sample passes, {clock(cost.device_seconds)} of devices",
+            )
     comparison = compare(data)
     if comparison is not None:
         table.add_row("random control", comparison.text)
     for trial in data.trials:
         if trial.label:
-            table.add_row(trial.label, f"{data.metric} {value(trial.metrics.get(data.metric))}, "
-                          f"{trial.metrics.get('params', 0):,.0f} parameters")
+            table.add_row(
+                trial.label,
+                f"{data.metric} {value(trial.metrics.get(data.metric))}, "
+                f"{trial.metrics.get('params', 0):,.0f} parameters",
+            )
     if winner is not None:
         table.add_row("model", winner.model_uri)
     table.add_row("report", f"{data.store_uri}/report.html")

@@ -170,6 +170,5 @@ def _summary(loop: Loop) -> tuple[tuple[str, str], ...]:
     )
 
 
-
 def _protocol(loop: Loop) -> tuple[ProtocolItem, ...]:
     return checklist(loop)

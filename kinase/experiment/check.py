@@ -1,0 +1,81 @@
+"""Checks of a manifest that need the members it names: spaces, strategies, architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from kinase import registry
+from kinase.api.experiment import NASExperiment
+from kinase.api.load import Document, ManifestError, Problem, read_document, validate
+from kinase.estimation import make_estimator
+from kinase.space import ArchitectureError, make_space
+from kinase.strategy import make_strategy
+
+
+def check(experiment: NASExperiment, document: Document) -> list[Problem]:
+    """What is wrong beyond what the models can say: a member that no package registers, options
+    that it refuses, a baseline that is not of the space."""
+    spec = experiment.spec
+    problems = []
+
+    def problem(path: str, error: Exception) -> None:
+        parts = tuple(int(p) if p.isdigit() else p for p in path.split("."))
+        problems.append(document.problem(parts, str(error)))
+
+    space = None
+    try:
+        space = make_space(spec.space)
+    except (registry.UnknownMember, ValueError, TypeError) as error:
+        problem("spec.space.custom.name", error)
+    if space is not None:
+        try:
+            make_strategy(spec.strategy, space, spec.seed)
+        except (registry.UnknownMember, ValueError, TypeError) as error:
+            problem("spec.strategy.custom.name", error)
+        for index, baseline in enumerate(spec.baselines):
+            try:
+                space.validate(baseline.architecture)
+            except ArchitectureError as error:
+                problem(f"spec.baselines.{index}.architecture", error)
+    try:
+        make_estimator(spec.estimation)
+    except (registry.UnknownMember, ValueError, TypeError) as error:
+        problem("spec.estimation.custom.name", error)
+    for path, group, name in (
+        ("spec.task.type", "kinase.tasks", spec.task.type),
+        ("spec.task.dataset", "kinase.datasets", spec.task.dataset),
+    ):
+        known = registry.names(group)
+        if name not in known:
+            problem(path, ValueError(f"{name!r} is not known; known: {', '.join(known)}"))
+    return problems
+
+
+def load_checked(path: str | Path, *, members: bool = True) -> NASExperiment:
+    """Read, validate and check a manifest.
+
+    Raises:
+        ManifestError: holds every problem that was found.
+    """
+    document = read_document(path)
+    experiment = validate(document)
+    problems = check(experiment, document) if members else []
+    if problems:
+        raise ManifestError(problems)
+    return experiment
+
+
+def validate_files(paths: Iterable[str | Path]) -> tuple[int, Sequence[str]]:
+    """Exit code (0, or 2 if any manifest cannot be used) and a line for every file or problem."""
+    lines: list[str] = []
+    code = 0
+    for path in paths:
+        try:
+            experiment = load_checked(path)
+        except ManifestError as error:
+            lines += [str(problem) for problem in error.problems]
+            code = 2
+        else:
+            lines.append(f"{path}: NASExperiment {experiment.metadata.name} is valid")
+    return code, lines

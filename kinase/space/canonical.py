@@ -1,0 +1,89 @@
+"""A canonical form of small labelled directed acyclic graphs.
+
+Two graphs get the same form exactly if they are isomorphic, labels and edges (with their
+number) included. Colours are refined from both directions as Weisfeiler and Lehman (1968) do;
+ties that refinement leaves are broken by trying each member of the first tied class, so the
+form is exact and not only a good hash.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+
+Edge = tuple[int, int]
+"""(from, to); several equal ones are parallel edges."""
+
+
+def canonical_form(labels: Sequence[Hashable], edges: Sequence[Edge]) -> tuple[object, ...]:
+    """Labels and edges of the graph, its nodes in a canonical order.
+
+    Args:
+        labels: of each node; comparable by their `repr`.
+        edges: in no special order.
+    """
+    parents: list[list[int]] = [[] for _ in labels]
+    children: list[list[int]] = [[] for _ in labels]
+    for a, b in edges:
+        parents[b].append(a)
+        children[a].append(b)
+    start = _rank([repr(label) for label in labels])
+    return _search(_refine(start, parents, children), parents, children, labels, edges)
+
+
+def _rank(keys: Sequence[object]) -> list[int]:
+    """Replace keys by their rank among the distinct ones."""
+    rank = {key: i for i, key in enumerate(sorted(set(keys)))}  # type: ignore[type-var]
+    return [rank[key] for key in keys]
+
+
+def _refine(colours: list[int], parents: list[list[int]], children: list[list[int]]) -> list[int]:
+    """Split colours by the colours of parents and children until nothing changes."""
+    classes = len(set(colours))
+    while True:
+        colours = _rank(
+            [
+                (
+                    colours[i],
+                    tuple(sorted([colours[p] for p in parents[i]])),
+                    tuple(sorted([colours[c] for c in children[i]])),
+                )
+                for i in range(len(colours))
+            ]
+        )
+        now = len(set(colours))
+        if now == classes:
+            return colours
+        classes = now
+
+
+def _search(
+    colours: list[int],
+    parents: list[list[int]],
+    children: list[list[int]],
+    labels: Sequence[Hashable],
+    edges: Sequence[Edge],
+) -> tuple[object, ...]:
+    """The least form over all ways of breaking the ties that are left."""
+    members: dict[int, list[int]] = defaultdict(list)
+    for node, colour in enumerate(colours):
+        members[colour].append(node)
+    tied = next((members[c] for c in sorted(members) if len(members[c]) > 1), None)
+    if tied is None:
+        order = sorted(range(len(colours)), key=lambda i: colours[i])
+        place = {node: i for i, node in enumerate(order)}
+        return (
+            tuple(labels[node] for node in order),
+            tuple(sorted((place[a], place[b]) for a, b in edges)),
+        )
+    # twins (same parents and children) are interchangeable: one of them stands for all
+    signatures = {(tuple(sorted(parents[n])), tuple(sorted(children[n]))) for n in tied}
+    candidates = tied[:1] if len(signatures) == 1 else tied
+    forms = []
+    for chosen in candidates:
+        split = [2 * c + 1 for c in colours]
+        split[chosen] -= 1
+        forms.append(
+            _search(_refine(_rank(split), parents, children), parents, children, labels, edges)
+        )
+    return min(forms, key=repr)
