@@ -194,8 +194,10 @@ def campaign(victim: str, kills: int, seed: int, folder: Path) -> dict[str, Any]
         wrong += [f"experiment {experiments - 1}: {d}" for d in differences(end, undisturbed)]
         lost += end.begun_epochs - undisturbed.begun_epochs
         shutil.rmtree(subject.folder)
-        print(f"{done}/{kills} kills, {experiments} experiments, {len(wrong)} differences",
-              file=sys.stderr)
+        print(
+            f"{done}/{kills} kills, {experiments} experiments, {len(wrong)} differences",
+            file=sys.stderr,
+        )
     return {
         "victim": victim,
         "kills": done,

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from kinase.api.trial import Outcome, Point
 from kinase.experiment.state import SEARCHING, TrialRecord
+from kinase.report.control import compare
 
 if TYPE_CHECKING:
     from kinase.experiment.budget import Limit

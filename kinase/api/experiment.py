@@ -30,6 +30,9 @@ class Measure(Model):
     """Name of the metric: params, macs, or one that the task measures."""
     goal: Literal["maximize", "minimize"] = "minimize"
     """Which way is better."""
+    enough: float | None = None
+    """Value beyond which better is no better, such as a number of parameters that fits the
+    device. Default: more is always better."""
 
 
 class Objective(Model):

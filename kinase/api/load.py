@@ -288,6 +288,7 @@ def _paths(data: Any, at: Path_ = ()) -> Iterator[Path_]:
 
 
 def close_match(word: str, known: Sequence[str]) -> str | None:
+    """The known word that is most like a mistyped one, or None."""
     by_lower = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), list(by_lower), 1, cutoff=0.6)
     return by_lower[found[0]] if found else None

@@ -9,7 +9,7 @@ from kinase.api.experiment import ExperimentSpec
 from kinase.api.trial import Kind
 from kinase.experiment.state import SEARCHING, State, TrialRecord
 from kinase.strategy import Proposal
-from kinase.strategy.pareto import crowding_distance, pareto_front
+from kinase.strategy.pareto import pareto_front
 
 LossesOf = Callable[[TrialRecord], tuple[float, ...]]
 
@@ -17,8 +17,8 @@ LossesOf = Callable[[TrialRecord], tuple[float, ...]]
 def choose(trials: list[TrialRecord], count: int, losses: LossesOf) -> list[TrialRecord]:
     """The trials whose architectures are trained anew at full fidelity.
 
-    With one objective, the best. With several, the best by the main one, then the members of
-    the Pareto front that lie furthest apart (crowding distance, Deb et al. 2002), then the
+    With one objective, the best. With several, the Pareto front in the order of the main one:
+    the best, then the best of those that beat it in a further objective, and so on; then the
     best of the rest. An architecture is chosen once.
     """
     usable: dict[str, TrialRecord] = {}
@@ -26,21 +26,11 @@ def choose(trials: list[TrialRecord], count: int, losses: LossesOf) -> list[Tria
         if all(math.isfinite(value) for value in losses(trial)):
             usable.setdefault(trial.key, trial)
     ranked = list(usable.values())
-    if ranked and len(losses(ranked[0])) > 1:
-        points = [losses(trial) for trial in ranked]
-        front = [ranked[i] for i in pareto_front(points)]
-        distance = dict(
-            zip(
-                (t.number for t in front),
-                crowding_distance([losses(t) for t in front]),
-                strict=True,
-            )
-        )
-        best = ranked[0].number
-        front.sort(key=lambda t: (t.number != best, -distance[t.number], t.number))
-        chosen = {t.number for t in front}
-        ranked = front + [t for t in ranked if t.number not in chosen]
-    return ranked[:count]
+    front = pareto_front([losses(trial) for trial in ranked])
+    return (
+        [ranked[i] for i in front]
+        + [trial for i, trial in enumerate(ranked) if i not in set(front)]
+    )[:count]
 
 
 def due(spec: ExperimentSpec, state: State, losses: LossesOf) -> list[tuple[Kind, Proposal]]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 from datetime import timedelta
 
-import kinase
 from kinase.api.trial import Cost, Fidelity, Kind, Outcome, Point
-from kinase.experiment import artifacts
 from kinase.experiment.budget import Limit
 from kinase.experiment.loop import Loop
 from kinase.experiment.state import TrialRecord
-from kinase.report.data import ReportData, ReportTrial, Winner
+from kinase.report.data import ProtocolItem, ReportData, ReportTrial, Winner
 from kinase.report.protocol import checklist
 
 COST_NAMES = {
@@ -171,4 +168,14 @@ def _summary(loop: Loop) -> tuple[tuple[str, str], ...]:
 
 
 def _protocol(loop: Loop) -> tuple[ProtocolItem, ...]:
-    return checklist(loop)
+    state = loop.state
+    return checklist(
+        loop.spec,
+        loop.info,
+        search_fidelity=fidelity_text(loop.fidelity),
+        final_fidelity=fidelity_text(loop.final_fidelity),
+        control_trials=state.counts[Kind.CONTROL],
+        tested=state.finished is not None and bool(state.finished.test),
+        spent=state.spent,
+        space_size=str(loop.space.size()),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,16 +128,18 @@ def derive_rng(seed: int, *labels: int) -> Rng:
 
 def losses(objective: Objective, metrics: Mapping[str, float]) -> Losses:
     """Metrics as values to minimise; a missing or undefined one counts as worst."""
-    measures: Iterable[tuple[str, str]] = [
-        (objective.metric, objective.goal),
-        *((m.metric, m.goal) for m in objective.also),
-    ]
-    return tuple(
-        math.inf
-        if not math.isfinite(value := metrics.get(name, math.nan))
-        else (-value if goal == "maximize" else value)
-        for name, goal in measures
+    return (
+        _loss(metrics, objective.metric, objective.goal, None),
+        *(_loss(metrics, m.metric, m.goal, m.enough) for m in objective.also),
     )
+
+
+def _loss(metrics: Mapping[str, float], name: str, goal: str, enough: float | None) -> float:
+    value = metrics.get(name, math.nan)
+    if not math.isfinite(value):
+        return math.inf
+    sign = -1.0 if goal == "maximize" else 1.0
+    return sign * value if enough is None else max(sign * value, sign * enough)
 
 
 def make_strategy(model: StrategyModel, space: Space, seed: int, objectives: int = 1) -> Strategy:

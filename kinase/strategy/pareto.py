@@ -16,11 +16,11 @@ Points = Sequence[Sequence[float]]
 
 
 def _matrix(points: Points) -> NDArray[np.float64]:
-    matrix = np.array(points, dtype=np.float64)
+    matrix: NDArray[np.float64] = np.array(points, dtype=np.float64)
     if matrix.size and np.isnan(matrix).any():
         raise ValueError("a point holds a value that is not a number")
     if matrix.size:
-        matrix[np.isinf(matrix).any(axis=1)] = np.inf
+        matrix[np.isinf(matrix).any(axis=1), :] = np.inf
     return matrix
 
 
@@ -34,7 +34,7 @@ def non_dominated_sort(points: Points) -> list[int]:
         return []
     no_worse = (matrix[:, None, :] <= matrix[None, :, :]).all(axis=2)
     better = (matrix[:, None, :] < matrix[None, :, :]).any(axis=2)
-    dominates = no_worse & better
+    dominates: NDArray[np.bool_] = np.logical_and(no_worse, better)
     ranks = np.full(len(matrix), -1)
     rank = 0
     while (ranks < 0).any():

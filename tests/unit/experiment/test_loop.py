@@ -11,7 +11,6 @@ from kinase.experiment.journal import Fenced, Told
 from kinase.experiment.loop import is_control
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
-
 from tests.unit.experiment.helpers import experiment, make_loop, score, told
 
 

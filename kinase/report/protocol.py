@@ -1,0 +1,87 @@
+"""The experiment's protocol as a checklist of good practice.
+
+The questions follow Lindauer & Hutter 2020 ("Best Practices for Scientific Research on Neural
+Architecture Search", JMLR 21) and Yang et al. 2020 ("NAS evaluation is frustratingly hard").
+"""
+
+from __future__ import annotations
+
+from kinase.api.experiment import ExperimentSpec
+from kinase.api.trial import Cost, TaskInfo
+from kinase.report.data import ProtocolItem
+
+
+def checklist(
+    spec: ExperimentSpec,
+    info: TaskInfo,
+    *,
+    search_fidelity: str,
+    final_fidelity: str,
+    control_trials: int,
+    tested: bool,
+    spent: Cost,
+    space_size: str,
+) -> tuple[ProtocolItem, ...]:
+    """What is good practice, and how this experiment does it."""
+    facts = info.facts
+    versions = ", ".join(
+        f"{k} {facts[k]}" for k in ("kinase", "torch", "numpy", "python") if k in facts
+    )
+    same = search_fidelity == final_fidelity
+    return (
+        ProtocolItem(
+            "Is the search space stated in full?",
+            f"{spec.space.type}, {space_size} architectures; the manifest below is the whole of it",
+            True,
+        ),
+        ProtocolItem(
+            "Is the search held against random search under the same protocol?",
+            f"{control_trials} random trials, {spec.control.share:.0%} of the search, trained "
+            "alike and hidden from the strategy"
+            if control_trials
+            else "no random trial was run (control.share)",
+            control_trials > 0,
+        ),
+        ProtocolItem(
+            "Are candidates scored on data that is neither trained on nor tested on?",
+            f"{info.train} training, {info.validation} validation and {info.test} test samples, "
+            f"divided by seed {spec.task.split.seed}",
+            True,
+        ),
+        ProtocolItem(
+            "Is the test part touched once, by the final network alone?",
+            "once, by the winner" if tested else "not yet",
+            True if tested else None,
+        ),
+        ProtocolItem(
+            "Are the fidelities of search and final training stated?",
+            f"search: {search_fidelity}; finalists: {final_fidelity}"
+            + (" (the same)" if same else ""),
+            True,
+        ),
+        ProtocolItem(
+            "Are all networks of a stage trained by one recipe?",
+            "finalists and baselines made by hand share spec.training and the epochs"
+            if spec.baselines
+            else "finalists share spec.training and the epochs; no baseline made by hand is named",
+            True,
+        ),
+        ProtocolItem(
+            "Is the whole cost told?",
+            f"{spent.epochs:,} epochs, {spent.samples:,} sample passes, "
+            f"{spent.device_seconds:,.0f} device seconds, killed attempts and finalists included",
+            True,
+        ),
+        ProtocolItem("Are seeds fixed and told?", f"seed {spec.seed}", True),
+        ProtocolItem(
+            "Are several seeds run, and the spread told?",
+            "this is one run: it shows no spread. Run it again with other seeds before a claim",
+            False,
+        ),
+        ProtocolItem(
+            "Are software, hardware and data told?",
+            f"{versions}; {info.device}, {facts.get('hardware', 'unknown')}; "
+            f"data {facts.get('data checksum', 'unknown')}",
+            bool(versions),
+        ),
+    )
