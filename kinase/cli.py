@@ -36,12 +36,14 @@ def _fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _load(path: Path, changes: dict[str, Any] | None = None) -> NASExperiment:
+def _load(
+    path: Path, changes: dict[str, Any] | None = None, trainer: str = "torch"
+) -> NASExperiment:
     """Read a manifest and check it, with the command line's changes put in."""
     from kinase.experiment.check import load_checked
 
     try:
-        return _changed(load_checked(path), changes or {})
+        return _changed(load_checked(path, trainer), changes or {})
     except ManifestError as error:
         _fail(format_problems(error.problems), BAD_INPUT)
     except ValidationError as error:
@@ -98,7 +100,8 @@ def run(
         "budget.trials": trials,
         "training.device": device,
     }
-    experiment = _load(file, {key: value for key, value in changes.items() if value is not None})
+    given = {key: value for key, value in changes.items() if value is not None}
+    experiment = _load(file, given, trainer)
     if experiment.spec.suspend:
         _fail(f"{file}: spec.suspend is true; set it to false to run", BAD_INPUT)
     try:

@@ -13,9 +13,10 @@ from kinase.space import ArchitectureError, make_space
 from kinase.strategy import make_strategy
 
 
-def check(experiment: NASExperiment, document: Document) -> list[Problem]:
+def check(experiment: NASExperiment, document: Document, trainer: str = "torch") -> list[Problem]:
     """What is wrong beyond what the models can say: a member that no package registers, options
-    that it refuses, a baseline that is not of the space."""
+    that it refuses, a baseline that is not of the space. Another trainer than ours knows its
+    own tasks and data sets."""
     spec = experiment.spec
     problems = []
 
@@ -47,12 +48,12 @@ def check(experiment: NASExperiment, document: Document) -> list[Problem]:
         ("spec.task.dataset", "kinase.datasets", spec.task.dataset),
     ):
         known = registry.names(group)
-        if name not in known:
+        if trainer == "torch" and name not in known:
             problem(path, ValueError(f"{name!r} is not known; known: {', '.join(known)}"))
     return problems
 
 
-def load_checked(path: str | Path, *, members: bool = True) -> NASExperiment:
+def load_checked(path: str | Path, trainer: str = "torch") -> NASExperiment:
     """Read, validate and check a manifest.
 
     Raises:
@@ -60,7 +61,7 @@ def load_checked(path: str | Path, *, members: bool = True) -> NASExperiment:
     """
     document = read_document(path)
     experiment = validate(document)
-    problems = check(experiment, document) if members else []
+    problems = check(experiment, document, trainer)
     if problems:
         raise ManifestError(problems)
     return experiment
