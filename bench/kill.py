@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import re
 import shutil
@@ -71,7 +72,8 @@ def read(loop: Loop, folder: Path) -> End:
     told: Counter[int] = Counter()
     attempts = 0
     for entry in type(loop.journal)(loop.store).replay():
-        told[entry.trial] += isinstance(entry, Told) if hasattr(entry, "trial") else 0
+        if isinstance(entry, Told):
+            told[entry.trial] += 1
         attempts += isinstance(entry, Attempt)
     logs = "".join(p.read_text() for p in (folder / "local").glob("worker-*.log"))
     return End(
@@ -138,7 +140,7 @@ def kill_at(process: subprocess.Popen[bytes], victim: str, moment: float) -> boo
         return True
     for pid in workers(process):
         try:
-            signal.pidfd_send_signal(__import__("os").pidfd_open(pid), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             return False
     return True
