@@ -1,8 +1,9 @@
-"""Data sets, their fixed splits, and batches.
+"""The fixed splits of a data set, and batches.
 
 `open_splits` gives the training and the validation part and no way to the test part, which
 only `open_test` opens. Data sets that fit in memory are tensors on the device, and a batch is
-changed (cropped, flipped, cut out) at once; the others come by a torch `DataLoader`.
+changed (cropped, flipped, cut out) at once; the others come by a torch `DataLoader`
+(`kinase_trainer.lazy`).
 """
 
 from __future__ import annotations
@@ -18,17 +19,23 @@ from torch.nn import functional as F
 
 from kinase.api.task import Augmentation, Task
 from kinase_trainer.datasets import Raw, open_raw
+from kinase_trainer.errors import ConfigError
+from kinase_trainer.lazy import LazyImages, as_float, resize
 from kinase_trainer.tasks import LearningTask, make_task
 
 EVALUATION_BATCH = 1024
-"""Samples of a batch when nothing goes backward."""
+"""Most samples of a batch when nothing goes backward."""
+EVALUATION_PIXELS = 2**20
+"""Most pixels of such a batch."""
+STATISTICS_SAMPLES = 4096
+"""Most images that the mean and deviation are taken from where they are not in memory."""
 
 
 @dataclass(frozen=True)
 class Part:
     """Samples of one part of a data set: images (N, C, H, W) in 0..1, and targets (N, ...)."""
 
-    images: Tensor
+    images: Tensor | LazyImages
     """Unsigned bytes, or floats in 0..1."""
     targets: Tensor
 
@@ -36,12 +43,35 @@ class Part:
         return len(self.targets)
 
     def to(self, device: torch.device) -> Part:
-        """The same samples on a device."""
-        return Part(self.images.to(device), self.targets.to(device))
+        """The same samples on a device; images that are not in memory go there by the batch."""
+        images = self.images.to(device) if isinstance(self.images, Tensor) else self.images
+        return Part(images, self.targets.to(device))
 
     def subset(self, indices: Tensor) -> Part:
         """Some of the samples."""
-        return Part(self.images[indices], self.targets[indices])
+        return Part(_pick(self.images, indices), self.targets[indices])
+
+    def at(self, side: int | None) -> Part:
+        """The same samples at another height and width; None keeps theirs."""
+        if isinstance(self.images, Tensor):
+            return Part(resize(self.images, side), self.targets)
+        return Part(self.images.resized(side), self.targets)
+
+    def read(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images as floats in 0..1, and targets, in an order of indices, `size` at a time."""
+        device = self.targets.device
+        if isinstance(self.images, Tensor):
+            for chosen in torch.split(order.to(device), size):
+                yield as_float(self.images[chosen]), self.targets[chosen]
+            return
+        for chosen, images in zip(
+            torch.split(order, size), self.images.batches(order, size), strict=True
+        ):
+            yield as_float(images.to(device)), self.targets[chosen.to(device)]
+
+
+def _pick(images: Tensor | LazyImages, indices: Tensor) -> Tensor | LazyImages:
+    return images[indices] if isinstance(images, Tensor) else images.pick(indices)
 
 
 @dataclass(frozen=True)
@@ -60,19 +90,23 @@ class Splits:
     """Standard deviation of each channel of the training part."""
     classes: tuple[str, ...]
     """Names of the classes, where the data set has them."""
+    checksum: str
+    """Of the data; see `Raw.checksum`."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of a sample."""
-        channels, height, width = self.train.images.shape[1:]
+        _, channels, height, width = self.train.images.shape
         return (channels, height, width)
 
 
-def _divide(task: Task, learning: LearningTask, raw: Raw) -> tuple[Tensor, Tensor, Tensor | None]:
+def _divide(
+    task: Task, learning: LearningTask, raw: Raw, targets: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Indices of the training, validation and (where the data set brings none) test part."""
     rng = np.random.default_rng([task.split.seed, 11])
-    strata = learning.strata(raw.targets)
-    groups = [np.arange(len(raw.targets))]
+    strata = learning.strata(targets)
+    groups = [np.arange(len(targets))]
     if strata is not None:
         labels = strata.numpy()
         groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
@@ -87,10 +121,16 @@ def _divide(task: Task, learning: LearningTask, raw: Raw) -> tuple[Tensor, Tenso
             place.append(piece)
     train, validation = (torch.from_numpy(np.sort(np.concatenate(p))) for p in parts[:2])
     test = torch.from_numpy(np.sort(np.concatenate(parts[2]))) if parts[2] else None
+    for name, part in (("training", train), ("validation", validation), ("test", test)):
+        if part is not None and not len(part):
+            raise ConfigError(
+                f"task.split leaves no {name} samples of the {len(targets)} that "
+                f"task.dataset {task.dataset!r} has; use more data or other shares"
+            )
     return train, validation, test
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def open_splits(task: Task) -> Splits:
     """The training and validation parts of a task's data set, on the CPU.
 
@@ -99,30 +139,53 @@ def open_splits(task: Task) -> Splits:
     """
     learning = make_task(task.type)
     raw = open_raw(task)
-    train, validation, test = _divide(task, learning, raw)
-    size = len(raw.test[1]) if raw.test is not None else len(test) if test is not None else 0
-    part = Part(_resize(raw.images[train], task.resolution), raw.targets[train])
-    mean, deviation = _statistics(part.images)
+    targets = learning.prepare(raw.targets)
+    train, validation, test = _divide(task, learning, raw, targets)
+    if raw.test is None:
+        assert test is not None
+        size, outputs = len(test), learning.outputs(targets)
+    else:
+        own = learning.prepare(raw.test[1])
+        size, outputs = len(own), learning.outputs(torch.cat([targets, own]))
+    part = Part(raw.images, targets)
+    seen = part.subset(train).at(task.resolution)
+    mean, deviation = _statistics(seen, task.split.seed)
     return Splits(
-        train=part,
-        validation=Part(_resize(raw.images[validation], task.resolution), raw.targets[validation]),
+        train=seen,
+        validation=part.subset(validation).at(task.resolution),
         test_size=size,
-        outputs=learning.outputs(raw.targets),
+        outputs=outputs,
         mean=mean,
         deviation=deviation,
         classes=raw.classes,
+        checksum=raw.checksum(),
     )
 
 
 def open_test(task: Task) -> Part:
     """The test part. Only the final scoring of the winner calls this."""
+    learning = make_task(task.type)
     raw = open_raw(task)
     if raw.test is not None:
         images, targets = raw.test
-        return Part(_resize(images, task.resolution), targets)
-    test = _divide(task, make_task(task.type), raw)[2]
+        return Part(images, learning.prepare(targets)).at(task.resolution)
+    targets = learning.prepare(raw.targets)
+    test = _divide(task, learning, raw, targets)[2]
     assert test is not None
-    return Part(_resize(raw.images[test], task.resolution), raw.targets[test])
+    return Part(raw.images, targets).subset(test).at(task.resolution)
+
+
+@lru_cache(maxsize=1)
+def open_parts(
+    task: Task, share: float, side: int | None, device: torch.device
+) -> tuple[Part, Part]:
+    """The training part (a share of it) and the validation part at a resolution, on a device.
+
+    The last answer is kept, so that trials of one fidelity do not prepare it again.
+    """
+    splits = open_splits(task)
+    train = fraction(splits.train, share, task.split.seed, make_task(task.type))
+    return train.at(side).to(device), splits.validation.at(side).to(device)
 
 
 def fraction(part: Part, share: float, seed: int, learning: LearningTask) -> Part:
@@ -143,38 +206,20 @@ def fraction(part: Part, share: float, seed: int, learning: LearningTask) -> Par
     return part.subset(torch.from_numpy(chosen))
 
 
-def at_resolution(part: Part, side: int | None) -> Part:
-    """The same samples at another height and width."""
-    return part if side is None else Part(_resize(part.images, side), part.targets)
-
-
-def _resize(images: Tensor, side: int | None) -> Tensor:
-    if side is None or images.shape[-2:] == (side, side):
-        return images
-    parts = [
-        F.interpolate(as_float(piece), size=(side, side), mode="bilinear", antialias=True).clamp_(
-            0, 1
-        )
-        for piece in torch.split(images, EVALUATION_BATCH)
-    ]
-    resized = torch.cat(parts)
-    return (resized * 255).round_().byte() if images.dtype == torch.uint8 else resized
-
-
-def as_float(images: Tensor) -> Tensor:
-    """Images as floats in 0..1."""
-    return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
-
-
-def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(part: Part, seed: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel."""
-    total = torch.zeros(images.shape[1], dtype=torch.float64)
+    order = torch.arange(len(part))
+    if isinstance(part.images, LazyImages) and len(part) > STATISTICS_SAMPLES:
+        chosen = np.random.default_rng([seed, 17]).permutation(len(part))
+        order = torch.from_numpy(chosen[:STATISTICS_SAMPLES])
+    total = torch.zeros(part.images.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
-    for piece in torch.split(images, EVALUATION_BATCH):
-        values = as_float(piece).double()
+    count = 0
+    for images, _ in part.read(order, 256):
+        values = images.double()
         total += values.sum(dim=(0, 2, 3))
         squares += values.square().sum(dim=(0, 2, 3))
-    count = images.numel() / images.shape[1]
+        count += values.numel() // values.shape[1]
     mean = total / count
     deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
     deviation[deviation < 1e-6] = 1.0  # a constant channel is left as it is
@@ -182,32 +227,52 @@ def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def batches(
-    part: Part, size: int, generator: torch.Generator, augmentation: Augmentation
+    part: Part,
+    size: int,
+    generator: torch.Generator,
+    augmentation: Augmentation,
+    fill: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of training batches in an order drawn from the generator.
 
-    The last batch is the smaller rest; one of a single sample is left out, because batch
+    The last batch is the smaller rest; a rest of a single sample is left out, because batch
     normalisation has no variance to go by.
     """
-    order = torch.randperm(len(part), generator=generator).to(part.targets.device)
-    for chosen in torch.split(order, size):
-        if len(chosen) == 1 and len(order) > 1:
-            return
-        images = as_float(part.images[chosen])
-        yield augment(images, augmentation, generator), part.targets[chosen]
+    order = torch.randperm(len(part), generator=generator)
+    if size > 1 and len(order) > size and len(order) % size == 1:
+        order = order[:-1]
+    for images, targets in part.read(order, size):
+        yield augment(images, augmentation, generator, fill), targets
 
 
 def plain_batches(part: Part) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every sample once, in order, unchanged."""
-    for start in range(0, len(part), EVALUATION_BATCH):
-        stop = start + EVALUATION_BATCH
+    """Every sample once, in order, unchanged, in batches whose size is chosen for memory."""
+    _, _, height, width = part.images.shape
+    size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
+    if isinstance(part.images, LazyImages):
+        yield from part.read(torch.arange(len(part)), size)
+        return
+    for start in range(0, len(part), size):
+        stop = start + size
         yield as_float(part.images[start:stop]), part.targets[start:stop]
 
 
-def augment(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor,
+    options: Augmentation,
+    generator: torch.Generator,
+    fill: Tensor | None = None,
+) -> Tensor:
     """Random crop, flip and cutout, each sample by its own draw.
 
     The generator lives on the CPU whatever the device, so that a seed means the same anywhere.
+
+    Args:
+        images: floats (N, C, H, W) in 0..1.
+        options: what is done.
+        generator: where the draws come from.
+        fill: (1, C, 1, 1), what a cutout is filled with, so that it is zero once normalised;
+            None is zero.
     """
     count, _, height, width = images.shape
     device = images.device
@@ -234,5 +299,6 @@ def augment(images: Tensor, options: Augmentation, generator: torch.Generator) -
         column = torch.arange(width, device=device)[None, None, :]
         inside = (row >= y - before) & (row < y + after)
         inside = inside & (column >= x - before) & (column < x + after)
-        images = images.masked_fill(inside[:, None], 0.0)
+        hole = images.new_zeros(()) if fill is None else fill
+        images = torch.where(inside[:, None], hole, images)
     return images.contiguous()

@@ -1,6 +1,9 @@
-"""Data sets by name. Each gives its samples as tensors; another package adds one by an entry
-point of the group `kinase.datasets`, a callable that takes the manifest's task and gives a
-`Raw`.
+"""Data sets by name.
+
+Another package adds one by an entry point of the group `kinase.datasets`: a callable that takes
+the manifest's task and gives a `Raw` (samples as tensors, kept in memory), or a torch `Dataset`
+of (image, target), or a pair of them, of which the second is the test part. A `Dataset` is
+read batch by batch.
 """
 
 from __future__ import annotations
@@ -15,33 +18,38 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from kinase import registry
 from kinase.api.task import Task
 from kinase_trainer.errors import ConfigError
+from kinase_trainer.lazy import LazyImages, targets_of
 
-MAX_BYTES = 16 * 2**30
-"""Largest data set that is held in memory."""
+MAX_BYTES = 8 * 2**30
+"""Largest part of a data set in a folder that is held in memory; a larger one is read batch by
+batch."""
 
 
 @dataclass(frozen=True)
 class Raw:
     """A data set as it comes, on the CPU."""
 
-    images: Tensor
+    images: Tensor | LazyImages
     """(N, C, H, W): unsigned bytes, or floats in 0..1."""
     targets: Tensor
     """(N, ...), of the task's type."""
-    test: tuple[Tensor, Tensor] | None = None
+    test: tuple[Tensor | LazyImages, Tensor] | None = None
     """Images and targets of the data set's own test part, or None if it has none."""
     classes: tuple[str, ...] = ()
     """Names of the classes."""
 
     def checksum(self) -> str:
-        """SHA-256 of the samples that are not the test part's, its first 16 digits."""
+        """SHA-256, its first 16 digits, of the images (where they are in memory) and the
+        targets; those of the data set's own test part are left out."""
         digest = hashlib.sha256()
-        digest.update(self.images.contiguous().numpy().tobytes())
-        digest.update(self.targets.contiguous().numpy().tobytes())
+        if isinstance(self.images, Tensor):
+            digest.update(np.ascontiguousarray(self.images.numpy()).data)
+        digest.update(np.ascontiguousarray(self.targets.numpy()).data)
         return digest.hexdigest()[:16]
 
 
@@ -52,11 +60,11 @@ def open_raw(task: Task) -> Raw:
         ConfigError: it is not known, not there, or not of the right form.
     """
     try:
-        opener: Callable[[Task], Raw] = registry.load("kinase.datasets", task.dataset)
+        opener: Callable[[Task], Any] = registry.load("kinase.datasets", task.dataset)
     except registry.UnknownMember:
         known = ", ".join(registry.names("kinase.datasets"))
         raise ConfigError(f"task.dataset {task.dataset!r} is not known; known: {known}") from None
-    raw = opener(task)
+    raw = _as_raw(opener(task))
     for images, targets in [(raw.images, raw.targets), *([raw.test] if raw.test else [])]:
         if images.ndim != 4 or len(images) != len(targets) or not len(images):
             raise ConfigError(
@@ -64,6 +72,21 @@ def open_raw(task: Task) -> Raw:
                 f"{len(targets)} targets; wanted are N images of (channels, height, width)"
             )
     return raw
+
+
+def _as_raw(found: Any) -> Raw:
+    """What an entry point gave, in one form."""
+    if isinstance(found, Raw):
+        return found
+    own, *rest = found if isinstance(found, tuple) else (found,)
+    if not isinstance(own, Dataset) or not all(isinstance(part, Dataset) for part in rest[:1]):
+        raise ConfigError(
+            f"the data set's entry point gave {type(found).__name__}; wanted is a Raw, a torch "
+            "Dataset, or a pair of them"
+        )
+    test = (LazyImages(rest[0]), targets_of(rest[0])) if rest else None
+    classes = tuple(map(str, getattr(own, "classes", ())))
+    return Raw(LazyImages(own), targets_of(own), test, classes)
 
 
 def _folder(task: Task) -> Path:
@@ -252,45 +275,56 @@ def _images(array: np.ndarray[Any, Any], name: str) -> Tensor:
 
 def folder(task: Task) -> Raw:
     """A folder of images, one folder a class (torchvision's `ImageFolder` layout), or `train`
-    and `test` folders of that form. Images are scaled and cropped to `task.resolution`."""
+    and `test` folders of that form. Images are scaled and cropped to `task.resolution`, once
+    where they fit in memory, else whenever they are read."""
     from torchvision.datasets import ImageFolder
 
     root = _folder(task)
     if task.resolution is None:
         raise ConfigError("task.resolution is not set; images of a folder need one size, in pixels")
-    own_test = (root / "train").is_dir() and (root / "test").is_dir()
+    side = task.resolution
 
-    def part(path: Path) -> tuple[Tensor, Tensor, list[str]]:
+    def listing(path: Path) -> ImageFolder:
         try:
-            listing = ImageFolder(str(path))
+            return ImageFolder(str(path), transform=Square(side))
         except (FileNotFoundError, RuntimeError) as error:
             raise ConfigError(f"{path} is no folder of images by class: {error}") from error
-        side = task.resolution or 0
-        if len(listing) * 3 * side * side > MAX_BYTES:
-            raise ConfigError(
-                f"{path} has {len(listing)} images, which at task.resolution {side} need "
-                f"{len(listing) * 3 * side * side / 2**30:.0f} GiB of memory; at most "
-                f"{MAX_BYTES / 2**30:.0f} are used: choose a smaller resolution"
-            )
-        images = torch.empty(len(listing), 3, side, side, dtype=torch.uint8)
-        for index, (image, _) in enumerate(listing):
-            images[index] = _square(image, side)
-        return images, torch.tensor(listing.targets), listing.classes
 
-    if not own_test:
-        images, targets, classes = part(root)
-        return Raw(images, targets, None, tuple(classes))
-    images, targets, classes = part(root / "train")
-    test_images, test_targets, test_classes = part(root / "test")
-    if test_classes != classes:
-        raise ConfigError(f"{root}: train has the classes {classes} and test {test_classes}")
-    return Raw(images, targets, (test_images, test_targets), tuple(classes))
+    if not ((root / "train").is_dir() and (root / "test").is_dir()):
+        own = listing(root)
+        return Raw(_images_of(own, side), torch.tensor(own.targets), None, tuple(own.classes))
+    own, test = listing(root / "train"), listing(root / "test")
+    if test.classes != own.classes:
+        raise ConfigError(f"{root}: train has the classes {own.classes} and test {test.classes}")
+    return Raw(
+        _images_of(own, side),
+        torch.tensor(own.targets),
+        (_images_of(test, side), torch.tensor(test.targets)),
+        tuple(own.classes),
+    )
 
 
-def _square(image: Any, side: int) -> Tensor:
-    """An image scaled so that its shorter side fits, and its centre cut out."""
-    from torchvision.transforms.v2 import functional as V
+def _images_of(listing: Any, side: int) -> Tensor | LazyImages:
+    """The images of a folder, in memory if they fit."""
+    if len(listing) * 3 * side * side > MAX_BYTES:
+        return LazyImages(listing)
+    images = torch.empty(len(listing), 3, side, side, dtype=torch.uint8)
+    for index in range(len(listing)):
+        images[index] = listing[index][0]
+    return images
 
-    tensor: Tensor = V.pil_to_tensor(image.convert("RGB"))
-    tensor = V.center_crop(V.resize(tensor, [side], antialias=True), [side, side])
-    return tensor
+
+@dataclass(frozen=True)
+class Square:
+    """Scales an image so that its shorter side fits, and cuts its centre out."""
+
+    side: int
+    """Height and width in pixels."""
+
+    def __call__(self, image: Any) -> Tensor:
+        """A PIL image -> unsigned bytes (3, side, side)."""
+        from torchvision.transforms.v2 import functional as V
+
+        tensor: Tensor = V.pil_to_tensor(image.convert("RGB"))
+        size = [self.side, self.side]
+        return V.center_crop(V.resize(tensor, size[:1], antialias=True), size)  # type: ignore[no-any-return]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from os import PathLike, fspath
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,7 +16,7 @@ import kinase
 from kinase.api._base import Model
 from kinase.api.space import Space as SpaceModel
 from kinase.api.trial import Architecture, Scale, TrialJob
-from kinase.space import ArchitectureError, Frame, make_space
+from kinase.space import Frame, make_space
 from kinase.store import Store, open_uri
 from kinase_trainer.data import Splits
 from kinase_trainer.errors import CorruptModel
@@ -112,7 +113,7 @@ def save(
     store.put(f"{prefix}/{CARD}", card.model_dump_json(by_alias=True, indent=2).encode())
 
 
-def load(source: str | Store) -> tuple[Network, dict[str, Any]]:
+def load(source: str | PathLike[str] | Store) -> tuple[Network, dict[str, Any]]:
     """Load a trained network, ready for inference, and its card.
 
     Args:
@@ -126,7 +127,8 @@ def load(source: str | Store) -> tuple[Network, dict[str, Any]]:
         NotFound: there is no such network.
         CorruptModel: the files are not what they say.
     """
-    if isinstance(source, str):
+    if not isinstance(source, Store):
+        source = fspath(source)
         source = open_uri(source if "://" in source else f"file://{source}")
     raw = source.get(CARD)
     weights = source.get(WEIGHTS)
@@ -142,7 +144,7 @@ def load(source: str | Store) -> tuple[Network, dict[str, Any]]:
         graph = space.graph(card.architecture, Frame(card.input, card.outputs, card.scale))
         network = Network(graph, card.mean, card.deviation)
         network.load_state_dict(load_tensors(weights))
-    except (ArchitectureError, SafetensorError, RuntimeError) as error:
+    except (ValueError, SafetensorError, RuntimeError) as error:
         raise CorruptModel(f"{source.uri}: the weights do not fit the card: {error}") from error
     document: dict[str, Any] = json.loads(raw)
     return network.eval(), document

@@ -149,6 +149,7 @@ class Network(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1))
+        graph = _needed(graph)
         self.nodes = nn.ModuleDict({n.name: _module(n) for n in graph if n.op != "input"})
         self.drop_paths = [m for m in self.nodes.values() if isinstance(m, DropPath)]
         self._input = next(n.name for n in graph if n.op == "input")
@@ -160,12 +161,13 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """(N, C, H, W) -> (N, classes)."""
+        nodes = self.nodes
         maps = {self._input: (images - self.mean) / self.deviation}
         for name, inputs, done in self._train_plan if self.training else self._eval_plan:
             if len(inputs) == 1:
-                maps[name] = self.nodes[name](maps[inputs[0]])
+                maps[name] = nodes[name](maps[inputs[0]])
             else:
-                maps[name] = self.nodes[name](*[maps[i] for i in inputs])
+                maps[name] = nodes[name](*[maps[i] for i in inputs])
             for each in done:
                 del maps[each]
         if self.training and self._auxiliary is not None:
@@ -176,6 +178,17 @@ class Network(nn.Module):
         """Set the probability with which an edge's map is dropped."""
         for each in self.drop_paths:
             each.rate = rate
+
+
+def _needed(graph: Graph) -> Graph:
+    """The graph without nodes that lead neither to the logits nor to the auxiliary ones: they
+    would be computed and never trained."""
+    if graph.auxiliary is None:
+        return graph.without_auxiliary()
+    kept = {node.name for node in graph.without_auxiliary()}
+    kept |= {node.name for node in Graph(graph.nodes, graph.auxiliary).without_auxiliary()}
+    nodes = tuple(node for node in graph if node.name in kept)
+    return Graph(nodes, graph.output, graph.auxiliary)
 
 
 def _plan(graph: Graph) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kinase import registry
+from kinase_trainer.errors import ConfigError
 
 
 class LearningTask(ABC):
@@ -20,12 +21,18 @@ class LearningTask(ABC):
 
     metrics: tuple[str, ...]
     """Names of what `measure` gives, without the part's prefix (`val_`, `test_`)."""
-    target_dtype: torch.dtype
-    """Type of the targets."""
+
+    @abstractmethod
+    def prepare(self, targets: Tensor) -> Tensor:
+        """A data set's targets (N, ...) in the form and type that `loss` takes.
+
+        Raises:
+            ConfigError: they are none of this task's.
+        """
 
     @abstractmethod
     def outputs(self, targets: Tensor) -> int:
-        """Width of the network's output, from the training targets."""
+        """Width of the network's output, from all prepared targets."""
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
@@ -48,7 +55,21 @@ class Classification(LearningTask):
     """One class of several: cross entropy; accuracy is a share in 0..1."""
 
     metrics = ("accuracy", "loss")
-    target_dtype = torch.int64
+
+    def prepare(self, targets: Tensor) -> Tensor:
+        """One class number a sample, from 0."""
+        if targets.ndim != 1 or targets.is_floating_point() or targets.is_complex():
+            raise ConfigError(
+                f"the targets have shape {tuple(targets.shape)} and type {targets.dtype}; "
+                "task.type Classification takes one whole number a sample, its class"
+            )
+        low, high = int(targets.min()), int(targets.max())
+        if low < 0 or high >= max(2, len(targets)):
+            raise ConfigError(
+                f"the classes are numbered from {low} to {high}, for {len(targets)} samples; "
+                "number them from 0, without gaps"
+            )
+        return targets.long()
 
     def outputs(self, targets: Tensor) -> int:
         """Classes are numbered from 0."""
@@ -78,9 +99,13 @@ def make_task(name: str) -> LearningTask:
     """The task that a manifest names.
 
     Raises:
-        UnknownMember: no package registers it.
+        ConfigError: no package registers it.
     """
-    task = registry.load("kinase.tasks", name)()
+    try:
+        task = registry.load("kinase.tasks", name)()
+    except registry.UnknownMember:
+        known = ", ".join(registry.names("kinase.tasks"))
+        raise ConfigError(f"task.type {name!r} is not known; known: {known}") from None
     if not isinstance(task, LearningTask):
-        raise TypeError(f"{name!r} is no kinase_trainer.tasks.LearningTask")
+        raise ConfigError(f"task.type {name!r} is no kinase_trainer.tasks.LearningTask")
     return task

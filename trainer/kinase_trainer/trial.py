@@ -13,21 +13,13 @@ from pydantic import ValidationError
 
 import kinase
 from kinase.api.task import Task, Training
-from kinase.api.trial import (
-    Cost,
-    Kind,
-    Outcome,
-    Point,
-    TaskInfo,
-    TrialJob,
-    TrialResult,
-)
+from kinase.api.trial import Kind, Outcome, Point, TaskInfo, TrialJob, TrialResult
 from kinase.space import ArchitectureError, Frame, InfeasibleError, make_space
 from kinase.store import NotFound, Store
 from kinase_trainer import checkpoint, model
-from kinase_trainer.checkpoint import Ledger
-from kinase_trainer.data import Part, Splits, at_resolution, fraction, open_splits, open_test
-from kinase_trainer.datasets import open_raw
+from kinase_trainer.data import Part, Splits, open_parts, open_splits, open_test
+from kinase_trainer.errors import ConfigError
+from kinase_trainer.ledger import Meter
 from kinase_trainer.network import Network
 from kinase_trainer.tasks import make_task
 from kinase_trainer.train import (
@@ -36,7 +28,6 @@ from kinase_trainer.train import (
     Run,
     evaluate,
     make_optimiser,
-    now,
     pick_device,
     seed_of,
 )
@@ -70,7 +61,7 @@ def describe(task: Task, training: Training) -> TaskInfo:
             "numpy": np.__version__,
             "hardware": name or platform.machine(),
             "threads": str(torch.get_num_threads()),
-            "data checksum": open_raw(task).checksum(),
+            "data checksum": splits.checksum,
         },
     )
 
@@ -99,12 +90,10 @@ def _set_up(job: TrialJob) -> _Setting:
         ArchitectureError, InfeasibleError: there is no such network.
     """
     device = pick_device(job.training.device, _slot())
-    learning = make_task(job.task.type)
     splits = open_splits(job.task)
-    train = fraction(splits.train, job.fidelity.data_fraction, job.task.split.seed, learning)
-    side = job.fidelity.resolution
-    train, validation = (at_resolution(p, side).to(device) for p in (train, splits.validation))
-    channels, height, width = train.images.shape[1:]
+    fidelity = job.fidelity
+    train, validation = open_parts(job.task, fidelity.data_fraction, fidelity.resolution, device)
+    _, channels, height, width = train.images.shape
     auxiliary = job.training.auxiliary > 0 and job.kind in (Kind.FINAL, Kind.BASELINE)
     space = make_space(job.space)
     space.validate(job.architecture)
@@ -121,7 +110,7 @@ def run(job: TrialJob, store: Store, notify: Notify = lambda point: True) -> Tri
     """Train and score one architecture, from its last checkpoint if there is one.
 
     An architecture that can never work gives the outcome `Infeasible`. A loss that is not a
-    number is a result too: what was measured before it is kept out, so it counts as worst.
+    number is a result too: it has no metrics, and so counts as worst.
 
     Args:
         job: what to train.
@@ -133,104 +122,103 @@ def run(job: TrialJob, store: Store, notify: Notify = lambda point: True) -> Tri
     """
     if job.test:
         return _test(job, store)
-    ledger = checkpoint.read_ledger(store, job.prefix).model_copy(update={"attempt": job.attempt})
+    meter = Meter(store, job.prefix, job.attempt)
     try:
-        result = _train(job, store, notify, ledger)
+        result = _train(job, store, notify, meter)
     except (ArchitectureError, InfeasibleError) as error:
-        result = _ended(job, ledger, Outcome.INFEASIBLE, message=str(error))
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        spent = checkpoint.read_ledger(store, job.prefix)
-        message = f"out of memory at batch size {job.training.batch_size}: {error}"
-        result = _ended(job, spent, Outcome.INFEASIBLE, message=message[:4000])
+        result = _infeasible(job, meter, str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        meter.end(0, meter.seconds())
+        size = job.training.batch_size
+        result = _infeasible(job, meter, f"out of memory at training.batchSize {size}: {error}")
+    if torch.cuda.is_available() and result.outcome is Outcome.INFEASIBLE:
+        torch.cuda.empty_cache()  # this process goes on to other trials
     store.put(f"{job.prefix}/result.json", result.model_dump_json(by_alias=True).encode())
     return result
 
 
-def _ended(
-    job: TrialJob,
-    ledger: Ledger,
-    outcome: Outcome,
-    *,
-    metrics: dict[str, float] | None = None,
-    curve: tuple[Point, ...] = (),
-    message: str = "",
-) -> TrialResult:
+OUT_OF_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
+"""How torch says so where it raises a plain RuntimeError: on a CPU, and within libraries."""
+
+
+def _out_of_memory(error: Exception) -> bool:
+    plain = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return plain or any(text in str(error) for text in OUT_OF_MEMORY)
+
+
+def _infeasible(job: TrialJob, meter: Meter, message: str) -> TrialResult:
     return TrialResult(
         trial=job.trial,
         attempt=job.attempt,
-        outcome=outcome,
-        metrics=metrics or {},
-        cost=Cost(
-            epochs=ledger.epochs_begun,
-            samples=ledger.samples,
-            device_seconds=ledger.device_seconds,
-        ),
-        curve=curve,
-        message=message,
+        outcome=Outcome.INFEASIBLE,
+        cost=meter.cost(),
+        message=message[:4000],
     )
 
 
-def _train(job: TrialJob, store: Store, notify: Notify, ledger: Ledger) -> TrialResult:
-    began = now(torch.device("cpu"))
+def _train(job: TrialJob, store: Store, notify: Notify, meter: Meter) -> TrialResult:
     setting = _set_up(job)
-    device = setting.device
     run = Run(
         model=setting.network,
         optimiser=make_optimiser(setting.network, job.training),
         task=make_task(job.task.type),
         training=job.training,
-        device=device,
+        device=setting.device,
         train=setting.train,
         validation=setting.validation,
         epochs=job.fidelity.epochs,
         seed=job.seed,
     )
     message = _resume(run, store, job.prefix)
-    seconds = ledger.device_seconds
     outcome = Outcome.SUCCEEDED
+    diverged = False
     while run.epoch < run.epochs:
-        ledger = ledger.model_copy(update={"epochs_begun": ledger.epochs_begun + 1})
-        checkpoint.write_ledger(store, job.prefix, ledger)
+        meter.begin()
         print(f"trial {job.trial} attempt {job.attempt} epoch {run.epoch + 1} begins", flush=True)
         try:
-            seen = run.train_epoch()
+            samples = run.train_epoch()
         except Diverged as error:
-            spent = seconds + now(device) - began
-            samples = ledger.samples + len(setting.train)
-            ledger = ledger.model_copy(update={"device_seconds": spent, "samples": samples})
-            checkpoint.write_ledger(store, job.prefix, ledger)
-            return _ended(job, ledger, outcome, curve=tuple(run.curve), message=str(error))
+            meter.end(error.samples, meter.seconds(run.device))
+            message, diverged = str(error), True
+            break
         metrics = run.score()
-        spent = seconds + now(device) - began
-        point = Point(epoch=run.epoch, metrics=metrics, device_seconds=spent)
-        run.curve.append(point)
+        seconds = meter.seconds(run.device)
+        run.curve.append(Point(epoch=run.epoch, metrics=metrics, device_seconds=seconds))
         last = run.epoch == run.epochs
-        if not last:
+        if not last:  # after the last epoch comes the result
             _save(run, store, job.prefix)
-        ledger = ledger.model_copy(
-            update={
-                "epochs_done": run.epoch if not last else ledger.epochs_done,
-                "samples": ledger.samples + seen,
-                "device_seconds": spent,
-                "metrics": metrics,
-            }
-        )
-        checkpoint.write_ledger(store, job.prefix, ledger)
-        if not notify(point) and not last:
+        meter.done(samples, seconds, None if last else run.epoch, metrics)
+        if not notify(run.curve[-1]) and not last:
             outcome = Outcome.STOPPED
             break
-    metrics = run.curve[-1].metrics if run.curve else {}
-    if job.keep_weights:
+    metrics = run.curve[-1].metrics if run.curve and not diverged else {}
+    if job.keep_weights and not diverged:
         model.save(store, job.prefix, job, setting.network, setting.frame, setting.splits, metrics)
-    return _ended(job, ledger, outcome, metrics=metrics, curve=tuple(run.curve), message=message)
+    return TrialResult(
+        trial=job.trial,
+        attempt=job.attempt,
+        outcome=outcome,
+        metrics=metrics,
+        cost=meter.cost(),
+        curve=tuple(run.curve),
+        message=message,
+        facts={"device": str(setting.device), "torch": torch.__version__},
+    )
 
 
 def _resume(run: Run, store: Store, prefix: str) -> str:
     """Go on from the checkpoint, if there is one that can be used; else say why not."""
     saved, message = checkpoint.restore(store, prefix)
-    if saved is None or saved.epoch > run.epochs:
+    if saved is None:
         return message
-    checkpoint.unpack(run.model, run.optimiser, saved)
+    try:
+        if saved.epoch > run.epochs:
+            raise ValueError(f"it holds {saved.epoch} epochs, more than the {run.epochs} asked for")
+        checkpoint.unpack(run.model, run.optimiser, saved)
+    except ValueError as error:
+        return f"the checkpoint was not used ({error}); training began anew"
     if run.scaler is not None and "scaler" in saved.scalars:
         run.scaler.load_state_dict(saved.scalars["scaler"])
     run.epoch, run.curve = saved.epoch, saved.curve
@@ -247,6 +235,8 @@ def _save(run: Run, store: Store, prefix: str) -> None:
 
 def _test(job: TrialJob, store: Store) -> TrialResult:
     """Score the kept weights on the test part; a second call gives what the first measured."""
+    if job.kind not in (Kind.FINAL, Kind.BASELINE):
+        raise ConfigError(f"test is set for a {job.kind} trial; the test part is for finalists")
     try:
         return TrialResult.model_validate_json(store.get(f"{job.prefix}/{TEST}"))
     except (NotFound, ValidationError):

@@ -1,0 +1,122 @@
+"""Images that are read batch by batch, of a data set too large for memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from kinase_trainer.errors import ConfigError
+
+MAX_LOADERS = 4
+"""Most processes that read ahead for one trial."""
+
+
+def resize(images: Tensor, side: int | None) -> Tensor:
+    """Images (N, C, H, W) at another height and width, in their own type; None keeps theirs.
+
+    Bilinear, with antialiasing when shrunk, 1024 images at a time.
+    """
+    if side is None or images.shape[-2:] == (side, side):
+        return images
+    parts = [
+        F.interpolate(as_float(piece), size=(side, side), mode="bilinear", antialias=True).clamp_(
+            0, 1
+        )
+        for piece in torch.split(images, 1024)
+    ]
+    resized = torch.cat(parts)
+    return (resized * 255).round_().byte() if images.dtype == torch.uint8 else resized
+
+
+def as_float(images: Tensor) -> Tensor:
+    """Images as floats in 0..1."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
+
+
+class LazyImages(Dataset[Tensor]):
+    """Images of a torch `Dataset` of (image, target), in an order of one's own.
+
+    An image may be a tensor (C, H, W) of unsigned bytes or of floats in 0..1, an array of that
+    form, or a PIL image; all have one size.
+    """
+
+    ndim = 4
+
+    def __init__(
+        self, dataset: Dataset[Any], positions: Tensor | None = None, side: int | None = None
+    ) -> None:
+        """All samples of a data set, or those at `positions`, at height and width `side`."""
+        super().__init__()
+        self.dataset = dataset
+        count = len(dataset)  # type: ignore[arg-type]
+        self.positions = torch.arange(count) if positions is None else positions
+        self.side = side
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """One image as it comes, for the loader."""
+        return _tensor(self.dataset[int(self.positions[index])][0])
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(samples, channels, height, width)."""
+        channels, height, width = self[0].shape
+        if self.side is not None:
+            height = width = self.side
+        return (len(self), channels, height, width)
+
+    def pick(self, indices: Tensor) -> LazyImages:
+        """Some of the images; nothing is read."""
+        return LazyImages(self.dataset, self.positions[indices], self.side)
+
+    def resized(self, side: int | None) -> LazyImages:
+        """The same images at another height and width; nothing is read."""
+        return self if side is None else LazyImages(self.dataset, self.positions, side)
+
+    def batches(self, order: Tensor, size: int) -> Iterator[Tensor]:
+        """Images (n, C, H, W) in an order of indices, `size` at a time."""
+        batches = [piece.tolist() for piece in torch.split(order, size)]
+        # a daemonic process, such as a worker of the local engine, may have no children
+        loaders = 0 if multiprocessing.current_process().daemon else _loaders()
+        for images in DataLoader(self, batch_sampler=batches, num_workers=loaders):
+            yield resize(images, self.side)
+
+
+def _loaders() -> int:
+    return min(MAX_LOADERS, torch.get_num_threads() - 1)
+
+
+def _tensor(image: Any) -> Tensor:
+    if isinstance(image, np.ndarray):
+        image = torch.from_numpy(np.ascontiguousarray(image))
+    elif not isinstance(image, Tensor):
+        from torchvision.transforms.v2 import functional as V
+
+        image = V.pil_to_tensor(image)
+    if image.ndim != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
+        raise ConfigError(
+            f"the data set gives an image of shape {tuple(image.shape)} and type {image.dtype}; "
+            "wanted is (channels, height, width) as unsigned bytes or floats in 0..1"
+        )
+    tensor: Tensor = image
+    return tensor
+
+
+def targets_of(dataset: Dataset[Any]) -> Tensor:
+    """Targets of every sample: the data set's attribute `targets` or `labels`, or else read
+    sample by sample, once."""
+    count = len(dataset)  # type: ignore[arg-type]
+    for name in ("targets", "labels"):
+        known = getattr(dataset, name, None)
+        if known is not None and len(known) == count:
+            return torch.as_tensor(np.asarray(known))
+    return torch.as_tensor(np.stack([np.asarray(dataset[i][1]) for i in range(count)]))

@@ -1,0 +1,92 @@
+"""What a trial has spent, kept in the store so that a controller can charge a killed attempt."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import torch
+from pydantic import Field, ValidationError
+
+from kinase.api._base import Model
+from kinase.api.trial import Cost
+from kinase.store import NotFound, Store
+
+LEDGER = "progress.json"
+"""Below a trial's prefix."""
+
+
+class Ledger(Model):
+    """`progress.json`: what all attempts of a trial have spent, written before an epoch begins
+    and after it has ended."""
+
+    attempt: Annotated[int, Field(ge=0)] = 0
+    """The attempt that wrote this."""
+    epochs_begun: Annotated[int, Field(ge=0)] = 0
+    """Epochs begun, those of lost attempts included."""
+    epochs_done: Annotated[int, Field(ge=0)] = 0
+    """Epochs that the checkpoint holds."""
+    samples: Annotated[int, Field(ge=0)] = 0
+    """Sample passes."""
+    device_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds of the device, those of validation included."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """Metrics after the last epoch done."""
+
+
+def read_ledger(store: Store, prefix: str) -> Ledger:
+    """What was spent so far; nothing if there is no valid word of it."""
+    try:
+        return Ledger.model_validate_json(store.get(f"{prefix}/{LEDGER}"))
+    except (NotFound, ValidationError):
+        return Ledger()
+
+
+class Meter:
+    """Counts what one attempt spends on top of what the earlier ones did."""
+
+    def __init__(self, store: Store, prefix: str, attempt: int) -> None:
+        """Go on from the ledger in the store; the clock starts now."""
+        self._store = store
+        self._key = f"{prefix}/{LEDGER}"
+        self._ledger = read_ledger(store, prefix).model_copy(update={"attempt": attempt})
+        self._before = self._ledger.device_seconds
+        self._began = time.perf_counter()
+
+    def seconds(self, device: torch.device | None = None) -> float:
+        """Seconds so far, all attempts together, once the device has done what it was given."""
+        if device is not None and device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return self._before + time.perf_counter() - self._began
+
+    def begin(self) -> None:
+        """Charge an epoch, before its first sample is trained."""
+        self._write(epochs_begun=self._ledger.epochs_begun + 1)
+
+    def end(self, samples: int, seconds: float) -> None:
+        """Charge what an epoch took that leads no further."""
+        total = self._ledger.samples + samples
+        self._write(samples=total, device_seconds=seconds)
+
+    def done(
+        self, samples: int, seconds: float, kept: int | None, metrics: dict[str, float]
+    ) -> None:
+        """Charge what an epoch took; `kept` epochs are in the checkpoint (None: as before)."""
+        self._write(
+            samples=self._ledger.samples + samples,
+            device_seconds=seconds,
+            epochs_done=self._ledger.epochs_done if kept is None else kept,
+            metrics=metrics,
+        )
+
+    def _write(self, **changes: object) -> None:
+        self._ledger = self._ledger.model_copy(update=changes)
+        self._store.put(self._key, self._ledger.model_dump_json(by_alias=True).encode())
+
+    def cost(self) -> Cost:
+        """All that was charged."""
+        return Cost(
+            epochs=self._ledger.epochs_begun,
+            samples=self._ledger.samples,
+            device_seconds=self._ledger.device_seconds,
+        )
