@@ -77,9 +77,10 @@ def explain(path: str, *, recursive: bool = False) -> str:
     description = found.description if found else inspect.getdoc(NASExperiment) or ""
     lines += ["DESCRIPTION:", *_wrap(description)]
     if found is not None and found.model is not None:
-        more = inspect.getdoc(found.model) or ""
-        if more and more != description:
-            lines += ["", *_wrap(more)]
+        more = " ".join((inspect.getdoc(found.model) or "").split("\n\n")[0].split())
+        if more and not description.startswith(more):
+            more = more.removeprefix(description).strip()
+            lines += ["", *_wrap(more)] if more else []
     if found is not None and (found.bounds or found.default or found.required):
         lines += [""]
         lines += [f"BOUNDS:   {found.bounds}"] if found.bounds else []
@@ -99,16 +100,10 @@ def _tree(model: type[BaseModel], indent: int, recursive: bool) -> Iterator[str]
             if field.model is not None:
                 yield from _tree(field.model, indent + 2, True)
             continue
-        details = "; ".join(
-            part
-            for part in (
-                field.description,
-                f"bounds {field.bounds}" if field.bounds else "",
-                f"default {field.default}" if field.default else "",
-            )
-            if part
-        )
-        yield from _wrap(details, indent + 2)
+        yield from _wrap(field.description, indent + 2)
+        limits = [f"bounds: {field.bounds}"] if field.bounds else []
+        limits += [f"default: {field.default}"] if field.default else []
+        yield from _wrap("; ".join(limits), indent + 2)
         yield ""
 
 

@@ -1,0 +1,71 @@
+"""Every example runs: as it is written, but for a budget that a test can wait for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kinase.api import Kind, NASExperiment, Outcome
+from kinase.experiment.check import load_checked
+from kinase.experiment.local import run
+from kinase.report import render
+from kinase.report.gather import gather
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+def shortened(path: Path, tmp_path: Path) -> NASExperiment:
+    document = load_checked(path).model_dump(mode="json", by_alias=True, exclude_none=True)
+    spec = document["spec"]
+    spec["budget"] = {"trials": 4, "parallelism": 2}
+    spec["training"]["epochs"] = 2
+    spec["estimation"]["lowerFidelity"]["epochs"] = 1
+    spec["finalists"] = {"count": 1, "epochs": 2}
+    spec["objective"].pop("target", None)
+    spec["control"] = {"share": 0.25}
+    spec["storage"] = {"uri": f"file://{tmp_path}/runs"}
+    spec["training"]["device"] = "cpu"
+    if spec["task"]["dataset"] == "fashion-mnist":
+        if not FASHION.is_dir():
+            pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+        spec["estimation"]["lowerFidelity"]["dataFraction"] = 0.01
+        spec["finalists"]["epochs"] = 1
+        spec["training"]["epochs"] = 1
+    if spec["task"]["dataset"] == "cifar10":  # 1.6 GB to fetch: noise of its shape stands in
+        rng = np.random.default_rng(0)
+        x = rng.integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
+        np.savez(tmp_path / "noise.npz", x=x, y=np.arange(200) % 10)
+        spec["task"] |= {"dataset": "npz", "path": str(tmp_path / "noise.npz")}
+        spec["space"]["cell"]["search"] = {"cells": 3, "filters": 4}
+        spec["space"]["cell"]["evaluation"] = {"cells": 3, "filters": 4}
+    return NASExperiment.model_validate(document)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_an_example_runs_to_its_end(path: Path, tmp_path: Path) -> None:
+    from kinase_trainer import load
+
+    experiment = shortened(path, tmp_path)
+    loop = run(experiment)
+    state = loop.state
+    assert state.finished is not None
+    assert state.finished.winner is not None
+    assert 0 <= state.finished.test["test_accuracy"] <= 1
+    assert state.counts[Kind.CONTROL] == 1
+    assert state.counts[Kind.BASELINE] == len(experiment.spec.baselines)
+    assert {t.outcome for t in state.of_kind(Kind.FINAL)} == {Outcome.SUCCEEDED}
+    assert all(not t.curve or len(t.curve) == t.fidelity.epochs for t in state.told)
+    network, card = load(f"{loop.store.uri.removeprefix('file://')}/final")
+    winner = state.trials[state.finished.winner]
+    assert sum(p.numel() for p in network.parameters()) == winner.resources["params"]
+    assert card["params"] == winner.resources["params"]
+    assert card["macs"] == winner.resources["macs"]
+    assert experiment.metadata.name in render(gather(loop))
+
+
+def test_there_are_five_examples() -> None:
+    assert len(list(EXAMPLES.glob("*.yaml"))) == 5
