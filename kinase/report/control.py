@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -11,29 +11,48 @@ from kinase.api.trial import Kind
 from kinase.report.data import ReportData, ReportTrial
 
 
-def expected_best(values: list[float], draws: int) -> float:
-    """Expected largest of `draws` values drawn without replacement (exact).
+def expected_best(values: Sequence[float], draws: int) -> float:
+    """Expected largest of `draws` values drawn without replacement: exact, no resampling.
 
-    With the values sorted from small to large, the i-th is the largest of k draws from n with
+    With n values sorted from small to large, the i-th is the largest of k drawn with
     probability C(i - 1, k - 1) / C(n, k).
+
+    Raises:
+        ValueError: fewer draws than one, or more than values.
     """
-    return sum(
-        value * p for value, p in zip(sorted(values), _weights(len(values), draws), strict=True)
-    )
+    weights = _weights(len(values), draws)
+    return math.fsum(value * p for value, p in zip(sorted(values), weights, strict=True))
 
 
-def quantile_best(values: list[float], draws: int, share: float) -> float:
-    """The value that the largest of `draws` reaches or stays below with probability `share`."""
-    cumulative = list(accumulate(_weights(len(values), draws)))
+def quantile_best(values: Sequence[float], draws: int, share: float) -> float:
+    """Smallest value that the largest of `draws` reaches or stays below with probability
+    `share` or more.
+
+    Raises:
+        ValueError: fewer draws than one, or more than values.
+    """
+    cumulative = accumulate(_weights(len(values), draws))
     ordered = sorted(values)
-    return ordered[min(bisect_right(cumulative, share - 1e-12), len(values) - 1)]
+    for value, p in zip(ordered, cumulative, strict=True):
+        if p >= share - 1e-12:  # the sum of the weights is 1 up to rounding
+            return value
+    return ordered[-1]
 
 
 def _weights(count: int, draws: int) -> list[float]:
+    """P(the i-th smallest of `count` is the largest of `draws`), i from 1 to `count`.
+
+    From the top down, because p(n) = k / n and p(i - 1) / p(i) = (i - k) / (i - 1): no
+    binomial coefficient is formed, which for thousands of values no float holds.
+    """
     if not 1 <= draws <= count:
-        raise ValueError(f"{draws} draws from {count} values; draw between 1 and all of them")
-    whole = math.comb(count, draws)
-    return [math.comb(i - 1, draws - 1) / whole for i in range(1, count + 1)]
+        raise ValueError(f"draw between 1 and all {count} values, got {draws=}")
+    weights = [0.0] * count
+    p = draws / count
+    for i in range(count, draws - 1, -1):
+        weights[i - 1] = p
+        p *= (i - draws) / (i - 1) if i > 1 else 0.0
+    return weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,45 +63,57 @@ class Comparison:
     search: float
     """The search's best after so many of its trials."""
     control: float
-    """The control's best."""
+    """The control's best after as many."""
     text: str
+    gain: float
+    """How much better the search's value is; below zero where random search was better."""
+
+
+def sign(data: ReportData) -> float:
+    """1 if the objective is maximised, -1 if it is minimised."""
+    return 1.0 if data.goal == "maximize" else -1.0
 
 
 def value_of(data: ReportData, trial: ReportTrial) -> float | None:
-    """The main metric of a trial, or None if it has none."""
-    return trial.metrics.get(data.metric)
+    """The main metric of a trial, or None if it has none that is finite."""
+    value = trial.metrics.get(data.metric)
+    return value if value is not None and math.isfinite(value) else None
 
 
-def finished(data: ReportData, *kinds: Kind) -> list[ReportTrial]:
-    """Trials with a value, in the order in which they ended."""
-    found = [
-        t
-        for t in data.trials
-        if t.kind in kinds and t.order is not None and value_of(data, t) is not None
-    ]
+def ended(data: ReportData, *kinds: Kind) -> list[ReportTrial]:
+    """Trials of some kinds that have ended, in the order in which they did."""
+    found = [t for t in data.trials if t.kind in kinds and t.order is not None]
     return sorted(found, key=lambda t: t.order or 0)
+
+
+def valued(data: ReportData, *kinds: Kind) -> list[tuple[ReportTrial, float]]:
+    """Those of them that have a value, with it."""
+    return [(t, v) for t in ended(data, *kinds) if (v := value_of(data, t)) is not None]
+
+
+def best_of(data: ReportData, trials: Sequence[ReportTrial]) -> tuple[ReportTrial, float] | None:
+    """The best trial and its value; the first among equals; None if none has a value."""
+    scored = [(t, v) for t in trials if (v := value_of(data, t)) is not None]
+    return max(scored, key=lambda pair: sign(data) * pair[1], default=None)
 
 
 def compare(data: ReportData) -> Comparison | None:
     """The search's best against the control's at equal cost, or None without a control.
 
-    Both are trained at one fidelity, so the same number of trials is the same cost.
+    Both are trained at one fidelity, so the same number of trials is the same cost; a trial
+    that failed counts as one.
     """
-    sign = 1.0 if data.goal == "maximize" else -1.0
-    control = [t for t in data.trials if t.kind is Kind.CONTROL and t.outcome is not None]
-    search = [t for t in data.trials if t.kind is Kind.SEARCH and t.outcome is not None]
-    search.sort(key=lambda t: t.order or 0)
+    control, search = ended(data, Kind.CONTROL), ended(data, Kind.SEARCH)
     count = min(len(control), len(search))
-
-    def best(trials: list[ReportTrial]) -> float | None:
-        values = [v for t in trials if (v := value_of(data, t)) is not None]
-        return max(values, key=lambda v: sign * v) if values else None
-
-    theirs, ours, whole = best(control), best(search[:count]), best(search)
+    theirs, ours = best_of(data, control[:count]), best_of(data, search[:count])
+    whole = best_of(data, search)
     if theirs is None or ours is None or whole is None:
         return None
+    gain = sign(data) * (ours[1] - theirs[1])
+    word = "better" if gain > 0 else "worse" if gain < 0 else "the same"
     text = (
-        f"best of {len(control)} random trials {theirs:.4f}; the strategy's best after as many "
-        f"{ours:.4f} ({ours - theirs:+.4f}), after all {len(search)} {whole:.4f}"
+        f"best of {count} random trials {theirs[1]:.4f}; the strategy's best after as many "
+        f"{ours[1]:.4f} ({ours[1] - theirs[1]:+.4f}, {word}), after all {len(search)} "
+        f"{whole[1]:.4f}"
     )
-    return Comparison(count, ours, theirs, text)
+    return Comparison(count, ours[1], theirs[1], text, gain)

@@ -1,258 +1,411 @@
-"""The report's figures, as plain data for plotly."""
+"""The report's figures, as plain data for plotly.
+
+Colours are written `var(--name)`: the page puts in the palette of its scheme, light or dark
+(`kinase.report.theme`). Kinds of trials differ in shape or dash, too, never in colour alone.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable, Sequence
+from statistics import quantiles
 from typing import Any
 
 import plotly.graph_objects as go
 
-from kinase.api.trial import Kind, Outcome
-from kinase.report.control import expected_best, finished, quantile_best, value_of
+from kinase.api.trial import Kind
+from kinase.report.control import (
+    best_of,
+    ended,
+    expected_best,
+    quantile_best,
+    sign,
+    value_of,
+    valued,
+)
 from kinase.report.data import ReportData, ReportTrial
+from kinase.report.theme import brief, metric, shorten
 from kinase.strategy.pareto import pareto_front
 
-# Okabe & Ito 2008: told apart by people with any colour vision
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8a8f98"
-CURVES = 60
-"""Most learning curves drawn."""
+BAND_POINTS = 120
+"""Most points along the control's band."""
+BEST_CURVES, OTHER_CURVES = 50, 50
+"""Learning curves drawn: of the best trials, and of others evenly down the ranks."""
+
+Range = tuple[float, float]
 
 
-def _figure(x: str, y: str, **layout: Any) -> go.Figure:
+def base(x: str, y: str, **layout: Any) -> go.Figure:
+    """An empty figure in the report's style."""
     figure = go.Figure()
     figure.update_layout(
-        xaxis_title=x,
-        yaxis_title=y,
+        xaxis_title_text=x,
+        yaxis_title_text=y,
         template="none",
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 64, "r": 16, "t": 8, "b": 52},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        margin={"l": 60, "r": 16, "t": 16, "b": 56},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},
         hovermode="closest",
-        font={"family": "inherit", "color": GREY},
+        hoverlabel={"align": "left", "bgcolor": "var(--card)", "bordercolor": "var(--soft)"},
+        font={"family": "system-ui, sans-serif", "size": 13, "color": "var(--soft)"},
         **layout,
     )
-    figure.update_xaxes(gridcolor="rgba(128,128,128,.2)", zeroline=False, automargin=True)
-    figure.update_yaxes(gridcolor="rgba(128,128,128,.2)", zeroline=False, automargin=True)
+    line = {"gridcolor": "var(--grid)", "linecolor": "var(--line)", "zeroline": False}
+    figure.update_xaxes(showline=True, ticks="outside", tickcolor="var(--line)", **line)
+    figure.update_yaxes(automargin=True, **line)
     return figure
 
 
 def as_json(figure: go.Figure) -> dict[str, Any]:
-    """Data and layout of a figure."""
+    """Data and layout of a figure; a number that JSON lacks becomes null."""
     document: dict[str, Any] = json.loads(figure.to_json())
     document["layout"].pop("template", None)
     return document
 
 
-def incumbent(data: ReportData) -> go.Figure:
-    """Best value over the cost in epochs, with the control's band and the target.
+def safe(text: str) -> str:
+    """Text in which plotly finds no tags."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
-    The band is what random search reaches at the same cost: of its n values, the expected
-    largest of k drawn without replacement, and the 10 % and 90 % quantiles.
-    """
-    sign = 1.0 if data.goal == "maximize" else -1.0
-    figure = _figure("training epochs", data.metric)
-    control = [
-        sign * v for t in finished(data, Kind.CONTROL) if (v := value_of(data, t)) is not None
+
+def describe(data: ReportData, trial: ReportTrial) -> str:
+    """A trial in a few lines, for hovering."""
+    lines = [
+        f"trial {trial.number}, {trial.label or trial.kind.value.lower()}",
+        f"{data.metric} {metric(value_of(data, trial))}",
+        f"{trial.metrics['params']:,.0f} parameters" if "params" in trial.metrics else "",
+        trial.fidelity,
+        shorten(brief(trial.architecture), 110),
     ]
-    costs = [t.cost.epochs for t in data.trials if t.kind is Kind.CONTROL and t.cost.epochs]
-    if control and costs:
-        step = sum(costs) / len(costs)
-        draws = range(1, len(control) + 1)
-        x = [k * step for k in draws]
-        low, high = ([sign * quantile_best(control, k, q) for k in draws] for q in (0.1, 0.9))
+    return "<br>".join(safe(line) for line in lines if line)
+
+
+COSTS: dict[str, tuple[str, Callable[[ReportTrial], float]]] = {
+    "epochs": ("training epochs", lambda t: t.cost.epochs),
+    "sample passes": ("sample passes", lambda t: t.cost.samples),
+    "device seconds": ("device seconds", lambda t: t.cost.device_seconds),
+    "trials": ("trials", lambda t: 1),
+}
+"""What the incumbent can be drawn over: (axis title, cost of a trial)."""
+
+
+def incumbent(data: ReportData, unit: str) -> go.Figure:
+    """Best value so far over the cost, with the control's band and the target.
+
+    The band is what random search reaches at the same cost (`expected_best`). A control trial
+    that failed has a cost and no value: its cost is spread over those that have one.
+    """
+    title, cost_of = COSTS[unit]
+    figure = base(title, data.metric)
+    s = sign(data)
+    xs, ys = _so_far(data, ended(data, Kind.SEARCH), cost_of)
+    control = [s * v for _, v in valued(data, Kind.CONTROL)]
+    whole = sum(cost_of(t) for t in ended(data, Kind.CONTROL))
+    expected: list[float] = []
+    x: list[float] = []
+    if control and whole:
+        draws = _spread(len(control), BAND_POINTS)
+        x = [k * whole / len(control) for k in draws]
+        low, high = ([s * quantile_best(control, k, q) for k in draws] for q in (0.1, 0.9))
+        expected = [s * expected_best(control, k) for k in draws]
         figure.add_scatter(
             x=[*x, *x[::-1]],
             y=[*high, *low[::-1]],
             fill="toself",
-            fillcolor="rgba(213,94,0,.16)",
+            fillcolor="var(--band)",
+            mode="lines",
             line={"width": 0},
             hoverinfo="skip",
-            name="random control, 10-90 %",
+            name="random search, 10 to 90 %",
         )
         figure.add_scatter(
             x=x,
-            y=[sign * expected_best(control, k) for k in draws],
+            y=expected,
+            mode="lines" if len(x) > 1 else "markers",
+            line={"color": "var(--orange)", "dash": "dash", "width": 2},
+            marker={"color": "var(--orange)", "symbol": "diamond-open"},
+            hovertemplate="%{x:,.0f} " + title + "<br>expected %{y:.4f}<extra></extra>",
+            name="random search, expected best",
+        )
+    if xs:
+        figure.add_scatter(
+            x=xs,
+            y=ys,
+            mode="lines+markers",
+            line={"color": "var(--blue)", "width": 2.5, "shape": "hv"},
+            marker={"size": [7] * (len(xs) - 1) + [0.1 if len(xs) > 1 else 9], "opacity": 1},
+            hovertemplate="%{x:,.0f} " + title + "<br>best %{y:.4f}<extra></extra>",
+            name="strategy, best so far",
+        )
+    if data.target is not None and (xs or x):
+        figure.add_scatter(
+            x=[0, max([*xs, *x])],
+            y=[data.target] * 2,
             mode="lines",
-            line={"color": ORANGE, "dash": "dash"},
-            name="random control, expected best",
+            line={"color": "var(--green)", "dash": "dot", "width": 2},
+            hoverinfo="skip",
+            name=f"target {metric(data.target)}",
         )
-    xs: list[float] = []
-    ys: list[float] = []
-    best, spent = -float("inf"), 0
-    ended = [t for t in data.trials if t.kind is Kind.SEARCH and t.order is not None]
-    for trial in sorted(ended, key=lambda t: t.order or 0):
-        spent += trial.cost.epochs
-        value = value_of(data, trial)
-        if value is not None:
-            best = max(best, sign * value)
-        if best > -float("inf"):
-            xs.append(spent)
-            ys.append(sign * best)
-    figure.add_scatter(
-        x=xs,
-        y=ys,
-        mode="lines",
-        line={"color": BLUE, "width": 2.5, "shape": "hv"},
-        name="strategy, best so far",
-    )
-    if data.target is not None:
-        figure.add_hline(
-            y=data.target, line={"color": GREEN, "dash": "dot"}, annotation_text="target"
-        )
+    # the axis begins where both have had a tenth of their cost: what comes before is far below
+    late = [y for at, y in zip(xs, ys, strict=True) if at >= xs[-1] / 10]
+    late += [y for at, y in zip(x, expected, strict=True) if at >= x[-1] / 10]
+    shown = [*ys, *expected, *([data.target] if data.target is not None else [])]
+    if late:
+        figure.update_yaxes(range=_padded(s, min(s * y for y in late), max(s * y for y in shown)))
+    figure.update_xaxes(rangemode="tozero")
     return figure
 
 
-GROUPS: tuple[tuple[Kind, str, str, str, int], ...] = (
-    (Kind.SEARCH, "search", BLUE, "circle", 8),
-    (Kind.CONTROL, "random control", ORANGE, "diamond-open", 9),
-    (Kind.FINAL, "finalist, full fidelity", GREEN, "star", 13),
-    (Kind.BASELINE, "made by hand, full fidelity", PURPLE, "square", 11),
+def _so_far(
+    data: ReportData, trials: Sequence[ReportTrial], cost_of: Callable[[ReportTrial], float]
+) -> tuple[list[float], list[float]]:
+    """(cost, best value) at each improvement, and at the end."""
+    xs: list[float] = []
+    ys: list[float] = []
+    spent = 0.0
+    for trial in trials:
+        spent += cost_of(trial)
+        value = value_of(data, trial)
+        if value is not None and (not ys or sign(data) * (value - ys[-1]) > 0):
+            xs.append(spent)
+            ys.append(value)
+    if xs and xs[-1] < spent:
+        xs.append(spent)
+        ys.append(ys[-1])
+    return xs, ys
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Whole numbers from 1 to `count`, `most` of them at most, denser at the small ones."""
+    if count <= most:
+        return list(range(1, count + 1))
+    return sorted({round(count ** (i / (most - 1))) for i in range(most)})
+
+
+def _padded(s: float, low: float, high: float) -> Range:
+    """An axis from worse to better, with room; s * value is between low and high."""
+    pad = 0.06 * (high - low) or 0.02 * abs(high) or 0.02
+    ends = (s * (low - pad), s * (high + 1.5 * pad))
+    return min(ends), max(ends)
+
+
+def focus(data: ReportData, values: Sequence[float]) -> tuple[Range | None, int]:
+    """An axis without the values that are far worse than most, and how many those are.
+
+    Far is beyond three interquartile ranges below the lower quartile (Tukey 1977, "Exploratory
+    Data Analysis", section 2D: far out).
+    """
+    s = sign(data)
+    ordered = sorted(s * v for v in values)
+    if len(ordered) < 8:
+        return (_padded(s, ordered[0], ordered[-1]) if ordered else None), 0
+    lower, _, upper = quantiles(ordered, n=4)
+    inside = [v for v in ordered if v >= lower - 3 * (upper - lower)]
+    left_out = len(ordered) - len(inside)
+    return _padded(s, inside[0], inside[-1]), left_out
+
+
+def front_of(data: ReportData) -> list[ReportTrial]:
+    """The Pareto front of value and parameters among search and control, small networks first."""
+    drawn = [
+        (t, v) for t, v in valued(data, Kind.SEARCH, Kind.CONTROL) if t.metrics.get("params", 0) > 0
+    ]
+    points = [(-sign(data) * v, t.metrics["params"]) for t, v in drawn]
+    front = [drawn[i][0] for i in pareto_front(points)]
+    return sorted(front, key=lambda t: t.metrics["params"])
+
+
+STYLES: tuple[tuple[Kind, str, str, str, int], ...] = (
+    (Kind.SEARCH, "search", "blue", "circle", 8),
+    (Kind.CONTROL, "random control", "orange", "diamond-open", 9),
+    (Kind.BASELINE, "made by hand, fully trained", "purple", "square", 11),
+    (Kind.FINAL, "finalists, fully trained", "green", "star-open", 13),
 )
 
 
 def trials(data: ReportData) -> go.Figure:
-    """Value against parameters, the Pareto front of search and control marked."""
-    figure = _figure("parameters", data.metric, xaxis_type="log")
-    sign = 1.0 if data.goal == "maximize" else -1.0
-    drawn = [t for t in finished(data, Kind.SEARCH, Kind.CONTROL) if "params" in t.metrics]
-    points = [(-sign * (value_of(data, t) or 0.0), t.metrics["params"]) for t in drawn]
-    front = sorted((drawn[i] for i in pareto_front(points)), key=lambda t: t.metrics["params"])
-    figure.add_scatter(
-        x=[t.metrics["params"] for t in front],
-        y=[value_of(data, t) for t in front],
-        mode="lines",
-        line={"color": BLUE, "width": 1.5, "shape": "hv"},
-        hoverinfo="skip",
-        name="Pareto front of the search",
-    )
-    for kind, name, colour, symbol, size in GROUPS:
-        group = [t for t in finished(data, kind) if "params" in t.metrics]
+    """Value against parameters: every trial, the Pareto front, and the way of the finalists."""
+    figure = base("parameters", data.metric, xaxis_type="log")
+    figure.update_xaxes(exponentformat="SI")
+    front = front_of(data)
+    if len(front) > 1:
+        figure.add_scatter(
+            x=[t.metrics["params"] for t in front],
+            y=[value_of(data, t) for t in front],
+            mode="lines",
+            line={"color": "var(--soft)", "width": 1.5, "shape": "hv"},
+            hoverinfo="skip",
+            name="Pareto front of search and control",
+        )
+    by_number = {t.number: t for t in data.trials}
+    ways: list[ReportTrial | None] = []
+    for trial, _ in valued(data, Kind.FINAL):
+        origin = by_number.get(trial.parents[0]) if trial.parents else None
+        if origin is not None and value_of(data, origin) is not None:
+            ways += [origin, trial, None]
+    if ways:
+        figure.add_scatter(
+            x=[t and t.metrics.get("params") for t in ways],
+            y=[t and value_of(data, t) for t in ways],
+            mode="lines",
+            line={"color": "var(--green)", "width": 1, "dash": "dot"},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    points: list[tuple[float, float]] = []
+    for kind, name, colour, symbol, size in STYLES:
+        group = [(t, v) for t, v in valued(data, kind) if t.metrics.get("params", 0) > 0]
+        points += [(t.metrics["params"], v) for t, v in group]
+        many = len(group) > 1000
         if group:
             figure.add_scatter(
-                x=[t.metrics["params"] for t in group],
-                y=[value_of(data, t) for t in group],
+                x=[t.metrics["params"] for t, _ in group],
+                y=[v for _, v in group],
                 mode="markers",
-                marker={"color": colour, "symbol": symbol, "size": size, "opacity": 0.85},
-                text=[describe(data, t) for t in group],
+                marker={
+                    "color": f"var(--{colour})",
+                    "symbol": symbol,
+                    "size": 5 if many else size,
+                    "opacity": 0.45 if many else 0.85,
+                },
+                text=[describe(data, t) for t, _ in group],
                 hovertemplate="%{text}<extra></extra>",
                 name=name,
             )
+    winner = by_number.get(data.winner.trial) if data.winner else None
+    if winner is not None and winner.metrics.get("params", 0) > 0:
+        figure.add_scatter(
+            x=[winner.metrics["params"]],
+            y=[value_of(data, winner)],
+            mode="markers+text",
+            marker={"color": "var(--green)", "symbol": "star", "size": 18},
+            text=["<b>winner</b>"],
+            textposition="top center",
+            textfont={"color": "var(--ink)"},
+            hoverinfo="skip",
+            cliponaxis=False,
+            name="winner",
+        )
+    limits, _ = focus(data, [v for _, v in points])
+    if limits is not None:
+        decades = [math.log10(p) for p, v in points if limits[0] <= v <= limits[1]]
+        span = max(decades) - min(decades)
+        pad = 0.05 * span + (0.05 if span > 0.3 else 0.5)  # room for some ticks
+        figure.update_yaxes(range=limits)
+        figure.update_xaxes(
+            range=[min(decades) - pad, max(decades) + pad], dtick="D1" if 0.3 < span < 0.8 else "D2"
+        )
     return figure
 
 
-def describe(data: ReportData, trial: ReportTrial) -> str:
-    """A trial in a few lines, for hovering; escaped, because plotly reads tags."""
-    value = value_of(data, trial)
-    lines = [
-        f"trial {trial.number} {trial.label}".strip(),
-        f"{data.metric} {value:.4f}" if value is not None else "",
-        f"{trial.metrics.get('params', 0):,.0f} parameters",
-        trial.fidelity,
-        json.dumps(trial.architecture)[:160],
+def chosen_curves(data: ReportData) -> list[ReportTrial]:
+    """Search and control trials whose curve is drawn: the best, and some evenly down the ranks."""
+    ranked = [
+        t
+        for t, _ in sorted(
+            valued(data, Kind.SEARCH, Kind.CONTROL), key=lambda pair: -sign(data) * pair[1]
+        )
+        if t.curve
     ]
-    safe = [x.replace("&", "&amp;").replace("<", "&lt;") for x in lines if x]
-    return "<br>".join(safe)
+    rest = ranked[BEST_CURVES:]
+    step = max(1.0, len(rest) / OTHER_CURVES)
+    others = [rest[int(i * step)] for i in range(min(OTHER_CURVES, len(rest)))]
+    return ranked[:BEST_CURVES] + others
 
 
 def curves(data: ReportData) -> go.Figure:
-    """Learning curves: the best trials, and the finalists by name."""
-    figure = _figure("epoch", data.metric)
-    sign = 1.0 if data.goal == "maximize" else -1.0
-    searched = [t for t in finished(data, Kind.SEARCH, Kind.CONTROL) if t.curve]
-    searched.sort(key=lambda t: -sign * (value_of(data, t) or 0.0))
-    for trial in searched[:CURVES]:
+    """Learning curves: thin ones of search and control, the best and the fully trained bold."""
+    figure = base("epoch", data.metric)
+    chosen = chosen_curves(data)
+    drawn: list[float] = []
+
+    def add(group: Sequence[ReportTrial], name: str, line: dict[str, Any], **more: Any) -> None:
+        xs: list[int | None] = []
+        ys: list[float | None] = []
+        texts: list[str] = []
+        for trial in group:
+            for point in trial.curve:
+                xs.append(point.epoch)
+                ys.append(point.metrics.get(data.metric))
+                texts.append(f"trial {trial.number}")
+            xs.append(None)
+            ys.append(None)
+            texts.append("")
+        drawn.extend(y for y in ys if y is not None)
         figure.add_scatter(
-            x=[p.epoch for p in trial.curve],
-            y=[p.metrics.get(data.metric) for p in trial.curve],
-            mode="lines",
-            line={"width": 1, "color": GREY},
-            opacity=0.5,
-            name=f"trial {trial.number}",
-            showlegend=False,
+            x=xs,
+            y=ys,
+            text=texts,
+            mode="lines" if len(xs) > 2 else "markers",
+            line=line,
+            hovertemplate="%{text}, epoch %{x}: %{y:.4f}<extra></extra>",
+            name=safe(shorten(name, 40)),
+            **more,
         )
-    for kind, _, colour, _, _ in GROUPS[2:]:
-        for trial in finished(data, kind):
-            won = data.winner is not None and data.winner.trial == trial.number
-            name = "winner" if won else trial.label or f"finalist {trial.number}"
-            figure.add_scatter(
-                x=[p.epoch for p in trial.curve],
-                y=[p.metrics.get(data.metric) for p in trial.curve],
-                mode="lines",
-                line={"width": 3 if won else 1.5, "color": colour},
-                name=name.replace("<", "&lt;"),
-            )
+
+    for kind, name, dash in (
+        (Kind.SEARCH, "search", "solid"),
+        (Kind.CONTROL, "random control", "dash"),
+    ):
+        group = [t for t in chosen if t.kind is kind]
+        if group:
+            line = {"width": 1, "color": "var(--thin)", "dash": dash}
+            add(group, name, line, opacity=0.75)
+    best = best_of(data, chosen)
+    if best is not None:
+        add([best[0]], "best of these", {"width": 2.5, "color": "var(--blue)"})
+    won = data.winner.trial if data.winner else None
+    for trial in [t for t in ended(data, Kind.BASELINE) if t.curve]:
+        line = {"width": 2, "color": "var(--purple)", "dash": "dashdot"}
+        add([trial], trial.label or f"baseline {trial.number}", line)
+    finals = [t for t in ended(data, Kind.FINAL) if t.curve]
+    if others := [t for t in finals if t.number != won]:
+        add(others, "finalists", {"width": 1.5, "color": "var(--green)", "dash": "dot"})
+    for trial in finals:
+        if trial.number == won:
+            add([trial], "winner", {"width": 3, "color": "var(--green)"})
+    limits, _ = focus(data, drawn)
+    if limits is not None:
+        figure.update_yaxes(range=limits)
     return figure
 
 
-def lineage(data: ReportData) -> go.Figure | None:
-    """The winner's ancestors and their values, or None if it has none."""
-    if data.winner is None:
-        return None
-    by_number = {t.number: t for t in data.trials}
-    chain: dict[int, ReportTrial] = {}
-    stack = [data.winner.found_by]
-    while stack:
-        number = stack.pop()
-        if number in by_number and number not in chain:
-            chain[number] = by_number[number]
-            stack.extend(by_number[number].parents)
-    if len(chain) < 2:
-        return None
-    figure = _figure("trial", data.metric)
-    xs: list[float | None] = []
-    ys: list[float | None] = []
-    for trial in chain.values():
-        for parent in trial.parents:
-            if parent in chain:
-                xs += [parent, trial.number, None]
-                ys += [value_of(data, chain[parent]), value_of(data, trial), None]
-    figure.add_scatter(
-        x=xs, y=ys, mode="lines", line={"color": GREY}, hoverinfo="skip", showlegend=False
-    )
-    members = sorted(chain.values(), key=lambda t: t.number)
-    figure.add_scatter(
-        x=[t.number for t in members],
-        y=[value_of(data, t) for t in members],
-        mode="markers+text",
-        text=[t.operation for t in members],
-        textposition="top center",
-        marker={"color": BLUE, "size": 11},
-        hovertext=[describe(data, t) for t in members],
-        hoverinfo="text",
-        showlegend=False,
-    )
-    return figure
+KINDS = {
+    "search": ("blue", ""),
+    "control": ("orange", "/"),
+    "finalists": ("green", "."),
+    "baselines": ("purple", "x"),
+    "lost": ("soft", "-"),
+}
 
 
 def cost(data: ReportData) -> go.Figure:
-    """Epochs and device seconds by kind of trial, as shares."""
-    figure = _figure("share of all", "", barmode="stack")
-    colours = {"search": BLUE, "control": ORANGE, "finalists": GREEN, "baselines": PURPLE}
-    rows = ("epochs", "sample passes", "device seconds")
-    totals = [
-        sum(c) or 1
-        for c in zip(
-            *[(c.epochs, c.samples, c.device_seconds) for c in data.cost.values()], strict=True
-        )
-    ] or [1, 1, 1]
-    for name, spent in data.cost.items():
-        amounts = (spent.epochs, spent.samples, spent.device_seconds)
+    """Epochs, sample passes and device seconds by kind of trial, as shares of the whole."""
+    figure = base(
+        "share of the whole", "", barmode="stack", bargap=0.35, legend_traceorder="normal"
+    )
+    rows = ("device seconds", "sample passes", "epochs")
+    amounts = {n: (c.device_seconds, c.samples, c.epochs) for n, c in data.cost.items()}
+    totals = [sum(column) for column in zip(*amounts.values(), strict=True)]
+    for name, spent in amounts.items():
+        if not any(spent):
+            continue
+        colour, pattern = KINDS.get(name, ("thin", "+"))
         figure.add_bar(
             y=list(rows),
-            x=[a / t for a, t in zip(amounts, totals, strict=True)],
+            x=[a / t if t else 0.0 for a, t in zip(spent, totals, strict=True)],
             orientation="h",
-            name=name,
-            marker={"color": colours.get(name, GREY)},
-            text=[f"{a:,.0f}" for a in amounts],
-            hovertemplate="%{text}",
-            textposition="inside",
+            name=safe(name),
+            marker={
+                "color": f"var(--{colour})",
+                "line": {"color": "var(--paper)", "width": 1},
+                "pattern": {"shape": pattern, "fillmode": "replace", "size": 6},
+            },
+            text=[f"{a:,.0f}" for a in spent],
+            textposition="none",
+            hovertemplate="%{y}: %{text} (%{x:.1%})<extra>" + safe(name) + "</extra>",
         )
     figure.update_xaxes(tickformat=".0%", range=[0, 1])
     return figure
-
-
-def failures(data: ReportData) -> list[ReportTrial]:
-    """Trials that gave no value, with what is known of the cause."""
-    bad = (Outcome.FAILED, Outcome.INFEASIBLE)
-    return [t for t in data.trials if t.outcome in bad or (t.outcome and t.message)]

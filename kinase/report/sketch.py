@@ -1,106 +1,137 @@
-"""An architecture's sketch as inline SVG: layers from top to bottom, drawn by longest path."""
+"""An architecture's sketch as inline SVG."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
+from kinase.report.layered import Layout, Place, layout
+from kinase.report.theme import shorten
 from kinase.space import Sketch
 
-BOX_HEIGHT, GAP_X, GAP_Y, CHARACTER = 30, 26, 54, 7.3
+BOX, LABEL = 30.0, 19.0
+"""Heights of a node's box and of an edge's label, in px."""
+CHARACTER, SMALL = 7.6, 6.5
+"""Widths of a character in a box and in a label; the face is monospaced."""
+GAP, MARGIN = 26.0, 6.0
+LONGEST = 32
+"""Characters of a label; more are cut, and the whole is in the data below the drawing."""
+Edge = tuple[str, str, str]
 
 
 def draw(sketch: Sketch, title: str) -> Markup:
-    """All groups of a sketch, side by side."""
+    """All groups of a sketch, each a figure of its own."""
     group = sketch.group or {}
+    # Labels lie side by side where edges go down, and below each other where they go right.
+    downwards = 2 * sum(bool(label) for _, _, label in sketch.edges) <= len(sketch.edges)
     names = list(dict.fromkeys(group.get(node, "") for node, _ in sketch.nodes))
-    parts = [
-        _draw(sketch, [n for n in sketch.nodes if group.get(n[0], "") == name], name, title)
-        for name in names
-    ]
-    return Markup("").join(parts)
-
-
-def _ranks(ids: list[str], edges: list[tuple[str, str, str]]) -> dict[str, int]:
-    """Longest way from a source, for each node; ids are in topological order."""
-    rank = dict.fromkeys(ids, 0)
-    for node in ids:
-        for source, target, _ in edges:
-            if target == node:
-                rank[node] = max(rank[node], rank[source] + 1)
-    return rank
-
-
-def _draw(sketch: Sketch, nodes: list[tuple[str, str]], name: str, title: str) -> Markup:
-    ids = [node for node, _ in nodes]
-    inside = set(ids)
-    edges = [e for e in sketch.edges if e[0] in inside and e[1] in inside]
-    rank = _ranks(ids, edges)
-    labels = dict(nodes)
-    rows: dict[int, list[str]] = defaultdict(list)
-    for node in ids:
-        rows[rank[node]].append(node)
-    position: dict[str, float] = {}
-    widths = {node: max(44.0, len(labels[node]) * CHARACTER + 18) for node in ids}
-    for level in sorted(rows):  # order a row by the middle of its sources
-
-        def middle(node: str) -> float:
-            sources = [position[s] for s, t, _ in edges if t == node and s in position]
-            return sum(sources) / len(sources) if sources else 0.0
-
-        rows[level].sort(key=middle)
-        total = sum(widths[n] for n in rows[level]) + GAP_X * (len(rows[level]) - 1)
-        x = -total / 2
-        for node in rows[level]:
-            position[node] = x + widths[node] / 2
-            x += widths[node] + GAP_X
-    spread = 60.0  # room for edges that pass rows by at the side
-    left = min(position[n] - widths[n] / 2 for n in ids) - spread
-    right = max(position[n] + widths[n] / 2 for n in ids) + spread
-    height = (max(rank.values()) + 1) * GAP_Y + 10
-    pieces = [_edge(e, rank, position, i) for i, e in enumerate(edges)]
-    for node in ids:
-        x, y = position[node], rank[node] * GAP_Y + 5
-        pieces.append(
-            Markup(
-                '<rect x="{:.1f}" y="{}" width="{:.1f}" height="{}" rx="6"/>'
-                '<text x="{:.1f}" y="{}">{}</text>'
-            ).format(x - widths[node] / 2, y, widths[node], BOX_HEIGHT, x, y + 20, labels[node])
+    return Markup("").join(
+        _part(
+            [(node, label) for node, label in sketch.nodes if group.get(node, "") == name],
+            [e for e in sketch.edges if group.get(e[0], "") == group.get(e[1], "") == name],
+            name,
+            title,
+            downwards,
         )
-    caption = f"{title}: {name}" if name else title
+        for name in names
+    )
+
+
+def _part(
+    nodes: list[tuple[str, str]], edges: Sequence[Edge], name: str, title: str, downwards: bool
+) -> Markup:
+    laid = _lay(nodes, edges, downwards)
+
+    def xy(along: float, across: float) -> tuple[float, float]:
+        x, y = (across, along) if downwards else (along, across)
+        return x + MARGIN, y + MARGIN
+
+    pieces = [_path([xy(*point) for point in route], downwards) for route in laid.routes if route]
+    for (_, _, text), place in zip(edges, laid.labels, strict=True):
+        if place is not None:
+            pieces.append(_box(xy(place.along, place.across), place, text, downwards, "op"))
+    for node, text in nodes:
+        place = laid.nodes[node]
+        pieces.append(_box(xy(place.along, place.across), place, text, downwards, "node"))
+    width, height = laid.size[::-1] if downwards else laid.size
+    width, height = width + 2 * MARGIN, height + 2 * MARGIN
+    whole = f"{title}: {name}" if name else title
     return Markup(
-        '<figure class="sketch"><svg role="img" viewBox="{:.0f} 0 {:.0f} {}" '
-        'style="max-width:{:.0f}px"><title>{}</title>{}</svg>{}</figure>'
+        '<figure class="sketch"><div class="scroll" tabindex="0" role="group" aria-label="{}">'
+        '<svg role="img" width="{:.0f}" height="{:.0f}" viewBox="0 0 {:.0f} {:.0f}">'
+        "<title>{}</title><desc>{}</desc>{}</svg></div>{}</figure>"
     ).format(
-        left,
-        right - left,
+        whole,
+        width,
         height,
-        (right - left) * 1.1,
-        caption,
+        width,
+        height,
+        whole,
+        _words(nodes, edges),
         Markup("").join(pieces),
         Markup("<figcaption>{} cell</figcaption>").format(name) if name else "",
     )
 
 
-def _edge(
-    edge: tuple[str, str, str], rank: dict[str, int], position: dict[str, float], number: int
-) -> Markup:
-    source, target, label = edge
-    x1, y1 = position[source], rank[source] * GAP_Y + 5 + BOX_HEIGHT
-    x2, y2 = position[target], rank[target] * GAP_Y + 5
-    span = rank[target] - rank[source]
-    bow = 0.0 if span == 1 else (46 + 14 * span) * (1 if number % 2 else -1)
-    c1, c2 = y1 + (y2 - y1) * 0.35, y2 - (y2 - y1) * 0.35
-    path = f"M{x1:.1f},{y1}C{x1 + bow:.1f},{c1:.1f} {x2 + bow:.1f},{c2:.1f} {x2:.1f},{y2}"
-    text = Markup("")
-    if label:
-        # a third of the way, so that labels of edges into one node keep apart
-        t = 0.3 + 0.4 * ((number * 0.37) % 1.0)
-        u = 1 - t
-        x = u**3 * x1 + 3 * u * u * t * (x1 + bow) + 3 * u * t * t * (x2 + bow) + t**3 * x2
-        y = u**3 * y1 + 3 * u * u * t * c1 + 3 * u * t * t * c2 + t**3 * y2
-        text = Markup('<text class="edge" x="{:.1f}" y="{:.1f}">{}</text>').format(
-            x, y + 4, escape(label)
-        )
-    return Markup('<path d="{}"/>{}').format(path, text)
+def _words(nodes: list[tuple[str, str]], edges: Sequence[Edge]) -> str:
+    """The drawing in words, for who can't see it."""
+    label = dict(nodes)
+    return "; ".join(
+        f"{label[a]} to {label[b]}" + (f" by {text}" if text else "") for a, b, text in edges
+    )
+
+
+def _lay(nodes: list[tuple[str, str]], edges: Sequence[Edge], downwards: bool) -> Layout:
+    def size(width: float, height: float) -> tuple[float, float]:
+        return (height, width) if downwards else (width, height)
+
+    def long(text: str) -> int:
+        return min(len(text), LONGEST)
+
+    return layout(
+        {node: size(max(40.0, long(text) * CHARACTER + 20), BOX) for node, text in nodes},
+        [(a, b) for a, b, _ in edges],
+        [size(long(text) * SMALL + 12, LABEL) if text else None for _, _, text in edges],
+        (GAP, 14.0) if downwards else (2 * GAP, 12.0),
+    )
+
+
+def _box(middle: tuple[float, float], place: Place, text: str, down: bool, kind: str) -> Markup:
+    width, height = place.size[::-1] if down else place.size
+    x, y = middle
+    return Markup(
+        '<g class="{}"><rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="6"/>'
+        '<text x="{:.1f}" y="{:.1f}" dominant-baseline="central">{}</text></g>'
+    ).format(kind, x - width / 2, y - height / 2, width, height, x, y, shorten(text, LONGEST))
+
+
+def _slopes(points: list[tuple[float, float]]) -> list[float]:
+    """d across / d along at each (across, along): a cubic through the points with these neither
+    overshoots nor waves (Fritsch & Butland 1984: harmonic means, zero where it turns)."""
+    secants = [(c2 - c1) / (a2 - a1) for (c1, a1), (c2, a2) in pairwise(points)]
+    inner = [2 * a * b / (a + b) if a * b > 0 else 0.0 for a, b in pairwise(secants)]
+    return [0.0, *inner, 0.0]
+
+
+def _path(points: list[tuple[float, float]], downwards: bool) -> Markup:
+    """A smooth line that leaves and arrives along the direction of the edges."""
+    points = list(dict.fromkeys(points))
+    steep = _slopes([point[::-1] for point in points] if not downwards else points)
+    text = f"M{points[0][0]:.1f},{points[0][1]:.1f}"
+    for i, ((x1, y1), (x2, y2)) in enumerate(pairwise(points)):
+        if downwards:
+            third = (y2 - y1) / 3
+            bend = (x1 + steep[i] * third, y1 + third, x2 - steep[i + 1] * third, y2 - third)
+        else:
+            third = (x2 - x1) / 3
+            bend = (x1 + third, y1 + steep[i] * third, x2 - third, y2 - steep[i + 1] * third)
+        text += "C{:.1f},{:.1f} {:.1f},{:.1f} {:.1f},{:.1f}".format(*bend, x2, y2)
+    x, y = points[-1]
+    head = (
+        f"M{x - 4:.1f},{y - 7:.1f}L{x:.1f},{y:.1f}L{x + 4:.1f},{y - 7:.1f}"
+        if downwards
+        else f"M{x - 7:.1f},{y - 4:.1f}L{x:.1f},{y:.1f}L{x - 7:.1f},{y + 4:.1f}"
+    )
+    return Markup('<path d="{}"/>').format(text + head)

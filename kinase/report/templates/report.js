@@ -1,0 +1,102 @@
+"use strict";
+const report = JSON.parse(document.getElementById("data").textContent);
+
+// Figures: drawn in the palette of the page's scheme, and in the light one on paper.
+const darkScheme = matchMedia("(prefers-color-scheme: dark)");
+const chosen = {};
+let printing = false;
+
+function figure(name) {
+  const palette = report.palette[darkScheme.matches && !printing ? "dark" : "light"];
+  const text = JSON.stringify(report.figures[name][chosen[name]]);
+  return JSON.parse(text.replace(/"var\(--(\w+)\)"/g, (_, colour) => `"${palette[colour]}"`));
+}
+function drawFigure(name) {
+  const { data, layout } = figure(name);
+  layout.width = printing ? 660 : undefined;
+  return Plotly.react(name, data, layout, {
+    responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"],
+  });
+}
+function drawFigures() {
+  for (const name of Object.keys(report.figures)) drawFigure(name);
+}
+for (const [name, variants] of Object.entries(report.figures)) chosen[name] = Object.keys(variants)[0];
+drawFigures();
+darkScheme.addEventListener("change", drawFigures);
+for (const input of document.querySelectorAll(".axis input"))
+  input.addEventListener("change", () => { chosen.incumbent = input.value; drawFigure("incumbent"); });
+
+const closed = [...document.querySelectorAll("details:not([open])")];
+addEventListener("beforeprint", () => {
+  printing = true;
+  for (const each of closed) each.open = true;
+  drawFigures();
+});
+addEventListener("afterprint", () => {
+  printing = false;
+  for (const each of closed) each.open = false;
+  drawFigures();
+});
+
+// The table of all trials: sorted and searched here, shown a page at a time.
+const columns = [
+  ["trial", true], ["kind", false], ["outcome", false], [report.metric, true],
+  ["parameters", true], ["multiply-adds", true], ["epochs", true], ["device s", true],
+  ["made by", false], ["architecture", false],
+];
+const [VALUE, ARCHITECTURE, PAGE] = [3, 9, 200];
+const rows = report.rows.map(row => ({ row, text: row.join(" ").toLowerCase() }));
+const head = document.querySelector("#table thead tr");
+const body = document.querySelector("#table tbody");
+const filter = document.getElementById("filter");
+const found = document.getElementById("found");
+const more = document.getElementById("more");
+let [sorted, ascending, limit] = [0, true, PAGE];
+
+function show(column, value) {
+  if (value === null || value === "") return "–";
+  if (typeof value !== "number") return value;
+  return column === VALUE && Math.abs(value) < 1000 ? value.toFixed(4) : value.toLocaleString("en");
+}
+function compareRows({ row: a }, { row: b }) {
+  const [x, y] = [a[sorted], b[sorted]];
+  if (x === null || y === null) return (x === null) - (y === null);  // no value: always last
+  return (x < y ? -1 : x > y ? 1 : 0) * (ascending ? 1 : -1) || a[0] - b[0];
+}
+function drawTable() {
+  const wanted = filter.value.trim().toLowerCase().split(/\s+/);
+  const shown = rows.filter(({ text }) => wanted.every(word => text.includes(word)));
+  shown.sort(compareRows);
+  body.replaceChildren(...shown.slice(0, limit).map(({ row }) => {
+    const line = document.createElement("tr");
+    row.forEach((value, column) => {
+      const cell = line.insertCell();
+      cell.textContent = show(column, value);
+      cell.className = columns[column][1] ? "number" : column === ARCHITECTURE ? "brief" : "word";
+    });
+    return line;
+  }));
+  found.textContent = `${shown.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} trials`;
+  more.hidden = shown.length <= limit;
+  [...head.cells].forEach((cell, column) => cell.setAttribute("aria-sort",
+    column !== sorted ? "none" : ascending ? "ascending" : "descending"));
+}
+columns.forEach(([label, number], column) => {
+  const cell = document.createElement("th");
+  const button = document.createElement("button");
+  cell.scope = "col";
+  if (number) cell.className = "number";
+  button.type = "button";
+  button.textContent = label;
+  button.addEventListener("click", () => {
+    ascending = sorted === column ? !ascending : column !== VALUE;
+    sorted = column;
+    drawTable();
+  });
+  cell.append(button);
+  head.append(cell);
+});
+filter.addEventListener("input", () => { limit = PAGE; drawTable(); });
+more.addEventListener("click", () => { limit += 5 * PAGE; drawTable(); });
+drawTable();
