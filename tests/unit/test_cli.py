@@ -1,0 +1,290 @@
+"""The commands, and what they say to bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from kinase.cli import app
+
+MANIFEST = """\
+apiVersion: kinase.dev/v1alpha1
+kind: NASExperiment
+metadata:
+  name: tiny
+spec:
+  task: {dataset: digits}
+  training: {epochs: 2, device: cpu}
+  space: {type: Chain, chain: {maxDepth: 3}}
+  strategy: {type: Random}
+  budget: {trials: 3}
+  finalists: {count: 1}
+"""
+
+
+def write(tmp_path: Path, text: str = MANIFEST, **changes: Any) -> Path:
+    """A manifest, with dotted fields of its spec replaced; None takes one out."""
+    document = yaml.safe_load(text)
+    for dotted, value in changes.items():
+        place = document["spec"]
+        *parents, last = dotted.split("__")
+        for name in parents:
+            place = place.setdefault(name, {})
+        if value is None:
+            place.pop(last, None)
+        else:
+            place[last] = value
+    document["spec"].setdefault("storage", {"uri": f"file://{tmp_path}/runs"})
+    path = tmp_path / "manifest.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
+
+
+def invoke(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "an unknown field": (
+        {"budgett": {"trials": 3}},
+        r"spec\.budgett: unknown field 'budgett'; did you mean 'budget'\?",
+    ),
+    "a missing field": ({"strategy": None}, r"spec\.strategy: is missing; it must be set"),
+    "a struct that does not fit the type": (
+        {"space": {"type": "Chain", "cell": {}}},
+        r"type is Chain, so the struct 'cell' must not be set",
+    ),
+    "an empty space": (
+        {"space__chain": {"minDepth": 4, "maxDepth": 2}},
+        r"minDepth 4 is above maxDepth 2: the space is empty",
+    ),
+    "no operations": ({"space__chain": {"ops": []}}, r"ops: has too few items; give 1 or more"),
+    "a budget of nothing": ({"budget__trials": 0}, r"trials: 0 is too small; use at least 1"),
+    "no budget": ({"budget": {"parallelism": 1}}, r"no limit is set: set at least one of"),
+    "a budget too small for one trial": (
+        {"budget": {"epochs": 3}},
+        r"budget\.epochs 3 is too small.*it must be at least 4",
+    ),
+    "more at once than trials": (
+        {"budget__parallelism": 4},
+        r"parallelism 4 is above trials 3",
+    ),
+    "a fidelity above the full one": (
+        {"estimation": {"type": "LowerFidelity", "lowerFidelity": {"epochs": 5}}},
+        r"lowerFidelity\.epochs 5 is above the full fidelity's 2",
+    ),
+    "a resolution above the full one": (
+        {
+            "task__resolution": 8,
+            "estimation": {"type": "LowerFidelity", "lowerFidelity": {"resolution": 16}},
+        },
+        r"resolution 16 is above the full fidelity's 8",
+    ),
+    "cells of a chain": (
+        {"estimation": {"type": "LowerFidelity", "lowerFidelity": {"cells": 2}}},
+        r"cells is for the space type Cell; space\.type is Chain",
+    ),
+    "a metric that the task does not have": (
+        {"objective": {"metric": "val_bleu", "target": 0.9}},
+        r"'val_bleu' is not measured by task\.type Classification",
+    ),
+    "a target out of reach": (
+        {"objective": {"target": 99.0}},
+        r"target 99\.0 is out of reach: val_accuracy is a share in 0\.\.1",
+    ),
+    "a data set that nobody knows": (
+        {"task__dataset": "digitz"},
+        r"spec\.task\.dataset: 'digitz' is not known; known: .*digits",
+    ),
+    "a population smaller than its sample": (
+        {"strategy": {"type": "Evolution", "evolution": {"population": 5, "sample": 9}}},
+        r"sample 9 is above population 5",
+    ),
+    "a strategy that nobody registers": (
+        {"strategy": {"type": "Custom", "custom": {"name": "mine"}}},
+        r"'mine' is not registered in the entry point group 'kinase\.strategies'",
+    ),
+    "a baseline that is not of the space": (
+        {"baselines": [{"name": "b", "architecture": {"layers": [{"op": "conv3d"}]}}]},
+        r"baselines\[0\]\.architecture: layers\[0\]\.op is 'conv3d'; use one of conv",
+    ),
+    "an even kernel": ({"space__chain": {"kernels": [4]}}, r"a kernel must be odd"),
+    "a mistyped choice": (
+        {"strategy": {"type": "Evolutoin"}},
+        r"'Evolutoin' is not one of .*; did you mean 'Evolution'\?",
+    ),
+    "splits that leave nothing": (
+        {"task__split": {"validation": 0.6, "test": 0.5}},
+        r"leave nothing to train on",
+    ),
+    "not a number": ({"training__epochs": "many"}, r"training\.epochs: 'many': "),
+    "a duration that is none": ({"budget__duration": "2 days"}, r"written like 90s, 5m or 1h30m"),
+    "a URI that is none": ({"storage": {"uri": "/tmp/x"}}, r"storage\.uri: '/tmp/x' does not"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_refused_with_a_reason(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = write(tmp_path, **changes)
+    code, output = invoke("validate", path)
+    assert code == 2
+    assert re.search(message, output), output
+    assert re.match(rf"{re.escape(str(path))}:\d+: spec", output), output
+    code, output = invoke("run", path)
+    assert code == 2
+    assert re.search(message, output), output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_problem_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(MANIFEST.replace("trials: 3", "trials: -3"))
+    code, output = invoke("validate", path)
+    assert (code, output) == (
+        2,
+        f"{path}:10: spec.budget.trials: -3 is too small; use at least 1\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", r":1: is no YAML"),
+        ("- 1\n", r"a manifest is a mapping"),
+        (MANIFEST + "metadata: {name: twice}\n", r":12: metadata: is given twice, first in line 3"),
+        (MANIFEST + "---\n" + MANIFEST, r"holds 2 documents of kind NASExperiment"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n" * 1, r"apiVersion: is missing"),
+    ],
+)
+def test_a_file_that_is_no_manifest(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(text)
+    code, output = invoke("validate", path)
+    assert code == 2
+    assert re.search(message, output), output
+
+
+def test_aliases_do_not_blow_up(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    path = tmp_path / "m.yaml"
+    path.write_text("\n".join(lines))
+    code, output = invoke("validate", path)
+    assert code == 2
+    assert "aliases make the document too large" in output
+
+
+def test_a_file_that_is_not_there() -> None:
+    code, output = invoke("validate", "/nowhere/m.yaml")
+    assert (code, output) == (2, "/nowhere/m.yaml: cannot be read: no such file or directory\n")
+
+
+def test_good_and_bad_files_in_one_call(tmp_path: Path) -> None:
+    good = write(tmp_path)
+    code, output = invoke("validate", good, "/nowhere/m.yaml")
+    assert code == 2
+    assert "NASExperiment tiny is valid" in output
+
+
+@pytest.mark.parametrize(
+    ("field", "wanted"),
+    [
+        ("", ["KIND:     NASExperiment", "spec", "<Object> -required-"]),
+        ("spec.strategy", ["localSearch", "Which of the structs below is set."]),
+        ("spec.budget.trials", ["<integer>", "BOUNDS:   >= 1, <= 1000000"]),
+        ("spec.control.share", ["<number>", "DEFAULT:  0.2", "<= 0.5"]),
+        ("spec.space.chain.ops", ["<[]string>", "sepconv"]),
+    ],
+)
+def test_explain_prints_what_the_models_say(field: str, wanted: list[str]) -> None:
+    code, output = invoke("explain", field)
+    assert code == 0
+    for text in wanted:
+        assert text in output
+
+
+def test_explain_helps_with_a_typo() -> None:
+    code, output = invoke("explain", "spec.strategi")
+    assert (code, output) == (2, "spec has no field 'strategi'; did you mean 'strategy'?\n")
+
+
+@pytest.mark.slow
+def test_run_report_and_export(tmp_path: Path) -> None:
+    path = write(tmp_path, budget={"trials": 5})
+    code, output = invoke("run", path)
+    assert code == 0, output
+    plain = " ".join(output.split())
+    for text in ("winner", "test_accuracy", "random control", "kinase_trainer import load"):
+        assert text in plain
+    run = tmp_path / "runs/default/tiny"
+    assert (run / "report.html").read_text().startswith("<!doctype html>")
+    code, output = invoke("report", path, "--out", tmp_path / "again.html")
+    assert code == 0, output
+    assert "tiny" in (tmp_path / "again.html").read_text()
+    code, output = invoke("export", path, "--out", tmp_path / "out")
+    assert code == 0, output
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert {"weights.safetensors", "model.json", "model.onnx", "README.md"} <= names
+    card = json.loads((tmp_path / "out/model.json").read_text())
+    lines = output_lines(run, tmp_path)
+    assert str(card["params"]) in lines
+
+
+def output_lines(run: Path, tmp_path: Path) -> str:
+    """What the three lines that the summary prints do in a Python of their own."""
+    code = (
+        "import torch\nfrom kinase_trainer import load\n"
+        f"model, card = load({str(run / 'final')!r})\n"
+        "print(model(torch.rand(2, *card['input'])).shape, card['params'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    return done.stdout
+
+
+def test_data_that_is_not_there(tmp_path: Path) -> None:
+    path = write(tmp_path, task={"dataset": "cifar10", "path": str(tmp_path / "none")})
+    code, output = invoke("run", path)
+    assert code == 2
+    assert f"task.path '{tmp_path}/none' is not there" in output
+
+
+def test_a_gpu_asked_for_where_none_is(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.xfail("this machine has a GPU")
+    code, output = invoke("run", write(tmp_path, training__device="cuda"))
+    assert code == 2
+    assert "training.device is 'cuda', but torch finds no CUDA device here" in output
+
+
+def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    path = write(tmp_path, storage={"uri": f"file://{tmp_path}/file/runs"})
+    code, output = invoke("run", path)
+    assert code == 2
+    assert "storage.uri" in output
+    assert "file" in output
+    assert "Traceback" not in output
+
+
+def test_suspended_is_not_run(tmp_path: Path) -> None:
+    code, output = invoke("run", write(tmp_path, suspend=True))
+    assert code == 2
+    assert "spec.suspend is true" in output
