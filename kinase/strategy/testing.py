@@ -1,0 +1,191 @@
+"""The contract of a strategy, as tests that ship with the package.
+
+Inherit `StrategyContract` in a test module and give the fixture `make`; pytest does the rest:
+
+    class TestMine(StrategyContract):
+        @pytest.fixture
+        def make(self):
+            return lambda space, seed=0, objectives=1: Mine(space, Options(), seed, objectives)
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kinase.api.space import ChainSpace
+from kinase.api.trial import Outcome
+from kinase.space import Space
+from kinase.space.chain import Chain
+from kinase.strategy.base import History, Proposal, Strategy, Trial, derive_rng
+
+Make = Callable[..., Strategy]
+"""(space, seed=0, objectives=1) -> strategy."""
+
+SPACE = ChainSpace(max_depth=4, widths=(4, 8, 16))
+TINY = ChainSpace(max_depth=2, ops=("conv",), widths=(4, 8), kernels=(3,), strides=(1,))
+"""Six architectures."""
+
+
+class Session:
+    """A strategy and its history, driven as the loop drives them."""
+
+    def __init__(self, strategy: Strategy, seed: int = 0, objectives: int = 1) -> None:
+        """Begin with nothing asked."""
+        self.strategy, self.seed, self.objectives = strategy, seed, objectives
+        self.history = History()
+        self.events: list[tuple[str, Any]] = []
+
+    def propose(self) -> Proposal | None:
+        """The next proposal; nothing is asked yet."""
+        number = len(self.history.asked)
+        return self.strategy.propose(self.history, derive_rng(self.seed, 0, number))
+
+    def ask(self, proposal: Proposal) -> Trial:
+        """Begin a trial of a proposal."""
+        trial = Trial(
+            number=len(self.history.asked),
+            architecture=proposal.architecture,
+            key=self.strategy.space.key(proposal.architecture),
+            parents=proposal.parents,
+        )
+        self.history.ask(trial)
+        self.strategy.asked(trial, self.history)
+        self.events.append(("ask", proposal))
+        return trial
+
+    def tell(self, number: int) -> None:
+        """End a trial with a value that depends on its architecture alone; every seventh ends
+        badly."""
+        trial = self.history.by_number[number]
+        code = int(trial.key, 16)
+        if code % 7 == 0:
+            outcome = Outcome.INFEASIBLE if code % 2 else Outcome.FAILED
+            losses = (math.inf,) * self.objectives
+        else:
+            outcome = Outcome.SUCCEEDED
+            losses = tuple(code // 10**i % 1000 / 1000 for i in range(self.objectives))
+        self.history.tell(number, outcome, losses)
+        self.strategy.observe(trial, self.history)
+        self.events.append(("tell", number))
+
+    def run(self, trials: int, outstanding: int = 1) -> list[Proposal]:
+        """Go on until so many trials were asked in all, with so many outstanding at once."""
+        made: list[Proposal] = []
+        while len(self.history.asked) < trials:
+            proposal = self.propose()
+            if proposal is None:
+                break
+            made.append(proposal)
+            self.ask(proposal)
+            if self.history.outstanding >= outstanding:
+                # not in the order of asking: trials take different times
+                waiting = [t.number for t in self.history.asked if t.outcome is None]
+                self.tell(waiting[len(made) * 7 % len(waiting)])
+        return made
+
+
+class StrategyContract:
+    """What every strategy must do. The fixture `make` is the implementor's."""
+
+    @pytest.fixture
+    def make(self) -> Make:
+        """A function (space, seed=0, objectives=1) -> strategy."""
+        raise NotImplementedError("give the fixture `make`")
+
+    @pytest.fixture
+    def space(self) -> Space:
+        """The space searched; override it for a strategy that needs another."""
+        return Chain(SPACE)
+
+    @pytest.fixture
+    def tiny(self) -> Space | None:
+        """A space that can be exhausted, or None."""
+        return Chain(TINY)
+
+    def test_a_seed_gives_the_same_proposals(self, make: Make, space: Space) -> None:
+        """Two strategies of one seed agree; another seed differs."""
+        runs = [Session(make(space, seed), seed).run(40) for seed in (1, 1, 2)]
+        assert runs[0] == runs[1]
+        assert runs[0] != runs[2]
+
+    @pytest.mark.parametrize("outstanding", [1, 3, 64])
+    def test_a_replay_of_any_prefix_goes_on_alike(
+        self, make: Make, space: Space, outstanding: int
+    ) -> None:
+        """A new strategy that was told the same events makes the same next proposal."""
+        session = Session(make(space))
+        session.run(60, outstanding)
+        following: dict[int, Proposal] = {}
+        asked = 0
+        for event, content in session.events:
+            if event == "ask":
+                following[asked] = content
+                asked += 1
+        for prefix in range(0, len(session.events), 7):
+            again = Session(make(space))
+            for event, content in session.events[:prefix]:
+                again.ask(content) if event == "ask" else again.tell(content)
+            event, content = session.events[prefix]
+            if event == "ask":
+                assert again.propose() == content
+
+    @pytest.mark.parametrize("outstanding", [1, 64])
+    @pytest.mark.parametrize("objectives", [1, 2])
+    def test_proposals_are_valid_and_new(
+        self, make: Make, space: Space, outstanding: int, objectives: int
+    ) -> None:
+        """Every proposal is plain data of the space; parents were told before."""
+        session = Session(make(space, objectives=objectives), objectives=objectives)
+        for _ in range(80):
+            proposal = session.propose()
+            assert proposal is not None
+            assert json.loads(json.dumps(proposal.architecture)) == proposal.architecture
+            space.validate(proposal.architecture)
+            told = {t.number for t in session.history.told}
+            assert set(proposal.parents) <= told
+            session.ask(proposal)
+            if session.history.outstanding >= outstanding:
+                session.tell(next(t.number for t in session.history.asked if t.outcome is None))
+
+    def test_proposing_changes_nothing(self, make: Make, space: Space) -> None:
+        """To propose twice gives the same; the history stays as it is."""
+        session = Session(make(space))
+        session.run(30)
+        before = copy.deepcopy(session.history)
+        assert session.propose() == session.propose()
+        assert session.history == before
+
+    def test_it_goes_on_when_everything_fails(self, make: Make, space: Space) -> None:
+        """Infeasible and failed trials are lived with."""
+        session = Session(make(space))
+        for _ in range(50):
+            proposal = session.propose()
+            assert proposal is not None
+            trial = session.ask(proposal)
+            session.history.tell(trial.number, Outcome.FAILED, (math.inf,))
+            session.strategy.observe(trial, session.history)
+
+    @pytest.mark.parametrize("outstanding", [1, 64])
+    def test_it_stops_when_the_space_is_exhausted(
+        self, make: Make, tiny: Space | None, outstanding: int
+    ) -> None:
+        """It never asks more than the space has; at the end it says None, also again."""
+        if tiny is None:
+            return
+        session = Session(make(tiny))
+        session.run(1000, outstanding)
+        for trial in session.history.asked:
+            if trial.outcome is None:
+                session.tell(trial.number)
+        session.run(1000, outstanding)
+        keys = [trial.key for trial in session.history.asked]
+        everything = {tiny.key(a) for a in tiny.enumerate()}
+        assert len(keys) == len(set(keys))
+        assert set(keys) == everything
+        assert session.propose() is None
