@@ -71,6 +71,11 @@ def open_raw(task: Task) -> Raw:
                 f"task.dataset {task.dataset!r} gives images of shape {tuple(images.shape)} and "
                 f"{len(targets)} targets; wanted are N images of (channels, height, width)"
             )
+    if raw.test is not None and raw.test[0].shape[1:] != raw.images.shape[1:]:
+        raise ConfigError(
+            f"task.dataset {task.dataset!r} gives images of shape {tuple(raw.images.shape[1:])}, "
+            f"and {tuple(raw.test[0].shape[1:])} in its test part"
+        )
     return raw
 
 
@@ -228,8 +233,9 @@ def svhn(task: Task) -> Raw:
 
 
 def npz(task: Task) -> Raw:
-    """A NumPy archive with `x` (N, H, W), (N, H, W, C) or (N, C, H, W) and `y` (N,); with
-    `x_test` and `y_test` if it brings a test part. Bytes, or floats in 0..1."""
+    """A NumPy archive with `x` (N, H, W), (N, C, H, W) or, where C is 1, 3 or 4 and less than H,
+    (N, H, W, C), and `y` (N,); with `x_test` and `y_test` if it brings a test part. Bytes, or
+    floats in 0..1."""
     path = _folder(task)
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -254,7 +260,7 @@ def npz(task: Task) -> Raw:
 def _images(array: np.ndarray[Any, Any], name: str) -> Tensor:
     if array.ndim == 3:
         array = array[:, None]
-    elif array.ndim == 4 and array.shape[-1] in (1, 3, 4) and array.shape[1] not in (1, 3, 4):
+    elif array.ndim == 4 and array.shape[-1] in (1, 3, 4) and array.shape[-1] < array.shape[1]:
         array = array.transpose(0, 3, 1, 2)
     if array.ndim != 4 or array.dtype.kind not in "uf":
         raise ConfigError(

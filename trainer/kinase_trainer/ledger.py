@@ -27,7 +27,7 @@ class Ledger(Model):
     epochs_done: Annotated[int, Field(ge=0)] = 0
     """Epochs that the checkpoint holds."""
     samples: Annotated[int, Field(ge=0)] = 0
-    """Sample passes."""
+    """Sample passes; an epoch that was begun and not ended counts whole."""
     device_seconds: Annotated[float, Field(ge=0)] = 0.0
     """Seconds of the device, those of validation included."""
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -51,6 +51,7 @@ class Meter:
         self._key = f"{prefix}/{LEDGER}"
         self._ledger = read_ledger(store, prefix).model_copy(update={"attempt": attempt})
         self._before = self._ledger.device_seconds
+        self._whole = self._ledger.samples  # passes of all epochs but the one under way
         self._began = time.perf_counter()
 
     def seconds(self, device: torch.device | None = None) -> float:
@@ -59,25 +60,29 @@ class Meter:
             torch.cuda.synchronize(device)
         return self._before + time.perf_counter() - self._began
 
-    def begin(self) -> None:
-        """Charge an epoch, before its first sample is trained."""
-        self._write(epochs_begun=self._ledger.epochs_begun + 1)
+    def begin(self, samples: int) -> None:
+        """Charge an epoch of so many sample passes, before the first of them."""
+        self._whole = self._ledger.samples
+        self._write(epochs_begun=self._ledger.epochs_begun + 1, samples=self._whole + samples)
 
     def end(self, samples: int, seconds: float) -> None:
         """Charge what an epoch took that leads no further."""
-        total = self._ledger.samples + samples
-        self._write(samples=total, device_seconds=seconds)
+        self._write(samples=self._whole + samples, device_seconds=seconds)
 
     def done(
         self, samples: int, seconds: float, kept: int | None, metrics: dict[str, float]
     ) -> None:
         """Charge what an epoch took; `kept` epochs are in the checkpoint (None: as before)."""
         self._write(
-            samples=self._ledger.samples + samples,
+            samples=self._whole + samples,
             device_seconds=seconds,
             epochs_done=self._ledger.epochs_done if kept is None else kept,
             metrics=metrics,
         )
+
+    def settle(self) -> None:
+        """Charge the time up to now, after an error."""
+        self._write(device_seconds=self.seconds())
 
     def _write(self, **changes: object) -> None:
         self._ledger = self._ledger.model_copy(update=changes)

@@ -130,7 +130,7 @@ def run(job: TrialJob, store: Store, notify: Notify = lambda point: True) -> Tri
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
-        meter.end(0, meter.seconds())
+        meter.settle()
         size = job.training.batch_size
         result = _infeasible(job, meter, f"out of memory at training.batchSize {size}: {error}")
     if torch.cuda.is_available() and result.outcome is Outcome.INFEASIBLE:
@@ -175,7 +175,7 @@ def _train(job: TrialJob, store: Store, notify: Notify, meter: Meter) -> TrialRe
     outcome = Outcome.SUCCEEDED
     diverged = False
     while run.epoch < run.epochs:
-        meter.begin()
+        meter.begin(len(run.train))
         print(f"trial {job.trial} attempt {job.attempt} epoch {run.epoch + 1} begins", flush=True)
         try:
             samples = run.train_epoch()
