@@ -65,11 +65,11 @@ class Chain(Space):
         o = self.options
         if not isinstance(architecture, dict) or set(architecture) != {"layers"}:
             raise ArchitectureError(
-                f"architecture is {architecture!r}; a chain is an object with the field layers"
+                f"architecture is {architecture!r:.80}; a chain is an object with the field layers"
             )
         chain = architecture["layers"]
         if not isinstance(chain, list) or not o.min_depth <= len(chain) <= o.max_depth:
-            found = len(chain) if isinstance(chain, list) else repr(chain)
+            found = len(chain) if isinstance(chain, list) else f"{chain!r:.80}"
             raise ArchitectureError(
                 f"layers is {found}; use a list of {o.min_depth} to {o.max_depth} layers"
             )
@@ -79,7 +79,7 @@ class Chain(Space):
             skip = layers.validate(o, layer, path, own).get("skip")
             if skip is not None and (type(skip) is not int or skip not in self._sources(index)):
                 raise ArchitectureError(
-                    f"{path}.skip is {skip!r}; use null or one of {self._sources(index)}"
+                    f"{path}.skip is {skip!r:.80}; use null or one of {self._sources(index)}"
                 )
 
     # -- moving ------------------------------------------------------------------------

@@ -92,10 +92,10 @@ def validate(choices: Choices, layer: object, path: str, own: tuple[str, ...] = 
         ArchitectureError: it is none; the message names the field and the value.
     """
     if not isinstance(layer, Mapping):
-        raise ArchitectureError(f"{path} is {layer!r}; a layer is an object with an op")
+        raise ArchitectureError(f"{path} is {layer!r:.80}; a layer is an object with an op")
     op = layer.get("op")
     if op not in choices.ops:
-        raise ArchitectureError(f"{path}.op is {op!r}; use one of {', '.join(choices.ops)}")
+        raise ArchitectureError(f"{path}.op is {op!r:.80}; use one of {', '.join(choices.ops)}")
     wanted = fields(choices, op)
     for name in layer:
         if name not in wanted and name != "op" and name not in own:
@@ -107,7 +107,7 @@ def validate(choices: Choices, layer: object, path: str, own: tuple[str, ...] = 
         value = layer.get(name)
         if type(value) is not int or value not in values:
             raise ArchitectureError(
-                f"{path}.{name} is {value!r}; use one of {', '.join(map(str, values))}"
+                f"{path}.{name} is {value!r:.80}; use one of {', '.join(map(str, values))}"
             )
     return dict(layer)
 

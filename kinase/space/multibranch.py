@@ -60,7 +60,7 @@ class MultiBranch(Space):
             )
         nodes = architecture["nodes"]
         if not isinstance(nodes, list) or not o.min_nodes <= len(nodes) <= o.max_nodes:
-            found = len(nodes) if isinstance(nodes, list) else repr(nodes)
+            found = len(nodes) if isinstance(nodes, list) else f"{nodes!r:.80}"
             raise ArchitectureError(
                 f"nodes is {found}; use a list of {o.min_nodes} to {o.max_nodes} nodes"
             )
@@ -70,7 +70,7 @@ class MultiBranch(Space):
             inputs, merge = node.get("inputs"), node.get("merge")
             if merge not in o.merges:
                 raise ArchitectureError(
-                    f"{path}.merge is {merge!r}; use one of {', '.join(o.merges)}"
+                    f"{path}.merge is {merge!r:.80}; use one of {', '.join(o.merges)}"
                 )
             if (
                 not isinstance(inputs, list)
