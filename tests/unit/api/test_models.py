@@ -1,0 +1,109 @@
+"""The API as a contract: every field is described and bounded, and the page says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from kinase.api import NASExperiment, NASTrial, TrialJob, TrialResult
+from kinase.api._base import format_duration, parse_duration
+from kinase.api.explain import Field, fields
+from kinase.api.load import load_manifest, models_in
+from kinase.api.reference import reference
+
+ROOT = Path(__file__).parents[3]
+EXEMPT = {
+    "options",
+    "architecture",
+    "labels",
+    "annotations",
+    "status",
+    "metadata",
+    "metrics",
+    "facts",
+    "target",
+    "enough",
+    "curve",
+    "space",
+}
+"""Free-form data, which its own validator checks, and numbers of any size."""
+
+
+def every_model(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[type[BaseModel]]:
+    if model in seen:
+        return
+    seen.add(model)
+    yield model
+    for info in model.model_fields.values():
+        for below in models_in(info.annotation):
+            yield from every_model(below, seen)
+
+
+MODELS = [
+    model
+    for seen in [set[type[BaseModel]]()]
+    for top in (NASExperiment, NASTrial, TrialJob, TrialResult)
+    for model in every_model(top, seen)
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: m.__name__)
+def test_every_field_is_described(model: type[BaseModel]) -> None:
+    assert model.__doc__
+    for field in fields(model):
+        assert field.description.endswith((".", ")")), f"{model.__name__}.{field.name}"
+
+
+@pytest.mark.parametrize("model", list(every_model(NASExperiment, set())), ids=lambda m: m.__name__)
+def test_every_number_list_and_text_of_a_manifest_is_bounded(model: type[BaseModel]) -> None:
+    def bounded(field: Field) -> bool:
+        if field.kind in ("boolean", "duration", "Object") or field.name in EXEMPT:
+            return True
+        return bool(field.bounds)
+
+    assert not [f"{model.__name__}.{f.name}" for f in fields(model) if not bounded(f)]
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert (ROOT / "docs/manifest.md").read_text() == reference(), "run `make docs`"
+
+
+def test_models_are_frozen_and_refuse_what_they_do_not_know() -> None:
+    for model in MODELS:
+        assert model.model_config["frozen"]
+        if model.__name__ != "Metadata":
+            assert model.model_config["extra"] == "forbid"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("5m", 300), ("1h30m", 5400), ("1.5s", 1.5), ("2h0m1s", 7201)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == timedelta(seconds=seconds)
+    assert parse_duration(format_duration(parse_duration(text))) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "5", "5 m", "m", "-5m", "1h-3m", "0s", "1d", 5])
+def test_what_is_no_duration(text: object) -> None:
+    with pytest.raises(ValueError, match="a duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.stem)
+def test_a_manifest_survives_being_written_and_read(path: Path) -> None:
+    experiment = load_manifest(path)
+    text = experiment.model_dump_json(by_alias=True)
+    assert NASExperiment.model_validate_json(text) == experiment
+
+
+def test_a_union_fills_in_the_struct_of_its_type() -> None:
+    from kinase.api.strategy import Strategy
+
+    assert Strategy.model_validate({"type": "Evolution"}).member.population == 100
+    with pytest.raises(ValidationError, match="must not be set"):
+        Strategy.model_validate({"type": "Random", "evolution": {}})

@@ -1,0 +1,29 @@
+"""Imports run one way, and the core stays light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_import_contracts_hold() -> None:
+    command = str(Path(sys.executable).with_name("lint-imports"))
+    done = subprocess.run([command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout
+
+
+def test_to_validate_a_manifest_loads_no_torch() -> None:
+    code = (
+        "import sys\nfrom kinase.cli import app\n"
+        "app(['validate', 'examples/digits.yaml'], standalone_mode=False)\n"
+        "heavy = {'torch', 'sklearn', 'plotly', 'boto3', 'kopf'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
