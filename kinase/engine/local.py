@@ -22,6 +22,8 @@ from kinase.engine.base import Engine, EngineError, Event, Finished, Lost, Progr
 
 START_SECONDS = 180.0
 """How long a worker may take to import the trainer."""
+STARTS = 3
+"""Workers in a row that may die before they are ready; after that there is no use in more."""
 
 
 @dataclass(slots=True)
@@ -93,6 +95,7 @@ class LocalEngine(Engine):
         self._context = multiprocessing.get_context("spawn")
         self._workers = [self._start(slot) for slot in range(slots)]
         self._backlog: list[Event] = []
+        self._stillborn = 0
 
     def _start(self, slot: int) -> _Worker:
         ours, theirs = self._context.Pipe()
@@ -108,19 +111,21 @@ class LocalEngine(Engine):
 
     def describe(self, task: Task, training: Training) -> TaskInfo:
         """Ask the first worker's trainer about the task."""
-        first = self._workers[0]
-        try:
-            self._await_ready(first)
-            first.connection.send(("describe", task.model_dump_json(), training.model_dump_json()))
-            match first.connection.recv():
-                case ("described", str(text)):
-                    return TaskInfo.model_validate_json(text)
-                case ("error", None, str(message), bool()):
-                    raise EngineError(message)
-                case other:
-                    raise EngineError(f"the worker answered {other!r}")
-        except (EOFError, OSError) as error:
-            raise EngineError(self._death(first)) from error
+        while True:
+            first = self._workers[0]
+            try:
+                self._await_ready(first)
+                question = (task.model_dump_json(), training.model_dump_json())
+                first.connection.send(("describe", *question))
+                match first.connection.recv():
+                    case ("described", str(text)):
+                        return TaskInfo.model_validate_json(text)
+                    case ("error", None, str(message), bool()):
+                        raise EngineError(message)
+                    case other:
+                        raise EngineError(f"the worker answered {other!r}")
+            except (EOFError, OSError):
+                self._replace(first)
 
     def _await_ready(self, each: _Worker) -> None:
         if each.ready:
@@ -130,6 +135,7 @@ class LocalEngine(Engine):
         match each.connection.recv():
             case ("ready",):
                 each.ready = True
+                self._stillborn = 0
             case ("error", None, str(message), bool()):
                 raise EngineError(f"a worker could not start: {message}")
             case other:
@@ -178,13 +184,17 @@ class LocalEngine(Engine):
                 if event is not None:
                     events.append(event)
         except (EOFError, OSError):
-            events += [self._bury(each)] if each.job is not None else self._replace(each)
+            if each.job is not None:
+                events.append(self._bury(each))
+            else:
+                self._replace(each)
         return events
 
     def _event(self, each: _Worker, message: object) -> Event | None:
         match message:
             case ("ready",):
                 each.ready = True
+                self._stillborn = 0
                 return None
             case ("point", int(trial), str(text)):
                 return Progress(trial, Point.model_validate_json(text))
@@ -228,12 +238,18 @@ class LocalEngine(Engine):
             return Lost(trial, "the machine ran out of memory", out_of_memory=True)
         return Lost(trial, message)
 
-    def _replace(self, each: _Worker) -> list[Event]:
-        if not each.ready and each.job is None:
-            raise EngineError(f"a worker could not start: {self._death(each)}")
+    def _replace(self, each: _Worker) -> None:
+        """Start a worker in place of a dead one.
+
+        Raises:
+            EngineError: several in a row have died before they were ready.
+        """
+        self._stillborn += not each.ready
+        if self._stillborn >= STARTS:
+            raise EngineError(f"workers cannot start: {self._death(each)}")
+        each.process.kill()
         each.connection.close()
         self._workers[each.slot] = self._start(each.slot)
-        return []
 
     def stop(self, trial: int) -> None:
         """Ask the trial's worker to stop after the epoch that it is in."""
