@@ -20,6 +20,8 @@ from kinase.store import Conflict, NotFound, Store, StoreError, open_store, prob
 
 TASK = "task.json"
 """What the trainer said of the task."""
+RESULT = "result.json"
+"""What the winner measured, beside its network: the last that a run writes."""
 FINAL = ("weights.safetensors", "model.json")
 """What makes up a trained network in the store."""
 
@@ -39,7 +41,8 @@ def run(
     root = open_store(experiment.spec.storage)
     store = root.sub(experiment.directory)
     probe(store)
-    identity.claim(store, experiment)
+    if identity.claim(store, experiment) and store.exists(f"final/{RESULT}"):
+        return open_run(experiment)
     folder = identity.scratch(store)
     limit = experiment.spec.trial_template.time_limit
     with identity.exclusive(folder):
@@ -123,7 +126,7 @@ def keep_final(store: Store, loop: Loop) -> None:
         "test": loop.state.finished.test,
         "cost": trial.cost.model_dump(by_alias=True),
     }
-    store.put("final/result.json", json.dumps(measured, indent=2).encode())
+    store.put(f"final/{RESULT}", json.dumps(measured, indent=2).encode())
 
 
 @contextmanager
