@@ -175,6 +175,34 @@ class TrialResult(Model):
     """What the report's protocol lists: versions, device, sizes of the splits."""
 
 
+class TrialProgress(Model):
+    """What all attempts of a trial have spent (contract v1): `progress.json` below the trial's
+    prefix, written before an epoch begins and after it has ended, so that a controller can
+    charge what a killed attempt burnt."""
+
+    model_config = {**Model.model_config, "extra": "ignore"}
+
+    attempt: Annotated[int, Field(ge=0)] = 0
+    """The attempt that wrote this; 0 if none has begun."""
+    epochs_begun: Annotated[int, Field(ge=0)] = 0
+    """Epochs begun, those of lost attempts included."""
+    epochs_done: Annotated[int, Field(ge=0)] = 0
+    """Epochs that the checkpoint holds."""
+    samples: Annotated[int, Field(ge=0)] = 0
+    """Sample passes; an epoch that was begun and not ended counts whole."""
+    device_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds of the device, those of validation included."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """Metrics after the last epoch done."""
+
+    @property
+    def cost(self) -> Cost:
+        """What was spent."""
+        return Cost(
+            epochs=self.epochs_begun, samples=self.samples, device_seconds=self.device_seconds
+        )
+
+
 class TrialSpec(Model):
     """Desired state of one trial."""
 

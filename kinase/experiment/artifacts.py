@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import ValidationError
 
-from pydantic import Field, ValidationError
-
-from kinase.api._base import Model
 from kinase.api.experiment import Storage
-from kinase.api.trial import Kind, TrialResult
+from kinase.api.trial import Kind, TrialProgress, TrialResult
 from kinase.experiment.state import TrialRecord
 from kinase.store import NotFound, Store
-
-
-class TrialProgress(Model):
-    """`progress.json` of a trial: what all its attempts have spent so far."""
-
-    model_config = {**Model.model_config, "extra": "ignore"}
-
-    attempt: Annotated[int, Field(ge=0)] = 0
-    """The attempt that wrote this; 0 if none has begun."""
-    epochs_begun: Annotated[int, Field(ge=0)] = 0
-    """Epochs begun, those of lost attempts included."""
-    epochs_done: Annotated[int, Field(ge=0)] = 0
-    """Epochs that the checkpoint holds."""
-    samples: Annotated[int, Field(ge=0)] = 0
-    """Sample passes."""
-    device_seconds: Annotated[float, Field(ge=0)] = 0.0
-    """Seconds of the device."""
-    metrics: dict[str, float] = Field(default_factory=dict)
-    """Metrics after the last epoch done."""
 
 
 def prefix(trial: int) -> str:

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from kinase.api.experiment import NASExperiment
 from kinase.api.trial import (
     Architecture,
-    Cost,
     Fidelity,
     Kind,
     Outcome,
@@ -472,12 +471,7 @@ class Loop:
     ) -> None:
         """Tell a trial that left no result: what it burnt is charged, what it measured counts."""
         progress = artifacts.read_progress(self.store, trial.number)
-        cost = Cost(
-            epochs=progress.epochs_begun,
-            samples=progress.samples,
-            device_seconds=progress.device_seconds,
-        )
-        self._tell(trial, outcome, metrics=progress.metrics, cost=cost, message=message)
+        self._tell(trial, outcome, metrics=progress.metrics, cost=progress.cost, message=message)
 
     def _tell(self, trial: TrialRecord, outcome: Outcome, **details: Any) -> None:
         entry = Told(trial=trial.number, outcome=outcome, elapsed=self.elapsed, **details)

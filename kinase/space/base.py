@@ -76,9 +76,27 @@ class Space(ABC):
             ArchitectureError: it is not an architecture of this space.
         """
 
-    @abstractmethod
+    def edits(self, architecture: Architecture) -> Iterator[Architecture]:
+        """Every single edit; several may give the same key. Only `neighbours` asks for it.
+
+        Raises:
+            NotImplementedError: the space writes `neighbours` itself.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no edits")
+
     def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
         """All architectures one edit away, each key once, the architecture itself left out."""
+        seen = {self.key(architecture)}
+        for edit in self.edits(architecture):
+            key = self.key(edit)
+            if key not in seen:
+                seen.add(key)
+                yield edit
+
+    def any_neighbour(self, architecture: Architecture, rng: Rng) -> Architecture:
+        """A neighbour drawn at random, or the architecture itself if it has none."""
+        others = list(self.neighbours(architecture))
+        return others[int(rng.integers(len(others)))] if others else architecture
 
     @abstractmethod
     def mutate(self, architecture: Architecture, rng: Rng) -> Architecture:

@@ -118,8 +118,8 @@ class Cell(Space):
 
     # -- moving ------------------------------------------------------------------------
 
-    def _edits(self, architecture: Architecture) -> Iterator[Architecture]:
-        """Every change of one operation or of one source."""
+    def edits(self, architecture: Architecture) -> Iterator[Architecture]:
+        """One operation or one source changed (White et al. 2021, section 3)."""
         for part in self.parts:
             for index, node in enumerate(architecture[part]):
                 for number, (op, source) in enumerate(node):
@@ -146,15 +146,6 @@ class Cell(Space):
         )
         return {**architecture, part: [*cell[:index], node, *cell[index + 1 :]]}
 
-    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
-        """One operation or one source changed (White et al. 2021, section 3)."""
-        seen = {self.key(architecture)}
-        for edit in self._edits(architecture):
-            key = self.key(edit)
-            if key not in seen:
-                seen.add(key)
-                yield edit
-
     def mutate(self, architecture: Architecture, rng: Rng) -> Architecture:
         """Change the operation or the source of one pair (Real et al. 2019, section 3.3), until
         the network is another one."""
@@ -173,8 +164,7 @@ class Cell(Space):
             edit = self._with(architecture, part, index, number, pair)
             if self.key(edit) != key:
                 return edit
-        others = list(self.neighbours(architecture))
-        return others[int(rng.integers(len(others)))] if others else architecture
+        return self.any_neighbour(architecture, rng)
 
     def crossover(self, one: Architecture, other: Architecture, rng: Rng) -> Architecture:
         """Uniform crossover: every node from one parent or the other."""

@@ -84,8 +84,8 @@ class Chain(Space):
 
     # -- moving ------------------------------------------------------------------------
 
-    def _edits(self, architecture: Architecture) -> Iterator[Architecture]:
-        """All single edits; some may give the same key."""
+    def edits(self, architecture: Architecture) -> Iterator[Architecture]:
+        """One layer changed in one choice, taken out or put in; one skip changed."""
         o, chain = self.options, architecture["layers"]
         for index, layer in enumerate(chain):
             for variant in layers.variants(o, layer):
@@ -130,15 +130,6 @@ class Chain(Space):
             for index, layer in enumerate(chain)
         ]
 
-    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
-        """One layer changed in one choice, taken out or put in; one skip changed."""
-        seen = {self.key(architecture)}
-        for edit in self._edits(architecture):
-            key = self.key(edit)
-            if key not in seen:
-                seen.add(key)
-                yield edit
-
     def mutate(self, architecture: Architecture, rng: Rng) -> Architecture:
         """One random edit: a layer changed, inserted or removed with equal probability."""
         o, chain = self.options, architecture["layers"]
@@ -167,8 +158,7 @@ class Chain(Space):
                     edit = [*chain[:index], variant, *chain[index + 1 :]]
             if self.key({"layers": edit}) != key:
                 return {"layers": edit}
-        others = list(self.neighbours(architecture))
-        return others[int(rng.integers(len(others)))] if others else architecture
+        return self.any_neighbour(architecture, rng)
 
     def crossover(self, one: Architecture, other: Architecture, rng: Rng) -> Architecture:
         """One-point crossover: the first layers of one, the last of the other."""

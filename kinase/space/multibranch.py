@@ -85,7 +85,8 @@ class MultiBranch(Space):
 
     # -- moving ------------------------------------------------------------------------
 
-    def _edits(self, architecture: Architecture) -> Iterator[Architecture]:
+    def edits(self, architecture: Architecture) -> Iterator[Architecture]:
+        """One node changed in one choice, rewired, taken out, or put at the end."""
         o, nodes = self.options, architecture["nodes"]
         for index, node in enumerate(nodes):
             for variant in layers.variants(o, node):
@@ -121,15 +122,6 @@ class MultiBranch(Space):
     def _replaced(nodes: list[dict[str, Any]], index: int, node: dict[str, Any]) -> Architecture:
         return {"nodes": [*nodes[:index], node, *nodes[index + 1 :]]}
 
-    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
-        """One node changed in one choice, rewired, taken out, or put at the end."""
-        seen = {self.key(architecture)}
-        for edit in self._edits(architecture):
-            key = self.key(edit)
-            if key not in seen:
-                seen.add(key)
-                yield edit
-
     def mutate(self, architecture: Architecture, rng: Rng) -> Architecture:
         """One random edit: change, rewire, insert or remove with equal probability."""
         o, nodes = self.options, architecture["nodes"]
@@ -157,8 +149,7 @@ class MultiBranch(Space):
                 continue
             if self.key(edit) != key:
                 return edit
-        others = list(self.neighbours(architecture))
-        return others[int(rng.integers(len(others)))] if others else architecture
+        return self.any_neighbour(architecture, rng)
 
     # -- identity and size -------------------------------------------------------------
 

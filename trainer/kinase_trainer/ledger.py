@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from kinase.api._base import Model
-from kinase.api.trial import Cost
+from kinase.api.trial import Cost, TrialProgress
 from kinase.store import NotFound, Store
 
 LEDGER = "progress.json"
 """Below a trial's prefix."""
 
 
-class Ledger(Model):
-    """`progress.json`: what all attempts of a trial have spent, written before an epoch begins
-    and after it has ended."""
-
-    attempt: Annotated[int, Field(ge=0)] = 0
-    """The attempt that wrote this."""
-    epochs_begun: Annotated[int, Field(ge=0)] = 0
-    """Epochs begun, those of lost attempts included."""
-    epochs_done: Annotated[int, Field(ge=0)] = 0
-    """Epochs that the checkpoint holds."""
-    samples: Annotated[int, Field(ge=0)] = 0
-    """Sample passes; an epoch that was begun and not ended counts whole."""
-    device_seconds: Annotated[float, Field(ge=0)] = 0.0
-    """Seconds of the device, those of validation included."""
-    metrics: dict[str, float] = Field(default_factory=dict)
-    """Metrics after the last epoch done."""
-
-
-def read_ledger(store: Store, prefix: str) -> Ledger:
+def read_ledger(store: Store, prefix: str) -> TrialProgress:
     """What was spent so far; nothing if there is no valid word of it."""
     try:
-        return Ledger.model_validate_json(store.get(f"{prefix}/{LEDGER}"))
+        return TrialProgress.model_validate_json(store.get(f"{prefix}/{LEDGER}"))
     except (NotFound, ValidationError):
-        return Ledger()
+        return TrialProgress()
 
 
 class Meter:
@@ -90,8 +70,4 @@ class Meter:
 
     def cost(self) -> Cost:
         """All that was charged."""
-        return Cost(
-            epochs=self._ledger.epochs_begun,
-            samples=self._ledger.samples,
-            device_seconds=self._ledger.device_seconds,
-        )
+        return self._ledger.cost
