@@ -159,6 +159,22 @@ def test_ctrl_c_keeps_everything_and_the_same_command_goes_on(
     assert all(t.cost.epochs == t.fidelity.epochs for t in loop.state.told)
 
 
+def test_ctrl_c_twice_ends_at_once_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    spec = manifest(tmp_path, "hang", training={"epochs": 20}, budget={"trials": 4})
+    process = subprocess.Popen(command(tmp_path, spec), stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "runs/default/toy/journal", 3)  # trial 1 hangs for a minute
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "ended at once; the same command goes on" in error
+    loop = run(spec, trainer=TRAINER)  # the first attempt alone hangs
+    assert tells(loop) == list(range(5))
+    assert loop.state.trials[1].cost.epochs == 3
+
+
 def test_a_second_process_is_told_who_runs_it(tmp_path: Path) -> None:
     spec = manifest(tmp_path, "sleep", training={"epochs": 40}, budget={"trials": 8})
     process = subprocess.Popen(command(tmp_path, spec), stderr=subprocess.PIPE, text=True)
