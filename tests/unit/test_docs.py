@@ -78,3 +78,14 @@ def test_links_lead_somewhere(page: Path) -> None:
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([\w./-]+)\)", text):
         assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
+
+
+def test_the_trial_contracts_examples_are_of_its_models() -> None:
+    from kinase.api.trial import TrialJob, TrialProgress, TrialResult
+
+    job, progress, result = (json.loads(b) for b in blocks("docs/trial-contract.md", "json"))
+    read = TrialJob.model_validate(job)
+    make_space(read.space).validate(read.architecture)
+    TrialResult.model_validate(result)
+    known = {field.alias for field in TrialProgress.model_fields.values()}
+    assert set(progress) == known
