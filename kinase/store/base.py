@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+
+_NAME = r"(?!\.)[^/\x00-\x1f\x7f\ud800-\udfff]+"
+_KEY = re.compile(rf"{_NAME}(?:/{_NAME})*")
 
 
 class StoreError(Exception):
@@ -18,12 +22,46 @@ class Conflict(StoreError):
     """A conditional put found an object already there."""
 
 
+def is_key(key: str) -> bool:
+    """Whether a store can hold an object of that key."""
+    return _KEY.fullmatch(key) is not None
+
+
+def check_key(key: str) -> str:
+    """The key itself.
+
+    Raises:
+        StoreError: it is no key.
+    """
+    if _KEY.fullmatch(key) is None:
+        raise StoreError(
+            f"{key!r} is no key of a store; use names joined by single slashes, none of which "
+            "begins with a dot or holds a control character"
+        )
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """The prefix itself.
+
+    Raises:
+        StoreError: no key begins with it.
+    """
+    if prefix and not is_key(f"{prefix}x" if prefix.endswith("/") else prefix):
+        raise StoreError(f"{prefix!r} is no prefix of a store's keys; use the beginning of a key")
+    return prefix
+
+
 class Store(ABC):
-    """Objects below one prefix. Keys are relative, with `/` between their parts.
+    """Objects below one prefix.
+
+    A key is relative: names joined by single slashes, none of which begins with a dot or holds
+    a control character; `StoreError` refuses any other. No key may lie below another
+    (`a` and `a/b`), which a folder cannot hold.
 
     A put is atomic: a reader sees the old object, the new one, or (before the first) none,
-    never a part. A reader that starts after a put returned sees it. Methods may be called
-    from several threads.
+    never a part. A reader that starts after a put returned sees it. Of several conditional
+    puts at once exactly one succeeds. Methods may be called from several threads.
     """
 
     uri: str
@@ -35,6 +73,7 @@ class Store(ABC):
 
         Raises:
             NotFound: there is none.
+            StoreError: it cannot be read.
         """
 
     @abstractmethod
@@ -48,7 +87,7 @@ class Store(ABC):
 
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Keys that begin with `prefix`, sorted."""
+        """Keys that begin with `prefix`, sorted by code point."""
 
     @abstractmethod
     def delete(self, key: str) -> None:
@@ -56,7 +95,7 @@ class Store(ABC):
 
     @abstractmethod
     def sub(self, prefix: str) -> Store:
-        """The same store, seen from below `prefix`."""
+        """The same store, seen from below `prefix`, which is written like a key."""
 
     def exists(self, key: str) -> bool:
         """Whether there is an object of that key."""

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinase.store.base import Conflict, NotFound, Store, StoreError
+from kinase.store.base import Conflict, NotFound, Store, StoreError, check_key, check_prefix, is_key
 
 _counter = itertools.count()
+_token = os.urandom(6).hex()
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space, then run the same command again",
+    errno.EDQUOT: "the quota is used up; free some space, then run the same command again",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.ENOTDIR: "a part of the path is a file; choose another folder",
+    errno.EISDIR: "it is a folder; remove that, or choose another folder",
+    errno.ENAMETOOLONG: "the path is too long; choose a folder nearer to the root",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
+    errno.ESTALE: "the network file system lost the folder; mount it again",
+}
 
 
 class FileStore(Store):
@@ -18,25 +32,25 @@ class FileStore(Store):
 
     A put writes a temporary file and renames it, a conditional put links it: both are atomic
     on a POSIX file system. Nothing is flushed to the disk by force, so what was written
-    survives the death of the process at any moment, but not that of the machine.
+    survives the death of the process at any moment, but not that of the machine. Files get
+    the mode that the umask leaves of rw-rw-rw-.
     """
 
     def __init__(self, folder: str | Path) -> None:
         """Use `folder`, which is made at the first put."""
         self.folder = Path(folder).absolute()
-        self.uri = f"file://{self.folder}"
+        self._root = str(self.folder)
+        self.uri = f"file://{self._root}"
 
-    def _path(self, key: str) -> Path:
-        parts = key.split("/")
-        if not key or key.startswith("/") or any(part in ("", ".", "..") for part in parts):
-            raise StoreError(f"{key!r} is no key: use names joined by single slashes, without ..")
-        return self.folder.joinpath(*parts)
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{check_key(key)}"
 
     def get(self, key: str) -> bytes:
         """Read a file."""
         try:
-            return self._path(key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+            with open(self._path(key), "rb", buffering=0) as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise NotFound(f"{self.uri}/{key} is not there") from None
         except OSError as error:
             raise self._failure("read", key, error) from error
@@ -44,44 +58,74 @@ class FileStore(Store):
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """Write a file whole."""
         path = self._path(key)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_counter)}")
+        folder = path.rpartition("/")[0]
+        # No other process has this name, on whichever machine: a pid may recur, the token not.
+        temporary = f"{folder}/.{_token}.{os.getpid()}.{next(_counter)}"
         try:
             try:
-                temporary.write_bytes(data)
+                _write(temporary, data)
             except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.write_bytes(data)
+                os.makedirs(folder, exist_ok=True)
+                _write(temporary, data)
             if if_absent:
-                os.link(temporary, path)
-                os.unlink(temporary)
+                self._link(temporary, path, key)
             else:
                 os.replace(temporary, path)
+        except BaseException as error:
+            _unlink(temporary)
+            if isinstance(error, OSError):
+                raise self._failure("write", key, error) from error
+            raise
+
+    def _link(self, temporary: str, path: str, key: str) -> None:
+        try:
+            os.link(temporary, path)
         except FileExistsError:
-            temporary.unlink(missing_ok=True)
-            raise Conflict(f"{self.uri}/{key} is there already") from None
+            if os.path.isdir(path):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path) from None
+            # Over a network the link may be made and the reply lost: then it is ours.
+            if os.stat(temporary).st_nlink != 2:
+                raise Conflict(f"{self.uri}/{key} is there already") from None
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise self._failure("write", key, error) from error
+            if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+                raise StoreError(
+                    f"cannot write {self.uri}/{key}: the file system has no hard links, which a "
+                    "conditional put needs; choose a folder on another one (storage.uri)"
+                ) from error
+            raise
+        _unlink(temporary)
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Files below the folder, temporary ones left out."""
-        base = self.folder / prefix.rpartition("/")[0]
-        found = []
-        for folder, _, names in os.walk(base):
-            for name in names:
-                if not name.startswith("."):
-                    key = os.path.relpath(os.path.join(folder, name), self.folder)
-                    found.append(key.replace(os.sep, "/"))
-        return iter(sorted(key for key in found if key.startswith(prefix)))
+        found: list[str] = []
+        folders = [check_prefix(prefix).rpartition("/")[0]]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(f"{self._root}/{folder}") as entries:
+                    for entry in entries:
+                        key = f"{folder}/{entry.name}" if folder else entry.name
+                        if entry.is_dir(follow_symlinks=False):
+                            if is_key(key) and f"{key}/".startswith(prefix[: len(key) + 1]):
+                                folders.append(key)
+                        elif key.startswith(prefix) and is_key(key) and entry.is_file():
+                            found.append(key)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise self._failure("list", folder, error) from error
+        return iter(sorted(found))
 
     def delete(self, key: str) -> None:
         """Remove a file."""
+        path = self._path(key)
         try:
-            self._path(key).unlink(missing_ok=True)
-        except NotADirectoryError:
+            os.unlink(path)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             pass
         except OSError as error:
-            raise self._failure("delete", key, error) from error
+            if not os.path.isdir(path):
+                raise self._failure("delete", key, error) from error
 
     def sub(self, prefix: str) -> Store:
         """The folder below."""
@@ -89,14 +133,39 @@ class FileStore(Store):
 
     def exists(self, key: str) -> bool:
         """Whether there is such a file."""
-        return self._path(key).is_file()
+        try:
+            return stat.S_ISREG(os.stat(self._path(key)).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise self._failure("read", key, error) from error
 
     def _failure(self, verb: str, key: str, error: OSError) -> StoreError:
-        advice = {
-            errno.ENOSPC: "the disk is full; free some space, then run the same command again",
-            errno.EDQUOT: "the quota is used up; free some space, then run the same command again",
-            errno.EACCES: "permission is denied; choose a folder that you may write to",
-            errno.EROFS: "the file system is read-only; choose another folder",
-            errno.ENOTDIR: "a part of the path is a file; choose another folder",
-        }.get(error.errno or 0, error.strerror or str(error))
+        if error.errno in (errno.EACCES, errno.EPERM):
+            advice = (
+                f"permission is denied to user {os.getuid()} in {self._nearest(key)}; choose a "
+                "folder that you may read and write, or change its owner or mode"
+            )
+        else:
+            advice = _ADVICE.get(error.errno or 0, error.strerror or str(error))
         return StoreError(f"cannot {verb} {self.uri}/{key}: {advice} (storage.uri)")
+
+    def _nearest(self, key: str) -> Path:
+        """The folder nearest to a key that is there and can be seen."""
+        path = self.folder / key
+        return next((p for p in path.parents if os.path.isdir(p)), self.folder)
+
+
+def _write(path: str, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        written = os.write(descriptor, data)
+        while written < len(data):
+            written += os.write(descriptor, memoryview(data)[written:])
+    finally:
+        os.close(descriptor)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)

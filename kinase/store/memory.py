@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
-from kinase.store.base import Conflict, NotFound, Store
+from kinase.store.base import Conflict, NotFound, Store, check_key, check_prefix
 
 
 class MemoryStore(Store):
@@ -19,7 +19,7 @@ class MemoryStore(Store):
         lock: threading.Lock | None = None,
     ) -> None:
         """An empty store, or a view of another's objects."""
-        self.uri = uri
+        self.uri = uri.rstrip("/")
         self._objects = objects if objects is not None else {}
         self._prefix = prefix
         self._lock = lock or threading.Lock()
@@ -27,33 +27,32 @@ class MemoryStore(Store):
     def get(self, key: str) -> bytes:
         """Read an object."""
         try:
-            return self._objects[self._prefix + key]
+            return self._objects[self._prefix + check_key(key)]
         except KeyError:
             raise NotFound(f"{self.uri}/{key} is not there") from None
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """Write an object."""
+        whole = self._prefix + check_key(key)
         with self._lock:
-            if if_absent and self._prefix + key in self._objects:
+            if if_absent and whole in self._objects:
                 raise Conflict(f"{self.uri}/{key} is there already")
-            self._objects[self._prefix + key] = bytes(data)
+            self._objects[whole] = bytes(data)
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Keys, sorted."""
-        whole = self._prefix + prefix
-        keys = sorted(k for k in self._objects if k.startswith(whole))
+        whole = self._prefix + check_prefix(prefix)
+        with self._lock:
+            keys = sorted(k for k in self._objects if k.startswith(whole))
         return iter([k[len(self._prefix) :] for k in keys])
 
     def delete(self, key: str) -> None:
         """Remove an object."""
+        whole = self._prefix + check_key(key)
         with self._lock:
-            self._objects.pop(self._prefix + key, None)
+            self._objects.pop(whole, None)
 
     def sub(self, prefix: str) -> Store:
         """A view below a prefix."""
-        return MemoryStore(
-            f"{self.uri.rstrip('/')}/{prefix}",
-            self._objects,
-            f"{self._prefix}{prefix}/",
-            self._lock,
-        )
+        whole = f"{self._prefix}{check_key(prefix)}/"
+        return MemoryStore(f"{self.uri}/{prefix}", self._objects, whole, self._lock)

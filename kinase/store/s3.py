@@ -1,0 +1,356 @@
+"""A store in a bucket of S3, or of a server that speaks its protocol."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+
+import boto3
+from botocore import exceptions as aws
+from botocore.config import Config
+from urllib3.exceptions import HTTPError
+
+from kinase.store.base import Conflict, NotFound, Store, StoreError, check_key, check_prefix, is_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ATTEMPTS = 5
+"""Attempts of one request."""
+
+_TOKEN = "kinase-put"
+_FAILURES = (aws.BotoCoreError, aws.ClientError, HTTPError, OSError)
+_RACE = ("ConditionalRequestConflict", "OperationAborted")
+_CREDENTIALS = (
+    aws.NoCredentialsError,
+    aws.PartialCredentialsError,
+    aws.CredentialRetrievalError,
+    aws.TokenRetrievalError,
+    aws.SSOError,
+    aws.ProfileNotFound,
+    aws.NoAuthTokenError,
+)
+_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (on a cluster, storage.credentialsSecret)"
+_ADVICE = {
+    "AccessDenied": "denied",
+    "AllAccessDisabled": "denied",
+    "AccountProblem": "denied",
+    "Forbidden": "denied",
+    "403": "denied",
+    "ExpiredToken": "credentials",
+    "InvalidAccessKeyId": "credentials",
+    "InvalidToken": "credentials",
+    "SignatureDoesNotMatch": "credentials",
+    "TokenRefreshRequired": "credentials",
+    "XAdminUserNotFound": "credentials",
+    "AuthorizationHeaderMalformed": "region",
+    "IllegalLocationConstraintException": "region",
+    "PermanentRedirect": "region",
+    "301": "region",
+    "302": "region",
+    "307": "region",
+    "308": "region",
+    "NoSuchBucket": "bucket",
+    "InvalidBucketName": "name",
+    "RequestTimeTooSkewed": "clock",
+    "SlowDown": "busy",
+    "ServiceUnavailable": "busy",
+    "RequestTimeout": "busy",
+    "503": "busy",
+    "QuotaExceeded": "full",
+    "XMinioStorageFull": "full",
+}
+
+
+class _Connection:
+    """One client for all threads of a process: clients may be shared, sessions may not."""
+
+    def __init__(self, endpoint: str | None, region: str | None) -> None:
+        self.endpoint = endpoint
+        self.region = region
+        self._lock = threading.Lock()
+        self._client: S3Client | None = None
+        self._pid = 0
+
+    def client(self) -> S3Client:
+        client = self._client
+        if client is not None and self._pid == os.getpid():
+            return client
+        with self._lock:
+            if self._client is None or self._pid != os.getpid():
+                self._client = self._make()
+                self._pid = os.getpid()
+            return self._client
+
+    def _make(self) -> S3Client:
+        session = boto3.Session()
+        region = self.region or os.environ.get("AWS_REGION") or session.region_name
+        config = Config(
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            connect_timeout=10,
+            read_timeout=60,
+            max_pool_connections=32,
+            s3={"addressing_style": "path"} if self.endpoint else None,
+        )
+        try:
+            client = session.client(
+                "s3",
+                endpoint_url=self.endpoint,
+                region_name=region or "us-east-1",
+                config=config,
+            )
+        except ValueError as error:
+            raise StoreError(f"{error}; correct storage.endpoint or storage.region") from error
+        if self.endpoint:
+            client.meta.events.register("before-call.s3", _follow_no_redirect)
+        return client
+
+
+class S3Store(Store):
+    """Objects of a bucket, below a prefix.
+
+    A conditional put is `PutObject` with `If-None-Match: *`, which the server decides. It bears
+    a token of its own as metadata: when a reply was lost and the repeated request finds an
+    object there, the token tells whether it is ours. Credentials come from the environment,
+    as botocore looks for them.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        endpoint: str | None = None,
+        region: str | None = None,
+    ) -> None:
+        """Use a bucket that exists; nothing is sent yet.
+
+        Args:
+            bucket: its name.
+            prefix: what every key begins with, without a slash at its end.
+            endpoint: URL of an S3-compatible server; AWS's own if None.
+            region: of the bucket; the environment's if None, else us-east-1.
+
+        Raises:
+            StoreError: a part of the address is malformed.
+        """
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
+        if not bucket or (prefix and not is_key(prefix)):
+            raise StoreError(
+                f"{self.uri!r} is no URI of a store; use s3://BUCKET/PREFIX, without .. or "
+                "doubled slashes (storage.uri)"
+            )
+        if endpoint is not None:
+            _check_endpoint(endpoint, self.uri)
+        self._connection = _Connection(endpoint, region)
+
+    def get(self, key: str) -> bytes:
+        """Read an object."""
+        return self._read(key)[0]
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        """Write an object in one request."""
+        name = self._name(key)
+        if if_absent:
+            self._create(key, name, data)
+            return
+        try:
+            self._connection.client().put_object(Bucket=self._bucket, Key=name, Body=data)
+        except _FAILURES as error:
+            self._fail("write", key, error)
+
+    def _create(self, key: str, name: str, data: bytes) -> None:
+        token = uuid.uuid4().hex
+        repeated = False
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._connection.client().put_object(
+                    Bucket=self._bucket,
+                    Key=name,
+                    Body=data,
+                    IfNoneMatch="*",
+                    Metadata={_TOKEN: token},
+                )
+                return
+            except _FAILURES as error:
+                code = _code(error)
+                repeated = repeated or _repeated(error)
+                if code in _RACE and attempt < ATTEMPTS:
+                    time.sleep(random.uniform(0, 0.05 * 2**attempt))
+                    continue
+                if code in ("PreconditionFailed", "412", *_RACE):
+                    if repeated and self._is_ours(key, data, token):
+                        return
+                    raise Conflict(f"{self.uri}/{key} is there already") from None
+                if code in ("NotImplemented", "501"):
+                    raise StoreError(
+                        f"{self.uri} ({self._place()}) does not support conditional puts "
+                        "(If-None-Match: *); use a server or a version that does (storage.uri)"
+                    ) from error
+                self._fail("write", key, error)
+
+    def _is_ours(self, key: str, data: bytes, token: str) -> bool:
+        """Whether the object was written by the request whose reply was lost."""
+        try:
+            found, metadata = self._read(key)
+        except NotFound:
+            return False
+        written = {name.lower(): value for name, value in metadata.items()}.get(_TOKEN)
+        return found == data and written in (token, None)  # None: a server without metadata
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Keys of all pages."""
+        whole = self._prefix + check_prefix(prefix)
+        found = []
+        try:
+            pages = self._connection.client().get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=whole):
+                found += [item["Key"] for item in page.get("Contents", ())]
+        except _FAILURES as error:
+            self._fail("list", prefix, error)
+        keys = {name[len(self._prefix) :] for name in found if name.startswith(whole)}
+        return iter(sorted(key for key in keys if is_key(key)))
+
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+        name = self._name(key)
+        try:
+            self._connection.client().delete_object(Bucket=self._bucket, Key=name)
+        except _FAILURES as error:
+            if _code(error) not in ("NoSuchKey", "404"):
+                self._fail("delete", key, error)
+
+    def sub(self, prefix: str) -> Store:
+        """The same bucket, below a longer prefix, over the same connections."""
+        below = S3Store(
+            self._bucket,
+            self._name(prefix),
+            endpoint=self._connection.endpoint,
+            region=self._connection.region,
+        )
+        below._connection = self._connection
+        return below
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such an object, without reading it."""
+        name = self._name(key)
+        try:
+            self._connection.client().head_object(Bucket=self._bucket, Key=name)
+        except _FAILURES as error:
+            if _code(error) in ("NoSuchKey", "NotFound", "404"):
+                return False
+            self._fail("read", key, error)
+        return True
+
+    def _name(self, key: str) -> str:
+        return self._prefix + check_key(key)
+
+    def _read(self, key: str) -> tuple[bytes, dict[str, str]]:
+        name = self._name(key)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                reply = self._connection.client().get_object(Bucket=self._bucket, Key=name)
+            except _FAILURES as error:
+                if _code(error) in ("NoSuchKey", "404"):
+                    raise NotFound(f"{self.uri}/{key} is not there") from None
+                self._fail("read", key, error)
+            try:
+                # botocore repeats requests, but not a reply that breaks off in its body
+                with reply["Body"] as body:
+                    return body.read(), reply["Metadata"]
+            except _FAILURES as error:
+                if attempt == ATTEMPTS:
+                    self._fail("read", key, error)
+            time.sleep(random.uniform(0, 0.1 * 2**attempt))
+        raise AssertionError("unreachable")
+
+    def _place(self) -> str:
+        return self._connection.endpoint or "AWS"
+
+    def _fail(self, verb: str, key: str, error: Exception) -> NoReturn:
+        raise StoreError(f"cannot {verb} {self.uri}/{key}: {self._advice(verb, error)}") from error
+
+    def _advice(self, verb: str, error: Exception) -> str:
+        bucket, place = f"bucket {self._bucket!r}", self._place()
+        if isinstance(error, _CREDENTIALS):
+            return f"no usable credentials for {bucket} ({error}); set {_KEYS} in the environment"
+        if isinstance(error, aws.ParamValidationError):
+            return f"{bucket} or the key is malformed: {error} (storage.uri)"
+        if isinstance(error, aws.SSLError):
+            return (
+                f"{place} of {bucket} has no certificate that is trusted ({error}); name its "
+                "authority's file in AWS_CA_BUNDLE"
+            )
+        if not isinstance(error, aws.ClientError):
+            return (
+                f"{place} of {bucket} cannot be reached or breaks off ({error}); check "
+                "storage.endpoint, storage.region and the network, then run the same command again"
+            )
+        code, said = _code(error), error.response.get("Error", {}).get("Message", "")
+        action = {
+            "read": "s3:GetObject",
+            "write": "s3:PutObject",
+            "list": "s3:ListBucket",
+            "delete": "s3:DeleteObject",
+        }[verb]
+        advice = {
+            "denied": f"access to {bucket} is denied; allow {action} to these credentials, or "
+            f"set others: {_KEYS}",
+            "credentials": f"{place} refuses the credentials for {bucket}; check {_KEYS}, and "
+            "AWS_SESSION_TOKEN if it is set",
+            "region": f"{place} sends requests for {bucket} elsewhere; correct storage.region, or "
+            "storage.endpoint (https?)",
+            "bucket": f"{bucket} does not exist at {place}; create it, or correct storage.uri "
+            "or storage.endpoint",
+            "name": f"{bucket} is no name of a bucket; correct storage.uri",
+            "clock": f"this machine's clock differs from that of {place} of {bucket}; set it",
+            "busy": f"{place} of {bucket} is overloaded; run the same command again later",
+            "full": f"{bucket} is full; free some space, then run the same command again",
+        }.get(_ADVICE.get(code, ""), f"{place} of {bucket} answered")
+        return f"{advice} ({code}: {said})" if said else f"{advice} ({code})"
+
+
+def _check_endpoint(endpoint: str, uri: str) -> None:
+    try:
+        parts = urlsplit(endpoint)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname)
+        sound = sound and parts.username is None and parts.port != 0
+        sound = sound and not parts.query and not parts.fragment
+    except ValueError:
+        sound = False
+    if not sound:
+        shown = endpoint if "@" not in endpoint else "the one given"
+        raise StoreError(
+            f"the endpoint of {uri} must be http(s)://HOST[:PORT], without credentials, not "
+            f"{shown} (storage.endpoint)"
+        )
+
+
+def _follow_no_redirect(params: dict[str, Any], **_: object) -> None:
+    """botocore asks a server that redirects for the bucket's region, by which it is redirected
+    again, without end; only AWS's own answers.
+    """
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _response(error: Exception) -> dict[str, Any]:
+    return dict(error.response) if isinstance(error, aws.ClientError) else {}
+
+
+def _code(error: Exception) -> str:
+    return str(_response(error).get("Error", {}).get("Code", ""))
+
+
+def _repeated(error: Exception) -> bool:
+    """Whether botocore sent the request more than once."""
+    return bool(_response(error).get("ResponseMetadata", {}).get("RetryAttempts", 0))

@@ -1,0 +1,288 @@
+"""What every store promises, as tests: subclass `StoreContract` and give it a fixture `store`.
+
+    class TestMine(StoreContract):
+        @pytest.fixture
+        def store(self) -> Store:
+            return MyStore(...)  # empty, anew for each test
+
+It needs pytest. The promises are those of `kinase.store.base`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from kinase.store.base import Conflict, NotFound, Store, StoreError
+from kinase.store.bundle import Corrupt, read_bundle, write_bundle
+from kinase.store.open import probe
+
+THREADS = 8
+ROUNDS = 20
+LARGE = 5_000_000
+
+NO_KEYS = (
+    "",
+    "/",
+    "/a",
+    "a/",
+    "a//b",
+    ".",
+    "..",
+    "../a",
+    "a/..",
+    "a/../b",
+    "a/./b",
+    "./a",
+    ".hidden",
+    "a/.hidden/b",
+    "a\0b",
+    "a\nb",
+    "a\ud800b",
+)
+"""Keys that a store refuses."""
+
+NO_PREFIXES = ("/", "..", "../", "a/../", "a//", "./a", ".a", "a/.b")
+"""Beginnings of no key."""
+
+KEYS = ("a", "a-b", "a.b", "b/c", "b/c.d/e_f", "b/ü/日本", "b/x y+z%20&=?#~'(1)", "c" * 200)
+"""Keys that a store takes."""
+
+
+class StoreContract:
+    """The tests. Each begins with an empty store."""
+
+    def test_uri(self, store: Store) -> None:
+        """The URI ends without a slash, that of a part goes on from the whole's."""
+        assert not store.uri.endswith("/")
+        assert store.sub("a/b").uri == f"{store.uri}/a/b"
+
+    def test_put_then_get(self, store: Store) -> None:
+        """What was put is got, byte for byte, under any key."""
+        data = {key: bytes(range(256)) + key.encode() for key in KEYS}
+        for key, value in data.items():
+            store.put(key, value)
+        assert {key: store.get(key) for key in KEYS} == data
+        assert list(store.list()) == sorted(KEYS)
+
+    @pytest.mark.parametrize("if_absent", [False, True])
+    def test_empty_object(self, store: Store, if_absent: bool) -> None:
+        """No bytes are an object too."""
+        store.put("a", b"", if_absent=if_absent)
+        assert store.get("a") == b""
+        assert store.exists("a")
+        with pytest.raises(Conflict):
+            store.put("a", b"1", if_absent=True)
+
+    @pytest.mark.parametrize("if_absent", [False, True])
+    def test_large_object(self, store: Store, if_absent: bool) -> None:
+        """5 MB come back as they were."""
+        data = bytes(range(251)) * (LARGE // 251 + 1)
+        store.put("large", data, if_absent=if_absent)
+        assert store.get("large") == data
+
+    def test_put_replaces(self, store: Store) -> None:
+        """A put takes the place of what is there, longer or shorter."""
+        for value in (b"22", b"333", b"1"):
+            store.put("a/b", value)
+            assert store.get("a/b") == value
+        assert list(store.list()) == ["a/b"]
+
+    def test_get_of_none(self, store: Store) -> None:
+        """There is no object: NotFound, which names it. A folder is none."""
+        store.put("a/b", b"1")
+        for key in ("c", "a", "a/c", "d/e/f", "a/b/c"):
+            with pytest.raises(NotFound, match=f"{key} is not there"):
+                store.get(key)
+            assert not store.exists(key)
+        assert store.exists("a/b")
+
+    def test_put_if_absent(self, store: Store) -> None:
+        """The second conditional put is refused and changes nothing; a plain one is not."""
+        store.put("a/b", b"1", if_absent=True)
+        with pytest.raises(Conflict, match="a/b"):
+            store.put("a/b", b"2", if_absent=True)
+        with pytest.raises(Conflict):
+            store.put("a/b", b"1", if_absent=True)
+        assert store.get("a/b") == b"1"
+        store.put("a/b", b"3")
+        with pytest.raises(Conflict):
+            store.put("a/b", b"4", if_absent=True)
+        assert store.get("a/b") == b"3"
+        store.delete("a/b")
+        store.put("a/b", b"5", if_absent=True)
+        assert store.get("a/b") == b"5"
+        assert list(store.list()) == ["a/b"]
+
+    @pytest.mark.parametrize("same", [False, True])
+    def test_race(self, store: Store, same: bool) -> None:
+        """Of eight conditional puts at once exactly one succeeds, also of the same bytes."""
+        start = threading.Barrier(THREADS)
+
+        def attempt(number: int, key: str) -> bool:
+            start.wait()
+            try:
+                store.put(key, b"same" if same else str(number).encode(), if_absent=True)
+            except Conflict:
+                return False
+            return True
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            for turn in range(ROUNDS):
+                key = f"race/{turn:02d}"
+                won = list(pool.map(attempt, range(THREADS), [key] * THREADS))
+                assert won.count(True) == 1, key
+                assert store.get(key) == (b"same" if same else str(won.index(True)).encode())
+
+    def test_put_is_atomic(self, store: Store) -> None:
+        """Who reads while others write sees one whole object, and lists no other."""
+        values = {letter * 100_000 for letter in (b"a", b"b", b"c")}
+        store.put("a", b"a" * 100_000)
+        stop = threading.Event()
+
+        def write(value: bytes) -> None:
+            while not stop.is_set():
+                store.put("a", value)
+
+        with ThreadPoolExecutor(len(values)) as pool:
+            writers = [pool.submit(write, value) for value in values]
+            try:
+                for _ in range(50):
+                    assert store.get("a") in values
+                    assert list(store.list()) == ["a"]
+            finally:
+                stop.set()
+            for writer in writers:
+                writer.result()
+
+    def test_threads_share_it(self, store: Store) -> None:
+        """Eight threads that write, read, list and delete do not disturb each other."""
+
+        def work(number: int) -> None:
+            below = store.sub(f"thread/{number}")
+            for turn in range(10):
+                below.put(f"{turn}", b"%d %d" % (number, turn))
+                assert below.get(f"{turn}") == b"%d %d" % (number, turn)
+                assert list(below.list()) == [f"{turn}"]
+                below.delete(f"{turn}")
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            for done in [pool.submit(work, number) for number in range(THREADS)]:
+                done.result()
+        assert list(store.list()) == []
+
+    def test_list(self, store: Store) -> None:
+        """Keys below a prefix, which need not end where a name does, sorted by code point."""
+        keys = ["a", "a-b/c", "ab", "b/1", "b/10", "b/2", "b/c/d", "b.c", "é", "z/y/x"]
+        assert list(store.list()) == []
+        for key in reversed(keys):
+            store.put(key, b"1")
+        assert list(store.list()) == sorted(keys)
+        for prefix in (
+            "a",
+            "a-",
+            "ab",
+            "b",
+            "b/",
+            "b/1",
+            "b/c",
+            "b/c/",
+            "é",
+            "z/y/x",
+            "none",
+            "n/",
+        ):
+            wanted = sorted(key for key in keys if key.startswith(prefix))
+            assert list(store.list(prefix)) == wanted, prefix
+
+    def test_list_many(self, store: Store) -> None:
+        """More keys than one page of a server's reply holds."""
+        keys = [f"many/{number:04d}" for number in range(1100)]
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(lambda key: store.put(key, b"1"), keys))
+        assert list(store.list("many/")) == keys
+        assert list(store.list("many/10")) == keys[1000:]
+
+    def test_list_while_deleting(self, store: Store) -> None:
+        """What is listed may be deleted on the way."""
+        for key in ("a/1", "a/2", "b"):
+            store.put(key, b"1")
+        for key in store.list("a/"):
+            store.delete(key)
+        assert list(store.list()) == ["b"]
+
+    def test_delete(self, store: Store) -> None:
+        """An object is gone; to delete none is no error, and a folder is none."""
+        store.put("a/b", b"1")
+        store.put("a/c", b"1")
+        store.delete("a/b")
+        store.delete("a/b")
+        store.delete("a")
+        store.delete("x/y")
+        with pytest.raises(NotFound):
+            store.get("a/b")
+        assert list(store.list()) == ["a/c"]
+
+    def test_sub(self, store: Store) -> None:
+        """A part sees what lies below its prefix, and only that."""
+        part = store.sub("a/b")
+        part.put("c", b"1")
+        part.sub("d").put("e", b"2", if_absent=True)
+        store.put("a/bc", b"3")
+        store.put("f", b"4")
+        assert list(store.list()) == ["a/b/c", "a/b/d/e", "a/bc", "f"]
+        assert list(part.list()) == ["c", "d/e"]
+        assert list(part.list("d")) == ["d/e"]
+        assert store.get("a/b/c") == part.get("c") == b"1"
+        assert store.sub("a").sub("b").get("d/e") == store.sub("a/b/d").get("e") == b"2"
+        assert not part.exists("f")
+        with pytest.raises(Conflict):
+            store.put("a/b/d/e", b"5", if_absent=True)
+        part.delete("c")
+        assert not store.exists("a/b/c")
+
+    @pytest.mark.parametrize("key", NO_KEYS)
+    def test_no_key(self, store: Store, key: str) -> None:
+        """What is no key is refused wherever one is asked for, and nothing is touched."""
+        store.put("b", b"1")
+        below = store.sub("below")
+        calls: list[Callable[[], object]] = [
+            lambda: below.get(key),
+            lambda: below.put(key, b"2"),
+            lambda: below.put(key, b"2", if_absent=True),
+            lambda: below.delete(key),
+            lambda: below.exists(key),
+            lambda: below.sub(key),
+        ]
+        for call in calls:
+            with pytest.raises(StoreError, match="is no key") as caught:
+                call()
+            assert not isinstance(caught.value, NotFound | Conflict)
+        assert list(store.list()) == ["b"]
+
+    @pytest.mark.parametrize("prefix", NO_PREFIXES)
+    def test_no_prefix(self, store: Store, prefix: str) -> None:
+        """A list does not leave the store."""
+        store.put("b", b"1")
+        with pytest.raises(StoreError, match="is no prefix"):
+            list(store.sub("below").list(prefix))
+
+    def test_probe(self, store: Store) -> None:
+        """The probe finds that conditional puts are honoured, and leaves nothing."""
+        probe(store.sub("a"))
+        assert list(store.list()) == []
+
+    def test_bundle(self, store: Store) -> None:
+        """A bundle is read as it was written, replaced whole, and checked."""
+        with pytest.raises(NotFound):
+            read_bundle(store, "a/bundle")
+        for files in ({"x": b"1", "y/z": b"", "w": b"1"}, {"x": b"2" * 1000}, {}, {"v": b"3"}):
+            write_bundle(store, "a/bundle", files)
+            assert read_bundle(store, "a/bundle") == files
+        (key,) = store.list("a/bundle/objects/")
+        store.put(key, b"4")
+        with pytest.raises(Corrupt, match=key):
+            read_bundle(store, "a/bundle")

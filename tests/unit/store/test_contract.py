@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from kinase.store.base import Store
+from kinase.store.file import FileStore
+from kinase.store.memory import MemoryStore
+from kinase.store.s3 import S3Store
+from kinase.store.testing import StoreContract
+
+NewStore = Callable[[str, str, str], S3Store]
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def store(self) -> Store:
+        return MemoryStore("memory://test")
+
+
+class TestFileStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return FileStore(tmp_path / "not" / "there yet")
+
+
+class TestS3StoreOnMoto(StoreContract):
+    @pytest.fixture
+    def store(self, moto: str, new_store: NewStore) -> Store:
+        return new_store(moto, "testing", "testing")
+
+
+@pytest.mark.timeout(900)  # the first use may build the server
+class TestS3StoreOnServer(StoreContract):
+    @pytest.fixture
+    def store(self, s3_server: Any, new_store: NewStore) -> Store:
+        return new_store(s3_server.endpoint, s3_server.access_key, s3_server.secret_key)

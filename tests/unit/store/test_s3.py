@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from kinase.store import Conflict, NotFound, StoreError, probe
+from kinase.store import s3 as s3_module
+from kinase.store.s3 import S3Store
+
+NewStore = Callable[[str, str, str], S3Store]
+Credentials = Callable[[str, str], None]
+ERROR = '<?xml version="1.0"?><Error><Code>{}</Code><Message>said</Message></Error>'
+
+
+class Proxy(ThreadingHTTPServer):
+    """Passes requests on to a server, unless it is told to misbehave."""
+
+    daemon_threads = True
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.target = urlsplit(endpoint).netloc
+        self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
+        self.plan: list[str | tuple[int, str]] = []
+        """What is done to the next requests: `lose` the reply, `cut` it, or answer so."""
+        self.before: Callable[[str], None] = lambda step: None
+        """Called before a reply is lost or made up."""
+        self.seen: list[tuple[str, dict[str, str]]] = []
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Proxy
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _do(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.seen.append((self.command, dict(self.headers)))
+        step = self.server.plan.pop(0) if self.server.plan else ""
+        if isinstance(step, tuple):
+            self.server.before(step[1])
+            self._reply(step[0], {}, ERROR.format(step[1]).encode())
+            return
+        connection = http.client.HTTPConnection(self.server.target)
+        headers = {k: v for k, v in self.headers.items() if k.lower() != "expect"}
+        connection.request(self.command, self.path, body, headers)
+        reply = connection.getresponse()
+        data = reply.read()
+        connection.close()
+        if step == "lose":
+            self.server.before(step)
+            self.close_connection = True
+        else:
+            self._reply(reply.status, dict(reply.headers), data, cut=step == "cut")
+
+    def _reply(self, status: int, headers: dict[str, str], data: bytes, cut: bool = False) -> None:
+        headers.pop("Transfer-Encoding", None)
+        headers.pop("Connection", None)
+        headers.setdefault("Content-Length", str(len(data)))
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data[: len(data) // 2] if cut else data)
+        self.close_connection = self.close_connection or cut
+
+    do_GET = do_PUT = do_HEAD = do_DELETE = _do
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
+
+
+@pytest.fixture
+def direct(s3_server: Any, new_store: NewStore) -> S3Store:
+    return new_store(s3_server.endpoint, s3_server.access_key, s3_server.secret_key)
+
+
+@pytest.fixture
+def proxy(s3_server: Any) -> Iterator[Proxy]:
+    proxy = Proxy(s3_server.endpoint)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    yield proxy
+    proxy.shutdown()
+    proxy.server_close()
+
+
+@pytest.fixture
+def store(direct: S3Store, proxy: Proxy) -> S3Store:
+    """The store of `direct`, through the proxy."""
+    return S3Store(direct._bucket, "some/prefix", endpoint=proxy.endpoint)
+
+
+def test_a_put_whose_reply_was_lost_is_no_conflict(
+    store: S3Store, direct: S3Store, proxy: Proxy
+) -> None:
+    proxy.plan = ["lose"]
+    store.put("a", b"1", if_absent=True)
+    assert [command for command, _ in proxy.seen] == ["PUT", "PUT", "GET"]
+    assert direct.get("a") == b"1"
+    with pytest.raises(Conflict):
+        store.put("a", b"1", if_absent=True)
+    assert len(proxy.seen) == 4  # not repeated: nothing to compare
+
+
+def test_a_lost_reply_before_a_race_is_remembered(store: S3Store, proxy: Proxy) -> None:
+    proxy.plan = ["lose", (409, "ConditionalRequestConflict")]
+    store.put("a", b"1", if_absent=True)
+    assert store.get("a") == b"1"
+
+
+@pytest.mark.parametrize("theirs", [b"1", b"2"])
+def test_a_repeated_put_that_another_won_is_a_conflict(
+    store: S3Store, direct: S3Store, proxy: Proxy, theirs: bytes
+) -> None:
+    proxy.plan = [(503, "SlowDown")]
+    proxy.before = lambda _: direct.put("a", theirs, if_absent=True)
+    with pytest.raises(Conflict, match=r"s3://.*/some/prefix/a is there already"):
+        store.put("a", b"1", if_absent=True)
+    assert direct.get("a") == theirs
+
+
+def test_a_repeated_put_of_what_is_gone_is_a_conflict(store: S3Store, proxy: Proxy) -> None:
+    proxy.plan = [(503, "SlowDown"), (412, "PreconditionFailed")]
+    with pytest.raises(Conflict):
+        store.put("a", b"1", if_absent=True)
+
+
+def test_without_metadata_the_bytes_decide(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch, proxy: Proxy
+) -> None:
+    read = S3Store._read
+    monkeypatch.setattr(S3Store, "_read", lambda self, key: (read(self, key)[0], {}))
+    proxy.plan = ["lose"]
+    store.put("a", b"1", if_absent=True)
+    store.put("b", b"2")
+    proxy.plan = [(503, "SlowDown")]
+    with pytest.raises(Conflict):
+        store.put("b", b"1", if_absent=True)
+
+
+def test_a_race_is_run_again(store: S3Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_module.time, "sleep", lambda _: None)
+    proxy.plan = [(409, "ConditionalRequestConflict")] * (s3_module.ATTEMPTS - 1)
+    store.put("a", b"1", if_absent=True)
+    assert store.get("a") == b"1"
+    proxy.plan = [(409, "ConditionalRequestConflict")] * s3_module.ATTEMPTS
+    with pytest.raises(Conflict):
+        store.put("b", b"1", if_absent=True)
+    assert not store.exists("b")
+
+
+def test_a_reply_that_breaks_off_is_read_again(
+    store: S3Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_module.time, "sleep", lambda _: None)
+    data = bytes(range(256)) * 1000
+    store.put("a", data)
+    proxy.plan = ["cut", "cut"]
+    assert store.get("a") == data
+    proxy.plan = ["cut"] * s3_module.ATTEMPTS
+    with pytest.raises(StoreError, match=r"cannot read s3://.*/a: .* breaks off") as caught:
+        store.get("a")
+    assert not isinstance(caught.value, NotFound)
+
+
+def test_what_is_sent(store: S3Store, proxy: Proxy) -> None:
+    store.put("a", b"1", if_absent=True)
+    store.put("b", b"1")
+    (_, first), (_, second) = proxy.seen
+    assert first["If-None-Match"] == "*"
+    assert "If-None-Match" not in second
+    for headers in (first, second):
+        assert not [name for name in headers if "checksum" in name.lower()]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "advice"),
+    [
+        (403, "AccessDenied", "is denied; allow s3:PutObject"),
+        (403, "SignatureDoesNotMatch", "refuses the credentials .* AWS_ACCESS_KEY_ID"),
+        (400, "ExpiredToken", "refuses the credentials .* AWS_SESSION_TOKEN"),
+        (404, "NoSuchBucket", "does not exist at .*; create it, or correct storage.uri"),
+        (301, "PermanentRedirect", "elsewhere; correct storage.region, or storage.endpoint"),
+        (403, "RequestTimeTooSkewed", "clock differs"),
+        (507, "XMinioStorageFull", "is full; free some space"),
+        (400, "EntityTooLarge", "answered .EntityTooLarge: said"),
+    ],
+)
+@pytest.mark.parametrize("if_absent", [False, True])
+def test_an_answer_is_explained(
+    store: S3Store, proxy: Proxy, status: int, code: str, advice: str, if_absent: bool
+) -> None:
+    proxy.plan = [(status, code)] * 50
+    with pytest.raises(StoreError, match=advice) as caught:
+        store.put("a", b"1", if_absent=if_absent)
+    assert type(caught.value) is StoreError
+    assert f"cannot write {store.uri}/a: " in str(caught.value)
+    assert f"bucket {store._bucket!r}" in str(caught.value)
+
+
+def test_no_conditional_puts(store: S3Store, proxy: Proxy) -> None:
+    proxy.plan = [(501, "NotImplemented")] * s3_module.ATTEMPTS
+    with pytest.raises(StoreError, match=r"does not support conditional puts \(If-None-Match"):
+        probe(store)
+
+
+@pytest.mark.parametrize("call", ["get", "put", "list", "exists"])
+def test_a_server_that_redirects_without_end(store: S3Store, proxy: Proxy, call: str) -> None:
+    proxy.plan = [(301, "Moved")] * 50
+    calls: dict[str, Callable[[], object]] = {
+        "get": lambda: store.get("b"),
+        "put": lambda: store.put("b", b"1", if_absent=True),
+        "list": lambda: list(store.list()),
+        "exists": lambda: store.exists("b"),
+    }
+    with pytest.raises(StoreError):
+        calls[call]()
+    assert len(proxy.seen) == 1
+
+
+def test_wrong_credentials(direct: S3Store, aws_environment: Credentials) -> None:
+    endpoint = direct._connection.endpoint
+    for key, secret in ((os.environ["AWS_ACCESS_KEY_ID"], "wrong"), ("nobody", "wrong")):
+        aws_environment(key, secret)
+        store = S3Store(direct._bucket, endpoint=endpoint)
+        with pytest.raises(StoreError, match=r"AWS_ACCESS_KEY_ID.*credentialsSecret"):
+            probe(store)
+
+
+def test_no_credentials(aws_environment: Credentials) -> None:
+    store = S3Store("bucket", endpoint="http://127.0.0.1:9")
+    with pytest.raises(StoreError, match=r"no usable credentials for bucket 'bucket'.*AWS_ACCESS"):
+        probe(store)
+
+
+@pytest.mark.parametrize("call", ["get", "put", "list", "delete"])
+def test_no_bucket(direct: S3Store, call: str) -> None:
+    store = S3Store("no-such-bucket", "a", endpoint=direct._connection.endpoint)
+    calls: dict[str, Callable[[], object]] = {
+        "get": lambda: store.get("b"),
+        "put": lambda: store.put("b", b"1", if_absent=True),
+        "list": lambda: list(store.list()),
+        "delete": lambda: store.delete("b"),
+    }
+    with pytest.raises(
+        StoreError, match=r"bucket 'no-such-bucket' does not exist.*create"
+    ) as caught:
+        calls[call]()
+    assert type(caught.value) is StoreError
+
+
+def test_unreachable(aws_environment: Credentials) -> None:
+    aws_environment("k", "s")
+    store = S3Store("bucket", "a", endpoint="http://127.0.0.1:9")
+    with pytest.raises(
+        StoreError, match=r"cannot write s3://bucket/a/probe.*127.0.0.1:9 of bucket 'bucket' cannot"
+    ):
+        probe(store)
+    with pytest.raises(StoreError, match="cannot be reached"):
+        store.exists("a")
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "localhost:9000",
+        "ftp://host",
+        "http://",
+        "http://user:secret@host",
+        "http://host:99999",
+        "http://host/?a=b",
+    ],
+)
+def test_a_malformed_endpoint(endpoint: str) -> None:
+    with pytest.raises(StoreError, match=r"storage\.endpoint") as caught:
+        S3Store("bucket", endpoint=endpoint)
+    assert "secret" not in str(caught.value)
+
+
+def test_malformed_names(aws_environment: Credentials) -> None:
+    aws_environment("k", "s")
+    with pytest.raises(StoreError, match=r"storage\.uri"):
+        S3Store("not a bucket").put("a", b"1")
+    with pytest.raises(StoreError, match=r"storage\.region"):
+        S3Store("bucket", region="not a region").put("a", b"1")
+
+
+def test_region(monkeypatch: pytest.MonkeyPatch, aws_environment: Credentials) -> None:
+    def region(store: S3Store) -> str:
+        return store._connection.client().meta.region_name
+
+    assert region(S3Store("bucket")) == "us-east-1"
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-2")
+    assert region(S3Store("bucket")) == "eu-west-2"
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    assert region(S3Store("bucket")) == "eu-west-3"
+    assert region(S3Store("bucket", region="eu-west-1").sub("a")) == "eu-west-1"  # type: ignore[arg-type]
+
+
+def test_one_client_for_all_threads(direct: S3Store) -> None:
+    clients: list[object] = []
+    store = S3Store("bucket", endpoint=direct._connection.endpoint)
+    threads = [
+        threading.Thread(target=lambda: clients.append(store._connection.client()))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(clients) == 8
+    assert len(set(map(id, clients))) == 1
+    assert store.sub("a")._connection is store._connection  # type: ignore[attr-defined]
+
+
+def test_foreign_objects_are_not_listed(direct: S3Store) -> None:
+    client = direct._connection.client()
+    for key in ("some/prefix/folder/", "some/prefixed", "some/prefix/.hidden"):
+        client.put_object(Bucket=direct._bucket, Key=key, Body=b"")
+    direct.put("a", b"1")
+    assert list(direct.list()) == ["a"]
+
+
+def test_boto3_is_imported_only_for_s3() -> None:
+    code = "import sys, kinase.store; sys.exit('boto3' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
