@@ -348,7 +348,10 @@ def _response(error: Exception) -> dict[str, Any]:
 
 
 def _code(error: Exception) -> str:
-    return str(_response(error).get("Error", {}).get("Code", ""))
+    """The error's code, or the HTTP status of a reply that has none."""
+    reply = _response(error)
+    code = reply.get("Error", {}).get("Code")
+    return str(code or reply.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
 
 
 def _repeated(error: Exception) -> bool:
