@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from statistics import quantiles
+from statistics import median
 from typing import Any
 
 import plotly.graph_objects as go
@@ -41,7 +41,7 @@ def base(x: str, y: str, **layout: Any) -> go.Figure:
     figure = go.Figure()
     figure.update_layout(
         xaxis_title_text=x,
-        yaxis_title_text=y,
+        yaxis_title_text=safe(y),
         template="none",
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
@@ -191,20 +191,27 @@ def _padded(s: float, low: float, high: float) -> Range:
     return min(ends), max(ends)
 
 
-def focus(data: ReportData, values: Sequence[float]) -> tuple[Range | None, int]:
-    """An axis without the values that are far worse than most, and how many those are.
+VIEWS = ("better half", "all")
+"""Sections of the values' axis: from the median of search and control on, or everything."""
 
-    Far is beyond three interquartile ranges below the lower quartile (Tukey 1977, "Exploratory
-    Data Analysis", section 2D: far out).
+
+def views(data: ReportData) -> tuple[str, ...]:
+    """The sections that can be chosen; with few values there is one."""
+    return VIEWS if len(valued(data, Kind.SEARCH, Kind.CONTROL)) >= 8 else VIEWS[1:]
+
+
+def section(data: ReportData, view: str, values: Sequence[float]) -> Range | None:
+    """The axis that shows `values` from the median of search and control on, or all of them.
+
+    Random architectures may be arbitrarily bad, and what is to be seen lies among the good.
     """
     s = sign(data)
-    ordered = sorted(s * v for v in values)
-    if len(ordered) < 8:
-        return (_padded(s, ordered[0], ordered[-1]) if ordered else None), 0
-    lower, _, upper = quantiles(ordered, n=4)
-    inside = [v for v in ordered if v >= lower - 3 * (upper - lower)]
-    left_out = len(ordered) - len(inside)
-    return _padded(s, inside[0], inside[-1]), left_out
+    if not values:
+        return None
+    low, high = min(s * v for v in values), max(s * v for v in values)
+    if view == VIEWS[0]:
+        low = max(low, median(s * v for _, v in valued(data, Kind.SEARCH, Kind.CONTROL)))
+    return _padded(s, low, high)
 
 
 def front_of(data: ReportData) -> list[ReportTrial]:
@@ -225,7 +232,7 @@ STYLES: tuple[tuple[Kind, str, str, str, int], ...] = (
 )
 
 
-def trials(data: ReportData) -> go.Figure:
+def trials(data: ReportData, view: str) -> go.Figure:
     """Value against parameters: every trial, the Pareto front, and the way of the finalists."""
     figure = base("parameters", data.metric, xaxis_type="log")
     figure.update_xaxes(exponentformat="SI")
@@ -288,7 +295,7 @@ def trials(data: ReportData) -> go.Figure:
             cliponaxis=False,
             name="winner",
         )
-    limits, _ = focus(data, [v for _, v in points])
+    limits = section(data, view, [v for _, v in points])
     if limits is not None:
         decades = [math.log10(p) for p, v in points if limits[0] <= v <= limits[1]]
         span = max(decades) - min(decades)
@@ -315,7 +322,7 @@ def chosen_curves(data: ReportData) -> list[ReportTrial]:
     return ranked[:BEST_CURVES] + others
 
 
-def curves(data: ReportData) -> go.Figure:
+def curves(data: ReportData, view: str) -> go.Figure:
     """Learning curves: thin ones of search and control, the best and the fully trained bold."""
     figure = base("epoch", data.metric)
     chosen = chosen_curves(data)
@@ -366,7 +373,7 @@ def curves(data: ReportData) -> go.Figure:
     for trial in finals:
         if trial.number == won:
             add([trial], "winner", {"width": 3, "color": "var(--green)"})
-    limits, _ = focus(data, drawn)
+    limits = section(data, view, drawn)
     if limits is not None:
         figure.update_yaxes(range=limits)
     return figure

@@ -110,12 +110,6 @@ def _sum(costs: dict[str, Cost]) -> Cost:
     return sum(costs.values(), start=Cost())
 
 
-def _outside(data: ReportData) -> int:
-    """Trials far below the section of values that the figure of all trials begins with."""
-    values = [v for t, v in valued(data, *Kind) if t.metrics.get("params", 0) > 0]
-    return figures.focus(data, values)[1]
-
-
 def document(data: ReportData) -> str:
     """The report of an experiment, finished or under way."""
     winner = data.winner
@@ -127,9 +121,9 @@ def document(data: ReportData) -> str:
     if searched:
         drawn["incumbent"] = {u: figures.incumbent(data, u) for u in figures.COSTS}
     if any(t.metrics.get("params", 0) > 0 for t, _ in scored):
-        drawn["trials"] = {"": figures.trials(data)}
+        drawn["trials"] = {v: figures.trials(data, v) for v in figures.views(data)}
     if any(t.curve for t, _ in scored):
-        drawn["curves"] = {"": figures.curves(data)}
+        drawn["curves"] = {v: figures.curves(data, v) for v in figures.views(data)}
     if len(line) > 1:
         drawn["lineage"] = {"": lineage(data, line)}
     if _sum(data.cost).epochs:
@@ -150,7 +144,6 @@ def document(data: ReportData) -> str:
             counts=_counts(data),
             scored=len(scored),
             searched=len(searched),
-            outside=_outside(data),
             front=figures.front_of(data),
             finals=_finals(data),
             curve_count=len(figures.chosen_curves(data)),
@@ -159,7 +152,6 @@ def document(data: ReportData) -> str:
             ancestors_limit=ANCESTORS,
             total=_sum(data.cost),
             drawn=drawn,
-            units=list(figures.COSTS),
             sketch=draw(winner.sketch, "The winner's architecture") if winner else None,
             architecture=json.dumps(winner.architecture, indent=1) if winner else "",
             left_out=max(0, len(data.trials) - ROWS),
@@ -190,9 +182,9 @@ def _finals(data: ReportData) -> list[ReportTrial]:
     trials = ended(data, Kind.FINAL, Kind.BASELINE)
     better = -1.0 if data.goal == "maximize" else 1.0
 
-    def order(trial: ReportTrial) -> tuple[bool, float]:
+    def order(trial: ReportTrial) -> tuple[bool, float, float]:
         value = value_of(data, trial)
-        return value is None, better * (value or 0.0)
+        return value is None, better * (value or 0.0), trial.metrics.get("params", 0.0)
 
     return sorted(trials, key=order)
 

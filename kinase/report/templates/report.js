@@ -25,7 +25,10 @@ for (const [name, variants] of Object.entries(report.figures)) chosen[name] = Ob
 drawFigures();
 darkScheme.addEventListener("change", drawFigures);
 for (const input of document.querySelectorAll(".axis input"))
-  input.addEventListener("change", () => { chosen.incumbent = input.value; drawFigure("incumbent"); });
+  input.addEventListener("change", () => {
+    chosen[input.name] = input.value;
+    drawFigure(input.name);
+  });
 
 const closed = [...document.querySelectorAll("details:not([open])")];
 addEventListener("beforeprint", () => {

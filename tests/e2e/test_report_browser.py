@@ -1,0 +1,206 @@
+"""The report in a real browser: it draws, sorts, asks the network for nothing, fits its window."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kinase.report import ReportData, render
+from tests.unit.report import samples
+from tests.unit.report.test_page import DEGENERATE, EVIL
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+FIGURES = ("incumbent", "trials", "curves", "lineage", "cost")
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    if CHROMIUM is None:
+        reason = "no Chromium on the path: apt install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+def _until(page, expression: str) -> None:
+    """Wait until an expression holds. Playwright's own wait needs `eval` in the page, which the
+    page's policy forbids."""
+    deadline = time.monotonic() + 10
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"never true: {expression}"
+        page.wait_for_timeout(20)
+
+
+class Visit:
+    """A page that was opened, and all that went wrong on it."""
+
+    def __init__(self, browser, path: Path, width: int, scheme: str) -> None:
+        self.page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.troubles: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda m: self.troubles.append(f"console {m.type}: {m.text}"))
+        self.page.on("pageerror", lambda e: self.troubles.append(f"error: {e}"))
+        self.page.on("requestfailed", lambda r: self.troubles.append(f"failed: {r.url[:200]}"))
+        self.page.on("request", lambda r: self.requests.append(r.url))
+        self.page.goto(path.as_uri())
+        _until(self.page, "document.querySelectorAll('#table tbody').length")
+        for name in self.page.evaluate("Object.keys(report.figures)"):
+            self.page.wait_for_selector(f"#{name} .main-svg", state="attached")
+
+    def check(self) -> None:
+        assert self.troubles == []
+        outside = [u for u in self.requests[1:] if not u.startswith(("data:", "blob:"))]
+        assert outside == []
+        assert self.page.evaluate(OVERFLOW) <= 0
+
+
+def _visit(browser, tmp_path: Path, data: ReportData, width: int = 1280, scheme: str = "light"):
+    path = tmp_path / "report.html"
+    path.write_text(render(data), encoding="utf-8")
+    return Visit(browser, path, width, scheme)
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (360, "dark")]
+)
+def test_every_figure_is_drawn(browser, tmp_path: Path, width: int, scheme: str) -> None:
+    visit = _visit(browser, tmp_path, samples.cells(), width, scheme)
+    page = visit.page
+    for name in FIGURES:
+        marks = page.locator(f"#{name} .main-svg :is(.trace, .point) path")
+        assert marks.count() > 0, f"{name} is empty"
+        box = page.locator(f"#{name} .main-svg").first.bounding_box()
+        assert box["width"] > 200
+        assert box["height"] > 200
+    assert page.locator(".sketch svg rect").count() > 12
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(16, 20, 24)"
+    assert dark == (scheme == "dark")
+    visit.check()
+
+
+def test_figures_follow_the_scheme(browser, tmp_path: Path) -> None:
+    visit = _visit(browser, tmp_path, samples.digits())
+    colour = "document.querySelector('#incumbent .js-line:last-of-type').style.stroke"
+    line = "[...document.querySelectorAll('#incumbent .js-line')].map(e => e.style.stroke).join()"
+    light = visit.page.evaluate(line)
+    visit.page.emulate_media(color_scheme="dark")
+    _until(visit.page, f"{line} !== {light!r}")
+    assert "rgb(0, 114, 178)" in light
+    assert "rgb(86, 180, 233)" in visit.page.evaluate(line), colour
+    visit.check()
+
+
+def test_another_axis_can_be_chosen(browser, tmp_path: Path) -> None:
+    visit = _visit(browser, tmp_path, samples.digits())
+    page = visit.page
+    title = "#incumbent .xtitle"
+    assert page.text_content(title) == "training epochs"
+    page.get_by_text("device seconds", exact=True).first.click()
+    _until(page, f"document.querySelector('{title}').textContent === 'device seconds'")
+    axis = "document.getElementById('trials').layout.yaxis.range[0]"
+    narrow = page.evaluate(axis)
+    page.locator("#all .axis").get_by_text("all", exact=True).click()
+    _until(page, f"{axis} < {narrow}")
+    visit.check()
+
+
+def test_table_sorts_and_searches(browser, tmp_path: Path) -> None:
+    data = samples.digits()
+    visit = _visit(browser, tmp_path, data)
+    page = visit.page
+    rows = page.locator("#table tbody tr")
+    assert rows.count() == len(data.trials)
+
+    def column(index: int) -> list[str]:
+        return rows.evaluate_all(f"rows => rows.map(row => row.cells[{index}].textContent)")
+
+    page.get_by_role("button", name="val_accuracy").click()
+    values = [float(v) for v in column(3) if v != "–"]
+    assert values == sorted(values, reverse=True)
+    assert column(3)[-1] == "–"  # no value is last, whichever the order
+    page.get_by_role("button", name="val_accuracy").click()
+    assert [float(v) for v in column(3) if v != "–"] == sorted(values)
+    assert column(3)[-1] == "–"
+    assert page.locator("#table th[aria-sort=ascending]").inner_text().startswith("val_accuracy")
+
+    page.fill("#filter", "control succeeded")
+    assert set(column(1)) == {"Control"}
+    assert page.inner_text("#found") == "11 of 64 trials"
+    page.fill("#filter", "no such trial")
+    assert rows.count() == 0
+    visit.check()
+
+
+@pytest.mark.parametrize("data", DEGENERATE.values(), ids=DEGENERATE)
+def test_a_poor_experiment_opens_cleanly(browser, tmp_path: Path, data: ReportData) -> None:
+    visit = _visit(browser, tmp_path, data, 390)
+    visit.check()
+
+
+def test_hostile_text_runs_nothing(browser, tmp_path: Path) -> None:
+    trial = samples.trial(0)
+    data = samples.empty(name=EVIL, metric=EVIL, reason=EVIL, trials=(trial,), spec={EVIL: EVIL})
+    visit = _visit(browser, tmp_path, data)
+    assert visit.page.locator("img").count() == 0
+    assert EVIL in visit.page.inner_text("h1")
+    visit.check()
+
+
+def test_policy_stops_what_gets_in(browser, tmp_path: Path) -> None:
+    """Should a text ever slip through unescaped, the browser still neither runs nor loads it."""
+    path = tmp_path / "report.html"
+    slipped = '<img src="http://127.0.0.1:9/x.png" onerror="document.title = \'run\'">'
+    path.write_text(render(samples.empty()).replace("<header", slipped + "<header"))
+    visit = Visit(browser, path, 1280, "light")
+    visit.page.wait_for_timeout(100)
+    assert visit.page.title() != "run"
+    assert any("Content Security Policy" in trouble for trouble in visit.troubles)
+
+
+def test_ten_thousand_trials_open(browser, tmp_path: Path) -> None:
+    data = samples.digits(10_000)
+    visit = _visit(browser, tmp_path, data)
+    page = visit.page
+    assert page.locator("#table tbody tr").count() == 200
+    page.click("#more")
+    assert page.locator("#table tbody tr").count() == 1200
+    page.fill("#filter", "failed")
+    assert "of 10,000 trials" in page.inner_text("#found")  # the latest
+    visit.check()
+
+
+def test_prints_in_light_with_all_opened(browser, tmp_path: Path) -> None:
+    visit = _visit(browser, tmp_path, samples.digits(), scheme="dark")
+    seen = []
+    visit.page.expose_function("saw", lambda *state: seen.append(state))
+    visit.page.evaluate(
+        """addEventListener("beforeprint", () => saw(
+            document.querySelectorAll("details:not([open])").length,
+            document.getElementById("incumbent").layout.font.color))"""
+    )
+    pdf = visit.page.pdf(format="A4", margin=dict.fromkeys(("left", "right"), "15mm"))
+    assert pdf.startswith(b"%PDF")
+    assert seen == [(0, "#5b6470")]
+    assert visit.page.locator("details[open]").count() == 0
+    visit.check()
