@@ -3,7 +3,9 @@
 They are the one source of the CLI's validation, the documentation and the CRDs.
 """
 
-from kinase.api.experiment import API_VERSION, ExperimentSpec, NASExperiment
+from kinase.api.experiment import ExperimentSpec, NASExperiment
+from kinase.api.names import API_VERSION
+from kinase.api.status import ExperimentStatus, TrialPhase, TrialReason, TrialStatus
 from kinase.api.trial import (
     Architecture,
     Cost,
@@ -13,8 +15,11 @@ from kinase.api.trial import (
     Outcome,
     Scale,
     TaskInfo,
+    TaskJob,
+    Termination,
     TrialJob,
     TrialResult,
+    TrialSpec,
 )
 
 __all__ = [
@@ -22,6 +27,7 @@ __all__ = [
     "Architecture",
     "Cost",
     "ExperimentSpec",
+    "ExperimentStatus",
     "Fidelity",
     "Kind",
     "NASExperiment",
@@ -29,6 +35,12 @@ __all__ = [
     "Outcome",
     "Scale",
     "TaskInfo",
+    "TaskJob",
+    "Termination",
     "TrialJob",
+    "TrialPhase",
+    "TrialReason",
     "TrialResult",
+    "TrialSpec",
+    "TrialStatus",
 ]

@@ -76,9 +76,9 @@ Duration = Annotated[
 
 Name = Annotated[
     str,
-    Field(min_length=1, max_length=52, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
+    Field(min_length=1, max_length=50, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
 ]
-"""A DNS label, short enough that a trial's number and a Job's suffix still fit behind it."""
+"""A DNS label, short enough that a trial's number and an attempt's still fit behind it."""
 
 
 class Union(Model):

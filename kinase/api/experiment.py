@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
+from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kinase.api._base import Duration, Model, Name
 from kinase.api.estimation import Epochs, Estimation, Fraction
+from kinase.api.names import API_VERSION
+from kinase.api.pod import TrialTemplate
 from kinase.api.space import Space
+from kinase.api.status import ExperimentStatus
 from kinase.api.strategy import Strategy
 from kinase.api.task import Task, Training
-
-API_VERSION = "kinase.dev/v1alpha1"
 
 RESOURCE_METRICS = ("params", "macs")
 """What is known of an architecture before any training."""
@@ -128,14 +129,16 @@ class Storage(Model):
     """Which checkpoints are kept: those of running trials, or all."""
 
 
-class TrialTemplate(Model):
-    """How a trial is run."""
+class Retention(Model):
+    """How long what has ended stays on the cluster. What lies in the storage stays."""
 
-    time_limit: Duration | None = None
-    """Longest time of one attempt, such as 10m; a trial that takes longer is infeasible.
-    Default: none."""
-    max_retries: Annotated[int, Field(ge=0, le=100)] = 2
-    """Further attempts after a crash. A lost machine or a killed controller does not count."""
+    pods: Duration = timedelta(minutes=10)
+    """Time that the Job, the pod and the logs of an attempt stay after its end."""
+    trials: Duration | None = None
+    """Time that a trial's resource stays after its end, once its result is in the journal.
+    Default: as long as the experiment."""
+    experiment: Duration | None = None
+    """Time that the experiment stays after its end. Default: until it is deleted."""
 
 
 class ExperimentSpec(Model):
@@ -165,6 +168,8 @@ class ExperimentSpec(Model):
     """Where everything is kept."""
     trial_template: TrialTemplate = TrialTemplate()
     """How a trial is run."""
+    retention: Retention = Retention()
+    """How long what has ended stays on the cluster."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Seed of everything random in the search and the training."""
     suspend: bool = False
@@ -250,7 +255,7 @@ class Metadata(Model):
     model_config = {**Model.model_config, "extra": "ignore"}
 
     name: Name
-    """Name of the experiment, a DNS label of at most 52 characters."""
+    """Name of the experiment, a DNS label of at most 50 characters."""
     namespace: Name = "default"
     """Namespace of the experiment."""
     uid: Annotated[str, Field(pattern=r"^[0-9a-zA-Z-]{1,64}$")] | None = None
@@ -272,25 +277,19 @@ class NASExperiment(Model):
     """Name and place of the object."""
     spec: ExperimentSpec
     """What is searched, how, and at what cost."""
-    status: dict[str, Any] | None = None
-    """Written by the controller; ignored in a manifest."""
+    status: ExperimentStatus | None = None
+    """Written by the operator and the controller; ignored in a manifest."""
+
+    @field_validator("status", mode="before")
+    @classmethod
+    def _ignored(cls, status: Any) -> None:
+        """A status is the cluster's word, and no reason to refuse a manifest."""
 
     @property
     def directory(self) -> str:
         """Where the experiment lies below the storage's URI: ``namespace/uid``, or
         ``namespace/name`` for a run that no API server gave a UID."""
         return f"{self.metadata.namespace}/{self.metadata.uid or self.metadata.name}"
-
-
-def trial_name(experiment: str, number: int) -> str:
-    """Name of a trial's resource: it follows from its owner and number, so making it twice
-    is harmless."""
-    return f"{experiment}-{number:05d}"
-
-
-def is_dns_label(text: str) -> bool:
-    """Whether Kubernetes takes `text` as a name of one label."""
-    return len(text) <= 63 and re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text) is not None
 
 
 __all__ = [
@@ -306,7 +305,7 @@ __all__ = [
     "Metadata",
     "NASExperiment",
     "Objective",
+    "Retention",
     "Storage",
     "TrialTemplate",
-    "trial_name",
 ]

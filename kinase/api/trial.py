@@ -14,13 +14,20 @@ from pydantic import Field
 from kinase.api._base import Model, Name
 from kinase.api.estimation import Epochs, Fraction
 from kinase.api.space import Space
+from kinase.api.status import TrialStatus
 from kinase.api.task import Task, Training
 
 Architecture = dict[str, Any]
 """A genotype: plain JSON data, whose form its search space defines."""
 
 INFEASIBLE_EXIT = 42
-"""Exit code of a trial that can never work; any other failure may be tried again."""
+"""Exit code of a trial that can never work."""
+BAD_INPUT_EXIT = 2
+"""Exit code where the job cannot be read, or the data or the device is not there."""
+UNAVAILABLE_EXIT = 75
+"""Exit code where the store could not be reached for too long; tried again, not counted."""
+TERMINATED_EXIT = 143
+"""Exit code after SIGTERM, at a checkpoint; tried again, not counted."""
 
 
 class Kind(StrEnum):
@@ -203,17 +210,58 @@ class TrialProgress(Model):
         )
 
 
+class TaskJob(Model):
+    """Asks the trainer about the task (contract v1); the answer, a `TaskInfo`, goes to `key`."""
+
+    version: Literal[1] = 1
+    """Version of the contract."""
+    describe: Literal[True] = True
+    """Tells this job from a trial's."""
+    experiment: Name
+    """Name of the experiment."""
+    task: Task
+    """What is learnt, and on which data."""
+    training: Training
+    """How networks are trained."""
+    key: str = "trainer.json"
+    """Where the answer goes below the store of the experiment."""
+
+
+class Termination(Model):
+    """What a trial says in its termination message (contract v1): a hint for people, which
+    Kubernetes keeps; the truth is in the store."""
+
+    model_config = {**Model.model_config, "extra": "ignore"}
+
+    value: float | None = None
+    """Value of the objective's metric."""
+    epochs: Annotated[int, Field(ge=0)] | None = None
+    """Epochs done."""
+    message: Annotated[str, Field(max_length=2048)] = ""
+    """What went wrong."""
+
+
 class TrialSpec(Model):
     """Desired state of one trial."""
 
     experiment: Name
-    """The experiment that owns the trial."""
-    job: TrialJob
-    """What is run."""
+    """The experiment that owns the trial, in the same namespace."""
+    number: Annotated[int, Field(ge=0, le=9_999_999)]
+    """Number of the trial in its experiment."""
+    kind: Literal["Task", "Search", "Control", "Final", "Baseline", "Test"]
+    """Why it is run. `Task` asks the trainer about the task, `Test` tests the winner."""
+    attempt: Annotated[int, Field(ge=1, le=999)] = 1
+    """The attempt that is wanted; a retry raises it."""
+    stop: bool = False
+    """Whether the attempt shall end at its next checkpoint."""
+    token: Annotated[str, Field(min_length=16, max_length=128)] | None = None
+    """With which the trial posts its metrics to the experiment's controller, and nothing else."""
+    job: dict[str, Any]
+    """What is run: a `TrialJob` or a `TaskJob` of trial contract v1."""
 
 
 class NASTrial(Model):
-    """One trial of an experiment, as a resource."""
+    """One trial of an experiment, made by the experiment's controller."""
 
     api_version: Literal["kinase.dev/v1alpha1"]
     """API group and version."""
@@ -223,5 +271,5 @@ class NASTrial(Model):
     """Kubernetes metadata."""
     spec: TrialSpec
     """Desired state."""
-    status: dict[str, Any] | None = None
+    status: TrialStatus | None = None
     """Observed state."""

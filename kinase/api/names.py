@@ -1,0 +1,58 @@
+"""Names and labels of everything that belongs to an experiment on a cluster.
+
+A child's name follows from its owner's, so making it twice is harmless.
+"""
+
+from __future__ import annotations
+
+GROUP = "kinase.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+EXPERIMENTS = "nasexperiments"
+TRIALS = "nastrials"
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+"""Label of every object that Kinase makes; its value is `MANAGER`."""
+MANAGER = "kinase"
+COMPONENT = "app.kubernetes.io/component"
+"""Label: `controller` or `trial`."""
+EXPERIMENT = f"{GROUP}/experiment"
+"""Label: the experiment's name."""
+EXPERIMENT_UID = f"{GROUP}/experiment-uid"
+"""Label: the experiment's UID, which tells it from one of the same name made later."""
+TRIAL = f"{GROUP}/trial"
+"""Label: the trial's number."""
+ATTEMPT = f"{GROUP}/attempt"
+"""Label: the attempt's number."""
+JOB = f"{GROUP}/job"
+"""Annotation of a trial's pod: its `TrialJob` as JSON, which becomes the job file."""
+SPEC_HASH = f"{GROUP}/spec-hash"
+"""Annotation: digest of what the operator wants, by which it sees a difference."""
+
+PORT = 8080
+"""Port of the controller's HTTP endpoint."""
+
+
+def trial_name(experiment: str, number: int, *, test: bool = False) -> str:
+    """Name of a trial's resource; the test of a finalist is a resource of its own."""
+    return f"{experiment}-{number:05d}{'-test' if test else ''}"
+
+
+def task_name(experiment: str) -> str:
+    """Name of the resource that asks the trainer about the task, before any trial."""
+    return f"{experiment}-task"
+
+
+def attempt_name(trial: str, attempt: int) -> str:
+    """Name of the Job of one attempt of a trial."""
+    return f"{trial}-{attempt}"
+
+
+def controller_name(experiment: str) -> str:
+    """Name of the controller's Job, Service, ServiceAccount, Role, RoleBinding and Lease."""
+    return f"{experiment}-controller"
+
+
+def trials_policy_name(experiment: str) -> str:
+    """Name of the NetworkPolicy of the trials' pods."""
+    return f"{experiment}-trials"

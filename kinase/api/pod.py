@@ -1,0 +1,330 @@
+"""`spec.trialTemplate`: how a trial is run, on a machine or as a pod."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from kinase.api._base import Duration, Model
+
+Label = Annotated[str, Field(max_length=63)]
+LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
+ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
+Quantity = Annotated[
+    int | Annotated[str, Field(min_length=1, max_length=32)], Field(union_mode="left_to_right")
+]
+"""A number, or text such as 500m, 4Gi."""
+Labels = Annotated[dict[LabelKey, Label], Field(max_length=32)]
+Annotations = Annotated[
+    dict[LabelKey, Annotated[str, Field(max_length=4096)]], Field(max_length=32)
+]
+
+
+class Resources(Model):
+    """What a trial's container asks for and may use."""
+
+    limits: Annotated[dict[LabelKey, Quantity], Field(max_length=16)] = Field(default_factory=dict)
+    """Most that it may use; devices such as nvidia.com/gpu are named here."""
+    requests: Annotated[dict[LabelKey, Quantity], Field(max_length=16)] = Field(
+        default_factory=dict
+    )
+    """What it is promised. Default: the limits."""
+
+
+class Toleration(Model):
+    """A taint that a trial's pod bears."""
+
+    key: Annotated[str, Field(max_length=317)] | None = None
+    """Key of the taint. Default: any."""
+    operator: Literal["Exists", "Equal", "Lt", "Gt"] = "Equal"
+    """How the value is compared."""
+    value: Annotated[str, Field(max_length=63)] | None = None
+    """Value of the taint."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Effect of the taint. Default: all."""
+    toleration_seconds: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    """For NoExecute: seconds until the pod is evicted. Default: never."""
+
+
+class KeyReference(Model):
+    """A key of a Secret or a ConfigMap."""
+
+    name: ObjectName
+    """Name of the object, in the experiment's namespace."""
+    key: Annotated[str, Field(min_length=1, max_length=253)]
+    """Key in it."""
+    optional: bool = False
+    """Whether the pod starts without it."""
+
+
+class FieldReference(Model):
+    """A field of the pod."""
+
+    field_path: Annotated[str, Field(min_length=1, max_length=512)]
+    """Path, such as metadata.name."""
+
+
+class EnvSource(Model):
+    """Where a variable's value comes from; exactly one is set."""
+
+    secret_key_ref: KeyReference | None = None
+    """A key of a Secret."""
+    config_map_key_ref: KeyReference | None = None
+    """A key of a ConfigMap."""
+    field_ref: FieldReference | None = None
+    """A field of the pod."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = (self.secret_key_ref, self.config_map_key_ref, self.field_ref)
+        if sum(value is not None for value in given) != 1:
+            raise ValueError("set exactly one of secretKeyRef, configMapKeyRef, fieldRef")
+        return self
+
+
+class EnvVar(Model):
+    """A variable of the trial's environment."""
+
+    name: Annotated[str, Field(max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
+    """Name of the variable. Names that begin with KINASE_ are the operator's own."""
+    value: Annotated[str, Field(max_length=8192)] | None = None
+    """Its value."""
+    value_from: EnvSource | None = None
+    """Where the value comes from, instead of `value`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.value is not None and self.value_from is not None:
+            raise ValueError("value and valueFrom exclude each other; set one")
+        if self.name.startswith("KINASE_"):
+            raise ValueError(f"name {self.name!r} is the operator's own; KINASE_ is reserved")
+        return self
+
+
+class ObjectReference(Model):
+    """A Secret or a ConfigMap in the experiment's namespace."""
+
+    name: ObjectName
+    """Name of the object."""
+    optional: bool = False
+    """Whether the pod starts without it."""
+
+
+class EnvFrom(Model):
+    """Variables from all keys of an object; exactly one reference is set."""
+
+    prefix: Annotated[str, Field(max_length=64)] | None = None
+    """Put before every name."""
+    secret_ref: ObjectReference | None = None
+    """A Secret."""
+    config_map_ref: ObjectReference | None = None
+    """A ConfigMap."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.secret_ref is None) == (self.config_map_ref is None):
+            raise ValueError("set exactly one of secretRef, configMapRef")
+        return self
+
+
+class ClaimVolume(Model):
+    """A persistent volume claim."""
+
+    claim_name: ObjectName
+    """Name of the claim, in the experiment's namespace."""
+    read_only: bool = False
+    """Whether it is mounted read-only."""
+
+
+class ConfigMapVolume(Model):
+    """A ConfigMap as files."""
+
+    name: ObjectName
+    """Name of the ConfigMap."""
+    optional: bool = False
+    """Whether the pod starts without it."""
+
+
+class SecretVolume(Model):
+    """A Secret as files."""
+
+    secret_name: ObjectName
+    """Name of the Secret."""
+    optional: bool = False
+    """Whether the pod starts without it."""
+
+
+class EmptyDirVolume(Model):
+    """Scratch space that ends with the pod."""
+
+    medium: Literal["", "Memory"] = ""
+    """Where it lies: the node's disk, or memory."""
+    size_limit: Quantity | None = None
+    """Most that it may hold."""
+
+
+class HostPathVolume(Model):
+    """A folder of the node. Breaks Pod Security `restricted`: only where the operator's
+    administrator allows it."""
+
+    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    """Path on the node."""
+    type: Annotated[str, Field(max_length=32)] | None = None
+    """Check before mounting, such as Directory."""
+
+
+class Volume(Model):
+    """A volume of a trial's pod; exactly one source is set."""
+
+    name: Annotated[
+        str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    ]
+    """Name, a DNS label. Names that begin with kinase- are the operator's own."""
+    persistent_volume_claim: ClaimVolume | None = None
+    """A persistent volume claim: the usual place of data sets."""
+    config_map: ConfigMapVolume | None = None
+    """A ConfigMap."""
+    secret: SecretVolume | None = None
+    """A Secret."""
+    empty_dir: EmptyDirVolume | None = None
+    """Scratch space."""
+    csi: Annotated[dict[str, Any], Field(max_length=16)] | None = None
+    """An inline volume of a CSI driver, as in a pod."""
+    ephemeral: Annotated[dict[str, Any], Field(max_length=16)] | None = None
+    """A claim made with the pod, as in a pod."""
+    projected: Annotated[dict[str, Any], Field(max_length=16)] | None = None
+    """Several sources in one, as in a pod."""
+    host_path: HostPathVolume | None = None
+    """A folder of the node, where the administrator allows it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        sources = [
+            f for f in type(self).model_fields if f != "name" and getattr(self, f) is not None
+        ]
+        if len(sources) != 1:
+            raise ValueError(f"volume {self.name!r} has {len(sources)} sources; set exactly one")
+        if self.name.startswith("kinase-"):
+            raise ValueError(f"name {self.name!r} is the operator's own; kinase- is reserved")
+        return self
+
+
+class Mount(Model):
+    """Where a volume appears in the trial's container."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63)]
+    """Name of the volume."""
+    mount_path: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^/[^:]*$")]
+    """Absolute path; /kinase is the operator's own."""
+    sub_path: Annotated[str, Field(max_length=1024)] | None = None
+    """Path within the volume."""
+    read_only: bool = False
+    """Whether it is mounted read-only."""
+
+
+class Security(Model):
+    """Who the trial's container runs as. Unset, it runs as user 65532 without any privilege."""
+
+    run_as_user: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    """User. 0 only where the operator's administrator allows it."""
+    run_as_group: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    """Group."""
+    fs_group: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    """Group that owns the volumes."""
+    privileged: bool = False
+    """Whether it has all privileges, where the operator's administrator allows it."""
+
+
+class LocalReference(Model):
+    """An object in the experiment's namespace."""
+
+    name: ObjectName
+    """Name of the object."""
+
+
+class TrialTemplate(Model):
+    """How a trial is run. Only `timeLimit` and `maxRetries` matter on one machine; the rest
+    shapes the pod on a cluster."""
+
+    time_limit: Duration | None = None
+    """Longest time of one attempt, such as 10m; a trial that takes longer is infeasible.
+    Default: none."""
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 2
+    """Further attempts after a crash. A lost machine, an eviction or a killed controller does
+    not count."""
+    image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    """Image of the trainer. Default: the operator's."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    """When the image is pulled. Default: Kubernetes'."""
+    image_pull_secrets: Annotated[tuple[LocalReference, ...], Field(max_length=8)] = ()
+    """Secrets to pull the image with."""
+    command: Annotated[
+        tuple[Annotated[str, Field(max_length=4096)], ...], Field(max_length=64)
+    ] = ()
+    """Command in place of the image's, for a trainer of one's own (docs/trial-contract.md)."""
+    args: Annotated[tuple[Annotated[str, Field(max_length=4096)], ...], Field(max_length=64)] = ()
+    """Arguments of the command."""
+    resources: Resources = Resources()
+    """What a trial asks for and may use."""
+    node_selector: Labels = Field(default_factory=dict)
+    """Labels that a node must have."""
+    affinity: Annotated[dict[str, Any], Field(max_length=3)] | None = None
+    """Affinity, as in a pod."""
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = ()
+    """Taints that are borne."""
+    priority_class_name: ObjectName | None = None
+    """Priority class of the pods."""
+    runtime_class_name: ObjectName | None = None
+    """Runtime class of the pods."""
+    scheduler_name: ObjectName | None = None
+    """Scheduler of the pods. Default: the cluster's."""
+    volumes: Annotated[tuple[Volume, ...], Field(max_length=16)] = ()
+    """Volumes, for data above all."""
+    volume_mounts: Annotated[tuple[Mount, ...], Field(max_length=16)] = ()
+    """Where the volumes appear."""
+    env: Annotated[tuple[EnvVar, ...], Field(max_length=64)] = ()
+    """Variables of the environment."""
+    env_from: Annotated[tuple[EnvFrom, ...], Field(max_length=8)] = ()
+    """Variables from all keys of Secrets or ConfigMaps."""
+    shm_size: Quantity | None = None
+    """Size of /dev/shm, which data loaders use, such as 2Gi. Default: the runtime's 64 MiB."""
+    labels: Labels = Field(default_factory=dict)
+    """Labels of a trial's Job and pod, such as Kueue's kueue.x-k8s.io/queue-name."""
+    annotations: Annotations = Field(default_factory=dict)
+    """Annotations of a trial's Job and pod."""
+    grace_period: Duration | None = None
+    """Time to reach a checkpoint when the pod must go. Default: 60s."""
+    security: Security = Security()
+    """Who the container runs as."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [volume.name for volume in self.volumes]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"volumes: name {twice[0]!r} is given twice")
+        for mount in self.volume_mounts:
+            if mount.name not in names:
+                raise ValueError(
+                    f"volumeMounts: name {mount.name!r} is none of the volumes: "
+                    f"{', '.join(names) or 'there are none'}"
+                )
+        for key in (*self.labels, *self.annotations):
+            if key.startswith("kinase.dev/"):
+                raise ValueError(f"{key!r} is the operator's own; kinase.dev/ is reserved")
+        return self
+
+
+def unrestricted(template: TrialTemplate) -> list[tuple[str, str]]:
+    """What of a template breaks Pod Security `restricted`: pairs of field and reason."""
+    found = [
+        (f"volumes[{i}].hostPath", f"the folder {v.host_path.path!r} of the node")
+        for i, v in enumerate(template.volumes)
+        if v.host_path is not None
+    ]
+    if template.security.privileged:
+        found.append(("security.privileged", "a privileged container"))
+    if template.security.run_as_user == 0:
+        found.append(("security.runAsUser", "a container run as root"))
+    return found

@@ -1,0 +1,264 @@
+"""What the cluster says of an experiment and of a trial: their `status`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from kinase.api._base import Model
+
+MAX_FRONT = 32
+"""Points of a Pareto front that a status holds; the report has all."""
+MAX_ARCHITECTURE = 4096
+"""Bytes of an architecture in a status; a larger one is in the store only."""
+
+Time = Annotated[datetime, Field(json_schema_extra={"format": "date-time"})]
+Text = Annotated[str, Field(max_length=2048)]
+Uri = Annotated[str, Field(max_length=2048)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Status(Model):
+    """A status is read from objects of other versions too: an unknown field is passed over."""
+
+    model_config = {**Model.model_config, "extra": "ignore"}
+
+
+class Phase(StrEnum):
+    """Where an experiment is, in one word; the conditions say it exactly."""
+
+    PENDING = "Pending"
+    """Its controller has not begun."""
+    SEARCHING = "Searching"
+    """Trials of the search run."""
+    FINALISTS = "Finalists"
+    """The best candidates are trained at full fidelity."""
+    SUSPENDED = "Suspended"
+    """It stands still."""
+    SUCCEEDED = "Succeeded"
+    """There is a trained and tested network."""
+    FAILED = "Failed"
+    """It ended without a network."""
+
+
+class ConditionType(StrEnum):
+    """Conditions of an experiment."""
+
+    READY = "Ready"
+    """The operator has done its part: the controller runs, or none is needed."""
+    PROGRESSING = "Progressing"
+    """The search goes on."""
+    SUSPENDED = "Suspended"
+    """It stands still, with every running trial at a checkpoint."""
+    SUCCEEDED = "Succeeded"
+    """It is finished, with a network."""
+    FAILED = "Failed"
+    """It is finished, without a network."""
+
+
+class Condition(Status):
+    """A condition as Kubernetes writes one."""
+
+    type: Annotated[str, Field(max_length=64)]
+    """What is said of."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it is so."""
+    reason: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9]*$")]
+    """Why, in one word for programs."""
+    message: Annotated[str, Field(max_length=4096)] = ""
+    """Why, for a person."""
+    last_transition_time: Time
+    """When `status` last changed."""
+    observed_generation: Count | None = None
+    """Generation of the object that this was said of."""
+
+
+class TrialCounts(Status):
+    """Trials of the search and its control, by where they are."""
+
+    total: Count = 0
+    """Asked so far."""
+    running: Count = 0
+    """Under way, finalists and baselines included."""
+    succeeded: Count = 0
+    """Trained and measured."""
+    stopped: Count = 0
+    """Ended before their last epoch; the last value counts."""
+    infeasible: Count = 0
+    """Could never work."""
+    failed: Count = 0
+    """Crashed too often."""
+    control: Count = 0
+    """Those of all these that are the random control's."""
+
+
+class Incumbent(Status):
+    """A trial that stands out."""
+
+    trial: Count
+    """Number of the trial."""
+    value: float
+    """Value of the objective's metric."""
+    metrics: Annotated[dict[str, float], Field(max_length=16)] = Field(default_factory=dict)
+    """All that was measured or counted."""
+    architecture: dict[str, Any] | None = None
+    """The genotype, where it is not too large for a status."""
+
+
+class FrontPoint(Status):
+    """A trial of the Pareto front."""
+
+    trial: Count
+    """Number of the trial."""
+    values: Annotated[dict[str, float], Field(max_length=8)]
+    """The objectives' metrics."""
+
+
+class LimitStatus(Status):
+    """A limit of the budget and how far it is used."""
+
+    name: Annotated[str, Field(max_length=32)]
+    """Field of `spec.budget`."""
+    spent: float
+    """What is spent or promised to trials under way, in the field's unit (duration: seconds)."""
+    left: float
+    """What is left."""
+    total: float
+    """The limit."""
+
+
+class CostStatus(Status):
+    """What was spent, killed attempts included."""
+
+    epochs: Count = 0
+    """Training epochs begun."""
+    samples: Count = 0
+    """Sample passes."""
+    device_seconds: float = 0.0
+    """Seconds of devices."""
+
+
+class ExperimentStatus(Status):
+    """Where an experiment is. Written by the operator (`observedGeneration`, condition `Ready`)
+    and by the experiment's controller (the rest)."""
+
+    observed_generation: Count | None = None
+    """Generation of the spec that the operator has acted on."""
+    phase: Phase | None = None
+    """Where it is, in one word."""
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Field(
+            max_length=16,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            },
+        ),
+    ] = ()
+    """Ready, Progressing, Suspended, Succeeded, Failed."""
+    start_time: Time | None = None
+    """When the controller first began."""
+    completion_time: Time | None = None
+    """When it finished."""
+    progress: Annotated[str, Field(max_length=64)] | None = None
+    """Trials ended and to come, for the column: 120/300."""
+    trials: TrialCounts | None = None
+    """Counts of trials."""
+    best: Incumbent | None = None
+    """The search's best trial so far."""
+    control: Incumbent | None = None
+    """The random control's best trial so far."""
+    winner: Incumbent | None = None
+    """The finalist that won."""
+    test: Annotated[dict[str, float], Field(max_length=16)] = Field(default_factory=dict)
+    """What the winner measured on the test part, once."""
+    front: Annotated[tuple[FrontPoint, ...], Field(max_length=MAX_FRONT)] = ()
+    """The Pareto front, where there are several objectives."""
+    budget: Annotated[tuple[LimitStatus, ...], Field(max_length=8)] = ()
+    """The limits and how far they are used."""
+    budget_left: Annotated[str, Field(max_length=128)] | None = None
+    """What is left, for the column."""
+    cost: CostStatus | None = None
+    """What was spent."""
+    report: Uri | None = None
+    """Where the report lies."""
+    model: Uri | None = None
+    """Where the trained network lies."""
+
+
+class TrialPhase(StrEnum):
+    """Where a trial's attempt is."""
+
+    PENDING = "Pending"
+    """Its pod has not begun."""
+    RUNNING = "Running"
+    """Its pod runs."""
+    SUCCEEDED = "Succeeded"
+    """Its pod ended well: the result is in the store."""
+    INFEASIBLE = "Infeasible"
+    """It can never work."""
+    STOPPED = "Stopped"
+    """It was ended at a checkpoint, as was asked."""
+    FAILED = "Failed"
+    """The attempt came to nothing; `reason` says how."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the attempt is over."""
+        return self not in (TrialPhase.PENDING, TrialPhase.RUNNING)
+
+
+class TrialReason(StrEnum):
+    """Why an attempt is where it is."""
+
+    COMPLETED = "Completed"
+    """Exit code 0."""
+    INFEASIBLE = "Infeasible"
+    """Exit code 42."""
+    BAD_INPUT = "BadInput"
+    """Exit code 2: the job cannot be read, or the data or device is not there."""
+    TERMINATED = "Terminated"
+    """Exit code 143: it reached a checkpoint after SIGTERM."""
+    UNAVAILABLE = "Unavailable"
+    """Exit code 75: the store could not be reached for too long."""
+    CRASHED = "Crashed"
+    """Any other exit code."""
+    OUT_OF_MEMORY = "OutOfMemory"
+    """The kernel ended it for lack of memory."""
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    """It ran longer than `trialTemplate.timeLimit`."""
+    DISRUPTED = "Disrupted"
+    """Its pod was evicted, preempted or deleted, or its node was lost."""
+
+
+class TrialStatus(Status):
+    """Where a trial is. Written by the operator."""
+
+    observed_generation: Count | None = None
+    """Generation of the spec that this was said of."""
+    phase: TrialPhase | None = None
+    """Where the attempt is."""
+    attempt: Count | None = None
+    """The attempt that this is said of."""
+    reason: Annotated[str, Field(max_length=128)] | None = None
+    """Why, in one word."""
+    message: Text | None = None
+    """Why, for a person."""
+    exit_code: int | None = None
+    """Exit code of the attempt."""
+    node: Annotated[str, Field(max_length=253)] | None = None
+    """Where it runs or ran."""
+    pod: Annotated[str, Field(max_length=253)] | None = None
+    """Its pod."""
+    start_time: Time | None = None
+    """When the attempt's pod began."""
+    completion_time: Time | None = None
+    """When it ended."""
+    value: float | None = None
+    """Value of the objective's metric, as the trainer says."""
+    epochs: Count | None = None
+    """Epochs done."""
