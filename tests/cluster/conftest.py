@@ -1,0 +1,77 @@
+"""A cluster for the session, and what a test on it starts from."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.cluster.lab import binaries
+from tests.cluster.lab.control_plane import Cluster, ControlPlane
+from tests.cluster.lab.rest import ApiError
+from tests.conftest import S3Server
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The cluster of KINASE_TEST_KUBECONFIG, or else a control plane of our own."""
+    if given := os.environ.get("KINASE_TEST_KUBECONFIG"):
+        yield Cluster(Path(given))
+        return
+    plane = ControlPlane(tmp_path_factory.mktemp("cluster"))
+    try:
+        plane.start()
+    except binaries.Unavailable as problem:
+        pytest.skip(f"no cluster: {problem}; or set KINASE_TEST_KUBECONFIG")
+    try:
+        yield plane
+    finally:
+        plane.stop()
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace of the test's own, under the Pod Security level `restricted`."""
+    name = f"test-{secrets.token_hex(4)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.api.post("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+    yield name
+    with contextlib.suppress(ApiError, OSError):  # the test may have ended the API server
+        cluster.api.delete(f"/api/v1/namespaces/{name}")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket of the test's own; the Secret `nas-s3` in its namespace has the credentials."""
+
+    name: str
+    endpoint: str
+    secret: str = "nas-s3"
+
+
+@pytest.fixture
+def s3_bucket(cluster: Cluster, namespace: str, s3_server: S3Server) -> Bucket:
+    """A bucket named like the namespace, and its credentials there as a Secret."""
+    keys = {
+        "AWS_ACCESS_KEY_ID": s3_server.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
+    }
+    bucket = Bucket(namespace, s3_server.endpoint)
+    client = boto3.client(
+        "s3",
+        endpoint_url=bucket.endpoint,
+        region_name="us-east-1",
+        **{name.lower(): value for name, value in keys.items()},
+    )
+    client.create_bucket(Bucket=bucket.name)
+    cluster.api.post(
+        f"/api/v1/namespaces/{namespace}/secrets",
+        {"metadata": {"name": bucket.secret}, "stringData": keys},
+    )
+    return bucket

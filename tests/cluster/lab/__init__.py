@@ -1,0 +1,1 @@
+"""A Kubernetes of one's own for tests: a real control plane, and a stand-in for the kubelet."""

@@ -1,0 +1,138 @@
+"""Where the cluster's programs come from.
+
+A folder that the user names in KUBEBUILDER_ASSETS, else the user's cache, else a build with Go
+from the modules in `parts/`, whose go.sum holds the hash of every source file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PARTS = Path(__file__).parent / "parts"
+KUBERNETES = os.environ.get("KINASE_TEST_KUBERNETES", "1.37")
+CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+DEFAULT = (*CONTROL_PLANE, "versitygw")
+"""What tests use. kubelet and kube-proxy can be built too; a test that wants them names them."""
+
+
+class Unavailable(Exception):
+    """A program is not there and cannot be built; the message says what would help."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A program, the folder of `parts/` that it is built in, and its package."""
+
+    name: str
+    folder: str
+    module: str
+    package: str
+    anywhere: bool = False
+
+    @property
+    def version(self) -> str:
+        path = PARTS / self.folder / "go.mod"
+        if not path.is_file():
+            known = ", ".join(sorted(p.name.partition("-")[2] for p in PARTS.glob("kubernetes-*")))
+            raise Unavailable(f"KINASE_TEST_KUBERNETES={KUBERNETES}: there are {known}")
+        found = re.search(
+            rf"^(?:require|\t)\s*{self.module} v(\S+)", path.read_text(), re.MULTILINE
+        )
+        assert found, f"{path} does not require {self.module}"
+        return found[1]
+
+    @property
+    def cached(self) -> Path:
+        return cache() / f"{self.folder.partition('-')[0]}-{self.version}" / self.name
+
+    @property
+    def ldflags(self) -> str:
+        if not self.folder.startswith("kubernetes"):
+            return "-s -w"
+        major, minor = self.version.split(".")[:2]
+        base = "k8s.io/component-base/version"  # left unset, the server calls itself v0.0.0
+        return (
+            f"-s -w -X {base}.gitVersion=v{self.version} "
+            f"-X {base}.gitMajor={major} -X {base}.gitMinor={minor}"
+        )
+
+
+def _part(name: str) -> _Part:
+    if name == "etcd":
+        module = "go.etcd.io/etcd/server/v3"
+        return _Part(name, "etcd", module, module)
+    if name == "versitygw":
+        module = "github.com/versity/versitygw"
+        return _Part(name, "versitygw", module, f"{module}/cmd/versitygw", anywhere=True)
+    module = "k8s.io/kubernetes"
+    return _Part(name, f"kubernetes-{KUBERNETES}", module, f"{module}/cmd/{name}")
+
+
+def cache() -> Path:
+    """The user's folder for what is built."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kinase" / "bin"
+
+
+def find(name: str) -> Path | None:
+    """The program, if it is there already."""
+    part = _part(name)
+    if part.anywhere and (found := shutil.which(name)):  # any version of it will do
+        return Path(found)
+    if (folder := os.environ.get("KUBEBUILDER_ASSETS")) and (
+        found := shutil.which(name, path=folder)
+    ):
+        return Path(found)
+    return part.cached if os.access(part.cached, os.X_OK) else None
+
+
+def missing(names: Iterable[str] = DEFAULT) -> list[str]:
+    """Those that would have to be built."""
+    return [name for name in names if find(name) is None]
+
+
+def get(name: str, say: Callable[[str], object] = print) -> Path:
+    """The program, built if need be; Unavailable if that is not possible."""
+    if found := find(name):
+        return found
+    part = _part(name)
+    if not shutil.which("go"):
+        raise Unavailable(
+            f"{name} {part.version} is not there: put it into a folder and name that in "
+            "KUBEBUILDER_ASSETS, or install Go to build it"
+        )
+    part.cached.parent.mkdir(parents=True, exist_ok=True)
+    with (cache() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if found := find(name):
+            return found
+        say(f"building {name} {part.version} into {part.cached.parent} (once)")
+        temporary = part.cached.with_name(f".{name}.{os.getpid()}")
+        build = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", part.ldflags]
+        done = subprocess.run(
+            [*build, "-o", str(temporary), part.package],
+            cwd=PARTS / part.folder,
+            env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if done.returncode:
+            temporary.unlink(missing_ok=True)
+            said = "\n".join(
+                line for line in done.stdout.splitlines() if not line.startswith("go: downloading")
+            )
+            raise Unavailable(f"{name} {part.version} could not be built: {said[-1000:]}")
+        temporary.rename(part.cached)
+    return part.cached
+
+
+def build(names: Iterable[str] = DEFAULT, say: Callable[[str], object] = print) -> dict[str, Path]:
+    """All of `names`. From nothing the default set takes some ten minutes on two cores."""
+    return {name: get(name, say) for name in names}

@@ -1,0 +1,56 @@
+"""An S3 server of our own: versitygw, with a folder behind it."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+from tests.cluster.lab import binaries
+from tests.cluster.lab.processes import Child, free_ports
+
+
+class VersityGW:
+    """Runs from start() to stop(), and no longer than the process that started it."""
+
+    access_key = "k"
+    secret_key = "s"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.endpoint = ""
+        self._child: Child | None = None
+
+    def start(self) -> None:
+        program = str(binaries.get("versitygw"))
+        data = self.folder / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        env = {"ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self.secret_key}
+        for _ in range(3):  # another process may take the port between our look and its use
+            (port,) = free_ports(1)
+            argv = [program, "--port", f"127.0.0.1:{port}", "posix", str(data)]
+            self._child = Child(argv, self.folder / "log", env)
+            if _answers(self._child, port):
+                self.endpoint = f"http://127.0.0.1:{port}"
+                return
+            self._child.stop(0)
+        raise RuntimeError(
+            f"{program} does not answer: {self._child.said() if self._child else ''}"
+        )
+
+    def stop(self) -> None:
+        if self._child:
+            self._child.stop()
+
+
+def _answers(child: Child, port: int) -> bool:
+    deadline = time.monotonic() + 30
+    while child.alive and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            time.sleep(0.05)
+            return child.alive  # else the port is another's
+    return False
