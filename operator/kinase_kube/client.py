@@ -1,0 +1,310 @@
+"""A thin client over `kubernetes.aio`: its configuration and connections, plain JSON objects.
+
+The generated models are left out: building and validating them costs more than a request does,
+and an operator works on fields, not on whole objects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from kinase.api import names
+
+Object = dict[str, Any]
+
+MERGE = "application/merge-patch+json"
+APPLY = "application/apply-patch+yaml"
+TIMEOUT = 30.0
+"""Seconds that one request may take."""
+SILENCE = 100.0
+"""Seconds without a byte after which a watch is taken for dead. Bookmarks come every minute."""
+WATCH = 600
+"""Seconds after which the server ends a watch; the next goes on from there."""
+PAGE = 500
+"""Objects in one page of a list."""
+
+
+class ApiError(Exception):
+    """The API server refused a request; the message is its own."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        """Hold the HTTP status, Kubernetes' reason in one word, and its message."""
+        super().__init__(message or reason)
+        self.status = status
+        self.reason = reason
+        self.message = message or reason
+
+
+class NotFound(ApiError):
+    """There is no such object."""
+
+
+class Conflict(ApiError):
+    """There is one already, or it has changed since it was read."""
+
+
+class Gone(ApiError):
+    """The resource version is too old: list again."""
+
+
+class Forbidden(ApiError):
+    """Not permitted: no right, a quota, an admission policy, or a namespace that goes."""
+
+
+class Invalid(ApiError):
+    """The object cannot be: too large, or a field that is wrong."""
+
+
+class Unavailable(ApiError):
+    """The API server cannot be reached or is overloaded; it may answer later."""
+
+
+_KINDS: dict[int, type[ApiError]] = {
+    400: Invalid,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    410: Gone,
+    413: Invalid,
+    422: Invalid,
+    429: Unavailable,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind of object, as the API's paths name it."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+
+    @property
+    def api_version(self) -> str:
+        """As objects write it: `batch/v1`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None = None, name: str = "", subresource: str = "") -> str:
+        """Path below the server's address; no namespace names all of them."""
+        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        if namespace is not None:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts.append(self.plural)
+        parts += [quote(part, safe="") for part in (name, subresource) if part]
+        return "/" + "/".join(parts)
+
+
+EXPERIMENT = Resource(names.GROUP, names.VERSION, names.EXPERIMENTS, "NASExperiment")
+TRIAL = Resource(names.GROUP, names.VERSION, names.TRIALS, "NASTrial")
+JOB = Resource("batch", "v1", "jobs", "Job")
+POD = Resource("", "v1", "pods", "Pod")
+SERVICE = Resource("", "v1", "services", "Service")
+SERVICE_ACCOUNT = Resource("", "v1", "serviceaccounts", "ServiceAccount")
+EVENT = Resource("", "v1", "events", "Event")
+ROLE = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
+ROLE_BINDING = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
+NETWORK_POLICY = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+LEASE = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+
+
+class Client:
+    """Requests to one API server."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        """Use a configuration that is loaded already; nothing is sent yet."""
+        self._configuration = configuration
+        self._api = ApiClient(configuration)
+        self.requests: dict[str, int] = {}
+        """Requests sent so far, by verb."""
+
+    @classmethod
+    async def connect(cls) -> Client:
+        """The cluster that the pod runs in, or that KUBECONFIG (or ~/.kube/config) names.
+
+        Raises:
+            ConfigException: there is neither.
+        """
+        configuration = Configuration()
+        if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+            kube_config.load_incluster_config(client_configuration=configuration)
+        else:
+            await kube_config.load_kube_config(client_configuration=configuration)
+        configuration.connection_pool_maxsize = 64
+        return cls(configuration)
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._api.close()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout: aiohttp.ClientTimeout | None = None,
+    ) -> aiohttp.ClientResponse:
+        url = self._configuration.host + path + (f"?{urlencode(params)}" if params else "")
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        # also refreshes a token that Kubernetes rotates
+        token = await self._configuration.get_api_key_with_prefix("BearerToken", "authorization")
+        if token:
+            headers["Authorization"] = token
+        try:
+            answer = await self._api.rest_client.request(
+                method,
+                url,
+                headers=headers,
+                body=body,
+                _request_timeout=timeout or aiohttp.ClientTimeout(total=TIMEOUT),
+            )
+            response: aiohttp.ClientResponse = answer.response
+            if response.status >= 400:
+                raise _error(response.status, await response.read())
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(0, type(error).__name__, f"{method} {path}: {error}") from error
+        return response
+
+    async def _json(self, method: str, path: str, *arguments: Any) -> Object:
+        self.requests[method] = self.requests.get(method, 0) + 1
+        response = await self._send(method, path, *arguments)
+        try:
+            found: Object = json.loads(await response.read())
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise Unavailable(0, type(error).__name__, f"{method} {path}: {error}") from error
+        return found
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        """Read an object.
+
+        Raises:
+            ApiError: as all methods do; the subclass tells the kind.
+        """
+        return await self._json("GET", resource.path(namespace, name))
+
+    async def list(
+        self, resource: Resource, namespace: str | None = None, **params: Any
+    ) -> tuple[list[Object], str]:
+        """All objects that match, page by page, and the resource version to watch from."""
+        found: list[Object] = []
+        where: dict[str, Any] = {"limit": PAGE, **params}
+        while True:
+            page = await self._json("GET", resource.path(namespace), where)
+            found += page["items"]
+            token = page["metadata"].get("continue")
+            if not token:
+                return found, page["metadata"]["resourceVersion"]
+            where["continue"] = token
+
+    async def create(self, resource: Resource, namespace: str, body: Object) -> Object:
+        """Make an object; `Conflict` if there is one of that name."""
+        return await self._json("POST", resource.path(namespace), None, body)
+
+    async def merge(
+        self, resource: Resource, namespace: str, name: str, body: Object, subresource: str = ""
+    ) -> Object:
+        """Change fields by a JSON merge patch. `metadata.resourceVersion` (or `uid`) in the
+        body makes it conditional."""
+        path = resource.path(namespace, name, subresource)
+        return await self._json("PATCH", path, None, body, MERGE)
+
+    async def apply(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        body: Object,
+        *,
+        manager: str,
+        subresource: str = "",
+    ) -> Object:
+        """Say which fields this manager wants, by server-side apply."""
+        path = resource.path(namespace, name, subresource)
+        params = {"fieldManager": manager, "force": "true"}
+        return await self._json("PATCH", path, params, body, APPLY)
+
+    async def replace(self, resource: Resource, namespace: str, name: str, body: Object) -> Object:
+        """Write a whole object; `Conflict` if it changed since it was read."""
+        return await self._json("PUT", resource.path(namespace, name), None, body)
+
+    async def delete(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        policy: str = "Background",
+    ) -> None:
+        """Remove an object, if it is the one of that UID."""
+        body: Object = {"propagationPolicy": policy}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        await self._json("DELETE", resource.path(namespace, name), None, body)
+
+    async def watch(
+        self, resource: Resource, namespace: str | None, version: str, **params: Any
+    ) -> AsyncIterator[tuple[str, Object]]:
+        """Events (type, object) after a resource version, until the server ends the stream.
+
+        Raises:
+            Gone: the version is too old.
+            Unavailable: the stream broke, or was silent for too long.
+        """
+        where = {
+            **params,
+            "watch": "true",
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": WATCH,
+        }
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=SILENCE)
+        path = resource.path(namespace)
+        response = await self._send("GET", path, where, timeout=timeout)
+        try:
+            async with response:
+                async for line in response.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        status = event["object"]
+                        raise _error(int(status.get("code", 500)), line, status)
+                    yield event["type"], event["object"]
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise Unavailable(0, type(error).__name__, f"watch {path}: {error}") from error
+
+    async def version(self) -> str:
+        """The server's version."""
+        return str((await self._json("GET", "/version"))["gitVersion"])
+
+
+def _error(status: int, text: bytes, body: Object | None = None) -> ApiError:
+    if body is None:
+        try:
+            body = json.loads(text)
+            assert isinstance(body, dict)
+        except (ValueError, AssertionError):
+            body = {"message": text.decode(errors="replace")[:500]}
+    kind = _KINDS.get(status, Unavailable if status >= 500 else ApiError)
+    reason = str(body.get("reason") or f"HTTP{status}")
+    message = str(body.get("message", ""))
+    if status >= 500 and "too large" in message:  # etcd's word for an object above its limit
+        kind = Invalid
+    return kind(status, reason, message)
+
+
+async def sleep(seconds: float) -> None:
+    """Wait; in one place so that tests can pass the time."""
+    await asyncio.sleep(seconds)

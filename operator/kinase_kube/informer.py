@@ -1,0 +1,157 @@
+"""A cache of objects kept up to date by list and watch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from kinase_kube.client import ApiError, Client, Gone, Object, Resource
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+log = logging.getLogger(__name__)
+
+
+class View(Protocol):
+    """What an informer keeps of an object: at least what tells versions apart."""
+
+    @property
+    def uid(self) -> str:
+        """The object's UID."""
+
+    @property
+    def version(self) -> int:
+        """The object's resource version."""
+
+
+V = TypeVar("V", bound=View)
+
+
+def key_of(item: Object) -> Key:
+    """Namespace and name of an object."""
+    metadata = item["metadata"]
+    return metadata.get("namespace", ""), metadata["name"]
+
+
+class Informer(Generic[V]):
+    """Knows all objects of a kind that match a label selector.
+
+    Only what `view` makes of an object is kept, so that thousands of them fit in little memory.
+    `changed` is called after the cache has changed, with the views before and after (None: there
+    is none). It is called again for what a new list shows to be different, so an event that was
+    missed costs nothing; an event older than what is known is passed over.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        resource: Resource,
+        view: Callable[[Object], V],
+        changed: Callable[[Key, V | None, V | None], Any],
+        *,
+        namespace: str | None = None,
+        selector: str = "",
+        field_selector: str = "",
+    ) -> None:
+        """Nothing is read before `run`."""
+        self._client = client
+        self._resource = resource
+        self._view = view
+        self._changed = changed
+        self._namespace = namespace
+        self._params = {
+            name: text
+            for name, text in (("labelSelector", selector), ("fieldSelector", field_selector))
+            if text
+        }
+        self.items: dict[Key, V] = {}
+        """The views, by namespace and name."""
+        self.synced = asyncio.Event()
+        """Set once the first list is in."""
+        self.relists = 0
+        """Lists so far."""
+        self._buried: dict[Key, int] = {}
+
+    async def run(self) -> None:
+        """List and watch until cancelled; errors are waited out."""
+        delay = 0.2
+        version: str | None = None
+        while True:
+            try:
+                if version is None:
+                    version = await self._list()
+                    delay = 0.2
+                async for kind, item in self._client.watch(
+                    self._resource, self._namespace, version, **self._params
+                ):
+                    version = item["metadata"]["resourceVersion"]
+                    delay = 0.2
+                    if kind != "BOOKMARK":
+                        self._take(kind, item)
+            except Gone:
+                version = None
+            except ApiError as error:
+                log.warning("%s: %s; going on in %.1f s", self._resource.plural, error, delay)
+                await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+                delay = min(2 * delay, 15.0)
+                if error.status and error.status != 429 and error.status < 500:
+                    version = None
+
+    async def _list(self) -> str:
+        items, version = await self._client.list(self._resource, self._namespace, **self._params)
+        self.relists += 1
+        found = {key_of(item) for item in items}
+        for key in [key for key in self.items if key not in found]:
+            # made after the list was: its own event is still to come
+            if self.items[key].version <= int(version):
+                self._remove(key, int(version))
+        for item in items:
+            self.observe(item)
+        self._buried.clear()
+        self.synced.set()
+        return version
+
+    def _take(self, kind: str, item: Object) -> None:
+        if kind == "DELETED":
+            key = key_of(item)
+            held = self.items.get(key)
+            version = int(item["metadata"]["resourceVersion"])
+            if held is not None and held.version <= version:
+                self._remove(key, version)
+        else:
+            self.observe(item)
+
+    def _remove(self, key: Key, version: int) -> None:
+        before = self.items.pop(key)
+        self._buried[key] = version
+        if len(self._buried) > 4096:  # only replies that overtake events need it, for seconds
+            for old in list(self._buried)[:2048]:
+                del self._buried[old]
+        self._changed(key, before, None)
+
+    def observe(self, item: Object) -> None:
+        """Take in an object from an event, a list, or the reply to a write of our own; one that
+        is no newer than what is known changes nothing."""
+        key = key_of(item)
+        version = int(item["metadata"]["resourceVersion"])
+        before = self.items.get(key)
+        if before is not None and before.version >= version:
+            return
+        if version <= self._buried.get(key, -1):
+            return
+        after = self._view(item)
+        self.items[key] = after
+        self._changed(key, before, after)
+
+    def forget(self, key: Key) -> None:
+        """Drop what a request has shown to be gone."""
+        if key in self.items:
+            self._remove(key, self.items[key].version)
+
+    def covers(self, item: Object) -> bool:
+        """Whether an object of this kind is in the namespace that this informer watches."""
+        return self._namespace is None or key_of(item)[0] == self._namespace

@@ -1,0 +1,88 @@
+"""A queue of keys: each is worked on by one worker at a time, and is there at most once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+
+class WorkQueue(Generic[K]):
+    """Keys to be reconciled, in the order in which they came.
+
+    A key that is added while it waits is there once; added while it is worked on, it comes
+    again afterwards. `retry` waits longer each time, `forget` begins anew.
+    """
+
+    def __init__(self, base: float = 0.05, most: float = 30.0) -> None:
+        """The first retry comes after `base` seconds, and none later than after `most`."""
+        self._base, self._most = base, most
+        self._waiting: asyncio.Queue[K] = asyncio.Queue()
+        self._queued: set[K] = set()
+        self._active: set[K] = set()
+        self._again: set[K] = set()
+        self._failures: dict[K, int] = {}
+        self._timers: dict[K, asyncio.TimerHandle] = {}
+
+    def __len__(self) -> int:
+        return len(self._queued) + len(self._active)
+
+    def add(self, key: K) -> None:
+        """Have the key worked on soon."""
+        if key in self._active:
+            self._again.add(key)
+        elif key not in self._queued:
+            self._queued.add(key)
+            self._waiting.put_nowait(key)
+
+    def add_after(self, key: K, delay: float) -> None:
+        """Have the key worked on in `delay` seconds, or earlier if it was to be."""
+        if delay <= 0:
+            self.add(key)
+            return
+        loop = asyncio.get_running_loop()
+        timer = self._timers.get(key)
+        if timer is not None:
+            if timer.when() <= loop.time() + delay:
+                return
+            timer.cancel()
+        self._timers[key] = loop.call_later(delay, self._ring, key)
+
+    def _ring(self, key: K) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
+
+    async def get(self) -> K:
+        """The next key; `done` must follow."""
+        key = await self._waiting.get()
+        self._queued.discard(key)
+        self._active.add(key)
+        return key
+
+    def done(self, key: K) -> None:
+        """The key was worked on."""
+        self._active.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
+    def retry(self, key: K) -> float:
+        """Have the key worked on again after a while; returns the seconds."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        delay = min(self._most, self._base * 2.0 ** min(failures, 30)) * random.uniform(0.8, 1.2)
+        self.add_after(key, delay)
+        return delay
+
+    def forget(self, key: K) -> None:
+        """The key was worked on with success."""
+        self._failures.pop(key, None)
+
+    def close(self) -> None:
+        """Stop all timers."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()

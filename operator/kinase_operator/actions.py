@@ -1,0 +1,80 @@
+"""What a plan may decide: each is one write that is safe to repeat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kinase_kube.client import Object, Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Make an object; one that is there already and has the same owner is success."""
+
+    resource: Resource
+    body: Object
+
+    @property
+    def name(self) -> str:
+        """Name of the object."""
+        return str(self.body["metadata"]["name"])
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove the object of this UID."""
+
+    resource: Resource
+    name: str
+    uid: str
+    policy: str = "Background"
+    """`Foreground` keeps it until what it owns is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Change an object of ours to what is wanted."""
+
+    resource: Resource
+    body: Object
+
+    @property
+    def name(self) -> str:
+        """Name of the object."""
+        return str(self.body["metadata"]["name"])
+
+
+@dataclass(frozen=True, slots=True)
+class TrialStatus:
+    """Write these fields of a trial's status."""
+
+    name: str
+    uid: str
+    fields: Object
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentStatus:
+    """Apply the operator's part of an experiment's status."""
+
+    fields: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Record an Event about the experiment; the same one twice is one."""
+
+    kind: str
+    """Normal or Warning."""
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Look again in so many seconds, for something happens by the clock alone."""
+
+    seconds: float
+
+
+Action = Create | Delete | Replace | TrialStatus | ExperimentStatus | Emit | Again

@@ -1,0 +1,105 @@
+"""The operator as a Kopf application: life, signals and the watch of experiments are Kopf's.
+
+Trials, Jobs and pods are watched by informers of our own, which keep a few fields of each object
+and no task or queue: there are thousands of them, and all we do is compare.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import kopf
+from aiohttp import web
+
+from kinase.api import names
+from kinase_kube.client import SILENCE, WATCH, Client
+from kinase_operator.metrics import Metrics
+from kinase_operator.reconciler import Reconciler
+from kinase_operator.settings import Settings
+
+log = logging.getLogger("kinase")
+
+
+class Operator:
+    """One operator's process."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing starts before `run`."""
+        self.settings = settings
+        self.metrics = Metrics()
+        self.reconciler: Reconciler | None = None
+        self._client: Client | None = None
+        self._runner: web.AppRunner | None = None
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        registry = kopf.OperatorRegistry()
+        kopf.on.startup(registry=registry)(self._start)
+        kopf.on.cleanup(registry=registry)(self._stop)
+        kopf.on.event(
+            names.GROUP, names.VERSION, names.EXPERIMENTS, registry=registry, id="observe"
+        )(self._observe)
+        kopf.run(
+            registry=registry,
+            standalone=True,
+            clusterwide=not self.settings.namespaces,
+            namespaces=self.settings.namespaces,
+        )
+
+    async def _start(self, settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.posting.enabled = False
+        settings.watching.server_timeout = WATCH
+        settings.watching.client_timeout = WATCH + SILENCE
+        settings.watching.connect_timeout = 30
+        settings.watching.inactivity_timeout = SILENCE
+        settings.networking.request_timeout = 30
+        self._client = await Client.connect()
+        self.reconciler = Reconciler(self._client, self.settings, self.metrics)
+        await self.reconciler.start()
+        await self._serve()
+
+    async def _stop(self, **_: Any) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self.reconciler is not None:
+            await self.reconciler.stop()
+        if self._client is not None:
+            await self._client.close()
+
+    async def _observe(self, event: Any, **_: Any) -> None:
+        assert self.reconciler is not None
+        self.reconciler.experiment_changed(event["type"], dict(event["object"]))
+
+    # -- health and metrics ------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "0.0.0.0", self.settings.port).start()
+        log.info("health and metrics on %s", self._runner.addresses)
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        failure = self.reconciler.failure if self.reconciler is not None else None
+        return web.Response(status=500 if failure else 200, text=f"{failure or 'ok'}\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        ready = self.reconciler is not None and self.reconciler.ready.is_set()
+        return web.Response(
+            status=200 if ready else 503, text="ok\n" if ready else "the caches are not filled\n"
+        )
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        if self.reconciler is not None:
+            self.reconciler.measure()
+        return web.Response(
+            body=self.metrics.page(), headers={"Content-Type": "text/plain; version=0.0.4"}
+        )

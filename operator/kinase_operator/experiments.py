@@ -1,0 +1,259 @@
+"""What follows for an experiment from what is seen: a pure function.
+
+The operator keeps an experiment's controller running while there is something to do, and says in
+the condition `Ready` what keeps it from running. The search itself is the controller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from kinase.api import NASExperiment, names
+from kinase.api.pod import unrestricted
+from kinase.api.status import ConditionType, Phase
+from kinase_kube import client as kube
+from kinase_operator import manifests
+from kinase_operator.actions import (
+    Action,
+    Again,
+    Create,
+    Delete,
+    Emit,
+    ExperimentStatus,
+    Replace,
+)
+from kinase_operator.settings import Settings
+from kinase_operator.views import Child, Experiment, Job, Object, Pod
+
+STARTING = timedelta(seconds=3)
+"""How long a controller may take to start before its condition says why it does not."""
+TROUBLE = {
+    "ErrImagePull": "ImageNotFound",
+    "ImagePullBackOff": "ImageNotFound",
+    "InvalidImageName": "ImageNotFound",
+    "ErrImageNeverPull": "ImageNotFound",
+    "CreateContainerConfigError": "ConfigMissing",
+    "CreateContainerError": "CannotStart",
+    "RunContainerError": "CannotStart",
+    "CrashLoopBackOff": "Crashing",
+}
+"""Why a controller's container waits, in the condition's word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All that a decision about an experiment rests on."""
+
+    experiment: Experiment
+    manifest: NASExperiment | str
+    """The manifest, or what is wrong with it."""
+    children: Mapping[tuple[str, str], Child]
+    """Its ServiceAccount, Role, ..., by kind and name, whoever owns them."""
+    job: Job | None
+    """The controller's Job, whoever owns it."""
+    pods: Sequence[Pod]
+    """Pods of that Job."""
+    refusal: tuple[str, str] | None
+    """Reason and message of the API server, which did not take a child when it was last
+    tried, or of the Job controller, which could not make the pod."""
+    now: datetime
+
+
+def parse(view: Experiment) -> NASExperiment | str:
+    """The manifest of an object that passed the schema, or what is wrong with it all the same."""
+    document = {
+        "apiVersion": names.API_VERSION,
+        "kind": "NASExperiment",
+        "metadata": {"name": view.name, "namespace": view.namespace, "uid": view.uid},
+        "spec": view.spec,
+    }
+    try:
+        return NASExperiment.model_validate(document)
+    except ValidationError as error:
+        return "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'spec'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors(include_url=False)[:5]
+        )
+
+
+def forbidden(manifest: NASExperiment, settings: Settings) -> str | None:
+    """What of a manifest cannot be on a cluster, or not with these settings."""
+    storage = manifest.spec.storage
+    if not storage.uri.startswith("s3://"):
+        return (
+            f"spec.storage.uri {storage.uri!r} is no place that all pods reach; use s3://BUCKET/"
+            "PREFIX, with storage.endpoint for a server other than AWS"
+        )
+    found = unrestricted(manifest.spec.trial_template)
+    if found and not settings.allow_unrestricted:
+        shown = "; ".join(f"spec.trialTemplate.{field}: {what}" for field, what in found)
+        return (
+            f"{shown}: breaks Pod Security 'restricted', which this operator keeps to; remove it, "
+            "or have the administrator allow it (KINASE_ALLOW_UNRESTRICTED)"
+        )
+    return None
+
+
+def plan(seen: Observed, settings: Settings) -> list[Action]:
+    """What is to be done now. Doing it twice does no harm, and once it is done the next plan
+    is empty until something changes."""
+    view = seen.experiment
+    if view.deleting:
+        return []  # everything is owned by it, so everything goes with it
+    if isinstance(seen.manifest, str):
+        return _ready(seen, False, "InvalidSpec", seen.manifest)
+    if view.finished:
+        return _after(seen, seen.manifest)
+    bad = forbidden(seen.manifest, settings)
+    if bad is not None:
+        return _ready(seen, False, "Forbidden", bad)
+    foreign = _foreign(seen)
+    if foreign is not None:
+        text = f"waits until {foreign} of another owner is gone; if it stays, delete it or choose "
+        return [*_ready(seen, False, "NameConflict", text + "another name"), Again(1.0)]
+    if view.suspend:
+        return _suspended(seen)
+    actions: list[Action] = []
+    for resource, body in manifests.children(view, seen.manifest):
+        there = seen.children.get((resource.kind, body["metadata"]["name"]))
+        if there is None:
+            actions.append(Create(resource, body))
+        elif there.digest != body["metadata"]["annotations"][names.SPEC_HASH]:
+            # a binding's role cannot change; what it names does not change either
+            actions.append(Replace(resource, body))
+    if seen.job is None:
+        actions.append(Create(kube.JOB, manifests.controller_job(view, seen.manifest, settings)))
+    elif seen.job.finished and not seen.job.deleting:
+        # it ended for a suspension that is over, or gave up: the next look makes it anew
+        actions.append(Delete(kube.JOB, seen.job.name, seen.job.uid))
+    return [*actions, *_controller(seen)]
+
+
+def _foreign(seen: Observed) -> str | None:
+    """A child's name that is taken by an object of another owner."""
+    uid = seen.experiment.uid
+    if seen.job is not None and seen.job.owner != uid:
+        return f"Job {seen.job.name}"
+    for (kind, name), child in seen.children.items():
+        if child.owner != uid:
+            return f"{kind} {name}"
+    return None
+
+
+def _after(seen: Observed, manifest: NASExperiment) -> list[Action]:
+    """A finished experiment needs nothing any more, and may go by age."""
+    view = seen.experiment
+    actions = _ready(seen, True, "Finished", "the experiment is finished")
+    keep, ended = manifest.spec.retention.experiment, view.status.get("completionTime")
+    if keep is not None and ended:
+        left = (datetime.fromisoformat(ended) + keep - seen.now).total_seconds()
+        if left > 0:
+            return [*actions, Again(left)]
+        return [Delete(kube.EXPERIMENT, view.name, view.uid)]
+    return actions
+
+
+def _suspended(seen: Observed) -> list[Action]:
+    job, pods = seen.job, seen.pods
+    if job is not None and not job.deleting:
+        idle = job.finished or not any(p.phase == "Running" for p in pods)
+        if idle:  # one that runs brings its trials to a checkpoint and ends by itself
+            return [
+                Delete(kube.JOB, job.name, job.uid),
+                *_ready(seen, True, "Suspended", "spec.suspend is true"),
+            ]
+        return _ready(seen, True, "Suspending", "running trials go to a checkpoint")
+    return _ready(seen, True, "Suspended", "spec.suspend is true")
+
+
+def _controller(seen: Observed) -> list[Action]:
+    """Say whether the controller runs, and if not, why."""
+    if seen.refusal is not None and not any(p.ready for p in seen.pods):
+        return _ready(seen, False, *seen.refusal)
+    pod = max(
+        (p for p in seen.pods if not p.ended and not p.deleting),
+        key=lambda p: (p.ready, p.created or seen.now, p.name),
+        default=None,
+    )
+    if pod is not None and pod.ready:
+        return _ready(seen, True, "ControllerRunning", f"pod {pod.name} runs the search")
+    since = pod.created if pod is not None else seen.job.created if seen.job is not None else None
+    if since is not None and seen.now - since < STARTING and not (pod and pod.restarts):
+        return [
+            *_ready(seen, False, "ControllerStarting", "the controller starts"),
+            Again((since + STARTING - seen.now).total_seconds() + 0.1),
+        ]
+    reason, message = "ControllerStarting", "the controller starts"
+    if pod is not None:
+        if pod.waiting is not None and pod.waiting[0] in TROUBLE:
+            reason, message = TROUBLE[pod.waiting[0]], ": ".join(filter(None, pod.waiting))
+            if reason == "Crashing" and pod.last_words:
+                message = pod.last_words
+        elif pod.unschedulable is not None:
+            reason, message = "Unschedulable", pod.unschedulable
+        elif pod.restarts and pod.last_words:
+            reason, message = "Crashing", pod.last_words
+    return _ready(seen, False, reason, f"{message}"[:4000])
+
+
+def _ready(seen: Observed, ready: bool, reason: str, message: str) -> list[Action]:
+    """The operator's part of the status, if it is not there yet; with an Event for a person
+    where the reason is new."""
+    view = seen.experiment
+    now = seen.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    status = "True" if ready else "False"
+    wanted = [_condition(view, ConditionType.READY, status, reason, message, now)]
+    fields: Object = {"observedGeneration": view.generation}
+    if not view.started:
+        # until its controller has begun, nobody else says where the experiment is
+        fields["phase"] = Phase.SUSPENDED if view.suspend else Phase.PENDING
+        wanted.append(
+            _condition(
+                view,
+                ConditionType.SUSPENDED,
+                "True" if view.suspend else "False",
+                "Suspended" if view.suspend else "NotSuspended",
+                "spec.suspend is true" if view.suspend else "",
+                now,
+            )
+        )
+    fields["conditions"] = wanted
+    if _holds(view, fields):
+        return []
+    actions: list[Action] = [ExperimentStatus(fields)]
+    before = view.condition(ConditionType.READY)
+    if (before or {}).get("reason") != reason and reason not in ("ControllerStarting", "Finished"):
+        actions.append(Emit("Normal" if ready else "Warning", reason, message))
+    return actions
+
+
+def _condition(
+    view: Experiment, kind: str, status: str, reason: str, message: str, now: str
+) -> Object:
+    before = view.condition(kind)
+    same = before is not None and before.get("status") == status
+    return {
+        "type": str(kind),
+        "status": status,
+        "reason": reason,
+        "message": message[:4000],
+        "lastTransitionTime": before["lastTransitionTime"] if same and before else now,
+        "observedGeneration": view.generation,
+    }
+
+
+def _holds(view: Experiment, fields: dict[str, Any]) -> bool:
+    """Whether the status says all this already."""
+    for name, value in fields.items():
+        if name == "conditions":
+            for condition in value:
+                if view.condition(condition["type"]) != condition:
+                    return False
+        elif view.status.get(name) != value:
+            return False
+    return True

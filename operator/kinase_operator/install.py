@@ -1,0 +1,184 @@
+"""What the operator itself needs on a cluster: its rights and its Deployment.
+
+The rights are no wildcards, and are those that are tested (`tests/cluster/test_rights.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kinase.api import names
+from kinase_kube import client as kube
+from kinase_operator.manifests import USER, Object, controller_rules
+
+NAME = "kinase-operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Images of the three parts."""
+
+    operator: str
+    controller: str
+    trainer: str
+
+
+def operator_rules() -> list[Object]:
+    """What the operator may do in each namespace that it serves.
+
+    Kubernetes lets nobody grant what he has not himself, so the rights of an experiment's
+    controller are among them.
+    """
+    watch = ["get", "list", "watch"]
+    change = [*watch, "create", "patch", "delete"]
+    return [
+        {
+            "apiGroups": [names.GROUP],
+            "resources": [names.EXPERIMENTS],
+            "verbs": [*watch, "delete"],
+        },
+        {
+            "apiGroups": [names.GROUP],
+            "resources": [names.TRIALS],
+            "verbs": change,
+        },
+        {
+            "apiGroups": [names.GROUP],
+            "resources": [f"{names.EXPERIMENTS}/status", f"{names.TRIALS}/status"],
+            "verbs": ["get", "patch"],
+        },
+        {
+            # to own objects that block their owner's removal, where that right is checked
+            "apiGroups": [names.GROUP],
+            "resources": [f"{names.EXPERIMENTS}/finalizers", f"{names.TRIALS}/finalizers"],
+            "verbs": ["update"],
+        },
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": change},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": watch},
+        {"apiGroups": [""], "resources": ["services", "serviceaccounts"], "verbs": change},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "create", "patch"]},
+        {
+            "apiGroups": [kube.ROLE.group],
+            "resources": ["roles", "rolebindings"],
+            "verbs": change,
+        },
+        {
+            "apiGroups": [kube.NETWORK_POLICY.group],
+            "resources": ["networkpolicies"],
+            "verbs": change,
+        },
+        {
+            "apiGroups": [kube.LEASE.group],
+            "resources": ["leases"],
+            "verbs": ["get", "create", "update"],
+        },
+    ]
+
+
+def _meta(name: str, namespace: str | None = None) -> Object:
+    labels = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/part-of": "kinase"}
+    metadata: Object = {"name": name, "labels": labels}
+    if namespace:
+        metadata["namespace"] = namespace
+    return metadata
+
+
+def rights(namespace: str, watched: tuple[str, ...]) -> list[Object]:
+    """Roles and bindings of the operator's ServiceAccount: for the whole cluster, or for the
+    namespaces that are watched alone."""
+    subject = {"kind": "ServiceAccount", "name": NAME, "namespace": namespace}
+    group = kube.ROLE.group
+    found: list[Object] = []
+    if not watched:
+        found.append(
+            {
+                "apiVersion": f"{group}/v1",
+                "kind": "ClusterRole",
+                "metadata": _meta(NAME),
+                "rules": operator_rules(),
+            }
+        )
+        found.append(
+            {
+                "apiVersion": f"{group}/v1",
+                "kind": "ClusterRoleBinding",
+                "metadata": _meta(NAME),
+                "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": NAME},
+                "subjects": [subject],
+            }
+        )
+    for each in watched:
+        found.append(
+            {
+                "apiVersion": f"{group}/v1",
+                "kind": "Role",
+                "metadata": _meta(NAME, each),
+                "rules": operator_rules(),
+            }
+        )
+        found.append(
+            {
+                "apiVersion": f"{group}/v1",
+                "kind": "RoleBinding",
+                "metadata": _meta(NAME, each),
+                "roleRef": {"apiGroup": group, "kind": "Role", "name": NAME},
+                "subjects": [subject],
+            }
+        )
+    return found
+
+
+def install(namespace: str, watched: tuple[str, ...], images: Images) -> list[Object]:
+    """Namespace, ServiceAccount, rights and Deployment; the CRDs are in `crds/`."""
+    selector = {"app.kubernetes.io/name": NAME}
+    environment = {
+        "KINASE_CONTROLLER_IMAGE": images.controller,
+        "KINASE_TRAINER_IMAGE": images.trainer,
+        "KINASE_NAMESPACES": ",".join(watched),
+    }
+    container: Object = {
+        "name": "operator",
+        "image": images.operator,
+        "command": ["python", "-m", "kinase_operator"],
+        "env": [{"name": key, "value": value} for key, value in environment.items() if value],
+        "ports": [{"name": "http", "containerPort": 8081}],
+        "livenessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 10},
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 2},
+        "resources": {
+            "requests": {"cpu": "100m", "memory": "128Mi"},
+            "limits": {"memory": "512Mi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    pod: Object = {
+        "serviceAccountName": NAME,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+    }
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": _meta(namespace)},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(NAME, namespace)},
+        *rights(namespace, watched),
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": _meta(NAME, namespace),
+            "spec": {
+                "replicas": 1,
+                "strategy": {"type": "Recreate"},
+                "selector": {"matchLabels": selector},
+                "template": {"metadata": {"labels": selector}, "spec": pod},
+            },
+        },
+    ]
+
+
+__all__ = ["NAME", "Images", "controller_rules", "install", "operator_rules", "rights"]

@@ -1,0 +1,425 @@
+"""The objects that the operator makes, as pure functions of the experiment and the settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from kinase.api import NASExperiment, names
+from kinase.api.experiment import Storage
+from kinase.api.pod import TrialTemplate
+from kinase_kube import client as kube
+from kinase_operator.settings import Settings
+from kinase_operator.views import Experiment, Object, Trial
+
+USER = 65532
+"""User and group of every container, the `nonroot` of common base images."""
+GRACE = 60
+"""Seconds that a trial has to reach a checkpoint, unless its template says otherwise."""
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""Keys of the Secret that `storage.credentialsSecret` names."""
+CONTAINER = "kinase"
+"""Name of the only container of our pods."""
+LONG_AGO = 1_000_000
+"""Restarts of a controller before its Job gives up: practically never."""
+
+_RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+
+
+def digest(body: Object) -> str:
+    """Short digest of what is wanted of an object."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def owner(view: Experiment | Trial) -> Object:
+    """Reference that makes an object go when its owner goes."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "NASExperiment" if isinstance(view, Experiment) else "NASTrial",
+        "name": view.name,
+        "uid": view.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def labels(experiment: str, uid: str, component: str) -> dict[str, str]:
+    """Labels of every object that belongs to an experiment."""
+    return {
+        names.MANAGED_BY: names.MANAGER,
+        names.COMPONENT: component,
+        names.EXPERIMENT: experiment,
+        names.EXPERIMENT_UID: uid,
+    }
+
+
+def _object(resource: kube.Resource, name: str, view: Experiment, **fields: Any) -> Object:
+    """An object of an experiment, with the digest by which a difference is seen."""
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {
+            "name": name,
+            "namespace": view.namespace,
+            "labels": labels(view.name, view.uid, "controller"),
+            "annotations": {names.SPEC_HASH: digest(fields)},
+            "ownerReferences": [owner(view)],
+        },
+        **fields,
+    }
+
+
+def children(view: Experiment, manifest: NASExperiment) -> list[tuple[kube.Resource, Object]]:
+    """What an experiment needs beside its controller's Job, in the order of making it."""
+    name = names.controller_name(view.name)
+    selector = labels(view.name, view.uid, "controller")
+    role = _object(kube.ROLE, name, view, rules=controller_rules(view.name))
+    binding = _object(
+        kube.ROLE_BINDING,
+        name,
+        view,
+        roleRef={"apiGroup": kube.ROLE.group, "kind": "Role", "name": name},
+        subjects=[{"kind": "ServiceAccount", "name": name, "namespace": view.namespace}],
+    )
+    account = _object(kube.SERVICE_ACCOUNT, name, view, automountServiceAccountToken=False)
+    service = _object(
+        kube.SERVICE,
+        name,
+        view,
+        spec={
+            "selector": selector,
+            "ports": [{"name": "http", "port": names.PORT, "targetPort": names.PORT}],
+        },
+    )
+    policy = _object(
+        kube.NETWORK_POLICY,
+        names.trials_policy_name(view.name),
+        view,
+        spec=_trials_policy(view, manifest.spec.storage),
+    )
+    return [
+        (kube.SERVICE_ACCOUNT, account),
+        (kube.ROLE, role),
+        (kube.ROLE_BINDING, binding),
+        (kube.SERVICE, service),
+        (kube.NETWORK_POLICY, policy),
+    ]
+
+
+def controller_rules(experiment: str) -> list[Object]:
+    """What an experiment's controller may do, in its own namespace."""
+    lease = names.controller_name(experiment)
+    return [
+        {
+            "apiGroups": [names.GROUP],
+            "resources": [names.EXPERIMENTS],
+            "resourceNames": [experiment],
+            "verbs": ["get", "list", "watch"],
+        },
+        {
+            "apiGroups": [names.GROUP],
+            "resources": [f"{names.EXPERIMENTS}/status"],
+            "resourceNames": [experiment],
+            "verbs": ["get", "patch"],
+        },
+        {
+            "apiGroups": [names.GROUP],
+            "resources": [names.TRIALS],
+            "verbs": ["get", "list", "watch", "create", "patch"],
+        },
+        {
+            "apiGroups": [kube.LEASE.group],
+            "resources": [kube.LEASE.plural],
+            "verbs": ["create"],
+        },
+        {
+            "apiGroups": [kube.LEASE.group],
+            "resources": [kube.LEASE.plural],
+            "resourceNames": [lease],
+            "verbs": ["get", "update"],
+        },
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
+    ]
+
+
+def _trials_policy(view: Experiment, storage: Storage) -> Object:
+    """Trials are reached by nobody, and reach names, their controller and the store's port."""
+    parts = urlsplit(storage.endpoint or "https://aws")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    controller = labels(view.name, view.uid, "controller")
+    return {
+        "podSelector": {"matchLabels": labels(view.name, view.uid, "trial")},
+        "policyTypes": ["Ingress", "Egress"],
+        "egress": [
+            {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]},
+            {
+                "to": [{"podSelector": {"matchLabels": controller}}],
+                "ports": [{"port": names.PORT, "protocol": "TCP"}],
+            },
+            {"ports": [{"port": port, "protocol": "TCP"}]},
+        ],
+    }
+
+
+def controller_job(view: Experiment, manifest: NASExperiment, settings: Settings) -> Object:
+    """The Job whose pod runs the search."""
+    name = names.controller_name(view.name)
+    mine = labels(view.name, view.uid, "controller")
+    environment = [
+        {"name": "KINASE_EXPERIMENT", "value": view.name},
+        {"name": "KINASE_EXPERIMENT_UID", "value": view.uid},
+        {"name": "KINASE_NAMESPACE", "value": view.namespace},
+        {"name": "KINASE_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "KINASE_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        {"name": "HOME", "value": "/tmp"},
+        *_credentials(manifest.spec.storage),
+    ]
+    container: Object = {
+        "name": CONTAINER,
+        "image": settings.controller_image,
+        "command": ["python", "-m", "kinase_controller"],
+        "env": environment,
+        "ports": [{"name": "http", "containerPort": names.PORT}],
+        "readinessProbe": {
+            "httpGet": {"path": "/readyz", "port": names.PORT},
+            "periodSeconds": 2,
+            "failureThreshold": 2,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/healthz", "port": names.PORT},
+            "periodSeconds": 20,
+            "failureThreshold": 6,
+            "initialDelaySeconds": 30,
+        },
+        "resources": settings.controller_resources,
+        "securityContext": _RESTRICTED,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "kinase-tmp", "mountPath": "/tmp"}],
+    }
+    pod: Object = {
+        "restartPolicy": "OnFailure",
+        "serviceAccountName": name,
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 30,
+        "securityContext": _pod_security(USER, USER, USER),
+        "containers": [container],
+        "volumes": [{"name": "kinase-tmp", "emptyDir": {}}],
+    }
+    _image_options(container, pod, settings.pull_policy, settings.pull_secrets)
+    return _object(
+        kube.JOB,
+        name,
+        view,
+        spec={
+            "backoffLimit": LONG_AGO,
+            "ttlSecondsAfterFinished": _seconds(manifest.spec.retention.pods),
+            "template": {"metadata": {"labels": mine}, "spec": pod},
+        },
+    )
+
+
+def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Object:
+    """The Job of one attempt of a trial. It never retries by itself: whether another attempt
+    can be paid for is the experiment's controller's to say."""
+    assert trial.body is not None
+    template = manifest.spec.trial_template
+    own = {
+        **labels(trial.experiment, trial.experiment_uid, "trial"),
+        names.JOB_TRIAL: trial.name,
+        names.TRIAL: str(trial.number),
+        names.ATTEMPT: str(trial.attempt),
+    }
+    grace = _seconds(template.grace_period) if template.grace_period else GRACE
+    container: Object = {
+        "name": CONTAINER,
+        "image": template.image or settings.trainer_image,
+        "env": [*_user_environment(template), *_trial_environment(trial, manifest, grace)],
+        "securityContext": {**_RESTRICTED},
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "kinase-job", "mountPath": "/kinase", "readOnly": True},
+            {"name": "kinase-tmp", "mountPath": "/tmp"},
+            *(m.model_dump(by_alias=True, exclude_defaults=True) for m in template.volume_mounts),
+        ],
+    }
+    if template.command:
+        container["command"] = list(template.command)
+    if template.args:
+        container["args"] = list(template.args)
+    if template.env_from:
+        container["envFrom"] = [_plain(source) for source in template.env_from]
+    resources = _plain(template.resources)
+    if resources:
+        container["resources"] = resources
+    security = template.security
+    if security.privileged:
+        container["securityContext"] = {"privileged": True}
+    job_file = {"fieldPath": f"metadata.annotations['{names.JOB}']"}
+    pod: Object = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": grace,
+        "securityContext": _pod_security(
+            *(
+                USER if given is None else given
+                for given in (security.run_as_user, security.run_as_group, security.fs_group)
+            )
+        ),
+        "containers": [container],
+        "volumes": [
+            {
+                "name": "kinase-job",
+                "downwardAPI": {"items": [{"path": "job.json", "fieldRef": job_file}]},
+            },
+            {"name": "kinase-tmp", "emptyDir": {}},
+            *(_volume(v) for v in template.volumes),
+        ],
+    }
+    if template.shm_size is not None:
+        size = str(template.shm_size)
+        pod["volumes"].append(
+            {"name": "kinase-shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}
+        )
+        container["volumeMounts"].append({"name": "kinase-shm", "mountPath": "/dev/shm"})
+    _image_options(
+        container,
+        pod,
+        template.image_pull_policy or settings.pull_policy,
+        [ref.name for ref in template.image_pull_secrets] or settings.pull_secrets,
+    )
+    for field in ("affinity", "priority_class_name", "runtime_class_name", "scheduler_name"):
+        value = getattr(template, field)
+        if value is not None:
+            pod[TrialTemplate.model_fields[field].alias or field] = value
+    if template.node_selector:
+        pod["nodeSelector"] = template.node_selector
+    if template.tolerations:
+        pod["tolerations"] = [_plain(t) for t in template.tolerations]
+    spec: Object = {
+        "backoffLimit": 0,
+        "podFailurePolicy": {
+            "rules": [
+                {
+                    "action": "FailJob",
+                    "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                },
+                {
+                    "action": "FailJob",
+                    "onExitCodes": {
+                        "containerName": CONTAINER,
+                        "operator": "NotIn",
+                        "values": [0],
+                    },
+                },
+            ]
+        },
+        "ttlSecondsAfterFinished": _seconds(manifest.spec.retention.pods),
+        "template": {
+            "metadata": {
+                "labels": {**template.labels, **own},
+                "annotations": {
+                    **template.annotations,
+                    names.JOB: json.dumps(trial.body["job"], separators=(",", ":")),
+                },
+            },
+            "spec": pod,
+        },
+    }
+    if template.time_limit is not None:
+        spec["activeDeadlineSeconds"] = _seconds(template.time_limit)
+    return {
+        "apiVersion": kube.JOB.api_version,
+        "kind": kube.JOB.kind,
+        "metadata": {
+            "name": trial.job_name,
+            "namespace": trial.namespace,
+            "labels": {**template.labels, **own},
+            "annotations": dict(template.annotations),
+            "ownerReferences": [owner(trial)],
+        },
+        "spec": spec,
+    }
+
+
+def _trial_environment(trial: Trial, manifest: NASExperiment, grace: int) -> list[Object]:
+    """The environment of trial contract v1."""
+    storage = manifest.spec.storage
+    uri = storage.uri.rstrip("/")
+    place = f"{uri}/{trial.namespace}/{trial.experiment_uid}"
+    values = {
+        "KINASE_JOB": "/kinase/job.json",
+        "KINASE_STORE": place,
+        "KINASE_STORE_ENDPOINT": storage.endpoint,
+        "KINASE_STORE_REGION": storage.region,
+        "KINASE_METRIC": manifest.spec.objective.metric,
+        "KINASE_TERMINATION_LOG": "/dev/termination-log",
+        "KINASE_GRACE_SECONDS": str(grace),
+        "HOME": "/tmp",
+        "TMPDIR": "/tmp",
+    }
+    token = trial.body and trial.body.get("token")
+    if token:
+        host = f"{names.controller_name(trial.experiment)}.{trial.namespace}.svc"
+        values["KINASE_REPORT_URL"] = f"http://{host}:{names.PORT}/v1/trials/{trial.number}/points"
+        values["KINASE_REPORT_TOKEN"] = token
+    given = [{"name": name, "value": value} for name, value in values.items() if value is not None]
+    return [*given, *_credentials(storage)]
+
+
+def _credentials(storage: Storage) -> list[Object]:
+    """The store's credentials, from the Secret that the manifest names, into the environment."""
+    secret = storage.credentials_secret
+    if secret is None:
+        return []
+    required = [
+        {"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+        for key in CREDENTIALS
+    ]
+    session = {"name": secret, "key": "AWS_SESSION_TOKEN", "optional": True}
+    return [*required, {"name": "AWS_SESSION_TOKEN", "valueFrom": {"secretKeyRef": session}}]
+
+
+def _user_environment(template: TrialTemplate) -> list[Object]:
+    return [_plain(variable) for variable in template.env]
+
+
+def _plain(model: Any) -> Object:
+    """A part of the manifest as the pod's API writes it, without what was not set."""
+    found: Object = model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return found
+
+
+def _volume(volume: Any) -> Object:
+    # an emptyDir without options is written as an empty object, which must not get lost
+    found: Object = volume.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return found
+
+
+def _pod_security(user: int, group: int, fs_group: int) -> Object:
+    return {
+        "runAsNonRoot": user != 0,
+        "runAsUser": user,
+        "runAsGroup": group,
+        "fsGroup": fs_group,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def _image_options(container: Object, pod: Object, policy: str | None, secrets: Any) -> None:
+    if policy:
+        container["imagePullPolicy"] = policy
+    if secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in secrets]
+
+
+def _seconds(duration: Any) -> int:
+    """Whole seconds, rounded up."""
+    return -int(-duration.total_seconds() // 1)

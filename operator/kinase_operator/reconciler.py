@@ -1,0 +1,582 @@
+"""The operator's shell: it observes, has the plan decide, does what was decided, and starts again.
+
+Nothing here depends on having seen an event: an event only says which key to look at. What a
+decision rests on comes from the caches, and whatever must be certain (that an experiment is
+really gone) is read from the API server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from kinase.api import NASExperiment, names
+from kinase.api.status import Phase
+from kinase_kube import client as kube
+from kinase_kube.client import (
+    ApiError,
+    Client,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Resource,
+    Unavailable,
+)
+from kinase_kube.informer import Informer
+from kinase_kube.informer import Key as Name
+from kinase_kube.workqueue import WorkQueue
+from kinase_operator import experiments, trials
+from kinase_operator.actions import (
+    Action,
+    Again,
+    Create,
+    Delete,
+    Emit,
+    ExperimentStatus,
+    Replace,
+    TrialStatus,
+)
+from kinase_operator.metrics import Metrics
+from kinase_operator.settings import Settings
+from kinase_operator.views import Child, Experiment, Job, Object, Pod, Trial
+
+log = logging.getLogger("kinase")
+
+MANAGER = "kinase-operator"
+"""Field manager of the operator's part of a status."""
+SELECTOR = f"{names.MANAGED_BY}={names.MANAGER}"
+CHILDREN = (
+    kube.SERVICE_ACCOUNT,
+    kube.ROLE,
+    kube.ROLE_BINDING,
+    kube.SERVICE,
+    kube.NETWORK_POLICY,
+)
+EVENTS_AFTER = 2.0
+"""Seconds that a controller's Job may be without a pod before its Events are asked why."""
+
+Kind = Literal["experiment", "trial"]
+Key = tuple[Kind, str, str]
+"""What is reconciled: kind, namespace, name."""
+
+
+class Reconciler:
+    """Reconciles the experiments and trials of some namespaces, or of all."""
+
+    def __init__(
+        self,
+        client: Client,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Nothing is read or written before `start`."""
+        self.client, self.settings, self.metrics, self._clock = client, settings, metrics, clock
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self.experiments: dict[Name, Experiment] = {}
+        self._manifests: dict[str, tuple[int, NASExperiment | str]] = {}
+        self._refusals: dict[Key, tuple[str, str]] = {}
+        self._of_experiment: dict[str, set[Name]] = {}
+        self._jobs_of: dict[str, set[Name]] = {}
+        self._pods_of: dict[Name, set[Name]] = {}
+        scopes = self._scopes = settings.namespaces or (None,)
+        self.trials = [
+            Informer(client, kube.TRIAL, Trial.of, self._trial_changed, namespace=n) for n in scopes
+        ]
+        self.jobs = [
+            Informer(client, kube.JOB, Job.of, self._job_changed, namespace=n, selector=SELECTOR)
+            for n in scopes
+        ]
+        self.pods = [
+            Informer(client, kube.POD, Pod.of, self._pod_changed, namespace=n, selector=SELECTOR)
+            for n in scopes
+        ]
+        self.children = [
+            (
+                resource,
+                Informer(
+                    client, resource, Child.of, self._child_changed, namespace=n, selector=SELECTOR
+                ),
+            )
+            for resource in CHILDREN
+            for n in scopes
+        ]
+        self._tasks: list[asyncio.Task[None]] = []
+        self.ready = asyncio.Event()
+
+    # -- life --------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to list and watch; work begins once every cache is filled."""
+        informers = self._informers()
+        self._tasks = [asyncio.create_task(informer.run()) for informer in informers]
+        self._tasks.append(asyncio.create_task(self._work_when_synced(informers)))
+
+    async def _work_when_synced(self, informers: list[Informer[Any]]) -> None:
+        for informer in informers:
+            await informer.synced.wait()
+        self.ready.set()
+        workers = [asyncio.create_task(self._work()) for _ in range(self.settings.workers)]
+        self._tasks += workers
+        self._tasks.append(asyncio.create_task(self._resync()))
+
+    async def stop(self) -> None:
+        """End everything. What was under way is done again by the next operator."""
+        self.queue.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _informers(self) -> list[Informer[Any]]:
+        return [*self.trials, *self.jobs, *self.pods, *(informer for _, informer in self.children)]
+
+    @property
+    def failure(self) -> BaseException | None:
+        """An error that ended a task that must not end; the operator is not alive then."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                return task.exception()
+        return None
+
+    async def _resync(self) -> None:
+        """Compare what is known of the experiments with what there is, now and then: an event
+        that was missed, a deletion above all, is made good here."""
+        while True:
+            await asyncio.sleep(self.settings.resync)
+            for scope in self._scopes:
+                try:
+                    items, version = await self.client.list(kube.EXPERIMENT, scope)
+                except ApiError as error:
+                    log.warning("experiments cannot be listed: %s", error)
+                    continue
+                found = set()
+                for item in items:
+                    view = Experiment.of(item)
+                    found.add((view.namespace, view.name))
+                    self.experiment_changed("MODIFIED", item)
+                    if not view.finished and not view.suspend:
+                        self.queue.add(("experiment", view.namespace, view.name))
+                for name, view in list(self.experiments.items()):
+                    mine = scope is None or name[0] == scope
+                    if mine and name not in found and view.version <= int(version):
+                        self._gone(view)
+
+    def _gone(self, view: Experiment) -> None:
+        """Forget an experiment that the API server does not have any more."""
+        name = (view.namespace, view.name)
+        held = self.experiments.get(name)
+        if held is not None and held.uid == view.uid:
+            del self.experiments[name]
+        self._manifests.pop(view.uid, None)
+        self.queue.add(("experiment", *name))
+        for trial in self._of_experiment.get(view.uid, ()):
+            self.queue.add(("trial", *trial))
+
+    def measure(self) -> None:
+        """Bring the gauges up to date, for a scrape."""
+        self.metrics.queue.set(len(self.queue))
+        phases = Counter(str(v.status.get("phase", "Pending")) for v in self.experiments.values())
+        for phase in Phase:
+            self.metrics.experiments.labels(phase.value).set(phases[phase.value])
+
+    # -- what was seen -----------------------------------------------------------------
+
+    def experiment_changed(self, kind: str | None, item: Object) -> None:
+        """Take in an event of an experiment, from Kopf's watch."""
+        view = Experiment.of(item)
+        name = (view.namespace, view.name)
+        before = self.experiments.get(name)
+        if kind == "DELETED":
+            self._gone(view)
+            return
+        if before is None or before.uid != view.uid or before.version < view.version:
+            self.experiments[name] = view
+        else:
+            return
+        self.queue.add(("experiment", *name))
+        if before is None or before.uid != view.uid or before.generation != view.generation:
+            for trial in self._of_experiment.get(view.uid, ()):
+                self.queue.add(("trial", *trial))
+
+    def _trial_changed(self, name: Name, before: Trial | None, after: Trial | None) -> None:
+        for view in (before, after):
+            if view is not None:
+                self._of_experiment.setdefault(view.experiment_uid, set()).add(name)
+        if after is None and before is not None:
+            mine = self._of_experiment.get(before.experiment_uid, set())
+            mine.discard(name)
+            if not mine:
+                self._of_experiment.pop(before.experiment_uid, None)
+            self._refusals.pop(("trial", *name), None)
+            return
+        self.queue.add(("trial", *name))
+
+    def _job_changed(self, name: Name, before: Job | None, after: Job | None) -> None:
+        view = after or before
+        assert view is not None
+        mine = self._jobs_of.setdefault(view.owner or "", set())
+        if after is None:
+            mine.discard(name)
+            if not mine:
+                del self._jobs_of[view.owner or ""]
+        else:
+            mine.add(name)
+        self._wake(name[0], view.labels)
+
+    def _pod_changed(self, name: Name, before: Pod | None, after: Pod | None) -> None:
+        view = after or before
+        assert view is not None
+        job = (name[0], view.job)
+        mine = self._pods_of.setdefault(job, set())
+        if after is None:
+            mine.discard(name)
+            if not mine:
+                del self._pods_of[job]
+        else:
+            mine.add(name)
+        self._wake(name[0], view.labels, view.job)
+
+    def _child_changed(self, name: Name, before: Child | None, after: Child | None) -> None:
+        view = after or before
+        assert view is not None
+        self._wake(name[0], view.labels)
+
+    def _wake(self, namespace: str, labels: dict[str, str], job: str = "") -> None:
+        """Queue what an object of ours belongs to, by its labels."""
+        experiment = labels.get(names.EXPERIMENT)
+        if experiment is None:
+            return
+        if labels.get(names.COMPONENT) == "controller":
+            self.queue.add(("experiment", namespace, experiment))
+            return
+        attempt = labels.get(names.ATTEMPT)
+        name = labels.get(names.JOB_TRIAL)
+        if attempt is not None and name is not None:
+            self.queue.add(("trial", namespace, name))
+
+    # -- work --------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while True:
+            key = await self.queue.get()
+            began = time.perf_counter()
+            outcome = "ok"
+            try:
+                await self._reconcile(key)
+                self.queue.forget(key)
+            except Unavailable as error:
+                outcome = "unavailable"
+                delay = self.queue.retry(key)
+                log.warning("%s %s/%s: %s; again in %.1f s", *key, error, delay)
+            except (Forbidden, Invalid) as error:
+                outcome = "refused"
+                self._refused(key, error)
+            except ApiError as error:
+                # the cache was behind: the next look, soon, is at what is really there
+                outcome = "conflict"
+                self.queue.retry(key)
+                log.info("%s %s/%s: %s", *key, error)
+            except Exception:
+                outcome = "error"
+                self.queue.retry(key)
+                log.exception("%s %s/%s", *key)
+            finally:
+                self.queue.done(key)
+                self.metrics.reconciled(key[0], outcome, time.perf_counter() - began)
+
+    def _refused(self, key: Key, error: ApiError) -> None:
+        """Keep what the API server said for the status, and try again later."""
+        if "being terminated" in error.message:
+            return  # the namespace goes, and with it everything in it
+        delay = self.queue.retry(key)
+        log.warning("%s %s/%s: %s; again in %.1f s", *key, error, delay)
+
+    async def _reconcile(self, key: Key) -> None:
+        kind, namespace, name = key
+        if kind == "experiment":
+            await self._reconcile_experiment(key, namespace, name)
+        else:
+            await self._reconcile_trial(key, namespace, name)
+
+    def _now(self) -> datetime:
+        return self._clock()
+
+    # -- experiments -------------------------------------------------------------------
+
+    def _manifest(self, view: Experiment) -> NASExperiment | str:
+        held = self._manifests.get(view.uid)
+        if held is None or held[0] != view.generation:
+            held = view.generation, experiments.parse(view)
+            self._manifests[view.uid] = held
+        return held[1]
+
+    async def _reconcile_experiment(self, key: Key, namespace: str, name: str) -> None:
+        view = self.experiments.get((namespace, name))
+        if view is None:
+            self._refusals.pop(key, None)
+            return
+        seen = await self._observe_experiment(key, view)
+        actions = experiments.plan(seen, self.settings)
+        if any(isinstance(action, Create) for action in actions) and not await self._is(view):
+            self._gone(view)
+            return
+        try:
+            await self._act(key, view, actions)
+        except (Forbidden, Invalid) as error:
+            if "being terminated" not in error.message:
+                self._refusals[key] = _reason(error), error.message
+                told = replace(seen, refusal=self._refusals[key])
+                await self._act(
+                    key,
+                    view,
+                    [
+                        a
+                        for a in experiments.plan(told, self.settings)
+                        if isinstance(a, ExperimentStatus | Emit)
+                    ],
+                )
+            raise
+        if any(isinstance(action, Create | Replace | Delete) for action in actions):
+            self._refusals.pop(key, None)
+
+    async def _observe_experiment(self, key: Key, view: Experiment) -> experiments.Observed:
+        name = (view.namespace, names.controller_name(view.name))
+        wanted = (name, (view.namespace, names.trials_policy_name(view.name)))
+        children = {
+            (resource.kind, key_[1]): informer.items[key_]
+            for resource, informer in self.children
+            for key_ in wanted
+            if key_ in informer.items
+        }
+        job = self._find(self.jobs, name)
+        pods = [p for p in self._pods(name) if p.labels.get(names.EXPERIMENT_UID) == view.uid]
+        now = self._now()
+        refusal = self._refusals.get(key)
+        if refusal is None and job is not None and not pods and not job.finished:
+            age = (now - job.created).total_seconds() if job.created else 0.0
+            if age >= EVENTS_AFTER:
+                refusal = await self._why_no_pod(view.namespace, job)
+                self.queue.add_after(key, 10.0)
+            else:
+                self.queue.add_after(key, EVENTS_AFTER - age + 0.1)
+        return experiments.Observed(view, self._manifest(view), children, job, pods, refusal, now)
+
+    async def _why_no_pod(self, namespace: str, job: Job) -> tuple[str, str] | None:
+        """What the Job controller says of a Job that it cannot make a pod for."""
+        where = f"involvedObject.uid={job.uid},reason=FailedCreate"
+        try:
+            found, _ = await self.client.list(kube.EVENT, namespace, fieldSelector=where)
+        except Forbidden:
+            return None
+        last = max(found, key=lambda e: str(e.get("lastTimestamp") or ""), default=None)
+        if last is None:
+            return None
+        text = str(last.get("message", ""))
+        return "QuotaExceeded" if "exceeded quota" in text else "PodRefused", text[:4000]
+
+    # -- trials ------------------------------------------------------------------------
+
+    async def _reconcile_trial(self, key: Key, namespace: str, name: str) -> None:
+        trial = self._find(self.trials, (namespace, name))
+        if trial is None:
+            return
+        view = self.experiments.get((namespace, trial.experiment))
+        manifest: NASExperiment | None = None
+        if view is None or view.uid != trial.experiment_uid:
+            view = await self._really(trial)
+        if view is not None:
+            parsed = self._manifest(view)
+            if isinstance(parsed, str):
+                return  # said in the experiment's condition
+            manifest = parsed
+            if view.deleting:
+                return  # the trial goes with it
+        refusal = self._refusals.get(key)
+        seen = trials.Observed(
+            trial=trial,
+            manifest=manifest,
+            suspended=view is not None and view.suspend,
+            refusal=refusal[1] if refusal else None,
+            jobs=self._jobs(trial),
+            pods=self._pods((namespace, trial.job_name)),
+            now=self._now(),
+        )
+        try:
+            await self._act(key, trial, trials.plan(seen, self.settings))
+        except (Forbidden, Invalid) as error:
+            if "being terminated" not in error.message and refusal is None:
+                self._refusals[key] = _reason(error), error.message
+                told = replace(seen, refusal=error.message)
+                said = trials.plan(told, self.settings)
+                await self._act(key, trial, [a for a in said if isinstance(a, TrialStatus)])
+            raise
+        self._refusals.pop(key, None)
+
+    async def _is(self, view: Experiment) -> bool:
+        """Whether there is such an experiment: children of one that is gone must not be made."""
+        try:
+            item = await self.client.get(kube.EXPERIMENT, view.namespace, view.name)
+        except NotFound:
+            return False
+        return bool(item["metadata"]["uid"] == view.uid)
+
+    async def _really(self, trial: Trial) -> Experiment | None:
+        """The trial's experiment by the API server's word; None if it is gone."""
+        try:
+            item = await self.client.get(kube.EXPERIMENT, trial.namespace, trial.experiment)
+        except NotFound:
+            return None
+        view = Experiment.of(item)
+        return view if view.uid == trial.experiment_uid else None
+
+    def _jobs(self, trial: Trial) -> list[Job]:
+        mine = self._jobs_of.get(trial.uid, set()) | {(trial.namespace, trial.job_name)}
+        found = (self._find(self.jobs, name) for name in mine)
+        return [job for job in found if job is not None]
+
+    def _pods(self, job: Name) -> list[Pod]:
+        found = (self._find(self.pods, name) for name in self._pods_of.get(job, ()))
+        return [pod for pod in found if pod is not None]
+
+    @staticmethod
+    def _find(informers: list[Informer[Any]], name: Name) -> Any:
+        for informer in informers:
+            if name in informer.items:
+                return informer.items[name]
+        return None
+
+    # -- acting ------------------------------------------------------------------------
+
+    async def _act(self, key: Key, view: Experiment | Trial, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Create(resource, body):
+                    await self._create(resource, view, body)
+                case Replace(resource, body):
+                    await self._replace(resource, view, body)
+                case Delete(resource, name, uid, policy):
+                    with contextlib.suppress(NotFound):
+                        await self.client.delete(
+                            resource, view.namespace, name, uid=uid, policy=policy
+                        )
+                    self.metrics.wrote(resource.plural, "delete")
+                case TrialStatus(name, uid, fields):
+                    body = {"metadata": {"uid": uid}, "status": fields}
+                    try:
+                        item = await self.client.merge(
+                            kube.TRIAL, view.namespace, name, body, "status"
+                        )
+                    except NotFound:
+                        continue
+                    self.metrics.wrote(kube.TRIAL.plural, "status")
+                    self._observe(self.trials, item)
+                case ExperimentStatus(fields):
+                    await self._apply_status(view, fields)
+                case Emit():
+                    await self._emit(view, action)
+                case Again(seconds):
+                    self.queue.add_after(key, seconds)
+
+    async def _create(self, resource: Resource, view: Experiment | Trial, body: Object) -> None:
+        try:
+            item = await self.client.create(resource, view.namespace, body)
+        except Conflict:
+            item = await self.client.get(resource, view.namespace, body["metadata"]["name"])
+            self._observe(self._of(resource), item)
+            owners = item["metadata"].get("ownerReferences") or ()
+            if not any(owner["uid"] == view.uid for owner in owners):
+                raise
+            return
+        self.metrics.wrote(resource.plural, "create")
+        self._observe(self._of(resource), item)
+
+    async def _replace(self, resource: Resource, view: Experiment | Trial, body: Object) -> None:
+        item = await self.client.merge(
+            resource, view.namespace, body["metadata"]["name"], _without_owner(body)
+        )
+        self.metrics.wrote(resource.plural, "update")
+        self._observe(self._of(resource), item)
+
+    async def _apply_status(self, view: Experiment | Trial, fields: Object) -> None:
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": "NASExperiment",
+            "metadata": {"name": view.name, "uid": view.uid},
+            "status": fields,
+        }
+        try:
+            item = await self.client.apply(
+                kube.EXPERIMENT,
+                view.namespace,
+                view.name,
+                body,
+                manager=MANAGER,
+                subresource="status",
+            )
+        except NotFound:
+            return
+        self.metrics.wrote(kube.EXPERIMENT.plural, "status")
+        self.experiment_changed("MODIFIED", item)
+
+    async def _emit(self, view: Experiment | Trial, event: Emit) -> None:
+        """Record an Event; its name follows from what it says, so that twice is once."""
+        text = f"{view.uid}{view.generation}{event.reason}{event.message}"
+        suffix = hashlib.sha256(text.encode()).hexdigest()[:16]
+        now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        body = {
+            "metadata": {"name": f"{view.name}.{suffix}", "namespace": view.namespace},
+            "involvedObject": {
+                "apiVersion": names.API_VERSION,
+                "kind": "NASExperiment",
+                "name": view.name,
+                "namespace": view.namespace,
+                "uid": view.uid,
+            },
+            "type": event.kind,
+            "reason": event.reason,
+            "message": event.message[:1000],
+            "source": {"component": MANAGER},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        try:
+            await self.client.create(kube.EVENT, view.namespace, body)
+        except ApiError as error:  # said for a person's convenience: never in the way
+            if not isinstance(error, Conflict):
+                log.info("event %s of %s/%s: %s", event.reason, view.namespace, view.name, error)
+
+    def _of(self, resource: Resource) -> list[Informer[Any]]:
+        if resource == kube.JOB:
+            return list(self.jobs)
+        return [informer for kind, informer in self.children if kind == resource]
+
+    def _observe(self, informers: list[Informer[Any]], item: Object) -> None:
+        """Take the reply to a write into the cache, ahead of its event."""
+        for informer in informers:
+            if informer.covers(item):
+                informer.observe(item)
+
+
+def _reason(error: ApiError) -> str:
+    """A word for a condition from what the API server said."""
+    text = error.message
+    if "exceeded quota" in text:
+        return "QuotaExceeded"
+    return "Refused" if isinstance(error, Forbidden) else "Invalid"
+
+
+def _without_owner(body: Object) -> Object:
+    metadata = {k: v for k, v in body["metadata"].items() if k in ("labels", "annotations")}
+    fields = {k: v for k, v in body.items() if k not in ("metadata", "roleRef")}
+    return {**fields, "metadata": metadata}

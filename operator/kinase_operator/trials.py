@@ -1,0 +1,297 @@
+"""What follows for a trial from what is seen: a pure function.
+
+The chain is short: a `NASTrial` names the attempt that is wanted, the attempt has one Job, the
+Job one pod. What became of the pod is told in the status, once, and the experiment's controller
+decides what comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from kinase.api import NASExperiment, Termination, TrialPhase, TrialReason
+from kinase.api.trial import (
+    BAD_INPUT_EXIT,
+    INFEASIBLE_EXIT,
+    TERMINATED_EXIT,
+    UNAVAILABLE_EXIT,
+)
+from kinase_kube import client as kube
+from kinase_operator import manifests
+from kinase_operator.actions import Action, Again, Create, Delete, TrialStatus
+from kinase_operator.settings import Settings
+from kinase_operator.views import Job, Pod, Trial
+
+STUCK = timedelta(seconds=3)
+"""How long a pod may wait before its trial's status says what for."""
+WAITING = ("ContainerCreating", "PodInitializing", "")
+"""Reasons of a waiting container that are no trouble."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All that a decision about a trial rests on."""
+
+    trial: Trial
+    manifest: NASExperiment | None
+    """The experiment that owns the trial, or None: it is gone, or another of the same name."""
+    suspended: bool
+    """Whether the experiment shall stand still."""
+    refusal: str | None
+    """Why the API server did not take the Job, when it was last tried."""
+    jobs: Sequence[Job]
+    """Jobs that the trial owns, of all attempts."""
+    pods: Sequence[Pod]
+    """Pods of the Job of the attempt that is wanted."""
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an attempt ended."""
+
+    phase: TrialPhase
+    reason: TrialReason
+    message: str = ""
+    pod: Pod | None = None
+
+
+def plan(seen: Observed, settings: Settings) -> list[Action]:
+    """What is to be done now. Doing it twice does no harm, and once it is done the next plan
+    is empty until something changes."""
+    trial = seen.trial
+    if trial.deleting:
+        return []  # what it owns goes with it
+    if seen.manifest is None:
+        return [Delete(kube.TRIAL, trial.name, trial.uid)]
+    job = next((j for j in seen.jobs if j.name == trial.job_name), None)
+    if trial.ended:
+        return _tidy(seen, job)
+    if job is not None and job.owner != trial.uid:
+        # left by a trial of the same name; its owner is gone, so it will go
+        return [
+            *_waiting(
+                seen, "NameConflict", f"waits until the Job {job.name} of another object is gone"
+            ),
+            Again(1.0),
+        ]
+    stop = trial.stop or seen.suspended
+    end = classify(job, seen.pods, seen.manifest, seen.now)
+    if end is None and stop:
+        if job is None and not any(not p.ended for p in seen.pods):
+            end = End(TrialPhase.STOPPED, TrialReason.TERMINATED, "stopped")
+        elif job is not None and not job.deleting:
+            return [Delete(kube.JOB, job.name, job.uid, "Foreground")]
+        else:
+            return []
+    if end is not None:
+        if stop and end.reason in (TrialReason.DISRUPTED, TrialReason.TERMINATED):
+            end = End(TrialPhase.STOPPED, TrialReason.TERMINATED, "stopped", end.pod)
+        actions: list[Action] = [_status(trial, _ended_fields(trial, end, seen.now))]
+        if job is not None and not job.finished and not job.deleting and job.suspended:
+            actions.append(Delete(kube.JOB, job.name, job.uid))  # it must not begin anew
+        return actions
+    if job is None:
+        return [
+            *_waiting(seen, "Refused", seen.refusal),
+            Create(kube.JOB, manifests.trial_job(trial, seen.manifest, settings)),
+        ]
+    return _under_way(seen, job, settings)
+
+
+def _tidy(seen: Observed, job: Job | None) -> list[Action]:
+    """After the end: no Job that might run on, and removal by age."""
+    trial = seen.trial
+    actions: list[Action] = []
+    if job is not None and job.owner == trial.uid and job.suspended and not job.finished:
+        actions.append(Delete(kube.JOB, job.name, job.uid))
+    assert seen.manifest is not None
+    keep = seen.manifest.spec.retention.trials
+    ended = trial.status.get("completionTime")
+    if keep is not None and ended:
+        left = (datetime.fromisoformat(ended) + keep - seen.now).total_seconds()
+        actions.append(Again(left) if left > 0 else Delete(kube.TRIAL, trial.name, trial.uid))
+    return actions
+
+
+def classify(
+    job: Job | None, pods: Sequence[Pod], manifest: NASExperiment, now: datetime
+) -> End | None:
+    """How the attempt ended, or None while it has not.
+
+    A pod's own end is believed before its Job's condition, which follows about a second later.
+    """
+    if job is not None and job.failure is not None and job.failure[0] == "DeadlineExceeded":
+        return _overtime(manifest)
+    ended = [p for p in pods if p.ended]
+    if ended:
+        pod = min(ended, key=lambda p: (p.phase != "Succeeded", p.created or now, p.name))
+        limit = manifest.spec.trial_template.time_limit
+        late = limit is not None and job is not None and job.started is not None
+        if pod.deleting and late and limit and job and job.started and now - job.started >= limit:
+            return _overtime(manifest)
+        return _pod_end(pod)
+    if job is None:
+        return None
+    if job.complete:
+        return End(TrialPhase.SUCCEEDED, TrialReason.COMPLETED)
+    if job.failure is not None:  # the pod is gone: the Job's words are all there is
+        reason, message = job.failure
+        if reason == "PodFailurePolicy" and "DisruptionTarget" not in message:
+            code = _code_in(message)
+            if code is not None:
+                return _exit(code, "", message)
+        return End(TrialPhase.FAILED, TrialReason.DISRUPTED, message or reason)
+    return None
+
+
+def _overtime(manifest: NASExperiment) -> End:
+    limit = manifest.spec.trial_template.time_limit
+    text = f"it ran longer than trialTemplate.timeLimit, {limit}" if limit else "past its deadline"
+    return End(TrialPhase.INFEASIBLE, TrialReason.DEADLINE_EXCEEDED, text)
+
+
+def _code_in(message: str) -> int | None:
+    """The exit code in the Job controller's message."""
+    _, found, rest = message.partition("failed with exit code ")
+    number = rest.split(" ", 1)[0]
+    return int(number) if found and number.isdigit() else None
+
+
+def _pod_end(pod: Pod) -> End:
+    said = termination(pod.exit_message)
+    message = said.message if said else pod.exit_message[-2000:]
+    if pod.phase == "Succeeded":
+        return End(TrialPhase.SUCCEEDED, TrialReason.COMPLETED, message, pod)
+    if pod.exit_reason == "OOMKilled":
+        text = message or "the container ran out of memory (trialTemplate.resources)"
+        return End(TrialPhase.FAILED, TrialReason.OUT_OF_MEMORY, text, pod)
+    if pod.exit_code is None or (
+        pod.exit_code not in (INFEASIBLE_EXIT, BAD_INPUT_EXIT, UNAVAILABLE_EXIT)
+        and (pod.disrupted is not None or pod.deleting)
+    ):
+        text = pod.disrupted or "the pod was deleted"
+        return End(TrialPhase.FAILED, TrialReason.DISRUPTED, text, pod)
+    end = _exit(pod.exit_code, message, message)
+    return End(end.phase, end.reason, end.message, pod)
+
+
+def _exit(code: int, message: str, otherwise: str) -> End:
+    """What an exit code of trial contract v1 says."""
+    match code:
+        case int(c) if c == INFEASIBLE_EXIT:
+            return End(TrialPhase.INFEASIBLE, TrialReason.INFEASIBLE, message)
+        case int(c) if c == BAD_INPUT_EXIT:
+            return End(TrialPhase.FAILED, TrialReason.BAD_INPUT, message or otherwise)
+        case int(c) if c == TERMINATED_EXIT:
+            return End(TrialPhase.FAILED, TrialReason.TERMINATED, message)
+        case int(c) if c == UNAVAILABLE_EXIT:
+            return End(TrialPhase.FAILED, TrialReason.UNAVAILABLE, message or otherwise)
+        case _:
+            text = message or otherwise or f"exit code {code}"
+            return End(TrialPhase.FAILED, TrialReason.CRASHED, text)
+
+
+def termination(message: str) -> Termination | None:
+    """A termination message that honours the contract; it is untrusted."""
+    try:
+        return Termination.model_validate_json(message)
+    except ValidationError:
+        return None
+
+
+def _under_way(seen: Observed, job: Job, settings: Settings) -> list[Action]:
+    trial = seen.trial
+    pod = min(seen.pods, key=lambda p: (p.created or seen.now, p.name), default=None)
+    if pod is not None and pod.phase == "Running" and pod.started is not None:
+        wait = settings.running_after - (seen.now - pod.started).total_seconds()
+        if wait > 0:
+            return [Again(wait)]
+        fields = {
+            "phase": TrialPhase.RUNNING,
+            "reason": None,
+            "message": None,
+            "node": pod.node,
+            "pod": pod.name,
+            "startTime": pod.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        return _unless_there(trial, fields)
+    reason, message = "", ""
+    if pod is None:
+        if job.suspended:
+            reason, message = "Queued", "the Job is suspended: a queue holds it back"
+    elif pod.waiting is not None and pod.waiting[0] not in WAITING:
+        reason, message = pod.waiting
+    elif pod.unschedulable is not None:
+        reason, message = "Unschedulable", pod.unschedulable
+    since = pod.created if pod is not None else job.created
+    if reason and since is not None and seen.now - since < STUCK:
+        return [Again((since + STUCK - seen.now).total_seconds() + 0.1)]
+    return _waiting(seen, reason, message) if reason else []
+
+
+def _waiting(seen: Observed, reason: str, message: str | None) -> list[Action]:
+    """Say what a trial waits for, if that is not said yet."""
+    if message is None:
+        return []
+    fields = {"phase": TrialPhase.PENDING, "reason": reason, "message": message[:2000]}
+    return _unless_there(seen.trial, fields)
+
+
+def _unless_there(trial: Trial, fields: dict[str, Any]) -> list[Action]:
+    there = trial.status
+    same = there.get("attempt") == trial.attempt and all(
+        there.get(name) == value for name, value in fields.items()
+    )
+    return [] if same else [_status(trial, fields)]
+
+
+_BLANK = dict.fromkeys(
+    (
+        "reason",
+        "message",
+        "exitCode",
+        "node",
+        "pod",
+        "startTime",
+        "completionTime",
+        "value",
+        "epochs",
+    )
+)
+
+
+def _status(trial: Trial, fields: dict[str, Any]) -> TrialStatus:
+    """Fields for a merge patch; those of an earlier attempt are taken away."""
+    base = _BLANK if trial.status.get("attempt") not in (None, trial.attempt) else {}
+    whole = {**base, **fields, "attempt": trial.attempt, "observedGeneration": trial.generation}
+    return TrialStatus(trial.name, trial.uid, whole)
+
+
+def _ended_fields(trial: Trial, end: End, now: datetime) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "phase": end.phase,
+        "reason": end.reason,
+        "message": end.message[:2000] or None,
+        "completionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    pod = end.pod
+    if pod is not None:
+        said = termination(pod.exit_message)
+        fields |= {
+            "exitCode": pod.exit_code,
+            "node": pod.node,
+            "pod": pod.name,
+            "value": said.value if said else None,
+            "epochs": said.epochs if said else None,
+        }
+        if pod.started is not None:
+            fields["startTime"] = pod.started.strftime("%Y-%m-%dT%H:%M:%SZ")
+        if pod.finished is not None:
+            fields["completionTime"] = pod.finished.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return fields

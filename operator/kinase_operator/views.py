@@ -1,0 +1,267 @@
+"""What the operator keeps of the objects that it watches: the fields that decide, and no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from kinase.api import names
+
+Object = dict[str, Any]
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """A Kubernetes time."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def _owner(metadata: Object) -> str | None:
+    """UID of the object that controls this one."""
+    owners = metadata.get("ownerReferences") or ()
+    return next((str(owner["uid"]) for owner in owners if owner.get("controller")), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A `NASExperiment`."""
+
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    generation: int
+    deleting: bool
+    spec: Object
+    status: Object
+
+    @classmethod
+    def of(cls, item: Object) -> Experiment:
+        """From the API's object."""
+        metadata = item["metadata"]
+        return cls(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            version=int(metadata["resourceVersion"]),
+            generation=int(metadata.get("generation", 0)),
+            deleting="deletionTimestamp" in metadata,
+            spec=item.get("spec") or {},
+            status=item.get("status") or {},
+        )
+
+    @property
+    def suspend(self) -> bool:
+        """Whether it shall stand still."""
+        return bool(self.spec.get("suspend"))
+
+    @property
+    def started(self) -> bool:
+        """Whether its controller has ever begun."""
+        return bool(self.status.get("startTime"))
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do for its controller."""
+        return bool(self.status.get("completionTime"))
+
+    def condition(self, kind: str) -> Object | None:
+        """The condition of this type."""
+        found = self.status.get("conditions") or ()
+        return next((c for c in found if c.get("type") == kind), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A `NASTrial`."""
+
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    generation: int
+    deleting: bool
+    experiment: str
+    experiment_uid: str
+    number: int
+    kind: str
+    attempt: int
+    stop: bool
+    status: Object
+    body: Object | None
+    """`token` and `job`; dropped once the attempt has ended, for they are large."""
+
+    @classmethod
+    def of(cls, item: Object) -> Trial:
+        """From the API's object."""
+        metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
+        attempt = int(spec.get("attempt", 1))
+        ended = status.get("attempt") == attempt and status.get("completionTime")
+        return cls(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            version=int(metadata["resourceVersion"]),
+            generation=int(metadata.get("generation", 0)),
+            deleting="deletionTimestamp" in metadata,
+            experiment=str(spec["experiment"]),
+            experiment_uid=_owner(metadata) or "",
+            number=int(spec["number"]),
+            kind=str(spec["kind"]),
+            attempt=attempt,
+            stop=bool(spec.get("stop")),
+            status=status,
+            body=None if ended else {"token": spec.get("token"), "job": spec["job"]},
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether the status tells the end of the attempt that is wanted."""
+        return self.status.get("attempt") == self.attempt and bool(
+            self.status.get("completionTime")
+        )
+
+    @property
+    def job_name(self) -> str:
+        """Name of the Job of the attempt that is wanted."""
+        return names.attempt_name(self.name, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A Job of ours."""
+
+    name: str
+    uid: str
+    version: int
+    owner: str | None
+    labels: dict[str, str]
+    deleting: bool
+    suspended: bool
+    created: datetime | None
+    started: datetime | None
+    complete: bool
+    failure: tuple[str, str] | None
+    """Reason and message of the condition `Failed` or `FailureTarget`."""
+
+    @classmethod
+    def of(cls, item: Object) -> Job:
+        """From the API's object."""
+        metadata, status = item["metadata"], item.get("status") or {}
+        true = {c["type"]: c for c in status.get("conditions") or () if c["status"] == "True"}
+        failed = true.get("Failed") or true.get("FailureTarget")
+        return cls(
+            name=metadata["name"],
+            uid=metadata["uid"],
+            version=int(metadata["resourceVersion"]),
+            owner=_owner(metadata),
+            labels=metadata.get("labels") or {},
+            deleting="deletionTimestamp" in metadata,
+            suspended=bool(item["spec"].get("suspend")),
+            created=parse_time(metadata.get("creationTimestamp")),
+            started=parse_time(status.get("startTime")),
+            complete="Complete" in true or "SuccessCriteriaMet" in true,
+            failure=(failed.get("reason", ""), failed.get("message", "")) if failed else None,
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether no pod will run for it any more."""
+        return self.complete or self.failure is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod of ours."""
+
+    name: str
+    uid: str
+    version: int
+    job: str
+    labels: dict[str, str]
+    phase: str
+    deleting: bool
+    node: str | None
+    created: datetime | None
+    disrupted: str | None
+    """Message of the condition `DisruptionTarget`."""
+    unschedulable: str | None
+    """Message of the scheduler."""
+    waiting: tuple[str, str] | None
+    """Reason and message of a container that cannot start."""
+    exit_code: int | None
+    exit_reason: str
+    exit_message: str
+    started: datetime | None
+    finished: datetime | None
+    ready: bool
+    restarts: int
+    last_words: str
+    """Termination message of the container's run before this one."""
+
+    @classmethod
+    def of(cls, item: Object) -> Pod:
+        """From the API's object."""
+        metadata, status = item["metadata"], item.get("status") or {}
+        labels = metadata.get("labels") or {}
+        conditions = {c["type"]: c for c in status.get("conditions") or ()}
+        scheduled = conditions.get("PodScheduled", {})
+        disruption = conditions.get("DisruptionTarget", {})
+        containers = status.get("containerStatuses") or ()
+        state = containers[0].get("state", {}) if containers else {}
+        last = containers[0].get("lastState", {}).get("terminated", {}) if containers else {}
+        waiting, ended = state.get("waiting"), state.get("terminated") or {}
+        begun = (state.get("running") or ended or {}).get("startedAt")
+        cannot = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+        return cls(
+            name=metadata["name"],
+            uid=metadata["uid"],
+            version=int(metadata["resourceVersion"]),
+            job=labels.get("batch.kubernetes.io/job-name", ""),
+            labels=labels,
+            phase=status.get("phase", "Pending"),
+            deleting="deletionTimestamp" in metadata,
+            node=item["spec"].get("nodeName"),
+            created=parse_time(metadata.get("creationTimestamp")),
+            disrupted=disruption.get("message", "") if disruption.get("status") == "True" else None,
+            unschedulable=scheduled.get("message", "") if cannot else None,
+            waiting=(waiting.get("reason", ""), waiting.get("message", "")) if waiting else None,
+            exit_code=ended.get("exitCode"),
+            exit_reason=ended.get("reason", ""),
+            exit_message=ended.get("message", ""),
+            started=parse_time(begun),
+            finished=parse_time(ended.get("finishedAt")),
+            ready=conditions.get("Ready", {}).get("status") == "True",
+            restarts=int(containers[0].get("restartCount", 0)) if containers else 0,
+            last_words=last.get("message", ""),
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing runs in it any more."""
+        return self.phase in ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """Any other object of ours: that it is there, whose it is, and what it was made from."""
+
+    name: str
+    uid: str
+    version: int
+    owner: str | None
+    labels: dict[str, str]
+    digest: str
+
+    @classmethod
+    def of(cls, item: Object) -> Child:
+        """From the API's object."""
+        metadata = item["metadata"]
+        return cls(
+            name=metadata["name"],
+            uid=metadata["uid"],
+            version=int(metadata["resourceVersion"]),
+            owner=_owner(metadata),
+            labels=metadata.get("labels") or {},
+            digest=(metadata.get("annotations") or {}).get(names.SPEC_HASH, ""),
+        )
