@@ -1,15 +1,18 @@
 """Journal, weights and results by URI."""
 
-from kinase.store.base import Conflict, NotFound, Store, StoreError
+from kinase.store.base import Conflict, NotFound, Store, StoreError, StoreUnavailable
 from kinase.store.bundle import Corrupt, read_bundle, write_bundle
 from kinase.store.open import open_store, open_uri, probe
+from kinase.store.patient import PatientStore
 
 __all__ = [
     "Conflict",
     "Corrupt",
     "NotFound",
+    "PatientStore",
     "Store",
     "StoreError",
+    "StoreUnavailable",
     "open_store",
     "open_uri",
     "probe",

@@ -14,6 +14,11 @@ class StoreError(Exception):
     """The store could not be used; the message names the URI and what would help."""
 
 
+class StoreUnavailable(StoreError):
+    """The store cannot be used at the moment: it is out of reach, overloaded or full. The same
+    call may succeed later, with nothing changed in the manifest."""
+
+
 class NotFound(StoreError):
     """There is no object of that key."""
 
@@ -62,6 +67,9 @@ class Store(ABC):
     A put is atomic: a reader sees the old object, the new one, or (before the first) none,
     never a part. A reader that starts after a put returned sees it. Of several conditional
     puts at once exactly one succeeds. Methods may be called from several threads.
+
+    A failure that may pass by itself is a `StoreUnavailable`; one that needs another manifest,
+    other credentials or other permissions is a plain `StoreError`.
     """
 
     uri: str

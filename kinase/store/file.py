@@ -10,7 +10,16 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from kinase.store.base import Conflict, NotFound, Store, StoreError, check_key, check_prefix, is_key
+from kinase.store.base import (
+    Conflict,
+    NotFound,
+    Store,
+    StoreError,
+    StoreUnavailable,
+    check_key,
+    check_prefix,
+    is_key,
+)
 
 _counter = itertools.count()
 _token = os.urandom(6).hex()
@@ -25,6 +34,20 @@ _ADVICE = {
     errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
     errno.ESTALE: "the network file system lost the folder; mount it again",
 }
+_PASSING = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ESTALE,
+    errno.EIO,
+    errno.EAGAIN,
+    errno.ETIMEDOUT,
+    errno.ENOTCONN,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+}
+"""What a full disk or the server of a network file system says, until it is better."""
 
 
 class FileStore(Store):
@@ -148,7 +171,8 @@ class FileStore(Store):
             )
         else:
             advice = _ADVICE.get(error.errno or 0, error.strerror or str(error))
-        return StoreError(f"cannot {verb} {self.uri}/{key}: {advice} (storage.uri)")
+        kind = StoreUnavailable if error.errno in _PASSING else StoreError
+        return kind(f"cannot {verb} {self.uri}/{key}: {advice} (storage.uri)")
 
     def _nearest(self, key: str) -> Path:
         """The folder nearest to a key that is there and can be seen."""

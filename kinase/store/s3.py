@@ -16,7 +16,16 @@ from botocore import exceptions as aws
 from botocore.config import Config
 from urllib3.exceptions import HTTPError
 
-from kinase.store.base import Conflict, NotFound, Store, StoreError, check_key, check_prefix, is_key
+from kinase.store.base import (
+    Conflict,
+    NotFound,
+    Store,
+    StoreError,
+    StoreUnavailable,
+    check_key,
+    check_prefix,
+    is_key,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -26,6 +35,14 @@ ATTEMPTS = 5
 
 _TOKEN = "kinase-put"
 _FAILURES = (aws.BotoCoreError, aws.ClientError, HTTPError, OSError)
+_UNREACHED = (
+    aws.HTTPClientError,
+    aws.ConnectionError,
+    aws.IncompleteReadError,
+    HTTPError,
+    ConnectionError,
+    TimeoutError,
+)
 _RACE = ("ConditionalRequestConflict", "OperationAborted")
 _CREDENTIALS = (
     aws.NoCredentialsError,
@@ -63,9 +80,14 @@ _ADVICE = {
     "ServiceUnavailable": "busy",
     "RequestTimeout": "busy",
     "503": "busy",
+    "Throttling": "busy",
+    "TooManyRequests": "busy",
+    "429": "busy",
     "QuotaExceeded": "full",
     "XMinioStorageFull": "full",
 }
+_PASSING = ("busy", "clock", "full")
+"""What is better later without a change of ours."""
 
 
 class _Connection:
@@ -278,7 +300,8 @@ class S3Store(Store):
         return self._connection.endpoint or "AWS"
 
     def _fail(self, verb: str, key: str, error: Exception) -> NoReturn:
-        raise StoreError(f"cannot {verb} {self.uri}/{key}: {self._advice(verb, error)}") from error
+        kind = StoreUnavailable if _passes(error) else StoreError
+        raise kind(f"cannot {verb} {self.uri}/{key}: {self._advice(verb, error)}") from error
 
     def _advice(self, verb: str, error: Exception) -> str:
         bucket, place = f"bucket {self._bucket!r}", self._place()
@@ -286,7 +309,7 @@ class S3Store(Store):
             return f"no usable credentials for {bucket} ({error}); set {_KEYS} in the environment"
         if isinstance(error, aws.ParamValidationError):
             return f"{bucket} or the key is malformed: {error} (storage.uri)"
-        if isinstance(error, aws.SSLError):
+        if isinstance(error, aws.SSLError) and not _passes(error):
             return (
                 f"{place} of {bucket} has no certificate that is trusted ({error}); name its "
                 "authority's file in AWS_CA_BUNDLE"
@@ -352,6 +375,19 @@ def _code(error: Exception) -> str:
     reply = _response(error)
     code = reply.get("Error", {}).get("Code")
     return str(code or reply.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+
+
+def _passes(error: Exception) -> bool:
+    """Whether the same request may succeed later, with nothing changed."""
+    if isinstance(error, aws.ClientError):
+        code = _code(error)
+        status = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in ("NotImplemented", "501"):
+            return False
+        return _ADVICE.get(code) in _PASSING or code in _RACE or status == 429 or status >= 500
+    if isinstance(error, aws.SSLError):
+        return "EOF" in str(error)  # it broke off; all else is the certificate or no TLS at all
+    return isinstance(error, _UNREACHED)
 
 
 def _repeated(error: Exception) -> bool:

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from kinase.api.experiment import Storage
-from kinase.store import Conflict, NotFound, StoreError, open_store, open_uri, probe
+from kinase.store import (
+    Conflict,
+    NotFound,
+    StoreError,
+    StoreUnavailable,
+    open_store,
+    open_uri,
+    probe,
+)
 from kinase.store.file import FileStore
 from kinase.store.memory import MemoryStore
 from kinase.store.s3 import S3Store
@@ -48,7 +56,8 @@ def test_what_cannot_be_written_is_said_and_leaves_nothing(
         patch.setattr(f"kinase.store.file.os.{call}", failing(code))
         with pytest.raises(StoreError, match=advice) as caught:
             store.put("a/old" if call == "replace" else "a/new", b"2", if_absent=call == "link")
-    assert not isinstance(caught.value, Conflict | NotFound)
+    passes = code in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+    assert type(caught.value) is (StoreUnavailable if passes else StoreError)
     assert f"cannot write {store.uri}/a/" in str(caught.value)
     assert "storage.uri" in str(caught.value)
     assert files(tmp_path) == ["a/old"]

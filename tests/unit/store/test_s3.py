@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from kinase.store import Conflict, NotFound, StoreError, probe
+from kinase.store import Conflict, StoreError, StoreUnavailable, probe
 from kinase.store import s3 as s3_module
 from kinase.store.s3 import S3Store
 
@@ -175,9 +177,8 @@ def test_a_reply_that_breaks_off_is_read_again(
     proxy.plan = ["cut", "cut"]
     assert store.get("a") == data
     proxy.plan = ["cut"] * s3_module.ATTEMPTS
-    with pytest.raises(StoreError, match=r"cannot read s3://.*/a: .* breaks off") as caught:
+    with pytest.raises(StoreUnavailable, match=r"cannot read s3://.*/a: .* breaks off"):
         store.get("a")
-    assert not isinstance(caught.value, NotFound)
 
 
 def test_what_is_sent(store: S3Store, proxy: Proxy) -> None:
@@ -198,8 +199,6 @@ def test_what_is_sent(store: S3Store, proxy: Proxy) -> None:
         (400, "ExpiredToken", "refuses the credentials .* AWS_SESSION_TOKEN"),
         (404, "NoSuchBucket", "does not exist at .*; create it, or correct storage.uri"),
         (301, "PermanentRedirect", "elsewhere; correct storage.region, or storage.endpoint"),
-        (403, "RequestTimeTooSkewed", "clock differs"),
-        (507, "XMinioStorageFull", "is full; free some space"),
         (400, "EntityTooLarge", "answered .EntityTooLarge: said"),
     ],
 )
@@ -215,10 +214,55 @@ def test_an_answer_is_explained(
     assert f"bucket {store._bucket!r}" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "advice"),
+    [
+        (403, "RequestTimeTooSkewed", "clock differs"),
+        (507, "XMinioStorageFull", "is full; free some space"),
+        (403, "QuotaExceeded", "is full; free some space"),
+        (503, "SlowDown", "is overloaded"),
+        (429, "TooManyRequests", "is overloaded"),
+        (400, "RequestTimeout", "is overloaded"),
+        (500, "InternalError", "answered .InternalError: said"),
+        (502, "Whatever", "answered .Whatever: said"),
+    ],
+)
+@pytest.mark.parametrize("call", ["put", "create", "get", "list", "delete"])
+def test_what_passes_is_told_from_what_stays(
+    store: S3Store, proxy: Proxy, status: int, code: str, advice: str, call: str
+) -> None:
+    calls: dict[str, Callable[[], object]] = {
+        "put": lambda: store.put("a", b"1"),
+        "create": lambda: store.put("a", b"1", if_absent=True),
+        "get": lambda: store.get("a"),
+        "list": lambda: list(store.list()),
+        "delete": lambda: store.delete("a"),
+    }
+    proxy.plan = [(status, code)] * 50
+    with pytest.raises(StoreUnavailable, match=advice):
+        calls[call]()
+
+
+def test_a_proxy_without_a_server_is_out_of_reach(store: S3Store, proxy: Proxy) -> None:
+    """A reply without a code, as a load balancer gives, and as any reply to HEAD is."""
+    proxy.plan = [(503, "")] * 50
+    with pytest.raises(StoreUnavailable):
+        store.exists("a")
+
+
+def test_a_race_that_does_not_end_may_end_later(store: S3Store, proxy: Proxy) -> None:
+    proxy.plan = [(409, "OperationAborted")] * 50
+    with pytest.raises(StoreUnavailable):
+        store.put("a", b"1")
+
+
 def test_no_conditional_puts(store: S3Store, proxy: Proxy) -> None:
     proxy.plan = [(501, "NotImplemented")] * s3_module.ATTEMPTS
-    with pytest.raises(StoreError, match=r"does not support conditional puts \(If-None-Match"):
+    with pytest.raises(
+        StoreError, match=r"does not support conditional puts \(If-None-Match"
+    ) as caught:
         probe(store)
+    assert type(caught.value) is StoreError
 
 
 @pytest.mark.parametrize("call", ["get", "put", "list", "exists"])
@@ -240,8 +284,9 @@ def test_wrong_credentials(direct: S3Store, aws_environment: Credentials) -> Non
     for key, secret in ((os.environ["AWS_ACCESS_KEY_ID"], "wrong"), ("nobody", "wrong")):
         aws_environment(key, secret)
         store = S3Store(direct._bucket, endpoint=endpoint)
-        with pytest.raises(StoreError, match=r"AWS_ACCESS_KEY_ID.*credentialsSecret"):
+        with pytest.raises(StoreError, match=r"AWS_ACCESS_KEY_ID.*credentialsSecret") as caught:
             probe(store)
+        assert type(caught.value) is StoreError
 
 
 def test_no_credentials(aws_environment: Credentials) -> None:
@@ -270,11 +315,51 @@ def test_unreachable(aws_environment: Credentials) -> None:
     aws_environment("k", "s")
     store = S3Store("bucket", "a", endpoint="http://127.0.0.1:9")
     with pytest.raises(
-        StoreError, match=r"cannot write s3://bucket/a/probe.*127.0.0.1:9 of bucket 'bucket' cannot"
+        StoreUnavailable,
+        match=r"cannot write s3://bucket/a/probe.*127.0.0.1:9 of bucket 'bucket' cannot",
     ):
         probe(store)
-    with pytest.raises(StoreError, match="cannot be reached"):
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
         store.exists("a")
+    nowhere = S3Store("bucket", endpoint="http://no-such-host.invalid")
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        nowhere.get("a")
+
+
+def test_a_connection_that_is_closed_or_silent_is_out_of_reach(
+    aws_environment: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws_environment("k", "s")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def close_all() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    connection.recv(10)
+                    connection.close()
+
+        threading.Thread(target=close_all, daemon=True).start()
+        for scheme in ("http", "https"):
+            with pytest.raises(StoreUnavailable, match="breaks off"):
+                S3Store("bucket", endpoint=f"{scheme}://127.0.0.1:{port}").get("a")
+    config = s3_module.Config
+    monkeypatch.setattr(
+        s3_module, "Config", lambda **given: config(**{**given, "read_timeout": 0.05})
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        store = S3Store("bucket", endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(StoreUnavailable, match="Read timeout"):
+            store.get("a")
+
+
+def test_a_server_without_tls_is_no_outage(proxy: Proxy, aws_environment: Credentials) -> None:
+    aws_environment("k", "s")
+    store = S3Store("bucket", endpoint=proxy.endpoint.replace("http:", "https:"))
+    with pytest.raises(StoreError, match="AWS_CA_BUNDLE") as caught:
+        store.get("a")
+    assert type(caught.value) is StoreError
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+"""A store that waits for another one to come back."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from kinase.store.base import Conflict, NotFound, Store, StoreUnavailable
+
+FIRST_PAUSE = 0.5
+"""Seconds until an operation is repeated; they double up to `LONGEST_PAUSE`."""
+LONGEST_PAUSE = 15.0
+
+T = TypeVar("T")
+
+
+@dataclass
+class Outage:
+    """What the views of one store know together."""
+
+    lasting: bool = False
+    """Whether an operation failed and has not succeeded since."""
+
+
+class PatientStore(Store):
+    """Repeats what fails with `StoreUnavailable`, until it succeeds or the patience is at an end.
+
+    A conditional put is not repeated: if the reply of one was lost, the next would take its own
+    object for another's. Nor is any other error.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        patience: float,
+        tell: Callable[[str], None] = lambda text: None,
+        outage: Outage | None = None,
+    ) -> None:
+        """Go by `store`.
+
+        Args:
+            store: where the objects lie.
+            patience: seconds after the first failure of an operation in which it is repeated.
+            tell: called once for each outage, and when it is over.
+            outage: that of the store of which this is a view.
+        """
+        self.uri = store.uri
+        self.outage = outage if outage is not None else Outage()
+        self._store = store
+        self._patience = patience
+        self._tell = tell
+
+    def _repeat(self, operation: Callable[[], T]) -> T:
+        deadline, pause = None, FIRST_PAUSE
+        while True:
+            try:
+                answer = operation()
+            except StoreUnavailable as error:
+                now = time.monotonic()
+                if deadline is None:
+                    deadline = now + self._patience
+                if now >= deadline:
+                    raise
+                if not self.outage.lasting:
+                    self.outage.lasting = True
+                    self._tell(f"{error}; tried again for {self._patience:g} s")
+                time.sleep(min(deadline - now, pause * random.uniform(0.5, 1)))
+                pause = min(2 * pause, LONGEST_PAUSE)
+            except (NotFound, Conflict):
+                self._over()
+                raise
+            else:
+                self._over()
+                return answer
+
+    def _over(self) -> None:
+        """The store answered, whatever it said."""
+        if self.outage.lasting:
+            self.outage.lasting = False
+            self._tell(f"{self.uri} can be used again")
+
+    def get(self, key: str) -> bytes:
+        """Read an object."""
+        return self._repeat(lambda: self._store.get(key))
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        """Write an object."""
+        if if_absent:
+            self._store.put(key, data, if_absent=True)
+        else:
+            self._repeat(lambda: self._store.put(key, data))
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Keys, read whole before the first is given."""
+        return self._repeat(lambda: iter([*self._store.list(prefix)]))
+
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+        self._repeat(lambda: self._store.delete(key))
+
+    def sub(self, prefix: str) -> Store:
+        """A view below a prefix, as patient."""
+        return PatientStore(self._store.sub(prefix), self._patience, self._tell, self.outage)
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        return self._repeat(lambda: self._store.exists(key))
