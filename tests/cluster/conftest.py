@@ -12,8 +12,10 @@ from pathlib import Path
 import boto3
 import pytest
 
+from tests.cluster.helpers import wait_for
 from tests.cluster.lab import binaries
 from tests.cluster.lab.control_plane import Cluster, ControlPlane
+from tests.cluster.lab.node import Node
 from tests.cluster.lab.rest import ApiError
 from tests.conftest import S3Server
 
@@ -41,9 +43,31 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     name = f"test-{secrets.token_hex(4)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.api.post("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+    account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+    wait_for(lambda: cluster.api.get(account), message=account)  # else no pod is let in
     yield name
     with contextlib.suppress(ApiError, OSError):  # the test may have ended the API server
         cluster.api.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="session")
+def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """The stand-in node `node-1` with eight GPUs that are none; the cluster's only one."""
+    if not isinstance(cluster, ControlPlane):
+        folder = cluster.kubeconfig.parent / "node-1"
+        if not (folder / "control.json").exists():
+            pytest.skip("the cluster of KINASE_TEST_KUBECONFIG is not one of `make cluster`")
+        yield Node(cluster, folder)
+        return
+    node = Node(
+        cluster,
+        tmp_path_factory.mktemp("node-1"),
+        resources={"nvidia.com/gpu": 8},
+        back_off=1,
+    )
+    node.start()
+    yield node
+    node.stop()
 
 
 @dataclass(frozen=True)

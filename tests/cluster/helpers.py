@@ -8,6 +8,14 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+RESTRICTED: dict[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""The securityContext of a container that the Pod Security level `restricted` lets in."""
+
 
 def wait_for(
     what: Callable[[], T], timeout: float = 30, *, message: str = "", every: float = 0.05
@@ -20,12 +28,41 @@ def wait_for(
     seen: Any = None
     while True:
         try:
-            seen = value = what()
+            value = what()
+            seen = value
+            if value:
+                return value
         except Exception as problem:
-            seen, value = problem, None  # type: ignore[assignment]
-        if value:
-            return value
+            seen = problem
         if time.monotonic() > deadline:
-            name = message or getattr(what, "__doc__", None) or getattr(what, "__name__", "it")
+            name = message or getattr(what, "__name__", "it")
             raise AssertionError(f"{name}: not within {timeout:g} s; seen last: {seen!r}")
         time.sleep(every)
+
+
+def pod(name: str, script: str, **more: Any) -> dict[str, Any]:
+    """A pod that runs a shell script once, on the image that every stand-in node has.
+
+    `more` goes into the container, but for the keys of a pod's spec and `metadata`.
+    """
+    metadata = {"name": name, **more.pop("metadata", {})}
+    keys = (
+        "activeDeadlineSeconds",
+        "initContainers",
+        "nodeName",
+        "nodeSelector",
+        "restartPolicy",
+        "serviceAccountName",
+        "terminationGracePeriodSeconds",
+        "tolerations",
+        "volumes",
+    )
+    spec = {"restartPolicy": "Never", **{key: more.pop(key) for key in keys if key in more}}
+    container = {
+        "name": "main",
+        "image": "lab/python",
+        "command": ["/bin/sh", "-c", script],
+        "securityContext": RESTRICTED,
+        **more,
+    }
+    return {"metadata": metadata, "spec": {**spec, "containers": [container]}}

@@ -36,7 +36,7 @@ class Rest:
     """JSON requests under a kubeconfig's current user. One connection a thread."""
 
     def __init__(self, kubeconfig: Path, timeout: float = 30) -> None:
-        self.server, self._tls, self._token = _read(kubeconfig)
+        self.server, self._tls, self._token = read_kubeconfig(kubeconfig)
         self._timeout = timeout
         self._local = threading.local()
 
@@ -98,7 +98,7 @@ class Rest:
         )
 
 
-def _read(kubeconfig: Path) -> tuple[str, ssl.SSLContext, str | None]:
+def read_kubeconfig(kubeconfig: Path) -> tuple[str, ssl.SSLContext, str | None]:
     """Server, TLS with the client's certificate if there is one, and the token if there is one."""
     config = yaml.safe_load(kubeconfig.read_text())
     context = next(c for c in config["contexts"] if c["name"] == config["current-context"])

@@ -1,0 +1,66 @@
+"""A container's process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.cluster.lab.processes import die_with_parent
+
+
+class Process:
+    """A process in a group of its own. It dies with the stand-in, and its group with it."""
+
+    def __init__(
+        self, argv: Sequence[str], env: Mapping[str, str], folder: Path, log: Path
+    ) -> None:
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                list(argv),
+                env=dict(env),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        self.pid = self._process.pid
+        self._ended = asyncio.get_running_loop().create_future()
+        self._fd = os.pidfd_open(self.pid)
+        asyncio.get_running_loop().add_reader(self._fd, self._reap)
+
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._fd)
+        os.close(self._fd)
+        self.signal(signal.SIGKILL)  # what it leaves behind; its number is ours until the wait()
+        code = self._process.wait()
+        if not self._ended.done():
+            self._ended.set_result(code if code >= 0 else 128 - code)
+
+    def signal(self, number: int) -> None:
+        """To the whole group, if it is there still."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+    async def wait(self, timeout: float | None = None) -> int:
+        """The exit code as a container has it: 137 after SIGKILL."""
+        code: int = await asyncio.wait_for(asyncio.shield(self._ended), timeout)
+        return code
+
+
+def end_leftovers(marker: str) -> None:
+    """Kill processes that a stand-in killed before us has left, known by a line of their
+    environment."""
+    needle = marker.encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if needle in (entry / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(entry.name), signal.SIGKILL)
