@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
+
+from kinase.api.task import Augmentation, Split, Task
 from kinase_trainer import data, datasets
 from kinase_trainer.data import (
     Part,
@@ -17,9 +20,6 @@ from kinase_trainer.data import (
 )
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.tasks import Classification
-from sklearn.datasets import load_digits
-
-from kinase.api.task import Augmentation, Split, Task
 
 DIGITS = Task()
 

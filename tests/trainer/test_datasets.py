@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kinase_trainer import datasets, trial
-from kinase_trainer.data import batches, open_parts, open_splits, open_test
-from kinase_trainer.errors import ConfigError
-from kinase_trainer.lazy import LazyImages
 from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
 from kinase import registry
 from kinase.api.task import Augmentation, Task
 from kinase.store.memory import MemoryStore
+from kinase_trainer import datasets, trial
+from kinase_trainer.data import batches, open_parts, open_splits, open_test
+from kinase_trainer.errors import ConfigError
+from kinase_trainer.lazy import LazyImages
 from tests.trainer.helpers import job
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")

@@ -8,14 +8,14 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from kinase_trainer import export as package
-from kinase_trainer import load, trial
-from kinase_trainer.export import FORMATS, ExportError
 
 from kinase.api.space import Space as SpaceModel
 from kinase.space import make_space
 from kinase.store import NotFound, Store
 from kinase.store.memory import MemoryStore
+from kinase_trainer import export as package
+from kinase_trainer import load, trial
+from kinase_trainer.export import FORMATS, ExportError
 from tests.trainer.helpers import SMALL, job
 
 PREFIX = "trials/00007"

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kinase_trainer.network import Add, DropPath, Network, Shift, Zero
 from torch import nn
 from torch.nn import functional as F
 
 from kinase.api.space import Space as SpaceModel
 from kinase.space import Frame, Graph, GraphBuilder, Node, make_space
 from kinase.space.graph import OPS
+from kinase_trainer.network import Add, DropPath, Network, Shift, Zero
 from tests.trainer.helpers import CHAIN, DARTS, SMALL, cell, graph
 
 SPACES: dict[str, dict[str, Any]] = {

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kinase_trainer import trial
-from kinase_trainer.__main__ import main
 
 from kinase.api.trial import Outcome, TrialResult
 from kinase.store.file import FileStore
+from kinase_trainer import trial
+from kinase_trainer.__main__ import main
 from tests.trainer.helpers import job
 
 PREFIX = "trials/00007"
@@ -110,9 +110,8 @@ def test_a_trial_asked_to_end_goes_on_in_another_process_as_if_nothing_had_been(
 
 
 def test_a_signal_in_the_last_epoch_leaves_the_result(tmp_path: Path) -> None:
-    from kinase_trainer.__main__ import Terminated, Terminator
-
     from kinase.api.trial import Point
+    from kinase_trainer.__main__ import Terminated, Terminator
 
     terminator = Terminator()
     point = Point(epoch=2, metrics={}, device_seconds=0)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kinase_trainer import checkpoint, trial
-from kinase_trainer.ledger import read_ledger
-from kinase_trainer.train import Run
 
 from kinase.api.trial import Outcome, Point, TrialJob, TrialResult
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
+from kinase_trainer import checkpoint, trial
+from kinase_trainer.ledger import read_ledger
+from kinase_trainer.train import Run
 from tests.trainer.helpers import DARTS, EVERYTHING, cell, job
 
 PREFIX = "trials/00007"

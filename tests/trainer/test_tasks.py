@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kinase_trainer import load, trial
-from kinase_trainer.tasks import Classification, LearningTask, make_task
 from torch import Tensor
 from torch.nn import functional as F
 
 from kinase import registry
 from kinase.api.task import Task
 from kinase.store.memory import MemoryStore
+from kinase_trainer import load, trial
+from kinase_trainer.tasks import Classification, LearningTask, make_task
 from tests.trainer.helpers import job
 
 

@@ -5,6 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
+from kinase.api.task import Task, Training
+from kinase.space import Frame
 from kinase_trainer.data import Part, open_splits
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.network import DropPath, Network
@@ -19,10 +23,6 @@ from kinase_trainer.train import (
     pick_device,
     seed_of,
 )
-from torch import nn
-
-from kinase.api.task import Task, Training
-from kinase.space import Frame
 from tests.trainer.helpers import CHAIN, SMALL, graph
 
 CPU = torch.device("cpu")

@@ -8,11 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kinase_trainer import load, trial
-from kinase_trainer.data import open_parts, open_splits, open_test
-from kinase_trainer.errors import ConfigError, CorruptModel
-from kinase_trainer.model import CARD, WEIGHTS
-from kinase_trainer.train import Run
 
 from kinase import registry
 from kinase.api.task import Training
@@ -20,6 +15,11 @@ from kinase.api.trial import Outcome, Point, TrialResult
 from kinase.store import NotFound
 from kinase.store.file import FileStore
 from kinase.store.memory import MemoryStore
+from kinase_trainer import load, trial
+from kinase_trainer.data import open_parts, open_splits, open_test
+from kinase_trainer.errors import ConfigError, CorruptModel
+from kinase_trainer.model import CARD, WEIGHTS
+from kinase_trainer.train import Run
 from tests.trainer.helpers import DARTS, cell, job
 
 PREFIX = "trials/00007"

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kinase.api.task import Augmentation, Task
+from kinase_trainer.arrays import divide
 from kinase_trainer.datasets import Raw, open_raw
-from kinase_trainer.errors import ConfigError
 from kinase_trainer.lazy import LazyImages, as_float, resize
 from kinase_trainer.tasks import LearningTask, make_task
 
@@ -104,30 +104,11 @@ def _divide(
     task: Task, learning: LearningTask, raw: Raw, targets: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Indices of the training, validation and (where the data set brings none) test part."""
-    rng = np.random.default_rng([task.split.seed, 11])
     strata = learning.strata(targets)
-    groups = [np.arange(len(targets))]
-    if strata is not None:
-        labels = strata.numpy()
-        groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    shares = [task.split.validation] + ([task.split.test] if raw.test is None else [])
-    parts: list[list[np.ndarray[tuple[int], np.dtype[np.intp]]]] = [[] for _ in range(3)]
-    for group in groups:
-        shuffled = rng.permutation(group)
-        cuts = np.cumsum([round(len(group) * share) for share in shares])
-        held = np.split(shuffled, cuts)
-        parts[0].append(held[-1])
-        for place, piece in zip(parts[1:], held[:-1], strict=False):
-            place.append(piece)
-    train, validation = (torch.from_numpy(np.sort(np.concatenate(p))) for p in parts[:2])
-    test = torch.from_numpy(np.sort(np.concatenate(parts[2]))) if parts[2] else None
-    for name, part in (("training", train), ("validation", validation), ("test", test)):
-        if part is not None and not len(part):
-            raise ConfigError(
-                f"task.split leaves no {name} samples of the {len(targets)} that "
-                f"task.dataset {task.dataset!r} has; use more data or other shares"
-            )
-    return train, validation, test
+    labels = None if strata is None else strata.numpy()
+    train, validation, test = divide(task, len(targets), labels, own_test=raw.test is not None)
+    held = None if test is None else torch.from_numpy(test)
+    return torch.from_numpy(train), torch.from_numpy(validation), held
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,6 @@ read batch by batch.
 from __future__ import annotations
 
 import gzip
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch.utils.data import Dataset
 
 from kinase import registry
 from kinase.api.task import Task
+from kinase_trainer import arrays
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.lazy import LazyImages, targets_of
 
@@ -46,11 +46,8 @@ class Raw:
     def checksum(self) -> str:
         """SHA-256, its first 16 digits, of the images (where they are in memory) and the
         targets; those of the data set's own test part are left out."""
-        digest = hashlib.sha256()
-        if isinstance(self.images, Tensor):
-            digest.update(np.ascontiguousarray(self.images.numpy()).data)
-        digest.update(np.ascontiguousarray(self.targets.numpy()).data)
-        return digest.hexdigest()[:16]
+        images = [self.images.numpy()] if isinstance(self.images, Tensor) else []
+        return arrays.checksum(*images, self.targets.numpy())
 
 
 def open_raw(task: Task) -> Raw:
@@ -64,7 +61,19 @@ def open_raw(task: Task) -> Raw:
     except registry.UnknownMember:
         known = ", ".join(registry.names("kinase.datasets"))
         raise ConfigError(f"task.dataset {task.dataset!r} is not known; known: {known}") from None
-    raw = _as_raw(opener(task))
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"task.dataset {task.dataset!r} cannot be loaded: {error}") from error
+    try:
+        raw = _as_raw(opener(task))
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise ConfigError(
+            f"task.dataset {task.dataset!r} cannot be read ({error}); correct task.path, or the "
+            "folder's mode"
+        ) from error
+    except ImportError as error:
+        raise ConfigError(
+            f"task.dataset {task.dataset!r} needs a package that is not installed: {error}"
+        ) from error
     for images, targets in [(raw.images, raw.targets), *([raw.test] if raw.test else [])]:
         if images.ndim != 4 or len(images) != len(targets) or not len(images):
             raise ConfigError(
@@ -112,11 +121,8 @@ def digits(task: Task) -> Raw:
     """1,797 grey 8x8 images of handwritten digits, a copy of the test set of the UCI
     Optical Recognition of Handwritten Digits data (Alpaydin & Kaynak 1998); no test part of
     its own. It comes with scikit-learn."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    images = torch.from_numpy(bunch.images.astype(np.float32) / 16.0)[:, None]
-    return Raw(images, torch.from_numpy(bunch.target).long(), None, tuple("0123456789"))
+    images, targets = arrays.digits()
+    return Raw(torch.from_numpy(images), torch.from_numpy(targets), None, tuple("0123456789"))
 
 
 def idx(path: Path) -> Tensor:

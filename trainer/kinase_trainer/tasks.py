@@ -106,6 +106,8 @@ def make_task(name: str) -> LearningTask:
     except registry.UnknownMember:
         known = ", ".join(registry.names("kinase.tasks"))
         raise ConfigError(f"task.type {name!r} is not known; known: {known}") from None
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"task.type {name!r} cannot be loaded: {error}") from error
     if not isinstance(task, LearningTask):
         raise ConfigError(f"task.type {name!r} is no kinase_trainer.tasks.LearningTask")
     return task

@@ -1,0 +1,87 @@
+"""A task described without torch, whose import takes seconds, where the answer is the same.
+
+The first trial of an experiment waits for the description.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+import kinase
+from kinase.api.task import Task, Training
+from kinase.api.trial import TaskInfo
+from kinase_trainer import arrays
+
+OURS = {
+    "kinase.datasets": ("digits", "kinase_trainer.datasets:digits"),
+    "kinase.tasks": ("Classification", "kinase_trainer.tasks:Classification"),
+}
+"""The members that are known here; another package may bring others of the same name."""
+DEVICES = ("nvidia", "nvhost", "nvgpu", "nvmap", "kfd", "dxg", "dri")
+"""What the files begin with through which Linux programs reach a GPU."""
+
+
+def describe(task: Task, training: Training) -> TaskInfo | None:
+    """What `kinase_trainer.trial.describe` says, or None: ask there."""
+    if (task.dataset, task.type) != ("digits", "Classification") or not _ours():
+        return None
+    torch = _torch()
+    if torch is None or not _on_cpu(training.device, torch):
+        return None
+    images, targets = arrays.digits()
+    train, validation, test = arrays.divide(task, len(targets), targets, own_test=False)
+    side = task.resolution or images.shape[-1]
+    facts = {
+        "kinase": kinase.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "hardware": platform.processor() or platform.machine(),
+        "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        "data checksum": arrays.checksum(images, targets),
+    }
+    return TaskInfo(
+        input=(images.shape[1], side, side),
+        outputs=int(targets.max()) + 1,
+        train=len(train),
+        validation=len(validation),
+        test=0 if test is None else len(test),
+        metrics=("val_accuracy", "val_loss"),
+        device="cpu",
+        facts={name: fact for name, fact in facts.items() if fact},
+    )
+
+
+def _ours() -> bool:
+    return all(
+        {point.value for point in entry_points(group=group, name=name)} == {value}
+        for group, (name, value) in OURS.items()
+    )
+
+
+def _torch() -> ModuleType | None:
+    """The module `torch.version` by itself."""
+    found = importlib.util.find_spec("torch")
+    for place in (found and found.submodule_search_locations) or ():
+        spec = importlib.util.spec_from_file_location("version", Path(place, "version.py"))
+        if spec is not None and spec.loader is not None:
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+    return None
+
+
+def _on_cpu(device: str, torch: ModuleType) -> bool:
+    """Whether trials certainly run on the CPU."""
+    if device != "auto" or sys.platform != "linux":
+        return device == "cpu"
+    built = getattr(torch, "cuda", None) or getattr(torch, "hip", None)
+    return not built or not any(name.startswith(DEVICES) for name in os.listdir("/dev"))
