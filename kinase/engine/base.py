@@ -66,6 +66,11 @@ class Engine(ABC):
     def launch(self, job: TrialJob) -> None:
         """Begin an attempt of a trial; a slot must be free."""
 
+    def adopt(self, job: TrialJob) -> bool:
+        """Whether an attempt that an earlier process launched goes on, or has ended meanwhile,
+        without us: its events come as if it had just been launched. Asked after a restart."""
+        return False
+
     @abstractmethod
     def running(self) -> dict[int, float]:
         """Running trials, with the seconds that each has held its slot."""

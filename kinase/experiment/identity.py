@@ -22,7 +22,7 @@ from kinase.store import Conflict, Store, StoreError
 
 KEY = "experiment.json"
 
-MUTABLE = ("budget", "suspend", "trialTemplate", "storage")
+MUTABLE = ("budget", "suspend", "trialTemplate", "storage", "retention")
 """Fields of the spec that may change between two runs of one experiment."""
 
 

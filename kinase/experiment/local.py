@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +13,10 @@ from kinase.api.experiment import NASExperiment
 from kinase.api.trial import TaskInfo
 from kinase.engine.idle import IdleEngine
 from kinase.engine.local import LocalEngine
-from kinase.experiment import artifacts, identity
+from kinase.experiment import identity
+from kinase.experiment.keep import RESULT, TASK, keep_final, same_task
 from kinase.experiment.loop import Listener, Loop
-from kinase.store import Conflict, NotFound, Store, StoreError, open_store, probe
-
-TASK = "task.json"
-"""What the trainer said of the task."""
-RESULT = "result.json"
-"""What the winner measured, beside its network: the last that a run writes."""
-FINAL = ("weights.safetensors", "model.json")
-"""What makes up a trained network in the store."""
+from kinase.store import NotFound, StoreError, open_store, probe
 
 
 def run(
@@ -56,7 +49,7 @@ def run(
         )
         try:
             info = engine.describe(experiment.spec.task, experiment.spec.training)
-            _same_task(store, info)
+            same_task(store, info)
             loop = Loop(experiment, store, engine, info, listener=listener)
             with _interruptible(loop):
                 loop.run()
@@ -83,50 +76,6 @@ def open_run(experiment: NASExperiment) -> Loop:
     loop = Loop(experiment, store, IdleEngine(), info)
     loop.replay()
     return loop
-
-
-def _same_task(store: Store, info: TaskInfo) -> None:
-    """Keep the description of the task, or compare it with that of an earlier run.
-
-    Raises:
-        MismatchError: the data has changed in between, so results would not compare.
-    """
-    try:
-        store.put(TASK, info.model_dump_json(by_alias=True, indent=2).encode(), if_absent=True)
-        return
-    except Conflict:
-        pass
-    before = TaskInfo.model_validate_json(store.get(TASK))
-    for field in ("input", "outputs", "train", "validation", "test"):
-        was, now = getattr(before, field), getattr(info, field)
-        if was != now:
-            raise identity.MismatchError(
-                f"the data is not that of the earlier run in {store.uri}: {field} was {was} and "
-                f"is {now}; restore the data, or give the experiment another name"
-            )
-
-
-def keep_final(store: Store, loop: Loop) -> None:
-    """Copy the winner to `final/`, with its measurements, and the task's facts."""
-    assert loop.state.finished is not None
-    winner = loop.state.finished.winner
-    if winner is None:
-        return
-    trial = loop.state.trials[winner]
-    source = artifacts.prefix(winner)
-    try:
-        for name in FINAL:
-            store.put(f"final/{name}", store.get(f"{source}/{name}"))
-    except NotFound:
-        return  # a trainer that keeps no weights
-    measured = {
-        "trial": winner,
-        "foundBy": trial.parents[0],
-        "metrics": trial.values,
-        "test": loop.state.finished.test,
-        "cost": trial.cost.model_dump(by_alias=True),
-    }
-    store.put(f"final/{RESULT}", json.dumps(measured, indent=2).encode())
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from kinase.api.trial import (
     TrialJob,
     TrialResult,
 )
-from kinase.engine import Engine, Event, Finished, Lost, Progress
+from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
 from kinase.estimation import make_estimator
 from kinase.experiment import artifacts, budget, finals
 from kinase.experiment.journal import Asked, Attempt, Ended, Journal, Told
@@ -160,6 +160,11 @@ class Loop:
         outstanding: the same command goes on with them."""
         self._interrupted = True
 
+    def update(self, experiment: NASExperiment) -> None:
+        """Go on by a manifest that has changed in what may change: budget, parallelism,
+        retention. To be called by a listener, between two steps."""
+        self.experiment, self.spec = experiment, experiment.spec
+
     # -- the loop ----------------------------------------------------------------------
 
     def replay(self) -> State:
@@ -176,7 +181,7 @@ class Loop:
         waiting = self._recover()
         self._tell_listener("started")
         if self._search(waiting) and self._finals(waiting):
-            self._test()
+            self._finish()
         return self.state
 
     def _search(self, waiting: list[TrialRecord]) -> bool:
@@ -215,8 +220,8 @@ class Loop:
                     return True
             self._handle(self.engine.poll(self._patience()), waiting)
 
-    def _test(self) -> None:
-        """Touch the test part once, for the winner, and finish."""
+    def _finish(self) -> None:
+        """Touch the test part once, for the winner, and finish; nothing if interrupted."""
         winner = finals.winner(self.state, self.losses)
         if winner is None:
             self._append(
@@ -227,29 +232,34 @@ class Loop:
                 )
             )
             return
-        test: dict[str, float] = {}
-        if self._results:
-            self.engine.launch(self._job(winner, test=True))
-            result = None
-            while result is None:
-                for event in self.engine.poll(None):
-                    if isinstance(event, Finished):
-                        result = event.result
-                    elif isinstance(event, Lost):
-                        if event.permanent or not event.crash:
-                            raise RuntimeError(f"the winner could not be tested: {event.message}")
-                        winner.attempt += 1
-                        if winner.attempt > 100:
-                            raise RuntimeError(f"the winner could not be tested: {event.message}")
-                        self.engine.launch(self._job(winner, test=True))
-            test = result.metrics
-        self._append(FinishedEntry(winner=winner.number, test=test, elapsed=self.elapsed))
+        result = self._test(winner) if self._results else None
+        if result is not None or not self._results:
+            test = result.metrics if result is not None else {}
+            self._append(FinishedEntry(winner=winner.number, test=test, elapsed=self.elapsed))
+
+    def _test(self, winner: TrialRecord) -> TrialResult | None:
+        """Score the winner on the test part, or None: interrupted."""
+        self.engine.launch(self._job(winner, test=True))
+        while True:
+            for event in self.engine.poll(self._patience()):
+                if isinstance(event, Finished):
+                    return event.result
+                if isinstance(event, Lost):
+                    if self._interrupted:
+                        return None
+                    winner.attempt += 1
+                    if event.permanent or event.crash or winner.attempt > 100:
+                        raise EngineError(f"the winner could not be tested: {event.message}")
+                    self.engine.launch(self._job(winner, test=True))
 
     # -- asking ------------------------------------------------------------------------
 
+    @property
+    def _slots(self) -> int:
+        return min(self.engine.slots, self.spec.budget.parallelism)
+
     def _free(self, waiting: list[TrialRecord]) -> bool:
-        slots = min(self.engine.slots, self.spec.budget.parallelism)
-        return len(self.engine.running()) + len(waiting) < slots
+        return len(self.engine.running()) + len(waiting) < self._slots
 
     def _reached(self) -> bool:
         """Whether a trial of the search has reached the target."""
@@ -340,7 +350,7 @@ class Loop:
     def _launch(self, waiting: list[TrialRecord]) -> None:
         """Begin the attempts that wait for a slot."""
         while waiting and not self._interrupted:
-            if len(self.engine.running()) >= self.engine.slots:
+            if len(self.engine.running()) >= self._slots:
                 return
             trial = waiting.pop(0)
             total = self.spec.budget.epochs
@@ -397,17 +407,19 @@ class Loop:
                 if self._listener is not None:
                     self._listener.progressed(self, trial.number, point)
             case Finished(result=result):
-                self._stopping.discard(trial.number)
                 if result.outcome is Outcome.STOPPED and self._interrupted:
                     return  # its checkpoint is kept; it stays outstanding
                 self._tell_result(trial, result)
             case Lost():
-                self._stopping.discard(trial.number)
                 self._retry_or_tell(trial, event, waiting)
 
     def _retry_or_tell(self, trial: TrialRecord, lost: Lost, waiting: list[TrialRecord]) -> None:
         crashes = trial.crashes + lost.crash
-        if lost.permanent or (lost.out_of_memory and crashes > 1):
+        stopped = trial.number in self._stopping and not self._interrupted
+        self._stopping.discard(trial.number)
+        if stopped and not lost.crash:
+            self._tell_partial(trial, lost.message)
+        elif lost.permanent or (lost.out_of_memory and crashes > 1):
             self._tell_partial(trial, lost.message, Outcome.INFEASIBLE)
         elif crashes > self.spec.trial_template.max_retries:
             times = f" ({crashes} attempts)" if crashes > 1 else ""
@@ -437,7 +449,7 @@ class Loop:
             result = artifacts.read_result(self.store, trial.number) if self._results else None
             if result is not None and result.outcome is not Outcome.STOPPED:
                 self._tell_result(trial, result)
-            elif not self._buildable(trial):
+            elif not self._buildable(trial) or self.engine.adopt(self._job(trial)):
                 continue
             else:
                 if self._results and artifacts.read_progress(self.store, trial.number).attempt:
@@ -476,6 +488,7 @@ class Loop:
     def _tell(self, trial: TrialRecord, outcome: Outcome, **details: Any) -> None:
         entry = Told(trial=trial.number, outcome=outcome, elapsed=self.elapsed, **details)
         self._append(entry)
+        self._stopping.discard(trial.number)
         if self._results:
             artifacts.clean(self.store, trial, self.spec.storage)
         if self._listener is not None:
