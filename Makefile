@@ -15,7 +15,7 @@ SETUP := .make/setup$(if $(TORCH_BACKEND),-$(TORCH_BACKEND))
 UV := $(or $(shell command -v uv),.make/uv/bin/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types unit bench docs lock clean
+.PHONY: help setup run test lint types unit bench generate docs lock clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,9 @@ types: $(SETUP)
 
 unit: $(SETUP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+generate: docs ## Write crds/ and docs/manifest.md anew from kinase/api
+	$(BIN)/python -m kinase.api.crd crds
 
 docs: $(SETUP) ## Write docs/manifest.md anew from kinase/api
 	$(BIN)/python -m kinase.api.reference > docs/manifest.md
