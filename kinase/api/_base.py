@@ -3,27 +3,78 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, Self
+from types import NoneType
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     PlainSerializer,
     WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
-_DURATION = re.compile(
-    r"^(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+(?:\.\d+)?)s)?$"
-)
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a validator checks, said again in CEL for the API server."""
+
+    cel: str
+    """True where all is well. `self` is the object, `oldSelf` (if named) that before a change."""
+    message: str
+    """Field, value, and what would be right. A CEL expression in {} is replaced by its value."""
+    path: str = ""
+    """The field at fault, as `.maxDepth`; empty for the whole object."""
+    reason: Literal["Invalid", "Forbidden", "Required", "Duplicate"] = "Invalid"
+
+
+def _integer(value: Any) -> Any:
+    if isinstance(value, str | bytes | bool):
+        raise PydanticKnownError("int_type")
+    return value
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, str | bytes | bool):
+        raise PydanticKnownError("float_type")
+    return value
+
+
+_INTEGER: Any = {"type": "no-info", "function": _integer}
+_NUMBER: Any = {"type": "no-info", "function": _number}
+
+
+def _plain_scalars(node: Any) -> Any:
+    """A schema whose numbers and truth values are neither text nor one another."""
+    if isinstance(node, list):
+        return [_plain_scalars(item) for item in node]
+    if not isinstance(node, dict) or node.get("function") in (_INTEGER, _NUMBER):
+        return node
+    node = {key: _plain_scalars(value) for key, value in node.items()}
+    match node.get("type"):
+        case "bool":
+            return {**node, "strict": True}
+        case "int":
+            return {"type": "function-before", "function": _INTEGER, "schema": node}
+        case "float":
+            return {"type": "function-before", "function": _NUMBER, "schema": node}
+    return node
 
 
 class Model(BaseModel):
     """A frozen model with camelCase names in the manifest; an unknown field is an error."""
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    """The twins of the model's validators."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -34,6 +85,57 @@ class Model(BaseModel):
         allow_inf_nan=False,
     )
 
+    @classmethod
+    def cel_rules(cls) -> tuple[Rule, ...]:
+        """All that the API server shall check of an object, its fields' own bounds aside."""
+        return cls.rules
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Take no text for a number: pydantic would read "8" as 8, the API server refuses it."""
+        schema: CoreSchema = _plain_scalars(handler(source))
+        return schema
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """Says of a list of objects that a field tells them apart, so that none comes twice."""
+
+    key: str
+    """The field's name in a manifest."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Add the check."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Say it in Kubernetes' words, which also makes server-side apply merge by the key."""
+        return {
+            **handler(schema),
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": [self.key],
+        }
+
+    def _check(self, items: tuple[Model, ...]) -> tuple[Model, ...]:
+        seen: set[str] = set()
+        for item in items:
+            by_alias = {field.alias: name for name, field in type(item).model_fields.items()}
+            value = getattr(item, by_alias[self.key])
+            if value in seen:
+                raise ValueError(f"{self.key} {value!r} is given twice")
+            seen.add(value)
+        return items
+
+
+_DURATION = r"^(?:([0-9]{1,5})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,8}(?:\.[0-9]{1,3})?)s)?$"
+"""So many digits are some years, which every program on a duration's way can hold."""
+
 
 def parse_duration(value: object) -> timedelta:
     """Read a Kubernetes-style duration such as ``90s``, ``5m`` or ``1h30m``.
@@ -43,11 +145,13 @@ def parse_duration(value: object) -> timedelta:
     """
     if isinstance(value, timedelta):
         return value
-    match = _DURATION.match(value) if isinstance(value, str) else None
+    match = re.fullmatch(_DURATION, value) if isinstance(value, str) else None
     if match is None or not any(match.groups()):
-        raise ValueError("a duration is written like 90s, 5m or 1h30m")
-    parts = {unit: float(text) for unit, text in match.groupdict().items() if text}
-    duration = timedelta(**parts)
+        raise ValueError(
+            "a duration is written like 90s, 5m or 1h30m, with at most 99999h, 999999m, 99999999s"
+        )
+    hours, minutes, seconds = (float(text or 0) for text in match.groups())
+    duration = timedelta(hours=hours, minutes=minutes, seconds=seconds)
     if not duration:
         raise ValueError("a duration must be longer than zero")
     return duration
@@ -69,15 +173,24 @@ Duration = Annotated[
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema(
-        {"type": "string", "pattern": r"^([0-9]+h)?([0-9]+m)?([0-9]+(\.[0-9]+)?s)?$"},
+        {
+            "type": "string",
+            "maxLength": 32,
+            "pattern": _DURATION.replace("?:", ""),
+            "x-kubernetes-validations": [
+                {
+                    "rule": "self.matches('[1-9]')",  # neither empty nor zero
+                    "message": "a duration is written like 90s, 5m or 1h30m, longer than zero",
+                }
+            ],
+        },
         mode="validation",
     ),
 ]
 
-Name = Annotated[
-    str,
-    Field(min_length=1, max_length=50, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
-]
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+MAX_NAME = 50
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=DNS_LABEL)]
 """A DNS label, short enough that a trial's number and an attempt's still fit behind it."""
 
 
@@ -100,6 +213,36 @@ class Union(Model):
             for kind in getattr(literal, "__args__", ())
             if kind[0].lower() + kind[1:] in by_alias
         }
+
+    @classmethod
+    def cel_rules(cls) -> tuple[Rule, ...]:
+        """Those of the union, and the model's own."""
+        found: list[Rule] = []
+        for kind, name in cls.members().items():
+            field = cls.model_fields[name]
+            found.append(
+                Rule(
+                    f"!has(self.{field.alias}) || self.{cls.discriminator} == {kind!r}",
+                    f"{cls.discriminator} is {{self.{cls.discriminator}}}, so the struct "
+                    f"'{field.alias}' must not be set; "
+                    f"remove it or set {cls.discriminator}: {kind}",
+                    f".{field.alias}",
+                    "Forbidden",
+                )
+            )
+            [struct] = [part for part in get_args(field.annotation) if part is not NoneType]
+            needed = [f.alias for f in struct.model_fields.values() if f.is_required()]
+            if needed:
+                found.append(
+                    Rule(
+                        f"self.{cls.discriminator} != {kind!r} || has(self.{field.alias})",
+                        f"{cls.discriminator} is {kind}, so {field.alias}.{needed[0]} is missing; "
+                        "it must be set",
+                        f".{field.alias}",
+                        "Required",
+                    )
+                )
+        return (*found, *cls.rules)
 
     @model_validator(mode="before")
     @classmethod

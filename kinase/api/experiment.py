@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from kinase.api._base import Duration, Model, Name
+from kinase.api._base import DNS_LABEL, MAX_NAME, Duration, Keyed, Model, Name, Rule
 from kinase.api.estimation import Epochs, Estimation, Fraction
 from kinase.api.names import API_VERSION
 from kinase.api.pod import TrialTemplate
@@ -45,16 +46,23 @@ class Objective(Model):
     """Which way is better."""
     target: float | None = None
     """The search ends when a trial's value reaches this. Default: no target."""
-    also: Annotated[tuple[Measure, ...], Field(max_length=4)] = ()
+    also: Annotated[tuple[Measure, ...], Field(max_length=4), Keyed("metric")] = ()
     """Further objectives: candidates are then ranked by Pareto dominance. `params` and `macs`
     (multiply-adds of one sample) are counted on the network of full fidelity."""
 
+    rules: ClassVar = (
+        Rule(
+            "!has(self.also) || !self.also.exists(m, m.metric == self.metric)",
+            "metric '{self.metric}' is named twice, here and in also",
+            ".metric",
+            "Duplicate",
+        ),
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        names = [self.metric, *(m.metric for m in self.also)]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"metric {twice[0]!r} is named twice")
+        if any(measure.metric == self.metric for measure in self.also):
+            raise ValueError(f"metric {self.metric!r} is named twice, here and in also")
         return self
 
 
@@ -72,6 +80,20 @@ class Budget(Model):
     """Wall-clock time of the search, such as 30m or 6h; finalists are trained after it."""
     parallelism: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Trials that run at once."""
+
+    rules: ClassVar = (
+        Rule(
+            "has(self.trials) || has(self.epochs) || has(self.deviceHours) || has(self.duration)",
+            "no limit is set: set at least one of trials, epochs, deviceHours, duration",
+            reason="Required",
+        ),
+        Rule(
+            "!has(self.trials) || self.parallelism <= self.trials",
+            "parallelism {self.parallelism} is above trials {self.trials}; "
+            "it can be at most the number of trials",
+            ".parallelism",
+        ),
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -141,6 +163,14 @@ class Retention(Model):
     """Time that the experiment stays after its end. Default: until it is deleted."""
 
 
+_LOWER = "self.estimation.?lowerFidelity"
+_FINAL_EPOCHS = "self.finalists.?epochs.orValue(self.training.epochs)"
+_SEARCH_EPOCHS = f"{_LOWER}.?epochs.orValue(self.training.epochs)"
+_NETWORKS = "(self.finalists.count + (has(self.baselines) ? size(self.baselines) : 0))"
+_LEAST_EPOCHS = f"{_SEARCH_EPOCHS} + {_NETWORKS} * {_FINAL_EPOCHS}"
+"""CEL of what `final_epochs`, `search_epochs` and `_budget_pays_for_one_trial` compute."""
+
+
 class ExperimentSpec(Model):
     """What is searched, how, and at what cost."""
 
@@ -162,7 +192,7 @@ class ExperimentSpec(Model):
     """The random-search control."""
     finalists: Finalists = Finalists()
     """The best candidates, trained anew at full fidelity."""
-    baselines: Annotated[tuple[Baseline, ...], Field(max_length=8)] = ()
+    baselines: Annotated[tuple[Baseline, ...], Field(max_length=8), Keyed("name")] = ()
     """Networks made by hand, trained as the finalists are and charged as they are."""
     storage: Storage = Storage()
     """Where everything is kept."""
@@ -174,6 +204,64 @@ class ExperimentSpec(Model):
     """Seed of everything random in the search and the training."""
     suspend: bool = False
     """Whether the experiment stands still: nothing starts, running trials stop at a checkpoint."""
+
+    rules: ClassVar = (
+        Rule(
+            f"{_LOWER}.?epochs.orValue(1) <= {_FINAL_EPOCHS}",
+            f"estimation.lowerFidelity.epochs {{{_LOWER}.?epochs.orValue(1)}} is above the full "
+            f"fidelity's {{{_FINAL_EPOCHS}}} (finalists.epochs or training.epochs)",
+            ".estimation.lowerFidelity.epochs",
+        ),
+        Rule(
+            f"!has(self.task.resolution) || "
+            f"{_LOWER}.?resolution.orValue(1) <= self.task.resolution",
+            f"estimation.lowerFidelity.resolution {{{_LOWER}.?resolution.orValue(1)}} is above "
+            "the full fidelity's {self.task.resolution} (task.resolution)",
+            ".estimation.lowerFidelity.resolution",
+        ),
+        Rule(
+            f"self.space.type == 'Cell' || !{_LOWER}.?cells.hasValue()",
+            "estimation.lowerFidelity.cells is for the space type Cell; "
+            "space.type is {self.space.type}",
+            ".estimation.lowerFidelity.cells",
+            "Forbidden",
+        ),
+        *(
+            rule
+            for task, known in TASK_METRICS.items()
+            for rule in (
+                Rule(
+                    f"self.task.type != '{task}' || self.objective.metric in {list(known)}",
+                    f"objective.metric '{{self.objective.metric}}' is not measured by task.type "
+                    f"{task}; it measures {', '.join(known)}",
+                    ".objective.metric",
+                ),
+                Rule(
+                    f"self.task.type != '{task}' || !has(self.objective.also) || "
+                    f"self.objective.also.all(m, m.metric in {[*known, *RESOURCE_METRICS]})",
+                    "objective.also has a metric that is neither measured by task.type "
+                    f"{task} ({', '.join(known)}) nor one of {', '.join(RESOURCE_METRICS)}: "
+                    f"{{self.objective.also.map(m, m.metric)}}",
+                    ".objective.also",
+                ),
+            )
+        ),
+        Rule(
+            f"!(self.task.type in {list(TASK_METRICS)}) || !has(self.objective.target) || "
+            "self.objective.metric != 'val_accuracy' || "
+            "(self.objective.target > 0.0 && self.objective.target <= 1.0)",
+            "objective.target {self.objective.target} is out of reach: "
+            "val_accuracy is a share in 0..1",
+            ".objective.target",
+        ),
+        Rule(
+            f"!has(self.budget.epochs) || self.budget.epochs >= {_LEAST_EPOCHS}",
+            f"budget.epochs {{self.budget.epochs}} is too small: one trial takes "
+            f"{{{_SEARCH_EPOCHS}}} and finalists and baselines take {{{_NETWORKS}}} x "
+            f"{{{_FINAL_EPOCHS}}}; it must be at least {{{_LEAST_EPOCHS}}}",
+            ".budget.epochs",
+        ),
+    )
 
     @property
     def final_epochs(self) -> int:
@@ -256,7 +344,7 @@ class Metadata(Model):
 
     name: Name
     """Name of the experiment, a DNS label of at most 50 characters."""
-    namespace: Name = "default"
+    namespace: Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)] = "default"
     """Namespace of the experiment."""
     uid: Annotated[str, Field(pattern=r"^[0-9a-zA-Z-]{1,64}$")] | None = None
     """Set by the API server; a local run has none."""
@@ -264,6 +352,49 @@ class Metadata(Model):
     """Labels."""
     annotations: dict[str, str] = Field(default_factory=dict)
     """Annotations."""
+
+
+CHANGEABLE = ("suspend", "budget", "retention")
+"""Fields of the spec that can change once the experiment has started: of the budget the limits
+only upward. When it has ended, `AFTER_END` can."""
+AFTER_END = ("retention",)
+LIMITS = ("trials", "epochs", "deviceHours", "duration")
+"""The budget's limits, by their names in a manifest."""
+
+_ENDED = "has(oldSelf.status) && has(oldSelf.status.completionTime)"
+_STARTED = f"has(oldSelf.status) && has(oldSelf.status.startTime) || {_ENDED}"
+
+
+def _change_rules() -> Iterator[Rule]:
+    """What of a spec the API server lets a user change, and when."""
+    for name, info in ExperimentSpec.model_fields.items():
+        if name in AFTER_END:
+            continue
+        when, happened, others = _STARTED, "has started", "suspend, budget, retention"
+        if name in CHANGEABLE:
+            when, happened, others = _ENDED, "has ended", "retention"
+        field = f"spec.{info.alias}"
+        same = f"self.{field} == oldSelf.{field}"
+        if info.default == ():  # in a schema nothing stands for an empty list
+            both = f"has(self.{field}) && has(oldSelf.{field})"
+            neither = f"!has(self.{field}) && !has(oldSelf.{field})"
+            same = f"({neither}) || ({both} && {same})"
+        yield Rule(
+            f"!({when}) || ({same})",
+            f"{field} cannot change: the experiment {happened}, and only {others} can",
+            f".{field}",
+            "Forbidden",
+        )
+    for limit in LIMITS:
+        new, old = f"self.spec.budget.{limit}", f"oldSelf.spec.budget.{limit}"
+        most = f"duration({new}) >= duration({old})" if limit == "duration" else f"{new} >= {old}"
+        yield Rule(
+            f"!({_STARTED}) || !has({new}) || (has({old}) && {most})",
+            f"spec.budget.{limit} {{{new}}} is refused: the experiment has started, and a limit "
+            f"can only be raised or removed; it was {{has({old}) ? dyn({old}) : dyn('not set')}}",
+            f".spec.budget.{limit}",
+            "Forbidden",
+        )
 
 
 class NASExperiment(Model):
@@ -279,6 +410,15 @@ class NASExperiment(Model):
     """What is searched, how, and at what cost."""
     status: ExperimentStatus | None = None
     """Written by the operator and the controller; ignored in a manifest."""
+
+    rules: ClassVar = (
+        Rule(
+            f"size(self.metadata.name) <= {MAX_NAME} && self.metadata.name.matches('{DNS_LABEL}')",
+            "metadata.name '{self.metadata.name}' must be a DNS label (a-z, 0-9, -) of at most "
+            f"{MAX_NAME} characters, since the names of the trials are made from it",
+        ),
+        *_change_rules(),
+    )
 
     @field_validator("status", mode="before")
     @classmethod

@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kinase.api._base import Duration, Model
+from kinase.api._base import DNS_LABEL, Duration, Keyed, Model, Rule
+from kinase.api.names import GROUP
 
-Label = Annotated[str, Field(max_length=63)]
-LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
+Label = Annotated[
+    str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")
+]
+LabelKey = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=317,
+        pattern=r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?"
+        r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+    ),
+]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
 Quantity = Annotated[
-    int | Annotated[str, Field(min_length=1, max_length=32)], Field(union_mode="left_to_right")
+    Annotated[int, Field(ge=0)]
+    | Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=32,
+            pattern=r"^[+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$",
+        ),
+    ],
+    Field(union_mode="left_to_right"),
 ]
 """A number, or text such as 500m, 4Gi."""
 Labels = Annotated[dict[LabelKey, Label], Field(max_length=32)]
 Annotations = Annotated[
     dict[LabelKey, Annotated[str, Field(max_length=4096)]], Field(max_length=32)
 ]
+
+
+def _one_of(*names: str) -> str:
+    """CEL of: exactly one of the fields is set."""
+    return f"[{', '.join(f'has(self.{name})' for name in names)}].filter(set, set).size() == 1"
+
+
+FileMode = Annotated[int, Field(ge=0, le=0o777)]
 
 
 class Resources(Model):
@@ -46,6 +74,36 @@ class Toleration(Model):
     toleration_seconds: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
     """For NoExecute: seconds until the pod is evicted. Default: never."""
 
+    rules: ClassVar = (
+        Rule(
+            "self.operator != 'Exists' || !has(self.value) || self.value == ''",
+            "operator Exists takes no value; got '{self.value}'",
+            ".value",
+        ),
+        Rule(
+            "self.operator == 'Exists' || (has(self.key) && self.key != '')",
+            "operator {self.operator} needs a key; Exists bears every taint without one",
+            ".key",
+        ),
+        Rule(
+            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+            "tolerationSeconds is for the effect NoExecute",
+            ".tolerationSeconds",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.operator == "Exists" and self.value:
+            raise ValueError(f"operator Exists takes no value; got {self.value!r}")
+        if self.operator != "Exists" and not self.key:
+            raise ValueError(
+                f"operator {self.operator} needs a key; Exists bears every taint without one"
+            )
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError("tolerationSeconds is for the effect NoExecute")
+        return self
+
 
 class KeyReference(Model):
     """A key of a Secret or a ConfigMap."""
@@ -61,8 +119,21 @@ class KeyReference(Model):
 class FieldReference(Model):
     """A field of the pod."""
 
+    api_version: Literal["v1"] | None = None
+    """Version of the pod's API."""
     field_path: Annotated[str, Field(min_length=1, max_length=512)]
     """Path, such as metadata.name."""
+
+
+class ResourceReference(Model):
+    """What the trial's container asks for or may use."""
+
+    container_name: Annotated[str, Field(max_length=63)] | None = None
+    """The container. Default: the trial's."""
+    resource: Annotated[str, Field(min_length=1, max_length=317)]
+    """Name, such as limits.cpu."""
+    divisor: Quantity | None = None
+    """Unit in which it is given. Default: 1."""
 
 
 class EnvSource(Model):
@@ -74,12 +145,28 @@ class EnvSource(Model):
     """A key of a ConfigMap."""
     field_ref: FieldReference | None = None
     """A field of the pod."""
+    resource_field_ref: ResourceReference | None = None
+    """A limit or a request of the container, such as for a number of threads."""
+
+    rules: ClassVar = (
+        Rule(
+            _one_of("secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef"),
+            "set exactly one of secretKeyRef, configMapKeyRef, fieldRef, resourceFieldRef",
+        ),
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        given = (self.secret_key_ref, self.config_map_key_ref, self.field_ref)
-        if sum(value is not None for value in given) != 1:
-            raise ValueError("set exactly one of secretKeyRef, configMapKeyRef, fieldRef")
+        fields = (
+            self.secret_key_ref,
+            self.config_map_key_ref,
+            self.field_ref,
+            self.resource_field_ref,
+        )
+        if sum(value is not None for value in fields) != 1:
+            raise ValueError(
+                "set exactly one of secretKeyRef, configMapKeyRef, fieldRef, resourceFieldRef"
+            )
         return self
 
 
@@ -92,6 +179,20 @@ class EnvVar(Model):
     """Its value."""
     value_from: EnvSource | None = None
     """Where the value comes from, instead of `value`."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.value) || !has(self.valueFrom)",
+            "value and valueFrom exclude each other; set one",
+            ".value",
+        ),
+        Rule(
+            "!self.name.startsWith('KINASE_')",
+            "name '{self.name}' is the operator's own; KINASE_ is reserved",
+            ".name",
+            "Forbidden",
+        ),
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -121,11 +222,26 @@ class EnvFrom(Model):
     config_map_ref: ObjectReference | None = None
     """A ConfigMap."""
 
+    rules: ClassVar = (
+        Rule(_one_of("secretRef", "configMapRef"), "set exactly one of secretRef, configMapRef"),
+    )
+
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.secret_ref is None) == (self.config_map_ref is None):
             raise ValueError("set exactly one of secretRef, configMapRef")
         return self
+
+
+class KeyPath(Model):
+    """A key as a file."""
+
+    key: Annotated[str, Field(min_length=1, max_length=253)]
+    """The key."""
+    path: Annotated[str, Field(min_length=1, max_length=1024)]
+    """Path of the file within the volume."""
+    mode: FileMode | None = None
+    """Permissions of the file. Default: the volume's."""
 
 
 class ClaimVolume(Model):
@@ -142,6 +258,10 @@ class ConfigMapVolume(Model):
 
     name: ObjectName
     """Name of the ConfigMap."""
+    items: Annotated[tuple[KeyPath, ...], Field(max_length=64)] = ()
+    """The keys to show. Default: all, under their own names."""
+    default_mode: FileMode | None = None
+    """Permissions of the files. Default: 0644."""
     optional: bool = False
     """Whether the pod starts without it."""
 
@@ -151,6 +271,10 @@ class SecretVolume(Model):
 
     secret_name: ObjectName
     """Name of the Secret."""
+    items: Annotated[tuple[KeyPath, ...], Field(max_length=64)] = ()
+    """The keys to show. Default: all, under their own names."""
+    default_mode: FileMode | None = None
+    """Permissions of the files. Default: 0644."""
     optional: bool = False
     """Whether the pod starts without it."""
 
@@ -170,16 +294,26 @@ class HostPathVolume(Model):
 
     path: Annotated[str, Field(min_length=1, max_length=4096)]
     """Path on the node."""
-    type: Annotated[str, Field(max_length=32)] | None = None
-    """Check before mounting, such as Directory."""
+    type: (
+        Literal[
+            "",
+            "DirectoryOrCreate",
+            "Directory",
+            "FileOrCreate",
+            "File",
+            "Socket",
+            "CharDevice",
+            "BlockDevice",
+        ]
+        | None
+    ) = None
+    """What must be there before it is mounted. Default: no check."""
 
 
 class Volume(Model):
     """A volume of a trial's pod; exactly one source is set."""
 
-    name: Annotated[
-        str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    ]
+    name: Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
     """Name, a DNS label. Names that begin with kinase- are the operator's own."""
     persistent_volume_claim: ClaimVolume | None = None
     """A persistent volume claim: the usual place of data sets."""
@@ -197,6 +331,28 @@ class Volume(Model):
     """Several sources in one, as in a pod."""
     host_path: HostPathVolume | None = None
     """A folder of the node, where the administrator allows it."""
+
+    rules: ClassVar = (
+        Rule(
+            _one_of(
+                "persistentVolumeClaim",
+                "configMap",
+                "secret",
+                "emptyDir",
+                "csi",
+                "ephemeral",
+                "projected",
+                "hostPath",
+            ),
+            "volume '{self.name}' has no source or several; set exactly one",
+        ),
+        Rule(
+            "!self.name.startsWith('kinase-')",
+            "name '{self.name}' is the operator's own; kinase- is reserved",
+            ".name",
+            "Forbidden",
+        ),
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -221,6 +377,23 @@ class Mount(Model):
     """Path within the volume."""
     read_only: bool = False
     """Whether it is mounted read-only."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.mountPath != '/kinase' && !self.mountPath.startsWith('/kinase/')",
+            "mountPath '{self.mountPath}' is the operator's own; /kinase is reserved",
+            ".mountPath",
+            "Forbidden",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if f"{self.mount_path}/".startswith("/kinase/"):
+            raise ValueError(
+                f"mountPath {self.mount_path!r} is the operator's own; /kinase is reserved"
+            )
+        return self
 
 
 class Security(Model):
@@ -257,7 +430,9 @@ class TrialTemplate(Model):
     """Image of the trainer. Default: the operator's."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     """When the image is pulled. Default: Kubernetes'."""
-    image_pull_secrets: Annotated[tuple[LocalReference, ...], Field(max_length=8)] = ()
+    image_pull_secrets: Annotated[
+        tuple[LocalReference, ...], Field(max_length=8), Keyed("name")
+    ] = ()
     """Secrets to pull the image with."""
     command: Annotated[
         tuple[Annotated[str, Field(max_length=4096)], ...], Field(max_length=64)
@@ -279,11 +454,11 @@ class TrialTemplate(Model):
     """Runtime class of the pods."""
     scheduler_name: ObjectName | None = None
     """Scheduler of the pods. Default: the cluster's."""
-    volumes: Annotated[tuple[Volume, ...], Field(max_length=16)] = ()
+    volumes: Annotated[tuple[Volume, ...], Field(max_length=16), Keyed("name")] = ()
     """Volumes, for data above all."""
-    volume_mounts: Annotated[tuple[Mount, ...], Field(max_length=16)] = ()
+    volume_mounts: Annotated[tuple[Mount, ...], Field(max_length=16), Keyed("mountPath")] = ()
     """Where the volumes appear."""
-    env: Annotated[tuple[EnvVar, ...], Field(max_length=64)] = ()
+    env: Annotated[tuple[EnvVar, ...], Field(max_length=64), Keyed("name")] = ()
     """Variables of the environment."""
     env_from: Annotated[tuple[EnvFrom, ...], Field(max_length=8)] = ()
     """Variables from all keys of Secrets or ConfigMaps."""
@@ -298,21 +473,50 @@ class TrialTemplate(Model):
     security: Security = Security()
     """Who the container runs as."""
 
+    rules: ClassVar = (
+        Rule(
+            "!has(self.volumeMounts) || self.volumeMounts.all(m, "
+            "has(self.volumes) && self.volumes.exists(v, v.name == m.name))",
+            "volumeMounts has a name that is none of the volumes: "
+            "{self.volumeMounts.filter(m, !(has(self.volumes) && "
+            "self.volumes.exists(v, v.name == m.name)))[0].name}",
+            ".volumeMounts",
+        ),
+        Rule(
+            "!has(self.shmSize) || !has(self.volumeMounts) || "
+            "!self.volumeMounts.exists(m, m.mountPath == '/dev/shm')",
+            "shmSize mounts /dev/shm already; set one of them",
+            ".shmSize",
+        ),
+        *(
+            Rule(
+                f"!has(self.{name}) || !self.{name}.exists(key, key.startsWith('{GROUP}/'))",
+                f"a key of {name} is the operator's own; {GROUP}/ is reserved",
+                f".{name}",
+                "Forbidden",
+            )
+            for name in ("labels", "annotations")
+        ),
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = [volume.name for volume in self.volumes]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"volumes: name {twice[0]!r} is given twice")
         for mount in self.volume_mounts:
             if mount.name not in names:
                 raise ValueError(
-                    f"volumeMounts: name {mount.name!r} is none of the volumes: "
-                    f"{', '.join(names) or 'there are none'}"
+                    f"volumeMounts has a name that is none of the volumes: {mount.name!r} "
+                    f"({', '.join(names) or 'there are none'})"
                 )
-        for key in (*self.labels, *self.annotations):
-            if key.startswith("kinase.dev/"):
-                raise ValueError(f"{key!r} is the operator's own; kinase.dev/ is reserved")
+            if mount.mount_path == "/dev/shm" and self.shm_size is not None:
+                raise ValueError("shmSize mounts /dev/shm already; set one of them")
+        for field, keys in (("labels", self.labels), ("annotations", self.annotations)):
+            for key in keys:
+                if key.startswith(f"{GROUP}/"):
+                    raise ValueError(
+                        f"{field} has the key {key!r}, which is the operator's own; "
+                        f"{GROUP}/ is reserved"
+                    )
         return self
 
 

@@ -14,7 +14,7 @@ HEAD = """\
 # The manifest
 
 Every field of a `NASExperiment` (`kinase.dev/v1alpha1`). This page is written from `kinase/api` by
-`make docs`; `kinase explain FIELD` prints the same on the terminal, and `kinase validate FILE`
+`make generate`; `kinase explain FIELD` prints the same on the terminal, and `kinase validate FILE`
 checks a manifest.
 
 A choice among several kinds is written as Kubernetes does: `type`, and the one struct of that name.

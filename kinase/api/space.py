@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kinase.api._base import Custom, Model, Union
+from kinase.api._base import Custom, Model, Rule, Union
 
 Width = Annotated[int, Field(ge=1, le=4096)]
 Kernel = Annotated[int, Field(ge=1, le=15, multiple_of=1)]
@@ -35,6 +35,13 @@ def _odd(kernels: tuple[int, ...]) -> None:
         raise ValueError(f"a kernel must be odd, so that it has a centre; got {even}")
 
 
+_ODD = Rule(
+    "self.kernels.all(k, k % 2 == 1)",
+    "a kernel must be odd, so that it has a centre; got {self.kernels.filter(k, k % 2 == 0)}",
+    ".kernels",
+)
+
+
 class ChainSpace(Model):
     """Chain-structured networks: layers one after another, each with its own operation.
 
@@ -60,6 +67,15 @@ class ChainSpace(Model):
     """Strides in pixels."""
     skips: bool = False
     """Whether a layer may add the output of an earlier layer to its own."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.minDepth <= self.maxDepth",
+            "minDepth {self.minDepth} is above maxDepth {self.maxDepth}: the space is empty",
+            ".minDepth",
+        ),
+        _ODD,
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -97,6 +113,15 @@ class MultiBranchSpace(Model):
         "concat",
     )
     """How a node may join several inputs."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.minNodes <= self.maxNodes",
+            "minNodes {self.minNodes} is above maxNodes {self.maxNodes}: the space is empty",
+            ".minNodes",
+        ),
+        _ODD,
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kinase.api._base import Custom, Model, Union
+from kinase.api._base import Custom, Model, Rule, Union
 
 
 class RandomStrategy(Model):
@@ -34,6 +34,15 @@ class EvolutionStrategy(Model):
     tournament (Real et al. 2017)."""
     crossover: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability that a child has two parents, where the space has a crossover."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.sample <= self.population",
+            "sample {self.sample} is above population {self.population}; "
+            "a tournament is drawn from the population",
+            ".sample",
+        ),
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kinase.api._base import Model, Union
+from kinase.api._base import Model, Rule, Union
 
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 NonNegative = Annotated[float, Field(ge=0, le=1e6)]
@@ -22,6 +22,15 @@ class Split(Model):
     """Share held out for the final test, where the data set brings no test part of its own."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Seed of the division, apart from the experiment's: runs stay comparable."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.validation + self.test < 1.0",
+            "validation {self.validation} and test {self.test} leave nothing to train on; "
+            "their sum must be below 1",
+            ".validation",
+        ),
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

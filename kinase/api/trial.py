@@ -7,11 +7,11 @@ Any program that reads a `TrialJob` and writes a `TrialResult` can be a trainer
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from kinase.api._base import Model, Name
+from kinase.api._base import Model, Name, Rule
 from kinase.api.estimation import Epochs, Fraction
 from kinase.api.space import Space
 from kinase.api.status import TrialStatus
@@ -258,6 +258,29 @@ class TrialSpec(Model):
     """With which the trial posts its metrics to the experiment's controller, and nothing else."""
     job: dict[str, Any]
     """What is run: a `TrialJob` or a `TaskJob` of trial contract v1."""
+
+    rules: ClassVar = (
+        *(
+            Rule(
+                f"self.{name} == oldSelf.{name}",
+                f"{name} cannot change: it is what makes the trial this one",
+                f".{name}",
+                "Forbidden",
+            )
+            for name in ("experiment", "number", "kind")
+        ),
+        Rule(
+            "self.attempt >= oldSelf.attempt",
+            "attempt {self.attempt} is below {oldSelf.attempt}; it can only be raised",
+            ".attempt",
+        ),
+        Rule(
+            "self.stop || !oldSelf.stop || self.attempt > oldSelf.attempt",
+            "stop cannot be taken back from attempt {self.attempt}; raise attempt",
+            ".stop",
+            "Forbidden",
+        ),
+    )
 
 
 class NASTrial(Model):
