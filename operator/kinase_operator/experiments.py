@@ -126,10 +126,15 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
         elif there.digest != body["metadata"]["annotations"][names.SPEC_HASH]:
             # a binding's role cannot change; what it names does not change either
             actions.append(Replace(resource, body))
+    wanted = manifests.controller_job(view, seen.manifest, settings)
+    digest = wanted["metadata"]["annotations"][names.SPEC_HASH]
     if seen.job is None:
-        actions.append(Create(kube.JOB, manifests.controller_job(view, seen.manifest, settings)))
-    elif seen.job.finished and not seen.job.deleting:
-        # it ended for a suspension that is over, or gave up: the next look makes it anew
+        actions.append(Create(kube.JOB, wanted))
+    elif not seen.job.deleting and (
+        # it ended for a suspension that is over, or gave up; or it cannot know of a manifest
+        # that was corrected before the search began: the next look makes it anew
+        seen.job.finished or (not view.started and seen.job.digest != digest)
+    ):
         actions.append(Delete(kube.JOB, seen.job.name, seen.job.uid))
     return [*actions, *_controller(seen)]
 

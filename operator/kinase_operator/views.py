@@ -143,6 +143,8 @@ class Job:
     complete: bool
     failure: tuple[str, str] | None
     """Reason and message of the condition `Failed` or `FailureTarget`."""
+    digest: str = ""
+    """What it was made from."""
 
     @classmethod
     def of(cls, item: Object) -> Job:
@@ -162,6 +164,7 @@ class Job:
             started=parse_time(status.get("startTime")),
             complete="Complete" in true or "SuccessCriteriaMet" in true,
             failure=(failed.get("reason", ""), failed.get("message", "")) if failed else None,
+            digest=(metadata.get("annotations") or {}).get(names.SPEC_HASH, ""),
         )
 
     @property

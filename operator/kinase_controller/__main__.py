@@ -1,0 +1,58 @@
+"""`python -m kinase_controller` (or `kinase controller`): one experiment's controller in its pod.
+
+Exit codes: 0 when the experiment is finished, suspended or gone; 143 after SIGTERM; 75 when
+another controller has taken over; anything else is a crash, after which the pod starts it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+
+SUPERSEDED = 75
+TERMINATED = 128 + signal.SIGTERM
+
+
+def main() -> int:
+    """Run the controller that the environment names; returns the exit code."""
+    logging.basicConfig(
+        level=os.environ.get("KINASE_LOG_LEVEL", "INFO"),
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    from kinase_controller.controller import Controller, Gone, Interrupted, Terminated
+    from kinase_controller.rim import Identity
+
+    try:
+        who = Identity(
+            namespace=os.environ["KINASE_NAMESPACE"],
+            experiment=os.environ["KINASE_EXPERIMENT"],
+            uid=os.environ["KINASE_EXPERIMENT_UID"],
+            pod=os.environ["KINASE_POD"],
+        )
+    except KeyError as error:
+        print(
+            f"kinase_controller: {error.args[0]} is not set; the operator sets it", file=sys.stderr
+        )
+        return 2
+    controller = Controller(who)
+    signal.signal(signal.SIGTERM, lambda *_: controller.terminate())
+    try:
+        controller.run()
+    except Gone as error:
+        logging.info("%s", error)
+    except Terminated:
+        return TERMINATED
+    except Interrupted as error:
+        logging.error("%s", error)
+        return SUPERSEDED
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    # threads that read the store must not keep a process that is done
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)

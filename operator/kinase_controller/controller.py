@@ -1,0 +1,365 @@
+"""One experiment's controller, from its start to the end of the search.
+
+It is restarted at any moment: it replays the journal, finds its trials on the cluster, and goes
+on. What stops it for a while (the store, the task, another controller) is told in the conditions,
+and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from kinase.api import NASExperiment
+from kinase.api.names import PORT
+from kinase.api.status import ConditionType, ExperimentStatus, Phase
+from kinase.api.trial import Point
+from kinase.engine import EngineError
+from kinase.experiment import identity
+from kinase.experiment.journal import Fenced
+from kinase.experiment.keep import keep_final, same_task
+from kinase.experiment.loop import Loop
+from kinase.experiment.state import TrialRecord
+from kinase.report import render
+from kinase.report.gather import gather
+from kinase.store import Store, StoreError, StoreUnavailable, open_store, probe
+from kinase_controller import status as words
+from kinase_controller.engine import Interrupted, KubernetesEngine
+from kinase_controller.metrics import Metrics
+from kinase_controller.rim import Gone, Identity, Rim
+from kinase_controller.server import REPORT_SECONDS, Server
+from kinase_controller.trials import Seen
+
+log = logging.getLogger("kinase")
+
+STUCK = 300.0
+"""Seconds without a turn of the loop after which the process is taken for dead."""
+PATIENCE = 2.0, 30.0
+"""First and longest wait, in seconds, before what failed is tried again."""
+REPORT_EVERY = 5.0
+"""Least seconds between two renderings of the live report."""
+
+
+class Terminated(Exception):
+    """SIGTERM: this process ends; the experiment does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why the search stands still for now."""
+
+    reason: str
+    message: str
+
+
+class Controller:
+    """Runs the loop of one experiment; also what its HTTP endpoint serves."""
+
+    def __init__(self, who: Identity) -> None:
+        """Nothing is read or written before `run`."""
+        self.rim = Rim(who)
+        self._numbers = Metrics(who.namespace, who.experiment)
+        self._engine: KubernetesEngine | None = None
+        self._loop: Loop | None = None
+        self._summary: words.Summary | None = None
+        self._generation = 0
+        self._terminated = False
+        self._turn = time.monotonic()
+        self._report: tuple[float, bytes] | None = None
+        self._report_wanted = threading.Event()
+        self._report_made = threading.Event()
+        self._searching = False
+
+    # -- from start to end -------------------------------------------------------------
+
+    def run(self) -> None:
+        """Search until the experiment is finished, suspended or gone.
+
+        Raises:
+            Terminated: SIGTERM came.
+            Interrupted: another controller has taken over.
+        """
+        self.rim.start()
+        server = Server(self)
+        address = os.environ.get("KINASE_POD_IP", "")
+        # pods that share a machine's network have loopback addresses of their own
+        own = bool(address) and ipaddress.ip_address(address).is_loopback
+        self.rim.call(server.start(address if own else "", PORT))
+        try:
+            self._run()
+        finally:
+            self.rim.call(server.stop())
+            self.rim.close()
+
+    def _run(self) -> None:
+        delay = PATIENCE[0]
+        while True:
+            self._check()
+            began = time.monotonic()
+            try:
+                if self._attempt():
+                    return
+                delay = PATIENCE[0]
+                continue
+            except Fenced as error:
+                trouble = Trouble("Fenced", str(error))
+            except StoreUnavailable as error:
+                trouble = Trouble("StoreUnavailable", str(error))
+            except identity.MismatchError as error:
+                trouble = Trouble("StoreMismatch", str(error))
+            except StoreError as error:
+                trouble = Trouble("StoreRefused", str(error))
+            except EngineError as error:
+                trouble = Trouble("TaskUnavailable", str(error))
+            except ValidationError as error:
+                trouble = Trouble("InvalidSpec", str(error))
+            finally:
+                self._searching = False
+                if self._engine is not None:
+                    self._engine.close()
+                    self._engine = None
+            log.warning("%s: %s; again in %.0f s", trouble.reason, trouble.message, delay)
+            self._say(progressing=(False, trouble.reason, trouble.message))
+            self.rim.emit("Warning", trouble.reason, trouble.message)
+            if time.monotonic() - began > 60:
+                delay = PATIENCE[0]
+            self._wait(delay)
+            delay = min(2 * delay, PATIENCE[1])
+
+    def _attempt(self) -> bool:
+        """One go at the search; True if there is nothing left to do for this process."""
+        experiment = self._manifest()
+        if experiment.spec.suspend:
+            return self._suspended()
+        store = self._open(experiment)
+        self._engine = KubernetesEngine(self.rim, store)
+        try:
+            info = self._engine.describe(experiment.spec.task, experiment.spec.training)
+        except Interrupted:
+            return False
+        same_task(store, info)
+        loop = self._loop = Loop(experiment, store, self._engine, info, listener=self)
+        self._summary = words.Summary(loop)
+        loop.run()
+        if loop.state.finished is None:
+            return self._suspended()
+        self._finish(store, loop)
+        return True
+
+    def _open(self, experiment: NASExperiment) -> Store:
+        store = open_store(experiment.spec.storage).sub(experiment.directory)
+        probe(store)
+        identity.claim(store, experiment)
+        return store
+
+    def _suspended(self) -> bool:
+        """Everything stands at a checkpoint. False: the suspension is over already."""
+        if not self._manifest().spec.suspend:
+            return False
+        text = "spec.suspend is true; running trials are at a checkpoint"
+        self._say(
+            phase=Phase.SUSPENDED,
+            progressing=(False, "Suspended", text),
+            suspended=(True, "Suspended", text),
+            wait=True,
+        )
+        self.rim.emit("Normal", "Suspended", text)
+        return True
+
+    def _finish(self, store: Store, loop: Loop) -> None:
+        finished = loop.state.finished
+        assert finished is not None
+        keep_final(store, loop)
+        store.put("report.html", render(gather(loop)).encode())
+        good = finished.winner is not None
+        reason = "Succeeded" if good else "NoNetwork"
+        message = finished.message or loop.state.ended or ""
+        self._say(
+            phase=Phase.SUCCEEDED if good else Phase.FAILED,
+            progressing=(False, "Finished", message),
+            outcome=(good, reason, message),
+            model=f"{store.uri}/final" if good else None,
+            report=f"{store.uri}/report.html",
+            done=True,
+            wait=True,
+        )
+        self.rim.emit("Normal" if good else "Warning", reason, message)
+
+    # -- the manifest ------------------------------------------------------------------
+
+    def _manifest(self) -> NASExperiment:
+        seen = self.rim.experiment()
+        self._generation = seen.generation
+        return NASExperiment.model_validate(seen.body)
+
+    def _follow(self, loop: Loop) -> None:
+        """Go on by what may have changed in the manifest."""
+        if self.rim.experiment().generation == self._generation:
+            return
+        experiment = self._manifest()
+        loop.update(experiment)
+        if experiment.spec.suspend and not loop.stopping:
+            self._say(progressing=(True, "Suspending", "running trials go to a checkpoint"))
+            loop.interrupt()
+
+    # -- waiting and ending ------------------------------------------------------------
+
+    def terminate(self) -> None:
+        """End this process soon; from a signal handler."""
+        self._terminated = True
+        self.rim.wake()
+
+    def _check(self) -> None:
+        self._turn = time.monotonic()
+        if self._terminated:
+            raise Terminated
+        if self.rim.lease_lost.is_set():
+            raise Interrupted("another controller has taken over")
+        self.rim.experiment()
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        generation = self.rim.experiment().generation
+        while time.monotonic() < deadline:
+            self._check()
+            if self.rim.experiment().generation != generation:
+                return
+            time.sleep(0.1)
+
+    # -- what the loop tells -----------------------------------------------------------
+
+    def started(self, loop: Loop) -> None:
+        """The journal is replayed."""
+        self._searching = True
+        self._numbers = Metrics(self.rim.identity.namespace, self.rim.identity.experiment)
+        for trial in loop.state.told:
+            self._numbers.told(trial)
+        self._say(progressing=(True, "Searching", ""), suspended=(False, "NotSuspended", ""))
+        text = f"going on after {len(loop.state.told)} trials" if loop.journal.length else ""
+        self.rim.emit("Normal", "Started", text or "the search begins")
+
+    def progressed(self, loop: Loop, trial: int, point: Point) -> None:
+        """A trial posted an epoch."""
+
+    def told(self, loop: Loop, trial: TrialRecord) -> None:
+        """A trial ended."""
+        self._numbers.told(trial)
+        self._tell_progress(loop)
+
+    def tick(self, loop: Loop) -> None:
+        """The loop goes round."""
+        self._check()
+        self._follow(loop)
+        self._tell_progress(loop)
+        if self._report_wanted.is_set():
+            self._report_wanted.clear()
+            self._report = time.monotonic(), render(gather(loop)).encode()
+            self._report_made.set()
+
+    _told_at = 0.0
+
+    def _tell_progress(self, loop: Loop) -> None:
+        """The status, at most once a second: it costs more than a trial does."""
+        now = time.monotonic()
+        if now - self._told_at < 1.0 or loop.stopping:
+            return
+        self._told_at = now
+        reason = "Searching" if loop.state.ended is None else "Finalists"
+        self._say(progressing=(True, reason, loop.state.ended or ""))
+
+    def _say(
+        self,
+        *,
+        progressing: tuple[bool, str, str],
+        suspended: tuple[bool, str, str] | None = None,
+        outcome: tuple[bool, str, str] | None = None,
+        phase: Phase | None = None,
+        report: str | None = None,
+        model: str | None = None,
+        done: bool = False,
+        wait: bool = False,
+    ) -> None:
+        """Write the controller's part of the status."""
+        before: dict[str, Any] = self.rim.experiment().body.get("status") or {}
+        now = datetime.now(UTC)
+        fields = self._summary.fields() if self._summary is not None else ExperimentStatus()
+        held = {c["type"]: c for c in before.get("conditions") or ()}
+        still = held.get("Suspended", {}).get("status") == "True"
+        good = outcome if outcome is not None else (False, "Unfinished", "")
+        bad = (not outcome[0], *outcome[1:]) if outcome else (False, "Unfinished", "")
+        whole = fields.model_copy(
+            update={
+                "phase": phase or (words.phase(self._loop) if self._loop else Phase.PENDING),
+                # what has begun cannot be changed any more, so this is not said too early
+                "start_time": _time(before.get("startTime")) or (now if self._loop else None),
+                "completion_time": now if done else None,
+                "report": report,
+                "model": model,
+                "conditions": words.conditions(
+                    before,
+                    self._generation,
+                    now,
+                    {
+                        ConditionType.PROGRESSING: progressing,
+                        ConditionType.SUSPENDED: suspended
+                        or (still, "Suspended" if still else "NotSuspended", ""),
+                        ConditionType.SUCCEEDED: good,
+                        ConditionType.FAILED: bad,
+                    },
+                ),
+            }
+        )
+        self.rim.tell(words.document(whole), wait=wait)
+
+    # -- what the endpoint asks, from the rim's thread ---------------------------------
+
+    def trial(self, number: int) -> Seen | None:
+        """The trial of this number."""
+        return self.rim.by_number(number)
+
+    def post(self, number: int, point: Point) -> bool:
+        """Take in a point; whether the trial shall go on."""
+        engine = self._engine
+        return engine.post(number, point) if engine is not None else True
+
+    async def report(self) -> bytes | None:
+        """The report as it stands; rendered by the loop's thread, between two turns."""
+        if self._report is not None and time.monotonic() - self._report[0] < REPORT_EVERY:
+            return self._report[1]
+        if self._searching:
+            self._report_made.clear()
+            self._report_wanted.set()
+            await asyncio.to_thread(self._report_made.wait, REPORT_SECONDS)
+        return self._report[1] if self._report is not None else None
+
+    def metrics(self) -> bytes:
+        """The page that Prometheus scrapes."""
+        if self._loop is not None and self._searching:
+            self._numbers.measure(self._loop)
+        return self._numbers.page()
+
+    @property
+    def ready(self) -> bool:
+        """Whether this controller holds its lease and knows its trials."""
+        return not self.rim.lease_lost.is_set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop goes round."""
+        return time.monotonic() - self._turn < STUCK
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+__all__ = ["Controller", "Gone", "Interrupted", "Terminated"]

@@ -1,0 +1,177 @@
+"""The engine `kubernetes`: trials run as `NASTrial` resources, which the operator makes pods of."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from pydantic import ValidationError
+
+from kinase.api.task import Task, Training
+from kinase.api.trial import Point, TaskInfo, TaskJob, TrialJob, TrialResult
+from kinase.engine import Engine, EngineError, Event, Finished, Progress
+from kinase.store import NotFound, Store
+from kinase_controller.rim import Gone, Rim, job_of
+from kinase_controller.trials import Seen, Wanted, lost
+
+MANY = 10_000
+"""Slots of a cluster: how many trials run at once is the manifest's to say."""
+
+
+class Interrupted(Exception):
+    """What is waited for is not wanted any more: the experiment is suspended or gone, this
+    process was asked to end, or another controller has taken over."""
+
+
+class KubernetesEngine(Engine):
+    """Runs trials on the cluster. Making one twice is harmless, so a new process only says again
+    what it wants."""
+
+    slots = MANY
+
+    def __init__(self, rim: Rim, store: Store) -> None:
+        """Run trials through the rim; results are read from the experiment's store."""
+        self._rim, self._store = rim, store
+        self._running: dict[int, tuple[Wanted, float]] = {}
+        self._events: queue.SimpleQueue[Event | Future[Event]] = queue.SimpleQueue()
+        self._awake = threading.Event()
+        rim.wake = self._awake.set
+
+    def describe(self, task: Task, training: Training) -> TaskInfo:
+        """Ask the trainer, in a pod of its image, about the task.
+
+        Raises:
+            EngineError: it cannot say; the message is the trainer's.
+            Interrupted: there is no use in waiting any more.
+        """
+        # a question of its own for each task: before the search begins it may be changed
+        text = f"{task.model_dump_json()}{training.model_dump_json()}"
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        job = TaskJob(
+            experiment=self._rim.identity.experiment,
+            task=task,
+            training=training,
+            key=f"trainer-{digest}.json",
+        )
+        try:
+            return TaskInfo.model_validate_json(self._store.get(job.key))
+        except (NotFound, ValidationError):
+            pass
+        attempt = 1
+        before = self._rim.find(Wanted.of(job.experiment, job).name)
+        if before is not None:
+            attempt = before.attempt + before.ended  # the last one came to nothing
+        self._rim.want(Wanted.of(job.experiment, job, attempt))
+        while True:
+            self._awake.wait(1.0)
+            self._awake.clear()
+            self._check()
+            while not self._rim.ended.empty():
+                wanted, seen = self._rim.ended.get_nowait()
+                if isinstance(wanted.job, TaskJob):
+                    return self._told(seen, job)
+
+    def _told(self, seen: Seen, job: TaskJob) -> TaskInfo:
+        try:
+            return TaskInfo.model_validate_json(self._store.get(job.key))
+        except NotFound:
+            raise EngineError(
+                f"the trainer cannot serve the task: {seen.message or seen.reason}"
+            ) from None
+        except ValidationError as error:
+            raise EngineError(f"the trainer's word of the task is not valid: {error}") from None
+
+    def _check(self) -> None:
+        if self._rim.lease_lost.is_set():
+            raise Interrupted("another controller has taken over")
+        experiment = self._rim.experiment()
+        if experiment.body["spec"].get("suspend"):
+            raise Interrupted("suspended")
+
+    def launch(self, job: TrialJob) -> None:
+        """Want an attempt; one that is there already goes on."""
+        wanted = Wanted.of(job.experiment, job)
+        self._running[job.trial] = wanted, time.monotonic()
+        self._rim.want(wanted)
+
+    def adopt(self, job: TrialJob) -> bool:
+        """Whether the trial is on the cluster: then its attempt goes on, or is begun there."""
+        wanted = Wanted.of(job.experiment, job)
+        if self._rim.find(wanted.name) is None:
+            return False
+        self.launch(job)
+        return True
+
+    def running(self) -> dict[int, float]:
+        """Running trials, with the seconds since each was launched."""
+        now = time.monotonic()
+        return {number: now - since for number, (_, since) in self._running.items()}
+
+    def poll(self, timeout: float | None) -> Sequence[Event]:
+        """Wait for the ends of attempts, and for what running trials post.
+
+        Raises:
+            StoreError: a result cannot be read.
+            Interrupted: another controller has taken over.
+            Gone: the experiment is deleted.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        found: list[Event] = []
+        while True:
+            if self._rim.lease_lost.is_set():
+                raise Interrupted("another controller has taken over")
+            self._rim.experiment()
+            while not self._rim.ended.empty():
+                wanted, seen = self._rim.ended.get_nowait()
+                if job_of(wanted) is not None:
+                    # results are read side by side, and told in the order of their ends
+                    self._events.put(self._rim.readers.submit(self._outcome, wanted, seen))
+            while not self._events.empty():
+                event = self._events.get_nowait()
+                event = event.result() if isinstance(event, Future) else event
+                if not isinstance(event, Progress):
+                    self._running.pop(event.trial, None)
+                found.append(event)
+            left = None if deadline is None else deadline - time.monotonic()
+            if found or (left is not None and left <= 0):
+                return found
+            self._awake.wait(left if left is not None else 1.0)
+            self._awake.clear()
+
+    def _outcome(self, wanted: Wanted, seen: Seen) -> Event:
+        """The truth of an attempt's end is what lies in the store."""
+        try:
+            result = TrialResult.model_validate_json(self._store.get(wanted.result))
+            if result.trial == wanted.number:
+                return Finished(wanted.number, result)
+        except (NotFound, ValidationError):
+            pass
+        return lost(seen)
+
+    def post(self, number: int, point: Point) -> bool:
+        """Take in what a running trial measured, from the endpoint's thread; whether the trial
+        shall go on."""
+        held = self._running.get(number)
+        if held is None:
+            return True
+        self._events.put(Progress(number, point))
+        self._awake.set()
+        return not self._rim.stops(held[0].name)
+
+    def stop(self, trial: int) -> None:
+        """Have the trial end at its next checkpoint."""
+        held = self._running.get(trial)
+        if held is not None:
+            self._rim.stop(held[0].name)
+
+    def close(self) -> None:
+        """Want nothing any more. What runs on the cluster goes on: a later process finds it."""
+        self._rim.forget_all()
+        self._running.clear()
+
+
+__all__ = ["Gone", "Interrupted", "KubernetesEngine"]

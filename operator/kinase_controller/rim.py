@@ -1,0 +1,420 @@
+"""The controller's rim: all that is asynchronous, in a thread of its own.
+
+The loop runs in the main thread and says what it wants; here that is compared with what there is,
+and made so. What was seen goes back through a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from kinase.api import names
+from kinase.api.trial import TrialJob
+from kinase_controller.lease import Lease
+from kinase_controller.trials import Seen, Wanted
+from kinase_kube import client as kube
+from kinase_kube.client import ApiError, Client, Conflict, NotFound, Object
+from kinase_kube.informer import Informer, Key
+from kinase_kube.workqueue import WorkQueue
+
+log = logging.getLogger("kinase")
+
+MANAGER = "kinase-controller"
+"""Field manager of the controller's part of the status."""
+WORKERS = 32
+"""Requests about trials at once."""
+STATUS_SECONDS = 1.0
+"""Least time between two writes of the experiment's status."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which experiment this process is the controller of, and which pod it is."""
+
+    namespace: str
+    experiment: str
+    uid: str
+    pod: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentSeen:
+    """What the controller keeps of its experiment."""
+
+    uid: str
+    version: int
+    generation: int
+    deleting: bool
+    body: Object
+
+    @classmethod
+    def of(cls, item: Object) -> ExperimentSeen:
+        """From the API's object."""
+        metadata = item["metadata"]
+        return cls(
+            uid=metadata["uid"],
+            version=int(metadata["resourceVersion"]),
+            generation=int(metadata.get("generation", 0)),
+            deleting="deletionTimestamp" in metadata,
+            body=item,
+        )
+
+
+class Gone(Exception):
+    """The experiment is deleted, or is another of the same name: there is nothing to do."""
+
+
+class Rim:
+    """Keeps the cluster as the loop wants it, and tells the loop what became of its trials."""
+
+    def __init__(self, identity: Identity) -> None:
+        """Nothing is sent before `start`."""
+        self.identity = identity
+        self.ended: queue.SimpleQueue[tuple[Wanted, Seen]] = queue.SimpleQueue()
+        """Attempts that are over, each once."""
+        self.lease_lost = threading.Event()
+        self._wanted: dict[str, Wanted] = {}
+        self._stops: set[str] = set()
+        self._queue: WorkQueue[str]
+        self._client: Client
+        self._trials: Informer[Seen]
+        self._experiments: Informer[ExperimentSeen]
+        self._status: Object | None = None
+        self._status_changed: asyncio.Event
+        self._written: Object | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rim", daemon=True)
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._readers = ThreadPoolExecutor(8, thread_name_prefix="store")
+        self.wake: Callable[[], None] = lambda: None
+        """Called whenever something is put into `ended`."""
+
+    # -- life, from the main thread ----------------------------------------------------
+
+    def start(self) -> None:
+        """Connect, and wait until this controller holds the lease and knows its trials.
+
+        Raises:
+            Gone: there is no such experiment.
+        """
+        self._thread.start()
+        self.call(self._start())
+
+    def close(self) -> None:
+        """Let go of the lease and end all connections."""
+        if self._thread.is_alive():
+            try:
+                self.call(self._stop(), 10)
+            finally:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join(5)
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine in the rim's thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def call(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run a coroutine in the rim's thread and wait for it."""
+        return self.submit(work).result(timeout)
+
+    async def _start(self) -> None:
+        me = self.identity
+        self._client = await Client.connect()
+        self._queue = WorkQueue()
+        self._status_changed = asyncio.Event()
+        labels = f"{names.EXPERIMENT_UID}={me.uid}"
+        self._trials = Informer(
+            self._client,
+            kube.TRIAL,
+            Seen.of,
+            self._trial_changed,
+            namespace=me.namespace,
+            selector=labels,
+        )
+        self._experiments = Informer(
+            self._client,
+            kube.EXPERIMENT,
+            ExperimentSeen.of,
+            self._experiment_changed,
+            namespace=me.namespace,
+            field_selector=f"metadata.name={me.experiment}",
+        )
+        name = names.controller_name(me.experiment)
+        self.lease = Lease(self._client, me.namespace, name, me.pod, self._owner())
+        await self.lease.acquire()
+        self._spawn(self.lease.renew(), self._lose)
+        self._spawn(self._trials.run())
+        self._spawn(self._experiments.run())
+        await self._trials.synced.wait()
+        await self._experiments.synced.wait()
+        self.experiment()  # raises Gone
+        for _ in range(WORKERS):
+            self._spawn(self._work())
+        self._spawn(self._write_status())
+
+    def _spawn(
+        self, work: Coroutine[Any, Any, None], then: Callable[[], None] | None = None
+    ) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.append(task)
+
+        def finished(done: asyncio.Task[None]) -> None:
+            if done.cancelled():
+                return
+            if done.exception() is not None:
+                log.error("a task of the rim ended", exc_info=done.exception())
+                self._lose()
+            elif then is not None:
+                then()
+
+        task.add_done_callback(finished)
+
+    def _lose(self) -> None:
+        self.lease_lost.set()
+        self.wake()
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._queue.close()
+        try:
+            await self.lease.release()
+        except ApiError as error:
+            log.info("the lease could not be released: %s", error)
+        await self._client.close()
+
+    def _owner(self) -> Object:
+        return {
+            "apiVersion": names.API_VERSION,
+            "kind": "NASExperiment",
+            "name": self.identity.experiment,
+            "uid": self.identity.uid,
+        }
+
+    # -- the experiment ----------------------------------------------------------------
+
+    def experiment(self) -> ExperimentSeen:
+        """The experiment as it is now; from any thread.
+
+        Raises:
+            Gone: it is deleted, or being deleted.
+        """
+        seen = self._experiments.items.get((self.identity.namespace, self.identity.experiment))
+        if seen is None or seen.uid != self.identity.uid or seen.deleting:
+            raise Gone(f"the experiment {self.identity.experiment} is gone")
+        return seen
+
+    def _experiment_changed(
+        self, name: Key, before: ExperimentSeen | None, after: ExperimentSeen | None
+    ) -> None:
+        self.wake()
+
+    # -- trials, from the main thread --------------------------------------------------
+
+    def want(self, wanted: Wanted) -> None:
+        """Have an attempt run; its end comes through `ended`."""
+        self._loop.call_soon_threadsafe(self._want, wanted)
+
+    def _want(self, wanted: Wanted) -> None:
+        self._wanted[wanted.name] = wanted
+        self._stops.discard(wanted.name)
+        self._queue.add(wanted.name)
+
+    def stop(self, name: str) -> None:
+        """Have an attempt end at its next checkpoint."""
+        self._loop.call_soon_threadsafe(self._stop_trial, name)
+
+    def _stop_trial(self, name: str) -> None:
+        if name in self._wanted:
+            self._stops.add(name)
+            self._queue.add(name)
+
+    def forget_all(self) -> None:
+        """Want nothing any more; trials that run go on and are found again."""
+
+        async def forget() -> None:
+            self._wanted.clear()
+            self._stops.clear()
+
+        self.call(forget())
+        while not self.ended.empty():
+            self.ended.get_nowait()
+
+    def find(self, name: str) -> Seen | None:
+        """A trial as it is seen now; from any thread."""
+        return self._trials.items.get((self.identity.namespace, name))
+
+    def by_number(self, number: int) -> Seen | None:
+        """The trial of this number, its test apart; from any thread."""
+        return self.find(names.trial_name(self.identity.experiment, number))
+
+    def stops(self, name: str) -> bool:
+        """Whether the trial shall end at its next checkpoint."""
+        seen = self.find(name)
+        return name in self._stops or (seen is not None and seen.stop)
+
+    # -- trials, in the rim's thread ---------------------------------------------------
+
+    def _trial_changed(self, key: Key, before: Seen | None, after: Seen | None) -> None:
+        if key[1] in self._wanted:
+            self._queue.add(key[1])
+
+    async def _work(self) -> None:
+        while True:
+            name = await self._queue.get()
+            try:
+                await self._reconcile(name)
+                self._queue.forget(name)
+            except ApiError as error:
+                delay = self._queue.retry(name)
+                log.warning("trial %s: %s; again in %.1f s", name, error, delay)
+            except Exception:
+                self._queue.retry(name)
+                log.exception("trial %s", name)
+            finally:
+                self._queue.done(name)
+
+    async def _reconcile(self, name: str) -> None:
+        """Compare what is wanted of a trial with what there is, and act on the difference."""
+        wanted = self._wanted.get(name)
+        if wanted is None:
+            return
+        me, seen = self.identity, self._trials.items.get((self.identity.namespace, name))
+        if seen is None:
+            body = wanted.body(me.experiment, me.uid, me.namespace, secrets.token_urlsafe(24))
+            try:
+                self._trials.observe(await self._client.create(kube.TRIAL, me.namespace, body))
+            except Conflict:
+                item = await self._client.get(kube.TRIAL, me.namespace, name)
+                owners = item["metadata"].get("ownerReferences") or ()
+                if not any(owner["uid"] == me.uid for owner in owners):
+                    raise  # of an earlier experiment of this name, which is being removed
+                self._trials.observe(item)
+            return
+        if seen.deleting:
+            return
+        if seen.attempt < wanted.attempt:
+            spec = {"attempt": wanted.attempt, "stop": False, "job": wanted.document()}
+            await self._patch(seen, spec)
+        elif seen.ended:
+            del self._wanted[name]
+            self._stops.discard(name)
+            self.ended.put((wanted, seen))
+            self.wake()
+        elif name in self._stops and not seen.stop:
+            await self._patch(seen, {"stop": True})
+
+    async def _patch(self, seen: Seen, spec: Object) -> None:
+        body = {"metadata": {"uid": seen.uid}, "spec": spec}
+        item = await self._client.merge(kube.TRIAL, self.identity.namespace, seen.name, body)
+        self._trials.observe(item)
+
+    # -- status and events -------------------------------------------------------------
+
+    def tell(self, status: Object, *, wait: bool = False) -> None:
+        """Have the experiment's status say this; it is written soon, the latest word alone.
+
+        Raises:
+            Gone: with `wait`, the experiment is not there any more.
+        """
+        if wait:
+            self.call(self._flush(status), 60)
+        else:
+            self._loop.call_soon_threadsafe(self._tell, status)
+
+    def _tell(self, status: Object) -> None:
+        self._status = status
+        self._status_changed.set()
+
+    async def _flush(self, status: Object) -> None:
+        self._tell(status)
+        delay = 0.1
+        while self._written != status:
+            try:
+                await self._apply(status)
+            except ApiError as error:
+                log.warning("the status cannot be written: %s", error)
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, 5.0)
+
+    async def _write_status(self) -> None:
+        while True:
+            await self._status_changed.wait()
+            self._status_changed.clear()
+            status = self._status
+            if status is None or status == self._written:
+                continue
+            try:
+                await self._apply(status)
+            except NotFound:
+                continue
+            except ApiError as error:
+                log.warning("the status cannot be written: %s", error)
+                self._status_changed.set()
+            await asyncio.sleep(STATUS_SECONDS)
+
+    async def _apply(self, status: Object) -> None:
+        me = self.identity
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": "NASExperiment",
+            "metadata": {"name": me.experiment, "uid": me.uid},
+            "status": status,
+        }
+        item = await self._client.apply(
+            kube.EXPERIMENT,
+            me.namespace,
+            me.experiment,
+            body,
+            manager=MANAGER,
+            subresource="status",
+        )
+        self._written = status
+        self._experiments.observe(item)
+
+    def emit(self, kind: str, reason: str, message: str) -> None:
+        """Record an Event about the experiment; the same one twice is one."""
+        self.submit(self._emit(kind, reason, message))
+
+    async def _emit(self, kind: str, reason: str, message: str) -> None:
+        me, now = self.identity, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        digest = hashlib.sha256(f"{me.uid}{reason}{message}".encode()).hexdigest()[:16]
+        body = {
+            "metadata": {"name": f"{me.experiment}.{digest}", "namespace": me.namespace},
+            "involvedObject": {**self._owner(), "namespace": me.namespace},
+            "type": kind,
+            "reason": reason,
+            "message": message[:1000],
+            "source": {"component": MANAGER},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        try:
+            await self._client.create(kube.EVENT, me.namespace, body)
+        except ApiError as error:
+            if not isinstance(error, Conflict):
+                log.info("event %s: %s", reason, error)
+
+    @property
+    def readers(self) -> ThreadPoolExecutor:
+        """Threads for reading the store beside the loop."""
+        return self._readers
+
+
+def job_of(wanted: Wanted) -> TrialJob | None:
+    """The trial's job, or None for a question about the task."""
+    return wanted.job if isinstance(wanted.job, TrialJob) else None

@@ -1,0 +1,161 @@
+"""The controller's one HTTP endpoint: trials post here; people and Prometheus read here.
+
+What trials post is a hint. It is bounded, belongs to the trial whose token it bears, and changes
+nothing but what is shown and whether the trial goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from aiohttp import web
+from pydantic import Field, ValidationError
+
+from kinase.api.trial import Point
+from kinase_controller.trials import Seen
+
+log = logging.getLogger("kinase")
+
+BODY = 64 << 10
+"""Largest body of a request, in bytes."""
+RATE = 20.0
+"""Requests of one trial in a second; a burst of as many is let through."""
+REPORT_SECONDS = 10.0
+"""How long a reader waits for the report."""
+
+
+class Post(Point):
+    """What a trial posts after an epoch."""
+
+    attempt: int = Field(default=1, ge=1)
+    """The attempt that measured it."""
+
+
+class Search(Protocol):
+    """What the endpoint asks of the controller."""
+
+    def trial(self, number: int) -> Seen | None:
+        """The trial of this number."""
+
+    def post(self, number: int, point: Point) -> bool:
+        """Take in a point; whether the trial shall go on."""
+
+    async def report(self) -> bytes | None:
+        """The report as it stands, or None if there is none yet."""
+
+    def metrics(self) -> bytes:
+        """The page that Prometheus scrapes."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the search is under way."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop goes round."""
+
+
+class _Rates:
+    """A bucket of requests for each trial."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._left: dict[int, tuple[float, float]] = {}
+
+    def allow(self, trial: int) -> bool:
+        now = self._clock()
+        left, since = self._left.get(trial, (RATE, now))
+        left = min(RATE, left + (now - since) * RATE)
+        self._left[trial] = max(0.0, left - 1), now
+        if len(self._left) > 20_000:
+            self._left.clear()
+        return left >= 1
+
+
+class Server:
+    """Serves one controller's search."""
+
+    def __init__(self, search: Search) -> None:
+        """Nothing is served before `start`."""
+        self._search = search
+        self._rates = _Rates()
+        self._runner: web.AppRunner | None = None
+
+    def application(self) -> web.Application:
+        """The routes."""
+        app = web.Application(client_max_size=BODY)
+        app.add_routes(
+            [
+                web.post(r"/v1/trials/{number:\d{1,7}}/points", self._post),
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+                web.get("/", self._report),
+            ]
+        )
+        return app
+
+    async def start(self, host: str, port: int) -> int:
+        """Serve, and return the port."""
+        self._runner = web.AppRunner(self.application(), access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        return int(self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Serve no more."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _post(self, request: web.Request) -> web.Response:
+        number = int(request.match_info["number"])
+        seen = self._search.trial(number)
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        # the same answer for a trial that is not there: numbers are not to be found out
+        if (
+            seen is None
+            or not seen.token
+            or not hmac.compare_digest(given.encode(), seen.token.encode())
+        ):
+            raise web.HTTPUnauthorized(text="the token is not that of this trial\n")
+        if not self._rates.allow(number):
+            raise web.HTTPTooManyRequests(text=f"at most {RATE:g} requests a second\n")
+        try:
+            async with asyncio.timeout(5):
+                post = Post.model_validate_json(await request.read())
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"])) or "body"
+            raise web.HTTPBadRequest(text=f"{place}: {first['msg']}\n") from None
+        except TimeoutError:
+            raise web.HTTPRequestTimeout() from None
+        go_on = True
+        if post.attempt == seen.attempt:
+            point = Point(
+                epoch=post.epoch, metrics=post.metrics, device_seconds=post.device_seconds
+            )
+            go_on = self._search.post(number, point)
+        return web.json_response({"continue": go_on})
+
+    async def _report(self, request: web.Request) -> web.Response:
+        html = await self._search.report()
+        if html is None:
+            return web.Response(status=503, text="the search has not begun\n")
+        return web.Response(body=html, content_type="text/html", charset="utf-8")
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        alive = self._search.alive
+        return web.Response(status=200 if alive else 500, text="ok\n" if alive else "stuck\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        ready = self._search.ready
+        return web.Response(status=200 if ready else 503, text="ok\n" if ready else "starting\n")
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        headers = {"Content-Type": "text/plain; version=0.0.4"}
+        return web.Response(body=self._search.metrics(), headers=headers)

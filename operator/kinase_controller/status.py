@@ -1,0 +1,191 @@
+"""What an experiment's status says of its search: a pure function of the loop's state."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+from kinase.api.status import (
+    MAX_ARCHITECTURE,
+    MAX_FRONT,
+    Condition,
+    ConditionType,
+    CostStatus,
+    ExperimentStatus,
+    FrontPoint,
+    Incumbent,
+    LimitStatus,
+    Phase,
+    TrialCounts,
+)
+from kinase.api.trial import Kind, Outcome
+from kinase.experiment.budget import Limit
+from kinase.experiment.loop import Loop
+from kinase.experiment.state import SEARCHING, TrialRecord
+from kinase.strategy.pareto import pareto_front
+from kinase_kube.client import Object
+
+
+def incumbent(trial: TrialRecord | None, metric: str) -> Incumbent | None:
+    """A trial as the status shows it, or None if it has no value."""
+    if trial is None or metric not in trial.values:
+        return None
+    small = len(json.dumps(trial.architecture)) <= MAX_ARCHITECTURE
+    return Incumbent(
+        trial=trial.number,
+        value=trial.values[metric],
+        metrics=dict(sorted(trial.values.items())[:16]),
+        architecture=trial.architecture if small else None,
+    )
+
+
+def limit_text(limit: Limit) -> str:
+    """What is left of a limit, for a column."""
+    match limit.name:
+        case "duration":
+            return str(timedelta(seconds=round(limit.left)))
+        case "deviceHours":
+            return f"{limit.left:.2f} device hours"
+        case _:
+            return f"{limit.left:.0f} {limit.name}"
+
+
+class Summary:
+    """Makes the status, step by step cheaply: a trial that has ended is looked at once."""
+
+    def __init__(self, loop: Loop) -> None:
+        """Of this loop; what the journal held is taken in at the first `fields`."""
+        self._loop = loop
+        self._taken = 0
+        self._outcomes: Counter[Outcome] = Counter()
+        self._best_control: TrialRecord | None = None
+        self._front: list[TrialRecord] = []
+
+    def _take(self) -> None:
+        loop = self._loop
+        for trial in loop.state.told[self._taken :]:
+            self._taken += 1
+            if trial.kind not in SEARCHING:
+                continue
+            if trial.outcome is not None:
+                self._outcomes[trial.outcome] += 1
+            losses = loop.losses(trial)
+            if not all(math.isfinite(value) for value in losses):
+                continue
+            best = self._best_control
+            if trial.kind is Kind.CONTROL and (best is None or losses < loop.losses(best)):
+                self._best_control = trial
+            if len(losses) > 1:
+                candidates = [*self._front, trial]
+                kept = pareto_front([loop.losses(t) for t in candidates])
+                self._front = [candidates[i] for i in kept]
+
+    def fields(self) -> ExperimentStatus:
+        """All but conditions and times."""
+        self._take()
+        loop = self._loop
+        state, spec = loop.state, loop.spec
+        objectives = [spec.objective.metric, *(m.metric for m in spec.objective.also)]
+        limits = loop.limits
+        ended = sum(self._outcomes.values())
+        total = f"/{spec.budget.trials}" if spec.budget.trials is not None else ""
+        front = sorted(self._front, key=lambda t: (loop.losses(t), t.number))
+        if len(front) > MAX_FRONT:  # evenly along the main objective, both ends kept
+            step = (len(front) - 1) / (MAX_FRONT - 1)
+            front = [front[round(i * step)] for i in range(MAX_FRONT)]
+        finished = state.finished
+        winner = None
+        if finished is not None and finished.winner is not None:
+            winner = state.trials[finished.winner]
+        return ExperimentStatus(
+            progress=f"{ended}{total}",
+            trials=TrialCounts(
+                total=state.searched,
+                running=len(loop.engine.running()),
+                succeeded=self._outcomes[Outcome.SUCCEEDED],
+                stopped=self._outcomes[Outcome.STOPPED],
+                infeasible=self._outcomes[Outcome.INFEASIBLE],
+                failed=self._outcomes[Outcome.FAILED],
+                control=state.counts[Kind.CONTROL],
+            ),
+            best=incumbent(loop.best, spec.objective.metric),
+            control=incumbent(self._best_control, spec.objective.metric),
+            winner=incumbent(winner, spec.objective.metric),
+            test=dict(sorted(finished.test.items())[:16]) if finished is not None else {},
+            front=tuple(
+                FrontPoint(trial=t.number, values={m: t.values[m] for m in objectives})
+                for t in front
+            ),
+            budget=tuple(
+                LimitStatus(name=li.name, spent=li.spent, left=li.left, total=li.total)
+                for li in limits
+            ),
+            budget_left=", ".join(limit_text(limit) for limit in limits)[:128],
+            cost=CostStatus(
+                epochs=state.spent.epochs,
+                samples=state.spent.samples,
+                device_seconds=round(state.spent.device_seconds, 3),
+            ),
+        )
+
+
+def phase(loop: Loop) -> Phase:
+    """Where the loop is, in one word."""
+    if loop.state.finished is not None:
+        return Phase.FAILED if loop.state.finished.winner is None else Phase.SUCCEEDED
+    return Phase.FINALISTS if loop.state.ended is not None else Phase.SEARCHING
+
+
+def conditions(
+    before: Object,
+    generation: int,
+    now: datetime,
+    wanted: dict[ConditionType, tuple[bool, str, str]],
+) -> tuple[Condition, ...]:
+    """Conditions of the controller's, each with the time of its last change.
+
+    Args:
+        before: the status as it is.
+        generation: of the spec that this is said of.
+        now: time of a change.
+        wanted: for each type, whether it is so, the reason and the message.
+    """
+    held = {c["type"]: c for c in before.get("conditions") or ()}
+    found = []
+    for kind, (true, reason, message) in wanted.items():
+        status = "True" if true else "False"
+        old = held.get(kind.value)
+        since = now
+        if old is not None and old.get("status") == status:
+            since = datetime.fromisoformat(old["lastTransitionTime"])
+        found.append(
+            Condition(
+                type=kind.value,
+                status="True" if true else "False",
+                reason=reason,
+                message=message[:4000],
+                last_transition_time=since,
+                observed_generation=generation,
+            )
+        )
+    return tuple(found)
+
+
+def document(status: ExperimentStatus) -> Object:
+    """A status as the API takes it: times in whole seconds, nothing that is unset."""
+    plain: Any = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def tidy(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: _time(v) if k.endswith("Time") else tidy(v) for k, v in value.items()}
+        return [tidy(v) for v in value] if isinstance(value, list) else value
+
+    found: Object = tidy(plain)
+    return found
+
+
+def _time(text: Any) -> Any:
+    return datetime.fromisoformat(text).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,147 @@
+"""Trials as resources: what is wanted of them, what is seen of them, and what that means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kinase.api import TrialPhase, TrialReason, names
+from kinase.api.trial import Kind, TaskJob, TrialJob
+from kinase.engine import Lost
+from kinase_kube.client import Object
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the controller keeps of a `NASTrial`."""
+
+    name: str
+    uid: str
+    version: int
+    number: int
+    kind: str
+    attempt: int
+    stop: bool
+    token: str | None
+    deleting: bool
+    phase: str
+    reason: str
+    message: str
+    reported: int
+    """The attempt that the status is of."""
+
+    @classmethod
+    def of(cls, item: Object) -> Seen:
+        """From the API's object."""
+        metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
+        return cls(
+            name=metadata["name"],
+            uid=metadata["uid"],
+            version=int(metadata["resourceVersion"]),
+            number=int(spec["number"]),
+            kind=str(spec["kind"]),
+            attempt=int(spec.get("attempt", 1)),
+            stop=bool(spec.get("stop")),
+            token=spec.get("token"),
+            deleting="deletionTimestamp" in metadata,
+            phase=str(status.get("phase") or ""),
+            reason=str(status.get("reason") or ""),
+            message=str(status.get("message") or ""),
+            reported=int(status.get("attempt") or 0),
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether the attempt that is wanted is over."""
+        known = self.phase in TrialPhase.__members__.values()
+        return known and self.reported == self.attempt and TrialPhase(self.phase).ended
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An attempt that shall be there."""
+
+    name: str
+    number: int
+    kind: str
+    attempt: int
+    job: TrialJob | TaskJob
+
+    @classmethod
+    def of(cls, experiment: str, job: TrialJob | TaskJob, attempt: int = 1) -> Wanted:
+        """What a job of the loop wants of the cluster."""
+        if isinstance(job, TaskJob):
+            return cls(names.task_name(experiment), 0, "Task", attempt, job)
+        name = names.trial_name(experiment, job.trial, test=job.test)
+        return cls(name, job.trial, "Test" if job.test else job.kind.value, job.attempt, job)
+
+    @property
+    def result(self) -> str:
+        """Where the trainer leaves its answer, below the experiment's store."""
+        if isinstance(self.job, TaskJob):
+            return self.job.key
+        return f"{self.job.prefix}/{'test' if self.job.test else 'result'}.json"
+
+    def body(self, experiment: str, uid: str, namespace: str, token: str) -> Object:
+        """The resource, owned by its experiment."""
+        return {
+            "apiVersion": names.API_VERSION,
+            "kind": "NASTrial",
+            "metadata": {
+                "name": self.name,
+                "namespace": namespace,
+                "labels": {
+                    names.MANAGED_BY: names.MANAGER,
+                    names.COMPONENT: "trial",
+                    names.EXPERIMENT: experiment,
+                    names.EXPERIMENT_UID: uid,
+                    names.TRIAL: str(self.number),
+                },
+                "ownerReferences": [
+                    {
+                        "apiVersion": names.API_VERSION,
+                        "kind": "NASExperiment",
+                        "name": experiment,
+                        "uid": uid,
+                        "controller": True,
+                        "blockOwnerDeletion": True,
+                    }
+                ],
+            },
+            "spec": {
+                "experiment": experiment,
+                "number": self.number,
+                "kind": self.kind,
+                "attempt": self.attempt,
+                "token": token,
+                "job": self.document(),
+            },
+        }
+
+    def document(self) -> dict[str, Any]:
+        """The job as the trainer reads it."""
+        document: dict[str, Any] = self.job.model_dump(
+            mode="json", by_alias=True, exclude_none=True
+        )
+        return document
+
+
+KINDS = (Kind.SEARCH, Kind.CONTROL, Kind.FINAL, Kind.BASELINE)
+"""Kinds of trial that the loop counts; `Task` and `Test` are not among them."""
+
+
+def lost(seen: Seen) -> Lost:
+    """What the loop is told of an attempt that left no valid result."""
+    reason, text = seen.reason, seen.message or seen.reason
+    match reason:
+        case TrialReason.OUT_OF_MEMORY:
+            return Lost(seen.number, text, out_of_memory=True)
+        case TrialReason.DEADLINE_EXCEEDED | TrialReason.INFEASIBLE:
+            return Lost(seen.number, text, permanent=True)
+        case TrialReason.DISRUPTED | TrialReason.TERMINATED | TrialReason.UNAVAILABLE:
+            return Lost(seen.number, text, crash=False)
+        case TrialReason.COMPLETED:
+            text = "the trainer ended well, but left no valid result of this trial"
+            return Lost(seen.number, text)
+        case _:
+            return Lost(seen.number, text)
