@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,10 @@ import pytest
 
 from tests.cluster.conftest import Bucket
 from tests.cluster.helpers import pod, wait_for
-from tests.cluster.lab.control_plane import Cluster
-from tests.cluster.lab.node import Node
+from tests.cluster.lab import binaries
+from tests.cluster.lab.control_plane import Cluster, ControlPlane
+from tests.cluster.lab.node import Image, Node
 from tests.cluster.lab.rest import ApiError, Rest
-
-Pods = Callable[..., "InNamespace"]
 
 SERVER = """
 import http.server, os, sys
@@ -141,3 +141,268 @@ def test_a_secret_that_comes_late(pods: InNamespace, node: Node) -> None:
     )
     pods.api.patch(f"{pods.core}/secrets/s", {"stringData": {"k": "value"}})
     assert pods.ended("p", "Succeeded")["message"] == "p-value-$(WHO)-$(NOBODY)\n"
+
+
+def test_environment_from_whole_objects(pods: InNamespace) -> None:
+    pods.create("configmaps", {"metadata": {"name": "m"}, "data": {"a": "1", "b": "2"}})
+    optional = {"name": "missing", "optional": True}
+    references = [{"configMapRef": {"name": "m"}, "prefix": "M_"}, {"secretRef": optional}]
+    pods.run("p", "echo $M_a$M_b > /dev/termination-log", envFrom=references)
+    assert pods.ended("p", "Succeeded")["message"] == "12\n"
+
+
+def test_volumes_are_folders_of_the_pod(pods: InNamespace, node: Node) -> None:
+    pods.create("configmaps", {"metadata": {"name": "m"}, "data": {"key": "from a map"}})
+    field = {"fieldPath": "metadata.annotations['say']"}
+    volumes = [
+        {"name": "scratch", "emptyDir": {}},
+        {"name": "map", "configMap": {"name": "m"}},
+        {"name": "info", "downwardAPI": {"items": [{"path": "said", "fieldRef": field}]}},
+    ]
+    script = """
+        until [ "$(cat /etc/info/said)" = stop ]; do sleep 0.05; done
+        cat /etc/map/key > "$PLACE/x"; cat /scratch/x > /dev/termination-log
+    """
+    pods.run(
+        "p",
+        script,
+        volumes=volumes,
+        env=[{"name": "PLACE", "value": "/scratch"}],
+        volumeMounts=[
+            {"name": "scratch", "mountPath": "/scratch"},
+            {"name": "map", "mountPath": "/etc/map"},
+            {"name": "info", "mountPath": "/etc/info"},
+        ],
+        metadata={"annotations": {"say": "go"}},
+    )
+    pods.running("p")
+    pods.api.patch(f"{pods.core}/pods/p", {"metadata": {"annotations": {"say": "stop"}}})
+    assert pods.ended("p", "Succeeded")["message"] == "from a map"
+
+
+def test_a_volume_whose_secret_is_missing(pods: InNamespace) -> None:
+    pods.run(
+        "p",
+        "cat /s/k > /dev/termination-log",
+        volumes=[{"name": "s", "secret": {"secretName": "s"}}],
+        volumeMounts=[{"name": "s", "mountPath": "/s"}],
+    )
+    wait_for(lambda: 'secret "s" not found' in pods.waiting("p", "ContainerCreating"))
+    pods.create("secrets", {"metadata": {"name": "s"}, "stringData": {"k": "v"}})
+    assert pods.ended("p", "Succeeded")["message"] == "v"
+
+
+def test_an_image_that_comes_late(pods: InNamespace, node: Node) -> None:
+    image = f"lab/late:{pods.name}"
+    pods.create("pods", pod("p", "", image=image, command=None))
+    pods.waiting("p", "ErrImagePull")
+    assert image in pods.waiting("p", "ImagePullBackOff")
+    node.set_image(image, Image(("/bin/sh", "-c"), ("exit 4",)))
+    assert pods.ended("p", "Failed")["exitCode"] == 4
+
+
+def test_a_pod_speaks_to_the_api_server(pods: InNamespace) -> None:
+    pods.run("p", f"{binaries.get('kubectl')} auth whoami -o name > /dev/termination-log 2>&1")
+    assert "selfsubjectreview" in pods.ended("p", "Succeeded").get("message", "")
+
+
+def test_logs_through_the_api_server(pods: InNamespace, cluster: Cluster) -> None:
+    pods.run("p", "echo first; echo second; sleep 0.3; echo third")
+    wait_for(lambda: cluster.kubectl("logs", "-n", pods.name, "p", "--tail=1") == "second\n")
+    followed = cluster.kubectl("logs", "-n", pods.name, "p", "-f")
+    assert followed == "first\nsecond\nthird\n"
+
+
+def test_deletion_leaves_time_to_end(pods: InNamespace) -> None:
+    pods.create("configmaps", {"metadata": {"name": "m"}, "data": {}})
+    script = """
+        trap 'echo ended > /dev/termination-log; exit 5' TERM
+        while true; do sleep 0.05; done
+    """
+    finalizer = {"metadata": {"finalizers": ["kinase.dev/test"]}}
+    pods.run("p", script, **finalizer)
+    pods.running("p")
+    pods.delete("p")
+    ended = pods.ended("p", "Failed")
+    assert (ended["exitCode"], ended["message"]) == (5, "ended\n")
+    pods.api.patch(f"{pods.core}/pods/p", {"metadata": {"finalizers": None}})
+    wait_for(lambda: pods.gone("p"), message="the pod is gone")
+
+
+def test_deletion_kills_in_the_end(pods: InNamespace, node: Node) -> None:
+    pods.run("p", "trap '' TERM; while true; do sleep 0.05; done", terminationGracePeriodSeconds=1)
+    pods.running("p")
+    began = time.monotonic()
+    pods.delete("p")
+    wait_for(lambda: pods.gone("p"), message="the pod is gone")
+    assert 0.9 < time.monotonic() - began < 5
+
+
+def test_forced_deletion_kills_at_once(pods: InNamespace, node: Node) -> None:
+    pods.run("p", "sleep 1000")
+    pods.running("p")
+    pid = node.pod(pods.name, "p")["pid"]
+    pods.delete("p", gracePeriodSeconds=0)
+    wait_for(lambda: not alive(pid), message="the process has gone")
+
+
+def test_eviction_is_marked(pods: InNamespace) -> None:
+    pods.run("p", "sleep 1000", metadata={"finalizers": ["kinase.dev/test"]})
+    pods.running("p")
+    pods.create("pods/p/eviction", {"metadata": {"name": "p"}})
+    assert pods.ended("p", "Failed")["exitCode"] == 143
+    conditions = {c["type"]: c for c in pods.pod("p")["status"]["conditions"]}
+    assert conditions["DisruptionTarget"]["reason"] == "EvictionByEvictionAPI"
+    assert conditions["Ready"]["status"] == "False"
+    pods.api.patch(f"{pods.core}/pods/p", {"metadata": {"finalizers": None}})
+
+
+def test_a_process_that_is_killed(pods: InNamespace, node: Node) -> None:
+    for name in ("killed", "oom"):
+        pods.run(name, "sleep 1000 & sleep 1000")
+        pods.running(name)
+    node.kill(pods.name, "killed")
+    node.oom(pods.name, "oom")
+    ended = pods.ended("killed", "Failed")
+    assert (ended["exitCode"], ended["reason"]) == (137, "Error")
+    ended = pods.ended("oom", "Failed")
+    assert (ended["exitCode"], ended["reason"]) == (137, "OOMKilled")
+    with pytest.raises(LookupError, match="no process"):
+        node.kill(pods.name, "oom")
+
+
+def test_time_that_is_up(pods: InNamespace) -> None:
+    pods.run("p", "sleep 1000", activeDeadlineSeconds=1, terminationGracePeriodSeconds=1)
+    assert pods.ended("p", "Failed")["exitCode"] == 143
+    assert pods.pod("p")["status"]["reason"] == "DeadlineExceeded"
+
+
+def test_restarts_back_off(pods: InNamespace) -> None:
+    script = 'echo $HOSTNAME; test "$(ls /n | wc -l)" = 2 || { mktemp -p /n; exit 1; }'
+    pods.run(
+        "p",
+        script,
+        restartPolicy="OnFailure",
+        volumes=[{"name": "n", "emptyDir": {}}],
+        volumeMounts=[{"name": "n", "mountPath": "/n"}],
+    )
+    message = pods.waiting("p", "CrashLoopBackOff")
+    assert message.startswith("back-off 1s restarting failed container=main pod=p_")
+    assert pods.ended("p", "Succeeded")["exitCode"] == 0
+    (status,) = pods.pod("p")["status"]["containerStatuses"]
+    assert status["restartCount"] == 2
+    assert status["lastState"]["terminated"]["exitCode"] == 1
+
+
+def test_containers_that_come_first(pods: InNamespace) -> None:
+    mounts = [{"name": "v", "mountPath": "/v"}]
+    first = pod("", "echo made > /v/x", volumeMounts=mounts)["spec"]["containers"][0]
+    more = {"volumes": [{"name": "v", "emptyDir": {}}], "volumeMounts": mounts}
+    pods.run(
+        "p", "cat /v/x > /dev/termination-log", initContainers=[{**first, "name": "i"}], **more
+    )
+    assert pods.ended("p", "Succeeded")["message"] == "made\n"
+    fails = {**first, "name": "i", "command": ["/no/such/program"]}
+    pods.create("pods", pod("q", "true", initContainers=[fails], **more))
+    wait_for(lambda: pods.pod("q")["status"]["phase"] == "Failed", message="it fails")
+    status = pods.pod("q")["status"]
+    assert status["initContainerStatuses"][0]["state"]["terminated"]["reason"] == "StartError"
+    assert status["containerStatuses"][0]["state"]["waiting"]["reason"] == "PodInitializing"
+
+
+def test_a_service_leads_to_a_pod_that_is_ready(pods: InNamespace) -> None:
+    pods.create("configmaps", {"metadata": {"name": "server"}, "data": {"server.py": SERVER}})
+    ports = [{"name": "http", "containerPort": 8080}]
+    for name in ("one", "two"):  # on the same port
+        pods.run(
+            name,
+            "",
+            metadata={"labels": {"app": name}},
+            command=["python", "/code/server.py", "0.0.0.0", name],
+            ports=ports,
+            readinessProbe={"httpGet": {"path": "/healthz", "port": "http"}},
+            volumes=[{"name": "code", "configMap": {"name": "server"}}],
+            volumeMounts=[{"name": "code", "mountPath": "/code"}],
+        )
+        pods.create(
+            "services",
+            {
+                "metadata": {"name": name},
+                "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": "http"}]},
+            },
+        )
+
+    def ready(name: str) -> bool:
+        conditions = {c["type"]: c["status"] for c in pods.pod(name)["status"]["conditions"]}
+        return bool(conditions["Ready"] == "True")
+
+    wait_for(lambda: ready("one") and ready("two"), message="both are ready")
+    fetch = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode(), end='')"
+    urls = {name: f"http://{name}.{pods.name}.svc/x?y=z" for name in ("one", "two", "three")}
+    for name in ("one", "two"):
+        client = f"from-{name}"
+        pods.run(client, f'python -c "{fetch}" {urls[name]} > /dev/termination-log')
+        assert pods.ended(client, "Succeeded")["message"] == f"{name} /x?y=z"
+    pods.run("lost", f'python -c "{fetch}" {urls["three"]}')
+    pods.ended("lost", "Failed")
+
+
+def test_an_outage_of_the_api_server(pods: InNamespace, cluster: Cluster, node: Node) -> None:
+    if not isinstance(cluster, ControlPlane):
+        pytest.skip("only on a control plane that the test has started itself")
+    pods.run("p", "sleep 1; exit 6")
+    pods.run("q", "sleep 1000", terminationGracePeriodSeconds=1)
+    pods.running("p"), pods.running("q")
+    cluster.stop_apiserver()
+    wait_for(lambda: not node.pod(pods.name, "p")["pid"], message="p ends meanwhile")
+    cluster.start_apiserver()
+    assert pods.ended("p", "Failed")["exitCode"] == 6
+    pods.delete("q")
+    wait_for(lambda: pods.gone("q"), message="q is gone")
+
+
+@pytest.fixture
+def second(cluster: Cluster, node: Node, tmp_path: Path) -> Iterator[Node]:
+    """Another node, on which only pods come that name it."""
+    second = Node(cluster, tmp_path / "node", "node-2", labels={"lab": "second"})
+    second.start()
+    cluster.api.patch("/api/v1/nodes/node-2", {"spec": {"unschedulable": True}})
+    yield second
+    second.remove()
+
+
+def test_a_node_that_crashes_and_comes_back(pods: InNamespace, second: Node) -> None:
+    pods.run("never", "sleep 1000 & sleep 1000", nodeName="node-2")
+    pods.run("always", "sleep 1000", nodeName="node-2", restartPolicy="Always")
+    pods.running("never"), pods.running("always")
+    pids = [pod["pid"] for pod in second.pods()]
+    second.crash()
+    wait_for(lambda: not any(map(alive, pids)), message="the processes die with their node")
+    second.start()
+    assert pods.ended("never", "Failed")["exitCode"] == 137
+    wait_for(
+        lambda: (
+            pods.pod("always")["status"]["containerStatuses"][0]["restartCount"] == 1
+            and pods.running("always")
+        ),
+        message="the other one is restarted",
+    )
+
+
+def test_a_node_that_is_lost(pods: InNamespace, cluster: Cluster, second: Node) -> None:
+    pods.run("p", "sleep 1000", nodeName="node-2", terminationGracePeriodSeconds=1)
+    pods.running("p")
+    second.pause()
+    wait_for(lambda: not second.ready, message="the node is missed")
+    wait_for(lambda: "deletionTimestamp" in pods.pod("p")["metadata"], message="p is evicted")
+    assert second.pod(pods.name, "p")["pid"], "nobody has told the node"
+    second.resume()
+    wait_for(lambda: pods.gone("p"), message="p is gone")
+    wait_for(lambda: second.ready, message="the node is well again")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

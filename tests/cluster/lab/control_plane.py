@@ -17,9 +17,9 @@ from tests.cluster.lab.pki import Authority
 from tests.cluster.lab.processes import Child, free_ports
 from tests.cluster.lab.rest import ApiError, Rest
 
-LOST = 10
+LOST = 8
 """Seconds without a heartbeat until a node counts as lost."""
-EVICTED = 5
+EVICTED = 3
 """Seconds from then until its pods are deleted (a real cluster: 300)."""
 
 
@@ -123,10 +123,12 @@ class ControlPlane(Cluster):
         for name in ("controller-manager", "scheduler"):
             self._spawn(name)
 
-    def user_kubeconfig(self, path: Path, name: str, group: str | None = None) -> Path:
-        """A kubeconfig for a user with a certificate."""
+    def user_kubeconfig(
+        self, path: Path, name: str, group: str | None = None, hosts: tuple[str, ...] = ()
+    ) -> Path:
+        """A kubeconfig for a user with a certificate, which is good for a server at `hosts` too."""
         assert self._authority, "start() comes first"
-        certificate, key = self._authority.issue(name.replace(":", "-"), name, group)
+        certificate, key = self._authority.issue(name.replace(":", "-"), name, group, hosts)
         cluster = {
             "server": self.server,
             "certificate-authority": str(self._authority.certificate),

@@ -18,6 +18,7 @@ from tests.cluster.lab.control_plane import Cluster, ControlPlane
 from tests.cluster.lab.processes import Child
 from tests.cluster.lab.rest import ApiError
 
+_LOST = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
 REPOSITORY = Path(__file__).parents[3]
 
 
@@ -87,6 +88,11 @@ class Node:
         if self._child:
             self._child.stop()
 
+    def remove(self) -> None:
+        """End it, and take it out of the cluster."""
+        self.stop()
+        self.cluster.api.delete(f"/api/v1/nodes/{self.name}")
+
     def crash(self) -> None:
         """The machine is gone: SIGKILL for the stand-in, and with it for all that runs on it."""
         if self._child:
@@ -94,13 +100,14 @@ class Node:
 
     @property
     def ready(self) -> bool:
-        """Ready, and free of the taint that keeps pods off."""
+        """Ready, and free of the taints that say it was not."""
         try:
             node = self.cluster.api.get(f"/api/v1/nodes/{self.name}")
         except ApiError:
             return False
         conditions = node["status"].get("conditions") or ()
-        return not node["spec"].get("taints") and any(
+        taints = {taint["key"] for taint in node["spec"].get("taints") or ()}
+        return taints.isdisjoint(_LOST) and any(
             c["type"] == "Ready" and c["status"] == "True" for c in conditions
         )
 
@@ -187,5 +194,5 @@ class Node:
                 if problem.reason != "AlreadyExists":
                     raise
         return self.cluster.user_kubeconfig(
-            self.folder / "kubeconfig", f"system:node:{self.name}", "system:nodes"
+            self.folder / "kubeconfig", f"system:node:{self.name}", "system:nodes", ("127.0.0.1",)
         )

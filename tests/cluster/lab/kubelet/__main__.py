@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.cluster.lab.kubelet.client import Api
 from tests.cluster.lab.kubelet.control import Control
+from tests.cluster.lab.kubelet.logs import Logs
 from tests.cluster.lab.kubelet.node import Kubelet, Options
 from tests.cluster.lab.kubelet.proxy import Proxy
 
@@ -54,6 +55,7 @@ async def _run(kubeconfig: Path, options: Options) -> None:
     api = Api(kubeconfig)
     node = Kubelet(api, options)
     node.proxy_port = await Proxy(node).start()
+    node.port = await Logs(node).start(kubeconfig)
     control = await Control(node).start()
     temporary = options.root / ".control.json"
     temporary.write_text(json.dumps({"url": f"http://127.0.0.1:{control}"}))

@@ -9,6 +9,7 @@ import ipaddress
 import json
 import platform
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.cluster.lab.rest import ApiError
 
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _CAPACITY = {"cpu": "256", "memory": "1Ti", "pods": "1000", "ephemeral-storage": "1Ti"}
+_STATUS_EVERY = 10
 _NET_LOCK = 47077  # a port: who listens there on a network's last address has the network
 
 
@@ -50,6 +52,8 @@ class Kubelet:
         self.pods: dict[str, Pod] = {}
         self.everywhere: dict[str, Any] = {}
         """All pods of the cluster by UID: where a Service may lead to."""
+        self.services: dict[tuple[str, str], Any] = {}
+        """By namespace and name. Like a node's network they outlive the API server."""
         self.proxy_port = 0
         self.port = 0
         self._options = options
@@ -79,7 +83,8 @@ class Kubelet:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._heartbeats())
-                tasks.create_task(self._watch())
+                tasks.create_task(self._watch_pods())
+                tasks.create_task(self._watch_services())
                 tasks.create_task(self._tokens())
         finally:
             for pod in self.pods.values():
@@ -87,7 +92,7 @@ class Kubelet:
             await self.http.close()
             self._lock.close()
 
-    async def _watch(self) -> None:
+    async def _watch_pods(self) -> None:
         async for kind, found in self.api.watch("/api/v1/pods"):
             if kind == "SYNC":
                 there = {pod["metadata"]["uid"] for pod in found}
@@ -99,6 +104,16 @@ class Kubelet:
                 self._forget(found["metadata"]["uid"])
             else:
                 self._take(found)
+
+    async def _watch_services(self) -> None:
+        async for kind, found in self.api.watch("/api/v1/services"):
+            if kind == "SYNC":
+                self.services.clear()
+            for service in found if kind == "SYNC" else [found]:
+                meta = service["metadata"]
+                self.services[meta["namespace"], meta["name"]] = service
+                if kind == "DELETED":
+                    del self.services[meta["namespace"], meta["name"]]
 
     def _take(self, found: Any) -> None:
         uid = found["metadata"]["uid"]
@@ -139,14 +154,17 @@ class Kubelet:
 
     async def _heartbeats(self) -> None:
         """Node status and Lease, every few seconds."""
+        path = f"/api/v1/nodes/{self.name}/status"
         ready_since = _now()
+        due = 0.0
         while True:
             try:
                 await self._lease()
-                await self.api.patch(
-                    f"/api/v1/nodes/{self.name}/status", {"status": self._status(ready_since)}
-                )
+                if time.monotonic() > due:
+                    await self.api.patch(path, {"status": self._status(ready_since)})
+                    due = time.monotonic() + _STATUS_EVERY
             except (ApiError, aiohttp.ClientError, OSError):
+                due = 0
                 await asyncio.sleep(0.2)
             else:
                 await asyncio.sleep(self._options.heartbeat)

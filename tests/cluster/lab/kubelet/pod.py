@@ -65,8 +65,10 @@ class _Container:
 
     @property
     def log(self) -> Path:
-        """Output of the present or last run."""
-        return self.folder / f"{self.restarts}.log"
+        """Output of the present run, or of the last one while the next is waited for."""
+        path = self.folder / f"{self.restarts}.log"
+        before = self.folder / f"{self.restarts - 1}.log"
+        return before if before.exists() and not path.exists() else path
 
     @property
     def message_file(self) -> Path:
@@ -156,6 +158,18 @@ class Pod:
             return False
         self._process.signal(number)
         return True
+
+    @property
+    def runs(self) -> bool:
+        """It has a process at the moment."""
+        return self._process is not None
+
+    def log(self, container: str, *, previous: bool = False) -> Path | None:
+        """The file with the container's output."""
+        for one in (*self._inits, self._main):
+            if one.spec["name"] == container:
+                return one.folder / f"{one.restarts - 1}.log" if previous else one.log
+        return None
 
     def describe(self) -> dict[str, Any]:
         """For the control endpoint."""
@@ -595,6 +609,7 @@ class Pod:
                     if problem.status in (404, 409):
                         self._clean.set()
                         return
+                    print(f"{self.namespace}/{self.name}: {problem}", flush=True)
                     self._dirty.set()
                     await asyncio.sleep(0.2)
                 except (aiohttp.ClientError, OSError):
@@ -632,7 +647,7 @@ class Pod:
             "hostIP": "127.0.0.1",
             "hostIPs": [{"ip": "127.0.0.1"}],
             "podIP": self.ip,
-            "podIPs": [{"ip": self.ip}],
+            "podIPs": [{"$patch": "replace"}, {"ip": self.ip}],
             "conditions": list(self._conditions.values()),
             "containerStatuses": [self._main.status()],
             **self._reason,

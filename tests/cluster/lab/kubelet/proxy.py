@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 from typing import Any
 from urllib.parse import urlsplit
 
 from tests.cluster.lab.kubelet.node import Kubelet
-from tests.cluster.lab.rest import ApiError
 
 
 class Proxy:
-    """HTTP/1.1 to NAME.NAMESPACE.svc[.cluster.local], and to the pods' own addresses."""
+    """HTTP/1.1 to NAME.NAMESPACE.svc[.cluster.local]; other hosts are taken as they are."""
 
     def __init__(self, node: Kubelet) -> None:
         self._node = node
@@ -32,9 +30,9 @@ class Proxy:
             method, target, _ = first.split(" ", 2)
             url = urlsplit(target)
             try:
-                host, port = await self._resolve(url.hostname or "", url.port or 80)
+                host, port = self._resolve(url.hostname or "", url.port or 80)
                 answer, back = await asyncio.wait_for(asyncio.open_connection(host, port), 5)
-            except (LookupError, OSError, ApiError) as problem:
+            except (LookupError, OSError) as problem:
                 text = f"{target}: {problem}\n".encode()
                 writer.write(
                     b"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\n"
@@ -58,15 +56,14 @@ class Proxy:
                     with contextlib.suppress(OSError):
                         end.close()
 
-    async def _resolve(self, host: str, port: int) -> tuple[str, int]:
-        with contextlib.suppress(ValueError):
-            if ipaddress.ip_address(host).is_loopback:
-                return host, port
-        labels = host.removesuffix(".cluster.local").split(".")
-        if len(labels) not in (2, 3) or labels[2:] not in ([], ["svc"]):
-            raise LookupError("not the full name of a Service")
-        name, namespace = labels[:2]
-        service = await self._node.api.get(f"/api/v1/namespaces/{namespace}/services/{name}")
+    def _resolve(self, host: str, port: int) -> tuple[str, int]:
+        name, _, rest = host.removesuffix(".cluster.local").partition(".")
+        namespace, _, kind = rest.partition(".")
+        if kind != "svc":
+            return host, port  # somewhere outside
+        service = self._node.services.get((namespace, name))
+        if not service:
+            raise LookupError("no such Service")
         selector = service["spec"].get("selector")
         opened = next((p for p in service["spec"]["ports"] if p["port"] == port), None)
         if not selector or not opened:
@@ -100,6 +97,7 @@ def _port(pod: Any, opened: Any) -> int:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(1 << 16):
-        writer.write(data)
-        await writer.drain()
+    with contextlib.suppress(OSError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()

@@ -1,0 +1,150 @@
+"""The test cluster by hand: `make cluster`, or python -m tests.cluster.lab COMMAND.
+
+up      start it in the background: control plane, a stand-in node, an S3 server
+down    end it, and remove what it held
+status  say where it is
+build   build the programs it consists of, if they are missing
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.lab import binaries
+from tests.cluster.lab.control_plane import ControlPlane
+from tests.cluster.lab.node import REPOSITORY, Node
+from tests.cluster.lab.s3 import VersityGW
+
+FOLDER = binaries.cache().parent / "cluster"
+STATE = FOLDER / "state.json"
+LOG = FOLDER / "serve.log"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        "python -m tests.cluster.lab",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = {"up": up, "down": down, "status": status, "build": build, "serve": serve}
+    parser.add_argument("command", choices=commands, metavar="COMMAND")
+    try:
+        return commands[parser.parse_args().command]()
+    except binaries.Unavailable as problem:
+        print(problem, file=sys.stderr)
+        return 1
+
+
+def build() -> int:
+    binaries.build(say=lambda text: print(text, flush=True))
+    return 0
+
+
+def up() -> int:
+    build()
+    if not _runs():
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        FOLDER.mkdir(parents=True)
+        with LOG.open("wb") as log:
+            server = subprocess.Popen(
+                [sys.executable, "-m", "tests.cluster.lab", "serve"],
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        while not STATE.exists():
+            if server.poll() is not None:
+                print(f"the cluster did not start:\n{LOG.read_text()[-2000:]}", file=sys.stderr)
+                return 1
+            time.sleep(0.1)
+    return status()
+
+
+def down() -> int:
+    if _runs():
+        os.kill(_state()["pid"], signal.SIGTERM)
+        while _runs():
+            time.sleep(0.1)
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    return 0
+
+
+def status() -> int:
+    if not _runs():
+        print("no cluster; `make cluster` starts one", file=sys.stderr)
+        return 1
+    state = _state()
+    print(f"export KUBECONFIG={state['kubeconfig']}")
+    print(f"# tests on it: export KINASE_TEST_KUBECONFIG={state['kubeconfig']}")
+    keys = f"AWS_ACCESS_KEY_ID={state['access_key']} AWS_SECRET_ACCESS_KEY={state['secret_key']}"
+    print(f"# S3 at {state['endpoint']}:")
+    print(f"export {keys}")
+    print(f"# images of the node: {state['images']}; kubectl: {state['kubectl']}")
+    return 0
+
+
+def serve() -> int:
+    """The process that the cluster is children of."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    with (FOLDER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        cluster, s3 = ControlPlane(FOLDER), VersityGW(FOLDER / "s3")
+        node = Node(cluster, FOLDER / "node-1", resources={"nvidia.com/gpu": 8})
+        try:
+            cluster.start()
+            s3.start()
+            node.start()
+            state = {
+                "pid": os.getpid(),
+                "kubeconfig": str(cluster.kubeconfig),
+                "endpoint": s3.endpoint,
+                "access_key": s3.access_key,
+                "secret_key": s3.secret_key,
+                "images": str(node.folder / "images.json"),
+                "kubectl": str(binaries.get("kubectl")),
+            }
+            temporary = STATE.with_suffix(".new")
+            temporary.write_text(json.dumps(state))
+            temporary.rename(STATE)
+            ended.wait()
+        finally:
+            node.stop()
+            s3.stop()
+            cluster.stop()
+    return 0
+
+
+def _runs() -> bool:
+    """The lock is held as long as the cluster is there."""
+    path: Path = FOLDER / "lock"
+    if not path.exists():
+        return False
+    with path.open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def _state() -> Any:
+    return json.loads(STATE.read_text())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

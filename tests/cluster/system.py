@@ -1,0 +1,231 @@
+"""Kinase on a test cluster: CRDs, rights, and the operator as a process that can be killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kinase_operator import install
+from tests.cluster.helpers import wait_for
+from tests.cluster.lab.control_plane import Cluster
+from tests.cluster.lab.node import PYTHON, Image, Node
+from tests.cluster.lab.processes import Child
+from tests.cluster.lab.rest import ApiError
+
+REPOSITORY = Path(__file__).parents[2]
+HOME = "kinase-system"
+"""Namespace of the operator's ServiceAccount."""
+CONTROLLER = "kinase/controller:test"
+TRAINER = "kinase/trainer:test"
+"""The trainer of this project, with torch."""
+FAKE = "kinase/fake:test"
+"""A trainer that honours the contract and trains nothing (tests/pod_trainer.py)."""
+EXPERIMENTS = "/apis/kinase.dev/v1alpha1/namespaces/{}/nasexperiments"
+TRIALS = "/apis/kinase.dev/v1alpha1/namespaces/{}/nastrials"
+
+_SOURCE = {"PYTHONPATH": str(REPOSITORY), "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def images(**fake: str) -> dict[str, Image]:
+    """The images of Kinase as processes of this machine; `fake` goes to the fake's environment."""
+    env = {**PYTHON.env, **_SOURCE}
+    python = "python"
+    return {
+        CONTROLLER: Image(env=env),
+        TRAINER: Image(entrypoint=(python, "-m", "kinase_trainer"), env=env),
+        FAKE: Image(
+            entrypoint=(python, str(REPOSITORY / "tests/pod_trainer.py")), env={**env, **fake}
+        ),
+    }
+
+
+def put_images(node: Node, **fake: str) -> None:
+    """Have the node hold the images of Kinase."""
+    for name, image in images(**fake).items():
+        node.set_image(name, image)
+
+
+def apply_or_exist(cluster: Cluster, path: str, body: dict[str, Any]) -> None:
+    """Make an object, or bring one that is there to this."""
+    try:
+        cluster.api.post(path, body)
+    except ApiError as problem:
+        if problem.reason != "AlreadyExists":
+            raise
+        cluster.api.patch(f"{path}/{body['metadata']['name']}", body)
+
+
+def install_crds(cluster: Cluster) -> None:
+    """The CRDs of this checkout, served."""
+    base = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    for file in sorted((REPOSITORY / "crds").glob("*.yaml")):
+        body = yaml.safe_load(file.read_text())
+        apply_or_exist(cluster, base, body)
+        name = body["metadata"]["name"]
+
+        def served(name: str = name) -> bool:
+            found = cluster.api.get(f"{base}/{name}")["status"].get("conditions") or ()
+            return any(c["type"] == "Established" and c["status"] == "True" for c in found)
+
+        wait_for(served, message=f"{name} established")
+
+
+def install_rights(cluster: Cluster, watched: tuple[str, ...] = ()) -> None:
+    """The operator's ServiceAccount and the very rights that are shipped."""
+    apply_or_exist(cluster, "/api/v1/namespaces", {"metadata": {"name": HOME}})
+    account = {"metadata": {"name": install.NAME, "namespace": HOME}}
+    apply_or_exist(cluster, f"/api/v1/namespaces/{HOME}/serviceaccounts", account)
+    base = "/apis/rbac.authorization.k8s.io/v1"
+    for body in install.rights(HOME, watched):
+        kind = body["kind"].lower() + "s"
+        namespace = body["metadata"].get("namespace")
+        where = f"{base}/namespaces/{namespace}/{kind}" if namespace else f"{base}/{kind}"
+        apply_or_exist(cluster, where, body)
+
+
+class Operator:
+    """The operator under its own ServiceAccount, as a process of this machine."""
+
+    def __init__(self, cluster: Cluster, folder: Path, **environment: str) -> None:
+        self.cluster, self.folder = cluster, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = folder / "operator.log"
+        self._environment = environment
+        self._child: Child | None = None
+
+    def start(self, *, wait: bool = True) -> Operator:
+        """Start it; with `wait`, return when its caches are filled."""
+        config = self.cluster.account_kubeconfig(
+            self.folder / "operator.kubeconfig", HOME, install.NAME
+        )
+        environment = {
+            "KUBECONFIG": str(config),
+            "PYTHONPATH": str(REPOSITORY),
+            "KINASE_CONTROLLER_IMAGE": CONTROLLER,
+            "KINASE_TRAINER_IMAGE": FAKE,
+            "KINASE_PULL_POLICY": "IfNotPresent",
+            "KINASE_PORT": "0",
+            **self._environment,
+        }
+        start = self.log.stat().st_size if self.log.exists() else 0
+        self._child = Child([sys.executable, "-m", "kinase_operator"], self.log, environment)
+        if wait:
+            wait_for(lambda: self.port(start), message="the operator's endpoint")
+            wait_for(lambda: self.page("/readyz"), message="the operator ready")
+        return self
+
+    def port(self, start: int = 0) -> int:
+        """Port of health and metrics."""
+        text = self.log.read_text(errors="replace")[start:]
+        found = re.findall(r"health and metrics on \[\('0\.0\.0\.0', (\d+)\)", text)
+        return int(found[-1]) if found else 0
+
+    def page(self, path: str) -> str:
+        """What its endpoint answers."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://127.0.0.1:{self.port()}{path}", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._child is not None and self._child.alive
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._child is not None
+        return int(self._child.process.pid)
+
+    def stop(self) -> None:
+        """SIGTERM, as Kubernetes does."""
+        if self._child is not None:
+            self._child.stop(30)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._child is not None:
+            os.kill(self.pid, signal.SIGKILL)
+            self._child.process.wait()
+
+
+def experiment(
+    namespace: str,
+    bucket: Any,
+    name: str = "toy",
+    image: str = FAKE,
+    **spec: Any,
+) -> dict[str, Any]:
+    """A small experiment on the fake trainer; `spec` replaces its fields."""
+    base: dict[str, Any] = {
+        "task": {"dataset": "ok"},
+        "training": {"epochs": 3},
+        "space": {"type": "Chain", "chain": {"maxDepth": 4, "widths": [4, 8]}},
+        "strategy": {"type": "Evolution", "evolution": {"population": 6, "sample": 3}},
+        "estimation": {"type": "LowerFidelity", "lowerFidelity": {"epochs": 2}},
+        "budget": {"trials": 8, "parallelism": 2},
+        "finalists": {"count": 2},
+        "storage": {
+            "uri": f"s3://{bucket.name}/nas",
+            "endpoint": bucket.endpoint,
+            "region": "us-east-1",
+            "credentialsSecret": bucket.secret,
+        },
+        "trialTemplate": {"image": image},
+    }
+    return {
+        "apiVersion": "kinase.dev/v1alpha1",
+        "kind": "NASExperiment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {**base, **spec},
+    }
+
+
+def create(cluster: Cluster, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Make an experiment."""
+    made: dict[str, Any] = cluster.api.post(
+        EXPERIMENTS.format(body["metadata"]["namespace"]), dict(body)
+    )
+    return made
+
+
+def get(cluster: Cluster, namespace: str, name: str = "toy") -> dict[str, Any]:
+    """An experiment."""
+    found: dict[str, Any] = cluster.api.get(f"{EXPERIMENTS.format(namespace)}/{name}")
+    return found
+
+
+def condition(item: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """A condition of an object, or one that says nothing."""
+    found = (item.get("status") or {}).get("conditions") or ()
+    return next((c for c in found if c["type"] == kind), {"status": "", "reason": "", "message": ""})
+
+
+def finished(
+    cluster: Cluster, namespace: str, name: str = "toy", timeout: float = 120
+) -> dict[str, Any]:
+    """Wait until an experiment has succeeded, and return it."""
+
+    def seen() -> dict[str, Any] | None:
+        item = get(cluster, namespace, name)
+        if condition(item, "Failed")["status"] == "True":
+            raise AssertionError(condition(item, "Failed")["message"])
+        return item if condition(item, "Succeeded")["status"] == "True" else None
+
+    found = wait_for(seen, timeout, message=f"{namespace}/{name} succeeded", every=0.2)
+    assert found is not None
+    return found
+
+
+def trials(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
+    """All trials of a namespace, by name."""
+    items: list[dict[str, Any]] = cluster.api.get(TRIALS.format(namespace))["items"]
+    return sorted(items, key=lambda item: str(item["metadata"]["name"]))
