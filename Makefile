@@ -15,10 +15,10 @@ SETUP := .make/setup$(if $(TORCH_BACKEND),-$(TORCH_BACKEND))
 UV := $(or $(shell command -v uv),.make/uv/bin/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types unit bench generate docs lock clean
+.PHONY: help setup run test lint types unit bench generate docs lock clean cluster cluster-down
 
 help: ## Show this help
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(SETUP) ## Make the environment in .venv
 
@@ -58,6 +58,12 @@ unit: $(SETUP)
 
 generate: docs ## Write crds/ and docs/manifest.md anew from kinase/api
 	$(BIN)/python -m kinase.api.crd crds
+
+cluster: $(SETUP) ## Start a cluster to try things on, without containers, in the background
+	@$(BIN)/python -m tests.cluster.lab up
+
+cluster-down: $(SETUP) ## End it
+	@$(BIN)/python -m tests.cluster.lab down
 
 docs: $(SETUP) ## Write docs/manifest.md anew from kinase/api
 	$(BIN)/python -m kinase.api.reference > docs/manifest.md

@@ -206,7 +206,9 @@ def get(cluster: Cluster, namespace: str, name: str = "toy") -> dict[str, Any]:
 def condition(item: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """A condition of an object, or one that says nothing."""
     found = (item.get("status") or {}).get("conditions") or ()
-    return next((c for c in found if c["type"] == kind), {"status": "", "reason": "", "message": ""})
+    return next(
+        (c for c in found if c["type"] == kind), {"status": "", "reason": "", "message": ""}
+    )
 
 
 def finished(

@@ -104,7 +104,7 @@ def serve() -> int:
     with (FOLDER / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         cluster, s3 = ControlPlane(FOLDER), VersityGW(FOLDER / "s3")
-        node = Node(cluster, FOLDER / "node-1", resources={"nvidia.com/gpu": 8})
+        node = Node(cluster, FOLDER / "node-1", resources={"nvidia.com/gpu": 8}, back_off=1)
         try:
             cluster.start()
             s3.start()
