@@ -198,14 +198,16 @@ class Client:
     async def list(
         self, resource: Resource, namespace: str | None = None, **params: Any
     ) -> tuple[list[Object], str]:
-        """All objects that match, page by page, and the resource version to watch from."""
+        """All objects that match, page by page (or the first `limit`), and the resource version
+        to watch from."""
         found: list[Object] = []
         where: dict[str, Any] = {"limit": PAGE, **params}
+        once = "limit" in params
         while True:
             page = await self._json("GET", resource.path(namespace), where)
             found += page["items"]
             token = page["metadata"].get("continue")
-            if not token:
+            if not token or once:
                 return found, page["metadata"]["resourceVersion"]
             where["continue"] = token
 

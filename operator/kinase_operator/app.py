@@ -6,19 +6,29 @@ and no task or queue: there are thousands of them, and all we do is compare.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 from typing import Any
 
 import kopf
 from aiohttp import web
 
 from kinase.api import names
-from kinase_kube.client import SILENCE, WATCH, Client
+from kinase_kube import client as kube
+from kinase_kube.client import SILENCE, WATCH, ApiError, Client
 from kinase_operator.metrics import Metrics
 from kinase_operator.reconciler import Reconciler
 from kinase_operator.settings import Settings
 
 log = logging.getLogger("kinase")
+
+
+def _login(**arguments: Any) -> kopf.ConnectionInfo | None:
+    """The same credentials as those of our own client."""
+    if "KUBECONFIG" in os.environ:
+        return kopf.login_with_kubeconfig(**arguments)
+    return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
 
 
 class Operator:
@@ -35,6 +45,7 @@ class Operator:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
         registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry)(_login)
         kopf.on.startup(registry=registry)(self._start)
         kopf.on.cleanup(registry=registry)(self._stop)
         kopf.on.event(
@@ -49,15 +60,29 @@ class Operator:
 
     async def _start(self, settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.posting.enabled = False
+        settings.scanning.disabled = True  # neither CRDs nor namespaces are ours to list
         settings.watching.server_timeout = WATCH
         settings.watching.client_timeout = WATCH + SILENCE
         settings.watching.connect_timeout = 30
         settings.watching.inactivity_timeout = SILENCE
         settings.networking.request_timeout = 30
         self._client = await Client.connect()
+        await self._serve()
+        await self._await_resources(self._client)
         self.reconciler = Reconciler(self._client, self.settings, self.metrics)
         await self.reconciler.start()
-        await self._serve()
+
+    async def _await_resources(self, client: Client) -> None:
+        """Wait until the API server has our kinds: their CRDs may be applied after the operator."""
+        scope = self.settings.namespaces[0] if self.settings.namespaces else None
+        for resource in (kube.EXPERIMENT, kube.TRIAL):
+            while True:
+                try:
+                    await client.list(resource, scope, limit=1)
+                    break
+                except ApiError as error:
+                    log.warning("waiting for %s: %s", resource.plural, error)
+                    await asyncio.sleep(2)
 
     async def _stop(self, **_: Any) -> None:
         if self._runner is not None:
