@@ -333,6 +333,8 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
             "spec": pod,
         },
     }
+    if template.managed_by is not None:
+        spec["managedBy"] = template.managed_by
     if template.time_limit is not None:
         spec["activeDeadlineSeconds"] = _seconds(template.time_limit)
     return {
