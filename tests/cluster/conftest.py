@@ -12,6 +12,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from tests.cluster import system
 from tests.cluster.helpers import wait_for
 from tests.cluster.lab import binaries
 from tests.cluster.lab.control_plane import Cluster, ControlPlane
@@ -68,6 +69,23 @@ def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     node.start()
     yield node
     node.stop()
+
+
+@pytest.fixture(scope="session")
+def kinase(
+    cluster: Cluster, node: Node, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[system.Operator]:
+    """Kinase on the cluster: CRDs, rights, images, and the operator, which runs.
+
+    A test that ends the operator starts it again.
+    """
+    system.install_crds(cluster)
+    system.install_rights(cluster)
+    system.put_images(node)
+    operator = system.Operator(cluster, tmp_path_factory.mktemp("operator"))
+    operator.start()
+    yield operator
+    operator.stop()
 
 
 @dataclass(frozen=True)
