@@ -1,4 +1,4 @@
-"""Trial contract v1 as a process."""
+"""Trial contract v1 as a process, with the command line and with a pod's environment."""
 
 from __future__ import annotations
 
@@ -6,23 +6,43 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
-from kinase.api.trial import Outcome, TrialResult
+from kinase.api.trial import (
+    Outcome,
+    TaskInfo,
+    TaskJob,
+    TrialProgress,
+    TrialResult,
+)
+from kinase.store import Store, StoreError, open_uri
 from kinase.store.file import FileStore
 from kinase_trainer import trial
-from kinase_trainer.__main__ import main
+from kinase_trainer.process import fit_threads, main
+from kinase_trainer.train import Run
+from tests.conftest import S3Server
 from tests.trainer.helpers import job
+from tests.trainer.pod import Forwarder, Pod, until
+from tests.trainer.test_push import Controller
 
 PREFIX = "trials/00007"
+SLOW: dict[str, Any] = {"training": {"batchSize": 1, "device": "cpu"}}
+"""An epoch takes about a second."""
 
 
 @pytest.fixture(autouse=True)
-def _handler() -> Any:
+def _handler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.startswith("KINASE_") and not name.startswith("KINASE_TEST_"):
+            monkeypatch.delenv(name)
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -34,9 +54,46 @@ def arguments(folder: Path, **changes: Any) -> list[str]:
     return ["--job", str(path), "--store", f"file://{folder}/store"]
 
 
+def task_job(**changes: Any) -> TaskJob:
+    return TaskJob.model_validate(
+        {
+            "experiment": "test",
+            "task": {"dataset": "digits"},
+            "training": {"device": "cpu"},
+            **changes,
+        }
+    )
+
+
+def result_of(store: Store) -> TrialResult:
+    return TrialResult.model_validate_json(store.get(f"{PREFIX}/result.json"))
+
+
 def result(folder: Path) -> TrialResult:
-    raw = FileStore(folder / "store").get(f"{PREFIX}/result.json")
-    return TrialResult.model_validate_json(raw)
+    return result_of(FileStore(folder / "store"))
+
+
+def progress_of(store: Store) -> TrialProgress:
+    if not store.exists(f"{PREFIX}/progress.json"):
+        return TrialProgress()
+    return TrialProgress.model_validate_json(store.get(f"{PREFIX}/progress.json"))
+
+
+def curve(result: TrialResult) -> list[Any]:
+    return [result.outcome, result.metrics, [(p.epoch, p.metrics) for p in result.curve]]
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Pod:
+    return Pod(tmp_path, f"file://{tmp_path}/store")
+
+
+@pytest.fixture
+def store(pod: Pod) -> Store:
+    return open_uri(pod.uri)
+
+
+# -- how a trial ends ------------------------------------------------------------------
 
 
 def test_a_trial_ends_with_its_result_and_0(tmp_path: Path) -> None:
@@ -58,9 +115,12 @@ def test_a_trial_that_can_never_work_ends_with_42(tmp_path: Path) -> None:
     [
         ({"task": {"dataset": "mnist", "path": "/nowhere"}}, "'/nowhere' is not there"),
         ({"task": {"dataset": "digits", "type": "Divination"}}, "'Divination' is not known"),
+        ({"prefix": "../elsewhere"}, "'../elsewhere/result.json' is no key"),
+        ({"kind": "Final", "test": True}, "model.json is not there"),
+        ({"test": True}, "the test part is for finalists"),
     ],
 )
-def test_data_that_is_not_there_ends_with_2(
+def test_what_is_not_there_ends_with_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
 ) -> None:
     assert main(arguments(tmp_path, **change)) == 2
@@ -74,49 +134,491 @@ def test_a_job_that_cannot_be_read_ends_with_2(
     given = arguments(tmp_path)
     assert main([*given[:2], "--store", "ftp://x"]) == 2
     assert "'ftp://x'" in capsys.readouterr().err
-    (tmp_path / "job.json").write_text('{"trial": -1}')
-    assert main(given) == 2
-    assert "trial" in capsys.readouterr().err
+    for text, message in (
+        ('{"trial": -1}', "trial"),
+        ('{"describe": false}', "describe"),
+        ("{", "job.json"),
+        ("[]", "job.json"),
+        ("\ufffe", "job.json"),
+    ):
+        (tmp_path / "job.json").write_text(text)
+        assert main(given) == 2
+        assert message in capsys.readouterr().err
     (tmp_path / "job.json").unlink()
     assert main(given) == 2
 
 
-def test_a_trial_asked_to_end_goes_on_in_another_process_as_if_nothing_had_been(
-    tmp_path: Path,
+def test_a_command_line_that_cannot_be_read_ends_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = arguments(tmp_path, fidelity={"epochs": 400})
+    given = arguments(tmp_path)
+    assert main([]) == 2
+    assert "--job" in capsys.readouterr().err
+    assert main([*given, "--nonsense"]) == 2
+    assert "usage: kinase_trainer" in capsys.readouterr().err
+    for variable in ("KINASE_STORE_PATIENCE", "KINASE_GRACE_SECONDS"):
+        for text in ("soon", "-1", "nan", "inf"):
+            with monkeypatch.context() as patch:
+                patch.setenv(variable, text)
+                assert main(given) == 2
+            assert f"{variable} is '{text}'" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (RuntimeError("mat1 and mat2"), 1, "RuntimeError: mat1 and mat2"),
+        (KeyError("weight"), 1, "KeyError: 'weight'"),
+        (SystemExit(0), 1, "RuntimeError: sys.exit(0) was called"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_a_crash_is_told_with_its_last_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+    message: str,
+) -> None:
+    def broken(self: Run) -> int:
+        if self.epoch == 2:
+            raise error
+        return real(self)
+
+    real = Run.train_epoch
+    monkeypatch.setattr(Run, "train_epoch", broken)
+    pod = Pod(tmp_path, f"file://{tmp_path}/store")
+    monkeypatch.setenv("KINASE_TERMINATION_LOG", str(pod.log))
+    monkeypatch.setenv("KINASE_METRIC", "val_loss")
+    assert main(arguments(tmp_path)) == code
+    said = pod.termination
+    assert (said.epochs, said.message) == (2, message)
+    assert said.value is not None
+    assert message in (err := capsys.readouterr().err)
+    assert ("Traceback" in err) == (code == 1)
+
+
+# -- a pod -----------------------------------------------------------------------------
+
+
+def test_a_pod_needs_no_arguments(pod: Pod, store: Store) -> None:
+    assert pod.run(job()) == 0
+    found = result_of(store)
+    assert curve(found) == curve(trial.run(job(), FileStore(pod.folder / "other")))
+    said = pod.termination
+    assert (said.value, said.epochs, said.message) == (found.metrics["val_accuracy"], 3, "")
+
+
+def test_options_stand_above_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = arguments(tmp_path)
+    monkeypatch.setenv("KINASE_JOB", "/nowhere/job.json")
+    monkeypatch.setenv("KINASE_STORE", "ftp://nowhere")
+    assert main(given) == 0
+    monkeypatch.setenv("KINASE_JOB", given[1])
+    monkeypatch.setenv("KINASE_STORE", given[3])
+    assert main([]) == 0
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_a_task_is_described(pod: Pod, store: Store, device: str) -> None:
+    assert pod.run(task_job(training={"device": device})) == 0
+    info = TaskInfo.model_validate_json(store.get("trainer.json"))
+    assert (info.input, info.outputs, info.train) == ((1, 8, 8), 10, 1079)
+    assert list(store.list()) == ["trainer.json"]
+    assert pod.termination.message == ""
+
+
+def test_a_task_of_other_data_is_described(pod: Pod, store: Store) -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    np.savez(pod.folder / "d.npz", x=rng.random((100, 6, 5)), y=np.arange(100) % 4)
+    task = {"dataset": "npz", "path": str(pod.folder / "d.npz")}
+    own = task_job(task=task, key="some/place.json")
+    assert pod.run(own) == 0
+    info = TaskInfo.model_validate_json(store.get("some/place.json"))
+    assert info == trial.describe(own.task, own.training)
+    assert (info.input, info.outputs) == ((1, 6, 5), 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": {"dataset": "mnist", "path": "/nowhere"}}, "'/nowhere' is not there"),
+        ({"task": {"dataset": "nonsense"}}, "'nonsense' is not known; known: cifar10"),
+        ({"task": {"type": "Divination"}}, "'Divination' is not known"),
+        ({"key": "../trainer.json"}, "is no key"),
+        ({"task": {"split": {"validation": 1e-4, "test": 0.2}}}, "leaves no validation"),
+    ],
+)
+def test_a_task_that_is_not_there_ends_with_2(
+    pod: Pod, store: Store, change: dict[str, Any], message: str
+) -> None:
+    assert pod.run(task_job(**change)) == 2
+    assert message in pod.said
+    assert message in pod.termination.message
+    assert list(store.list()) == []
+
+
+def test_what_cannot_work_is_told_in_the_termination_message(pod: Pod) -> None:
+    layers = [{"op": "maxpool", "kernel": 3, "stride": 2}] * 4
+    assert pod.run(job(architecture={"layers": layers})) == 42
+    said = pod.termination
+    assert (said.value, said.epochs) == (None, 0)
+    assert "leaves nothing" in said.message
+
+
+def test_a_job_is_tested_once(pod: Pod, store: Store) -> None:
+    final = job(kind="Final", keepWeights=True)
+    assert pod.run(final) == 0
+    asked = final.model_copy(update={"test": True, "attempt": 2})
+    assert pod.run(asked, KINASE_METRIC="test_accuracy") == 0
+    measured = TrialResult.model_validate_json(store.get(f"{PREFIX}/test.json"))
+    assert pod.termination.value == measured.metrics["test_accuracy"]
+    assert pod.run(asked.model_copy(update={"attempt": 3})) == 0
+    assert TrialResult.model_validate_json(store.get(f"{PREFIX}/test.json")) == measured
+
+
+def test_threads_are_those_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cpu.max"
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    for text, threads in (
+        ("max 100000", ""),
+        ("800000 100000", "4"),
+        ("50000 100000", "1"),
+        ("250000 100000", "3"),
+    ):
+        monkeypatch.setenv("OMP_NUM_THREADS", "")
+        path.write_text(text)
+        fit_threads(path)
+        assert os.environ["OMP_NUM_THREADS"] == threads
+    path.write_text("100000 100000")
+    fit_threads(path)
+    assert os.environ["OMP_NUM_THREADS"] == "3"  # what is set stays
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    fit_threads(tmp_path / "none")
+    assert os.environ["OMP_NUM_THREADS"] == ""
+
+
+# -- once only -------------------------------------------------------------------------
+
+
+def left(**changes: Any) -> str:
+    document = {"trial": 7, "attempt": 1, "outcome": "Succeeded", "metrics": {"val_accuracy": 0.25}}
+    return TrialResult.model_validate({**document, **changes}).model_dump_json(by_alias=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, 0),
+        ({"attempt": 2}, 0),
+        ({"outcome": "Infeasible", "message": "no memory"}, 42),
+    ],
+)
+def test_a_result_that_is_there_is_not_made_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    code: int,
+) -> None:
+    monkeypatch.setattr(trial, "run", None)
     store = FileStore(tmp_path / "store")
-    with subprocess.Popen(
-        [sys.executable, "-m", "kinase_trainer", *given],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-    ) as process:
-        deadline = time.monotonic() + 60
-        while not store.exists(f"{PREFIX}/checkpoint/last"):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+    store.put(f"{PREFIX}/result.json", left(**changes).encode())
+    assert main(arguments(tmp_path, attempt=2)) == code
+    assert "nothing is trained" in capsys.readouterr().out
+    assert list(store.list()) == [f"{PREFIX}/result.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        left(trial=8),
+        left(attempt=3),
+        left(outcome="Stopped"),
+        left(outcome="Failed"),
+        left()[:-5],
+        "",
+        "{}",
+        '{"version": 2}',
+    ],
+)
+def test_a_foreign_or_damaged_result_is_none(tmp_path: Path, text: str) -> None:
+    FileStore(tmp_path / "store").put(f"{PREFIX}/result.json", text.encode())
+    assert main(arguments(tmp_path, attempt=2)) == 0
+    found = result(tmp_path)
+    assert (found.trial, found.attempt, found.cost.epochs) == (7, 2, 3)
+
+
+def test_a_finished_trial_is_answered_without_torch(pod: Pod, store: Store) -> None:
+    store.put(f"{PREFIX}/result.json", left().encode())
+    watch = pod.folder / "sitecustomize.py"
+    watch.write_text(
+        "import sys\nclass No:\n  def find_spec(self, name, *_):\n"
+        "    if name == 'torch': raise ImportError('torch was imported')\n"
+        "sys.meta_path.insert(0, No())\n"
+    )
+    assert pod.run(job(), PYTHONPATH=str(pod.folder)) == 0
+    assert pod.termination.value == 0.25
+    assert pod.run(job(trial=8), PYTHONPATH=str(pod.folder)) == 1
+    assert "torch was imported" in pod.termination.message
+
+
+# -- signals ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grace", ["", "30"])
+def test_a_trial_asked_to_end_goes_on_in_another_process_as_if_nothing_had_been(
+    pod: Pod, store: Store, grace: str
+) -> None:
+    own = job(fidelity={"epochs": 400})
+    with pod.start(own, KINASE_GRACE_SECONDS=grace) as process:
+        until(lambda: store.exists(f"{PREFIX}/checkpoint/last"))
         process.terminate()
         assert process.wait(30) == 143
     assert not store.exists(f"{PREFIX}/result.json")
-    ledger = trial.Meter(store, PREFIX, 1)._ledger
+    ledger = progress_of(store)
     done = ledger.epochs_done
     assert ledger.epochs_begun == done < 400
+    said = pod.termination
+    assert (said.epochs, said.value) == (done, ledger.metrics["val_accuracy"])
+    assert "SIGTERM" in said.message
     short = job(fidelity={"epochs": 400}, attempt=2)
     resumed = trial.run(short, store, lambda point: point.epoch < done + 2)
-    whole = trial.run(short, FileStore(tmp_path / "other"), lambda point: point.epoch < done + 2)
-    assert [p.metrics for p in resumed.curve] == [p.metrics for p in whole.curve]
+    whole = trial.run(short, FileStore(pod.folder / "other"), lambda point: point.epoch < done + 2)
+    assert curve(resumed) == curve(whole)
     assert resumed.cost.epochs == done + 2
 
 
-def test_a_signal_in_the_last_epoch_leaves_the_result(tmp_path: Path) -> None:
-    from kinase.api.trial import Point
-    from kinase_trainer.__main__ import Terminated, Terminator
+def test_an_epoch_longer_than_the_grace_period_is_not_waited_for(pod: Pod, store: Store) -> None:
+    own = job(fidelity={"epochs": 4}, **SLOW)
+    with pod.start(own, KINASE_GRACE_SECONDS="0.3") as process:
+        until(lambda: progress_of(store).epochs_begun == 3)
+        process.terminate()
+        assert process.wait(30) == 143
+    ledger = progress_of(store)
+    assert (ledger.epochs_begun, ledger.epochs_done) == (3, 2)
+    assert pod.termination.message.endswith("the checkpoint is that of epoch 2")
+    assert pod.run(own.model_copy(update={"attempt": 2})) == 0
+    resumed = result_of(store)
+    assert resumed.cost.epochs == 5
+    assert curve(resumed) == curve(trial.run(own, FileStore(pod.folder / "other")))
 
-    terminator = Terminator()
-    point = Point(epoch=2, metrics={}, device_seconds=0)
-    assert terminator.notify(3, point)
-    terminator.handle(signal.SIGTERM, None)
-    with pytest.raises(Terminated):
-        terminator.notify(3, point)
-    assert terminator.notify(2, point)
+
+def test_the_first_epoch_is_waited_for_as_long_as_the_grace_period_allows(
+    pod: Pod, store: Store
+) -> None:
+    own = job(fidelity={"epochs": 4}, **SLOW)
+    with pod.start(own, KINASE_GRACE_SECONDS="0.4") as process:
+        until(lambda: progress_of(store).epochs_begun == 1)
+        began = time.monotonic()
+        process.terminate()
+        assert process.wait(30) == 143
+        assert time.monotonic() - began > 0.3
+    assert progress_of(store).epochs_done == 0
+    assert pod.termination.message.endswith("the checkpoint is that of epoch 0")
+
+
+def test_a_signal_before_the_training_ends_it_soon(pod: Pod, store: Store) -> None:
+    os.mkfifo(pod.job)
+    for wait in (0.0, 0.7):  # while the job is read, and while torch is imported
+        with pod.start(None) as process:
+            with pod.job.open("w") as fifo:
+                if wait:
+                    fifo.write(job().model_dump_json(by_alias=True))
+                    fifo.close()
+                time.sleep(wait)
+                began = time.monotonic()
+                process.terminate()
+                assert process.wait(30) == 143
+            assert time.monotonic() - began < 2
+        assert pod.termination.message == "ended by SIGTERM before the training began"
+        assert list(store.list()) == []
+
+
+def test_a_signal_is_heeded_while_the_trainer_is_still_being_imported(pod: Pod) -> None:
+    code = (
+        "import os, runpy, signal, sys\n"
+        "class Signal:\n"
+        "  def find_spec(self, name, *_):\n"
+        "    if name == 'kinase_trainer.process': os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.meta_path.insert(0, Signal())\n"
+        "runpy.run_module('kinase_trainer', run_name='__main__')\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], env=pod.environment)
+    assert process.returncode == 143
+    assert "before the training began" in pod.termination.message
+
+
+# -- posting ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def controller() -> Iterator[Controller]:
+    with Controller() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_points_are_posted_and_the_answer_stops_the_trial(
+    pod: Pod, store: Store, controller: Controller
+) -> None:
+    line = {"KINASE_REPORT_URL": controller.url, "KINASE_REPORT_TOKEN": "t" * 32}
+    controller.before = lambda _: setattr(
+        controller,
+        "answer",
+        (200, b'{"continue": %s}' % [b"true", b"false"][len(controller.seen) > 1]),
+    )
+    assert pod.run(job(fidelity={"epochs": 6}), **line) == 0
+    found = result_of(store)
+    assert found.outcome is Outcome.STOPPED
+    assert [body for _, _, body in controller.seen] == [
+        {"attempt": 1, **point.model_dump(by_alias=True)} for point in found.curve
+    ]
+    assert progress_of(store).epochs_done == found.cost.epochs == 2
+    # another attempt goes on from there
+    controller.before = lambda _: None
+    controller.answer = (401, b"")
+    assert pod.run(job(fidelity={"epochs": 6}, attempt=2), **line) == 0
+    whole = trial.run(job(fidelity={"epochs": 6}), FileStore(pod.folder / "other"))
+    assert curve(result_of(store)) == curve(whole)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1/trials/7/points", "nonsense"])
+def test_nobody_to_post_to_ends_nothing(pod: Pod, store: Store, url: str) -> None:
+    assert pod.run(job(), KINASE_REPORT_URL=url) == 0
+    assert result_of(store).outcome is Outcome.SUCCEEDED
+
+
+# -- a store that is away --------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    name = f"kinase-{uuid.uuid4().hex[:12]}"
+    client = boto3.client("s3", endpoint_url=s3_server.endpoint, region_name="us-east-1")
+    client.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def network(s3_server: S3Server) -> Iterator[Forwarder]:
+    forwarder = Forwarder(s3_server.endpoint)
+    yield forwarder
+    forwarder.cut()
+
+
+@pytest.fixture
+def s3_pod(tmp_path: Path, bucket: str, network: Forwarder, s3_server: S3Server) -> Pod:
+    return Pod(
+        tmp_path,
+        f"s3://{bucket}/nas/ns/uid",
+        {
+            "KINASE_STORE_ENDPOINT": network.endpoint,
+            "KINASE_STORE_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": s3_server.access_key,
+            "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
+        },
+    )
+
+
+@pytest.fixture
+def direct(s3_pod: Pod, s3_server: S3Server) -> Store:
+    """The pod's store, whatever the network does."""
+    return open_uri(s3_pod.uri, s3_server.endpoint, "us-east-1")
+
+
+LONG: dict[str, Any] = {"fidelity": {"epochs": 60}}
+
+
+@pytest.mark.slow
+def test_an_outage_is_sat_out(s3_pod: Pod, direct: Store, network: Forwarder) -> None:
+    with s3_pod.start(job(**LONG)) as process:
+        until(lambda: direct.exists(f"{PREFIX}/checkpoint/last"))
+        with network.away():
+            until(lambda: "tried again for 300 s" in s3_pod.said)
+            begun = progress_of(direct).epochs_begun
+            time.sleep(1)
+            assert progress_of(direct).epochs_begun == begun  # none that is not charged
+        assert process.wait(120) == 0
+    assert s3_pod.said.count("tried again") == s3_pod.said.count("can be used again") == 1
+    found = result_of(direct)
+    assert curve(found) == curve(trial.run(job(**LONG), FileStore(s3_pod.folder / "other")))
+    assert found.cost.epochs == 60
+
+
+@pytest.mark.slow
+def test_patience_has_an_end_and_another_attempt_goes_on(
+    s3_pod: Pod, direct: Store, network: Forwarder
+) -> None:
+    with s3_pod.start(job(**LONG), KINASE_STORE_PATIENCE="2") as process:
+        until(lambda: direct.exists(f"{PREFIX}/checkpoint/last"))
+        with network.away():
+            assert process.wait(30) == 75
+    assert "cannot be reached" in s3_pod.termination.message
+    assert s3_pod.termination.epochs
+    assert s3_pod.run(job(attempt=2, **LONG)) == 0
+    found = result_of(direct)
+    assert curve(found) == curve(trial.run(job(**LONG), FileStore(s3_pod.folder / "other")))
+    assert found.cost.epochs in (60, 61)
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_waiting(s3_pod: Pod, direct: Store, network: Forwarder) -> None:
+    with s3_pod.start(job(**LONG)) as process:
+        until(lambda: direct.exists(f"{PREFIX}/checkpoint/last"))
+        with network.away():
+            until(lambda: "tried again" in s3_pod.said)
+            began = time.monotonic()
+            process.terminate()
+            assert process.wait(30) == 143
+            assert time.monotonic() - began < 2
+    assert "SIGTERM" in s3_pod.termination.message
+
+
+@pytest.mark.slow
+def test_an_outage_after_a_signal_is_not_sat_out(
+    s3_pod: Pod, direct: Store, network: Forwarder
+) -> None:
+    with s3_pod.start(job(fidelity={"epochs": 9}, **SLOW)) as process:
+        until(lambda: progress_of(direct).epochs_begun == 2)
+        with network.away():
+            process.terminate()
+            assert process.wait(30) == 143
+    assert progress_of(direct).epochs_done == 1
+
+
+def test_a_store_that_is_away_from_the_beginning(s3_pod: Pod, network: Forwarder) -> None:
+    with network.away():
+        for each in (task_job(), job()):
+            assert s3_pod.run(each, KINASE_STORE_PATIENCE="0.2") == 75
+            assert "cannot be reached" in s3_pod.termination.message
+    assert s3_pod.run(task_job()) == 0
+
+
+def test_a_store_that_refuses_is_an_error_for_a_person(s3_pod: Pod, direct: Store) -> None:
+    for change, message in (
+        ({"KINASE_STORE": "s3://no-such-bucket/a"}, "does not exist"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "refuses the credentials"),
+        ({"AWS_ACCESS_KEY_ID": ""}, "credentials"),
+        ({"KINASE_STORE_ENDPOINT": "localhost:9000"}, "storage.endpoint"),
+        ({"KINASE_STORE": "s3://"}, "no URI of a store"),
+    ):
+        change.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+        assert s3_pod.run(job(), **change) == 2, change
+        assert message in s3_pod.termination.message
+    with pytest.raises(StoreError):
+        direct.get(f"{PREFIX}/progress.json")

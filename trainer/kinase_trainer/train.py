@@ -218,6 +218,8 @@ def evaluate(
 
 Notify = Callable[[Point], bool]
 """Told after every epoch; False asks to stop."""
+Begin = Callable[[int], None]
+"""Told before every epoch how many are done."""
 
 
 def now(device: torch.device) -> float:

@@ -23,6 +23,7 @@ from kinase_trainer.ledger import Meter
 from kinase_trainer.network import Network
 from kinase_trainer.tasks import make_task
 from kinase_trainer.train import (
+    Begin,
     Diverged,
     Notify,
     Run,
@@ -106,7 +107,12 @@ def _set_up(job: TrialJob) -> _Setting:
     return _Setting(device, splits, train, validation, frame, network)
 
 
-def run(job: TrialJob, store: Store, notify: Notify = lambda point: True) -> TrialResult:
+def run(
+    job: TrialJob,
+    store: Store,
+    notify: Notify = lambda point: True,
+    begin: Begin = lambda done: None,
+) -> TrialResult:
     """Train and score one architecture, from its last checkpoint if there is one.
 
     An architecture that can never work gives the outcome `Infeasible`. A loss that is not a
@@ -116,6 +122,7 @@ def run(job: TrialJob, store: Store, notify: Notify = lambda point: True) -> Tri
         job: what to train.
         store: of the experiment; the trial reads and writes below `job.prefix`.
         notify: told after every epoch; False stops the trial at the checkpoint just written.
+        begin: told before every epoch, and before that is charged.
 
     Raises:
         ConfigError: the data set or the device is not there.
@@ -124,7 +131,7 @@ def run(job: TrialJob, store: Store, notify: Notify = lambda point: True) -> Tri
         return _test(job, store)
     meter = Meter(store, job.prefix, job.attempt)
     try:
-        result = _train(job, store, notify, meter)
+        result = _train(job, store, notify, begin, meter)
     except (ArchitectureError, InfeasibleError) as error:
         result = _infeasible(job, meter, str(error))
     except (MemoryError, RuntimeError) as error:
@@ -158,7 +165,7 @@ def _infeasible(job: TrialJob, meter: Meter, message: str) -> TrialResult:
     )
 
 
-def _train(job: TrialJob, store: Store, notify: Notify, meter: Meter) -> TrialResult:
+def _train(job: TrialJob, store: Store, notify: Notify, begin: Begin, meter: Meter) -> TrialResult:
     setting = _set_up(job)
     run = Run(
         model=setting.network,
@@ -175,6 +182,7 @@ def _train(job: TrialJob, store: Store, notify: Notify, meter: Meter) -> TrialRe
     outcome = Outcome.SUCCEEDED
     diverged = False
     while run.epoch < run.epochs:
+        begin(run.epoch)
         meter.begin(len(run.train))
         print(f"trial {job.trial} attempt {job.attempt} epoch {run.epoch + 1} begins", flush=True)
         try:

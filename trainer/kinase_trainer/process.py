@@ -1,0 +1,226 @@
+"""Trial contract v1 as a process (docs/trial-contract.md).
+
+Options come from the command line, or else from the environment that the operator gives a pod:
+KINASE_JOB, KINASE_STORE, KINASE_STORE_ENDPOINT, KINASE_STORE_REGION; from there alone come
+KINASE_STORE_PATIENCE, KINASE_REPORT_URL, KINASE_REPORT_TOKEN, KINASE_METRIC,
+KINASE_TERMINATION_LOG and KINASE_GRACE_SECONDS.
+
+Exit codes: 0 with a result; 42 for a trial that can never work, with a result; 2 for a job that
+cannot be read, or that asks for data, a device or a store that is not there; 75 where the store
+was out of reach for too long; 143 after SIGTERM; anything else is a crash. After the last three,
+another attempt of the same job goes on from the checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from pydantic import ValidationError
+
+from kinase.api.trial import (
+    BAD_INPUT_EXIT,
+    INFEASIBLE_EXIT,
+    TERMINATED_EXIT,
+    UNAVAILABLE_EXIT,
+    Outcome,
+    Point,
+    TaskJob,
+    TrialJob,
+    TrialResult,
+)
+from kinase.store import (
+    NotFound,
+    PatientStore,
+    Store,
+    StoreError,
+    StoreUnavailable,
+    open_uri,
+)
+from kinase_trainer.ending import Ending, Terminated, Terminator
+from kinase_trainer.errors import ConfigError, CorruptModel
+from kinase_trainer.push import Push
+
+CRASH = 1
+INTERRUPTED = 128 + signal.SIGINT
+PATIENCE = 300.0
+"""Seconds for which a store that is out of reach is tried again."""
+
+
+class BadInput(Exception):
+    """The process was started with what it cannot use."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Leaves it to `main` to end the process."""
+
+    def error(self, message: str) -> NoReturn:
+        """What is wrong with the command line."""
+        raise BadInput(f"{message}\n{self.format_usage().rstrip()}")
+
+
+def _options(arguments: list[str] | None, environ: Mapping[str, str]) -> argparse.Namespace:
+    """The command line, the environment's values as defaults."""
+    parser = _Parser(prog="kinase_trainer", description="Run one job: a trial, or a description.")
+    for flag, variable, text in (
+        ("--job", "KINASE_JOB", "the job, a JSON file"),
+        ("--store", "KINASE_STORE", "the experiment's store: file:// or s3://"),
+        ("--endpoint", "KINASE_STORE_ENDPOINT", "of an S3 service other than Amazon's"),
+        ("--region", "KINASE_STORE_REGION", "of the S3 service"),
+    ):
+        given = environ.get(variable) or None
+        required = flag in ("--job", "--store") and given is None
+        parser.add_argument(flag, default=given, required=required, help=f"{text} ({variable})")
+    return parser.parse_args(arguments)
+
+
+def _seconds(environ: Mapping[str, str], variable: str) -> float | None:
+    text = environ.get(variable)
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise BadInput(f"{variable} is {text!r}; use a number of seconds, from 0")
+    return seconds
+
+
+def _read(path: Path) -> TrialJob | TaskJob:
+    try:
+        raw = path.read_bytes()
+        document = json.loads(raw)
+        task = isinstance(document, dict) and "describe" in document
+        return TaskJob.model_validate_json(raw) if task else TrialJob.model_validate_json(raw)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: {error}") from error
+
+
+def main(arguments: list[str] | None = None, terminator: Terminator | None = None) -> int:
+    """Run one job; returns the exit code.
+
+    Args:
+        arguments: of the command line; those of the process if None.
+        terminator: which handles SIGTERM already.
+    """
+    if terminator is None:
+        terminator = Terminator(Ending(os.environ))
+        signal.signal(signal.SIGTERM, terminator.handle)
+    try:
+        code, message = _run(arguments, terminator)
+    except Terminated:
+        code, message = TERMINATED_EXIT, terminator.text
+    except StoreUnavailable as error:
+        code, message = UNAVAILABLE_EXIT, str(error)
+    except (BadInput, ConfigError, CorruptModel, StoreError) as error:
+        code, message = BAD_INPUT_EXIT, str(error)
+    except KeyboardInterrupt:
+        code, message = INTERRUPTED, "interrupted"
+    except Exception as error:
+        traceback.print_exc()
+        code, message = CRASH, traceback.format_exception_only(error)[-1].strip()
+    terminator.over()
+    if message and code != CRASH:
+        print(f"kinase_trainer: {message}", file=sys.stderr)
+    terminator.ending.say(message)
+    return code
+
+
+def _run(arguments: list[str] | None, terminator: Terminator) -> tuple[int, str]:
+    options = _options(arguments, os.environ)
+    try:
+        return _work(options, os.environ, terminator)
+    except SystemExit as error:  # of a data set's own code
+        raise RuntimeError(f"sys.exit({error.code!r}) was called") from error
+
+
+def _work(
+    options: argparse.Namespace, environ: Mapping[str, str], terminator: Terminator
+) -> tuple[int, str]:
+    terminator.grace = _seconds(environ, "KINASE_GRACE_SECONDS")
+    patience = _seconds(environ, "KINASE_STORE_PATIENCE")
+    job = _read(Path(options.job))
+
+    def tell(text: str) -> None:
+        print(f"kinase_trainer: {text}", file=sys.stderr, flush=True)
+        if terminator.asked and terminator.outage():
+            terminator.end()
+
+    store = PatientStore(
+        open_uri(options.store, options.endpoint, options.region),
+        PATIENCE if patience is None else patience,
+        tell,
+    )
+    terminator.outage = lambda: store.outage.lasting
+    if isinstance(job, TaskJob):
+        _describe(job, store)
+        return 0, ""
+    result = None if job.test else _finished(job, store)
+    if result is not None:
+        print(f"trial {job.trial}: attempt {result.attempt} left its result; nothing is trained")
+    else:
+        result = _train(job, store, terminator)
+    terminator.ending.note(len(result.curve), result.metrics)
+    return INFEASIBLE_EXIT if result.outcome is Outcome.INFEASIBLE else 0, result.message
+
+
+def _describe(job: TaskJob, store: Store) -> None:
+    from kinase_trainer import quick
+
+    info = quick.describe(job.task, job.training)
+    if info is None:
+        from kinase_trainer import trial
+
+        info = trial.describe(job.task, job.training)
+    store.put(job.key, info.model_dump_json(by_alias=True, indent=2).encode())
+
+
+def _finished(job: TrialJob, store: Store) -> TrialResult | None:
+    """The result that an earlier process left, if it is this trial's and final."""
+    try:
+        result = TrialResult.model_validate_json(store.get(f"{job.prefix}/result.json"))
+    except (NotFound, ValidationError):
+        return None
+    own = result.trial == job.trial and result.attempt <= job.attempt
+    final = result.outcome in (Outcome.SUCCEEDED, Outcome.INFEASIBLE)
+    return result if own and final else None
+
+
+def _train(job: TrialJob, store: Store, terminator: Terminator) -> TrialResult:
+    try:
+        push = Push.of(os.environ, job.attempt)
+    except ValueError as error:
+        push = None
+        print(f"kinase_trainer: KINASE_REPORT_URL: {error}", file=sys.stderr)
+    from kinase_trainer import trial
+
+    def notify(point: Point) -> bool:
+        terminator.ending.note(point.epoch, point.metrics)
+        terminator.done(last=point.epoch >= job.fidelity.epochs)
+        if push is None or push(point):
+            terminator.check()
+            return True
+        return False
+
+    return trial.run(job, store, notify, terminator.begin)
+
+
+def fit_threads(limits: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:
+    """Have the numeric libraries start as many threads as the container has CPUs; by themselves
+    they count those of the machine."""
+    if os.environ.get("OMP_NUM_THREADS"):
+        return
+    try:
+        quota, period = (int(text) for text in limits.read_text().split())
+    except (OSError, ValueError):  # no such file, or no limit in it
+        return
+    os.environ["OMP_NUM_THREADS"] = str(min(-(-quota // period), os.cpu_count() or 1))

@@ -1,0 +1,103 @@
+"""Posts each epoch's metrics to the experiment's controller, which may answer: stop.
+
+All of it is a hint. Whatever goes wrong is passed over, and what it costs the training is bounded.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Mapping
+from http.client import HTTPMessage
+from typing import IO, Any
+
+from kinase.api.trial import Point
+
+TIMEOUT = 2.0
+"""Most seconds that an epoch waits for an answer."""
+MOST_BYTES = 65536
+"""Most bytes of an answer."""
+PATIENCE = 3
+"""Failures in a row after which epochs are left out."""
+SHARE = 10.0
+"""Then at most one second in so many is spent on trying."""
+LONGEST_PAUSE = 30.0
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The token is for one host only."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> None:
+        """Follow none: the answer then counts as a failure."""
+
+
+class Push:
+    """One trial's line to its controller."""
+
+    def __init__(self, url: str, token: str, attempt: int, timeout: float = TIMEOUT) -> None:
+        """Post to `url`; proxies are those of the environment.
+
+        Raises:
+            ValueError: it is no http(s) URL.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"{url!r} is no URL to post to; use http://HOST:PORT/PATH")
+        self._url, self._token, self._attempt, self._timeout = url, token, attempt, timeout
+        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._failures = 0
+        self._not_before = 0.0
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str], attempt: int) -> Push | None:
+        """As the environment says; None where there is nobody to tell."""
+        url = environ.get("KINASE_REPORT_URL")
+        return cls(url, environ.get("KINASE_REPORT_TOKEN", ""), attempt) if url else None
+
+    def __call__(self, point: Point) -> bool:
+        """Post a point; False if the answer says that the trial shall stop."""
+        began = time.monotonic()
+        if began < self._not_before:
+            return True
+        answers: list[bool] = []
+        # in a thread, because neither the look-up of a name nor a server that sends a byte now
+        # and then is bounded by a socket's timeout
+        thread = threading.Thread(target=self._post, args=(point, answers), daemon=True)
+        thread.start()
+        thread.join(self._timeout)
+        if answers:
+            self._failures = 0
+            return answers[0]
+        self._failures += 1
+        if self._failures >= PATIENCE:
+            now = time.monotonic()
+            pause = max(SHARE * (now - began), 0.5 * 2 ** min(self._failures - PATIENCE, 10))
+            self._not_before = now + min(pause, LONGEST_PAUSE)
+        return True
+
+    def _post(self, point: Point, answers: list[bool]) -> None:
+        try:
+            document = self._ask({"attempt": self._attempt, **point.model_dump(by_alias=True)})
+        except Exception:  # of many kinds, and none of them matters
+            return
+        if isinstance(document, dict) and isinstance(document.get("continue"), bool):
+            answers.append(document["continue"])
+
+    def _ask(self, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(
+            self._url,
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json", "Authorization": f"Bearer {self._token}"},
+        )
+        with self._opener.open(request, timeout=self._timeout) as reply:
+            data = reply.read(MOST_BYTES + 1)
+        return json.loads(data) if len(data) <= MOST_BYTES else None
