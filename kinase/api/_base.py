@@ -34,7 +34,7 @@ class Rule:
     """Field, value, and what would be right. A CEL expression in {} is replaced by its value."""
     path: str = ""
     """The field at fault, as `.maxDepth`; empty for the whole object."""
-    reason: Literal["Invalid", "Forbidden", "Required", "Duplicate"] = "Invalid"
+    reason: Literal["Invalid", "Forbidden", "Required"] = "Invalid"
 
 
 def _integer(value: Any) -> Any:
@@ -133,8 +133,9 @@ class Keyed:
         return items
 
 
-_DURATION = r"^(?:([0-9]{1,5})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,8}(?:\.[0-9]{1,3})?)s)?$"
-"""So many digits are some years, which every program on a duration's way can hold."""
+DURATION = r"^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}(\.[0-9]{1,3})?s)?$"
+"""Some years at most, which every program on a duration's way can hold."""
+_UNITS = {"h": "hours", "m": "minutes", "s": "seconds"}
 
 
 def parse_duration(value: object) -> timedelta:
@@ -145,13 +146,12 @@ def parse_duration(value: object) -> timedelta:
     """
     if isinstance(value, timedelta):
         return value
-    match = re.fullmatch(_DURATION, value) if isinstance(value, str) else None
-    if match is None or not any(match.groups()):
+    if not isinstance(value, str) or not value or not re.fullmatch(DURATION, value):
         raise ValueError(
             "a duration is written like 90s, 5m or 1h30m, with at most 99999h, 999999m, 99999999s"
         )
-    hours, minutes, seconds = (float(text or 0) for text in match.groups())
-    duration = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    parts = re.findall(r"([0-9.]+)([hms])", value)
+    duration = timedelta(**{_UNITS[unit]: float(number) for number, unit in parts})
     if not duration:
         raise ValueError("a duration must be longer than zero")
     return duration
@@ -159,13 +159,13 @@ def parse_duration(value: object) -> timedelta:
 
 def format_duration(value: timedelta) -> str:
     """The inverse of `parse_duration`, in the shortest form."""
-    total = value.total_seconds()
-    hours, rest = divmod(total, 3600)
-    minutes, seconds = divmod(rest, 60)
-    text = "".join(f"{int(n)}{unit}" for n, unit in ((hours, "h"), (minutes, "m")) if n)
-    if seconds or not text:
-        text += f"{seconds:g}s"
-    return text
+    rest = value.total_seconds()
+    hours = min(rest // 3600, 99_999)
+    rest -= hours * 3600
+    minutes = min(rest // 60, 999_999)
+    seconds = f"{rest - minutes * 60:.3f}".rstrip("0").rstrip(".")
+    parts = {"h": f"{hours:.0f}", "m": f"{minutes:.0f}", "s": seconds}
+    return "".join(f"{number}{unit}" for unit, number in parts.items() if number != "0") or "0s"
 
 
 Duration = Annotated[
@@ -176,7 +176,7 @@ Duration = Annotated[
         {
             "type": "string",
             "maxLength": 32,
-            "pattern": _DURATION.replace("?:", ""),
+            "pattern": DURATION,
             "x-kubernetes-validations": [
                 {
                     "rule": "self.matches('[1-9]')",  # neither empty nor zero
@@ -187,6 +187,10 @@ Duration = Annotated[
         mode="validation",
     ),
 ]
+
+METRIC = r"^[a-z][a-z0-9_]{0,39}$"
+Metric = Annotated[str, Field(max_length=40, pattern=METRIC)]
+"""Name of a metric. A status names many."""
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 MAX_NAME = 50

@@ -132,7 +132,8 @@ def _root(model: type[Model]) -> Schema:
     found = schema(model)
     for name in ("apiVersion", "kind"):  # which of them are served, the API server knows itself
         found["properties"][name] = {"type": "string"}
-    found["properties"]["metadata"] = {"type": "object"}
+    # of the metadata a schema may name no more than this
+    found["properties"]["metadata"] = {"type": "object", "properties": {"name": {"type": "string"}}}
     found["required"] = ["spec"]
     return found
 
@@ -209,8 +210,8 @@ def _structural(node: Schema, defs: dict[str, Schema]) -> Schema:
         if f"exclusive{bound}" in node:
             node[bound.lower()] = node[f"exclusive{bound}"]
             node[f"exclusive{bound}"] = True
-    if "anyOf" in node:
-        _int_or_string(node)
+    if "anyOf" in node and "x-kubernetes-int-or-string" not in node:
+        raise NotImplementedError(f"values of several types: {node['anyOf']}")
     if node.get("type") == "object":
         _object(node, defs)
     if "items" in node:
@@ -224,15 +225,6 @@ def _whole(node: Schema, defs: dict[str, Schema]) -> Schema:
     for part in (*node.pop("allOf", ()), *([{"$ref": node.pop("$ref")}] if "$ref" in node else ())):
         found |= _whole(dict(defs[part["$ref"].rpartition("/")[2]]), defs)
     return found | node
-
-
-def _int_or_string(node: Schema) -> None:
-    if [option.get("type") for option in node["anyOf"]] != ["integer", "string"]:
-        raise NotImplementedError(f"values of several types: {node['anyOf']}")
-    for option in node["anyOf"]:  # bounds stand beside; the API server wants the types alone here
-        node |= {key: value for key, value in option.items() if key != "type"}
-    node["anyOf"] = [{"type": "integer"}, {"type": "string"}]
-    node["x-kubernetes-int-or-string"] = True
 
 
 def _object(node: Schema, defs: dict[str, Schema]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from kinase.api._base import DNS_LABEL, MAX_NAME, Duration, Keyed, Model, Name, Rule
+from kinase.api._base import DNS_LABEL, MAX_NAME, Duration, Keyed, Metric, Model, Name, Rule
 from kinase.api.estimation import Epochs, Estimation, Fraction
 from kinase.api.names import API_VERSION
 from kinase.api.pod import TrialTemplate
@@ -21,8 +21,6 @@ RESOURCE_METRICS = ("params", "macs")
 """What is known of an architecture before any training."""
 TASK_METRICS: dict[str, tuple[str, ...]] = {"Classification": ("val_accuracy", "val_loss")}
 """What the validation part of each task of ours measures."""
-
-Metric = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Measure(Model):
@@ -55,7 +53,6 @@ class Objective(Model):
             "!has(self.also) || !self.also.exists(m, m.metric == self.metric)",
             "metric '{self.metric}' is named twice, here and in also",
             ".metric",
-            "Duplicate",
         ),
     )
 
@@ -416,6 +413,7 @@ class NASExperiment(Model):
             f"size(self.metadata.name) <= {MAX_NAME} && self.metadata.name.matches('{DNS_LABEL}')",
             "metadata.name '{self.metadata.name}' must be a DNS label (a-z, 0-9, -) of at most "
             f"{MAX_NAME} characters, since the names of the trials are made from it",
+            ".metadata.name",
         ),
         *_change_rules(),
     )

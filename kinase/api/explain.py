@@ -144,7 +144,14 @@ def _default(value: Any) -> str:
     return str(value)
 
 
-_SIMPLE = {int: "integer", float: "number", str: "string", bool: "boolean", timedelta: "duration"}
+_SIMPLE: dict[Any, str] = {
+    int: "integer",
+    float: "number",
+    str: "string",
+    bool: "boolean",
+    timedelta: "duration",
+    int | str: "quantity",
+}
 
 
 def _type(annotation: Any) -> str:

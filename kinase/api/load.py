@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,17 @@ MAX_NODES = 100_000
 """Most values of a manifest after its aliases are followed."""
 
 Path_ = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as kubectl reads it: 1e-3 is a number, although YAML 1.1 would have it 1.0e-3."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +115,7 @@ def read_document(path: str | Path) -> Document:
     if len(raw) > MAX_BYTES:
         raise ManifestError([Problem(file, 0, "", f"is larger than {MAX_BYTES} bytes")])
     try:
-        nodes = [n for n in yaml.compose_all(raw, Loader=yaml.SafeLoader) if n is not None]
+        nodes = [n for n in yaml.compose_all(raw, Loader=_Loader) if n is not None]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         text = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -133,7 +145,7 @@ def _construct(file: str, root: yaml.Node) -> Document:
     """Plain data of a YAML tree, with lines; a key that comes twice is an error."""
     lines: dict[Path_, int] = {}
     budget = [MAX_NODES]
-    scalars = yaml.SafeLoader("")
+    scalars = _Loader("")
 
     def build(node: yaml.Node, path: Path_, within: tuple[int, ...]) -> Any:
         budget[0] -= 1
@@ -200,7 +212,7 @@ def _shown(value: Any) -> str:
 
 def _explain(document: Document, error: ErrorDetails) -> Problem:
     """A pydantic error in a person's words."""
-    path: Path_ = tuple(error["loc"])
+    path: Path_ = tuple(part for part in error["loc"] if part != "[key]")
     kind, context = error["type"], error.get("ctx", {})
     value = _shown(error["input"])
     match kind:

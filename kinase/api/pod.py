@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from kinase.api._base import DNS_LABEL, Duration, Keyed, Model, Rule
 from kinase.api.names import GROUP
@@ -22,17 +23,31 @@ LabelKey = Annotated[
     ),
 ]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
+_QUANTITY = r"^[+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
+
+
+def _quantity(value: Any) -> Any:
+    if isinstance(value, str):
+        fits = len(value) <= 32 and bool(re.fullmatch(_QUANTITY, value))
+    else:
+        fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not fits:
+        raise ValueError(f"an amount is written like 1, 500m or 4Gi; got {value!r}")
+    return value
+
+
 Quantity = Annotated[
-    Annotated[int, Field(ge=0)]
-    | Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=32,
-            pattern=r"^[+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$",
-        ),
-    ],
-    Field(union_mode="left_to_right"),
+    int | str,
+    BeforeValidator(_quantity),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "minimum": 0,
+            "maxLength": 32,
+            "pattern": _QUANTITY,
+            "x-kubernetes-int-or-string": True,
+        }
+    ),
 ]
 """A number, or text such as 500m, 4Gi."""
 Labels = Annotated[dict[LabelKey, Label], Field(max_length=32)]
@@ -454,6 +469,10 @@ class TrialTemplate(Model):
     """Runtime class of the pods."""
     scheduler_name: ObjectName | None = None
     """Scheduler of the pods. Default: the cluster's."""
+    managed_by: (
+        Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] | None
+    ) = None
+    """Controller of the Jobs in place of Kubernetes' own, such as kueue.x-k8s.io/multikueue."""
     volumes: Annotated[tuple[Volume, ...], Field(max_length=16), Keyed("name")] = ()
     """Volumes, for data above all."""
     volume_mounts: Annotated[tuple[Mount, ...], Field(max_length=16), Keyed("mountPath")] = ()

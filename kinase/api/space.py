@@ -32,12 +32,13 @@ CellOp = Literal[
 def _odd(kernels: tuple[int, ...]) -> None:
     even = [k for k in kernels if k % 2 == 0]
     if even:
-        raise ValueError(f"a kernel must be odd, so that it has a centre; got {even}")
+        raise ValueError(f"kernels has {even}; a kernel must be odd, so that it has a centre")
 
 
 _ODD = Rule(
     "self.kernels.all(k, k % 2 == 1)",
-    "a kernel must be odd, so that it has a centre; got {self.kernels.filter(k, k % 2 == 0)}",
+    "kernels has {self.kernels.filter(k, k % 2 == 0)}; "
+    "a kernel must be odd, so that it has a centre",
     ".kernels",
 )
 

@@ -1,24 +1,58 @@
-"""What the cluster says of an experiment and of a trial: their `status`."""
+"""What the cluster says of an experiment and of a trial: their `status`.
+
+A status stays small, whatever a trainer or a node says: what is too long is cut by the models.
+The largest status of an experiment is below `MAX_STATUS`.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import datetime
 from enum import StrEnum
+from itertools import islice
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from kinase.api._base import Model
+from kinase.api._base import METRIC, Keyed, Metric, Model
 
+MAX_STATUS = 32 * 1024
+"""Bytes of an experiment's status, as JSON."""
 MAX_FRONT = 32
 """Points of a Pareto front that a status holds; the report has all."""
-MAX_ARCHITECTURE = 4096
+MAX_ARCHITECTURE = 2048
 """Bytes of an architecture in a status; a larger one is in the store only."""
+MAX_METRICS = 12
+"""Metrics of a trial in a status."""
+MAX_MESSAGE = 1024
+"""Bytes of a message in a status."""
+
+
+def clip(text: Any) -> Any:
+    """A text that a status holds: what is longer than `MAX_MESSAGE` bytes ends in an ellipsis."""
+    if not isinstance(text, str) or len(text.encode(errors="replace")) <= MAX_MESSAGE:
+        return text
+    return text.encode(errors="replace")[: MAX_MESSAGE - 3].decode(errors="ignore") + "…"
+
+
+def _few(metrics: Any) -> Any:
+    if not isinstance(metrics, dict):
+        return metrics
+    named = (pair for pair in metrics.items() if re.fullmatch(METRIC, pair[0]))
+    return dict(islice(named, MAX_METRICS))
+
+
+def _small(architecture: Any) -> Any:
+    size = len(json.dumps(architecture, separators=(",", ":")))
+    return architecture if size <= MAX_ARCHITECTURE else None
+
 
 Time = Annotated[datetime, Field(json_schema_extra={"format": "date-time"})]
-Text = Annotated[str, Field(max_length=2048)]
-Uri = Annotated[str, Field(max_length=2048)]
-Count = Annotated[int, Field(ge=0)]
+Text = Annotated[str, BeforeValidator(clip), Field(max_length=MAX_MESSAGE)]
+Uri = Annotated[str, Field(max_length=1280)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Metrics = Annotated[dict[Metric, float], BeforeValidator(_few), Field(max_length=MAX_METRICS)]
 
 
 class Status(Model):
@@ -62,13 +96,13 @@ class ConditionType(StrEnum):
 class Condition(Status):
     """A condition as Kubernetes writes one."""
 
-    type: Annotated[str, Field(max_length=64)]
+    type: Annotated[str, Field(min_length=1, max_length=64)]
     """What is said of."""
     status: Literal["True", "False", "Unknown"]
     """Whether it is so."""
-    reason: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z][A-Za-z0-9]*$")]
+    reason: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9]*$")]
     """Why, in one word for programs."""
-    message: Annotated[str, Field(max_length=4096)] = ""
+    message: Text = ""
     """Why, for a person."""
     last_transition_time: Time
     """When `status` last changed."""
@@ -102,9 +136,9 @@ class Incumbent(Status):
     """Number of the trial."""
     value: float
     """Value of the objective's metric."""
-    metrics: Annotated[dict[str, float], Field(max_length=16)] = Field(default_factory=dict)
-    """All that was measured or counted."""
-    architecture: dict[str, Any] | None = None
+    metrics: Metrics = Field(default_factory=dict)
+    """What was measured or counted."""
+    architecture: Annotated[dict[str, Any] | None, BeforeValidator(_small)] = None
     """The genotype, where it is not too large for a status."""
 
 
@@ -113,7 +147,7 @@ class FrontPoint(Status):
 
     trial: Count
     """Number of the trial."""
-    values: Annotated[dict[str, float], Field(max_length=8)]
+    values: Annotated[dict[Metric, float], Field(max_length=5)]
     """The objectives' metrics."""
 
 
@@ -137,7 +171,7 @@ class CostStatus(Status):
     """Training epochs begun."""
     samples: Count = 0
     """Sample passes."""
-    device_seconds: float = 0.0
+    device_seconds: Annotated[float, Field(ge=0)] = 0.0
     """Seconds of devices."""
 
 
@@ -149,16 +183,7 @@ class ExperimentStatus(Status):
     """Generation of the spec that the operator has acted on."""
     phase: Phase | None = None
     """Where it is, in one word."""
-    conditions: Annotated[
-        tuple[Condition, ...],
-        Field(
-            max_length=16,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["type"],
-            },
-        ),
-    ] = ()
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=8), Keyed("type")] = ()
     """Ready, Progressing, Suspended, Succeeded, Failed."""
     start_time: Time | None = None
     """When the controller first began."""
@@ -174,7 +199,7 @@ class ExperimentStatus(Status):
     """The random control's best trial so far."""
     winner: Incumbent | None = None
     """The finalist that won."""
-    test: Annotated[dict[str, float], Field(max_length=16)] = Field(default_factory=dict)
+    test: Metrics = Field(default_factory=dict)
     """What the winner measured on the test part, once."""
     front: Annotated[tuple[FrontPoint, ...], Field(max_length=MAX_FRONT)] = ()
     """The Pareto front, where there are several objectives."""

@@ -1,0 +1,556 @@
+"""Manifests that are accepted and manifests that are refused, for each rule of the API.
+
+The models and the API server must agree on all of them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kinase.api import NASExperiment
+from kinase.api.crd import Schema, schema
+
+Manifest = dict[str, Any]
+Changes = dict[str, Any]
+"""Values by dotted field; `spec.` is left out where the field is not one of the metadata."""
+
+BASE: Manifest = {
+    "apiVersion": "kinase.dev/v1alpha1",
+    "kind": "NASExperiment",
+    "metadata": {"name": "case"},
+    "spec": {
+        "space": {"type": "Chain"},
+        "strategy": {"type": "Random"},
+        "budget": {"trials": 10},
+    },
+}
+
+
+def manifest(changes: Changes) -> Manifest:
+    """The smallest manifest, with changes."""
+    result = copy.deepcopy(BASE)
+    for dotted, value in changes.items():
+        *parents, last = dotted.split(".")
+        place = result if parents[:1] == ["metadata"] else result["spec"]
+        for name in parents:
+            place = place.setdefault(name, {})
+        place[last] = copy.deepcopy(value)
+    return result
+
+
+@dataclass(frozen=True)
+class Case:
+    """A rule, by a manifest that keeps it and one that does not."""
+
+    accepted: Changes
+    refused: Changes
+    names: str
+    """What the refusal must name: the end of the field's path."""
+
+
+def lower(**options: Any) -> Changes:
+    return {"estimation": {"type": "LowerFidelity", "lowerFidelity": options}}
+
+
+def template(**fields: Any) -> Changes:
+    return {f"trialTemplate.{name}": value for name, value in fields.items()}
+
+
+def volume(**source: Any) -> Changes:
+    return template(volumes=[{"name": "data", **source}])
+
+
+def mount(path: str, **more: Any) -> Changes:
+    scratch = [{"name": "data", "emptyDir": {}}]
+    return template(volumes=scratch, volumeMounts=[{"name": "data", "mountPath": path}], **more)
+
+
+def variable(**fields: Any) -> Changes:
+    return template(env=[{"name": "A", **fields}])
+
+
+SECRET = {"secretKeyRef": {"name": "s", "key": "k"}}
+CLAIM = {"persistentVolumeClaim": {"claimName": "data"}}
+DARTS = {"type": "Cell", "cell": {"preset": "darts"}}
+
+CASES: dict[str, Case] = {
+    # names
+    "a name of 50 characters": Case(
+        {"metadata.name": "n" * 50}, {"metadata.name": "n" * 51}, "metadata.name"
+    ),
+    "a name that is a DNS label": Case(
+        {"metadata.name": "a-1"}, {"metadata.name": "a.1"}, "metadata.name"
+    ),
+    # unions
+    "a space's struct is that of its type": Case(
+        {"space": {"type": "Cell", "cell": {}}}, {"space": {"type": "Chain", "cell": {}}}, "space"
+    ),
+    "a space has one struct": Case(
+        {"space": {"type": "MultiBranch", "multiBranch": {}}},
+        {"space": {"type": "MultiBranch", "multiBranch": {}, "chain": {}}},
+        "space",
+    ),
+    "branches are of their own type": Case(
+        {"space": {"type": "MultiBranch"}}, {"space": {**DARTS, "multiBranch": {}}}, "space"
+    ),
+    "a space of another package has a name": Case(
+        {"space": {"type": "Custom", "custom": {"name": "towers"}}},
+        {"space": {"type": "Custom"}},
+        "space.custom",
+    ),
+    "a name beside a space of ours": Case(
+        {
+            "space": {
+                "type": "Custom",
+                "custom": {"name": "t", "options": {"any": [1, {"x": None}]}},
+            }
+        },
+        {"space": {"type": "Chain", "custom": {"name": "t"}}},
+        "space",
+    ),
+    "a strategy's struct is that of its type": Case(
+        {"strategy": {"type": "Random", "random": {}}},
+        {"strategy": {"type": "Evolution", "random": {}}},
+        "strategy",
+    ),
+    "no evolution in a local search": Case(
+        {"strategy": {"type": "LocalSearch", "localSearch": {"initial": 3}}},
+        {"strategy": {"type": "LocalSearch", "evolution": {}}},
+        "strategy",
+    ),
+    "no local search in an evolution": Case(
+        {"strategy": {"type": "Evolution"}},
+        {"strategy": {"type": "Evolution", "localSearch": {}}},
+        "strategy",
+    ),
+    "a strategy of another package has a name": Case(
+        {"strategy": {"type": "Custom", "custom": {"name": "mine"}}},
+        {"strategy": {"type": "Custom"}},
+        "strategy.custom",
+    ),
+    "a name beside a strategy of ours": Case(
+        {"strategy": {"type": "Custom", "custom": {"name": "mine", "options": {}}}},
+        {"strategy": {"type": "Random", "custom": {"name": "mine"}}},
+        "strategy",
+    ),
+    "full training has no lower fidelity": Case(
+        lower(), {"estimation": {"type": "Full", "lowerFidelity": {}}}, "estimation"
+    ),
+    "lower fidelity is not full": Case(
+        {"estimation": {"full": {}}},
+        {"estimation": {"type": "LowerFidelity", "full": {}}},
+        "estimation",
+    ),
+    "an estimator of another package has a name": Case(
+        {"estimation": {"type": "Custom", "custom": {"name": "mine"}}},
+        {"estimation": {"type": "Custom"}},
+        "estimation.custom",
+    ),
+    "a name beside an estimator of ours": Case(
+        {"estimation": {}}, {"estimation": {"custom": {"name": "mine"}}}, "estimation"
+    ),
+    "an optimiser's struct is that of its type": Case(
+        {"training.optimizer": {"type": "AdamW", "adamw": {"betas": [0.9, 0.99]}}},
+        {"training.optimizer": {"adamw": {}}},
+        "optimizer",
+    ),
+    "no momentum for AdamW": Case(
+        {"training.optimizer": {"sgd": {}}},
+        {"training.optimizer": {"type": "AdamW", "sgd": {}}},
+        "optimizer",
+    ),
+    # the task and its metrics
+    "parts that leave something to train on": Case(
+        {"task.split": {"validation": 0.5, "test": 0.49}},
+        {"task.split": {"validation": 0.5, "test": 0.5}},
+        "validation",
+    ),
+    "one large part": Case(
+        {"task.split": {"validation": 0.7}}, {"task.split": {"test": 0.8}}, "split"
+    ),
+    "the task's metric": Case(
+        {"objective": {"metric": "val_loss", "goal": "minimize"}},
+        {"objective": {"metric": "val_bleu"}},
+        "objective.metric",
+    ),
+    "another package's task has its own metrics": Case(
+        {"task.type": "Translation", "objective": {"metric": "val_bleu", "target": 30}},
+        {"task.type": "Classification", "objective": {"metric": "val_bleu", "target": 30}},
+        "objective.metric",
+    ),
+    "a further metric of the task": Case(
+        {"objective.also": [{"metric": "val_loss"}, {"metric": "macs"}]},
+        {"objective.also": [{"metric": "latency"}]},
+        "objective.also",
+    ),
+    "a metric twice": Case(
+        {"objective.also": [{"metric": "params"}]},
+        {"objective.also": [{"metric": "val_accuracy"}]},
+        "metric",
+    ),
+    "a further metric twice": Case(
+        {"objective.also": [{"metric": "params"}, {"metric": "macs"}]},
+        {"objective.also": [{"metric": "params"}, {"metric": "params", "enough": 3}]},
+        "objective.also",
+    ),
+    "a target that is a share": Case(
+        {"objective.target": 1}, {"objective.target": 1.01}, "objective.target"
+    ),
+    "a target above nothing": Case(
+        {"objective.target": 0.001}, {"objective.target": 0}, "objective.target"
+    ),
+    "a loss below zero": Case(
+        {"objective": {"metric": "val_loss", "target": -3.5}},
+        {"objective": {"metric": "val_accuracy", "target": -3.5}},
+        "objective.target",
+    ),
+    # spaces
+    "depths": Case(
+        {"space.chain": {"minDepth": 8}}, {"space.chain": {"minDepth": 9}}, "chain.minDepth"
+    ),
+    "odd kernels": Case(
+        {"space.chain": {"kernels": [1, 15]}}, {"space.chain": {"kernels": [3, 4]}}, "chain.kernels"
+    ),
+    "nodes": Case(
+        {"space": {"type": "MultiBranch", "multiBranch": {"minNodes": 2, "maxNodes": 2}}},
+        {"space": {"type": "MultiBranch", "multiBranch": {"minNodes": 3, "maxNodes": 2}}},
+        "multiBranch.minNodes",
+    ),
+    "odd kernels of branches": Case(
+        {"space": {"type": "MultiBranch", "multiBranch": {"kernels": [1]}}},
+        {"space": {"type": "MultiBranch", "multiBranch": {"kernels": [2]}}},
+        "multiBranch.kernels",
+    ),
+    # strategies
+    "a tournament from the population": Case(
+        {"strategy": {"type": "Evolution", "evolution": {"population": 8, "sample": 8}}},
+        {"strategy": {"type": "Evolution", "evolution": {"population": 8, "sample": 9}}},
+        "evolution.sample",
+    ),
+    "the default tournament of a small population": Case(
+        {"strategy": {"type": "Evolution", "evolution": {"population": 25}}},
+        {"strategy": {"type": "Evolution", "evolution": {"population": 24}}},
+        "evolution.sample",
+    ),
+    # estimation
+    "epochs below the full training's": Case(
+        {**lower(epochs=7), "training.epochs": 7},
+        {**lower(epochs=8), "training.epochs": 7},
+        "lowerFidelity.epochs",
+    ),
+    "epochs below the finalists'": Case(
+        {**lower(epochs=9), "training.epochs": 7, "finalists.epochs": 9},
+        {**lower(epochs=6), "training.epochs": 7, "finalists.epochs": 5},
+        "lowerFidelity.epochs",
+    ),
+    "resolution below the task's": Case(
+        {**lower(resolution=8), "task.resolution": 8},
+        {**lower(resolution=9), "task.resolution": 8},
+        "lowerFidelity.resolution",
+    ),
+    "cells of a cell space": Case(
+        {**lower(cells=2), "space": DARTS}, lower(cells=2), "lowerFidelity.cells"
+    ),
+    # the budget
+    "a limit": Case({"budget": {"duration": "1h"}}, {"budget": {"parallelism": 1}}, "budget"),
+    "device hours are a limit": Case(
+        {"budget": {"deviceHours": 0.5}}, {"budget": {"deviceHours": None}}, "budget"
+    ),
+    "no more at once than trials": Case(
+        {"budget": {"trials": 4, "parallelism": 4}},
+        {"budget": {"trials": 4, "parallelism": 5}},
+        "budget.parallelism",
+    ),
+    "epochs for a trial and the finalists": Case(
+        {"budget": {"epochs": 80}}, {"budget": {"epochs": 79}}, "budget.epochs"
+    ),
+    "epochs for a cheap trial, the finalists and a baseline": Case(
+        {
+            **lower(epochs=2),
+            "budget": {"epochs": 2 + 3 * 30},
+            "finalists": {"count": 2, "epochs": 30},
+            "baselines": [{"name": "b", "architecture": {}}],
+        },
+        {
+            **lower(epochs=2),
+            "budget": {"epochs": 1 + 3 * 30},
+            "finalists": {"count": 2, "epochs": 30},
+            "baselines": [{"name": "b", "architecture": {}}],
+        },
+        "budget.epochs",
+    ),
+    "a baseline's name": Case(
+        {"baselines": [{"name": "a", "architecture": {"x": 1}}, {"name": "b", "architecture": {}}]},
+        {"baselines": [{"name": "a", "architecture": {"x": 1}}, {"name": "a", "architecture": {}}]},
+        "baselines",
+    ),
+    # durations
+    **{
+        f"a duration, not {bad!r}": Case(
+            {"budget.duration": good}, {"budget.duration": bad}, "duration"
+        )
+        for good, bad in [
+            ("90s", "90"),
+            ("5m", "5 m"),
+            ("1h30m", "1h-30m"),
+            ("0h0m1s", "0h0m0s"),
+            ("0.001s", "0.000s"),
+            ("1.5s", "1.5h"),
+            ("2h1s", "1s2h"),
+            ("99999h", "100000h"),
+            ("1m", "1d"),
+            ("1s", ""),
+            ("3s", "3s\n"),
+            ("4s", "٤s"),
+        ]
+    },
+    "a retention": Case({"retention.pods": "1h"}, {"retention.pods": "0s"}, "retention.pods"),
+    "a trial's retention": Case(
+        {"retention": {"trials": "24h", "experiment": "720h"}},
+        {"retention": {"trials": "30d", "experiment": "720h"}},
+        "retention.trials",
+    ),
+    "a time limit": Case(template(timeLimit="1s"), template(timeLimit="s"), "timeLimit"),
+    # storage
+    "a URI of a store": Case({"storage.uri": "s3://b/p"}, {"storage.uri": "/tmp"}, "storage.uri"),
+    "a URL of a server": Case(
+        {"storage.endpoint": "http://s3:9000"}, {"storage.endpoint": "s3:9000"}, "storage.endpoint"
+    ),
+    # volumes
+    "a volume of one source": Case(
+        volume(**CLAIM), volume(**CLAIM, emptyDir={"medium": "Memory"}), "volumes"
+    ),
+    "a volume of any source": Case(
+        volume(csi={"driver": "d", "volumeAttributes": {"a": "b"}}), volume(), "volumes"
+    ),
+    "a volume's name": Case(
+        template(volumes=[{"name": "kinase", "emptyDir": {}}]),
+        template(volumes=[{"name": "kinase-job", "emptyDir": {}}]),
+        "name",
+    ),
+    "a volume twice": Case(
+        template(volumes=[{"name": "a", **CLAIM}, {"name": "b", **CLAIM}]),
+        template(volumes=[{"name": "a", **CLAIM}, {"name": "a", **CLAIM}]),
+        "volumes",
+    ),
+    "a mount of a volume": Case(
+        mount("/data"), template(volumeMounts=[{"name": "data", "mountPath": "/d"}]), "volumeMounts"
+    ),
+    "a mount of another volume": Case(
+        {**mount("/data"), **volume(hostPath={"path": "/d", "type": "Directory"})},
+        {**mount("/data"), "trialTemplate.volumes": [{"name": "other", "emptyDir": {}}]},
+        "volumeMounts",
+    ),
+    "a place for a mount": Case(mount("/kinases"), mount("/kinase"), "mountPath"),
+    "a place below ours": Case(mount("/data/kinase/"), mount("/kinase/job.json"), "mountPath"),
+    "a place twice": Case(
+        template(
+            volumes=[{"name": "a", "emptyDir": {}}],
+            volumeMounts=[{"name": "a", "mountPath": "/a"}, {"name": "a", "mountPath": "/b"}],
+        ),
+        template(
+            volumes=[{"name": "a", "emptyDir": {}}],
+            volumeMounts=[{"name": "a", "mountPath": "/a"}, {"name": "a", "mountPath": "/a"}],
+        ),
+        "volumeMounts",
+    ),
+    "shared memory by a volume": Case(
+        mount("/dev/shm"), mount("/dev/shm", shmSize="1Gi"), "shmSize"
+    ),
+    # the environment
+    "a variable's value": Case(variable(value=""), variable(value="", valueFrom=SECRET), "value"),
+    "a variable of no value": Case(variable(), template(env=[{"value": "x"}]), "name"),
+    "a variable from a Secret": Case(
+        variable(valueFrom=SECRET),
+        variable(valueFrom={**SECRET, "fieldRef": {"fieldPath": "metadata.name"}}),
+        "valueFrom",
+    ),
+    "a variable from a resource": Case(
+        variable(valueFrom={"resourceFieldRef": {"resource": "limits.cpu"}}),
+        variable(valueFrom={}),
+        "valueFrom",
+    ),
+    "a variable's name": Case(
+        template(env=[{"name": "MY_KINASE_"}]), template(env=[{"name": "KINASE_JOB"}]), "name"
+    ),
+    "a variable twice": Case(
+        template(env=[{"name": "A"}, {"name": "B"}]),
+        template(env=[{"name": "A"}, {"name": "A", "value": "1"}]),
+        "env",
+    ),
+    "variables of a Secret": Case(
+        template(envFrom=[{"prefix": "P_", "secretRef": {"name": "s"}}]),
+        template(envFrom=[{"secretRef": {"name": "s"}, "configMapRef": {"name": "c"}}]),
+        "envFrom",
+    ),
+    "variables of something": Case(
+        template(envFrom=[{"configMapRef": {"name": "c", "optional": True}}]),
+        template(envFrom=[{"prefix": "P_"}]),
+        "envFrom",
+    ),
+    # scheduling
+    "a toleration of any value": Case(
+        template(tolerations=[{"key": "gpu", "operator": "Exists"}]),
+        template(tolerations=[{"key": "gpu", "operator": "Exists", "value": "h100"}]),
+        "value",
+    ),
+    "a toleration of everything": Case(
+        template(tolerations=[{"operator": "Exists"}]),
+        template(tolerations=[{"value": "h100"}]),
+        "key",
+    ),
+    "a toleration for a while": Case(
+        template(tolerations=[{"key": "a", "effect": "NoExecute", "tolerationSeconds": 60}]),
+        template(tolerations=[{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 60}]),
+        "tolerationSeconds",
+    ),
+    "a toleration of what is executed": Case(
+        template(tolerations=[{"key": "a", "value": ""}]),
+        template(tolerations=[{"key": "a", "tolerationSeconds": 60}]),
+        "tolerationSeconds",
+    ),
+    "a resource's amount": Case(
+        template(resources={"limits": {"nvidia.com/gpu": 1, "memory": "4Gi", "cpu": "1.5"}}),
+        template(resources={"limits": {"nvidia.com/gpu": "one"}}),
+        "nvidia.com/gpu",
+    ),
+    "a resource's request": Case(
+        template(resources={"requests": {"cpu": "500m", "memory": "1e9"}}),
+        template(resources={"requests": {"cpu": -1}}),
+        "requests",
+    ),
+    "a resource's name": Case(
+        template(resources={"limits": {"cpu": 0}}),
+        template(resources={"limits": {"nvidia.com/": 1}}),
+        "limits",
+    ),
+    # labels
+    "a label": Case(
+        template(labels={"kueue.x-k8s.io/queue-name": "team-a"}),
+        template(labels={"kinase.dev/trial": "7"}),
+        "labels",
+    ),
+    "an annotation": Case(
+        template(annotations={"kinase.development/x": "any text: ü"}),
+        template(annotations={"kinase.dev/job": "{}"}),
+        "annotations",
+    ),
+    "a label's key": Case(
+        template(labels={"a" * 63: ""}), template(labels={"a" * 64: ""}), "labels"
+    ),
+    "a label's value": Case(
+        template(labels={"a": "B_1.c"}), template(labels={"a": "b c"}), "labels"
+    ),
+    "a node's label": Case(
+        template(nodeSelector={"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}),
+        template(nodeSelector={"nvidia.com/gpu product": "x"}),
+        "nodeSelector",
+    ),
+    "an empty key": Case(
+        template(annotations={"a": ""}), template(annotations={"": "a"}), "annotations"
+    ),
+    # one type a value
+    "a number is no text": Case({"budget.trials": 10}, {"budget.trials": "10"}, "budget.trials"),
+    "a number with a fraction is no text": Case(
+        {"training.labelSmoothing": 0}, {"training.labelSmoothing": "0.1"}, "labelSmoothing"
+    ),
+    "a number is no truth value": Case({"seed": 1}, {"seed": True}, "seed"),
+    "a truth value is no text": Case({"suspend": False}, {"suspend": "yes"}, "suspend"),
+    "a truth value is no number": Case({"suspend": True}, {"suspend": 1}, "suspend"),
+    "a whole number": Case({"training.epochs": 20}, {"training.epochs": 20.5}, "epochs"),
+    "text is no number": Case({"task.path": "7"}, {"task.path": 7}, "path"),
+    "an amount is no fraction": Case(template(shmSize=1), template(shmSize=1.5), "shmSize"),
+    "a missing struct": Case({"budget.epochs": 10_000}, {"space": {}}, "space.type"),
+}
+
+UNKNOWN: dict[str, tuple[Changes, str]] = {
+    "at the top": ({"budgett": {"trials": 1}}, "budgett"),
+    "in a struct": ({"budget.trails": 10}, "trails"),
+    "in an item": (template(env=[{"name": "A", "valeu": "1"}]), "valeu"),
+    "of a pod": (template(securityContext={"runAsUser": 0}), "securityContext"),
+}
+"""Fields that there are none of."""
+
+FREE = {"options", "architecture", "affinity", "csi", "ephemeral", "projected"}
+"""Fields of free form."""
+
+
+def beyond_bounds() -> Iterator[tuple[str, Manifest]]:
+    """For every bound of a field of the spec, the field and a manifest that is beyond it."""
+    spec = schema(NASExperiment)["properties"]["spec"]
+    for path, values in _beyond(spec, ()):
+        for bound, value in values.items():
+            yield f"{'.'.join(path)} {bound}", _with(spec, path, value)
+
+
+def _beyond(node: Schema, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Changes]]:
+    for name, below in node.get("properties", {}).items():
+        yield from _beyond(below, (*path, name))
+    if "items" in node:
+        yield from _beyond(node["items"], (*path, "[]"))
+    values: Changes = {}
+    if "enum" in node:
+        values["enum"] = "Nothing"
+    if "minimum" in node:
+        least = node["minimum"]
+        values["minimum"] = least if node.get("exclusiveMinimum") else least - 1
+    if "maximum" in node:
+        most = node["maximum"]
+        values["maximum"] = most if node.get("exclusiveMaximum") else most + 1
+    if node.get("minLength"):
+        values["minLength"] = ""
+    if "maxLength" in node:
+        values["maxLength"] = "a" * (node["maxLength"] + 1)
+    if node.get("minItems"):
+        values["minItems"] = []
+    if "maxItems" in node:
+        item = example(node["items"])
+        values["maxItems"] = [copy.deepcopy(item) for _ in range(node["maxItems"] + 1)]
+    if "maxProperties" in node:
+        few = range(node["maxProperties"] + 1)
+        values["maxProperties"] = {f"k{i}": example(node.get("additionalProperties")) for i in few}
+    if values:
+        yield path, values
+
+
+def _with(node: Schema, path: tuple[str, ...], value: Any) -> Any:
+    """A manifest of what must be there, and of a value at a path."""
+    result = copy.deepcopy(BASE)
+
+    def put(node: Schema, there: Any, path: tuple[str, ...]) -> Any:
+        if not path:
+            return value
+        name, *rest = path
+        if name == "[]":
+            return [put(node["items"], example(node["items"]), tuple(rest))]
+        below = node["properties"][name]
+        result = {**there, name: put(below, there.get(name) or example(below), tuple(rest))}
+        kind = name[0].upper() + name[1:]
+        types = {t.lower(): t for t in node["properties"].get("type", {}).get("enum", ())}
+        if kind.lower() in types:
+            result["type"] = types[kind.lower()]
+        return result
+
+    result["spec"] = put(node, result["spec"], path)
+    return result
+
+
+def example(node: Schema | None) -> Any:
+    """The smallest value of a schema."""
+    if node is None:
+        return 1
+    if "enum" in node:
+        return node["enum"][0]
+    match node.get("type"):
+        case "integer" | "number":
+            return max(node.get("minimum", 1), 1)
+        case "string":
+            return "/a" if node.get("pattern", "").startswith("^/") else "a"
+        case "array":
+            return [example(node["items"])] * node.get("minItems", 0)
+        case "object":
+            return {name: example(node["properties"][name]) for name in node.get("required", ())}
+    return 1
