@@ -361,6 +361,20 @@ def test_an_outage_of_the_api_server(pods: InNamespace, cluster: Cluster, node: 
     wait_for(lambda: pods.gone("q"), message="q is gone")
 
 
+def test_many_pods_at_once(pods: InNamespace, node: Node) -> None:
+    template = pod("", "sleep 1000")["spec"]
+    job = {"parallelism": 64, "completions": 64, "template": {"spec": template}}
+    jobs = f"/apis/batch/v1/namespaces/{pods.name}/jobs"
+    pods.api.post(jobs, {"metadata": {"name": "many"}, "spec": job})
+
+    def run() -> int:
+        return sum(p["pid"] is not None for p in node.pods() if p["namespace"] == pods.name)
+
+    wait_for(lambda: run() == 64, message="64 run at once")
+    pods.api.delete(f"{jobs}/many", {"propagationPolicy": "Background"})
+    wait_for(lambda: run() == 0, message="none runs")
+
+
 @pytest.fixture
 def second(cluster: Cluster, node: Node, tmp_path: Path) -> Iterator[Node]:
     """Another node, on which only pods come that name it."""

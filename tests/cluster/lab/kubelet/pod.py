@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import yaml
 
 from tests.cluster.lab.kubelet.inputs import (
     ACCOUNT,
@@ -42,6 +41,8 @@ _LOST = {
 }
 _MESSAGE_BYTES = 4096
 _LOG_BYTES = 2048
+_PATIENCE = 0.1
+"""Seconds that a pod has to start before it is reported as not yet started."""
 
 
 class _Stopped(Exception):
@@ -120,6 +121,8 @@ class Pod:
         spec = found["spec"]
         self._inits = [self._container(c) for c in spec.get("initContainers") or ()]
         self._main = self._container(spec["containers"][0])
+        self._not_begun = "PodInitializing" if self._inits else "ContainerCreating"
+        self._main.wait(self._not_begun)
         self._process: Process | None = None
         self._reason: dict[str, str] = {}
         self._conditions: dict[str, dict[str, Any]] = {}
@@ -250,7 +253,7 @@ class Pod:
     async def _work(self) -> None:
         if self.object["metadata"].get("deletionTimestamp"):
             raise _Stopped
-        self._changed()
+        asyncio.get_running_loop().call_later(_PATIENCE, self._changed)
         if seconds := self.object["spec"].get("activeDeadlineSeconds"):
             left = _seconds_since(self._started_at)
             loop = asyncio.get_running_loop()
@@ -262,7 +265,7 @@ class Pod:
             }
             raise _Stopped
         if not self._volumes_ready:
-            await self._until_there(self._main, "ContainerCreating", self._make_volumes)
+            await self._until_there(self._main, self._not_begun, self._make_volumes)
         for container in self._inits:
             await self._run(container, "OnFailure" if self._policy != "Never" else "Never")
             if container.state["terminated"]["exitCode"]:
@@ -480,7 +483,7 @@ class Pod:
         }
         context = {"cluster": "lab", "user": "lab", "namespace": self.namespace}
         path.write_text(
-            yaml.safe_dump(
+            json.dumps(  # which is YAML too, and quicker to write
                 {
                     "apiVersion": "v1",
                     "kind": "Config",
@@ -639,8 +642,6 @@ class Pod:
         )
         self._condition("ContainersReady", self._main.ready, *unready)
         self._condition("Ready", self._main.ready, *unready)
-        if not self._initialized and "waiting" in self._main.state and not over:
-            self._main.wait("PodInitializing")
         status: dict[str, Any] = {
             "phase": self.phase,
             "startTime": self._started_at,
