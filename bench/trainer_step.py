@@ -19,12 +19,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from kinase_trainer import trial
-from kinase_trainer.data import Part
-from kinase_trainer.ledger import Meter
-from kinase_trainer.network import Network
-from kinase_trainer.tasks import Classification
-from kinase_trainer.train import Run, make_optimiser
 from torch import nn
 
 from kinase.api.space import Space
@@ -32,6 +26,12 @@ from kinase.api.task import Training
 from kinase.api.trial import Point
 from kinase.space import Frame, make_space
 from kinase.store.file import FileStore
+from kinase_trainer import trial
+from kinase_trainer.data import Part
+from kinase_trainer.ledger import Meter
+from kinase_trainer.network import Network
+from kinase_trainer.tasks import Classification
+from kinase_trainer.train import Run, make_optimiser
 
 CHAIN: dict[str, Any] = {
     "type": "Chain",

@@ -74,7 +74,7 @@ class ControlPlane(Cluster):
         self.folder = folder
         self.audit_log = folder / "audit.jsonl" if audit else None
         self.server = ""
-        self._children: dict[str, Child] = {}
+        self.children: dict[str, Child] = {}
         self._argv: dict[str, list[str]] = {}
         self._authority: Authority | None = None
 
@@ -97,15 +97,15 @@ class ControlPlane(Cluster):
     def stop(self) -> None:
         """End everything; etcd last, since the API server needs it to end quickly."""
         for name in ("scheduler", "controller-manager"):
-            if child := self._children.pop(name, None):
+            if child := self.children.pop(name, None):
                 child.stop(0)
         self.stop_apiserver()
-        if child := self._children.pop("etcd", None):
+        if child := self.children.pop("etcd", None):
             child.stop(0)
 
     def stop_apiserver(self, grace: float = 0) -> None:
         """An outage: watches are cut, requests are refused. What etcd holds is kept."""
-        if child := self._children.pop("apiserver", None):
+        if child := self.children.pop("apiserver", None):
             child.stop(grace)
 
     def start_apiserver(self, timeout: float = 60) -> None:
@@ -116,7 +116,7 @@ class ControlPlane(Cluster):
     def stop_controllers(self) -> None:
         """No controller manager and no scheduler, until start_controllers()."""
         for name in ("scheduler", "controller-manager"):
-            if child := self._children.pop(name, None):
+            if child := self.children.pop(name, None):
                 child.stop(0)
 
     def start_controllers(self) -> None:
@@ -256,12 +256,12 @@ class ControlPlane(Cluster):
         self._spawn("apiserver")  # it waits for etcd by itself
         self._wait(self._ready, deadline, "etcd", "apiserver")
         self.start_controllers()
-        self._wait(self._accounts, deadline, *self._children)
+        self._wait(self._accounts, deadline, *self.children)
 
     def _spawn(self, name: str) -> None:
         program, *flags = self._argv[name]
         log = self.folder / f"{name}.log"
-        self._children[name] = Child([str(binaries.get(program)), *flags], log)
+        self.children[name] = Child([str(binaries.get(program)), *flags], log)
 
     def _ready(self) -> bool:
         return bool(self.api.get("/readyz") == "ok")
@@ -275,13 +275,13 @@ class ControlPlane(Cluster):
                 if condition():
                     return
             for name in needed:
-                if not self._children[name].alive:
-                    said = self._children[name].said()
+                if not self.children[name].alive:
+                    said = self.children[name].said()
                     if "address already in use" in said:
                         raise _PortTaken
                     raise RuntimeError(f"{name} has ended: {said}")
             if time.monotonic() > deadline:
-                logs = "\n".join(f"{name}: {self._children[name].said()}" for name in needed)
+                logs = "\n".join(f"{name}: {self.children[name].said()}" for name in needed)
                 raise TimeoutError(f"the control plane is not ready: {logs}")
             time.sleep(0.05)
 

@@ -38,6 +38,11 @@ class VersityGW:
             f"{program} does not answer: {self._child.said() if self._child else ''}"
         )
 
+    @property
+    def pid(self) -> int:
+        assert self._child
+        return self._child.process.pid
+
     def stop(self) -> None:
         if self._child:
             self._child.stop()
