@@ -6,7 +6,8 @@
     python -m bench.cluster restart --trials 5000                    # operator restarted among many
 
 etcd, kube-apiserver, kube-controller-manager, kube-scheduler, the S3 server and Kinase share the
-machine. Trials end at once (bench/instant.py). Writes are counted by the API server's own `apiserver_request_total`.
+machine. Trials end at once (bench/instant.py). Writes are counted by the API server's own
+`apiserver_request_total`.
 """
 
 from __future__ import annotations
@@ -102,13 +103,13 @@ def lab(*, instant: float | None = 0.0, **environment: str) -> Iterator[Lab]:
             log = folder / "instant.log"
             argv = [sys.executable, "-m", "bench.instant", "--data", str(s3.folder / "data")]
             argv += ["--log", str(log), "--seconds", str(instant)]
-            environment = {
-                "KUBECONFIG": str(cluster.kubeconfig),
-                "PYTHONPATH": str(system.REPOSITORY),
-            }
+            source = str(system.REPOSITORY)
+            environment = {"KUBECONFIG": str(cluster.kubeconfig), "PYTHONPATH": source}
             child = Child(argv, folder / "instant.out", environment)
             stack.callback(child.stop)
-        yield Lab(folder, cluster, node, operator, Bucket(SPACE, s3.endpoint), log)
+            pids["the end of trials (bench/instant.py)"] = child.process.pid
+        bucket = Bucket(SPACE, s3.endpoint)
+        yield Lab(folder, cluster, node, operator, bucket, log, pids)
 
 
 def writes(cluster: ControlPlane) -> Counter[str]:
