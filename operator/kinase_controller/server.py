@@ -71,10 +71,11 @@ class _Rates:
         now = self._clock()
         left, since = self._left.get(trial, (RATE, now))
         left = min(RATE, left + (now - since) * RATE)
-        self._left[trial] = max(0.0, left - 1), now
+        allowed = left >= 1  # what is refused costs nothing, else a flood would never end
+        self._left[trial] = left - allowed, now
         if len(self._left) > 20_000:
             self._left.clear()
-        return left >= 1
+        return allowed
 
 
 class Server:
@@ -120,7 +121,7 @@ class Server:
         if (
             seen is None
             or not seen.token
-            or not hmac.compare_digest(given.encode(), seen.token.encode())
+            or not hmac.compare_digest(given.encode(errors="replace"), seen.token.encode())
         ):
             raise web.HTTPUnauthorized(text="the token is not that of this trial\n")
         if not self._rates.allow(number):
