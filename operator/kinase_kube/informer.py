@@ -75,12 +75,15 @@ class Informer(Generic[V]):
         self.relists = 0
         """Lists so far."""
         self._buried: dict[Key, int] = {}
+        self._listed = 0
 
     async def run(self) -> None:
-        """List and watch until cancelled; errors are waited out."""
+        """List and watch until cancelled; errors, and streams that bring nothing, are waited
+        out."""
         delay = 0.2
         version: str | None = None
         while True:
+            wait = True
             try:
                 if version is None:
                     version = await self._list()
@@ -89,17 +92,19 @@ class Informer(Generic[V]):
                     self._resource, self._namespace, version, **self._params
                 ):
                     version = item["metadata"]["resourceVersion"]
-                    delay = 0.2
+                    delay, wait = 0.2, False
                     if kind != "BOOKMARK":
                         self._take(kind, item)
             except Gone:
                 version = None
             except ApiError as error:
                 log.warning("%s: %s; going on in %.1f s", self._resource.plural, error, delay)
-                await asyncio.sleep(delay * random.uniform(0.8, 1.2))
-                delay = min(2 * delay, 15.0)
+                wait = True
                 if error.status and error.status != 429 and error.status < 500:
                     version = None
+            if wait:
+                await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+                delay = min(2 * delay, 15.0)
 
     async def _list(self) -> str:
         items, version = await self._client.list(self._resource, self._namespace, **self._params)
@@ -110,8 +115,9 @@ class Informer(Generic[V]):
             if self.items[key].version <= int(version):
                 self._remove(key, int(version))
         for item in items:
-            self.observe(item)
+            self._put(item)
         self._buried.clear()
+        self._listed = int(version)
         self.synced.set()
         return version
 
@@ -120,28 +126,32 @@ class Informer(Generic[V]):
             key = key_of(item)
             held = self.items.get(key)
             version = int(item["metadata"]["resourceVersion"])
-            if held is not None and held.version <= version:
+            if held is None or held.version <= version:
                 self._remove(key, version)
         else:
             self.observe(item)
 
     def _remove(self, key: Key, version: int) -> None:
-        before = self.items.pop(key)
-        self._buried[key] = version
+        before = self.items.pop(key, None)
+        self._buried[key] = max(version, self._buried.get(key, version))
         if len(self._buried) > 4096:  # only replies that overtake events need it, for seconds
             for old in list(self._buried)[:2048]:
                 del self._buried[old]
-        self._changed(key, before, None)
+        if before is not None:
+            self._changed(key, before, None)
 
     def observe(self, item: Object) -> None:
-        """Take in an object from an event, a list, or the reply to a write of our own; one that
-        is no newer than what is known changes nothing."""
+        """Take in an object from an event or the reply to a write of our own; one that is no
+        newer than what is known changes nothing, its absence from the last list included."""
         key = key_of(item)
         version = int(item["metadata"]["resourceVersion"])
+        if key in self.items or version > self._buried.get(key, self._listed):
+            self._put(item)
+
+    def _put(self, item: Object) -> None:
+        key = key_of(item)
         before = self.items.get(key)
-        if before is not None and before.version >= version:
-            return
-        if version <= self._buried.get(key, -1):
+        if before is not None and before.version >= int(item["metadata"]["resourceVersion"]):
             return
         after = self._view(item)
         self.items[key] = after
