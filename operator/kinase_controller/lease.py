@@ -53,7 +53,11 @@ class Lease:
         since, version = time.monotonic(), ""
         while True:
             try:
-                item = await self._client.get(kube.LEASE, self._namespace, self._name)
+                try:
+                    item = await self._client.get(kube.LEASE, self._namespace, self._name)
+                except NotFound:
+                    self._held = await self._client.create(kube.LEASE, self._namespace, self._new())
+                    return
                 if item["metadata"]["resourceVersion"] != version:
                     since, version = time.monotonic(), item["metadata"]["resourceVersion"]
                 spec = item.get("spec") or {}
@@ -73,25 +77,21 @@ class Lease:
                     )
                     return
                 log.info("waiting for the lease, which %s holds", holder)
-            except NotFound:
-                body = {
-                    "metadata": {
-                        "name": self._name,
-                        "namespace": self._namespace,
-                        "ownerReferences": [self._owner],
-                    },
-                    "spec": self._spec(0),
-                }
-                try:
-                    self._held = await self._client.create(kube.LEASE, self._namespace, body)
-                    return
-                except Conflict:
-                    continue
             except Conflict:
-                continue
+                continue  # it has changed in between
             except ApiError as error:
                 log.warning("the lease cannot be had: %s", error)
             await asyncio.sleep(1.0)
+
+    def _new(self) -> Object:
+        return {
+            "metadata": {
+                "name": self._name,
+                "namespace": self._namespace,
+                "ownerReferences": [self._owner],
+            },
+            "spec": self._spec(0),
+        }
 
     async def renew(self) -> None:
         """Keep the lease; returns when it is another's. Where the API server does not answer,
