@@ -20,7 +20,8 @@ RESTRICTED: dict[str, Any] = {
 def wait_for(
     what: Callable[[], T], timeout: float = 30, *, message: str = "", every: float = 0.05
 ) -> T:
-    """The first value of `what()` that is true. Exceptions count as not yet.
+    """The first value of `what()` that is true. An exception counts as not yet, unless it is an
+    AssertionError: what it says will not come right by waiting.
 
     When time is up the message holds what was seen last.
     """
@@ -32,6 +33,8 @@ def wait_for(
             seen = value
             if value:
                 return value
+        except AssertionError:
+            raise
         except Exception as problem:
             seen = problem
         if time.monotonic() > deadline:

@@ -109,7 +109,11 @@ def get(name: str, say: Callable[[str], object] = print) -> Path:
         )
     part.cached.parent.mkdir(parents=True, exist_ok=True)
     with (cache() / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for {name}: another process is building")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if found := find(name):
             return found
         say(f"building {name} {part.version} into {part.cached.parent} (once)")

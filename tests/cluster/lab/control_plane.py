@@ -46,7 +46,7 @@ class Cluster:
             text=True,
         )
         if check and done.returncode:
-            raise AssertionError(f"kubectl {' '.join(args)}: {done.stderr.strip()}")
+            raise RuntimeError(f"kubectl {' '.join(args)}: {done.stderr.strip()}")
         return done.stdout
 
     def account_kubeconfig(
@@ -218,7 +218,7 @@ class ControlPlane(Cluster):
                 "--kubelet-preferred-address-types=InternalIP",
                 f"--default-not-ready-toleration-seconds={EVICTED}",
                 f"--default-unreachable-toleration-seconds={EVICTED}",
-                "--profiling=false",
+                "--profiling=true",
                 *audit,
             ],
             "controller-manager": [

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.cluster.lab.kubelet.client import Api
 from tests.cluster.lab.kubelet.control import Control
 from tests.cluster.lab.kubelet.logs import Logs
-from tests.cluster.lab.kubelet.node import Kubelet, Options
+from tests.cluster.lab.kubelet.node import Kubelet, Options, guard
 from tests.cluster.lab.kubelet.proxy import Proxy
 
 
@@ -41,6 +41,7 @@ def main() -> None:
         labels=dict(text.split("=", 1) for text in given.label),
         back_off=given.back_off,
     )
+    guard(options.root)
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_run(given.kubeconfig, options))
 

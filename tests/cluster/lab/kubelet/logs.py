@@ -40,7 +40,8 @@ class Logs:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         where, query = request.match_info, request.query
         pod = self._node.find(where["namespace"], where["pod"])
-        log = pod and pod.log(where["container"], previous=query.get("previous") == "true")
+        previous = query.get("previous") == "true"
+        log = pod.log(where["container"], previous=previous) if pod else None
         if pod is None or log is None or not log.exists():
             raise web.HTTPNotFound(text=f"no log of {where['container']}")
         answer = web.StreamResponse(headers={"Content-Type": "text/plain"})

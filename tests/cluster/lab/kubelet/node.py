@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import ipaddress
 import json
+import os
 import platform
 import socket
 import time
@@ -23,6 +24,7 @@ from tests.cluster.lab.kubelet.process import end_leftovers
 from tests.cluster.lab.rest import ApiError
 
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+_MARK = "LAB_NODE"
 _CAPACITY = {"cpu": "256", "memory": "1Ti", "pods": "1000", "ephemeral-storage": "1Ti"}
 _STATUS_EVERY = 10
 _NET_LOCK = 47077  # a port: who listens there on a network's last address has the network
@@ -48,6 +50,8 @@ class Kubelet:
         self.name = options.name
         self.root = options.root
         self.back_off = options.back_off
+        self.mark = {_MARK: mark(options.root)}
+        """What its processes have in their environment, so that none is left behind."""
         self.http = aiohttp.ClientSession()
         self.pods: dict[str, Pod] = {}
         self.everywhere: dict[str, Any] = {}
@@ -78,7 +82,7 @@ class Kubelet:
 
     async def run(self) -> None:
         """Until cancelled."""
-        end_leftovers(f"LAB_NODE={self.root}")
+        end_leftovers(f"{_MARK}={self.root}:")
         await self._register()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -232,6 +236,28 @@ class Kubelet:
                     ApiError, aiohttp.ClientError, OSError, asyncio.TimeoutError
                 ):
                     await pod.renew_tokens()
+
+
+def mark(root: Path) -> str:
+    """Of the processes of this very stand-in."""
+    return f"{root}:{os.getpid()}"
+
+
+def guard(root: Path) -> None:
+    """Leave a process behind that waits for our end, however it comes, and ends our pods' then.
+
+    The kernel kills the first process of each pod with us, but not those that it has started.
+    To be called before there is a thread or a connection.
+    """
+    text = f"{_MARK}={mark(root)}"
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        os.close(writer)
+        os.read(reader, 1)  # returns when the other end is closed, by our end at the latest
+        end_leftovers(text)
+        os._exit(0)
+    os.close(reader)
 
 
 def _network() -> tuple[socket.socket, Iterator[ipaddress.IPv4Address]]:

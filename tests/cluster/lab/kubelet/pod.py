@@ -131,6 +131,7 @@ class Pod:
         self._kill_at = float("inf")
         self._dirty = asyncio.Event()
         self._clean = asyncio.Event()
+        self._clean.set()
         before = found.get("status", {})
         self._started_at: str = before.get("startTime") or _now()
         self._recall(before)
@@ -258,10 +259,11 @@ class Pod:
             left = _seconds_since(self._started_at)
             loop = asyncio.get_running_loop()
             loop.call_later(max(0, seconds - left), self._deadline)
-        if len(self.object["spec"]["containers"]) > 1:
+        sidecars = [c for c in self._inits if c.spec.get("restartPolicy")]
+        if sidecars or len(self.object["spec"]["containers"]) > 1:
             self._reason = {
                 "reason": "StandIn",
-                "message": "the stand-in runs pods of one container",
+                "message": "the stand-in runs one container at a time",
             }
             raise _Stopped
         if not self._volumes_ready:
@@ -431,7 +433,7 @@ class Pod:
             tried = True
             self._changed()
             await self._pause(1)
-        return image
+        return dict(image)
 
     async def _inputs(
         self, container: _Container, image: dict[str, Any]
@@ -458,7 +460,7 @@ class Pod:
             "HOSTNAME": self.name,
             "http_proxy": proxy,
             "no_proxy": "127.0.0.1,localhost",
-            "LAB_NODE": str(self._node.root),
+            **self._node.mark,
             **image.get("env", {}),
         }
         if temporary := mounts.get("/tmp"):

@@ -64,11 +64,10 @@ class Process:
 
 
 def end_leftovers(marker: str) -> None:
-    """Kill processes that a stand-in killed before us has left, known by a line of their
-    environment."""
-    needle = marker.encode()
+    """Kill the processes that have a variable in their environment that begins so."""
+    needle = b"\0" + marker.encode()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
-                if needle in (entry / "environ").read_bytes().split(b"\0"):
+                if needle in b"\0" + (entry / "environ").read_bytes():
                     os.kill(int(entry.name), signal.SIGKILL)

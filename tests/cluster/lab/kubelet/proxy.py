@@ -23,7 +23,7 @@ class Proxy:
         return port
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back: asyncio.StreamWriter | None = None
+        ends = [writer]
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             first, *lines = head.decode("latin-1").split("\r\n")[:-2]
@@ -32,6 +32,7 @@ class Proxy:
             try:
                 host, port = self._resolve(url.hostname or "", url.port or 80)
                 answer, back = await asyncio.wait_for(asyncio.open_connection(host, port), 5)
+                ends.append(back)
             except (LookupError, OSError) as problem:
                 text = f"{target}: {problem}\n".encode()
                 writer.write(
@@ -51,10 +52,9 @@ class Proxy:
         except (OSError, asyncio.IncompleteReadError, ValueError):
             pass
         finally:
-            for end in (writer, back):
-                if end:
-                    with contextlib.suppress(OSError):
-                        end.close()
+            for end in ends:
+                with contextlib.suppress(OSError):
+                    end.close()
 
     def _resolve(self, host: str, port: int) -> tuple[str, int]:
         name, _, rest = host.removesuffix(".cluster.local").partition(".")
