@@ -237,8 +237,12 @@ def _object(node: Schema, defs: dict[str, Schema]) -> None:
     values = node.pop("additionalProperties", True)
     if isinstance(values, dict):
         node["additionalProperties"] = _structural(values, defs)
-    elif values and "properties" not in node:
-        node["x-kubernetes-preserve-unknown-fields"] = True
+    elif values and not {"properties", "x-kubernetes-preserve-unknown-fields"} & set(node):
+        # a map of anything, since CEL takes {a: 1} and {b: 1} for equal in an object of free form
+        node["additionalProperties"] = {
+            "x-kubernetes-preserve-unknown-fields": True,
+            "nullable": True,
+        }
     if keys:
         node["x-kubernetes-validations"] = [
             *_key_rules(keys),

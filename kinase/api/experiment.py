@@ -8,7 +8,17 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from kinase.api._base import DNS_LABEL, MAX_NAME, Duration, Keyed, Metric, Model, Name, Rule
+from kinase.api._base import (
+    DNS_LABEL,
+    DURATION,
+    MAX_NAME,
+    Duration,
+    Keyed,
+    Metric,
+    Model,
+    Name,
+    Rule,
+)
 from kinase.api.estimation import Epochs, Estimation, Fraction
 from kinase.api.names import API_VERSION
 from kinase.api.pod import TrialTemplate
@@ -359,7 +369,7 @@ LIMITS = ("trials", "epochs", "deviceHours", "duration")
 """The budget's limits, by their names in a manifest."""
 
 _ENDED = "has(oldSelf.status) && has(oldSelf.status.completionTime)"
-_STARTED = f"has(oldSelf.status) && has(oldSelf.status.startTime) || {_ENDED}"
+_STARTED = f"{_ENDED} || has(oldSelf.status) && has(oldSelf.status.startTime)"
 
 
 def _change_rules() -> Iterator[Rule]:
@@ -367,9 +377,10 @@ def _change_rules() -> Iterator[Rule]:
     for name, info in ExperimentSpec.model_fields.items():
         if name in AFTER_END:
             continue
-        when, happened, others = _STARTED, "has started", "suspend, budget, retention"
+        when, happened = _STARTED, "started"
+        others = "suspend, budget.parallelism, retention and (upward) the budget's limits"
         if name in CHANGEABLE:
-            when, happened, others = _ENDED, "has ended", "retention"
+            when, happened, others = _ENDED, "ended", "retention"
         field = f"spec.{info.alias}"
         same = f"self.{field} == oldSelf.{field}"
         if info.default == ():  # in a schema nothing stands for an empty list
@@ -378,13 +389,15 @@ def _change_rules() -> Iterator[Rule]:
             same = f"({neither}) || ({both} && {same})"
         yield Rule(
             f"!({when}) || ({same})",
-            f"{field} cannot change: the experiment {happened}, and only {others} can",
+            f"{field} cannot change: the experiment has {happened}; only {others} can",
             f".{field}",
             "Forbidden",
         )
     for limit in LIMITS:
         new, old = f"self.spec.budget.{limit}", f"oldSelf.spec.budget.{limit}"
-        most = f"duration({new}) >= duration({old})" if limit == "duration" else f"{new} >= {old}"
+        most = f"{new} >= {old}"
+        if limit == "duration":  # of another form it is refused by its pattern
+            most = f"(!{new}.matches(r'{DURATION}') || duration({new}) >= duration({old}))"
         yield Rule(
             f"!({_STARTED}) || !has({new}) || (has({old}) && {most})",
             f"spec.budget.{limit} {{{new}}} is refused: the experiment has started, and a limit "

@@ -56,6 +56,13 @@ Annotations = Annotated[
 ]
 
 
+Free = Annotated[
+    dict[str, Any],
+    Field(max_length=16, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
+]
+"""What Kubernetes checks when the pod is made."""
+
+
 def _one_of(*names: str) -> str:
     """CEL of: exactly one of the fields is set."""
     return f"[{', '.join(f'has(self.{name})' for name in names)}].filter(set, set).size() == 1"
@@ -338,11 +345,11 @@ class Volume(Model):
     """A Secret."""
     empty_dir: EmptyDirVolume | None = None
     """Scratch space."""
-    csi: Annotated[dict[str, Any], Field(max_length=16)] | None = None
+    csi: Free | None = None
     """An inline volume of a CSI driver, as in a pod."""
-    ephemeral: Annotated[dict[str, Any], Field(max_length=16)] | None = None
+    ephemeral: Free | None = None
     """A claim made with the pod, as in a pod."""
-    projected: Annotated[dict[str, Any], Field(max_length=16)] | None = None
+    projected: Free | None = None
     """Several sources in one, as in a pod."""
     host_path: HostPathVolume | None = None
     """A folder of the node, where the administrator allows it."""

@@ -6,6 +6,8 @@ The models and the API server must agree on all of them.
 from __future__ import annotations
 
 import copy
+import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +29,9 @@ BASE: Manifest = {
         "budget": {"trials": 10},
     },
 }
+
+
+SPEC = schema(NASExperiment)["properties"]["spec"]
 
 
 def manifest(changes: Changes) -> Manifest:
@@ -480,10 +485,9 @@ FREE = {"options", "architecture", "affinity", "csi", "ephemeral", "projected"}
 
 def beyond_bounds() -> Iterator[tuple[str, Manifest]]:
     """For every bound of a field of the spec, the field and a manifest that is beyond it."""
-    spec = schema(NASExperiment)["properties"]["spec"]
-    for path, values in _beyond(spec, ()):
+    for path, values in _beyond(SPEC, ()):
         for bound, value in values.items():
-            yield f"{'.'.join(path)} {bound}", _with(spec, path, value)
+            yield f"{'.'.join(path)} {bound}", _with(SPEC, path, value)
 
 
 def _beyond(node: Schema, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Changes]]:
@@ -554,3 +558,66 @@ def example(node: Schema | None) -> Any:
         case "object":
             return {name: example(node["properties"][name]) for name in node.get("required", ())}
     return 1
+
+
+def random_manifest(rng: random.Random) -> Manifest:
+    """A manifest of random fields, of which some break a rule."""
+    result = copy.deepcopy(BASE)
+    for name in rng.sample(list(SPEC["properties"]), rng.randint(1, 4)):
+        result["spec"][name] = _random(SPEC["properties"][name], rng)
+    return result
+
+
+def _random(node: Schema, rng: random.Random) -> Any:
+    if "enum" in node:
+        return rng.choice(node["enum"])
+    if "x-kubernetes-int-or-string" in node:
+        return rng.choice([1, 0, "4Gi", "500m", "1.5", "1e3"])
+    match node.get("type"):
+        case "boolean":
+            return rng.random() < 0.5
+        case "integer":
+            least, most = node.get("minimum", 0), node.get("maximum", 9)
+            return rng.choice([least, most, *rng.choices(range(least, least + 40), k=8)])
+        case "number":
+            return rng.choice([0.1, 0.2, 0.5, 0.9, 1])
+        case "string":
+            fit = [w for w in _WORDS if re.search(node.get("pattern", ""), w)]
+            return rng.choice(fit or _WORDS) if rng.random() < 0.99 else rng.choice(_WORDS)
+        case "array":
+            few = rng.randint(node.get("minItems", 0), min(node.get("maxItems", 3), 3))
+            return [_random(node["items"], rng) for _ in range(few)]
+        case "object" if "properties" in node:
+            likely = rng.choice([0.1, 0.3, 0.5])
+            found = {
+                name: _random(below, rng)
+                for name, below in node["properties"].items()
+                if name in node.get("required", ()) or rng.random() < likely
+            }
+            structs = {n[0].upper() + n[1:]: n for n in node["properties"]}
+            if found.get("type") in structs and rng.random() < 0.9:  # a union that fits
+                mine = {"type", structs[found["type"]]}
+                found = {n: value for n, value in found.items() if n in mine}
+            return found
+        case "object" if "type" in node.get("additionalProperties", ()):
+            keys = rng.sample(_WORDS, rng.randint(0, 2))
+            return {key: _random(node["additionalProperties"], rng) for key in keys}
+    return {}
+
+
+_WORDS = [
+    "a",
+    "b",
+    "a-1",
+    "A_1",
+    "B",
+    "1m",
+    "90s",
+    "1.5s",
+    "/a",
+    "/b",
+    "example.com/a",
+    "limits.cpu",
+]
+_WORDS += ["val_accuracy", "val_loss", "params", "macs", "Classification", "file://r", "s3://b"]
+_WORDS += ["", "0s", "/kinase", "KINASE_A", "kinase-a", "x y", "kinase.dev/a", "http://s3"]
