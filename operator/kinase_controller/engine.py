@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from pydantic import ValidationError
 
 from kinase.api.task import Task, Training
-from kinase.api.trial import Point, TaskInfo, TaskJob, TrialJob, TrialResult
+from kinase.api.trial import Outcome, Point, TaskInfo, TaskJob, TrialJob, TrialResult
 from kinase.engine import Engine, EngineError, Event, Finished, Progress
 from kinase.store import NotFound, Store
 from kinase_controller.rim import Gone, Rim, job_of
@@ -146,7 +146,9 @@ class KubernetesEngine(Engine):
         """The truth of an attempt's end is what lies in the store."""
         try:
             result = TrialResult.model_validate_json(self._store.get(wanted.result))
-            if result.trial == wanted.number:
+            # an attempt that was stopped leaves one too, and the next goes on from there
+            whole = result.outcome is not Outcome.STOPPED or result.attempt == wanted.attempt
+            if result.trial == wanted.number and whole:
                 return Finished(wanted.number, result)
         except (NotFound, ValidationError):
             pass

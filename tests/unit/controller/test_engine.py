@@ -1,0 +1,404 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kinase.api import Outcome, TaskInfo
+from kinase.api.trial import Point
+from kinase.engine import EngineError, Finished, Lost, Progress
+from kinase.store import StoreUnavailable
+from kinase_controller.engine import Interrupted, KubernetesEngine
+from kinase_controller.rim import Gone, Rim
+from kinase_controller.trials import Wanted
+from kinase_kube import client as kube
+from tests.unit.controller.fake_api import unavailable
+from tests.unit.controller.test_trials import job
+from tests.unit.controller.world import World, events, wait_for
+from tests.unit.experiment.helpers import INFO, experiment
+
+FIRST = job(trial=0, attempt=1, prefix="trials/00000")
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+def settle(world: World) -> None:
+    """Let what is under way be done."""
+    before = -1
+    while before != len(world.api.requests):
+        before = len(world.api.requests)
+        time.sleep(0.05)
+
+
+# -- launching -----------------------------------------------------------------------------
+
+
+def test_a_launch_makes_the_trial_once(world: World) -> None:
+    with world.engine() as (engine, _):
+        engine.launch(FIRST)
+        spec = world.trial("toy-00000")["spec"]
+        assert (spec["number"], spec["attempt"], spec["kind"]) == (0, 1, "Search")
+        assert len(spec["token"]) >= 32
+        engine.launch(FIRST)
+        engine.launch(FIRST)
+        settle(world)
+        assert world.api.count("create", kube.TRIAL) == 1
+        assert list(engine.running()) == [0]
+
+
+def test_a_trial_of_ours_that_the_cache_does_not_have_yet_is_adopted(world: World) -> None:
+    with world.engine() as (engine, rim):
+        blind(rim)
+        body = Wanted.of("toy", FIRST).body("toy", world.uid, "ns", "t" * 32)
+        made = world.api.put(kube.TRIAL, body)
+        engine.launch(FIRST)
+        wait_for(lambda: rim.find("toy-00000"))
+        world.leave(FIRST)
+        world.end("toy-00000")
+        sight(rim, world, "toy-00000")
+        [event] = events(engine)
+        assert isinstance(event, Finished)
+        assert world.trial("toy-00000")["metadata"]["uid"] == made["metadata"]["uid"]
+        assert world.trial("toy-00000")["spec"]["token"] == "t" * 32
+
+
+def test_a_name_that_another_owner_has_is_waited_for(world: World) -> None:
+    foreign = Wanted.of("toy", FIRST).body("toy", "u-of-before", "ns", "f" * 32)
+    world.api.put(kube.TRIAL, foreign)
+    with world.engine() as (engine, _):
+        engine.launch(FIRST)
+        wait_for(lambda: world.api.count("create", kube.TRIAL) >= 3)
+        assert world.trial("toy-00000")["spec"]["token"] == "f" * 32, "it is left alone"
+        world.api.remove(kube.TRIAL, "toy-00000")
+        mine = world.trial("toy-00000")
+        assert mine["metadata"]["ownerReferences"][0]["uid"] == world.uid
+
+
+def test_a_further_attempt_raises_that_of_the_trial_and_takes_back_the_stop(world: World) -> None:
+    with world.engine() as (engine, _):
+        engine.launch(FIRST)
+        token = world.trial("toy-00000")["spec"]["token"]
+        engine.stop(0)
+        wait_for(lambda: world.trial("toy-00000")["spec"].get("stop"))
+        world.end("toy-00000", "Stopped", "Terminated", "stopped")
+        [event] = events(engine)
+        assert event == Lost(0, "stopped", crash=False)
+        engine.launch(FIRST.model_copy(update={"attempt": 2}))
+        spec = world.attempt("toy-00000", 2)["spec"]
+        assert spec["stop"] is False
+        assert spec["job"]["attempt"] == 2
+        assert spec["token"] == token
+        assert world.api.count("create", kube.TRIAL) == 1
+
+
+def test_a_stop_is_said_once_and_not_of_what_does_not_run(world: World) -> None:
+    with world.engine() as (engine, rim):
+        engine.launch(FIRST)
+        world.trial("toy-00000")
+        for _ in range(3):
+            engine.stop(0)
+        engine.stop(99)
+        wait_for(lambda: world.trial("toy-00000")["spec"].get("stop"))
+        settle(world)
+        assert world.api.count("merge", kube.TRIAL) == 1
+        assert rim.stops("toy-00000")
+
+
+def test_a_trial_that_is_deleted_is_made_anew(world: World) -> None:
+    with world.engine() as (engine, _):
+        engine.launch(FIRST)
+        before = world.trial("toy-00000")["metadata"]["uid"]
+        world.api.remove(kube.TRIAL, "toy-00000")
+        wait_for(lambda: (world.api.see(kube.TRIAL, "toy-00000") or {}).get("metadata"))
+        assert world.trial("toy-00000")["metadata"]["uid"] != before
+
+
+def test_what_the_api_server_does_not_take_for_a_while_is_said_again(world: World) -> None:
+    with world.engine() as (engine, _):
+        world.api.fault = lambda verb, plural: unavailable() if verb == "create" else None
+        engine.launch(FIRST)
+        wait_for(lambda: world.api.count("create", kube.TRIAL) >= 3)
+        world.api.fault = lambda verb, plural: None
+        world.trial("toy-00000")
+
+
+# -- results -------------------------------------------------------------------------------
+
+
+def test_the_result_in_the_store_is_the_truth(world: World) -> None:
+    with world.engine() as (engine, _):
+        engine.launch(FIRST)
+        world.leave(FIRST, metrics={"val_accuracy": 0.75})
+        world.end("toy-00000", "Failed", "Disrupted", "the node was lost")
+        [event] = events(engine)
+        assert isinstance(event, Finished)
+        assert event.result.metrics == {"val_accuracy": 0.75}
+        assert engine.running() == {}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda store: None,
+        lambda store: store.put("trials/00000/result.json", b""),
+        lambda store: store.put("trials/00000/result.json", b'{"version": 1, "trial": 0, "att'),
+        lambda store: store.put("trials/00000/result.json", b"\xff\xfe\x00"),
+        lambda store: store.put(
+            "trials/00000/result.json", b'{"trial": 0, "attempt": 1, "outcome": "Excellent"}'
+        ),
+        lambda store: store.put(
+            "trials/00000/result.json", b'{"trial": 8, "attempt": 1, "outcome": "Succeeded"}'
+        ),
+    ],
+    ids=["missing", "empty", "truncated", "no text", "unknown outcome", "of another trial"],
+)
+def test_a_result_that_is_not_valid_counts_as_none(
+    world: World, spoil: Callable[[Any], None]
+) -> None:
+    with world.engine() as (engine, _):
+        engine.launch(FIRST)
+        spoil(world.store)
+        world.end("toy-00000")
+        [event] = events(engine)
+        assert isinstance(event, Lost)
+        assert event.crash
+        assert "no valid result" in event.message
+
+
+def test_a_store_that_is_away_ends_the_poll_with_its_error(world: World) -> None:
+    class Away(type(world.store)):  # type: ignore[misc]
+        def get(self, key: str) -> bytes:
+            raise StoreUnavailable("the store is away")
+
+    world.store = Away()
+    with world.engine() as (engine, _):
+        engine.launch(FIRST)
+        world.end("toy-00000")
+        with pytest.raises(StoreUnavailable, match="the store is away"):
+            events(engine)
+
+
+def test_every_end_is_told_once_however_often_it_is_seen(world: World) -> None:
+    jobs = [job(trial=n, attempt=1, prefix=f"trials/{n:05d}") for n in range(20)]
+    with world.engine() as (engine, _):
+        for one in jobs:
+            engine.launch(one)
+        for one in jobs:
+            world.trial(f"toy-{one.trial:05d}")
+            world.leave(one)
+            world.end(f"toy-{one.trial:05d}")
+        found = events(engine, 20)
+        assert sorted(e.trial for e in found) == list(range(20))
+        for one in jobs:  # seen again, with more to say
+            world.api.change(kube.TRIAL, f"toy-{one.trial:05d}", status={"node": "node-1"})
+        settle(world)
+        assert engine.poll(0.1) == []
+        assert engine.running() == {}
+
+
+# -- another process -----------------------------------------------------------------------
+
+
+def test_a_later_engine_finds_what_runs_and_what_has_ended(world: World) -> None:
+    jobs = [job(trial=n, attempt=1, prefix=f"trials/{n:05d}") for n in range(3)]
+    with world.engine() as (engine, _):
+        for one in jobs[:2]:
+            engine.launch(one)
+            world.trial(f"toy-{one.trial:05d}")
+        engine.close()
+        assert engine.running() == {}
+        world.leave(jobs[0])
+        world.end("toy-00000")
+        settle(world)
+        again = KubernetesEngine(engine._rim, world.store)
+        assert again.poll(0.05) == [], "what nobody wants is not told"
+    with world.engine("toy-controller-b") as (again, _):
+        assert [again.adopt(one) for one in jobs] == [True, True, False]
+        [event] = events(again)
+        assert event.trial == 0
+        assert list(again.running()) == [1]
+        world.leave(jobs[1])
+        world.end("toy-00001")
+        assert [e.trial for e in events(again)] == [1]
+    assert world.api.count("create", kube.TRIAL) == 2
+
+
+def test_an_attempt_that_was_written_down_and_not_yet_said_is_begun(world: World) -> None:
+    with world.engine() as (engine, _):
+        engine.launch(FIRST)
+        world.trial("toy-00000")
+    with world.engine("toy-controller-b") as (again, _):
+        assert again.adopt(FIRST.model_copy(update={"attempt": 2}))
+        world.attempt("toy-00000", 2)
+
+
+def test_a_result_of_an_attempt_that_was_stopped_is_not_that_of_the_next(world: World) -> None:
+    """A suspended trial leaves one, and goes on when the experiment does."""
+    with world.engine() as (engine, _):
+        engine.launch(FIRST)
+        world.leave(FIRST, Outcome.STOPPED)
+        world.end("toy-00000")
+        [event] = events(engine)
+        assert isinstance(event, Finished)
+        assert event.result.outcome is Outcome.STOPPED
+        engine.launch(FIRST.model_copy(update={"attempt": 2}))
+        world.attempt("toy-00000", 2)
+        world.end("toy-00000", "Failed", "Disrupted", "evicted")
+        [event] = events(engine)
+        assert event == Lost(0, "evicted", crash=False)
+
+
+# -- posts ---------------------------------------------------------------------------------
+
+
+def test_a_post_is_an_event_and_answers_whether_to_go_on(world: World) -> None:
+    point = Point(epoch=1, metrics={"val_accuracy": 0.5}, device_seconds=1.0)
+    with world.engine() as (engine, _):
+        assert engine.post(0, point), "of a trial that does not run"
+        assert engine.poll(0) == []
+        engine.launch(FIRST)
+        world.trial("toy-00000")
+        assert engine.post(0, point)
+        assert engine.poll(0.05) == [Progress(0, point)]
+        assert list(engine.running()) == [0]
+        engine.stop(0)
+        wait_for(lambda: not engine.post(0, point))
+
+
+# -- what ends the waiting -----------------------------------------------------------------
+
+
+def test_a_lost_lease_interrupts_the_poll(world: World) -> None:
+    with world.engine() as (engine, rim):
+        engine.launch(FIRST)
+        rim._lose()
+        with pytest.raises(Interrupted, match="another controller"):
+            engine.poll(5)
+
+
+@pytest.mark.parametrize("how", ["deleted", "being deleted", "another of the name"])
+def test_an_experiment_that_is_gone_ends_the_poll(world: World, how: str) -> None:
+    with world.engine() as (engine, _):
+        engine.launch(FIRST)
+        world.trial("toy-00000")
+        if how == "being deleted":
+            mark = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+            world.api.change(kube.EXPERIMENT, "toy", metadata=mark)
+        else:
+            world.api.remove(kube.EXPERIMENT, "toy")
+        if how == "another of the name":
+            world.api.put(kube.EXPERIMENT, world._experiment())
+        with pytest.raises(Gone):
+            events(engine)
+
+
+def test_a_controller_of_an_experiment_that_is_gone_does_not_begin(world: World) -> None:
+    world.api.remove(kube.EXPERIMENT, "toy")
+    with pytest.raises(Gone), world.rim():
+        pass
+    assert world.api.count("create", kube.TRIAL) == 0
+
+
+# -- the task ------------------------------------------------------------------------------
+
+
+class Asking(threading.Thread):
+    """Asks about the task, as the main thread does."""
+
+    def __init__(self, engine: KubernetesEngine, **spec: Any) -> None:
+        super().__init__(daemon=True)
+        self.engine, self.spec = engine, experiment(**spec).spec
+        self.info: TaskInfo | None = None
+        self.error: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.info = self.engine.describe(self.spec.task, self.spec.training)
+        except Exception as error:
+            self.error = error
+
+    def over(self) -> Asking:
+        self.join(10)
+        assert not self.is_alive()
+        return self
+
+
+def test_the_trainer_is_asked_once_about_the_task(world: World) -> None:
+    with world.engine() as (engine, _):
+        asking = Asking(engine)
+        spec = world.trial("toy-task")["spec"]
+        assert (spec["kind"], spec["job"]["describe"]) == ("Task", True)
+        world.answer()
+        assert asking.over().info == INFO
+        assert Asking(engine).over().info == INFO
+        assert world.api.count("create", kube.TRIAL) == 1
+        assert world.api.count("merge", kube.TRIAL) == 0
+
+
+def test_a_trainer_that_cannot_serve_the_task_is_quoted_and_asked_again(world: World) -> None:
+    with world.engine() as (engine, _):
+        asking = Asking(engine)
+        world.trial("toy-task")
+        world.end("toy-task", "Failed", "BadInput", "task.dataset 'absent' is not there")
+        error = asking.over().error
+        assert isinstance(error, EngineError)
+        assert "task.dataset 'absent' is not there" in str(error)
+        asking = Asking(engine)
+        world.attempt("toy-task", 2)
+        world.answer()
+        assert asking.over().info == INFO
+
+
+def test_an_answer_that_is_none_is_an_error(world: World) -> None:
+    with world.engine() as (engine, _):
+        asking = Asking(engine)
+        key = world.trial("toy-task")["spec"]["job"]["key"]
+        world.store.put(key, b'{"input": [1, 8, 8], "outputs": 0}')
+        world.end("toy-task")
+        error = asking.over().error
+        assert isinstance(error, EngineError)
+        assert "not valid" in str(error)
+
+
+def test_a_question_of_an_earlier_process_is_waited_for(world: World) -> None:
+    with world.engine() as (engine, rim):
+        Asking(engine)
+        world.trial("toy-task")
+        rim._lose()
+    with world.engine("toy-controller-b") as (again, _):
+        asking = Asking(again)
+        time.sleep(0.1)
+        world.answer()
+        assert asking.over().info == INFO
+    assert world.api.count("create", kube.TRIAL) == 1
+    assert world.api.count("merge", kube.TRIAL) == 0
+
+
+def test_a_suspension_interrupts_the_question(world: World) -> None:
+    with world.engine() as (engine, _):
+        asking = Asking(engine)
+        world.trial("toy-task")
+        world.api.change(kube.EXPERIMENT, "toy", spec={"suspend": True})
+        assert isinstance(asking.over().error, Interrupted)
+
+
+def blind(rim: Rim) -> None:
+    """From now on the rim is told of no trial but by the answers to its own requests."""
+    rim._trials._take = lambda kind, item: None  # type: ignore[method-assign]
+
+
+def sight(rim: Rim, world: World, name: str) -> None:
+    """The rim sees the trial as it is."""
+    item = world.trial(name)
+
+    async def observe() -> None:
+        rim._trials.observe(item)
+
+    rim.call(observe())
