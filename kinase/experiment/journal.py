@@ -1,9 +1,10 @@
-"""The journal: the experiment's memory, append-only, one object an entry.
+"""The journal: the experiment's memory, append-only.
 
-An entry's key is its number, written with a conditional put: of two controllers that believe
-they run the same experiment, one finds its next number taken and stops (`Fenced`). Sealed
-segments hold copies of many entries so that a long journal is read quickly; the entries
-themselves stay, because a number that is free again would let a stale controller in.
+Entries that belong together, those of one turn of the loop, are one object: all of them are kept,
+or none. An object's key is its number, written with a conditional put: of two controllers that
+believe they run the same experiment, one finds its next number taken and stops (`Fenced`). Sealed
+segments hold copies of many objects so that a long journal is read quickly; the objects themselves
+stay, because a number that is free again would let a stale controller in.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from kinase.api.trial import Architecture, Cost, Fidelity, Kind, Outcome
 from kinase.store import Conflict, NotFound, Store, StoreError
 
 SEGMENT = 512
-"""Entries in a sealed segment."""
+"""Objects in a sealed segment."""
 
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -145,76 +146,86 @@ class Journal:
 
     @property
     def length(self) -> int:
-        """Number of entries."""
+        """Number of objects."""
         return self._next
 
     def replay(self) -> Iterator[Any]:
         """Read every entry in order. Appending is possible after that.
 
-        An entry cut short at the very end (a crash of a store without atomic puts) was never
+        An object cut short at the very end (a crash of a store without atomic puts) was never
         acted on and is written anew; one cut short before the end is an error.
 
         Raises:
-            JournalError: an entry is missing or is no entry.
+            JournalError: an object is missing or damaged.
         """
         keys = list(self._store.list())
         segments = sorted(key for key in keys if re.fullmatch(r"segment-\d{8}\.jsonl", key))
-        numbers = {int(key[:8]) for key in keys if re.fullmatch(r"\d{8}\.json", key)}
-        texts: list[str] = []
+        numbers = {int(key[:8]) for key in keys if re.fullmatch(r"\d{8}\.jsonl", key)}
         for name in segments:
-            lines = self._store.get(name).decode().splitlines()
-            if int(name[8:16]) != len(texts) or len(lines) != SEGMENT:
-                break  # half written or out of order: the entries themselves are still there
-            texts += lines
-        self._sealed = len(texts)
+            entries = self._segment(name)
+            if entries is None:
+                break  # half written or out of order: the objects themselves are still there
+            self._next = self._sealed = self._sealed + SEGMENT
+            yield from entries
         last = max(numbers, default=-1)
         rest = range(self._sealed, last + 1)
         with ThreadPoolExecutor(16) as pool:
             tail = list(pool.map(self._read, rest))
-        for index, text in enumerate([*texts, *tail]):
-            entry = None if text is None else self._parse(text)
-            if entry is None and index == last and text is not None:
+        for index, text in zip(rest, tail, strict=True):
+            entries = None if text is None else self._parse(text)
+            if entries is None and index == last and text is not None:
                 self._store.delete(self._key(index))
                 break
-            if entry is None:
+            if entries is None or text is None:
                 state = "missing" if text is None else "damaged"
                 raise JournalError(
-                    f"{self._store.uri}/{self._key(index)} is {state}, while later entries "
+                    f"{self._store.uri}/{self._key(index)} is {state}, while later ones "
                     "exist; restore that object, or start anew under another name"
                 )
-            if index >= self._sealed:
-                self._unsealed.append(text or "")
+            self._unsealed.append(text)
             self._next = index + 1
-            yield entry
+            yield from entries
 
-    def append(self, entry: Model) -> None:
-        """Write an entry; when this returns it is kept.
+    def append(self, *entries: Model) -> None:
+        """Write entries, all or none; when this returns they are kept.
 
         Raises:
-            Fenced: another process wrote an entry of this number.
-            StoreError: it cannot be written.
+            Fenced: another process wrote an object of this number.
+            StoreError: they cannot be written.
         """
-        text = entry.model_dump_json(by_alias=True, exclude_defaults=True)
-        # exclude_defaults also leaves out the constant that tells entries apart
-        text = f'{{"type":{json.dumps(entry.type)},{text[1:]}' if text != "{}" else text  # type: ignore[attr-defined]
+        text = "\n".join(map(self._line, entries))
         try:
             self._store.put(self._key(self._next), text.encode(), if_absent=True)
         except Conflict as error:
             raise Fenced(
-                f"another process wrote entry {self._next} of {self._store.uri}; this one stops "
+                f"another process wrote number {self._next} of {self._store.uri}; this one stops "
                 "so that no trial is run twice"
             ) from error
         self._next += 1
         self._unsealed.append(text)
         if len(self._unsealed) >= SEGMENT:
             name = f"segment-{self._sealed:08d}.jsonl"
-            self._store.put(name, "\n".join(self._unsealed[:SEGMENT]).encode())
+            lines = [*self._unsealed[:SEGMENT], json.dumps({"objects": SEGMENT})]
+            self._store.put(name, "\n".join(lines).encode())
             self._sealed += SEGMENT
             del self._unsealed[:SEGMENT]
 
+    def _segment(self, name: str) -> list[Any] | None:
+        """Entries of a segment that follows what was read so far, or None if it is not whole."""
+        if int(name[8:16]) != self._sealed:
+            return None
+        text, _, end = self._store.get(name).decode(errors="replace").rpartition("\n")
+        return self._parse(text) if end == json.dumps({"objects": SEGMENT}) else None
+
+    @staticmethod
+    def _line(entry: Model) -> str:
+        text = entry.model_dump_json(by_alias=True, exclude_defaults=True)
+        # exclude_defaults also leaves out the constant that tells entries apart
+        return f'{{"type":{json.dumps(entry.type)},{text[1:]}' if text != "{}" else text  # type: ignore[attr-defined]
+
     @staticmethod
     def _key(number: int) -> str:
-        return f"{number:08d}.json"
+        return f"{number:08d}.jsonl"
 
     def _read(self, number: int) -> str | None:
         try:
@@ -223,8 +234,8 @@ class Journal:
             return None
 
     @staticmethod
-    def _parse(text: str) -> Any:
+    def _parse(text: str) -> list[Any] | None:
         try:
-            return _ENTRY.validate_json(text)
+            return [_ENTRY.validate_json(line) for line in text.split("\n")]
         except ValidationError:
             return None

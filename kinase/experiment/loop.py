@@ -2,7 +2,7 @@
 
 What must be kept is in the journal before it is acted on, so the loop may be killed between
 any two lines: run again, it replays the journal, finds what became of the trials that were
-under way, and goes on.
+under way, and goes on. What one turn of the loop decides is written at once, in `_commit`.
 """
 
 from __future__ import annotations
@@ -109,6 +109,9 @@ class Loop:
         self._base = 0.0
         self._interrupted = False
         self._stopping: set[int] = set()
+        self._pending: list[Any] = []
+        self._due: list[TrialJob] = []
+        self._told: list[TrialRecord] = []
         self._appraise = appraise or self._count
         self._results = trainer_results
         search = Fidelity(
@@ -179,6 +182,7 @@ class Loop:
         if self.replay().finished is not None:
             return self.state
         waiting = self._recover()
+        self._commit()
         self._tell_listener("started")
         if self._search(waiting) and self._finals(waiting):
             self._finish()
@@ -196,12 +200,14 @@ class Loop:
                     self._end(reason)
                     break
                 self._launch_new()
+            self._commit()
             if not self.engine.running():
                 if self._interrupted:
                     return False
                 if not waiting and (self.state.ended is not None or not self.state.outstanding):
                     if self.state.ended is None:
                         self._end(self._why_end() or "nothing is left to try")
+                        self._commit()
                     return True
             self._handle(self.engine.poll(self._patience()), waiting)
 
@@ -213,6 +219,7 @@ class Loop:
             while due and not self._interrupted and self._free(waiting):
                 self._ask(*due.pop(0))
                 self._launch_new()
+            self._commit()
             if not self.engine.running():
                 if self._interrupted:
                     return False
@@ -224,18 +231,15 @@ class Loop:
         """Touch the test part once, for the winner, and finish; nothing if interrupted."""
         winner = finals.winner(self.state, self.losses)
         if winner is None:
-            self._append(
-                FinishedEntry(
-                    winner=None,
-                    message="no trial gave a network that could be trained and measured",
-                    elapsed=self.elapsed,
-                )
-            )
-            return
-        result = self._test(winner) if self._results else None
-        if result is not None or not self._results:
+            message = "no trial gave a network that could be trained and measured"
+            self._append(FinishedEntry(winner=None, message=message, elapsed=self.elapsed))
+        else:
+            result = self._test(winner) if self._results else None
+            if result is None and self._results:
+                return
             test = result.metrics if result is not None else {}
             self._append(FinishedEntry(winner=winner.number, test=test, elapsed=self.elapsed))
+        self._commit()
 
     def _test(self, winner: TrialRecord) -> TrialResult | None:
         """Score the winner on the test part, or None: interrupted."""
@@ -259,7 +263,12 @@ class Loop:
         return min(self.engine.slots, self.spec.budget.parallelism)
 
     def _free(self, waiting: list[TrialRecord]) -> bool:
-        return len(self.engine.running()) + len(waiting) < self._slots
+        return self._busy + len(waiting) < self._slots
+
+    @property
+    def _busy(self) -> int:
+        """Slots that are taken, or will be once this turn is committed."""
+        return len(self.engine.running()) + len(self._due)
 
     def _reached(self) -> bool:
         """Whether a trial of the search has reached the target."""
@@ -336,8 +345,9 @@ class Loop:
         )
         counts = {"params": float(graph.params()), "macs": float(graph.macs())}
         side = self.fidelity.resolution
-        shape = shape if side is None else (shape[0], side, side)
-        self.space.graph(architecture, Frame(shape, self.info.outputs, self.fidelity.scale))
+        reduced = shape if side is None else (shape[0], side, side)
+        if (reduced, self.fidelity.scale) != (shape, self.space.scale(final=True)):
+            self.space.graph(architecture, Frame(reduced, self.info.outputs, self.fidelity.scale))
         return counts
 
     # -- launching ---------------------------------------------------------------------
@@ -345,19 +355,19 @@ class Loop:
     def _launch_new(self) -> None:
         trial = self.state.trials[len(self.state.trials) - 1]
         if trial.outcome is None:
-            self.engine.launch(self._job(trial))
+            self._due.append(self._job(trial))
 
     def _launch(self, waiting: list[TrialRecord]) -> None:
         """Begin the attempts that wait for a slot."""
         while waiting and not self._interrupted:
-            if len(self.engine.running()) >= self._slots:
+            if self._busy >= self._slots:
                 return
             trial = waiting.pop(0)
             total = self.spec.budget.epochs
             if total is not None and self.state.committed_epochs > total:
                 self._tell_partial(trial, "the epochs left do not pay for another attempt")
                 continue
-            self.engine.launch(self._job(trial))
+            self._due.append(self._job(trial))
 
     def _job(self, trial: TrialRecord, *, test: bool = False) -> TrialJob:
         return TrialJob(
@@ -489,17 +499,30 @@ class Loop:
         entry = Told(trial=trial.number, outcome=outcome, elapsed=self.elapsed, **details)
         self._append(entry)
         self._stopping.discard(trial.number)
-        if self._results:
-            artifacts.clean(self.store, trial, self.spec.storage)
-        if self._listener is not None:
-            self._listener.told(self, trial)
+        self._told.append(trial)
 
     def _end(self, reason: str) -> None:
         self._append(Ended(reason=reason, elapsed=self.elapsed))
 
     def _append(self, entry: Any) -> None:
-        self.journal.append(entry)
+        """Decide; nothing outside follows from it before `_commit`."""
+        self._pending.append(entry)
         self._apply(entry)
+
+    def _commit(self) -> None:
+        """Keep what was decided, then act on it."""
+        if self._pending:
+            self.journal.append(*self._pending)
+            self._pending.clear()
+        for job in self._due:
+            self.engine.launch(job)
+        self._due.clear()
+        for trial in self._told:
+            if self._results:
+                artifacts.clean(self.store, trial, self.spec.storage)
+            if self._listener is not None:
+                self._listener.told(self, trial)
+        self._told.clear()
 
     def _apply(self, entry: Any) -> None:
         """Take in an entry, new or replayed: the state, then the strategies."""

@@ -139,8 +139,9 @@ def command(tmp_path: Path, spec: NASExperiment) -> list[str]:
 
 
 def wait_for(path: Path, count: int) -> None:
+    """Wait until a journal has so many entries."""
     deadline = time.monotonic() + 60
-    while len(list(path.glob("*.json"))) < count:
+    while sum(len(p.read_text().splitlines()) for p in path.glob("[0-9]*.jsonl")) < count:
         assert time.monotonic() < deadline, "the run did not begin"
         time.sleep(0.02)
 

@@ -60,7 +60,7 @@ def test_a_segment_cut_short_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_last_entry_cut_short_is_written_anew() -> None:
     store = filled(3)
-    store.put("journal/00000002.json", store.get("journal/00000002.json")[:20])
+    store.put("journal/00000002.jsonl", store.get("journal/00000002.jsonl")[:20])
     journal = Journal(store)
     assert list(journal.replay()) == [entry(0), entry(1)]
     journal.append(Ended(reason="over"))
@@ -70,15 +70,15 @@ def test_a_last_entry_cut_short_is_written_anew() -> None:
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"type":"told"}', b'{"type":"other"}'])
 def test_a_damaged_entry_in_the_middle_is_an_error_that_names_it(damage: bytes) -> None:
     store = filled(3)
-    store.put("journal/00000001.json", damage)
-    with pytest.raises(JournalError, match=r"journal/00000001.json is damaged"):
+    store.put("journal/00000001.jsonl", damage)
+    with pytest.raises(JournalError, match=r"journal/00000001.jsonl is damaged"):
         list(Journal(store).replay())
 
 
 def test_a_missing_entry_is_an_error_that_names_it() -> None:
     store = filled(3)
-    store.delete("journal/00000001.json")
-    with pytest.raises(JournalError, match=r"journal/00000001.json is missing"):
+    store.delete("journal/00000001.jsonl")
+    with pytest.raises(JournalError, match=r"journal/00000001.jsonl is missing"):
         list(Journal(store).replay())
 
 
@@ -91,3 +91,26 @@ def test_two_writers_at_one_number_are_one_too_many() -> None:
     with pytest.raises(Fenced):
         other.append(entry(3))
     assert list(Journal(store).replay()) == [entry(n) for n in range(4)]
+
+
+def test_entries_of_one_turn_are_kept_together_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(journal_module, "SEGMENT", 2)
+    store = MemoryStore()
+    journal = Journal(store)
+    for turn in range(5):
+        journal.append(*(entry(3 * turn + n) for n in range(3)))
+    assert journal.length == 5
+    assert list(Journal(store).replay()) == [entry(n) for n in range(15)]
+    last = "journal/00000004.jsonl"
+    store.put(last, store.get(last)[:-20])
+    assert list(Journal(store).replay()) == [entry(n) for n in range(12)]
+
+
+def test_a_segment_with_a_damaged_line_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "SEGMENT", 4)
+    store = filled(6)
+    key = "journal/segment-00000000.jsonl"
+    store.put(key, store.get(key).replace(b'"told"', b'"tald"', 1))
+    assert list(Journal(store).replay()) == [entry(n) for n in range(6)]
