@@ -199,59 +199,49 @@ class Reconciler:
         if kind == "DELETED":
             self._gone(view)
             return
-        if before is None or before.uid != view.uid or before.version < view.version:
-            self.experiments[name] = view
-        else:
+        if before is not None and before.version >= view.version:
             return
+        self.experiments[name] = view
         self.queue.add(("experiment", *name))
         if before is None or before.uid != view.uid or before.generation != view.generation:
             for trial in self._of_experiment.get(view.uid, ()):
                 self.queue.add(("trial", *trial))
 
     def _trial_changed(self, name: Name, before: Trial | None, after: Trial | None) -> None:
-        for view in (before, after):
-            if view is not None:
-                self._of_experiment.setdefault(view.experiment_uid, set()).add(name)
-        if after is None and before is not None:
-            mine = self._of_experiment.get(before.experiment_uid, set())
-            mine.discard(name)
-            if not mine:
-                self._of_experiment.pop(before.experiment_uid, None)
+        _index(
+            self._of_experiment,
+            name,
+            before and before.experiment_uid,
+            after and after.experiment_uid,
+        )
+        if after is None:
             self._refusals.pop(("trial", *name), None)
-            return
-        self.queue.add(("trial", *name))
+        else:
+            self.queue.add(("trial", *name))
 
     def _job_changed(self, name: Name, before: Job | None, after: Job | None) -> None:
+        _index(self._jobs_of, name, before and before.owner, after and after.owner)
         view = after or before
         assert view is not None
-        mine = self._jobs_of.setdefault(view.owner or "", set())
-        if after is None:
-            mine.discard(name)
-            if not mine:
-                del self._jobs_of[view.owner or ""]
-        else:
-            mine.add(name)
         self._wake(name[0], view.labels)
 
     def _pod_changed(self, name: Name, before: Pod | None, after: Pod | None) -> None:
+        _index(
+            self._pods_of,
+            name,
+            (name[0], before.job) if before else None,
+            (name[0], after.job) if after else None,
+        )
         view = after or before
         assert view is not None
-        job = (name[0], view.job)
-        mine = self._pods_of.setdefault(job, set())
-        if after is None:
-            mine.discard(name)
-            if not mine:
-                del self._pods_of[job]
-        else:
-            mine.add(name)
-        self._wake(name[0], view.labels, view.job)
+        self._wake(name[0], view.labels)
 
     def _child_changed(self, name: Name, before: Child | None, after: Child | None) -> None:
         view = after or before
         assert view is not None
         self._wake(name[0], view.labels)
 
-    def _wake(self, namespace: str, labels: dict[str, str], job: str = "") -> None:
+    def _wake(self, namespace: str, labels: dict[str, str]) -> None:
         """Queue what an object of ours belongs to, by its labels."""
         experiment = labels.get(names.EXPERIMENT)
         if experiment is None:
@@ -346,8 +336,8 @@ class Reconciler:
                     ],
                 )
             raise
-        if any(isinstance(action, Create | Replace | Delete) for action in actions):
-            self._refusals.pop(key, None)
+        if self._refusals.pop(key, None) is not None:
+            self.queue.add(key)  # it holds no more
 
     async def _observe_experiment(self, key: Key, view: Experiment) -> experiments.Observed:
         name = (view.namespace, names.controller_name(view.name))
@@ -359,7 +349,7 @@ class Reconciler:
             if key_ in informer.items
         }
         job = self._find(self.jobs, name)
-        pods = [p for p in self._pods(name) if p.labels.get(names.EXPERIMENT_UID) == view.uid]
+        pods = self._pods(view.uid, {name})
         now = self._now()
         refusal = self._refusals.get(key)
         if refusal is None and job is not None and not pods and not job.finished:
@@ -402,13 +392,15 @@ class Reconciler:
             if view.deleting:
                 return  # the trial goes with it
         refusal = self._refusals.get(key)
+        jobs = self._jobs(trial)
+        of = {(namespace, job.name) for job in jobs} | {(namespace, trial.job_name)}
         seen = trials.Observed(
             trial=trial,
             manifest=manifest,
             suspended=view is not None and view.suspend,
             refusal=refusal[1] if refusal else None,
-            jobs=self._jobs(trial),
-            pods=self._pods((namespace, trial.job_name)),
+            jobs=jobs,
+            pods=self._pods(trial.experiment_uid, of),
             now=self._now(),
         )
         try:
@@ -444,9 +436,14 @@ class Reconciler:
         found = (self._find(self.jobs, name) for name in mine)
         return [job for job in found if job is not None]
 
-    def _pods(self, job: Name) -> list[Pod]:
-        found = (self._find(self.pods, name) for name in self._pods_of.get(job, ()))
-        return [pod for pod in found if pod is not None]
+    def _pods(self, experiment_uid: str, jobs: set[Name]) -> list[Pod]:
+        mine = set().union(*(self._pods_of.get(job, set()) for job in jobs))
+        found = (self._find(self.pods, name) for name in mine)
+        return [
+            pod
+            for pod in found
+            if pod is not None and pod.labels.get(names.EXPERIMENT_UID) == experiment_uid
+        ]
 
     @staticmethod
     def _find(informers: list[Informer[Any]], name: Name) -> Any:
@@ -471,7 +468,9 @@ class Reconciler:
                         )
                     self.metrics.wrote(resource.plural, "delete")
                 case TrialStatus(name, uid, fields):
-                    body = {"metadata": {"uid": uid}, "status": fields}
+                    # the API server compares no UID in a status: the version says of whom it is
+                    metadata = {"uid": uid, "resourceVersion": str(view.version)}
+                    body = {"metadata": metadata, "status": fields}
                     try:
                         item = await self.client.merge(
                             kube.TRIAL, view.namespace, name, body, "status"
@@ -491,11 +490,13 @@ class Reconciler:
         try:
             item = await self.client.create(resource, view.namespace, body)
         except Conflict:
-            item = await self.client.get(resource, view.namespace, body["metadata"]["name"])
-            self._observe(self._of(resource), item)
+            name = body["metadata"]["name"]
+            item = await self.client.get(resource, view.namespace, name)
             owners = item["metadata"].get("ownerReferences") or ()
             if not any(owner["uid"] == view.uid for owner in owners):
-                raise
+                text = f"{resource.kind} {name} of another owner is there; delete it or choose "
+                raise Forbidden(409, "NameConflict", text + "another name") from None
+            self._observe(self._of(resource), item)
             return
         self.metrics.wrote(resource.plural, "create")
         self._observe(self._of(resource), item)
@@ -511,7 +512,7 @@ class Reconciler:
         body = {
             "apiVersion": names.API_VERSION,
             "kind": "NASExperiment",
-            "metadata": {"name": view.name, "uid": view.uid},
+            "metadata": {"name": view.name, "uid": view.uid, "resourceVersion": str(view.version)},
             "status": fields,
         }
         try:
@@ -568,8 +569,20 @@ class Reconciler:
                 informer.observe(item)
 
 
+def _index(index: dict[Any, set[Name]], name: Name, before: Any, after: Any) -> None:
+    """Keep a name under what its object belongs to now."""
+    if before is not None and before != after:
+        index[before].discard(name)
+        if not index[before]:
+            del index[before]
+    if after is not None:
+        index.setdefault(after, set()).add(name)
+
+
 def _reason(error: ApiError) -> str:
     """A word for a condition from what the API server said."""
+    if error.reason == "NameConflict":
+        return error.reason
     text = error.message
     if "exceeded quota" in text:
         return "QuotaExceeded"

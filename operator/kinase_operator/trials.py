@@ -24,6 +24,7 @@ from kinase.api.trial import (
 from kinase_kube import client as kube
 from kinase_operator import manifests
 from kinase_operator.actions import Action, Again, Create, Delete, TrialStatus
+from kinase_operator.experiments import forbidden
 from kinase_operator.settings import Settings
 from kinase_operator.views import Job, Pod, Trial
 
@@ -47,7 +48,7 @@ class Observed:
     jobs: Sequence[Job]
     """Jobs that the trial owns, of all attempts."""
     pods: Sequence[Pod]
-    """Pods of the Job of the attempt that is wanted."""
+    """Pods of these Jobs, and of one of the attempt that is wanted that is gone."""
     now: datetime
 
 
@@ -70,8 +71,15 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
     if seen.manifest is None:
         return [Delete(kube.TRIAL, trial.name, trial.uid)]
     job = next((j for j in seen.jobs if j.name == trial.job_name), None)
+    stray = [
+        j
+        for j in seen.jobs
+        if j.owner == trial.uid
+        and (trial.ended or j.name != trial.job_name)
+        and _runs_on(j, seen.pods)
+    ]
     if trial.ended:
-        return _tidy(seen, job)
+        return [*_end(stray), *_age(seen)]
     if job is not None and job.owner != trial.uid:
         # left by a trial of the same name; its owner is gone, so it will go
         return [
@@ -80,43 +88,57 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
             ),
             Again(1.0),
         ]
+    pods = [p for p in seen.pods if p.job == trial.job_name and (not job or p.owner == job.uid)]
     stop = trial.stop or seen.suspended
-    end = classify(job, seen.pods, seen.manifest, seen.now)
+    end = classify(job, pods, seen.manifest, seen.now)
     if end is None and stop:
-        if job is None and not any(not p.ended for p in seen.pods):
-            end = End(TrialPhase.STOPPED, TrialReason.TERMINATED, "stopped")
-        elif job is not None and not job.deleting:
-            return [Delete(kube.JOB, job.name, job.uid, "Foreground")]
-        else:
-            return []
+        if job is not None or stray or pods:
+            return _end(stray if job is None else [*stray, job])
+        end = End(TrialPhase.STOPPED, TrialReason.TERMINATED, "stopped")
     if end is not None:
         if stop and end.reason in (TrialReason.DISRUPTED, TrialReason.TERMINATED):
             end = End(TrialPhase.STOPPED, TrialReason.TERMINATED, "stopped", end.pod)
-        actions: list[Action] = [_status(trial, _ended_fields(trial, end, seen.now))]
-        if job is not None and not job.finished and not job.deleting and job.suspended:
-            actions.append(Delete(kube.JOB, job.name, job.uid))  # it must not begin anew
-        return actions
-    if job is None:
-        return [
-            *_waiting(seen, "Refused", seen.refusal),
-            Create(kube.JOB, manifests.trial_job(trial, seen.manifest, settings)),
-        ]
-    return _under_way(seen, job, settings)
+        return [_status(trial, _ended_fields(trial, end, seen.now))]
+    if job is not None:
+        return [*_end(stray), *_under_way(seen, job, pods, settings)]
+    if stray or pods:
+        return _end(stray)  # two pods of a trial would write to the same place
+    bad = forbidden(seen.manifest, settings)
+    if bad is not None:
+        return _waiting(seen, "Forbidden", bad)
+    return [
+        *_waiting(seen, "Refused", seen.refusal),
+        Create(kube.JOB, manifests.trial_job(trial, seen.manifest, settings)),
+    ]
 
 
-def _tidy(seen: Observed, job: Job | None) -> list[Action]:
-    """After the end: no Job that might run on, and removal by age."""
-    trial = seen.trial
-    actions: list[Action] = []
-    if job is not None and job.owner == trial.uid and job.suspended and not job.finished:
-        actions.append(Delete(kube.JOB, job.name, job.uid))
+def _runs_on(job: Job, pods: Sequence[Pod]) -> bool:
+    """Whether a pod of the Job runs or may run later. A pod's end is the Job's too, unless a
+    queue has suspended it, which may let it begin anew."""
+    mine = [p for p in pods if p.owner == job.uid]
+    if any(not p.ended for p in mine):
+        return True
+    return not job.finished and (job.suspended or not mine)
+
+
+def _end(jobs: Sequence[Job]) -> list[Action]:
+    """Have the pods of Jobs end; each Job stays until its pod is gone."""
+    return [
+        Delete(kube.JOB, job.name, job.uid, "Foreground")
+        for job in jobs
+        if not job.finished and not job.deleting
+    ]
+
+
+def _age(seen: Observed) -> list[Action]:
+    """After the end: removal by age."""
     assert seen.manifest is not None
-    keep = seen.manifest.spec.retention.trials
-    ended = trial.status.get("completionTime")
-    if keep is not None and ended:
-        left = (datetime.fromisoformat(ended) + keep - seen.now).total_seconds()
-        actions.append(Again(left) if left > 0 else Delete(kube.TRIAL, trial.name, trial.uid))
-    return actions
+    trial, keep = seen.trial, seen.manifest.spec.retention.trials
+    if keep is None:
+        return []
+    ended = datetime.fromisoformat(trial.status["completionTime"])
+    left = (ended + keep - seen.now).total_seconds()
+    return [Again(left) if left > 0 else Delete(kube.TRIAL, trial.name, trial.uid)]
 
 
 def classify(
@@ -200,14 +222,15 @@ def _exit(code: int, message: str, otherwise: str) -> End:
 def termination(message: str) -> Termination | None:
     """A termination message that honours the contract; it is untrusted."""
     try:
-        return Termination.model_validate_json(message)
+        said = Termination.model_validate_json(message)
     except ValidationError:
         return None
+    return said if (said.epochs or 0) < 2**63 else None  # more is no integer of the API's
 
 
-def _under_way(seen: Observed, job: Job, settings: Settings) -> list[Action]:
+def _under_way(seen: Observed, job: Job, pods: Sequence[Pod], settings: Settings) -> list[Action]:
     trial = seen.trial
-    pod = min(seen.pods, key=lambda p: (p.created or seen.now, p.name), default=None)
+    pod = min(pods, key=lambda p: (p.created or seen.now, p.name), default=None)
     if pod is not None and pod.phase == "Running" and pod.started is not None:
         wait = settings.running_after - (seen.now - pod.started).total_seconds()
         if wait > 0:
@@ -229,10 +252,14 @@ def _under_way(seen: Observed, job: Job, settings: Settings) -> list[Action]:
         reason, message = pod.waiting
     elif pod.unschedulable is not None:
         reason, message = "Unschedulable", pod.unschedulable
+    if not reason:
+        told = trial.status.get("attempt") == trial.attempt and trial.status.get("reason")
+        fields = {"phase": TrialPhase.PENDING, "reason": None, "message": None}
+        return [_status(trial, fields)] if told else []  # it waits for that no more
     since = pod.created if pod is not None else job.created
-    if reason and since is not None and seen.now - since < STUCK:
+    if since is not None and seen.now - since < STUCK:
         return [Again((since + STUCK - seen.now).total_seconds() + 0.1)]
-    return _waiting(seen, reason, message) if reason else []
+    return _waiting(seen, reason, message)
 
 
 def _waiting(seen: Observed, reason: str, message: str | None) -> list[Action]:

@@ -180,6 +180,7 @@ class Pod:
     name: str
     uid: str
     version: int
+    owner: str | None
     job: str
     labels: dict[str, str]
     phase: str
@@ -220,6 +221,7 @@ class Pod:
             name=metadata["name"],
             uid=metadata["uid"],
             version=int(metadata["resourceVersion"]),
+            owner=_owner(metadata),
             job=labels.get("batch.kubernetes.io/job-name", ""),
             labels=labels,
             phase=status.get("phase", "Pending"),

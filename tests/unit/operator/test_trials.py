@@ -1,0 +1,574 @@
+"""What is planned for a trial, from what is seen of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kinase.api import TrialPhase, TrialReason
+from kinase_kube.client import JOB, TRIAL
+from kinase_operator.actions import Action, Again, Create, Delete, TrialStatus
+from kinase_operator.trials import classify, plan
+from kinase_operator.views import Job, Object, Pod, Trial
+from tests.unit.operator.samples import (
+    COMPLETE,
+    NOW,
+    SETTINGS,
+    at,
+    failed,
+    job,
+    kinds,
+    manifest,
+    merged,
+    pod,
+    seen,
+    trial,
+    trial_object,
+)
+
+EVICTED = "Eviction API: evicting"
+POLICY = "PodFailurePolicy"
+
+
+def exited(code: Any, rule: int = 1) -> str:
+    """The Job controller's words (kubernetes/pkg/controller/job/pod_failure_policy.go)."""
+    where = f"matching FailJob rule at index {rule}"
+    return f"Container kinase for pod ns/toy-00007-1-x failed with exit code {code} {where}"
+
+
+DISRUPTION = "Pod ns/toy-00007-1-x has condition DisruptionTarget matching FailJob rule at index 0"
+BACKOFF = failed("BackoffLimitExceeded", "Job has reached the specified backoff limit")
+DEADLINE = ("DeadlineExceeded", "Job was active longer than specified deadline")
+
+ENDS: list[tuple[str, Job | None, list[Pod], str | None]] = [
+    # the pod's own words
+    ("exit 0", job(), [pod("Succeeded", exit=0)], "Succeeded Completed"),
+    ("exit 42", job(), [pod("Failed", exit=42)], "Infeasible Infeasible"),
+    ("exit 2", job(), [pod("Failed", exit=2)], "Failed BadInput"),
+    ("exit 75", job(), [pod("Failed", exit=75)], "Failed Unavailable"),
+    ("exit 143", job(), [pod("Failed", exit=143)], "Failed Terminated"),
+    *(
+        (f"exit {code}", job(), [pod("Failed", exit=code)], "Failed Crashed")
+        for code in (1, 3, 41, 43, 126, 127, 128, 134, 137, 139, 255)
+    ),
+    ("exit 0 in a failed pod", job(), [pod("Failed", exit=0)], "Failed Crashed"),
+    ("OOM", job(), [pod("Failed", exit=137, reason="OOMKilled")], "Failed OutOfMemory"),
+    (
+        "OOM while it is evicted",
+        job(),
+        [pod("Failed", exit=137, reason="OOMKilled", disrupted=EVICTED, deleting=True)],
+        "Failed OutOfMemory",
+    ),
+    # disruption
+    (
+        "evicted, at a checkpoint",
+        job(),
+        [pod("Failed", exit=143, disrupted=EVICTED, deleting=True)],
+        "Failed Disrupted",
+    ),
+    (
+        "evicted, killed",
+        job(),
+        [pod("Failed", exit=137, disrupted=EVICTED)],
+        "Failed Disrupted",
+    ),
+    (
+        "evicted as it was done",
+        job(),
+        [pod("Succeeded", exit=0, disrupted=EVICTED, deleting=True)],
+        "Succeeded Completed",
+    ),
+    (
+        "evicted as it was found infeasible",
+        job(),
+        [pod("Failed", exit=42, disrupted=EVICTED, deleting=True)],
+        "Infeasible Infeasible",
+    ),
+    (
+        "its store was away, then it was evicted",
+        job(),
+        [pod("Failed", exit=75, disrupted=EVICTED)],
+        "Failed Unavailable",
+    ),
+    ("deleted", job(), [pod("Failed", exit=143, deleting=True)], "Failed Disrupted"),
+    ("deleted, killed", job(), [pod("Failed", exit=137, deleting=True)], "Failed Disrupted"),
+    ("never began", job(), [pod("Failed", started=None)], "Failed Disrupted"),
+    ("deleted, not ended", job(), [pod("Running", deleting=True)], None),
+    ("evicted, not ended", job(), [pod("Running", disrupted=EVICTED)], None),
+    # under way
+    ("no pod yet", job(), [], None),
+    ("pending", job(), [pod("Pending", started=None)], None),
+    ("running", job(), [pod("Running")], None),
+    ("suspended by a queue", job(suspended=True), [], None),
+    ("no Job yet", None, [], None),
+    # the pod is gone, or not seen: the Job's words
+    ("complete", job(COMPLETE), [], "Succeeded Completed"),
+    (
+        "criteria met",
+        job(("SuccessCriteriaMet", "CompletionsReached", "")),
+        [],
+        "Succeeded Completed",
+    ),
+    ("code 0 is none", job(failed(POLICY, exited("x"))), [], "Failed Disrupted"),
+    *(
+        (f"policy {code}", job(failed(POLICY, exited(code), kind)), [], wanted)
+        for kind in ("Failed", "FailureTarget")
+        for code, wanted in (
+            (42, "Infeasible Infeasible"),
+            (2, "Failed BadInput"),
+            (75, "Failed Unavailable"),
+            (143, "Failed Terminated"),
+            (1, "Failed Crashed"),
+            (137, "Failed Crashed"),
+        )
+    ),
+    ("policy, disrupted", job(failed(POLICY, DISRUPTION)), [], "Failed Disrupted"),
+    ("backoff", job(BACKOFF), [], "Failed Disrupted"),
+    # the Job's condition comes about a second after the pod's end, which says more
+    ("both", job(failed(POLICY, exited(1))), [pod("Failed", exit=42)], "Infeasible Infeasible"),
+    ("both well", job(COMPLETE), [pod("Succeeded", exit=0)], "Succeeded Completed"),
+    ("pod gone by force", None, [pod("Failed", exit=143, deleting=True)], "Failed Disrupted"),
+    # time is up
+    ("deadline", job(failed(*DEADLINE)), [], "Infeasible DeadlineExceeded"),
+    (
+        "deadline, the pod goes",
+        job(failed(*DEADLINE, "FailureTarget")),
+        [pod("Running", deleting=True)],
+        "Infeasible DeadlineExceeded",
+    ),
+    (
+        "deadline, the pod is gone",
+        job(failed(*DEADLINE)),
+        [pod("Failed", exit=143, deleting=True)],
+        "Infeasible DeadlineExceeded",
+    ),
+]
+"""Title, Job, pods, and phase and reason of the attempt's end."""
+
+
+@pytest.mark.parametrize(("_", "job", "pods", "wanted"), ENDS, ids=[end[0] for end in ENDS])
+def test_how_an_attempt_ended(_: str, job: Job, pods: list[Pod], wanted: str | None) -> None:
+    end = classify(job, pods, manifest(), NOW)
+    assert (f"{end.phase} {end.reason}" if end else None) == wanted
+
+
+def test_a_pod_that_the_deadline_ended_may_be_seen_before_the_jobs_condition() -> None:
+    limited = manifest(trialTemplate={"timeLimit": "60s"})
+    ended = pod("Failed", exit=143, deleting=True)
+
+    def reason(**times: float) -> str | None:
+        end = classify(job(**times), [ended], limited, NOW)
+        return end and end.reason
+
+    assert reason(started=-60) == TrialReason.DEADLINE_EXCEEDED
+    assert reason(started=-59) == TrialReason.DISRUPTED
+    crash = classify(job(started=-90), [pod("Failed", exit=1)], limited, NOW)
+    assert crash
+    assert crash.reason == TrialReason.CRASHED
+
+
+def test_of_several_pods_one_that_ended_well_decides() -> None:
+    """A Job has one pod, but a control plane that was restored may know two."""
+    pods = [
+        pod("Failed", exit=1, name="a", created=-90),
+        pod("Succeeded", exit=0, name="b", created=-50),
+    ]
+    end = classify(job(), pods, manifest(), NOW)
+    assert end
+    assert end.phase == TrialPhase.SUCCEEDED
+
+
+# -- what is done ------------------------------------------------------------------------
+
+
+def after(this: Trial, actions: list[Action]) -> Trial:
+    """The trial once the actions took effect."""
+    status = this.status
+    for action in actions:
+        if isinstance(action, TrialStatus):
+            status = merged(status, action.fields)
+    return replace(this, status=status)
+
+
+def status_of(actions: list[Action]) -> Object:
+    [fields] = [a.fields for a in actions if isinstance(a, TrialStatus)]
+    return fields
+
+
+def test_a_new_trial_gets_its_job_and_nothing_else() -> None:
+    [action] = plan(seen(trial()), SETTINGS)
+    assert isinstance(action, Create)
+    assert action.resource == JOB
+    assert action.name == "toy-00007-1"
+    assert action.body["metadata"]["ownerReferences"][0]["uid"] == "trial-uid"
+
+
+@pytest.mark.parametrize(("_", "job", "pods", "wanted"), ENDS, ids=[end[0] for end in ENDS])
+def test_an_end_is_written_once_and_nothing_runs_on(
+    _: str, job: Job | None, pods: list[Pod], wanted: str | None
+) -> None:
+    this = trial()
+    actions = plan(seen(this, job, pods), SETTINGS)
+    if wanted is None:
+        assert not any(isinstance(a, TrialStatus) and "completionTime" in a.fields for a in actions)
+        return
+    assert kinds(actions) == ["TrialStatus"]
+    told = after(this, actions)
+    assert told.ended
+    assert f"{told.status['phase']} {told.status['reason']}" == wanted
+    ended = [replace(p, phase="Failed") if p.deleting else p for p in pods]
+    assert plan(seen(told, job, ended), SETTINGS) == []
+
+
+def test_an_end_says_where_when_and_what_the_trainer_said() -> None:
+    said = '{"value": 0.91, "epochs": 5, "message": "fine"}'
+    ended = pod("Succeeded", exit=0, said=said, started=-40, finished=-2)
+    assert status_of(plan(seen(trial(), job(), ended), SETTINGS)) == {
+        "phase": "Succeeded",
+        "reason": "Completed",
+        "message": "fine",
+        "exitCode": 0,
+        "node": "node-1",
+        "pod": "toy-00007-1-abcde",
+        "startTime": at(-40),
+        "completionTime": at(-2),
+        "value": 0.91,
+        "epochs": 5,
+        "attempt": 1,
+        "observedGeneration": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Traceback: no such file",
+        '{"value": NaN}',
+        '{"value": 1e999}',
+        '{"epochs": -1}',
+        '{"epochs": 9223372036854775808}',
+        '{"epochs": 1000000000000000000000000000000}',
+        '{"message": 3}',
+        "[1, 2]",
+        '{"message": "' + "x" * 5000 + '"}',
+        "x" * 5000,
+        "\x00",
+    ],
+)
+def test_a_message_that_honours_no_contract_is_text(said: str) -> None:
+    fields = status_of(plan(seen(trial(), job(), pod("Failed", exit=1, said=said)), SETTINGS))
+    assert fields["message"] == said[-2000:]
+    assert fields["value"] is None
+    assert fields["epochs"] is None
+
+
+def test_an_end_without_words_still_says_something_where_a_person_needs_it() -> None:
+    message = status_of(plan(seen(trial(), job(), pod("Failed", exit=139)), SETTINGS))["message"]
+    assert message == "exit code 139"
+    oom = pod("Failed", exit=137, reason="OOMKilled")
+    assert "memory" in status_of(plan(seen(trial(), job(), oom), SETTINGS))["message"]
+    words = status_of(plan(seen(trial(), job(failed(POLICY, exited(1)))), SETTINGS))["message"]
+    assert words == exited(1)
+
+
+def test_running_is_said_after_some_seconds_and_once() -> None:
+    this, running = trial(), pod("Running", started=0)
+    assert plan(seen(this, job(), running, later=2), SETTINGS) == [Again(3.0)]
+    actions = plan(seen(this, job(), running, later=5), SETTINGS)
+    assert kinds(actions) == ["TrialStatus"]
+    told = after(this, actions)
+    assert told.status == {
+        "phase": "Running",
+        "node": "node-1",
+        "pod": "toy-00007-1-abcde",
+        "startTime": at(0),
+        "attempt": 1,
+        "observedGeneration": 1,
+    }
+    assert plan(seen(told, job(), running, later=60), SETTINGS) == []
+
+
+# -- waiting -----------------------------------------------------------------------------
+
+WAITS: list[tuple[str, Job, list[Pod], str, str]] = [
+    (
+        "image",
+        job(),
+        [pod("Pending", waiting=("ErrImagePull", "no such image"))],
+        "ErrImagePull",
+        "no such image",
+    ),
+    (
+        "image again",
+        job(),
+        [pod("Pending", waiting=("ImagePullBackOff", "back-off"))],
+        "ImagePullBackOff",
+        "back-off",
+    ),
+    (
+        "config",
+        job(),
+        [pod("Pending", waiting=("CreateContainerConfigError", 'secret "s" not found'))],
+        "CreateContainerConfigError",
+        'secret "s" not found',
+    ),
+    (
+        "no node",
+        job(),
+        [pod("Pending", started=None, unschedulable="0/3 nodes: Insufficient nvidia.com/gpu")],
+        "Unschedulable",
+        "0/3 nodes: Insufficient nvidia.com/gpu",
+    ),
+    ("queue", job(suspended=True, started=None), [], "Queued", "a queue"),
+]
+
+
+@pytest.mark.parametrize(
+    ("_", "job", "pods", "reason", "message"), WAITS, ids=[wait[0] for wait in WAITS]
+)
+def test_what_a_trial_waits_for_is_said_after_some_seconds_and_once(
+    _: str, job: Job, pods: list[Pod], reason: str, message: str
+) -> None:
+    this = trial()
+    young = [replace(p, created=NOW - timedelta(seconds=1)) for p in pods]
+    early = plan(seen(this, replace(job, created=NOW - timedelta(seconds=1)), young), SETTINGS)
+    assert early == [Again(2.1)]
+    actions = plan(seen(this, job, pods), SETTINGS)
+    assert kinds(actions) == ["TrialStatus"]
+    told = after(this, actions)
+    assert (told.status["phase"], told.status["reason"]) == ("Pending", reason)
+    assert message in told.status["message"]
+    assert plan(seen(told, job, pods), SETTINGS) == []
+
+
+@pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing", ""])
+def test_a_container_that_is_being_made_is_no_trouble(reason: str) -> None:
+    assert plan(seen(trial(), job(), pod("Pending", waiting=(reason, ""))), SETTINGS) == []
+
+
+def test_what_a_trial_waited_for_is_taken_back_once_it_does_not() -> None:
+    stuck = pod("Pending", waiting=("ErrImagePull", "no such image"))
+    told = after(trial(), plan(seen(trial(), job(), stuck), SETTINGS))
+    creating = pod("Pending", waiting=("ContainerCreating", ""))
+    freed = after(told, plan(seen(told, job(), creating), SETTINGS))
+    assert freed.status == {"phase": "Pending", "attempt": 1, "observedGeneration": 1}
+    assert plan(seen(freed, job(), creating), SETTINGS) == []
+    running = after(told, plan(seen(told, job(), pod("Running")), SETTINGS))
+    assert "reason" not in running.status
+    assert "message" not in running.status
+
+
+def test_a_trial_that_a_queue_preempts_waits_in_it_again() -> None:
+    running = after(trial(), plan(seen(trial(), job(), pod("Running")), SETTINGS))
+    queued = after(running, plan(seen(running, job(suspended=True), []), SETTINGS))
+    assert (queued.status["phase"], queued.status["reason"]) == ("Pending", "Queued")
+
+
+def test_a_pod_that_a_queue_took_away_ends_the_attempt_and_its_job_never_begins_anew() -> None:
+    this, held = trial(), job(suspended=True)
+    gone = pod("Failed", exit=143, deleting=True)
+    told = after(this, plan(seen(this, held, gone), SETTINGS))
+    assert told.status["reason"] == "Disrupted"
+    wanted = [Delete(JOB, "toy-00007-1", "job-uid", "Foreground")]
+    assert plan(seen(told, held, gone), SETTINGS) == wanted
+    assert plan(seen(told, held, []), SETTINGS) == wanted
+    assert plan(seen(told, replace(held, deleting=True), []), SETTINGS) == []
+
+
+# -- refusals ----------------------------------------------------------------------------
+
+
+def test_a_refusal_is_said_once_and_the_job_is_tried_again() -> None:
+    text = 'jobs.batch "toy-00007-1" is forbidden: exceeded quota: q'
+    this = trial()
+    actions = plan(seen(this, refusal=text), SETTINGS)
+    assert kinds(actions) == ["TrialStatus", "Create"]
+    told = after(this, actions)
+    assert (told.status["phase"], told.status["reason"]) == ("Pending", "Refused")
+    assert told.status["message"] == text
+    assert kinds(plan(seen(told, refusal=text), SETTINGS)) == ["Create"]
+    made = plan(seen(told, job(), pod("Pending", started=None)), SETTINGS)
+    assert after(told, made).status.get("reason") is None
+
+
+def test_a_template_that_the_administrator_forbids_makes_no_job() -> None:
+    """The search's controller is not the only one who can make a NASTrial."""
+    host = manifest(
+        trialTemplate={
+            "volumes": [{"name": "host", "hostPath": {"path": "/"}}],
+            "volumeMounts": [{"name": "host", "mountPath": "/host"}],
+        }
+    )
+    this = trial()
+    actions = plan(seen(this, manifest=host), SETTINGS)
+    assert kinds(actions) == ["TrialStatus"]
+    told = after(this, actions)
+    assert (told.status["phase"], told.status["reason"]) == ("Pending", "Forbidden")
+    assert "hostPath" in told.status["message"]
+    assert plan(seen(told, manifest=host), SETTINGS) == []
+    allowed = replace(SETTINGS, allow_unrestricted=True)
+    assert kinds(plan(seen(this, manifest=host), allowed)) == ["Create"]
+    # what runs already is followed to its end
+    ended = plan(seen(this, job(), pod("Succeeded", exit=0), manifest=host), SETTINGS)
+    assert status_of(ended)["phase"] == "Succeeded"
+
+
+# -- stop and suspension -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [{"stop": True}, {}])
+def test_a_stop_ends_the_job_and_waits_for_its_pod(how: dict[str, Any]) -> None:
+    this, suspended = trial(**how), not how
+
+    def planned(*what: Any) -> list[Action]:
+        return plan(seen(this, *what, suspended=suspended), SETTINGS)
+
+    running = pod("Running")
+    assert planned(job(), running) == [Delete(JOB, "toy-00007-1", "job-uid", "Foreground")]
+    assert planned(job(), []) == [Delete(JOB, "toy-00007-1", "job-uid", "Foreground")]
+    assert planned(job(deleting=True), replace(running, deleting=True)) == []
+    assert planned(None, replace(running, deleting=True)) == []
+    stopped = {"phase": "Stopped", "reason": "Terminated"}
+    for code in (143, 137):
+        end = pod("Failed", exit=code, deleting=True)
+        fields = status_of(planned(job(deleting=True), end))
+        assert stopped.items() <= fields.items()
+        assert fields["exitCode"] == code
+    assert stopped.items() <= status_of(planned(None, [])).items()
+    for code, phase in ((0, "Succeeded"), (42, "Infeasible"), (2, "Failed")):
+        end = pod("Succeeded" if code == 0 else "Failed", exit=code, deleting=True)
+        assert status_of(planned(job(deleting=True), end))["phase"] == phase
+
+
+def test_a_job_that_is_seen_only_after_the_stop_is_ended() -> None:
+    """Its creation's reply was lost, and the trial was told as stopped meanwhile."""
+    this = trial(stop=True)
+    told = after(this, plan(seen(this), SETTINGS))
+    assert told.status["phase"] == "Stopped"
+    wanted = [Delete(JOB, "toy-00007-1", "job-uid", "Foreground")]
+    assert plan(seen(told, job(), []), SETTINGS) == wanted
+    assert plan(seen(told, job(), pod("Running")), SETTINGS) == wanted
+    assert plan(seen(told, job(deleting=True), pod("Running")), SETTINGS) == []
+
+
+def test_after_its_end_a_job_is_left_to_its_time_to_live() -> None:
+    """People read the logs of its pod."""
+    this = trial()
+    end = pod("Failed", exit=1)
+    told = after(this, plan(seen(this, job(), end), SETTINGS))
+    assert plan(seen(told, job(), end), SETTINGS) == []
+    assert plan(seen(told, job(failed(POLICY, exited(1))), end), SETTINGS) == []
+    assert plan(seen(told, job(failed(POLICY, exited(1))), []), SETTINGS) == []
+    assert plan(seen(told, None, []), SETTINGS) == []
+
+
+# -- attempts ----------------------------------------------------------------------------
+
+
+def test_a_raised_attempt_gets_a_job_of_its_own_and_a_blank_status() -> None:
+    first = trial()
+    end = pod("Failed", exit=1, said='{"value": 0.5, "epochs": 3, "message": "boom"}')
+    status = after(first, plan(seen(first, job(), end), SETTINGS)).status
+    second = trial(status, attempt=2)
+    [action] = plan(seen(second, [job()], [end]), SETTINGS)
+    assert isinstance(action, Create)
+    assert action.name == "toy-00007-2"
+    running = pod("Running", job="toy-00007-2", of="second", name="toy-00007-2-x")
+    jobs = [job(failed(POLICY, exited(1))), job(name="toy-00007-2", uid="second")]
+    told = after(second, plan(seen(second, jobs, [end, running]), SETTINGS))
+    assert told.status == {
+        "phase": "Running",
+        "node": "node-1",
+        "pod": "toy-00007-2-x",
+        "startTime": at(-40),
+        "attempt": 2,
+        "observedGeneration": 1,
+    }
+    over = after(told, plan(seen(told, jobs, [end, replace(running, phase="Failed")]), SETTINGS))
+    assert (over.status["attempt"], over.ended) == (2, True)
+
+
+def test_an_attempt_that_is_raised_early_waits_until_the_one_before_has_ended() -> None:
+    """Two pods of a trial would write to the same place."""
+    second = trial({"phase": "Running", "attempt": 1}, attempt=2)
+    running = pod("Running")
+    ending = [Delete(JOB, "toy-00007-1", "job-uid", "Foreground")]
+    assert plan(seen(second, job(), running), SETTINGS) == ending
+    assert plan(seen(second, job(suspended=True), []), SETTINGS) == ending
+    assert plan(seen(second, job(), []), SETTINGS) == ending
+    assert plan(seen(second, job(deleting=True), running), SETTINGS) == []
+    stopped = replace(second, stop=True)
+    assert plan(seen(stopped, job(), running), SETTINGS) == ending
+    assert plan(seen(stopped, job(deleting=True), running), SETTINGS) == []
+    late = job(failed(*DEADLINE, "FailureTarget"))
+    assert plan(seen(second, late, replace(running, deleting=True)), SETTINGS) == []
+    assert kinds(plan(seen(second, late, pod("Failed", exit=143)), SETTINGS)) == ["Create"]
+
+
+def test_a_job_of_an_earlier_attempt_that_is_seen_late_is_ended() -> None:
+    second = trial(attempt=2)
+    jobs = [job(), job(name="toy-00007-2", uid="second")]
+    ending = Delete(JOB, "toy-00007-1", "job-uid", "Foreground")
+    assert ending in plan(seen(second, jobs), SETTINGS)
+    over = replace(second, status={"attempt": 2, "phase": "Failed", "completionTime": at(0)})
+    assert ending in plan(seen(over, jobs), SETTINGS)
+
+
+def test_a_job_that_somebody_deleted_is_made_again_only_after_its_pod() -> None:
+    this = trial({"phase": "Running", "attempt": 1})
+    assert plan(seen(this, None, pod("Running", deleting=True)), SETTINGS) == []
+    end = pod("Failed", exit=143, deleting=True)
+    assert status_of(plan(seen(this, None, end), SETTINGS))["reason"] == "Disrupted"
+    assert kinds(plan(seen(this, None, []), SETTINGS)) == ["Create"]
+
+
+def test_a_pod_of_an_earlier_job_of_the_name_says_nothing_of_this_one() -> None:
+    old = pod("Failed", exit=1, of="deleted-job", name="toy-00007-1-old")
+    this = trial()
+    assert plan(seen(this, job(), [old, pod("Running", started=0)], later=1), SETTINGS) == [
+        Again(4.0)
+    ]
+
+
+# -- owners, removal -----------------------------------------------------------------------
+
+
+def test_a_job_of_an_earlier_trial_of_the_name_is_waited_for() -> None:
+    this, other = trial(), job(of="earlier-trial")
+    actions = plan(seen(this, other), SETTINGS)
+    assert kinds(actions) == ["TrialStatus", "Again"]
+    assert status_of(actions)["reason"] == "NameConflict"
+    told = after(this, actions)
+    assert plan(seen(told, other), SETTINGS) == [Again(1.0)]
+    assert kinds(plan(seen(told), SETTINGS)) == ["Create"]
+
+
+def test_a_trial_whose_experiment_is_gone_goes_too() -> None:
+    for what in (None, job()):
+        actions = plan(seen(trial(), what, manifest=None), SETTINGS)
+        assert actions == [Delete(TRIAL, "toy-00007", "trial-uid")]
+
+
+def test_a_trial_that_is_being_deleted_is_left_alone() -> None:
+    assert plan(seen(trial(deleting=True), job(), pod("Succeeded", exit=0)), SETTINGS) == []
+    assert plan(seen(trial(deleting=True), manifest=None), SETTINGS) == []
+
+
+def test_a_trial_goes_by_age_where_the_manifest_says_so() -> None:
+    this = trial({"attempt": 1, "phase": "Succeeded", "completionTime": at(-60)})
+    assert plan(seen(this), SETTINGS) == []
+    aged = manifest(retention={"trials": "90s"})
+    assert plan(seen(this, manifest=aged), SETTINGS) == [Again(30.0)]
+    gone = [Delete(TRIAL, "toy-00007", "trial-uid")]
+    assert plan(seen(this, manifest=aged, later=30), SETTINGS) == gone
+    again = trial(this.status, attempt=2)
+    assert kinds(plan(seen(again, manifest=aged, later=30), SETTINGS)) == ["Create"]
+
+
+def test_what_a_trial_runs_is_dropped_once_it_has_ended_and_kept_for_another_attempt() -> None:
+    ended = {"attempt": 1, "phase": "Failed", "completionTime": at(-60)}
+    assert Trial.of(trial_object(ended)).body is None
+    assert Trial.of(trial_object(ended, attempt=2)).body == {"token": None, "job": {"seed": 3}}
