@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -38,9 +39,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         plane.stop()
 
 
-@pytest.fixture
-def namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace of the test's own, under the Pod Security level `restricted`."""
+@contextlib.contextmanager
+def a_namespace(cluster: Cluster) -> Iterator[str]:
+    """A new namespace under the Pod Security level `restricted`."""
     name = f"test-{secrets.token_hex(4)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.api.post("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
@@ -49,6 +50,13 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     yield name
     with contextlib.suppress(ApiError, OSError):  # the test may have ended the API server
         cluster.api.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace of the test's own, under the Pod Security level `restricted`."""
+    with a_namespace(cluster) as name:
+        yield name
 
 
 @pytest.fixture(scope="session")
@@ -94,26 +102,37 @@ class Bucket:
 
     name: str
     endpoint: str
+    client: Any
     secret: str = "nas-s3"
 
 
-@pytest.fixture
-def s3_bucket(cluster: Cluster, namespace: str, s3_server: S3Server) -> Bucket:
-    """A bucket named like the namespace, and its credentials there as a Secret."""
-    keys = {
-        "AWS_ACCESS_KEY_ID": s3_server.access_key,
-        "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
-    }
-    bucket = Bucket(namespace, s3_server.endpoint)
-    client = boto3.client(
+def a_bucket(cluster: Cluster, namespace: str, server: S3Server) -> Bucket:
+    """A new bucket named like the namespace, and its credentials there as a Secret."""
+    keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
+    client: Any = boto3.client(
         "s3",
-        endpoint_url=bucket.endpoint,
+        endpoint_url=server.endpoint,
         region_name="us-east-1",
         **{name.lower(): value for name, value in keys.items()},
     )
-    client.create_bucket(Bucket=bucket.name)
+    client.create_bucket(Bucket=namespace)
+    bucket = Bucket(namespace, server.endpoint, client)
     cluster.api.post(
         f"/api/v1/namespaces/{namespace}/secrets",
         {"metadata": {"name": bucket.secret}, "stringData": keys},
     )
     return bucket
+
+
+@pytest.fixture
+def s3_bucket(cluster: Cluster, namespace: str, s3_server: S3Server) -> Bucket:
+    """A bucket named like the namespace, and its credentials there as a Secret."""
+    return a_bucket(cluster, namespace, s3_server)
+
+
+@pytest.fixture
+def scene(
+    kinase: system.Operator, cluster: Cluster, node: Node, namespace: str, s3_bucket: Bucket
+) -> system.Scene:
+    """A namespace and a bucket of the test's own, where Kinase runs."""
+    return system.Scene(cluster, node, kinase, namespace, s3_bucket)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import sys
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
+from kinase.api import names
 from kinase_operator import install
 from tests.cluster.helpers import wait_for
 from tests.cluster.lab.control_plane import Cluster
@@ -231,3 +235,132 @@ def trials(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
     """All trials of a namespace, by name."""
     items: list[dict[str, Any]] = cluster.api.get(TRIALS.format(namespace))["items"]
     return sorted(items, key=lambda item: str(item["metadata"]["name"]))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A namespace and a bucket of one test's own, on a cluster where Kinase runs."""
+
+    cluster: Cluster
+    node: Node
+    operator: Operator
+    namespace: str
+    bucket: Any
+
+    def create(self, name: str = "toy", **spec: Any) -> dict[str, Any]:
+        """Make a small experiment; `spec` replaces its fields."""
+        return create(self.cluster, experiment(self.namespace, self.bucket, name, **spec))
+
+    def path(self, plural: str = "nasexperiments", name: str = "") -> str:
+        """Path of a kind of object, or of an object, in the namespace."""
+        base = {
+            "nasexperiments": "/apis/kinase.dev/v1alpha1",
+            "nastrials": "/apis/kinase.dev/v1alpha1",
+            "jobs": "/apis/batch/v1",
+            "leases": "/apis/coordination.k8s.io/v1",
+            "networkpolicies": "/apis/networking.k8s.io/v1",
+            "roles": "/apis/rbac.authorization.k8s.io/v1",
+            "rolebindings": "/apis/rbac.authorization.k8s.io/v1",
+        }.get(plural, "/api/v1")
+        return f"{base}/namespaces/{self.namespace}/{plural}{'/' if name else ''}{name}"
+
+    def get(self, name: str = "toy", plural: str = "nasexperiments") -> dict[str, Any]:
+        """An object, an experiment by default."""
+        found: dict[str, Any] = self.cluster.api.get(self.path(plural, name))
+        return found
+
+    def all(self, plural: str, **labels: str) -> list[dict[str, Any]]:
+        """The objects of a kind that Kinase made, by name."""
+        wanted = {names.MANAGED_BY: names.MANAGER, **labels}
+        selector = ",".join(f"{key}={value}" for key, value in wanted.items())
+        items: list[dict[str, Any]] = self.cluster.api.get(
+            f"{self.path(plural)}?labelSelector={quote(selector)}"
+        )["items"]
+        return sorted(items, key=lambda item: str(item["metadata"]["name"]))
+
+    def pods(self, component: str = "trial") -> list[dict[str, Any]]:
+        """Pods of trials, or of the controller."""
+        return self.all("pods", **{names.COMPONENT: component})
+
+    def running(self, component: str = "trial") -> list[dict[str, Any]]:
+        """Those of `pods` that run."""
+        return [pod for pod in self.pods(component) if pod["status"].get("phase") == "Running"]
+
+    def change(self, name: str = "toy", **spec: Any) -> dict[str, Any]:
+        """Edit an experiment's spec as a user does."""
+        found: dict[str, Any] = self.cluster.api.patch(self.path(name=name), {"spec": spec})
+        return found
+
+    def said(self, kind: str, name: str = "toy") -> tuple[str, str, str]:
+        """Status, reason and message of an experiment's condition."""
+        found = condition(self.get(name), kind)
+        return found["status"], found["reason"], found["message"]
+
+    def until(
+        self, kind: str, status: str, reason: str = "", name: str = "toy", timeout: float = 60
+    ) -> str:
+        """Wait for a condition of an experiment; its message."""
+
+        def seen() -> tuple[str, str, str] | None:
+            found = self.said(kind, name)
+            return found if found[0] == status and reason in ("", found[1]) else None
+
+        wanted = f"{name}: {kind}={status} {reason}"
+        found = wait_for(seen, timeout, message=wanted, every=0.1)
+        assert found is not None
+        return found[2]
+
+    def finished(self, name: str = "toy", timeout: float = 120) -> dict[str, Any]:
+        """Wait until an experiment has succeeded."""
+        return finished(self.cluster, self.namespace, name, timeout)
+
+    def trial(self, number: int | str, name: str = "toy") -> dict[str, Any]:
+        """A trial by its number, or what stands for it: `task`."""
+        ending = number if isinstance(number, str) else f"{number:05d}"
+        return self.get(f"{name}-{ending}", "nastrials")
+
+    def begins(self, trial: int, epoch: int = 1, attempt: int = 1, name: str = "toy") -> str:
+        """Wait until a trial's epoch begins; the pod that it begins in."""
+        job = f"{name}-{trial:05d}-{attempt}"
+        line = f"trial {trial} attempt {attempt} epoch {epoch} begins"
+
+        def seen() -> str:
+            for pod in self.node.pods():
+                mine = pod["namespace"] == self.namespace and pod["name"].startswith(f"{job}-")
+                if mine and pod["pid"] and line in Path(pod["log"]).read_text():
+                    return str(pod["name"])
+            return ""
+
+        return wait_for(seen, 60, message=line)
+
+    def controller(self) -> str:
+        """Wait until the controller is ready; its pod."""
+        self.until("Ready", "True", "ControllerRunning")
+        for pod in self.running("controller"):
+            if "deletionTimestamp" not in pod["metadata"]:
+                return str(pod["metadata"]["name"])
+        raise LookupError("no controller runs")
+
+    def objects(self, place: str, name: str = "toy") -> dict[str, Any]:
+        """The JSON objects below a place of an experiment's store, by key."""
+        uid = self.get(name)["metadata"]["uid"]
+        prefix = f"nas/{self.namespace}/{uid}/"
+        listed = self.bucket.client.list_objects_v2(Bucket=self.bucket.name, Prefix=prefix + place)
+        found = {}
+        for item in listed.get("Contents", ()):
+            if item["Key"].endswith(".json"):
+                body = self.bucket.client.get_object(Bucket=self.bucket.name, Key=item["Key"])
+                found[item["Key"].removeprefix(prefix)] = json.loads(body["Body"].read())
+        return found
+
+    def journal(self, name: str = "toy") -> list[dict[str, Any]]:
+        """The entries of an experiment's journal, in order."""
+        found = self.objects("journal/", name)
+        return [found[key] for key in sorted(found) if "segment" not in key]
+
+    def events(self, name: str = "toy") -> list[dict[str, Any]]:
+        """Events about an experiment, in the order of their first time."""
+        uid = self.get(name)["metadata"]["uid"]
+        where = quote(f"involvedObject.uid={uid}")
+        items = self.cluster.api.get(f"{self.path('events')}?fieldSelector={where}")["items"]
+        return sorted(items, key=lambda item: str(item["firstTimestamp"]))
