@@ -1,0 +1,431 @@
+"""What is planned for an experiment, from what is seen of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kinase.api import NASExperiment
+from kinase.api.pod import unrestricted
+from kinase_kube.client import EXPERIMENT, JOB
+from kinase_operator import experiments, manifests
+from kinase_operator.actions import (
+    Action,
+    Again,
+    Create,
+    Delete,
+    Emit,
+    ExperimentStatus,
+    Replace,
+)
+from kinase_operator.experiments import Observed, plan
+from kinase_operator.views import Child, Experiment, Job, Pod
+from tests.unit.operator import samples
+from tests.unit.operator.samples import NOW, SETTINGS, at, kinds, owner
+
+CONTROLLER = "toy-controller"
+
+
+def view(status: dict[str, Any] | None = None, **changes: Any) -> Experiment:
+    return samples.view(status, **changes)
+
+
+def seen(this: Experiment, **more: Any) -> Observed:
+    nothing: dict[str, Any] = {"children": {}, "job": None, "pods": [], "refusal": None}
+    return Observed(
+        experiment=this, manifest=experiments.parse(this), **{**nothing, "now": NOW, **more}
+    )
+
+
+def made(body: dict[str, Any], uid: str = "made") -> dict[str, Any]:
+    times = {"resourceVersion": "50", "uid": uid, "creationTimestamp": at(0)}
+    return {**body, "metadata": {**body["metadata"], **times}}
+
+
+def after(before: Observed, actions: list[Action]) -> Observed:
+    """What is seen once the actions took effect."""
+    status, children, job = before.experiment.status, dict(before.children), before.job
+    for action in actions:
+        match action:
+            case ExperimentStatus(fields):
+                kept = {c["type"]: c for c in status.get("conditions", ())}
+                kept |= {c["type"]: c for c in fields["conditions"]}
+                status = {**status, **fields, "conditions": list(kept.values())}
+            case Create(resource, body) if resource == JOB:
+                job = Job.of(made(body))
+            case Delete(resource, _, _) if resource == JOB:
+                job = None
+            case Create(resource, body) | Replace(resource, body):
+                children[resource.kind, action.name] = Child.of(made(body))
+    return replace(
+        before, experiment=replace(before.experiment, status=status), children=children, job=job
+    )
+
+
+def settled(this: Experiment, **more: Any) -> Observed:
+    """An experiment whose children and controller's Job are there."""
+    before = seen(this)
+    whole = after(before, plan(before, SETTINGS))
+    return replace(whole, **more)
+
+
+def pod(phase: str = "Running", **more: Any) -> Pod:
+    name = more.pop("name", f"{CONTROLLER}-x")
+    return samples.pod(phase, name=name, job=CONTROLLER, of="made", **more)
+
+
+def ready(status: dict[str, Any]) -> tuple[str, str, str]:
+    [found] = [c for c in status["conditions"] if c["type"] == "Ready"]
+    return found["status"], found["reason"], found["message"]
+
+
+def said(actions: list[Action]) -> tuple[str, str, str]:
+    [status] = [a for a in actions if isinstance(a, ExperimentStatus)]
+    return ready(status.fields)
+
+
+def writes(actions: list[Action]) -> list[Action]:
+    return [a for a in actions if not isinstance(a, Again)]
+
+
+def test_a_fresh_experiment_gets_what_its_controller_needs_before_the_controller() -> None:
+    before = seen(view())
+    actions = plan(before, SETTINGS)
+    assert [(type(a).__name__, a.resource.kind) for a in actions if isinstance(a, Create)] == [
+        ("Create", "ServiceAccount"),
+        ("Create", "Role"),
+        ("Create", "RoleBinding"),
+        ("Create", "Service"),
+        ("Create", "NetworkPolicy"),
+        ("Create", "Job"),
+    ]
+    assert kinds(actions)[6:] == ["ExperimentStatus"]
+    told = after(before, actions)
+    assert told.experiment.status == {
+        "observedGeneration": 1,
+        "phase": "Pending",
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "False",
+                "reason": "ControllerStarting",
+                "message": "the controller starts",
+                "lastTransitionTime": at(0),
+                "observedGeneration": 1,
+            },
+            {
+                "type": "Suspended",
+                "status": "False",
+                "reason": "NotSuspended",
+                "message": "",
+                "lastTransitionTime": at(0),
+                "observedGeneration": 1,
+            },
+        ],
+    }
+    assert writes(plan(told, SETTINGS)) == []
+
+
+def test_what_is_missing_is_made_again_and_what_differs_is_changed() -> None:
+    whole = settled(view())
+    for key, child in whole.children.items():
+        rest = {k: c for k, c in whole.children.items() if k != key}
+        [action] = writes(plan(replace(whole, children=rest), SETTINGS))
+        assert isinstance(action, Create)
+        assert (action.resource.kind, action.name) == key
+        old = {**whole.children, key: replace(child, digest="of an older operator")}
+        [action] = writes(plan(replace(whole, children=old), SETTINGS))
+        assert isinstance(action, Replace)
+        assert (action.resource.kind, action.name) == key
+        assert writes(plan(after(replace(whole, children=old), [action]), SETTINGS)) == []
+    assert kinds(writes(plan(replace(whole, job=None), SETTINGS))) == ["Create"]
+
+
+def test_the_controller_runs() -> None:
+    whole = settled(view(), pods=[pod(ready=True)])
+    actions = plan(whole, SETTINGS)
+    assert said(actions) == ("True", "ControllerRunning", f"pod {CONTROLLER}-x runs the search")
+    assert kinds(actions) == ["ExperimentStatus", "Emit"]
+    told = after(whole, actions)
+    assert plan(told, SETTINGS) == []
+    # another pod takes over; the condition has been true all along
+    later = replace(told, now=NOW + timedelta(seconds=90), pods=[pod(ready=True, name="other")])
+    [status] = plan(later, SETTINGS)
+    assert isinstance(status, ExperimentStatus)
+    assert status.fields["conditions"][0]["lastTransitionTime"] == at(0)
+
+
+def test_the_operator_leaves_to_the_controller_what_is_the_controllers() -> None:
+    started = {"startTime": at(-100), "phase": "Searching"}
+    [status, _] = plan(settled(view(started), pods=[pod(ready=True)]), SETTINGS)
+    assert isinstance(status, ExperimentStatus)
+    assert set(status.fields) == {"observedGeneration", "conditions"}
+    assert [c["type"] for c in status.fields["conditions"]] == ["Ready"]
+
+
+TROUBLES: list[tuple[str, Pod, str, str]] = [
+    (
+        "no image",
+        pod("Pending", waiting=("ErrImagePull", "no such image")),
+        "ImageNotFound",
+        "ErrImagePull: no such image",
+    ),
+    (
+        "no image, again",
+        pod("Pending", waiting=("ImagePullBackOff", "back-off")),
+        "ImageNotFound",
+        "ImagePullBackOff: back-off",
+    ),
+    (
+        "no secret",
+        pod("Pending", waiting=("CreateContainerConfigError", 'secret "s" not found')),
+        "ConfigMissing",
+        'CreateContainerConfigError: secret "s" not found',
+    ),
+    (
+        "cannot start",
+        pod("Pending", waiting=("RunContainerError", "exec: no such file")),
+        "CannotStart",
+        "RunContainerError: exec: no such file",
+    ),
+    (
+        "crashes, waits",
+        pod(waiting=("CrashLoopBackOff", "back-off 10s"), restarts=2, last_words="no bucket"),
+        "Crashing",
+        "no bucket",
+    ),
+    (
+        "crashes without a word",
+        pod(waiting=("CrashLoopBackOff", "back-off 10s"), restarts=2),
+        "Crashing",
+        "CrashLoopBackOff: back-off 10s",
+    ),
+    ("crashes, tries", pod(restarts=2, last_words="no bucket"), "Crashing", "no bucket"),
+    (
+        "no node",
+        pod("Pending", started=None, unschedulable="0/3 nodes are available"),
+        "Unschedulable",
+        "0/3 nodes are available",
+    ),
+    (
+        "being made",
+        pod("Pending", waiting=("ContainerCreating", "")),
+        "ControllerStarting",
+        "the controller starts",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("_", "pod", "reason", "message"), TROUBLES, ids=[trouble[0] for trouble in TROUBLES]
+)
+def test_what_keeps_the_controller_from_running_is_said_once_until_it_runs(
+    _: str, pod: Pod, reason: str, message: str
+) -> None:
+    whole = settled(view(), pods=[pod])
+    actions = writes(plan(whole, SETTINGS))
+    if reason != "ControllerStarting":  # which is said already
+        assert said(actions) == ("False", reason, message)
+        assert kinds(actions) == ["ExperimentStatus", "Emit"]
+    told = after(whole, actions)
+    assert plan(told, SETTINGS) == []
+    better = replace(told, pods=[replace(pod, ready=True, waiting=None, phase="Running")])
+    assert said(plan(better, SETTINGS))[1] == "ControllerRunning"
+
+
+def test_a_controller_that_has_just_been_made_is_given_some_seconds() -> None:
+    young = pod("Pending", waiting=("ErrImagePull", "no such image"), created=-1)
+    assert plan(settled(view(), pods=[young]), SETTINGS) == [Again(2.1)]
+
+
+@pytest.mark.parametrize("reason", ["QuotaExceeded", "PodRefused", "Refused", "Invalid"])
+def test_a_refusal_is_said_until_it_holds_no_more(reason: str) -> None:
+    before = seen(view(), refusal=(reason, "exceeded quota: q"))
+    actions = plan(before, SETTINGS)
+    assert said(actions) == ("False", reason, "exceeded quota: q")
+    assert kinds(actions)[-2:] == ["ExperimentStatus", "Emit"]
+    told = after(before, actions)
+    assert writes(plan(told, SETTINGS)) == []
+    assert said(plan(replace(told, refusal=None), SETTINGS))[1] == "ControllerStarting"
+    running = replace(told, pods=[pod(ready=True)])  # it was refused something else once
+    assert said(plan(running, SETTINGS))[1] == "ControllerRunning"
+
+
+def test_a_controllers_job_that_ended_is_made_anew() -> None:
+    whole = settled(view({"startTime": at(-500)}))
+    ended = replace(whole, job=replace(whole.job, complete=True))  # type: ignore[type-var]
+    actions = writes(plan(ended, SETTINGS))
+    assert actions == [Delete(JOB, CONTROLLER, "made")]
+    assert kinds(writes(plan(after(ended, actions), SETTINGS))) == ["Create"]
+    going = replace(ended, job=replace(ended.job, deleting=True))  # type: ignore[type-var]
+    assert writes(plan(going, SETTINGS)) == []
+
+
+def test_a_manifest_that_is_corrected_before_the_search_begins_gets_a_new_controller() -> None:
+    old = settled(view())
+    new = view(retention={"pods": "1h"})
+    delete = Delete(JOB, CONTROLLER, "made")
+    assert delete in plan(replace(old, experiment=new, manifest=experiments.parse(new)), SETTINGS)
+    started = replace(new, status={"startTime": at(-5)})
+    running = replace(old, experiment=started, manifest=experiments.parse(started))
+    assert delete not in plan(running, SETTINGS)
+
+
+# -- suspension --------------------------------------------------------------------------
+
+
+def test_one_that_is_suspended_from_the_start_gets_nothing() -> None:
+    before = seen(view(suspend=True))
+    actions = plan(before, SETTINGS)
+    assert kinds(actions) == ["ExperimentStatus", "Emit"]
+    told = after(before, actions)
+    assert told.experiment.status["phase"] == "Suspended"
+    assert {c["type"]: c["status"] for c in told.experiment.status["conditions"]} == {
+        "Ready": "True",
+        "Suspended": "True",
+    }
+    assert plan(told, SETTINGS) == []
+
+
+def test_one_that_is_suspended_while_it_runs_waits_for_its_controller_to_end() -> None:
+    whole = settled(view({"startTime": at(-90)}, suspend=True), children={})
+    job = Job.of(made(manifests.controller_job(view(), samples.MANIFEST, SETTINGS)))
+    running = replace(whole, job=job, pods=[pod(ready=True)])
+    told = after(running, plan(running, SETTINGS))
+    assert ready(told.experiment.status)[:2] == ("True", "Suspending")
+    assert told.job == job
+    assert plan(told, SETTINGS) == []
+    ended = replace(told, job=replace(job, complete=True), pods=[pod("Succeeded", exit=0)])
+    actions = plan(ended, SETTINGS)
+    assert Delete(JOB, CONTROLLER, "made") in actions
+    assert ready(after(ended, actions).experiment.status)[1] == "Suspended"
+    assert plan(after(ended, actions), SETTINGS) == []
+
+
+def test_a_controller_that_has_not_begun_is_taken_away_by_a_suspension() -> None:
+    job = Job.of(made(manifests.controller_job(view(), samples.MANIFEST, SETTINGS)))
+    for pods in ([], [pod("Pending", started=None)]):
+        suspended = seen(view(suspend=True), job=job, pods=pods)
+        assert Delete(JOB, CONTROLLER, "made") in plan(suspended, SETTINGS)
+        assert plan(after(suspended, plan(suspended, SETTINGS)), SETTINGS) == []
+
+
+def test_one_that_is_resumed_while_the_ended_job_is_there_gets_a_new_one() -> None:
+    whole = settled(view({"startTime": at(-90)}))
+    resumed = replace(whole, job=replace(whole.job, complete=True))  # type: ignore[type-var]
+    gone = after(resumed, plan(resumed, SETTINGS))
+    assert gone.job is None
+    assert after(gone, plan(gone, SETTINGS)).job is not None
+
+
+# -- what cannot be ------------------------------------------------------------------------
+
+
+def test_a_spec_that_cannot_be_is_told_and_nothing_is_made() -> None:
+    before = seen(view(strategy={"type": "Evolution", "evolution": {"population": 1}}))
+    actions = plan(before, SETTINGS)
+    assert kinds(actions) == ["ExperimentStatus", "Emit"]
+    assert said(actions)[:2] == ("False", "InvalidSpec")
+    assert "population" in said(actions)[2]
+    assert plan(after(before, actions), SETTINGS) == []
+
+
+HOST: dict[str, Any] = {
+    "volumes": [{"name": "host", "hostPath": {"path": "/data"}}],
+    "volumeMounts": [{"name": "host", "mountPath": "/data"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("template", "field"),
+    [
+        (HOST, "volumes[0].hostPath"),
+        ({"security": {"privileged": True}}, "security.privileged"),
+        ({"security": {"runAsUser": 0}}, "security.runAsUser"),
+    ],
+)
+def test_what_breaks_pod_security_needs_the_administrators_leave(
+    template: dict[str, Any], field: str
+) -> None:
+    before = seen(view(trialTemplate=template))
+    actions = plan(before, SETTINGS)
+    assert kinds(actions) == ["ExperimentStatus", "Emit"]
+    assert said(actions)[:2] == ("False", "Forbidden")
+    assert f"spec.trialTemplate.{field}" in said(actions)[2]
+    assert plan(after(before, actions), SETTINGS) == []
+    allowed = plan(before, replace(SETTINGS, allow_unrestricted=True))
+    assert kinds(allowed).count("Create") == 6
+    assert isinstance(before.manifest, NASExperiment)
+    assert unrestricted(before.manifest.spec.trial_template)
+
+
+def test_a_folder_is_no_store_for_a_cluster() -> None:
+    actions = plan(seen(view(storage={"uri": "file://runs"})), SETTINGS)
+    assert kinds(actions) == ["ExperimentStatus", "Emit"]
+    assert said(actions)[1] == "Forbidden"
+    assert "s3://" in said(actions)[2]
+
+
+def test_a_name_that_is_taken_is_waited_for() -> None:
+    whole = settled(view())
+    [key, child] = next(iter(whole.children.items()))
+    others = [
+        seen(view(), job=replace(whole.job, owner="another")),  # type: ignore[type-var]
+        seen(view(), children={key: replace(child, owner="another")}),
+        seen(view(), children={key: replace(child, owner=None)}),
+    ]
+    for before in others:
+        actions = plan(before, SETTINGS)
+        assert kinds(actions) == ["ExperimentStatus", "Emit", "Again"]
+        assert said(actions)[1] == "NameConflict"
+        told = after(before, actions)
+        assert plan(told, SETTINGS) == [Again(1.0)]
+        free = plan(replace(told, job=None, children={}), SETTINGS)
+        assert kinds(free).count("Create") == 6
+
+
+# -- the end -------------------------------------------------------------------------------
+
+
+def test_a_finished_experiment_needs_nothing_any_more() -> None:
+    before = seen(view({"startTime": at(-90), "completionTime": at(-60)}))
+    actions = plan(before, SETTINGS)
+    assert kinds(actions) == ["ExperimentStatus"]
+    assert said(actions)[:2] == ("True", "Finished")
+    assert plan(after(before, actions), SETTINGS) == []
+
+
+def test_a_finished_experiment_goes_by_age_where_its_manifest_says_so() -> None:
+    status = {"startTime": at(-90), "completionTime": at(-60)}
+    before = seen(view(status, retention={"experiment": "90s"}))
+    told = after(before, plan(before, SETTINGS))
+    assert plan(told, SETTINGS) == [Again(30.0)]
+    old = replace(told, now=NOW + timedelta(seconds=30))
+    assert plan(old, SETTINGS) == [Delete(EXPERIMENT, "toy", "exp-uid")]
+
+
+def test_one_that_is_being_deleted_is_left_alone() -> None:
+    assert plan(seen(view(deleting=True)), SETTINGS) == []
+
+
+# -- events --------------------------------------------------------------------------------
+
+
+def test_an_event_is_recorded_where_the_reason_is_new_and_somebody_should_know() -> None:
+    whole = settled(view(), pods=[pod(ready=True)])
+    [_, event] = plan(whole, SETTINGS)
+    assert event == Emit("Normal", "ControllerRunning", f"pod {CONTROLLER}-x runs the search")
+    told = after(whole, plan(whole, SETTINGS))
+    other = replace(told, pods=[pod(ready=True, name="other")])
+    assert kinds(plan(other, SETTINGS)) == ["ExperimentStatus"]
+    stuck = replace(told, pods=[pod("Pending", waiting=("ErrImagePull", "no such image"))])
+    [_, event] = plan(stuck, SETTINGS)
+    assert event == Emit("Warning", "ImageNotFound", "ErrImagePull: no such image")
+
+
+def test_the_owner_that_counts_is_the_one_that_controls() -> None:
+    item = made({"metadata": {"name": "a", "ownerReferences": [{"uid": "x"}, *owner("y")]}})
+    assert Child.of(item).owner == "y"
