@@ -1,4 +1,4 @@
-"""The command line: `kinase run`, `validate`, `explain`, `report`, `export`."""
+"""The command line: `kinase run`, `validate`, `explain`, `report`, `export`, `controller`."""
 
 from __future__ import annotations
 
@@ -210,6 +210,20 @@ def export(
         _fail(f"kinase: {error}", BAD_INPUT)
     for path in written:
         typer.echo(path)
+
+
+@app.command()
+def controller() -> None:
+    """Run an experiment's search in its pod on a cluster; the operator sets the environment."""
+    from kinase import registry
+
+    try:
+        run_controller = registry.load("kinase.controllers", "kubernetes")
+    except (registry.UnknownMember, ImportError) as error:
+        _fail(
+            f"kinase: {error}; install it with: pip install 'kinase[operator,s3,report]'", BAD_INPUT
+        )
+    raise typer.Exit(run_controller())
 
 
 @app.command()
