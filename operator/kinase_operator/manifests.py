@@ -237,6 +237,7 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
         names.ATTEMPT: str(trial.attempt),
     }
     grace = _seconds(template.grace_period) if template.grace_period else GRACE
+    own_tmp = any(mount.mount_path.rstrip("/") == "/tmp" for mount in template.volume_mounts)
     container: Object = {
         "name": CONTAINER,
         "image": template.image or settings.trainer_image,
@@ -245,7 +246,7 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "kinase-job", "mountPath": "/kinase", "readOnly": True},
-            {"name": "kinase-tmp", "mountPath": "/tmp"},
+            *(() if own_tmp else [{"name": "kinase-tmp", "mountPath": "/tmp"}]),
             *(m.model_dump(by_alias=True, exclude_defaults=True) for m in template.volume_mounts),
         ],
     }
@@ -354,6 +355,7 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
 def _trial_environment(trial: Trial, manifest: NASExperiment, grace: int) -> list[Object]:
     """The environment of trial contract v1."""
     storage = manifest.spec.storage
+    given = {variable.name for variable in manifest.spec.trial_template.env}
     uri = storage.uri.rstrip("/")
     place = f"{uri}/{trial.namespace}/{trial.experiment_uid}"
     values = {
@@ -364,16 +366,15 @@ def _trial_environment(trial: Trial, manifest: NASExperiment, grace: int) -> lis
         "KINASE_METRIC": manifest.spec.objective.metric,
         "KINASE_TERMINATION_LOG": "/dev/termination-log",
         "KINASE_GRACE_SECONDS": str(grace),
-        "HOME": "/tmp",
-        "TMPDIR": "/tmp",
+        **{name: "/tmp" for name in ("HOME", "TMPDIR") if name not in given},
     }
     token = trial.body and trial.body.get("token")
     if token:
         host = f"{names.controller_name(trial.experiment)}.{trial.namespace}.svc"
         values["KINASE_REPORT_URL"] = f"http://{host}:{names.PORT}/v1/trials/{trial.number}/points"
         values["KINASE_REPORT_TOKEN"] = token
-    given = [{"name": name, "value": value} for name, value in values.items() if value is not None]
-    return [*given, *_credentials(storage)]
+    known = [{"name": name, "value": value} for name, value in values.items() if value is not None]
+    return [*known, *_credentials(storage)]
 
 
 def _credentials(storage: Storage) -> list[Object]:
