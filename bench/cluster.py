@@ -4,6 +4,7 @@
     python -m bench.cluster search --trials 5000 --parallelism 256   # trials a second
     python -m bench.cluster idle --experiments 1000                  # many that stand still
     python -m bench.cluster restart --trials 5000                    # operator restarted among many
+    python -m bench.cluster digits --trials 30 --compare             # examples/digits.yaml, real pods
 
 etcd, kube-apiserver, kube-controller-manager, kube-scheduler, the S3 server and Kinase share the
 machine. Trials end at once (bench/instant.py). Writes are counted by the API server's own
@@ -28,8 +29,12 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import yaml
 
 from bench.instant import NAME
+from kinase.api import NASExperiment
+from kinase.experiment.local import open_run
+from kinase.experiment.local import run as run_local
 from tests.cluster import system
 from tests.cluster.helpers import wait_for
 from tests.cluster.lab.control_plane import ControlPlane
@@ -294,6 +299,61 @@ def restart(options: argparse.Namespace) -> dict[str, Any]:
         }
 
 
+def digits(options: argparse.Namespace) -> dict[str, Any]:
+    """`examples/digits.yaml` with the real trainer; with --compare, beside a local run of it."""
+    document = yaml.safe_load((system.REPOSITORY / "examples/digits.yaml").read_text())
+    spec = document["spec"]
+    spec["budget"] = {"trials": options.trials, "parallelism": options.parallelism}
+    if options.compare:
+        spec["finalists"] = {"count": 2, "epochs": 20}
+    with lab(instant=None) as it:
+        storage = system.experiment(SPACE, it.bucket)["spec"]["storage"]
+        body = system.experiment(
+            SPACE,
+            it.bucket,
+            "digits",
+            **{**spec, "storage": storage, "trialTemplate": {"image": system.TRAINER}},
+        )
+        system.create(it.cluster, body)
+        began = time.time()
+        wait_for(lambda: numbered(it.cluster), 120, message="the first trial", every=0.02)
+        first = time.time() - began
+        item = system.finished(it.cluster, SPACE, "digits", options.limit)
+        status = item["status"]
+        place = status["model"].removeprefix(f"s3://{SPACE}/").removesuffix("/final")
+        there = {
+            name: (it.folder / "s3/data" / SPACE / place / name).stat().st_size
+            for name in ("report.html", "final/weights.safetensors", "final/model.json")
+        }
+        found: dict[str, Any] = {
+            "trials": status["trials"],
+            "seconds": round(time.time() - began),
+            "experiment to first trial s": round(first, 2),
+            "winner": {k: v for k, v in status["winner"].items() if k != "architecture"},
+            "test": status["test"],
+            "bytes in S3": there,
+            "CR bytes": len(json.dumps(item)),
+        }
+        if options.compare:
+            os.environ |= {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+            cluster = open_run(NASExperiment.model_validate(item))
+            local = {**document, "spec": {**spec, "storage": {"uri": f"file://{it.folder}/local"}}}
+            mine = run_local(NASExperiment.model_validate(local))
+            pairs = list(
+                zip(cluster.state.trials.values(), mine.state.trials.values(), strict=True)
+            )
+            found["architectures that differ from the local run's"] = sum(
+                a.architecture != b.architecture for a, b in pairs
+            )
+            found["metrics that differ"] = sum(a.metrics != b.metrics for a, b in pairs)
+        return found
+
+
+def numbered(cluster: ControlPlane) -> list[dict[str, Any]]:
+    """The trials that there are, the question about the task apart."""
+    return [t for t in system.trials(cluster, SPACE) if t["spec"]["kind"] != "Task"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -314,7 +374,15 @@ def main() -> None:
     each.add_argument("--parallelism", type=int, default=256)
     each.add_argument("--limit", type=float, default=1800)
     each.set_defaults(run=restart)
+    each = commands.add_parser("digits")
+    each.add_argument("--trials", type=int, default=300)
+    each.add_argument("--parallelism", type=int, default=2)
+    each.add_argument("--compare", action="store_true", help="at parallelism 1, with a local run")
+    each.add_argument("--limit", type=float, default=3000)
+    each.set_defaults(run=digits)
     options = parser.parse_args()
+    if getattr(options, "compare", False):
+        options.parallelism = 1
     print(json.dumps(options.run(options), indent=2))
 
 
