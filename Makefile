@@ -15,7 +15,7 @@ SETUP := .make/setup$(if $(TORCH_BACKEND),-$(TORCH_BACKEND))
 UV := $(or $(shell command -v uv),.make/uv/bin/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types unit bench generate docs lock clean cluster cluster-down
+.PHONY: help setup run test lint types unit bench generate docs lock clean cluster operator cluster-down
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,9 @@ generate: docs ## Write crds/ and docs/manifest.md anew from kinase/api
 
 cluster: $(SETUP) ## Start a cluster to try things on, without containers, in the background
 	@$(BIN)/python -m tests.cluster.lab up
+
+operator: $(SETUP) ## Run the operator on it, in the foreground, and say what to type
+	@$(BIN)/python -m tests.cluster.demo
 
 cluster-down: $(SETUP) ## End it
 	@$(BIN)/python -m tests.cluster.lab down
