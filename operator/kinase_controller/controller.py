@@ -20,11 +20,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from kinase.api import NASExperiment
+from kinase.api.load import Document, ManifestError
 from kinase.api.names import PORT
 from kinase.api.status import ConditionType, ExperimentStatus, Phase
 from kinase.api.trial import Point
 from kinase.engine import EngineError
 from kinase.experiment import identity
+from kinase.experiment.check import check
 from kinase.experiment.journal import Fenced
 from kinase.experiment.keep import keep_final, same_task
 from kinase.experiment.loop import Loop
@@ -78,6 +80,8 @@ class Controller:
         self._report_wanted = threading.Event()
         self._report_made = threading.Event()
         self._searching = False
+        self._said: tuple[bool, str, str] | None = None
+        self._stands: tuple[bool, str, str] | None = None
 
     # -- from start to end -------------------------------------------------------------
 
@@ -120,6 +124,9 @@ class Controller:
                 trouble = Trouble("StoreRefused", str(error))
             except EngineError as error:
                 trouble = Trouble("TaskUnavailable", str(error))
+            except ManifestError as error:
+                shown = "; ".join(f"{p.path}: {p.message}" for p in error.problems)
+                trouble = Trouble("InvalidSpec", shown)
             except ValidationError as error:
                 trouble = Trouble("InvalidSpec", str(error))
             finally:
@@ -140,26 +147,44 @@ class Controller:
         experiment = self._manifest()
         if experiment.spec.suspend:
             return self._suspended()
-        store = self._open(experiment)
+        _check_members(experiment)
+        store = open_store(experiment.spec.storage).sub(experiment.directory)
+        probe(store)
         self._engine = KubernetesEngine(self.rim, store)
+        self._engine.waits = self._ask
         try:
             info = self._engine.describe(experiment.spec.task, experiment.spec.training)
         except Interrupted:
             return False
-        same_task(store, info)
         loop = self._loop = Loop(experiment, store, self._engine, info, listener=self)
         self._summary = words.Summary(loop)
+        if not self._begun():
+            return False
+        identity.claim(store, experiment)
+        same_task(store, info)
         loop.run()
         if loop.state.finished is None:
             return self._suspended()
         self._finish(store, loop)
         return True
 
-    def _open(self, experiment: NASExperiment) -> Store:
-        store = open_store(experiment.spec.storage).sub(experiment.directory)
-        probe(store)
-        identity.claim(store, experiment)
-        return store
+    def _ask(self, seen: Seen | None) -> None:
+        """The trainer is asked about the task."""
+        self._check()
+        why = ": ".join(filter(None, (seen.reason, seen.message))) if seen and seen.phase else ""
+        text = "the trainer is asked about the task"
+        said = (False, "TaskPending", f"{text}; its pod waits: {why}")
+        if not why or (seen and seen.ended):
+            said = (True, "AskingTrainer", text)
+        if said != self._said:
+            self._say(progressing=said)
+
+    def _begun(self) -> bool:
+        """Say that the search begins: from then on the manifest is what it is. False: it has
+        changed at the last moment."""
+        if "startTime" not in (self.rim.experiment().body.get("status") or {}):
+            self._say(progressing=(True, "Searching", ""), wait=True)
+        return self.rim.experiment().generation == self._generation
 
     def _suspended(self) -> bool:
         """Everything stands at a checkpoint. False: the suspension is over already."""
@@ -289,11 +314,20 @@ class Controller:
         wait: bool = False,
     ) -> None:
         """Write the controller's part of the status."""
+        self._said = progressing
         before: dict[str, Any] = self.rim.experiment().body.get("status") or {}
         now = datetime.now(UTC)
-        fields = self._summary.fields() if self._summary is not None else ExperimentStatus()
-        held = {c["type"]: c for c in before.get("conditions") or ()}
-        still = held.get("Suspended", {}).get("status") == "True"
+        if self._summary is not None:
+            fields = self._summary.fields()
+        else:  # what an earlier process said stands until the journal is read
+            mine = {k: v for k, v in before.items() if k not in ("observedGeneration", "phase")}
+            fields = ExperimentStatus.model_validate(mine)
+        if suspended is not None:
+            self._stands = suspended
+        elif self._stands is None:  # afterwards what was said last counts, written or not yet
+            held = {c["type"]: c for c in before.get("conditions") or ()}
+            still = held.get("Suspended", {}).get("status") == "True"
+            self._stands = still, "Suspended" if still else "NotSuspended", ""
         good = outcome if outcome is not None else (False, "Unfinished", "")
         bad = (not outcome[0], *outcome[1:]) if outcome else (False, "Unfinished", "")
         whole = fields.model_copy(
@@ -310,8 +344,7 @@ class Controller:
                     now,
                     {
                         ConditionType.PROGRESSING: progressing,
-                        ConditionType.SUSPENDED: suspended
-                        or (still, "Suspended" if still else "NotSuspended", ""),
+                        ConditionType.SUSPENDED: self._stands,
                         ConditionType.SUCCEEDED: good,
                         ConditionType.FAILED: bad,
                     },
@@ -356,6 +389,18 @@ class Controller:
     def alive(self) -> bool:
         """Whether the loop goes round."""
         return time.monotonic() - self._turn < STUCK
+
+
+def _check_members(experiment: NASExperiment) -> None:
+    """Whether the members that the manifest names are in this image, and take their options.
+
+    Raises:
+        ManifestError: holds every problem that was found.
+    """
+    # which tasks and data sets there are is for the trainer's image to say
+    problems = check(experiment, Document(experiment.metadata.name, None, {}), trainer="image")
+    if problems:
+        raise ManifestError(problems)
 
 
 def _time(text: str | None) -> datetime | None:

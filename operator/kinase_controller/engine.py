@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from pydantic import ValidationError
 
 from kinase.api.task import Task, Training
 from kinase.api.trial import Outcome, Point, TaskInfo, TaskJob, TrialJob, TrialResult
-from kinase.engine import Engine, EngineError, Event, Finished, Progress
+from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
 from kinase.store import NotFound, Store
 from kinase_controller.rim import Gone, Rim, job_of
 from kinase_controller.trials import Seen, Wanted, lost
@@ -23,8 +24,8 @@ MANY = 10_000
 
 
 class Interrupted(Exception):
-    """What is waited for is not wanted any more: the experiment is suspended or gone, this
-    process was asked to end, or another controller has taken over."""
+    """What is waited for is not wanted any more: the manifest has changed, or another controller
+    has taken over."""
 
 
 class KubernetesEngine(Engine):
@@ -39,6 +40,9 @@ class KubernetesEngine(Engine):
         self._running: dict[int, tuple[Wanted, float]] = {}
         self._events: queue.SimpleQueue[Event | Future[Event]] = queue.SimpleQueue()
         self._awake = threading.Event()
+        self.waits: Callable[[Seen | None], None] = lambda seen: None
+        """Told, now and then, what is seen of the question about the task while its answer is
+        waited for. What it raises ends the waiting."""
         rim.wake = self._awake.set
 
     def describe(self, task: Task, training: Training) -> TaskInfo:
@@ -48,8 +52,12 @@ class KubernetesEngine(Engine):
             EngineError: it cannot say; the message is the trainer's.
             Interrupted: there is no use in waiting any more.
         """
-        # a question of its own for each task: before the search begins it may be changed
-        text = f"{task.model_dump_json()}{training.model_dump_json()}"
+        experiment = self._rim.experiment()
+        # a question of its own for each task and trainer: before the search begins both may change
+        given = {
+            field: experiment.body["spec"].get(field) for field in ("trialTemplate", "storage")
+        }
+        text = f"{task.model_dump_json()}{training.model_dump_json()}{json.dumps(given)}"
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         job = TaskJob(
             experiment=self._rim.identity.experiment,
@@ -63,16 +71,18 @@ class KubernetesEngine(Engine):
             pass
         attempt = 1
         before = self._rim.find(Wanted.of(job.experiment, job).name)
-        if before is not None:
-            attempt = before.attempt + before.ended  # the last one came to nothing
-        self._rim.want(Wanted.of(job.experiment, job, attempt))
+        if before is not None:  # one that has ended came to nothing; another question is moot
+            attempt = before.attempt + (before.ended or before.answer != job.key)
+        wanted = Wanted.of(job.experiment, job, attempt)
+        self._rim.want(wanted)
         while True:
             self._awake.wait(1.0)
             self._awake.clear()
-            self._check()
+            self._check(experiment.generation)
+            self.waits(self._rim.find(wanted.name))
             while not self._rim.ended.empty():
-                wanted, seen = self._rim.ended.get_nowait()
-                if isinstance(wanted.job, TaskJob):
+                ended, seen = self._rim.ended.get_nowait()
+                if ended == wanted:
                     return self._told(seen, job)
 
     def _told(self, seen: Seen, job: TaskJob) -> TaskInfo:
@@ -85,18 +95,27 @@ class KubernetesEngine(Engine):
         except ValidationError as error:
             raise EngineError(f"the trainer's word of the task is not valid: {error}") from None
 
-    def _check(self) -> None:
+    def _check(self, generation: int) -> None:
         if self._rim.lease_lost.is_set():
             raise Interrupted("another controller has taken over")
-        experiment = self._rim.experiment()
-        if experiment.body["spec"].get("suspend"):
-            raise Interrupted("suspended")
+        if self._rim.experiment().generation != generation:
+            raise Interrupted("the manifest has changed")
 
     def launch(self, job: TrialJob) -> None:
         """Want an attempt; one that is there already goes on."""
-        wanted = Wanted.of(job.experiment, job)
+        wanted = self._test(job) if job.test else Wanted.of(job.experiment, job)
         self._running[job.trial] = wanted, time.monotonic()
         self._rim.want(wanted)
+
+    def _test(self, job: TrialJob) -> Wanted:
+        """The test's attempts are not in the journal: what is there tells how many there were."""
+        wanted = Wanted.of(job.experiment, job)
+        before = self._rim.find(wanted.name)
+        if before is None:
+            return wanted
+        failed = before.ended and isinstance(self._outcome(wanted, before), Lost)
+        attempt = max(job.attempt, before.attempt + failed)
+        return Wanted.of(job.experiment, job.model_copy(update={"attempt": attempt}))
 
     def adopt(self, job: TrialJob) -> bool:
         """Whether the trial is on the cluster: then its attempt goes on, or is begun there."""

@@ -94,6 +94,7 @@ class Rim:
         self._status: Object | None = None
         self._status_changed: asyncio.Event
         self._written: Object | None = None
+        self._writing: asyncio.Lock
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rim", daemon=True)
         self._tasks: list[asyncio.Task[Any]] = []
@@ -133,7 +134,7 @@ class Rim:
         me = self.identity
         self._client = await Client.connect()
         self._queue = WorkQueue()
-        self._status_changed = asyncio.Event()
+        self._status_changed, self._writing = asyncio.Event(), asyncio.Lock()
         labels = f"{names.EXPERIMENT_UID}={me.uid}"
         self._trials = Informer(
             self._client,
@@ -345,6 +346,8 @@ class Rim:
         while self._written != status:
             try:
                 await self._apply(status)
+            except (Conflict, NotFound):
+                raise Gone(f"the experiment {self.identity.experiment} is gone") from None
             except ApiError as error:
                 log.warning("the status cannot be written: %s", error)
                 await asyncio.sleep(delay)
@@ -359,8 +362,8 @@ class Rim:
                 continue
             try:
                 await self._apply(status)
-            except NotFound:
-                continue
+            except (Conflict, NotFound):
+                continue  # it is gone, or another of this name
             except ApiError as error:
                 log.warning("the status cannot be written: %s", error)
                 self._status_changed.set()
@@ -374,15 +377,16 @@ class Rim:
             "metadata": {"name": me.experiment, "uid": me.uid},
             "status": status,
         }
-        item = await self._client.apply(
-            kube.EXPERIMENT,
-            me.namespace,
-            me.experiment,
-            body,
-            manager=MANAGER,
-            subresource="status",
-        )
-        self._written = status
+        async with self._writing:  # two on their way at once might overtake one another
+            item = await self._client.apply(
+                kube.EXPERIMENT,
+                me.namespace,
+                me.experiment,
+                body,
+                manager=MANAGER,
+                subresource="status",
+            )
+            self._written = status
         self._experiments.observe(item)
 
     def emit(self, kind: str, reason: str, message: str) -> None:

@@ -36,10 +36,19 @@ def incumbent(trial: TrialRecord | None, metric: str) -> Incumbent | None:
     small = len(json.dumps(trial.architecture)) <= MAX_ARCHITECTURE
     return Incumbent(
         trial=trial.number,
-        value=trial.values[metric],
-        metrics=dict(sorted(trial.values.items())[:16]),
+        value=short(trial.values[metric]),
+        metrics=_short(trial.values),
         architecture=trial.architecture if small else None,
     )
+
+
+def short(value: float) -> float:
+    """A number as people read it; the journal has it whole."""
+    return float(f"{value:.6g}") if abs(value) < 1e6 else value
+
+
+def _short(values: dict[str, float]) -> dict[str, float]:
+    return {name: short(value) for name, value in sorted(values.items())[:16]}
 
 
 def limit_text(limit: Limit) -> str:
@@ -114,9 +123,9 @@ class Summary:
             best=incumbent(loop.best, spec.objective.metric),
             control=incumbent(self._best_control, spec.objective.metric),
             winner=incumbent(winner, spec.objective.metric),
-            test=dict(sorted(finished.test.items())[:16]) if finished is not None else {},
+            test=_short(finished.test) if finished is not None else {},
             front=tuple(
-                FrontPoint(trial=t.number, values={m: t.values[m] for m in objectives})
+                FrontPoint(trial=t.number, values={m: short(t.values[m]) for m in objectives})
                 for t in front
             ),
             budget=tuple(

@@ -29,6 +29,8 @@ class Seen:
     message: str
     reported: int
     """The attempt that the status is of."""
+    answer: str = ""
+    """Where a question about the task wants its answer."""
 
     @classmethod
     def of(cls, item: Object) -> Seen:
@@ -48,6 +50,7 @@ class Seen:
             reason=str(status.get("reason") or ""),
             message=str(status.get("message") or ""),
             reported=int(status.get("attempt") or 0),
+            answer=str((spec.get("job") or {}).get("key") or ""),
         )
 
     @property

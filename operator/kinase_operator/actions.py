@@ -58,6 +58,9 @@ class ExperimentStatus:
     """Apply the operator's part of an experiment's status."""
 
     fields: Object
+    for_controller: bool = False
+    """Whether this is said in the controller's place: under a field manager of its own, which
+    never takes a field back, so that the controller does when it is there again."""
 
 
 @dataclass(frozen=True, slots=True)

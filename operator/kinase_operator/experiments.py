@@ -43,6 +43,16 @@ TROUBLE = {
     "CrashLoopBackOff": "Crashing",
 }
 """Why a controller's container waits, in the condition's word."""
+_RESOURCES = {
+    resource.kind: resource
+    for resource in (
+        kube.SERVICE_ACCOUNT,
+        kube.ROLE,
+        kube.ROLE_BINDING,
+        kube.SERVICE,
+        kube.NETWORK_POLICY,
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,8 @@ class Observed:
     """Reason and message of the API server, which did not take a child when it was last
     tried, or of the Job controller, which could not make the pod."""
     now: datetime
+    busy: bool = False
+    """Whether a pod of its trials has not ended; looked at only where it is to stand still."""
 
 
 def parse(view: Experiment) -> NASExperiment | str:
@@ -115,7 +127,8 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
     foreign = _foreign(seen)
     if foreign is not None:
         text = f"waits until {foreign} of another owner is gone; if it stays, delete it or choose "
-        return [*_ready(seen, False, "NameConflict", text + "another name"), Again(1.0)]
+        left = orphans(seen.job, seen.children, view.uid)
+        return [*left, *_ready(seen, False, "NameConflict", text + "another name"), Again(1.0)]
     if view.suspend:
         return _suspended(seen)
     actions: list[Action] = []
@@ -150,6 +163,22 @@ def _foreign(seen: Observed) -> str | None:
     return None
 
 
+def orphans(
+    job: Job | None, children: Mapping[tuple[str, str], Child], uid: str | None = None
+) -> list[Action]:
+    """Removal of what an experiment left that was deleted with `--cascade=orphan`: nobody else
+    would remove it. `uid` is that of the experiment that has the name now."""
+    found: list[tuple[kube.Resource, Job | Child]] = []
+    if job is not None and not job.deleting:
+        found.append((kube.JOB, job))
+    found += [(_RESOURCES[kind], child) for (kind, _), child in children.items()]
+    return [
+        Delete(resource, item.name, item.uid)
+        for resource, item in found
+        if item.owner is None and item.labels.get(names.EXPERIMENT_UID) not in (None, uid)
+    ]
+
+
 def _after(seen: Observed, manifest: NASExperiment) -> list[Action]:
     """A finished experiment needs nothing any more, and may go by age."""
     view = seen.experiment
@@ -173,7 +202,26 @@ def _suspended(seen: Observed) -> list[Action]:
                 *_ready(seen, True, "Suspended", "spec.suspend is true"),
             ]
         return _ready(seen, True, "Suspending", "running trials go to a checkpoint")
-    return _ready(seen, True, "Suspended", "spec.suspend is true")
+    return [*_ready(seen, True, "Suspended", "spec.suspend is true"), *_stands_still(seen)]
+
+
+def _stands_still(seen: Observed) -> list[Action]:
+    """Say that it stands still where the controller has not come to say so, as when its pod could
+    not start. Until it has begun, `_ready` says it."""
+    view = seen.experiment
+    said = (view.condition(ConditionType.SUSPENDED) or {}).get("status") == "True"
+    if not view.started or (said and view.status.get("phase") == Phase.SUSPENDED):
+        return []
+    if seen.busy:
+        return [Again(1.0)]
+    now = seen.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    text = "spec.suspend is true; no trial runs"
+    conditions = [
+        _condition(view, ConditionType.PROGRESSING, "False", "Suspended", text, now),
+        _condition(view, ConditionType.SUSPENDED, "True", "Suspended", text, now),
+    ]
+    fields = {"phase": Phase.SUSPENDED, "conditions": conditions}
+    return [ExperimentStatus(fields, for_controller=True)]
 
 
 def _controller(seen: Observed) -> list[Action]:

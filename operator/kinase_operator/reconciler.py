@@ -53,6 +53,8 @@ log = logging.getLogger("kinase")
 
 MANAGER = "kinase-operator"
 """Field manager of the operator's part of a status."""
+FOR_CONTROLLER = "kinase-operator-for-controller"
+"""Field manager of what is said in the controller's place."""
 SELECTOR = f"{names.MANAGED_BY}={names.MANAGER}"
 CHILDREN = (
     kube.SERVICE_ACCOUNT,
@@ -314,6 +316,7 @@ class Reconciler:
         view = self.experiments.get((namespace, name))
         if view is None:
             self._refusals.pop(key, None)
+            await self._remove_orphans(namespace, name)
             return
         seen = await self._observe_experiment(key, view)
         actions = experiments.plan(seen, self.settings)
@@ -341,14 +344,7 @@ class Reconciler:
 
     async def _observe_experiment(self, key: Key, view: Experiment) -> experiments.Observed:
         name = (view.namespace, names.controller_name(view.name))
-        wanted = (name, (view.namespace, names.trials_policy_name(view.name)))
-        children = {
-            (resource.kind, key_[1]): informer.items[key_]
-            for resource, informer in self.children
-            for key_ in wanted
-            if key_ in informer.items
-        }
-        job = self._find(self.jobs, name)
+        job, children = self._children(view.namespace, view.name)
         pods = self._pods(view.uid, {name})
         now = self._now()
         refusal = self._refusals.get(key)
@@ -359,7 +355,45 @@ class Reconciler:
                 self.queue.add_after(key, 10.0)
             else:
                 self.queue.add_after(key, EVENTS_AFTER - age + 0.1)
-        return experiments.Observed(view, self._manifest(view), children, job, pods, refusal, now)
+        busy = view.suspend and self._busy(view)
+        return experiments.Observed(
+            view, self._manifest(view), children, job, pods, refusal, now, busy
+        )
+
+    def _children(
+        self, namespace: str, experiment: str
+    ) -> tuple[Job | None, dict[tuple[str, str], Child]]:
+        """The controller's Job and what else an experiment of this name has, whoever owns it."""
+        name = (namespace, names.controller_name(experiment))
+        wanted = (name, (namespace, names.trials_policy_name(experiment)))
+        children = {
+            (resource.kind, key[1]): informer.items[key]
+            for resource, informer in self.children
+            for key in wanted
+            if key in informer.items
+        }
+        return self._find(self.jobs, name), children
+
+    def _busy(self, view: Experiment) -> bool:
+        """Whether a pod of an experiment's trials has not ended."""
+        for name in self._of_experiment.get(view.uid, ()):
+            trial = self._find(self.trials, name)
+            jobs = {(view.namespace, job.name) for job in self._jobs(trial)} if trial else set()
+            if any(not pod.ended for pod in self._pods(view.uid, jobs)):
+                return True
+        return False
+
+    async def _remove_orphans(self, namespace: str, name: str) -> None:
+        """Remove what an experiment left that is really gone."""
+        left = experiments.orphans(*self._children(namespace, name))
+        if not left:
+            return
+        try:
+            await self.client.get(kube.EXPERIMENT, namespace, name)
+        except NotFound:
+            for action in left:
+                assert isinstance(action, Delete)
+                await self._delete(namespace, action)
 
     async def _why_no_pod(self, namespace: str, job: Job) -> tuple[str, str] | None:
         """What the Job controller says of a Job that it cannot make a pod for."""
@@ -461,12 +495,8 @@ class Reconciler:
                     await self._create(resource, view, body)
                 case Replace(resource, body):
                     await self._replace(resource, view, body)
-                case Delete(resource, name, uid, policy):
-                    with contextlib.suppress(NotFound):
-                        await self.client.delete(
-                            resource, view.namespace, name, uid=uid, policy=policy
-                        )
-                    self.metrics.wrote(resource.plural, "delete")
+                case Delete():
+                    await self._delete(view.namespace, action)
                 case TrialStatus(name, uid, fields):
                     # the API server compares no UID in a status: the version says of whom it is
                     metadata = {"uid": uid, "resourceVersion": str(view.version)}
@@ -479,12 +509,20 @@ class Reconciler:
                         continue
                     self.metrics.wrote(kube.TRIAL.plural, "status")
                     self._observe(self.trials, item)
-                case ExperimentStatus(fields):
-                    await self._apply_status(view, fields)
+                case ExperimentStatus(fields, for_controller):
+                    manager = FOR_CONTROLLER if for_controller else MANAGER
+                    await self._apply_status(view, fields, manager)
                 case Emit():
                     await self._emit(view, action)
                 case Again(seconds):
                     self.queue.add_after(key, seconds)
+
+    async def _delete(self, namespace: str, action: Delete) -> None:
+        with contextlib.suppress(NotFound):
+            await self.client.delete(
+                action.resource, namespace, action.name, uid=action.uid, policy=action.policy
+            )
+        self.metrics.wrote(action.resource.plural, "delete")
 
     async def _create(self, resource: Resource, view: Experiment | Trial, body: Object) -> None:
         try:
@@ -508,7 +546,9 @@ class Reconciler:
         self.metrics.wrote(resource.plural, "update")
         self._observe(self._of(resource), item)
 
-    async def _apply_status(self, view: Experiment | Trial, fields: Object) -> None:
+    async def _apply_status(
+        self, view: Experiment | Trial, fields: Object, manager: str = MANAGER
+    ) -> None:
         body = {
             "apiVersion": names.API_VERSION,
             "kind": "NASExperiment",
@@ -521,7 +561,7 @@ class Reconciler:
                 view.namespace,
                 view.name,
                 body,
-                manager=MANAGER,
+                manager=manager,
                 subresource="status",
             )
         except NotFound:

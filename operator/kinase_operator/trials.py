@@ -314,7 +314,7 @@ def _ended_fields(trial: Trial, end: End, now: datetime) -> dict[str, Any]:
             "exitCode": pod.exit_code,
             "node": pod.node,
             "pod": pod.name,
-            "value": said.value if said else None,
+            "value": float(f"{said.value:.6g}") if said and said.value is not None else None,
             "epochs": said.epochs if said else None,
         }
         if pod.started is not None:

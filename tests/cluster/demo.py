@@ -30,9 +30,9 @@ class _Server:
     secret_key: str
 
 
-def main() -> int:
+def main() -> None:
     if status():
-        return 1
+        sys.exit(1)
     state = json.loads(STATE.read_text())
     cluster = Cluster(Path(state["kubeconfig"]))
     system.install_crds(cluster)
@@ -64,4 +64,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -69,7 +69,7 @@ def compare(loop: Loop, fields: ExperimentStatus) -> None:
         expected = best_of(loop, *kinds)
         assert (said and said.trial) == (expected and expected.number)
         if said is not None and expected is not None:
-            assert said.value == expected.values[metric]
+            assert said.value == float(f"{expected.values[metric]:.6g}")
             assert said.architecture == expected.architecture
     assert fields.cost is not None
     assert fields.cost.epochs == sum(t.cost.epochs for t in state.told)
