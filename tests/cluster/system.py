@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -17,6 +16,9 @@ from urllib.parse import quote
 import yaml
 
 from kinase.api import names
+from kinase.experiment.journal import Journal
+from kinase.store import Store
+from kinase.store.memory import MemoryStore
 from kinase_operator import install
 from tests.cluster.helpers import wait_for
 from tests.cluster.lab.control_plane import Cluster
@@ -341,22 +343,22 @@ class Scene:
                 return str(pod["metadata"]["name"])
         raise LookupError("no controller runs")
 
-    def objects(self, place: str, name: str = "toy") -> dict[str, Any]:
-        """The JSON objects below a place of an experiment's store, by key."""
+    def store(self, name: str = "toy") -> Store:
+        """A copy of what an experiment has in the bucket."""
         uid = self.get(name)["metadata"]["uid"]
         prefix = f"nas/{self.namespace}/{uid}/"
-        listed = self.bucket.client.list_objects_v2(Bucket=self.bucket.name, Prefix=prefix + place)
-        found = {}
+        client, copy = self.bucket.client, MemoryStore()
+        listed = client.list_objects_v2(Bucket=self.bucket.name, Prefix=prefix)
+        assert not listed["IsTruncated"]
         for item in listed.get("Contents", ()):
-            if item["Key"].endswith(".json"):
-                body = self.bucket.client.get_object(Bucket=self.bucket.name, Key=item["Key"])
-                found[item["Key"].removeprefix(prefix)] = json.loads(body["Body"].read())
-        return found
+            body = client.get_object(Bucket=self.bucket.name, Key=item["Key"])["Body"].read()
+            copy.put(item["Key"].removeprefix(prefix), body)
+        return copy
 
-    def journal(self, name: str = "toy") -> list[dict[str, Any]]:
-        """The entries of an experiment's journal, in order."""
-        found = self.objects("journal/", name)
-        return [found[key] for key in sorted(found) if "segment" not in key]
+    def journal(self, name: str = "toy", kind: str = "") -> list[Any]:
+        """The entries of an experiment's journal, in order; those of one kind if it is named."""
+        entries = Journal(self.store(name)).replay()
+        return [entry for entry in entries if kind in ("", entry.type)]
 
     def events(self, name: str = "toy") -> list[dict[str, Any]]:
         """Events about an experiment, in the order of their first time."""
