@@ -274,7 +274,7 @@ def test_a_process_that_is_killed(pods: InNamespace, node: Node) -> None:
 
 
 def test_time_that_is_up(pods: InNamespace) -> None:
-    pods.run("p", "sleep 1000", activeDeadlineSeconds=1, terminationGracePeriodSeconds=1)
+    pods.run("p", "sleep 1000", activeDeadlineSeconds=3)
     assert pods.ended("p", "Failed")["exitCode"] == 143
     assert pods.pod("p")["status"]["reason"] == "DeadlineExceeded"
 
