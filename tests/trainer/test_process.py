@@ -8,32 +8,23 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
-from kinase.api.trial import (
-    Outcome,
-    TaskInfo,
-    TaskJob,
-    TrialProgress,
-    TrialResult,
-)
+from kinase.api.trial import Outcome, TaskInfo, TaskJob, TrialResult
 from kinase.store import Store, StoreError, open_uri
 from kinase.store.file import FileStore
 from kinase_trainer import trial
 from kinase_trainer.process import fit_threads, main
 from kinase_trainer.train import Run
-from tests.conftest import S3Server
+from tests.trainer.contract import PREFIX, curve, progress_of, result_of
 from tests.trainer.helpers import job
 from tests.trainer.pod import Forwarder, Pod, until
 from tests.trainer.test_push import Controller
 
-PREFIX = "trials/00007"
 SLOW: dict[str, Any] = {"training": {"batchSize": 1, "device": "cpu"}}
 """An epoch takes about a second."""
 
@@ -65,22 +56,8 @@ def task_job(**changes: Any) -> TaskJob:
     )
 
 
-def result_of(store: Store) -> TrialResult:
-    return TrialResult.model_validate_json(store.get(f"{PREFIX}/result.json"))
-
-
 def result(folder: Path) -> TrialResult:
     return result_of(FileStore(folder / "store"))
-
-
-def progress_of(store: Store) -> TrialProgress:
-    if not store.exists(f"{PREFIX}/progress.json"):
-        return TrialProgress()
-    return TrialProgress.model_validate_json(store.get(f"{PREFIX}/progress.json"))
-
-
-def curve(result: TrialResult) -> list[Any]:
-    return [result.outcome, result.metrics, [(p.epoch, p.metrics) for p in result.curve]]
 
 
 @pytest.fixture
@@ -402,12 +379,12 @@ def test_a_trial_asked_to_end_goes_on_in_another_process_as_if_nothing_had_been(
 def test_an_epoch_longer_than_the_grace_period_is_not_waited_for(pod: Pod, store: Store) -> None:
     own = job(fidelity={"epochs": 4}, **SLOW)
     with pod.start(own, KINASE_GRACE_SECONDS="0.3") as process:
-        until(lambda: progress_of(store).epochs_begun == 3)
+        until(lambda: progress_of(store).epochs_begun >= 3)
         process.terminate()
         assert process.wait(30) == 143
     ledger = progress_of(store)
-    assert (ledger.epochs_begun, ledger.epochs_done) == (3, 2)
-    assert pod.termination.message.endswith("the checkpoint is that of epoch 2")
+    assert ledger.epochs_begun - 1 == ledger.epochs_done >= 2
+    assert pod.termination.message.endswith(f"checkpoint is that of epoch {ledger.epochs_done}")
     assert pod.run(own.model_copy(update={"attempt": 2})) == 0
     resumed = result_of(store)
     assert resumed.cost.epochs == 5
@@ -419,7 +396,7 @@ def test_the_first_epoch_is_waited_for_as_long_as_the_grace_period_allows(
 ) -> None:
     own = job(fidelity={"epochs": 4}, **SLOW)
     with pod.start(own, KINASE_GRACE_SECONDS="0.4") as process:
-        until(lambda: progress_of(store).epochs_begun == 1)
+        until(lambda: progress_of(store).epochs_begun >= 1)
         began = time.monotonic()
         process.terminate()
         assert process.wait(30) == 143
@@ -504,41 +481,22 @@ def test_nobody_to_post_to_ends_nothing(pod: Pod, store: Store, url: str) -> Non
 
 
 @pytest.fixture
-def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
-    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
-    name = f"kinase-{uuid.uuid4().hex[:12]}"
-    client = boto3.client("s3", endpoint_url=s3_server.endpoint, region_name="us-east-1")
-    client.create_bucket(Bucket=name)
-    return name
-
-
-@pytest.fixture
-def network(s3_server: S3Server) -> Iterator[Forwarder]:
-    forwarder = Forwarder(s3_server.endpoint)
+def network(s3: dict[str, str]) -> Iterator[Forwarder]:
+    forwarder = Forwarder(s3["KINASE_STORE_ENDPOINT"])
     yield forwarder
     forwarder.cut()
 
 
 @pytest.fixture
-def s3_pod(tmp_path: Path, bucket: str, network: Forwarder, s3_server: S3Server) -> Pod:
-    return Pod(
-        tmp_path,
-        f"s3://{bucket}/nas/ns/uid",
-        {
-            "KINASE_STORE_ENDPOINT": network.endpoint,
-            "KINASE_STORE_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": s3_server.access_key,
-            "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
-        },
-    )
+def s3_pod(tmp_path: Path, s3: dict[str, str], network: Forwarder) -> Pod:
+    environment = {**s3, "KINASE_STORE_ENDPOINT": network.endpoint}
+    return Pod(tmp_path, s3["KINASE_STORE"], environment)
 
 
 @pytest.fixture
-def direct(s3_pod: Pod, s3_server: S3Server) -> Store:
+def direct(s3: dict[str, str]) -> Store:
     """The pod's store, whatever the network does."""
-    return open_uri(s3_pod.uri, s3_server.endpoint, "us-east-1")
+    return open_uri(s3["KINASE_STORE"], s3["KINASE_STORE_ENDPOINT"], s3["KINASE_STORE_REGION"])
 
 
 LONG: dict[str, Any] = {"fidelity": {"epochs": 60}}
@@ -569,7 +527,7 @@ def test_patience_has_an_end_and_another_attempt_goes_on(
         with network.away():
             assert process.wait(30) == 75
     assert "cannot be reached" in s3_pod.termination.message
-    assert s3_pod.termination.epochs
+    assert s3_pod.termination.epochs is not None
     assert s3_pod.run(job(attempt=2, **LONG)) == 0
     found = result_of(direct)
     assert curve(found) == curve(trial.run(job(**LONG), FileStore(s3_pod.folder / "other")))
@@ -594,11 +552,12 @@ def test_an_outage_after_a_signal_is_not_sat_out(
     s3_pod: Pod, direct: Store, network: Forwarder
 ) -> None:
     with s3_pod.start(job(fidelity={"epochs": 9}, **SLOW)) as process:
-        until(lambda: progress_of(direct).epochs_begun == 2)
+        until(lambda: progress_of(direct).epochs_begun >= 2)
         with network.away():
             process.terminate()
             assert process.wait(30) == 143
-    assert progress_of(direct).epochs_done == 1
+    ledger = progress_of(direct)
+    assert ledger.epochs_begun - 1 == ledger.epochs_done >= 1
 
 
 def test_a_store_that_is_away_from_the_beginning(s3_pod: Pod, network: Forwarder) -> None:
