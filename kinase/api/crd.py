@@ -130,8 +130,8 @@ def _crd(model: type[Model], plural: str, short: str, columns: tuple[Column, ...
 
 def _root(model: type[Model]) -> Schema:
     found = schema(model)
-    for name in ("apiVersion", "kind"):  # which of them are served, the API server knows itself
-        found["properties"][name] = {"type": "string"}
+    for name in ("apiVersion", "kind"):  # which there are, the API server knows itself
+        del found["properties"][name]["enum"]
     # of the metadata a schema may name no more than this
     found["properties"]["metadata"] = {"type": "object", "properties": {"name": {"type": "string"}}}
     found["required"] = ["spec"]

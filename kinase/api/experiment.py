@@ -368,8 +368,8 @@ AFTER_END = ("retention",)
 LIMITS = ("trials", "epochs", "deviceHours", "duration")
 """The budget's limits, by their names in a manifest."""
 
-_ENDED = "has(oldSelf.status) && has(oldSelf.status.completionTime)"
-_STARTED = f"{_ENDED} || has(oldSelf.status) && has(oldSelf.status.startTime)"
+_ENDED = "oldSelf.?status.?completionTime.hasValue()"
+_STARTED = f"oldSelf.?status.?startTime.hasValue() || {_ENDED}"
 
 
 def _change_rules() -> Iterator[Rule]:

@@ -495,7 +495,7 @@ class TrialTemplate(Model):
     annotations: Annotations = Field(default_factory=dict)
     """Annotations of a trial's Job and pod."""
     grace_period: Duration | None = None
-    """Time to reach a checkpoint when the pod must go. Default: 60s."""
+    """Time to reach a checkpoint when the pod must go. Default: 30s."""
     security: Security = Security()
     """Who the container runs as."""
 

@@ -256,8 +256,10 @@ class TrialSpec(Model):
     """Whether the attempt shall end at its next checkpoint."""
     token: Annotated[str, Field(min_length=16, max_length=128)] | None = None
     """With which the trial posts its metrics to the experiment's controller, and nothing else."""
-    job: dict[str, Any]
-    """What is run: a `TrialJob` or a `TaskJob` of trial contract v1."""
+    job: Annotated[str, Field(min_length=2, max_length=200_000)]
+    """What is run, as JSON text: a `TrialJob` or a `TaskJob` of trial contract v1. The trainer gets
+    it letter by letter; as an object the API server would neither keep its numbers' spelling nor
+    its order, and would do all it does to each of its fields."""
 
     rules: ClassVar = (
         *(

@@ -377,11 +377,11 @@ TRIAL: Manifest = {
         "number": 7,
         "kind": "Search",
         "attempt": 2,
-        "job": {"version": 1, "architecture": {"layers": [{"op": "conv", "width": None}]}},
+        "job": '{"version": 1, "seed": 1.0, "architecture": {"layers": [{"width": null}]}}',
     },
 }
 TRIAL_CHANGES: dict[str, tuple[Changes, str]] = {
-    "another attempt": ({"attempt": 3, "job": {"attempt": 3}}, ""),
+    "another attempt": ({"attempt": 3, "job": '{"attempt": 3}'}, ""),
     "an attempt before": ({"attempt": 1}, "attempt 1 is below 2"),
     "another experiment": ({"experiment": "other"}, "experiment cannot change"),
     "another number": ({"number": 8}, "number cannot change"),
