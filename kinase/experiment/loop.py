@@ -158,6 +158,12 @@ class Loop:
             return (math.inf,) * (1 + len(self.spec.objective.also))
         return losses(self.spec.objective, trial.values)
 
+    def _losses_kept(self, finalist: TrialRecord) -> tuple[float, ...]:
+        """Those of a finalist, the worst if it did not get to the end: it kept no network."""
+        if finalist.outcome is Outcome.SUCCEEDED:
+            return self.losses(finalist)
+        return (math.inf,) * (1 + len(self.spec.objective.also))
+
     def interrupt(self) -> None:
         """Start nothing more and stop running trials at their next checkpoint. They stay
         outstanding: the same command goes on with them."""
@@ -229,7 +235,7 @@ class Loop:
 
     def _finish(self) -> None:
         """Touch the test part once, for the winner, and finish; nothing if interrupted."""
-        winner = finals.winner(self.state, self.losses)
+        winner = finals.winner(self.state, self._losses_kept)
         if winner is None:
             message = "no trial gave a network that could be trained and measured"
             self._append(FinishedEntry(winner=None, message=message, elapsed=self.elapsed))
@@ -364,7 +370,8 @@ class Loop:
                 return
             trial = waiting.pop(0)
             total = self.spec.budget.epochs
-            if total is not None and self.state.committed_epochs > total:
+            due = budget.final_networks(self.spec, self.state) * self.final_fidelity.epochs
+            if total is not None and self.state.committed_epochs + due > total:
                 self._tell_partial(trial, "the epochs left do not pay for another attempt")
                 continue
             self._due.append(self._job(trial))
@@ -459,9 +466,12 @@ class Loop:
             result = artifacts.read_result(self.store, trial.number) if self._results else None
             if result is not None and result.outcome is not Outcome.STOPPED:
                 self._tell_result(trial, result)
-            elif not self._buildable(trial) or self.engine.adopt(self._job(trial)):
                 continue
-            else:
+            # an attempt that was stopped for an interruption has ended; another goes on
+            stopped = result is not None and result.attempt >= trial.attempt
+            if not self._buildable(trial):
+                continue
+            if stopped or not self.engine.adopt(self._job(trial)):
                 if self._results and artifacts.read_progress(self.store, trial.number).attempt:
                     self._begin_anew(trial, False, "the controller was restarted")
                 waiting.append(trial)
