@@ -134,7 +134,7 @@ class TrainerContract:
         own = trial_job(8)
         with pod.start(own, **self.slow) as process:
             until(lambda: progress_of(store).epochs_begun >= epoch)
-            process.kill()
+            pod.kill(process)
         spent = progress_of(store)
         lost = spent.epochs_begun - spent.epochs_done
         assert lost in (0, 1)

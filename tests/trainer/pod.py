@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -61,7 +62,16 @@ class Pod:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
+
+    @staticmethod
+    def kill(process: subprocess.Popen[bytes]) -> None:
+        """Kill it with all that it started, as the kernel does with a container."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        time.sleep(0.1)  # a request that is on its way may still have its effect
 
     def run(self, job: TrialJob | TaskJob | str | None, **more: str) -> int:
         """An attempt from its beginning to its end; returns the exit code."""
@@ -69,7 +79,8 @@ class Pod:
             try:
                 return process.wait(120)
             finally:
-                process.kill()
+                if process.poll() is None:
+                    self.kill(process)
 
     @property
     def said(self) -> str:

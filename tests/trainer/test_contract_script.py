@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from kinase.api.trial import TaskJob
+from kinase.api import trial as api
+from kinase.api.trial import TaskInfo, TaskJob, Termination
+from kinase_trainer import ending, process, push
+from tests import pod_trainer
 from tests.trainer.contract import TASK, TrainerContract, trial_job
 from tests.trainer.pod import Pod
 
@@ -39,3 +44,48 @@ class TestScript(TrainerContract):
         ):
             assert pod.run(own) == 2
             assert pod.termination.message == "task.path /nowhere/d.npz is not there"
+
+
+# -- the page --------------------------------------------------------------------------
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_page_shows_the_script() -> None:
+    assert blocks("sh") == [SCRIPT.read_text()]
+
+
+def test_the_page_s_examples_are_of_their_models() -> None:
+    task, info, point, termination = (json.loads(block) for block in blocks("jsonc"))
+    TaskJob.model_validate(task)
+    TaskInfo.model_validate(info)
+    assert point.pop("attempt") == 1
+    api.Point.model_validate(point)
+    Termination.model_validate(termination)
+    assert set(termination) == set(Termination.model_fields)
+
+
+def test_the_page_s_numbers_are_the_code_s() -> None:
+    for code in (
+        api.INFEASIBLE_EXIT,
+        api.BAD_INPUT_EXIT,
+        api.UNAVAILABLE_EXIT,
+        api.TERMINATED_EXIT,
+    ):
+        assert f"\n| {code} |" in PAGE
+    assert api.TERMINATED_EXIT == ending.TERMINATED
+    assert f"default {process.PATIENCE:g}" in PAGE
+    assert f"at most {ending.MOST_BYTES} bytes" in PAGE
+    assert (push.TIMEOUT, push.PATIENCE) == (2, 3)
+    assert "two\nseconds" in PAGE
+    assert "three failures in a row" in PAGE
+
+
+@pytest.mark.parametrize("source", [pod_trainer, process, push, ending], ids=lambda m: m.__name__)
+def test_the_page_names_every_variable(source: object) -> None:
+    text = Path(str(source.__file__)).read_text()  # type: ignore[attr-defined]
+    used = set(re.findall(r"\bKINASE_[A-Z_]+[A-Z]\b", text))
+    assert used
+    assert used <= set(re.findall(r"`(KINASE_[A-Z_]+)`", PAGE))

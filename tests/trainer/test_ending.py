@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -206,6 +207,18 @@ def test_a_store_out_of_reach_is_not_waited_for(world: World) -> None:
     own.outage = lambda: True
     with pytest.raises(Exited):
         term(own)
+
+
+def test_a_forked_child_ends_without_a_word(tmp_path: Path) -> None:
+    own = Terminator(Ending({"KINASE_TERMINATION_LOG": str(tmp_path / "log")}))
+    own.begin(0)
+    child = os.fork()
+    if not child:
+        term(own)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
+    assert not (tmp_path / "log").exists()
+    assert not own.asked
 
 
 def test_what_is_decided_stays(world: World) -> None:

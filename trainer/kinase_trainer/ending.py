@@ -88,6 +88,7 @@ class Terminator:
         self._took: float | None = None
         self._finishing = False
         self._alarm = False
+        self._process = os.getpid()
 
     def begin(self, done: int) -> None:
         """Called before every epoch, with how many are done."""
@@ -110,6 +111,8 @@ class Terminator:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """SIGTERM came."""
+        if os.getpid() != self._process:
+            os._exit(TERMINATED)  # a child that reads data, which was forked with this handler
         again, self.asked = self.asked, True
         if self._began is None or self.outage():
             self.end()
