@@ -193,7 +193,7 @@ Metric = Annotated[str, Field(max_length=40, pattern=METRIC)]
 """Name of a metric. A status names many."""
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-MAX_NAME = 50
+MAX_NAME = 46
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=DNS_LABEL)]
 """A DNS label, short enough that a trial's number and an attempt's still fit behind it."""
 

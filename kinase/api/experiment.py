@@ -350,7 +350,7 @@ class Metadata(Model):
     model_config = {**Model.model_config, "extra": "ignore"}
 
     name: Name
-    """Name of the experiment, a DNS label of at most 50 characters."""
+    """Name of the experiment, a DNS label of at most 46 characters."""
     namespace: Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)] = "default"
     """Namespace of the experiment."""
     uid: Annotated[str, Field(pattern=r"^[0-9a-zA-Z-]{1,64}$")] | None = None

@@ -49,8 +49,8 @@ def _small(architecture: Any) -> Any:
 
 
 Time = Annotated[datetime, Field(json_schema_extra={"format": "date-time"})]
-Text = Annotated[str, BeforeValidator(clip), Field(max_length=4096)]
-"""Cut by the models. The API server takes some more: a status that it refuses is worse."""
+Text = Annotated[str, BeforeValidator(clip), Field(max_length=MAX_MESSAGE)]
+"""Cut by the models."""
 Uri = Annotated[str, Field(max_length=1280)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Metrics = Annotated[dict[Metric, float], BeforeValidator(_few), Field(max_length=MAX_METRICS)]

@@ -231,6 +231,8 @@ class Controller:
         if self.rim.experiment().generation == self._generation:
             return
         experiment = self._manifest()
+        # what slipped in beside the start, before the API server knew of it, is refused here
+        identity.claim(loop.store, experiment)
         loop.update(experiment)
         if experiment.spec.suspend and not loop.stopping:
             self._say(progressing=(True, "Suspending", "running trials go to a checkpoint"))

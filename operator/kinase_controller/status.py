@@ -175,7 +175,7 @@ def conditions(
                 type=kind.value,
                 status="True" if true else "False",
                 reason=reason,
-                message=message[:4000],
+                message=message,
                 last_transition_time=since,
                 observed_generation=generation,
             )

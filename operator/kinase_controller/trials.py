@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+from pydantic import ValidationError
 
 from kinase.api import TrialPhase, TrialReason, names
 from kinase.api.trial import Kind, TaskJob, TrialJob
@@ -50,7 +51,7 @@ class Seen:
             reason=str(status.get("reason") or ""),
             message=str(status.get("message") or ""),
             reported=int(status.get("attempt") or 0),
-            answer=str((spec.get("job") or {}).get("key") or ""),
+            answer=_answer(spec["job"]) if spec["kind"] == "Task" else "",
         )
 
     @property
@@ -121,12 +122,16 @@ class Wanted:
             },
         }
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> str:
         """The job as the trainer reads it."""
-        document: dict[str, Any] = self.job.model_dump(
-            mode="json", by_alias=True, exclude_none=True
-        )
-        return document
+        return self.job.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def _answer(job: str) -> str:
+    try:
+        return TaskJob.model_validate_json(job).key
+    except ValidationError:
+        return ""
 
 
 KINDS = (Kind.SEARCH, Kind.CONTROL, Kind.FINAL, Kind.BASELINE)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from kinase.api import NASExperiment, names
 from kinase.api.pod import unrestricted
-from kinase.api.status import ConditionType, Phase
+from kinase.api.status import ConditionType, Phase, clip
 from kinase_kube import client as kube
 from kinase_operator import manifests
 from kinase_operator.actions import (
@@ -251,7 +251,7 @@ def _controller(seen: Observed) -> list[Action]:
             reason, message = "Unschedulable", pod.unschedulable
         elif pod.restarts and pod.last_words:
             reason, message = "Crashing", pod.last_words
-    return _ready(seen, False, reason, f"{message}"[:4000])
+    return _ready(seen, False, reason, message)
 
 
 def _ready(seen: Observed, ready: bool, reason: str, message: str) -> list[Action]:
@@ -294,7 +294,7 @@ def _condition(
         "type": str(kind),
         "status": status,
         "reason": reason,
-        "message": message[:4000],
+        "message": clip(message),
         "lastTransitionTime": before["lastTransitionTime"] if same and before else now,
         "observedGeneration": view.generation,
     }

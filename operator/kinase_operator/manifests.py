@@ -16,7 +16,7 @@ from kinase_operator.views import Experiment, Object, Trial
 
 USER = 65532
 """User and group of every container, the `nonroot` of common base images."""
-GRACE = 60
+GRACE = 30
 """Seconds that a trial has to reach a checkpoint, unless its template says otherwise."""
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Keys of the Secret that `storage.credentialsSecret` names."""
@@ -328,7 +328,7 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
                 "labels": {**template.labels, **own},
                 "annotations": {
                     **template.annotations,
-                    names.JOB: json.dumps(trial.body["job"], separators=(",", ":")),
+                    names.JOB: trial.body["job"],
                 },
             },
             "spec": pod,

@@ -83,8 +83,8 @@ DARTS = {"type": "Cell", "cell": {"preset": "darts"}}
 
 CASES: dict[str, Case] = {
     # names
-    "a name of 50 characters": Case(
-        {"metadata.name": "n" * 50}, {"metadata.name": "n" * 51}, "metadata.name"
+    "a name of 46 characters": Case(
+        {"metadata.name": "n" * 46}, {"metadata.name": "n" * 47}, "metadata.name"
     ),
     "a name that is a DNS label": Case(
         {"metadata.name": "a-1"}, {"metadata.name": "a.1"}, "metadata.name"

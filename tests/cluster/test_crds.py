@@ -450,5 +450,5 @@ def test_explain(cluster: Cluster) -> None:
 
 def test_a_generated_name_is_too_long(experiments: Kind) -> None:
     document = manifest({})
-    document["metadata"] = {"generateName": "n" * 50}
+    document["metadata"] = {"generateName": "n" * 46}
     assert "metadata.name" in experiments.refusal(document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import urllib.error
@@ -57,7 +58,7 @@ class Cluster(World):
             time.sleep(0.002)
 
     def _step(self, name: str, spec: dict[str, Any], status: dict[str, Any]) -> None:
-        attempt, job = spec["attempt"], spec["job"]
+        attempt, job = spec["attempt"], json.loads(spec["job"])
         if spec.get("stop"):
             self.end(name, "Stopped", "Terminated", "stopped")
         elif self.pending:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -92,7 +93,7 @@ def test_a_further_attempt_raises_that_of_the_trial_and_takes_back_the_stop(worl
         engine.launch(FIRST.model_copy(update={"attempt": 2}))
         spec = world.attempt("toy-00000", 2)["spec"]
         assert spec["stop"] is False
-        assert spec["job"]["attempt"] == 2
+        assert json.loads(spec["job"])["attempt"] == 2
         assert spec["token"] == token
         assert world.api.count("create", kube.TRIAL) == 1
 
@@ -334,7 +335,7 @@ def test_the_trainer_is_asked_once_about_the_task(world: World) -> None:
     with world.engine() as (engine, _):
         asking = Asking(engine)
         spec = world.trial("toy-task")["spec"]
-        assert (spec["kind"], spec["job"]["describe"]) == ("Task", True)
+        assert (spec["kind"], json.loads(spec["job"])["describe"]) == ("Task", True)
         world.answer()
         assert asking.over().info == INFO
         assert Asking(engine).over().info == INFO
@@ -359,7 +360,7 @@ def test_a_trainer_that_cannot_serve_the_task_is_quoted_and_asked_again(world: W
 def test_an_answer_that_is_none_is_an_error(world: World) -> None:
     with world.engine() as (engine, _):
         asking = Asking(engine)
-        key = world.trial("toy-task")["spec"]["job"]["key"]
+        key = json.loads(world.trial("toy-task")["spec"]["job"])["key"]
         world.store.put(key, b'{"input": [1, 8, 8], "outputs": 0}')
         world.end("toy-task")
         error = asking.over().error

@@ -55,7 +55,9 @@ def test_a_trial_as_wanted_is_one_that_the_model_takes_and_owned_by_its_experime
             True,
         )
         kind = type(wanted.job)
-        assert kind.model_validate(body["spec"]["job"]) == wanted.job, "the job comes back whole"
+        assert kind.model_validate_json(body["spec"]["job"]) == wanted.job, (
+            "the job comes back whole"
+        )
 
 
 def test_names_kinds_and_results_tell_trial_test_and_task_apart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,7 +116,7 @@ class World:
 
     def answer(self, name: str = "toy-task", info: TaskInfo = INFO) -> None:
         """The trainer describes the task, and its attempt ends well."""
-        key = self.trial(name)["spec"]["job"]["key"]
+        key = json.loads(self.trial(name)["spec"]["job"])["key"]
         self.store.put(key, info.model_dump_json(by_alias=True).encode())
         self.end(name)
 
