@@ -46,7 +46,7 @@ def operator_rules() -> list[Object]:
         {
             "apiGroups": [names.GROUP],
             "resources": [f"{names.EXPERIMENTS}/status", f"{names.TRIALS}/status"],
-            "verbs": ["get", "patch"],
+            "verbs": ["patch"],
         },
         {
             # to own objects that block their owner's removal, where that right is checked
@@ -54,10 +54,10 @@ def operator_rules() -> list[Object]:
             "resources": [f"{names.EXPERIMENTS}/finalizers", f"{names.TRIALS}/finalizers"],
             "verbs": ["update"],
         },
-        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": change},
-        {"apiGroups": [""], "resources": ["pods"], "verbs": watch},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": [*watch, "create", "delete"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
         {"apiGroups": [""], "resources": ["services", "serviceaccounts"], "verbs": change},
-        {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "create", "patch"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "create"]},
         {
             "apiGroups": [kube.ROLE.group],
             "resources": ["roles", "rolebindings"],

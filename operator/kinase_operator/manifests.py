@@ -120,13 +120,20 @@ def controller_rules(experiment: str) -> list[Object]:
             "apiGroups": [names.GROUP],
             "resources": [names.EXPERIMENTS],
             "resourceNames": [experiment],
-            "verbs": ["get", "list", "watch"],
+            "verbs": ["list", "watch"],
         },
         {
             "apiGroups": [names.GROUP],
             "resources": [f"{names.EXPERIMENTS}/status"],
             "resourceNames": [experiment],
-            "verbs": ["get", "patch"],
+            "verbs": ["patch"],
+        },
+        {
+            # to own trials that block its removal, where that right is checked
+            "apiGroups": [names.GROUP],
+            "resources": [f"{names.EXPERIMENTS}/finalizers"],
+            "resourceNames": [experiment],
+            "verbs": ["update"],
         },
         {
             "apiGroups": [names.GROUP],
@@ -144,7 +151,7 @@ def controller_rules(experiment: str) -> list[Object]:
             "resourceNames": [lease],
             "verbs": ["get", "update"],
         },
-        {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
     ]
 
 
