@@ -376,6 +376,7 @@ def test_a_trial_asked_to_end_goes_on_in_another_process_as_if_nothing_had_been(
     assert resumed.cost.epochs == done + 2
 
 
+@pytest.mark.slow
 def test_an_epoch_longer_than_the_grace_period_is_not_waited_for(pod: Pod, store: Store) -> None:
     own = job(fidelity={"epochs": 4}, **SLOW)
     with pod.start(own, KINASE_GRACE_SECONDS="0.3") as process:
