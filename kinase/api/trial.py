@@ -123,6 +123,8 @@ class TrialJob(Model):
     """Where the trial reads and writes below the store of the experiment: `trials/00007`."""
     keep_weights: bool = False
     """Whether the trained weights are written beside the result."""
+    keep_checkpoint: bool = False
+    """Whether the last checkpoint stays once there is a result."""
     test: bool = False
     """Whether the stored weights are scored on the test part; nothing is trained then."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from kinase.api.experiment import Storage
-from kinase.api.trial import Kind, TrialProgress, TrialResult
-from kinase.experiment.state import TrialRecord
+from kinase.api.trial import TrialProgress, TrialResult
 from kinase.store import NotFound, Store
 
 
@@ -32,9 +31,10 @@ def read_result(store: Store, trial: int) -> TrialResult | None:
     return result if result.trial == trial else None
 
 
-def clean(store: Store, trial: TrialRecord, storage: Storage) -> None:
-    """Drop the checkpoint of a trial that has ended; a finalist's weights lie apart."""
-    if storage.checkpoints == "all" or trial.kind is Kind.FINAL:
+def clean(store: Store, storage: Storage, below: str = "trials") -> None:
+    """Drop the checkpoints of trials that have ended; weights lie apart."""
+    if storage.checkpoints == "all":
         return
-    for key in list(store.list(f"{prefix(trial.number)}/checkpoint/")):
-        store.delete(key)
+    for key in list(store.list(f"{below}/")):
+        if "/checkpoint/" in key:
+            store.delete(key)

@@ -244,6 +244,8 @@ class Loop:
             if result is None and self._results:
                 return
             test = result.metrics if result is not None else {}
+            if self._results:  # what a killed trainer, or another's, has left
+                artifacts.clean(self.store, self.spec.storage)
             self._append(FinishedEntry(winner=winner.number, test=test, elapsed=self.elapsed))
         self._commit()
 
@@ -390,6 +392,7 @@ class Loop:
             seed=trial.seed,
             prefix=artifacts.prefix(trial.number),
             keep_weights=trial.kind in (Kind.FINAL, Kind.BASELINE),
+            keep_checkpoint=self.spec.storage.checkpoints == "all",
             test=test,
         )
 
@@ -528,8 +531,9 @@ class Loop:
             self.engine.launch(job)
         self._due.clear()
         for trial in self._told:
-            if self._results:
-                artifacts.clean(self.store, trial, self.spec.storage)
+            if self._results and trial.outcome not in (Outcome.SUCCEEDED, Outcome.INFEASIBLE):
+                # one that has ended well has removed its checkpoint itself
+                artifacts.clean(self.store, self.spec.storage, artifacts.prefix(trial.number))
             if self._listener is not None:
                 self._listener.told(self, trial)
         self._told.clear()

@@ -247,3 +247,19 @@ def test_a_point_s_seconds_go_on_over_attempts() -> None:
     assert seconds == sorted(seconds)
     assert [p.device_seconds for p in points] == seconds[:2]
     assert resumed.cost.device_seconds == seconds[-1]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_checkpoint_goes_once_there_is_a_result_unless_it_is_to_be_kept(keep: bool) -> None:
+    store = MemoryStore()
+    trial.run(job(fidelity={"epochs": 3}, keepCheckpoint=keep), store)
+    key = f"{PREFIX}/{checkpoint.CHECKPOINT}"
+    assert store.exists(f"{PREFIX}/result.json")
+    assert store.exists(key) is keep
+
+
+def test_a_trial_that_was_stopped_keeps_its_checkpoint() -> None:
+    store = MemoryStore()
+    result = trial.run(job(fidelity={"epochs": 4}), store, lambda point: point.epoch < 2)
+    assert result.outcome is Outcome.STOPPED
+    assert store.exists(f"{PREFIX}/{checkpoint.CHECKPOINT}")

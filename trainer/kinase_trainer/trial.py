@@ -143,6 +143,8 @@ def run(
     if torch.cuda.is_available() and result.outcome is Outcome.INFEASIBLE:
         torch.cuda.empty_cache()  # this process goes on to other trials
     store.put(f"{job.prefix}/result.json", result.model_dump_json(by_alias=True).encode())
+    if result.outcome is not Outcome.STOPPED and not job.keep_checkpoint and len(result.curve) > 1:
+        store.delete(f"{job.prefix}/{checkpoint.CHECKPOINT}")
     return result
 
 

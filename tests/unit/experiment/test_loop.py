@@ -213,3 +213,21 @@ def test_several_objectives_give_a_front_of_finalists() -> None:
             and t.resources["params"] < found.resources["params"]
         ]
         assert not dominating
+
+
+@pytest.mark.parametrize("checkpoints", ["running", "all"])
+def test_checkpoints_that_trainers_leave_go_at_the_end(checkpoints: str) -> None:
+    storage = {"uri": "file://unused", "checkpoints": checkpoints}
+    manifest = experiment(budget={"trials": 4}, storage=storage)
+    store = MemoryStore()
+
+    def evaluate(job: TrialJob) -> dict[str, float]:
+        assert job.keep_checkpoint is (checkpoints == "all")
+        store.put(f"{job.prefix}/checkpoint/last", b"1")
+        store.put(f"{job.prefix}/weights.safetensors", b"1")
+        return score(job)
+
+    make_loop(manifest, store, evaluate=evaluate, trainer_results=True).run()
+    left = [key for key in store.list("trials/") if "/checkpoint/" in key]
+    assert bool(left) is (checkpoints == "all")
+    assert any(key.endswith("weights.safetensors") for key in store.list("trials/"))
