@@ -1,7 +1,8 @@
 """`python -m kinase_controller` (or `kinase controller`): one experiment's controller in its pod.
 
 Exit codes: 0 when the experiment is finished, suspended or gone; 143 after SIGTERM; 75 when
-another controller has taken over; anything else is a crash, after which the pod starts it again.
+another controller has taken over; 1 when the store refuses its credentials, which the pod reads
+anew when it starts it again; anything else is a crash, after which the pod starts it again, too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import sys
 
+STALE = 1
 SUPERSEDED = 75
 TERMINATED = 128 + signal.SIGTERM
 
@@ -21,7 +23,7 @@ def main() -> int:
         level=os.environ.get("KINASE_LOG_LEVEL", "INFO"),
         format="%(asctime)s %(levelname)s %(message)s",
     )
-    from kinase_controller.controller import Controller, Gone, Interrupted, Terminated
+    from kinase_controller.controller import Controller, Gone, Interrupted, Stale, Terminated
     from kinase_controller.rim import Identity
 
     try:
@@ -47,6 +49,9 @@ def main() -> int:
     except Interrupted as error:
         logging.error("%s", error)
         return SUPERSEDED
+    except Stale as error:
+        logging.error("%s", error)
+        return STALE
     return 0
 
 

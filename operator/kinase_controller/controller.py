@@ -55,6 +55,11 @@ class Terminated(Exception):
     """SIGTERM: this process ends; the experiment does not."""
 
 
+class Stale(Exception):
+    """What this process was given at its start does not serve, and may have been put right since:
+    a new process must begin, which is given it anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """Why the search stands still for now."""
@@ -91,6 +96,7 @@ class Controller:
         Raises:
             Terminated: SIGTERM came.
             Interrupted: another controller has taken over.
+            Stale: the store refuses this process.
         """
         self.rim.start()
         server = Server(self)
@@ -140,6 +146,8 @@ class Controller:
             if time.monotonic() - began > 60:
                 delay = PATIENCE[0]
             self._wait(delay)
+            if trouble.reason == "StoreRefused" and delay >= 4 * PATIENCE[0]:
+                raise Stale("the credentials of the environment do not serve")
             delay = min(2 * delay, PATIENCE[1])
 
     def _attempt(self) -> bool:
@@ -409,4 +417,4 @@ def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-__all__ = ["Controller", "Gone", "Interrupted", "Terminated"]
+__all__ = ["Controller", "Gone", "Interrupted", "Stale", "Terminated"]

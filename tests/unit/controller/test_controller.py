@@ -14,11 +14,11 @@ import pytest
 
 from kinase.api import TrialJob
 from kinase.api.status import ExperimentStatus
-from kinase.store import StoreUnavailable
+from kinase.store import StoreError, StoreUnavailable
 from kinase.store.memory import MemoryStore
 from kinase_controller import controller as module
 from kinase_controller import rim
-from kinase_controller.controller import Controller, Gone, Interrupted, Terminated
+from kinase_controller.controller import Controller, Gone, Interrupted, Stale, Terminated
 from kinase_kube import client as kube
 from tests.cluster.lab.processes import free_ports
 from tests.unit.controller.world import World, wait_for
@@ -391,11 +391,30 @@ def test_a_store_that_is_away_is_told_and_what_was_known_stays(
 
 
 class AwayStore(MemoryStore):
+    error: StoreError = StoreUnavailable("s3://bucket: connection refused")
+
     def get(self, key: str) -> bytes:
-        raise StoreUnavailable("s3://bucket: connection refused")
+        raise self.error
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        raise StoreUnavailable("s3://bucket: connection refused")
+        raise self.error
+
+
+def test_a_store_that_refuses_is_told_and_asked_by_a_process_with_other_credentials(
+    make: Callable[..., Cluster],
+) -> None:
+    """A Secret that was put right reaches the environment of a new process alone."""
+    world = make()
+    refuses = AwayStore()
+    refuses.error = StoreError("s3://bucket: InvalidAccessKeyId")
+    kept, world.store = world.store, refuses
+    run = Run(world).over()
+    assert isinstance(run.error, Stale)
+    assert world.condition("Progressing")[1:] == ("StoreRefused", "s3://bucket: InvalidAccessKeyId")
+    assert world.status["phase"] == "Pending"
+    world.store = kept
+    assert Run(world).over().error is None
+    assert world.status["phase"] == "Succeeded"
 
 
 # -- the end of the process ----------------------------------------------------------------
