@@ -69,6 +69,8 @@ EVENTS_AFTER = 2.0
 Kind = Literal["experiment", "trial"]
 Key = tuple[Kind, str, str]
 """What is reconciled: kind, namespace, name."""
+Index = dict[Any, dict[Name, None]]
+"""Names by what their objects belong to, in the order in which they came."""
 
 
 class Reconciler:
@@ -88,9 +90,12 @@ class Reconciler:
         self.experiments: dict[Name, Experiment] = {}
         self._manifests: dict[str, tuple[int, NASExperiment | str]] = {}
         self._refusals: dict[Key, tuple[str, str]] = {}
-        self._of_experiment: dict[str, set[Name]] = {}
-        self._jobs_of: dict[str, set[Name]] = {}
-        self._pods_of: dict[Name, set[Name]] = {}
+        self._of_experiment: Index = {}
+        """Trials by the UID of their experiment."""
+        self._jobs_of: Index = {}
+        """Jobs by the UID of their owner."""
+        self._pods_of: Index = {}
+        """Pods by the name of their trial, or of a controller's Job."""
         scopes = self._scopes = settings.namespaces or (None,)
         self.trials = [
             Informer(client, kube.TRIAL, Trial.of, self._trial_changed, namespace=n) for n in scopes
@@ -231,8 +236,8 @@ class Reconciler:
         _index(
             self._pods_of,
             name,
-            (name[0], before.job) if before else None,
-            (name[0], after.job) if after else None,
+            before and (name[0], before.labels.get(names.JOB_TRIAL, before.job)),
+            after and (name[0], after.labels.get(names.JOB_TRIAL, after.job)),
         )
         view = after or before
         assert view is not None
@@ -320,8 +325,7 @@ class Reconciler:
             return
         seen = await self._observe_experiment(key, view)
         actions = experiments.plan(seen, self.settings)
-        if any(isinstance(action, Create) for action in actions) and not await self._is(view):
-            self._gone(view)
+        if any(isinstance(a, Create | Delete) for a in actions) and not await self._is_known(view):
             return
         try:
             await self._act(key, view, actions)
@@ -345,7 +349,7 @@ class Reconciler:
     async def _observe_experiment(self, key: Key, view: Experiment) -> experiments.Observed:
         name = (view.namespace, names.controller_name(view.name))
         job, children = self._children(view.namespace, view.name)
-        pods = self._pods(view.uid, {name})
+        pods = self._pods(view.uid, name)
         now = self._now()
         refusal = self._refusals.get(key)
         if refusal is None and job is not None and not pods and not job.finished:
@@ -376,12 +380,8 @@ class Reconciler:
 
     def _busy(self, view: Experiment) -> bool:
         """Whether a pod of an experiment's trials has not ended."""
-        for name in self._of_experiment.get(view.uid, ()):
-            trial = self._find(self.trials, name)
-            jobs = {(view.namespace, job.name) for job in self._jobs(trial)} if trial else set()
-            if any(not pod.ended for pod in self._pods(view.uid, jobs)):
-                return True
-        return False
+        trials = self._of_experiment.get(view.uid, ())
+        return any(not pod.ended for name in trials for pod in self._pods(view.uid, name))
 
     async def _remove_orphans(self, namespace: str, name: str) -> None:
         """Remove what an experiment left that is really gone."""
@@ -406,7 +406,7 @@ class Reconciler:
         if last is None:
             return None
         text = str(last.get("message", ""))
-        return "QuotaExceeded" if "exceeded quota" in text else "PodRefused", text[:4000]
+        return "QuotaExceeded" if "exceeded quota" in text else "PodRefused", text
 
     # -- trials ------------------------------------------------------------------------
 
@@ -426,19 +426,20 @@ class Reconciler:
             if view.deleting:
                 return  # the trial goes with it
         refusal = self._refusals.get(key)
-        jobs = self._jobs(trial)
-        of = {(namespace, job.name) for job in jobs} | {(namespace, trial.job_name)}
         seen = trials.Observed(
             trial=trial,
             manifest=manifest,
             suspended=view is not None and view.suspend,
             refusal=refusal[1] if refusal else None,
-            jobs=jobs,
-            pods=self._pods(trial.experiment_uid, of),
+            jobs=self._jobs(trial),
+            pods=self._pods(trial.experiment_uid, (namespace, name)),
             now=self._now(),
         )
+        actions = trials.plan(seen, self.settings)
+        if any(isinstance(a, Create) for a in actions) and not await self._is_known(trial):
+            return
         try:
-            await self._act(key, trial, trials.plan(seen, self.settings))
+            await self._act(key, trial, actions)
         except (Forbidden, Invalid) as error:
             if "being terminated" not in error.message and refusal is None:
                 self._refusals[key] = _reason(error), error.message
@@ -448,13 +449,27 @@ class Reconciler:
             raise
         self._refusals.pop(key, None)
 
-    async def _is(self, view: Experiment) -> bool:
-        """Whether there is such an experiment: children of one that is gone must not be made."""
+    async def _is_known(self, view: Experiment | Trial) -> bool:
+        """Whether the cache has an owner as it is: children of one that is gone or has ended must
+        not be made. If not, it is put right, and the owner is looked at again."""
+        resource = kube.TRIAL if isinstance(view, Trial) else kube.EXPERIMENT
+        name = (view.namespace, view.name)
         try:
-            item = await self.client.get(kube.EXPERIMENT, view.namespace, view.name)
+            item = await self.client.get(resource, *name)
         except NotFound:
-            return False
-        return bool(item["metadata"]["uid"] == view.uid)
+            item = None
+        if isinstance(view, Trial):
+            for informer in self.trials:
+                if item is None:
+                    informer.forget(name)
+                elif informer.covers(item):
+                    informer.observe(item)
+        else:
+            if item is None or item["metadata"]["uid"] != view.uid:
+                self._gone(view)
+            if item is not None:
+                self.experiment_changed("MODIFIED", item)
+        return item is not None and int(item["metadata"]["resourceVersion"]) == view.version
 
     async def _really(self, trial: Trial) -> Experiment | None:
         """The trial's experiment by the API server's word; None if it is gone."""
@@ -466,13 +481,12 @@ class Reconciler:
         return view if view.uid == trial.experiment_uid else None
 
     def _jobs(self, trial: Trial) -> list[Job]:
-        mine = self._jobs_of.get(trial.uid, set()) | {(trial.namespace, trial.job_name)}
+        mine = {**self._jobs_of.get(trial.uid, {}), (trial.namespace, trial.job_name): None}
         found = (self._find(self.jobs, name) for name in mine)
         return [job for job in found if job is not None]
 
-    def _pods(self, experiment_uid: str, jobs: set[Name]) -> list[Pod]:
-        mine = set().union(*(self._pods_of.get(job, set()) for job in jobs))
-        found = (self._find(self.pods, name) for name in mine)
+    def _pods(self, experiment_uid: str, of: Name) -> list[Pod]:
+        found = (self._find(self.pods, name) for name in self._pods_of.get(of, ()))
         return [
             pod
             for pod in found
@@ -511,7 +525,7 @@ class Reconciler:
                     self._observe(self.trials, item)
                 case ExperimentStatus(fields, for_controller):
                     manager = FOR_CONTROLLER if for_controller else MANAGER
-                    await self._apply_status(view, fields, manager)
+                    view = await self._apply_status(view, fields, manager)
                 case Emit():
                     await self._emit(view, action)
                 case Again(seconds):
@@ -547,8 +561,9 @@ class Reconciler:
         self._observe(self._of(resource), item)
 
     async def _apply_status(
-        self, view: Experiment | Trial, fields: Object, manager: str = MANAGER
-    ) -> None:
+        self, view: Experiment | Trial, fields: Object, manager: str
+    ) -> Experiment | Trial:
+        """Write it against the version it was decided from; returns what there is now."""
         body = {
             "apiVersion": names.API_VERSION,
             "kind": "NASExperiment",
@@ -565,9 +580,10 @@ class Reconciler:
                 subresource="status",
             )
         except NotFound:
-            return
+            return view
         self.metrics.wrote(kube.EXPERIMENT.plural, "status")
         self.experiment_changed("MODIFIED", item)
+        return Experiment.of(item)
 
     async def _emit(self, view: Experiment | Trial, event: Emit) -> None:
         """Record an Event; its name follows from what it says, so that twice is once."""
@@ -609,14 +625,14 @@ class Reconciler:
                 informer.observe(item)
 
 
-def _index(index: dict[Any, set[Name]], name: Name, before: Any, after: Any) -> None:
+def _index(index: Index, name: Name, before: Any, after: Any) -> None:
     """Keep a name under what its object belongs to now."""
     if before is not None and before != after:
-        index[before].discard(name)
+        del index[before][name]
         if not index[before]:
             del index[before]
     if after is not None:
-        index.setdefault(after, set()).add(name)
+        index.setdefault(after, {})[name] = None
 
 
 def _reason(error: ApiError) -> str:
@@ -626,7 +642,9 @@ def _reason(error: ApiError) -> str:
     text = error.message
     if "exceeded quota" in text:
         return "QuotaExceeded"
-    return "Refused" if isinstance(error, Forbidden) else "Invalid"
+    # admission may refuse with the status of an object that is invalid
+    refused = isinstance(error, Forbidden) or "is forbidden" in text or "denied" in text
+    return "Refused" if refused else "Invalid"
 
 
 def _without_owner(body: Object) -> Object:

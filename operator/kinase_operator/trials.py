@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kinase.api import NASExperiment, Termination, TrialPhase, TrialReason
+from kinase.api.status import MAX_MESSAGE, clip
 from kinase.api.trial import (
     BAD_INPUT_EXIT,
     INFEASIBLE_EXIT,
@@ -48,7 +49,7 @@ class Observed:
     jobs: Sequence[Job]
     """Jobs that the trial owns, of all attempts."""
     pods: Sequence[Pod]
-    """Pods of these Jobs, and of one of the attempt that is wanted that is gone."""
+    """Pods of the trial, of all attempts, that of a Job that is gone included."""
     now: datetime
 
 
@@ -75,7 +76,7 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
         j
         for j in seen.jobs
         if j.owner == trial.uid
-        and (trial.ended or j.name != trial.job_name)
+        and _attempt(j) < trial.attempt + trial.ended
         and _runs_on(j, seen.pods)
     ]
     if trial.ended:
@@ -89,10 +90,11 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
             Again(1.0),
         ]
     pods = [p for p in seen.pods if p.job == trial.job_name and (not job or p.owner == job.uid)]
+    running = any(not p.ended for p in seen.pods)
     stop = trial.stop or seen.suspended
     end = classify(job, pods, seen.manifest, seen.now)
     if end is None and stop:
-        if job is not None or stray or pods:
+        if job is not None or stray or running:
             return _end(stray if job is None else [*stray, job])
         end = End(TrialPhase.STOPPED, TrialReason.TERMINATED, "stopped")
     if end is not None:
@@ -101,7 +103,7 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
         return [_status(trial, _ended_fields(trial, end, seen.now))]
     if job is not None:
         return [*_end(stray), *_under_way(seen, job, pods, settings)]
-    if stray or pods:
+    if stray or running:
         return _end(stray)  # two pods of a trial would write to the same place
     bad = forbidden(seen.manifest, settings)
     if bad is not None:
@@ -110,6 +112,12 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
         *_waiting(seen, "Refused", seen.refusal),
         Create(kube.JOB, manifests.trial_job(trial, seen.manifest, settings)),
     ]
+
+
+def _attempt(job: Job) -> int:
+    """The attempt that a Job was made for, by its name."""
+    number = job.name.rpartition("-")[2]
+    return int(number) if number.isdigit() else 0
 
 
 def _runs_on(job: Job, pods: Sequence[Pod]) -> bool:
@@ -153,13 +161,12 @@ def classify(
     ended = [p for p in pods if p.ended]
     if ended:
         pod = min(ended, key=lambda p: (p.phase != "Succeeded", p.created or now, p.name))
-        limit = manifest.spec.trial_template.time_limit
-        late = limit is not None and job is not None and job.started is not None
-        if pod.deleting and late and limit and job and job.started and now - job.started >= limit:
-            return _overtime(manifest)
+        deleted = pod.deleting and pod.disrupted is None
+        if deleted and manifest.spec.trial_template.time_limit is not None and _will_tell(job):
+            return None  # whether it was the deadline that deleted it
         return _pod_end(pod)
-    if job is None:
-        return None
+    if job is None or pods:
+        return None  # of a Job that has ended, the pod's end is about to be seen
     if job.complete:
         return End(TrialPhase.SUCCEEDED, TrialReason.COMPLETED)
     if job.failure is not None:  # the pod is gone: the Job's words are all there is
@@ -170,6 +177,11 @@ def classify(
                 return _exit(code, "", message)
         return End(TrialPhase.FAILED, TrialReason.DISRUPTED, message or reason)
     return None
+
+
+def _will_tell(job: Job | None) -> bool:
+    """Whether the Job, whose pod has ended, is about to say why."""
+    return job is not None and not (job.finished or job.deleting or job.suspended)
 
 
 def _overtime(manifest: NASExperiment) -> End:
@@ -187,7 +199,7 @@ def _code_in(message: str) -> int | None:
 
 def _pod_end(pod: Pod) -> End:
     said = termination(pod.exit_message)
-    message = said.message if said else pod.exit_message[-2000:]
+    message = said.message if said else _last_words(pod.exit_message)
     if pod.phase == "Succeeded":
         return End(TrialPhase.SUCCEEDED, TrialReason.COMPLETED, message, pod)
     if pod.exit_reason == "OOMKilled":
@@ -201,6 +213,12 @@ def _pod_end(pod: Pod) -> End:
         return End(TrialPhase.FAILED, TrialReason.DISRUPTED, text, pod)
     end = _exit(pod.exit_code, message, message)
     return End(end.phase, end.reason, end.message, pod)
+
+
+def _last_words(text: str) -> str:
+    """The end of what a container printed: there an error says what it is."""
+    whole = text.encode(errors="replace")
+    return text if len(whole) <= MAX_MESSAGE else whole[-MAX_MESSAGE:].decode(errors="ignore")
 
 
 def _exit(code: int, message: str, otherwise: str) -> End:
@@ -266,7 +284,7 @@ def _waiting(seen: Observed, reason: str, message: str | None) -> list[Action]:
     """Say what a trial waits for, if that is not said yet."""
     if message is None:
         return []
-    fields = {"phase": TrialPhase.PENDING, "reason": reason, "message": message[:2000]}
+    fields = {"phase": TrialPhase.PENDING, "reason": reason, "message": clip(message)}
     return _unless_there(seen.trial, fields)
 
 
@@ -304,7 +322,7 @@ def _ended_fields(trial: Trial, end: End, now: datetime) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "phase": end.phase,
         "reason": end.reason,
-        "message": end.message[:2000] or None,
+        "message": clip(end.message) or None,
         "completionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     pod = end.pod

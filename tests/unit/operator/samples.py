@@ -81,7 +81,7 @@ def trial_object(status: Object | None = None, **changes: Any) -> Object:
         "ownerReferences": owner("exp-uid"),
         **({"deletionTimestamp": at(0)} if changes.pop("deleting", False) else {}),
     }
-    base = {"experiment": "toy", "number": 7, "kind": "Search", "attempt": 1, "job": {"seed": 3}}
+    base = {"experiment": "toy", "number": 7, "kind": "Search", "attempt": 1, "job": '{"seed":3}'}
     return {"metadata": metadata, "spec": {**base, **changes}, "status": status or {}}
 
 

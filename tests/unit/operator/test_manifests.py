@@ -195,7 +195,7 @@ def test_without_a_template_the_operators_defaults_hold() -> None:
     assert container["image"] == "t:1"
     assert container["imagePullPolicy"] == "Never"
     assert pod["imagePullSecrets"] == [{"name": "pull"}]
-    assert pod["terminationGracePeriodSeconds"] == 60
+    assert pod["terminationGracePeriodSeconds"] == manifests.GRACE
     assert "activeDeadlineSeconds" not in job["spec"]
     assert "command" not in container
     pod, container = pod_of(controller_job(replace(settings, controller_image="c:1")))
@@ -380,11 +380,11 @@ def test_the_store_is_the_one_that_the_controller_uses() -> None:
 
 
 def test_the_job_file_is_an_annotation_of_the_pod_and_no_limit_of_a_shell_or_a_variable() -> None:
-    this = trial(job={"text": 'a "quoted" $(HOME) ü\n'})
+    this = trial(job='{"text": "a \\"quoted\\" $(HOME) ü\\n", "one": 1.0}')
     job = trial_job(trial=this)
     pod, container = pod_of(job)
     text = job["spec"]["template"]["metadata"]["annotations"][names.JOB]
-    assert json.loads(text) == {"text": 'a "quoted" $(HOME) ü\n'}
+    assert text == this.body["job"]  # type: ignore[index]
     assert names.JOB not in job["metadata"]["annotations"]
     [volume] = [v for v in pod["volumes"] if v["name"] == "kinase-job"]
     [item] = volume["downwardAPI"]["items"]
