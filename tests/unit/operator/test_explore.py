@@ -107,8 +107,11 @@ def test_two_operators_at_once_make_nothing_twice(seeds: range) -> None:
 @pytest.mark.parametrize("seeds", batches(20_000), ids=str)
 def test_whatever_happens_everything_ends_and_nothing_is_left(seeds: range) -> None:
     for seed in seeds:
-        keep = random.Random(seed).choice(["5s", "30s", "10m"])
-        World(seed, troubles=True, keep=keep).run(wild)
+        rng = random.Random(seed)
+        retention = {"pods": rng.choice(["5s", "30s", "10m"])}
+        if rng.random() < 0.3:
+            retention |= {"trials": rng.choice(["1s", "20s"]), "experiment": "90s"}
+        World(seed, troubles=True, **retention).run(wild)
 
 
 def test_an_undisturbed_trial_costs_two_writes_and_one_more_where_it_is_said_to_run() -> None:

@@ -62,7 +62,7 @@ class Log(logging.Handler):
 class World:
     """A cluster, its users and its operators, from one seed."""
 
-    def __init__(self, seed: int, *, troubles: bool = False, keep: str = "10m") -> None:
+    def __init__(self, seed: int, *, troubles: bool = False, **retention: str) -> None:
         self.seed, self.troubles = seed, troubles
         self.rng = random.Random(seed)
         self.cluster = Cluster(random.Random(seed + 1), self.fate, self.search)
@@ -70,7 +70,7 @@ class World:
         self.memory: dict[str, Memory] = {}
         self.trials = 3
         self.spec = samples.spec(
-            retention={"pods": keep}, trialTemplate={"timeLimit": "20s"} if troubles else {}
+            retention=retention, trialTemplate={"timeLimit": "20s"} if troubles else {}
         )
         self.broken: list[str] = []
         """What did not hold."""
