@@ -42,6 +42,9 @@ from kinase.strategy import (
     make_strategy,
 )
 
+MOST_ATTEMPTS = 999
+"""Attempts at one trial, whatever it is that ends them."""
+
 
 class Listener(Protocol):
     """Told of what happens; for the terminal, never for the search."""
@@ -441,7 +444,7 @@ class Loop:
             self._tell_partial(trial, lost.message)
         elif lost.permanent or (lost.out_of_memory and crashes > 1):
             self._tell_partial(trial, lost.message, Outcome.INFEASIBLE)
-        elif crashes > self.spec.trial_template.max_retries:
+        elif crashes > self.spec.trial_template.max_retries or trial.attempt >= MOST_ATTEMPTS:
             times = f" ({crashes} attempts)" if crashes > 1 else ""
             self._tell_partial(trial, f"{lost.message}{times}", Outcome.FAILED)
         else:

@@ -148,7 +148,9 @@ class Controller:
             self._wait(delay)
             if trouble.reason == "StoreRefused" and delay >= 4 * PATIENCE[0]:
                 raise Stale("the credentials of the environment do not serve")
-            delay = min(2 * delay, PATIENCE[1])
+            # to ask the trainer again takes a pod
+            most = PATIENCE[1] * (10 if trouble.reason == "TaskUnavailable" else 1)
+            delay = min(2 * delay, most)
 
     def _attempt(self) -> bool:
         """One go at the search; True if there is nothing left to do for this process."""

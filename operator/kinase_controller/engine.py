@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
 from kinase.api.task import Task, Training
 from kinase.api.trial import Outcome, Point, TaskInfo, TaskJob, TrialJob, TrialResult
 from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
+from kinase.experiment.loop import MOST_ATTEMPTS
 from kinase.store import NotFound, Store
 from kinase_controller.rim import Gone, Rim, job_of
 from kinase_controller.trials import Seen, Wanted, lost
@@ -37,7 +39,9 @@ class KubernetesEngine(Engine):
     def __init__(self, rim: Rim, store: Store) -> None:
         """Run trials through the rim; results are read from the experiment's store."""
         self._rim, self._store = rim, store
-        self._running: dict[int, tuple[Wanted, float]] = {}
+        self._running: dict[int, Wanted] = {}
+        self._began: dict[int, float] = {}
+        self._looked = 0.0
         self._events: queue.SimpleQueue[Event | Future[Event]] = queue.SimpleQueue()
         self._awake = threading.Event()
         self.waits: Callable[[Seen | None], None] = lambda seen: None
@@ -69,10 +73,15 @@ class KubernetesEngine(Engine):
             return TaskInfo.model_validate_json(self._store.get(job.key))
         except (NotFound, ValidationError):
             pass
-        attempt = 1
-        before = self._rim.find(Wanted.of(job.experiment, job).name)
+        attempt, name = 1, Wanted.of(job.experiment, job).name
+        before = self._rim.find(name)
         if before is not None:  # one that has ended came to nothing; another question is moot
             attempt = before.attempt + (before.ended or before.answer != job.key)
+        if attempt > MOST_ATTEMPTS:
+            raise EngineError(
+                f"the trainer was asked {MOST_ATTEMPTS} times; delete the NASTrial {name} to have "
+                "it asked again"
+            )
         wanted = Wanted.of(job.experiment, job, attempt)
         self._rim.want(wanted)
         while True:
@@ -104,7 +113,8 @@ class KubernetesEngine(Engine):
     def launch(self, job: TrialJob) -> None:
         """Want an attempt; one that is there already goes on."""
         wanted = self._test(job) if job.test else Wanted.of(job.experiment, job)
-        self._running[job.trial] = wanted, time.monotonic()
+        self._running[job.trial] = wanted
+        self._began.pop(job.trial, None)
         self._rim.want(wanted)
 
     def _test(self, job: TrialJob) -> Wanted:
@@ -115,6 +125,11 @@ class KubernetesEngine(Engine):
             return wanted
         failed = before.ended and isinstance(self._outcome(wanted, before), Lost)
         attempt = max(job.attempt, before.attempt + failed)
+        if attempt > MOST_ATTEMPTS:
+            raise EngineError(
+                f"the winner's test was tried {MOST_ATTEMPTS} times; delete the NASTrial "
+                f"{wanted.name} to have it tried again"
+            )
         return Wanted.of(job.experiment, job.model_copy(update={"attempt": attempt}))
 
     def adopt(self, job: TrialJob) -> bool:
@@ -126,9 +141,22 @@ class KubernetesEngine(Engine):
         return True
 
     def running(self) -> dict[int, float]:
-        """Running trials, with the seconds since each was launched."""
+        """Trials under way, with the seconds that the pod of each has run: one that waits, for a
+        node or in a queue, holds no device yet."""
         now = time.monotonic()
-        return {number: now - since for number, (_, since) in self._running.items()}
+        return {number: now - self._began.get(number, now) for number in self._running}
+
+    def _look(self) -> None:
+        """See which trials have begun, now and then."""
+        now = time.monotonic()
+        if now - self._looked < 1.0:
+            return
+        self._looked = now
+        for number, wanted in self._running.items():
+            seen = self._rim.find(wanted.name) if number not in self._began else None
+            if seen is not None and seen.started and seen.reported == wanted.attempt:
+                held = (datetime.now(UTC) - seen.started).total_seconds()
+                self._began[number] = now - max(0.0, held)
 
     def poll(self, timeout: float | None) -> Sequence[Event]:
         """Wait for the ends of attempts, and for what running trials post.
@@ -140,6 +168,7 @@ class KubernetesEngine(Engine):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         found: list[Event] = []
+        self._look()
         while True:
             if self._rim.lease_lost.is_set():
                 raise Interrupted("another controller has taken over")
@@ -154,6 +183,7 @@ class KubernetesEngine(Engine):
                 event = event.result() if isinstance(event, Future) else event
                 if not isinstance(event, Progress):
                     self._running.pop(event.trial, None)
+                    self._began.pop(event.trial, None)
                 found.append(event)
             left = None if deadline is None else deadline - time.monotonic()
             if found or (left is not None and left <= 0):
@@ -181,18 +211,19 @@ class KubernetesEngine(Engine):
             return True
         self._events.put(Progress(number, point))
         self._awake.set()
-        return not self._rim.stops(held[0].name)
+        return not self._rim.stops(held.name)
 
     def stop(self, trial: int) -> None:
         """Have the trial end at its next checkpoint."""
         held = self._running.get(trial)
         if held is not None:
-            self._rim.stop(held[0].name)
+            self._rim.stop(held.name)
 
     def close(self) -> None:
         """Want nothing any more. What runs on the cluster goes on: a later process finds it."""
         self._rim.forget_all()
         self._running.clear()
+        self._began.clear()
 
 
 __all__ = ["Gone", "Interrupted", "KubernetesEngine"]

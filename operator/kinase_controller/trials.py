@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from pydantic import ValidationError
 
@@ -32,6 +33,8 @@ class Seen:
     """The attempt that the status is of."""
     answer: str = ""
     """Where a question about the task wants its answer."""
+    started: datetime | None = None
+    """When the pod of that attempt began."""
 
     @classmethod
     def of(cls, item: Object) -> Seen:
@@ -52,6 +55,7 @@ class Seen:
             message=str(status.get("message") or ""),
             reported=int(status.get("attempt") or 0),
             answer=_answer(spec["job"]) if spec["kind"] == "Task" else "",
+            started=datetime.fromisoformat(status["startTime"]) if "startTime" in status else None,
         )
 
     @property

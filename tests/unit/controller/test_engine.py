@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -255,6 +256,36 @@ def test_a_result_of_an_attempt_that_was_stopped_is_not_that_of_the_next(world: 
         assert event == Lost(0, "evicted", crash=False)
 
 
+def test_only_a_pod_that_runs_holds_a_device(world: World) -> None:
+    """What waits, in a queue or for a node, is charged no time."""
+    jobs = [job(trial=n, attempt=1, prefix=f"trials/{n:05d}") for n in range(2)]
+    with world.engine() as (engine, _):
+        for one in jobs:
+            engine.launch(one)
+            world.trial(f"toy-{one.trial:05d}")
+        began = (datetime.now(UTC) - timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        status = {"phase": "Running", "attempt": 1, "startTime": began}
+        world.api.change(kube.TRIAL, "toy-00001", status=status)
+
+        def held() -> dict[int, float]:
+            engine.poll(0.05)
+            return engine.running()
+
+        wait_for(lambda: held()[1] > 0)
+        assert held()[0] == 0
+        assert 59 < held()[1] < 75
+    with world.engine("toy-controller-b") as (again, _):
+        assert again.adopt(jobs[1])
+        again.poll(0)
+        assert again.running()[1] > 59, "a later process counts what was before it"
+        # another attempt begins at nothing, whatever the status still says of the last
+        world.end("toy-00001", "Failed", "Disrupted")
+        assert events(again) == [Lost(1, "Disrupted", crash=False)]
+        again.launch(jobs[1].model_copy(update={"attempt": 2}))
+        world.attempt("toy-00001", 2)
+        assert again.running() == {1: 0.0}
+
+
 # -- posts ---------------------------------------------------------------------------------
 
 
@@ -355,6 +386,28 @@ def test_a_trainer_that_cannot_serve_the_task_is_quoted_and_asked_again(world: W
         world.attempt("toy-task", 2)
         world.answer()
         assert asking.over().info == INFO
+
+
+def test_a_trainer_that_was_asked_too_often_is_asked_no_more(world: World) -> None:
+    with world.engine() as (engine, _):
+        asking = Asking(engine)
+        world.trial("toy-task")
+        world.api.change(kube.TRIAL, "toy-task", spec={"attempt": 999})
+        world.end("toy-task", "Failed", "BadInput", "no data")
+        asking.over()
+        error = Asking(engine).over().error
+        assert isinstance(error, EngineError)
+        assert "delete the NASTrial toy-task" in str(error)
+        world.api.remove(kube.TRIAL, "toy-task")
+        asking = wait_for(lambda: _asks(engine, world))
+        world.answer()
+        assert asking.over().info == INFO
+
+
+def _asks(engine: KubernetesEngine, world: World) -> Asking | None:
+    asking = Asking(engine)
+    asking.join(0.2)
+    return asking if asking.is_alive() else None
 
 
 def test_an_answer_that_is_none_is_an_error(world: World) -> None:

@@ -11,6 +11,7 @@ import pytest
 from kinase.api import Kind, Outcome, TaskInfo, TrialJob, TrialResult
 from kinase.api.trial import Cost, TrialProgress
 from kinase.engine import Engine, Event, Finished, Lost
+from kinase.experiment import loop as module
 from kinase.experiment.loop import Loop
 from kinase.experiment.state import SEARCHING
 from kinase.store.memory import MemoryStore
@@ -350,6 +351,22 @@ def test_another_attempt_does_not_spend_what_the_finalists_need() -> None:
             state = loop.run()
             assert state.spent.epochs == sum(outside.trained.values()) <= epochs
             assert state.counts[Kind.FINAL] >= 1
+
+
+def test_a_trial_that_is_lost_again_and_again_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evictions do not count as crashes, yet they are not borne for ever."""
+    monkeypatch.setattr(module, "MOST_ATTEMPTS", 5)
+    outside = Outside(lambda job: job.trial == 1)
+    loop = loop_of(outside, experiment(budget={"trials": 3}, estimation={"type": "Full"}))
+    state = loop.run()
+    assert state.trials[1].outcome is Outcome.SUCCEEDED, "each attempt went on from the last"
+    outside = Outside(lambda job: job.trial == 1)
+    spec = {"training": {"epochs": 20}, "estimation": {"type": "Full"}}
+    loop = loop_of(outside, experiment(budget={"trials": 3}, **spec))
+    trial = loop.run().trials[1]
+    assert (trial.outcome, trial.attempt, trial.crashes) == (Outcome.FAILED, 5, 0)
+    assert trial.message == "evicted"
+    check_the_books(loop, outside)
 
 
 def test_a_finalist_that_left_no_network_does_not_win() -> None:
