@@ -63,8 +63,12 @@ CHILDREN = (
     kube.SERVICE,
     kube.NETWORK_POLICY,
 )
-EVENTS_AFTER = 2.0
-"""Seconds that a controller's Job may be without a pod before its Events are asked why."""
+EVENTS = {"experiment": (2.0, 10.0), "trial": (10.0, 60.0)}
+"""Seconds that a Job may be without a pod before its Events are asked why, and until they are
+asked again: seldom for trials, of which there may be thousands that wait."""
+
+FRESH = 5.0
+"""Seconds after its making within which a trial's first Job is made without another look."""
 
 Kind = Literal["experiment", "trial"]
 Key = tuple[Kind, str, str]
@@ -350,18 +354,10 @@ class Reconciler:
         name = (view.namespace, names.controller_name(view.name))
         job, children = self._children(view.namespace, view.name)
         pods = self._pods(view.uid, name)
-        now = self._now()
-        refusal = self._refusals.get(key)
-        if refusal is None and job is not None and not pods and not job.finished:
-            age = (now - job.created).total_seconds() if job.created else 0.0
-            if age >= EVENTS_AFTER:
-                refusal = await self._why_no_pod(view.namespace, job)
-                self.queue.add_after(key, 10.0)
-            else:
-                self.queue.add_after(key, EVENTS_AFTER - age + 0.1)
+        refusal = self._refusals.get(key) or await self._why_no_pod(key, job, pods)
         busy = view.suspend and self._busy(view)
         return experiments.Observed(
-            view, self._manifest(view), children, job, pods, refusal, now, busy
+            view, self._manifest(view), children, job, pods, refusal, self._now(), busy
         )
 
     def _children(
@@ -380,8 +376,8 @@ class Reconciler:
 
     def _busy(self, view: Experiment) -> bool:
         """Whether a pod of an experiment's trials has not ended."""
-        trials = self._of_experiment.get(view.uid, ())
-        return any(not pod.ended for name in trials for pod in self._pods(view.uid, name))
+        mine = self._of_experiment.get(view.uid, ())
+        return any(not pod.ended for name in mine for pod in self._pods(view.uid, name))
 
     async def _remove_orphans(self, namespace: str, name: str) -> None:
         """Remove what an experiment left that is really gone."""
@@ -395,11 +391,20 @@ class Reconciler:
                 assert isinstance(action, Delete)
                 await self._delete(namespace, action)
 
-    async def _why_no_pod(self, namespace: str, job: Job) -> tuple[str, str] | None:
+    async def _why_no_pod(
+        self, key: Key, job: Job | None, pods: list[Pod]
+    ) -> tuple[str, str] | None:
         """What the Job controller says of a Job that it cannot make a pod for."""
+        if job is None or pods or job.finished or job.suspended or job.deleting:
+            return None
+        first, again = EVENTS[key[0]]
+        age = (self._now() - job.created).total_seconds() if job.created else 0.0
+        self.queue.add_after(key, first - age + 0.1 if age < first else again)
+        if age < first:
+            return None
         where = f"involvedObject.uid={job.uid},reason=FailedCreate"
         try:
-            found, _ = await self.client.list(kube.EVENT, namespace, fieldSelector=where)
+            found, _ = await self.client.list(kube.EVENT, key[1], fieldSelector=where)
         except Forbidden:
             return None
         last = max(found, key=lambda e: str(e.get("lastTimestamp") or ""), default=None)
@@ -425,14 +430,19 @@ class Reconciler:
             manifest = parsed
             if view.deleting:
                 return  # the trial goes with it
-        refusal = self._refusals.get(key)
+        refusal = known = self._refusals.get(key)
+        jobs = self._jobs(trial)
+        pods = self._pods(trial.experiment_uid, (namespace, name))
+        if refusal is None and not trial.ended:
+            job = next((j for j in jobs if j.name == trial.job_name), None)
+            refusal = await self._why_no_pod(key, job, [p for p in pods if p.job == trial.job_name])
         seen = trials.Observed(
             trial=trial,
             manifest=manifest,
             suspended=view is not None and view.suspend,
             refusal=refusal[1] if refusal else None,
-            jobs=self._jobs(trial),
-            pods=self._pods(trial.experiment_uid, (namespace, name)),
+            jobs=jobs,
+            pods=pods,
             now=self._now(),
         )
         actions = trials.plan(seen, self.settings)
@@ -441,7 +451,7 @@ class Reconciler:
         try:
             await self._act(key, trial, actions)
         except (Forbidden, Invalid) as error:
-            if "being terminated" not in error.message and refusal is None:
+            if "being terminated" not in error.message and known is None:
                 self._refusals[key] = _reason(error), error.message
                 told = replace(seen, refusal=error.message)
                 said = trials.plan(told, self.settings)
@@ -451,7 +461,13 @@ class Reconciler:
 
     async def _is_known(self, view: Experiment | Trial) -> bool:
         """Whether the cache has an owner as it is: children of one that is gone or has ended must
-        not be made. If not, it is put right, and the owner is looked at again."""
+        not be made. If not, it is put right, and the owner is looked at again.
+
+        A trial that was made just now and has no status cannot have had its Job removed."""
+        if isinstance(view, Trial) and not view.status and view.created is not None:
+            age = (self._now() - view.created).total_seconds()
+            if abs(age) < FRESH:
+                return True
         resource = kube.TRIAL if isinstance(view, Trial) else kube.EXPERIMENT
         name = (view.namespace, view.name)
         try:

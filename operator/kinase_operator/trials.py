@@ -45,7 +45,8 @@ class Observed:
     suspended: bool
     """Whether the experiment shall stand still."""
     refusal: str | None
-    """Why the API server did not take the Job, when it was last tried."""
+    """Why the API server did not take the Job, when it was last tried, or the Job controller
+    could not make its pod."""
     jobs: Sequence[Job]
     """Jobs that the trial owns, of all attempts."""
     pods: Sequence[Pod]
@@ -266,6 +267,8 @@ def _under_way(seen: Observed, job: Job, pods: Sequence[Pod], settings: Settings
     if pod is None:
         if job.suspended:
             reason, message = "Queued", "the Job is suspended: a queue holds it back"
+        elif seen.refusal is not None:
+            reason, message = "Refused", seen.refusal
     elif pod.waiting is not None and pod.waiting[0] not in WAITING:
         reason, message = pod.waiting
     elif pod.unschedulable is not None:

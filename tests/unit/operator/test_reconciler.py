@@ -10,7 +10,13 @@ from kinase_kube import client as kube
 from kinase_kube.client import Object
 from kinase_operator.reconciler import Reconciler
 from tests.unit.kube.virtual import now
-from tests.unit.operator.cluster import KUBELET, FakeClient, condition, finished
+from tests.unit.operator.cluster import (
+    KUBELET,
+    FakeClient,
+    attempt_over,
+    condition,
+    finished,
+)
 from tests.unit.operator.world import CALM, NS, World
 
 EXPERIMENT = (kube.EXPERIMENT.plural, NS, "a")
@@ -121,6 +127,27 @@ def test_a_quota_on_pods_is_told_by_the_condition_until_there_is_room() -> None:
         world.cluster.quota = ""
         await asyncio.sleep(15)
         assert ready(world)[0] in ("ControllerRunning", "Finished")
+        await world.settle()
+
+    World(1).run(story)
+
+
+def test_a_quota_on_pods_is_told_by_the_trials_that_it_holds_back() -> None:
+    async def story(world: World) -> None:
+        world.start(world.operator(CALM))
+        world.make("a")
+        while not list(world.cluster.all(kube.TRIAL)):
+            await asyncio.sleep(0.1)
+        world.cluster.quota = "pods"
+        await asyncio.sleep(120)
+        held = [t for t in world.cluster.all(kube.TRIAL) if not attempt_over(t)]
+        assert held
+        for item in held:
+            assert (item["status"]["phase"], item["status"]["reason"]) == ("Pending", "Refused")
+            assert "exceeded quota: q" in item["status"]["message"]
+        told = writes(world, "merge", "nastrials")
+        assert all(told.count(item["metadata"]["name"]) == 1 for item in held)
+        world.cluster.quota = ""
         await world.settle()
 
     World(1).run(story)

@@ -401,6 +401,16 @@ def test_a_refusal_is_said_once_and_the_job_is_tried_again() -> None:
     assert after(told, made).status.get("reason") is None
 
 
+def test_a_pod_that_the_job_controller_cannot_make_is_said_once() -> None:
+    this, text = trial(), 'Error creating: pods "x" is forbidden: exceeded quota: q'
+    told = after(this, plan(seen(this, job(), refusal=text), SETTINGS))
+    assert (told.status["phase"], told.status["reason"]) == ("Pending", "Refused")
+    assert told.status["message"] == text
+    assert plan(seen(told, job(), refusal=text), SETTINGS) == []
+    freed = after(told, plan(seen(told, job(), pod("Pending", started=None)), SETTINGS))
+    assert "reason" not in freed.status
+
+
 def test_a_template_that_the_administrator_forbids_makes_no_job() -> None:
     """The search's controller is not the only one who can make a NASTrial."""
     host = manifest(
