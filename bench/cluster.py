@@ -182,7 +182,7 @@ def manifest(options: argparse.Namespace, bucket: Bucket, **spec: Any) -> dict[s
     return system.experiment(
         SPACE,
         bucket,
-        space={"type": "Chain", "chain": {"minDepth": 4, "maxDepth": 10}},
+        space={"type": "Chain", "chain": {"minDepth": 4, "maxDepth": 10, "strides": [1]}},
         strategy={"type": "Random"},
         budget={"trials": options.trials, "parallelism": options.parallelism},
         trialTemplate={"managedBy": NAME, "image": system.FAKE},

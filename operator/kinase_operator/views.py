@@ -88,6 +88,7 @@ class Trial:
     attempt: int
     stop: bool
     status: Object
+    created: datetime | None
     body: Object | None
     """`token` and `job`; dropped once the attempt has ended, for they are large."""
 
@@ -111,6 +112,7 @@ class Trial:
             attempt=attempt,
             stop=bool(spec.get("stop")),
             status=status,
+            created=parse_time(metadata.get("creationTimestamp")),
             body=None if ended else {"token": spec.get("token"), "job": spec["job"]},
         )
 
