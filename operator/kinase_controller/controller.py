@@ -181,11 +181,11 @@ class Controller:
     def _ask(self, seen: Seen | None) -> None:
         """The trainer is asked about the task."""
         self._check()
-        why = ": ".join(filter(None, (seen.reason, seen.message))) if seen and seen.phase else ""
         text = "the trainer is asked about the task"
-        said = (False, "TaskPending", f"{text}; its pod waits: {why}")
-        if not why or (seen and seen.ended):
-            said = (True, "AskingTrainer", text)
+        said = (True, "AskingTrainer", text)
+        if seen is not None and seen.reason and seen.reported == seen.attempt and not seen.ended:
+            why = ": ".join(filter(None, (seen.reason, seen.message)))
+            said = (False, "TaskPending", f"{text}; its pod waits: {why}")
         if said != self._said:
             self._say(progressing=said)
 
