@@ -445,6 +445,10 @@ class Reconciler:
             pods=pods,
             now=self._now(),
         )
+        for pod in seen.pods:
+            if pod.due is not None and not pod.ended:
+                left = (pod.due + trials.GIVEN_UP - seen.now).total_seconds()
+                self.queue.add_after(key, left + 0.1)
         actions = trials.plan(seen, self.settings)
         if any(isinstance(a, Create) for a in actions) and not await self._is_known(trial):
             return
@@ -503,8 +507,9 @@ class Reconciler:
 
     def _pods(self, experiment_uid: str, of: Name) -> list[Pod]:
         found = (self._find(self.pods, name) for name in self._pods_of.get(of, ()))
+        now = self._now()
         return [
-            pod
+            trials.settled(pod, now)
             for pod in found
             if pod is not None and pod.labels.get(names.EXPERIMENT_UID) == experiment_uid
         ]

@@ -8,7 +8,7 @@ decides what comes next.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,6 +29,9 @@ from kinase_operator.experiments import forbidden
 from kinase_operator.settings import Settings
 from kinase_operator.views import Job, Pod, Trial
 
+GIVEN_UP = timedelta(seconds=60)
+"""How long after its grace period a pod may fail to end before its node is taken for lost. Should
+it live on, cut off, it writes what the next attempt writes: a training follows from its seed."""
 STUCK = timedelta(seconds=3)
 """How long a pod may wait before its trial's status says what for."""
 WAITING = ("ContainerCreating", "PodInitializing", "")
@@ -113,6 +116,15 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
         *_waiting(seen, "Refused", seen.refusal),
         Create(kube.JOB, manifests.trial_job(trial, seen.manifest, settings)),
     ]
+
+
+def settled(pod: Pod, now: datetime) -> Pod:
+    """The pod as a decision takes it: one whose node does not say that it ended, long after it
+    was to be gone, has ended."""
+    if pod.ended or pod.due is None or now < pod.due + GIVEN_UP:
+        return pod
+    why = pod.disrupted or f"the node {pod.node} does not answer"
+    return replace(pod, phase="Failed", disrupted=why, exit_code=None)
 
 
 def _attempt(job: Job) -> int:

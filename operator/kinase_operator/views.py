@@ -187,6 +187,8 @@ class Pod:
     labels: dict[str, str]
     phase: str
     deleting: bool
+    due: datetime | None
+    """When a pod that is being deleted was to be gone, its grace period over."""
     node: str | None
     created: datetime | None
     disrupted: str | None
@@ -228,6 +230,7 @@ class Pod:
             labels=labels,
             phase=status.get("phase", "Pending"),
             deleting="deletionTimestamp" in metadata,
+            due=parse_time(metadata.get("deletionTimestamp")),
             node=item["spec"].get("nodeName"),
             created=parse_time(metadata.get("creationTimestamp")),
             disrupted=disruption.get("message", "") if disruption.get("status") == "True" else None,

@@ -11,7 +11,7 @@ import pytest
 from kinase.api import TrialPhase, TrialReason
 from kinase_kube.client import JOB, TRIAL
 from kinase_operator.actions import Action, Again, Create, Delete, TrialStatus
-from kinase_operator.trials import classify, plan
+from kinase_operator.trials import classify, plan, settled
 from kinase_operator.views import Job, Object, Pod, Trial
 from tests.unit.operator.samples import (
     COMPLETE,
@@ -605,3 +605,16 @@ def test_what_a_trial_runs_is_dropped_once_it_has_ended_and_kept_for_another_att
     ended = {"attempt": 1, "phase": "Failed", "completionTime": at(-60)}
     assert Trial.of(trial_object(ended)).body is None
     assert Trial.of(trial_object(ended, attempt=2)).body == {"token": None, "job": '{"seed":3}'}
+
+
+def test_a_pod_that_never_ends_after_its_deletion_is_given_up_and_the_next_attempt_begins() -> None:
+    lost = pod("Running", deleting=True, started=-300)
+    assert lost.due == NOW
+    assert settled(lost, NOW + timedelta(seconds=59)) == lost
+    ended = settled(lost, NOW + timedelta(seconds=60))
+    assert ended.ended
+    later = {"now": NOW + timedelta(seconds=60)}
+    fields = status_of(plan(replace(seen(trial(), job(), ended), **later), SETTINGS))
+    assert (fields["phase"], fields["reason"]) == ("Failed", "Disrupted")
+    assert fields["message"] == "the node node-1 does not answer"
+    assert settled(pod("Running", started=-300), NOW + timedelta(days=1)).phase == "Running"
