@@ -146,10 +146,22 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
     elif not seen.job.deleting and (
         # it ended for a suspension that is over, or gave up; or it cannot know of a manifest
         # that was corrected before the search began: the next look makes it anew
-        seen.job.finished or (not view.started and seen.job.digest != digest)
+        seen.job.finished
+        or (not view.started and seen.job.digest != digest)
+        or _another_account(seen, seen.job)
     ):
         actions.append(Delete(kube.JOB, seen.job.name, seen.job.uid))
     return [*actions, *_controller(seen)]
+
+
+def _another_account(seen: Observed, job: Job) -> bool:
+    """Whether the ServiceAccount was deleted and made again: a pod's token is good for the very
+    account that it was made for."""
+    name = names.controller_name(seen.experiment.name)
+    account = seen.children.get((kube.SERVICE_ACCOUNT.kind, name))
+    if account is None or account.created is None or job.created is None:
+        return False
+    return job.created < account.created
 
 
 def _foreign(seen: Observed) -> str | None:

@@ -216,7 +216,7 @@ def _pod_end(pod: Pod) -> End:
     if pod.phase == "Succeeded":
         return End(TrialPhase.SUCCEEDED, TrialReason.COMPLETED, message, pod)
     if pod.exit_reason == "OOMKilled":
-        text = message or "the container ran out of memory (trialTemplate.resources)"
+        text = "the container ran out of memory (trialTemplate.resources)"
         return End(TrialPhase.FAILED, TrialReason.OUT_OF_MEMORY, text, pod)
     if pod.exit_code is None or (
         pod.exit_code not in (INFEASIBLE_EXIT, BAD_INPUT_EXIT, UNAVAILABLE_EXIT)

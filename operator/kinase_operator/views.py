@@ -262,6 +262,7 @@ class Child:
     owner: str | None
     labels: dict[str, str]
     digest: str
+    created: datetime | None = None
 
     @classmethod
     def of(cls, item: Object) -> Child:
@@ -274,4 +275,5 @@ class Child:
             owner=_owner(metadata),
             labels=metadata.get("labels") or {},
             digest=(metadata.get("annotations") or {}).get(names.SPEC_HASH, ""),
+            created=parse_time(metadata.get("creationTimestamp")),
         )

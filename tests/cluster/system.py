@@ -308,7 +308,10 @@ class Scene:
             return found if found[0] == status and reason in ("", found[1]) else None
 
         wanted = f"{name}: {kind}={status} {reason}"
-        found = wait_for(seen, timeout, message=wanted, every=0.1)
+        try:
+            found = wait_for(seen, timeout, message=wanted, every=0.1)
+        except AssertionError as problem:
+            raise AssertionError(f"{problem}; status: {self.get(name).get('status')}") from None
         assert found is not None
         return found[2]
 
