@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import logging
 import time
 from collections import Counter
@@ -55,6 +56,8 @@ MANAGER = "kinase-operator"
 """Field manager of the operator's part of a status."""
 FOR_CONTROLLER = "kinase-operator-for-controller"
 """Field manager of what is said in the controller's place."""
+LARGE = 1_400_000
+"""Bytes of JSON from which on it is its size for which etcd, with 1.5 MiB, takes no object."""
 SELECTOR = f"{names.MANAGED_BY}={names.MANAGER}"
 CHILDREN = (
     kube.SERVICE_ACCOUNT,
@@ -571,6 +574,14 @@ class Reconciler:
                 raise Forbidden(409, "NameConflict", text + "another name") from None
             self._observe(self._of(resource), item)
             return
+        except Invalid as error:
+            # of a Job that is too large the API server says that its selector is wrong: it tries
+            # once more with the object that the first try has filled in
+            size = len(json.dumps(body))
+            if size < LARGE:
+                raise
+            text = f"the {resource.kind} is too large: {size >> 10} KiB, of at most some 1400"
+            raise Invalid(413, "TooLarge", text) from error
         self.metrics.wrote(resource.plural, "create")
         self._observe(self._of(resource), item)
 
