@@ -270,8 +270,20 @@ class Rim:
     # -- trials, in the rim's thread ---------------------------------------------------
 
     def _trial_changed(self, key: Key, before: Seen | None, after: Seen | None) -> None:
-        if key[1] in self._wanted:
+        wanted = self._wanted.get(key[1])
+        if wanted is None:
+            return
+        if after is not None and after.ended and after.attempt >= wanted.attempt:
+            self._over(wanted, after)  # at once: where trials go by age it may be gone soon
+        else:
             self._queue.add(key[1])
+
+    def _over(self, wanted: Wanted, seen: Seen) -> None:
+        """Tell the loop of an attempt's end."""
+        del self._wanted[wanted.name]
+        self._stops.discard(wanted.name)
+        self.ended.put((wanted, seen))
+        self.wake()
 
     async def _work(self) -> None:
         while True:
@@ -311,10 +323,7 @@ class Rim:
             spec = {"attempt": wanted.attempt, "stop": False, "job": wanted.document()}
             await self._patch(seen, spec)
         elif seen.ended:
-            del self._wanted[name]
-            self._stops.discard(name)
-            self.ended.put((wanted, seen))
-            self.wake()
+            self._over(wanted, seen)
         elif name in self._stops and not seen.stop:
             await self._patch(seen, {"stop": True})
 

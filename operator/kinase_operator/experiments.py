@@ -248,7 +248,8 @@ def _controller(seen: Observed) -> list[Action]:
     if pod is not None and pod.ready:
         return _ready(seen, True, "ControllerRunning", f"pod {pod.name} runs the search")
     since = pod.created if pod is not None else seen.job.created if seen.job is not None else None
-    if since is not None and seen.now - since < STARTING and not (pod and pod.restarts):
+    young = since is not None and timedelta() <= seen.now - since < STARTING
+    if since is not None and young and not (pod and pod.restarts):
         return [
             *_ready(seen, False, "ControllerStarting", "the controller starts"),
             Again((since + STARTING - seen.now).total_seconds() + 0.1),

@@ -264,7 +264,7 @@ def _under_way(seen: Observed, job: Job, pods: Sequence[Pod], settings: Settings
     pod = min(pods, key=lambda p: (p.created or seen.now, p.name), default=None)
     if pod is not None and pod.phase == "Running" and pod.started is not None:
         wait = settings.running_after - (seen.now - pod.started).total_seconds()
-        if wait > 0:
+        if 0 < wait <= settings.running_after:  # else the node's clock is ahead of ours
             return [Again(wait)]
         fields = {
             "phase": TrialPhase.RUNNING,
@@ -290,7 +290,7 @@ def _under_way(seen: Observed, job: Job, pods: Sequence[Pod], settings: Settings
         fields = {"phase": TrialPhase.PENDING, "reason": None, "message": None}
         return [_status(trial, fields)] if told else []  # it waits for that no more
     since = pod.created if pod is not None else job.created
-    if since is not None and seen.now - since < STUCK:
+    if since is not None and timedelta() <= seen.now - since < STUCK:
         return [Again((since + STUCK - seen.now).total_seconds() + 0.1)]
     return _waiting(seen, reason, message)
 
