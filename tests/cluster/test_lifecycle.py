@@ -283,7 +283,7 @@ def test_what_has_ended_goes_by_its_age(scene: Scene) -> None:
         budget={"trials": 3, "parallelism": 1},
         finalists={"count": 1},
         trialTemplate=slow(0.2),
-        retention={"pods": "1s", "trials": "3s", "experiment": "6s"},
+        retention={"pods": "1s", "trials": "1s", "experiment": "4s"},
     )
     began = time.monotonic()
     trials: list[list[str]] = []

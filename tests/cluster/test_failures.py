@@ -1,0 +1,726 @@
+"""What Kinase does when something fails: docs/failure-modes.md, heading by heading."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kinase.api.trial import Outcome
+from kinase_operator.actions import TrialStatus
+from kinase_operator.trials import plan as plan_trial
+from tests.cluster import system
+from tests.cluster.helpers import wait_for
+from tests.cluster.lab.control_plane import ControlPlane
+from tests.cluster.lab.node import Image, Node
+from tests.cluster.lab.processes import Child
+from tests.cluster.lab.rest import ApiError
+from tests.cluster.system import Scene
+from tests.unit.operator import samples
+
+PAGE = system.REPOSITORY / "docs/failure-modes.md"
+
+TINY: dict[str, Any] = {
+    "budget": {"trials": 2, "parallelism": 2},
+    "control": {"share": 0},
+    "finalists": {"count": 1},
+}
+"""Two trials at once, of two epochs each, and a finalist of three."""
+EPOCHS = 2 * 2 + 3
+"""Those of TINY, if none is lost."""
+
+
+def template(seconds: float = 0.0, **fields: Any) -> dict[str, Any]:
+    """A trial's template; its epochs take so many seconds."""
+    env = [{"name": "FAKE_EPOCH_SECONDS", "value": str(seconds)}] if seconds else []
+    return {"image": system.FAKE, "env": env, **fields}
+
+
+def charged(scene: Scene, name: str = "toy") -> int:
+    """Wait until an experiment has succeeded: what it was charged is what its trials have begun.
+    The epochs."""
+    item = scene.finished(name)
+    store = scene.store(name)
+    begun = [
+        json.loads(store.get(key))["epochsBegun"]
+        for key in store.list("trials/")
+        if key.endswith("progress.json")
+    ]
+    epochs: int = item["status"]["cost"]["epochs"]
+    assert epochs == sum(begun)
+    assert len({e.trial for e in scene.journal(name, "told")}) == len(begun)
+    return epochs
+
+
+def attempts(scene: Scene, name: str = "toy") -> list[tuple[int, int, bool]]:
+    """What was begun anew: trial, attempt, and whether a crash was counted."""
+    return [(e.trial, e.attempt, e.crash) for e in scene.journal(name, "attempt")]
+
+
+@contextlib.contextmanager
+def image(node: Node, name: str, stands_for: Image | None) -> Iterator[None]:
+    """The node's image for a while; None: it cannot be pulled."""
+    before = system.images()[name]
+    node.set_image(name, stands_for)
+    try:
+        yield
+    finally:
+        node.set_image(name, before)
+
+
+# The page
+
+
+def headings() -> list[tuple[str, str]]:
+    """Headings of the page with what is said below each."""
+    parts = re.split(r"^### (.+)\n", PAGE.read_text(), flags=re.MULTILINE)[1:]
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_every_failure_of_the_page_has_its_test() -> None:
+    assert len(headings()) > 20
+    known = {name for name in globals() if name.startswith("test_")}
+    named: set[str] = set()
+    for heading, text in headings():
+        for what in ("Seen", "Kinase", "You"):
+            assert f"**{what}:**" in text, f"{heading!r} lacks {what}"
+        tests = re.findall(r"`(test_\w+)`", text.partition("Test: ")[2])
+        assert tests, f"{heading!r} names no test"
+        assert set(tests) <= known, f"{heading!r} names a test that is not there"
+        named |= set(tests)
+    rest = {"test_every_failure_of_the_page_has_its_test"}
+    assert known - named == rest, "tests that no heading names"
+
+
+# The controller does not start
+
+
+def test_the_controllers_image_cannot_be_pulled(scene: Scene) -> None:
+    with image(scene.node, system.CONTROLLER, None):
+        scene.create(**TINY)
+        said = scene.until("Ready", "False", "ImageNotFound")
+        assert system.CONTROLLER in said
+        (event,) = scene.events()
+        assert (event["type"], event["reason"]) == ("Warning", "ImageNotFound")
+        assert scene.get()["status"]["phase"] == "Pending"
+    scene.until("Ready", "True", "ControllerRunning")
+
+
+def test_the_controller_crashes_at_its_start(scene: Scene) -> None:
+    works = system.images()[system.CONTROLLER]
+    broken = Image(env={**works.env, "KINASE_LOG_LEVEL": "NONE"})
+    with image(scene.node, system.CONTROLLER, broken):
+        scene.create(**TINY)
+        said = scene.until("Ready", "False", "Crashing")
+        assert "ValueError: Unknown level: 'NONE'" in said, "the last words of the process"
+    scene.until("Ready", "True", "ControllerRunning")
+
+
+def test_a_quota_leaves_no_room_for_the_controller(scene: Scene) -> None:
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    scene.cluster.api.post(scene.path("resourcequotas"), quota)
+    used = scene.path("resourcequotas", "none")
+    wait_for(lambda: scene.cluster.api.get(used)["status"]["used"], message="the quota is known")
+    scene.create(**TINY)
+    said = scene.until("Ready", "False", "QuotaExceeded")
+    assert "exceeded quota: none" in said
+    scene.cluster.api.delete(used)
+    scene.until("Ready", "True", "ControllerRunning")
+
+
+def policy(scene: Scene, name: str, groups: list[str], resource: str, expression: str) -> str:
+    """A ValidatingAdmissionPolicy in the namespace alone; its path."""
+    base = "/apis/admissionregistration.k8s.io/v1"
+    rule = {
+        "apiGroups": groups,
+        "apiVersions": ["v1"],
+        "operations": ["CREATE"],
+        "resources": [resource],
+    }
+    scene.cluster.api.post(
+        f"{base}/validatingadmissionpolicies",
+        {
+            "metadata": {"name": name},
+            "spec": {
+                "matchConstraints": {"resourceRules": [rule]},
+                "validations": [{"expression": expression, "message": "not here"}],
+            },
+        },
+    )
+    where = {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}}
+    scene.cluster.api.post(
+        f"{base}/validatingadmissionpolicybindings",
+        {
+            "metadata": {"name": name},
+            "spec": {
+                "policyName": name,
+                "validationActions": ["Deny"],
+                "matchResources": {"namespaceSelector": where},
+            },
+        },
+    )
+    return f"{base}/validatingadmissionpolicybindings/{name}"
+
+
+def test_admission_refuses_the_controller(scene: Scene) -> None:
+    binding = policy(scene, scene.namespace, ["batch"], "jobs", "false")
+    job = {
+        "metadata": {"name": "probe"},
+        "spec": {
+            "template": {
+                "spec": {
+                    "restartPolicy": "Never",
+                    "containers": [{"name": "probe", "image": "probe"}],
+                }
+            }
+        },
+    }
+
+    def refused() -> bool:
+        try:
+            scene.cluster.api.post(f"{scene.path('jobs')}?dryRun=All", job)
+        except ApiError as problem:
+            return "not here" in problem.message
+        return False
+
+    wait_for(refused, message="the policy holds")
+    scene.create(**TINY)
+    said = scene.until("Ready", "False", "Refused")
+    assert "not here" in said
+    assert [e["reason"] for e in scene.events()] == ["Refused"]
+    scene.cluster.api.delete(binding)
+    scene.until("Ready", "True", "ControllerRunning")
+
+
+def test_the_credentials_secret_is_missing_or_lacks_a_key(scene: Scene) -> None:
+    secret = scene.path("secrets", scene.bucket.secret)
+    keys = scene.cluster.api.get(secret)["data"]
+    scene.cluster.api.delete(secret)
+    scene.create(**TINY)
+    said = scene.until("Ready", "False", "ConfigMissing")
+    assert f'secret "{scene.bucket.secret}" not found' in said
+    body = {"metadata": {"name": scene.bucket.secret}, "data": {"OTHER": "eA=="}}
+    scene.cluster.api.post(scene.path("secrets"), body)
+    wait_for(lambda: "AWS_ACCESS_KEY_ID" in scene.said("Ready")[2], message="the key is missed")
+    scene.cluster.api.patch(secret, {"data": keys})
+    scene.until("Ready", "True", "ControllerRunning")
+
+
+# The trainer does not start
+
+
+def test_the_trainers_image_cannot_be_pulled(scene: Scene) -> None:
+    scene.create(**TINY, trialTemplate={"image": "kinase/absent:test"})
+    said = scene.until("Progressing", "False", "TaskPending")
+    assert "kinase/absent:test" in said
+    status = scene.trial("task")["status"]
+    assert status["phase"] == "Pending"
+    assert status["reason"] in ("ErrImagePull", "ImagePullBackOff")
+    scene.change(trialTemplate={"image": system.FAKE})
+    assert charged(scene) == EPOCHS
+
+
+def test_no_node_has_the_gpus(scene: Scene) -> None:
+    sixteen = {"limits": {"nvidia.com/gpu": 16}}
+    scene.create(**TINY, trialTemplate=template(resources=sixteen))
+    said = scene.until("Progressing", "False", "TaskPending")
+    assert "Insufficient nvidia.com/gpu" in said
+    assert scene.trial("task")["status"]["reason"] == "Unschedulable"
+    scene.change(trialTemplate=template(resources={"limits": {"nvidia.com/gpu": 1}}))
+    assert charged(scene) == EPOCHS
+
+
+def test_the_trainer_cannot_serve_the_task(scene: Scene) -> None:
+    scene.create(**TINY, task={"dataset": "absent"})
+    said = scene.until("Progressing", "False", "TaskUnavailable")
+    assert "task.dataset 'absent' is not there" in said
+    scene.change(task={"dataset": "ok"})
+    assert charged(scene) == EPOCHS
+
+
+def test_a_quota_leaves_no_room_for_trials(scene: Scene) -> None:
+    quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "1"}}}
+    scene.cluster.api.post(scene.path("resourcequotas"), quota)
+    used = scene.path("resourcequotas", "few")
+    wait_for(lambda: scene.cluster.api.get(used)["status"]["used"], message="the quota is known")
+    scene.create(**TINY)
+    said = scene.until("Progressing", "False", "TaskPending")
+    assert "exceeded quota: few" in said
+    assert scene.trial("task")["status"]["reason"] == "Refused"
+    scene.cluster.api.delete(used)
+    assert charged(scene) == EPOCHS
+
+
+# Parts of Kinase end
+
+
+def test_the_controllers_process_is_killed(scene: Scene) -> None:
+    scene.create(**TINY, trialTemplate=template(1.0))
+    scene.begins(1)
+    scene.node.kill(scene.namespace, scene.controller())
+    assert charged(scene) == EPOCHS
+    assert not attempts(scene), "trials run on meanwhile"
+    (pod,) = scene.pods("controller")
+    assert pod["status"]["containerStatuses"][0]["restartCount"] == 1
+    said = [e["message"] for e in scene.events() if e["reason"] == "Started"]
+    assert said == ["the search begins", "going on after 0 trials"]
+
+
+def test_the_controllers_pod_is_deleted(scene: Scene) -> None:
+    scene.create(**TINY, trialTemplate=template(1.0))
+    scene.begins(1)
+    first = scene.controller()
+    scene.cluster.api.delete(scene.path("pods", first))
+    assert charged(scene) == EPOCHS
+    assert not attempts(scene)
+    assert first not in [pod["metadata"]["name"] for pod in scene.pods("controller")]
+
+
+def test_the_operator_is_killed(scene: Scene) -> None:
+    scene.create(**TINY, trialTemplate=template(1.0))
+    scene.begins(1)
+    scene.operator.kill()
+    scene.operator.start()
+    assert charged(scene) == EPOCHS
+    assert not attempts(scene)
+
+
+def test_trials_end_while_the_operator_is_down(scene: Scene) -> None:
+    scene.create(**TINY, trialTemplate=template(0.5), retention={"pods": "1s"})
+    scene.begins(1)
+    scene.operator.kill()
+    try:
+        jobs = {"kinase.dev/trial": "1"}
+        wait_for(lambda: not scene.all("jobs", **jobs), message="the Job is gone by its age")
+    finally:
+        scene.operator.start()
+    assert charged(scene) == EPOCHS
+    assert not attempts(scene)
+
+
+def test_two_operators_at_once(scene: Scene, tmp_path: Path) -> None:
+    second = system.Operator(scene.cluster, tmp_path).start()
+    try:
+        scene.create(**TINY)
+        assert charged(scene) == EPOCHS
+        assert not attempts(scene)
+        assert len(scene.events()) == 3
+        for operator in (second, scene.operator):
+            assert "Traceback" not in operator.log.read_text()
+    finally:
+        second.stop()
+
+
+@contextlib.contextmanager
+def controller_by_hand(scene: Scene, folder: Path, pod: str) -> Iterator[Child]:
+    """Another controller of the experiment, as a pod that nobody asked for would be."""
+    uid = scene.get()["metadata"]["uid"]
+    account = scene.cluster.account_kubeconfig(
+        folder / "kubeconfig", scene.namespace, "toy-controller"
+    )
+    secret = scene.cluster.api.get(scene.path("secrets", scene.bucket.secret))["data"]
+    child = Child(
+        [sys.executable, "-m", "kinase_controller"],
+        folder / "log",
+        {
+            "KUBECONFIG": str(account),
+            "KINASE_EXPERIMENT": "toy",
+            "KINASE_EXPERIMENT_UID": uid,
+            "KINASE_NAMESPACE": scene.namespace,
+            "KINASE_POD": pod,
+            "KINASE_POD_IP": "127.9.9.9",
+            **{key: base64.b64decode(value).decode() for key, value in secret.items()},
+        },
+    )
+    try:
+        yield child
+    finally:
+        child.stop(0)
+
+
+def test_two_controllers_at_once(scene: Scene, tmp_path: Path) -> None:
+    scene.create(**TINY, trialTemplate=template(4.0))
+    scene.begins(1)
+    first = scene.controller()
+    with controller_by_hand(scene, tmp_path, "toy-controller-other") as other:
+        wait = f"waiting for the lease, which {first} holds"
+        wait_for(lambda: wait in other.said(), message="the second waits")
+        lease = scene.path("leases", "toy-controller")
+        scene.cluster.api.patch(lease, {"spec": {"holderIdentity": "toy-controller-other"}})
+        gone = "another controller has taken over"
+        wait_for(lambda: gone in scene.node.log(scene.namespace, first), message="the first ends")
+        assert charged(scene) == EPOCHS
+        assert not attempts(scene)
+
+
+def test_a_controllers_lease_is_left_by_a_node_that_is_gone(scene: Scene) -> None:
+    uid = scene.create(**TINY, suspend=True)["metadata"]["uid"]
+    owner = {
+        "apiVersion": "kinase.dev/v1alpha1",
+        "kind": "NASExperiment",
+        "name": "toy",
+        "uid": uid,
+    }
+    spec = {
+        "holderIdentity": "toy-controller-lost",
+        "leaseDurationSeconds": 15,
+        "renewTime": "2100-01-01T00:00:00.000000Z",  # by a clock that is far ahead
+    }
+    lease = {"metadata": {"name": "toy-controller", "ownerReferences": [owner]}, "spec": spec}
+    scene.cluster.api.post(scene.path("leases"), lease)
+    scene.change(suspend=False)
+    scene.until("Ready", "False", "ControllerStarting")
+    assert charged(scene) == EPOCHS
+
+
+def test_clocks_that_differ_hold_back_no_word() -> None:
+    ahead = 3600.0
+    running = samples.pod(started=ahead)
+    (said,) = plan_trial(samples.seen(samples.trial(), samples.job(), running), samples.SETTINGS)
+    assert isinstance(said, TrialStatus)
+    assert said.fields["phase"] == "Running"
+    waits = samples.pod("Pending", unschedulable="no node", created=ahead)
+    (said,) = plan_trial(samples.seen(samples.trial(), samples.job(), waits), samples.SETTINGS)
+    assert isinstance(said, TrialStatus)
+    assert (said.fields["phase"], said.fields["reason"]) == ("Pending", "Unschedulable")
+
+
+# The API server
+
+
+def test_the_api_server_is_away_and_every_watch_is_cut(scene: Scene) -> None:
+    cluster = scene.cluster
+    if not isinstance(cluster, ControlPlane):
+        pytest.skip("only on a control plane that the test has started itself")
+    scene.create(**TINY, trialTemplate=template(1.0))
+    scene.begins(1)
+    cluster.stop_apiserver()
+    time.sleep(3)
+    cluster.start_apiserver()
+    assert charged(scene) == EPOCHS
+    assert not attempts(scene)
+    assert scene.operator.alive
+
+
+# Trials
+
+
+def test_a_trials_process_is_killed(scene: Scene) -> None:
+    scene.create(**TINY, trialTemplate=template(0.5))
+    scene.node.kill(scene.namespace, scene.begins(1, epoch=2))
+    assert charged(scene) == EPOCHS + 1, "the second epoch of trial 1 twice"
+    assert attempts(scene) == [(1, 2, True)]
+    (again,) = scene.journal(kind="attempt")
+    assert (again.begun, again.done) == (2, 1), "it went on from the checkpoint"
+
+
+def test_a_trial_crashes_at_every_attempt(scene: Scene) -> None:
+    scene.create(**TINY, task={"dataset": "exit-always"}, trialTemplate=template(maxRetries=1))
+    charged(scene)
+    assert attempts(scene) == [(1, 2, True)]
+    told = next(e for e in scene.journal(kind="told") if e.trial == 1)
+    assert (told.outcome, told.message) == (Outcome.FAILED, "the trainer exits (2 attempts)")
+    assert scene.get()["status"]["trials"]["failed"] == 1
+    status = scene.trial(1)["status"]
+    assert (status["phase"], status["reason"], status["exitCode"]) == ("Failed", "Crashed", 3)
+
+
+def test_a_trial_runs_out_of_memory(scene: Scene) -> None:
+    scene.create(**TINY, trialTemplate=template(0.5))
+    for attempt in (1, 2):
+        pod = scene.begins(1, attempt=attempt, epoch=attempt)
+        scene.node.oom(scene.namespace, pod)
+    charged(scene)
+    assert attempts(scene) == [(1, 2, True)]
+    told = next(e for e in scene.journal(kind="told") if e.trial == 1)
+    assert told.outcome is Outcome.INFEASIBLE
+    assert "out of memory" in told.message
+    assert scene.trial(1)["status"]["reason"] == "OutOfMemory"
+
+
+def test_a_trial_takes_too_long(scene: Scene) -> None:
+    limits = template(timeLimit="2s", gracePeriod="1s")
+    scene.create(**TINY, task={"dataset": "hang-always"}, trialTemplate=limits)
+    charged(scene)
+    assert not attempts(scene)
+    told = next(e for e in scene.journal(kind="told") if e.trial == 1)
+    assert told.outcome is Outcome.INFEASIBLE
+    assert "trialTemplate.timeLimit" in told.message
+    assert scene.trial(1)["status"]["reason"] == "DeadlineExceeded"
+
+
+def test_a_trial_is_evicted(scene: Scene) -> None:
+    scene.create(**TINY, trialTemplate=template(0.5))
+    pod = scene.begins(1)
+    scene.cluster.api.post(scene.path("pods", f"{pod}/eviction"), {"metadata": {"name": pod}})
+    assert charged(scene) == EPOCHS, "it came to its checkpoint"
+    assert attempts(scene) == [(1, 2, False)]
+
+
+def test_a_node_is_lost(scene: Scene, tmp_path: Path) -> None:
+    other = Node(scene.cluster, tmp_path, "node-2", labels={"lab": "lost"})
+    other.start()
+    taint = {"key": "lab", "value": "lost", "effect": "NoSchedule"}
+    scene.cluster.api.patch("/api/v1/nodes/node-2", {"spec": {"taints": [taint]}})
+    system.put_images(other)
+    there = {"matchExpressions": [{"key": "lab", "operator": "In", "values": ["lost"]}]}
+    prefer = [{"weight": 100, "preference": there}]
+    affinity = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": prefer}}
+    bear = [{**taint, "operator": "Equal"}]
+    scene.create(**TINY, trialTemplate=template(0.5, affinity=affinity, tolerations=bear))
+    began = "trial 1 attempt 1 epoch 2 begins"
+    wait_for(
+        lambda: any(began in Path(pod["log"]).read_text() for pod in other.pods()), message=began
+    )
+    other.crash()
+    wait_for(lambda: not other.ready, message="the node is missed")
+    other.remove()
+    assert charged(scene) == EPOCHS + 2, "the second epochs of both trials twice"
+    assert attempts(scene) == [(0, 2, False), (1, 2, False)]
+
+
+def test_a_trials_job_is_deleted(scene: Scene) -> None:
+    scene.create(**TINY, trialTemplate=template(0.5))
+    scene.begins(1)
+    body = {"propagationPolicy": "Background"}
+    scene.cluster.api.delete(scene.path("jobs", "toy-00001-1"), body)
+    assert charged(scene) == EPOCHS
+    assert [crash for *_, crash in attempts(scene)] == [False]
+
+
+def test_a_trials_resource_is_deleted(scene: Scene) -> None:
+    scene.create(**TINY, trialTemplate=template(0.5))
+    scene.begins(1)
+    before = scene.trial(1)["metadata"]["uid"]
+    scene.cluster.api.delete(scene.path("nastrials", "toy-00001"))
+    assert charged(scene) == EPOCHS
+    assert scene.trial(1)["metadata"]["uid"] != before
+    assert not [crash for *_, crash in attempts(scene) if crash]
+
+
+def test_a_trial_ends_well_without_a_result_of_its_own(scene: Scene) -> None:
+    bodies = {"missing": b"", "truncated": b'{"version": 1, "trial": 1, "att'}
+    names = (*bodies, "foreign")
+    other = {
+        "version": 1,
+        "trial": 0,
+        "attempt": 1,
+        "outcome": "Succeeded",
+        "metrics": {"val_accuracy": 1.0},
+        "cost": {"epochs": 1, "samples": 1, "deviceSeconds": 1},
+    }
+    bodies["foreign"] = json.dumps(other).encode()
+    for name in names:
+        scene.create(name, **TINY, task={"dataset": "silent"}, suspend=True)
+    for name in names:
+        uid = scene.get(name)["metadata"]["uid"]
+        key = f"nas/{scene.namespace}/{uid}/trials/00001/result.json"
+        if bodies[name]:
+            scene.bucket.client.put_object(Bucket=scene.bucket.name, Key=key, Body=bodies[name])
+        scene.change(name, suspend=False)
+    for name in names:
+        assert charged(scene, name) == EPOCHS + 1
+        assert attempts(scene, name) == [(1, 2, True)]
+        (again,) = scene.journal(name, "attempt")
+        assert "left no valid result" in again.message
+
+
+# What somebody takes away
+
+
+def test_what_an_experiment_needs_is_deleted_or_changed(scene: Scene) -> None:
+    scene.create(**TINY, trialTemplate=template(3.0))
+    scene.begins(0)
+    children = {
+        "services": "toy-controller",
+        "roles": "toy-controller",
+        "rolebindings": "toy-controller",
+        "serviceaccounts": "toy-controller",
+        "networkpolicies": "toy-trials",
+    }
+    before = {kind: scene.get(name, kind)["metadata"]["uid"] for kind, name in children.items()}
+    for kind, name in children.items():
+        scene.cluster.api.delete(scene.path(kind, name))
+
+    def again() -> bool:
+        return all(
+            scene.get(name, kind)["metadata"]["uid"] != before[kind]
+            for kind, name in children.items()
+        )
+
+    wait_for(again, message="all are there again")
+    assert charged(scene) == EPOCHS
+
+
+# The store
+
+
+class Gate:
+    """Stands before an S3 server: open, shut (nobody answers), or denying everything."""
+
+    def __init__(self, endpoint: str) -> None:
+        host, _, port = endpoint.removeprefix("http://").partition(":")
+        self._target = host, int(port)
+        self._open: set[socket.socket] = set()
+        self._denies = False
+        self._listener: socket.socket | None = None
+        self.endpoint = ""
+        self.let()
+
+    def let(self) -> None:
+        """Pass everything on."""
+        self._turn(denies=False)
+
+    def deny(self) -> None:
+        """Answer every request with AccessDenied."""
+        self._turn(denies=True)
+
+    def shut(self) -> None:
+        """Cut all connections and take no new ones."""
+        if self._listener is not None:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+            self._listener = None
+        for end in list(self._open):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _turn(self, *, denies: bool) -> None:
+        self.shut()
+        self._denies = denies
+        port = int(self.endpoint.rpartition(":")[2] or 0)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
+
+    def _serve(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                end, _ = listener.accept()
+                serve = self._refuse if self._denies else self._pass
+                threading.Thread(target=serve, args=(end,), daemon=True).start()
+
+    def _pass(self, end: socket.socket) -> None:
+        with contextlib.suppress(OSError), socket.create_connection(self._target) as other, end:
+            self._open |= {end, other}
+            back = threading.Thread(target=self._copy, args=(other, end), daemon=True)
+            back.start()
+            self._copy(end, other)
+            back.join()
+            self._open -= {end, other}
+
+    @staticmethod
+    def _copy(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _refuse(self, end: socket.socket) -> None:
+        body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+        head = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        with contextlib.suppress(OSError), end:
+            end.recv(1 << 16)
+            end.sendall(head % len(body) + body)
+
+
+@pytest.fixture
+def gate(scene: Scene) -> Iterator[Gate]:
+    """What stands before the scene's S3 server."""
+    gate = Gate(scene.bucket.endpoint)
+    yield gate
+    gate.shut()
+
+
+def through(scene: Scene, gate: Gate) -> dict[str, Any]:
+    """The storage of an experiment that reaches the bucket through the gate."""
+    storage = system.experiment(scene.namespace, scene.bucket)["spec"]["storage"]
+    return {**storage, "endpoint": gate.endpoint}
+
+
+def test_the_store_is_out_of_reach_for_a_while(scene: Scene, gate: Gate) -> None:
+    fake = system.images(KINASE_STORE_PATIENCE="1")[system.FAKE]
+    scene.node.set_image("kinase/impatient:test", fake)
+    template_ = {**template(0.5), "image": "kinase/impatient:test"}
+    scene.create(**TINY, storage=through(scene, gate), trialTemplate=template_)
+    scene.begins(1)
+    gate.shut()
+    said = scene.until("Progressing", "False", "StoreUnavailable")
+    assert gate.endpoint in said
+    assert scene.trial(1)["status"]["reason"] == "Unavailable"
+    assert "StoreUnavailable" in [e["reason"] for e in scene.events()]
+    gate.let()
+    scene.until("Progressing", "True", "Searching")
+    charged(scene)
+    assert not [crash for *_, crash in attempts(scene) if crash]
+
+
+def test_the_bucket_is_not_there(scene: Scene) -> None:
+    storage = system.experiment(scene.namespace, scene.bucket)["spec"]["storage"]
+    bucket = f"{scene.bucket.name}-later"
+    scene.create(**TINY, storage={**storage, "uri": f"s3://{bucket}/nas"})
+    said = scene.until("Progressing", "False", "StoreRefused")
+    assert f"s3://{bucket}" in said
+    assert "create it, or correct storage.uri or storage.endpoint (NoSuchBucket" in said
+    scene.bucket.client.create_bucket(Bucket=bucket)
+    scene.until("Progressing", "True", timeout=90)
+
+
+def test_the_store_denies_access(scene: Scene, gate: Gate) -> None:
+    gate.deny()
+    scene.create(**TINY, storage=through(scene, gate))
+    said = scene.until("Progressing", "False", "StoreRefused")
+    assert "AccessDenied" in said
+    gate.let()
+    assert charged(scene) == EPOCHS
+
+
+def test_the_place_in_the_store_is_another_experiments(scene: Scene) -> None:
+    item = scene.create(**TINY, suspend=True)
+    uid = item["metadata"]["uid"]
+    document = {"name": "toy", "version": "1", "spec": {**item["spec"], "seed": 8}}
+    place = {
+        "Bucket": scene.bucket.name,
+        "Key": f"nas/{scene.namespace}/{uid}/experiment.json",
+    }
+    scene.bucket.client.put_object(**place, Body=json.dumps(document).encode())
+    scene.change(suspend=False)
+    said = scene.until("Progressing", "False", "StoreMismatch")
+    assert "spec.seed is 8 there and 0 here" in said
+    scene.bucket.client.delete_object(**place)
+    assert charged(scene) == EPOCHS
+
+
+# Too large
+
+
+def test_a_job_is_too_large_for_etcd(scene: Scene) -> None:
+    values = [f"{number:063d}" for number in range(21_000)]
+    there = {"matchExpressions": [{"key": "lab", "operator": "NotIn", "values": values}]}
+    prefer = [{"weight": 1, "preference": there}]
+    affinity = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": prefer}}
+    # they are in the Job twice, and in the experiment once
+    notes = {f"note-{number}": "x" * 4096 for number in range(32)}
+    scene.create(**TINY, trialTemplate=template(affinity=affinity, annotations=notes))
+    said = scene.until("Progressing", "False", "TaskPending", timeout=90)
+    assert "too large" in said
+    status = scene.trial("task")["status"]
+    assert (status["phase"], status["reason"]) == ("Pending", "Refused")
+    before = len(scene.operator.log.read_text().splitlines())
+    time.sleep(3)
+    after = len(scene.operator.log.read_text().splitlines())
+    assert after - before < 10, "nothing is tried in haste"
+    scene.change(trialTemplate={"image": system.FAKE, "affinity": None, "annotations": None})
+    assert charged(scene) == EPOCHS
