@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -31,7 +31,7 @@ SILENCE = 100.0
 """Seconds without a byte after which a watch is taken for dead. Bookmarks come every minute."""
 WATCH = 600
 """Seconds after which the server ends a watch; the next goes on from there."""
-PAGE = 500
+PAGE = 250
 """Objects in one page of a list."""
 
 
@@ -196,16 +196,22 @@ class Client:
         return await self._json("GET", resource.path(namespace, name))
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, **params: Any
-    ) -> tuple[list[Object], str]:
-        """All objects that match, page by page (or the first `limit`), and the resource version
-        to watch from."""
-        found: list[Object] = []
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        keep: Callable[[Object], Any] = lambda item: item,
+        **params: Any,
+    ) -> tuple[list[Any], str]:
+        """What `keep` makes of each object that matches (by default the object), page by page, so
+        that a long list is never in memory as a whole; and the resource version to watch from.
+        With `limit` in the parameters, the first page alone."""
+        found: list[Any] = []
         where: dict[str, Any] = {"limit": PAGE, **params}
         once = "limit" in params
         while True:
             page = await self._json("GET", resource.path(namespace), where)
-            found += page["items"]
+            found += map(keep, page["items"])
             token = page["metadata"].get("continue")
             if not token or once:
                 return found, page["metadata"]["resourceVersion"]

@@ -107,15 +107,20 @@ class Informer(Generic[V]):
                 delay = min(2 * delay, 15.0)
 
     async def _list(self) -> str:
-        items, version = await self._client.list(self._resource, self._namespace, **self._params)
+        def keep(item: Object) -> tuple[Key, V]:
+            return key_of(item), self._view(item)
+
+        found, version = await self._client.list(
+            self._resource, self._namespace, keep=keep, **self._params
+        )
         self.relists += 1
-        found = {key_of(item) for item in items}
-        for key in [key for key in self.items if key not in found]:
+        views = dict(found)
+        for key in [key for key in self.items if key not in views]:
             # made after the list was: its own event is still to come
             if self.items[key].version <= int(version):
                 self._remove(key, int(version))
-        for item in items:
-            self._put(item)
+        for key, view in views.items():
+            self._put(key, view)
         self._buried.clear()
         self._listed = int(version)
         self.synced.set()
@@ -145,17 +150,17 @@ class Informer(Generic[V]):
         newer than what is known changes nothing, its absence from the last list included."""
         key = key_of(item)
         version = int(item["metadata"]["resourceVersion"])
-        if key in self.items or version > self._buried.get(key, self._listed):
-            self._put(item)
-
-    def _put(self, item: Object) -> None:
-        key = key_of(item)
-        before = self.items.get(key)
-        if before is not None and before.version >= int(item["metadata"]["resourceVersion"]):
+        held = self.items.get(key)
+        if held is None and version <= self._buried.get(key, self._listed):
             return
-        after = self._view(item)
-        self.items[key] = after
-        self._changed(key, before, after)
+        if held is None or held.version < version:
+            self._put(key, self._view(item))
+
+    def _put(self, key: Key, after: V) -> None:
+        before = self.items.get(key)
+        if before is None or before.version < after.version:
+            self.items[key] = after
+            self._changed(key, before, after)
 
     def forget(self, key: Key) -> None:
         """Drop what a request has shown to be gone."""

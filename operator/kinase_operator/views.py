@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,27 @@ Object = dict[str, Any]
 def parse_time(text: str | None) -> datetime | None:
     """A Kubernetes time."""
     return datetime.fromisoformat(text) if text else None
+
+
+_LABELS = (
+    names.COMPONENT,
+    names.EXPERIMENT,
+    names.EXPERIMENT_UID,
+    names.TRIAL,
+    names.JOB_TRIAL,
+    names.ATTEMPT,
+)
+
+
+def _labels(metadata: Object) -> dict[str, str]:
+    """The labels that say what an object belongs to; equal texts are one in memory."""
+    found = metadata.get("labels") or {}
+    return {name: sys.intern(found[name]) for name in _LABELS if name in found}
+
+
+def _interned(fields: Object) -> Object:
+    """Fields whose names are one in memory for all objects."""
+    return {sys.intern(name): value for name, value in fields.items()}
 
 
 def _owner(metadata: Object) -> str | None:
@@ -111,7 +133,7 @@ class Trial:
             kind=str(spec["kind"]),
             attempt=attempt,
             stop=bool(spec.get("stop")),
-            status=status,
+            status=_interned(status),
             created=parse_time(metadata.get("creationTimestamp")),
             body=None if ended else {"token": spec.get("token"), "job": spec["job"]},
         )
@@ -159,7 +181,7 @@ class Job:
             uid=metadata["uid"],
             version=int(metadata["resourceVersion"]),
             owner=_owner(metadata),
-            labels=metadata.get("labels") or {},
+            labels=_labels(metadata),
             deleting="deletionTimestamp" in metadata,
             suspended=bool(item["spec"].get("suspend")),
             created=parse_time(metadata.get("creationTimestamp")),
@@ -227,7 +249,7 @@ class Pod:
             version=int(metadata["resourceVersion"]),
             owner=_owner(metadata),
             job=labels.get("batch.kubernetes.io/job-name", ""),
-            labels=labels,
+            labels=_labels(metadata),
             phase=status.get("phase", "Pending"),
             deleting="deletionTimestamp" in metadata,
             due=parse_time(metadata.get("deletionTimestamp")),
@@ -273,7 +295,7 @@ class Child:
             uid=metadata["uid"],
             version=int(metadata["resourceVersion"]),
             owner=_owner(metadata),
-            labels=metadata.get("labels") or {},
+            labels=_labels(metadata),
             digest=(metadata.get("annotations") or {}).get(names.SPEC_HASH, ""),
             created=parse_time(metadata.get("creationTimestamp")),
         )

@@ -90,11 +90,16 @@ class FakeApi:
             return copy.deepcopy(self._find(resource, name))
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, **params: Any
-    ) -> tuple[list[Object], str]:
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        keep: Callable[[Object], Any] = lambda item: item,
+        **params: Any,
+    ) -> tuple[list[Any], str]:
         self._ask("list", resource, "")
         with self.lock:
-            found = [o for o in self.all(resource) if _selected(o, params)]
+            found = [keep(o) for o in self.all(resource) if _selected(o, params)]
             return found, str(self._version)
 
     async def create(self, resource: Resource, namespace: str, body: Object) -> Object:

@@ -55,15 +55,15 @@ class Api:
         self.times.append(now())
 
     async def list(
-        self, resource: Any, namespace: str | None, **params: Any
-    ) -> tuple[list[Object], str]:
+        self, resource: Any, namespace: str | None, *, keep: Any, **params: Any
+    ) -> tuple[list[Any], str]:
         self._note("list")
         await asyncio.sleep(0)
         answer = self.lists.pop(0)
         if isinstance(answer, ApiError):
             raise answer
         version, *items = answer
-        return items, str(version)
+        return [keep(i) for i in items], str(version)
 
     async def watch(
         self, resource: Any, namespace: str | None, version: str, **params: Any

@@ -677,13 +677,18 @@ class FakeClient:
         return found
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, **params: Any
-    ) -> tuple[list[Object], str]:
-        def effect() -> tuple[list[Object], str]:
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        keep: Callable[[Object], Any] = lambda item: item,
+        **params: Any,
+    ) -> tuple[list[Any], str]:
+        def effect() -> tuple[list[Any], str]:
             items = [i for i in self.cluster.all(resource) if _matches(i, namespace, params)]
-            return items, str(self.cluster.revision)
+            return [keep(i) for i in items], str(self.cluster.revision)
 
-        found: tuple[list[Object], str]
+        found: tuple[list[Any], str]
         found = await self._request("get", resource.plural, "", effect)
         return found
 
