@@ -4,7 +4,7 @@
     python -m bench.cluster search --trials 5000 --parallelism 256   # trials a second
     python -m bench.cluster idle --experiments 1000                  # many that stand still
     python -m bench.cluster restart --trials 5000                    # operator restarted among many
-    python -m bench.cluster digits --trials 30 --compare             # examples/digits.yaml, real pods
+    python -m bench.cluster digits --trials 30 --compare             # the example, real pods
 
 etcd, kube-apiserver, kube-controller-manager, kube-scheduler, the S3 server and Kinase share the
 machine. Trials end at once (bench/instant.py). Writes are counted by the API server's own
