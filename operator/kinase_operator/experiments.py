@@ -207,8 +207,8 @@ def _after(seen: Observed, manifest: NASExperiment) -> list[Action]:
 def _suspended(seen: Observed) -> list[Action]:
     job, pods = seen.job, seen.pods
     if job is not None and not job.deleting:
-        idle = job.finished or not any(p.phase == "Running" for p in pods)
-        if idle:  # one that runs brings its trials to a checkpoint and ends by itself
+        idle = job.finished or not any(p.ready for p in pods)
+        if idle:  # one that works brings its trials to a checkpoint and ends by itself
             return [
                 Delete(kube.JOB, job.name, job.uid),
                 *_ready(seen, True, "Suspended", "spec.suspend is true"),

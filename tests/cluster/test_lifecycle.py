@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -216,8 +217,7 @@ def test_one_whose_controller_cannot_run_is_suspended_too(scene: Scene) -> None:
     image = system.images()[system.CONTROLLER]
     scene.node.set_image(system.CONTROLLER, None)
     try:
-        (pod,) = scene.running("controller")
-        scene.cluster.api.delete(scene.path("pods", pod["metadata"]["name"]))
+        scene.node.kill(scene.namespace, scene.controller(), signal.SIGTERM)
         scene.until("Ready", "False", "ImageNotFound")
         scene.change(suspend=True)
         scene.until("Suspended", "True", timeout=30)
