@@ -145,13 +145,19 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
         actions.append(Create(kube.JOB, wanted))
     elif not seen.job.deleting and (
         # it ended for a suspension that is over, or gave up; or it cannot know of a manifest
-        # that was corrected before the search began: the next look makes it anew
+        # that was corrected before the search began, or of the settings that were corrected so
+        # that it can start: the next look makes it anew
         seen.job.finished
-        or (not view.started and seen.job.digest != digest)
+        or (seen.job.digest != digest and (not view.started or _stuck(seen)))
         or _another_account(seen, seen.job)
     ):
         actions.append(Delete(kube.JOB, seen.job.name, seen.job.uid))
     return [*actions, *_controller(seen)]
+
+
+def _stuck(seen: Observed) -> bool:
+    """Whether the controller's container cannot start as it is."""
+    return any(p.waiting is not None and p.waiting[0] in TROUBLE for p in seen.pods)
 
 
 def _another_account(seen: Observed, job: Job) -> bool:

@@ -12,17 +12,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kinase.api.trial import Outcome
-from kinase_operator.actions import TrialStatus
+from kinase_operator import experiments, manifests
+from kinase_operator.actions import Delete, TrialStatus
 from kinase_operator.trials import plan as plan_trial
+from kinase_operator.views import Job
 from tests.cluster import system
 from tests.cluster.conftest import a_bucket, a_namespace
-from tests.cluster.helpers import wait_for
+from tests.cluster.helpers import RESTRICTED, wait_for
 from tests.cluster.lab.control_plane import Cluster, ControlPlane
 from tests.cluster.lab.node import Image, Node
 from tests.cluster.lab.processes import Child
@@ -30,6 +33,7 @@ from tests.cluster.lab.rest import ApiError
 from tests.cluster.system import Scene
 from tests.conftest import S3Server
 from tests.unit.operator import samples
+from tests.unit.operator.samples import at
 
 PAGE = system.REPOSITORY / "docs/failure-modes.md"
 
@@ -41,6 +45,8 @@ TINY: dict[str, Any] = {
 """Two trials at once, of two epochs each, and a finalist of three."""
 EPOCHS = 2 * 2 + 3
 """Those of TINY, if none is lost."""
+STARTED = samples.view({"startTime": at(-120)})
+"""An experiment whose search has begun."""
 
 
 def template(seconds: float = 0.0, **fields: Any) -> dict[str, Any]:
@@ -167,6 +173,18 @@ def test_the_controllers_image_cannot_be_pulled(scene: Scene) -> None:
     scene.until("Ready", "True", "ControllerRunning")
 
 
+def test_a_controller_that_cannot_start_gets_the_image_that_is_set_now() -> None:
+    settings = replace(samples.SETTINGS, controller_image="registry/new:1")
+    body = manifests.controller_job(STARTED, samples.MANIFEST, samples.SETTINGS)
+    body["metadata"] |= {"uid": "job-uid", "resourceVersion": "30", "creationTimestamp": at(-60)}
+    job = Job.of(body)
+    for waiting in (None, ("ImagePullBackOff", "Back-off pulling image")):
+        pods = [samples.pod("Pending", waiting=waiting)]
+        seen = experiments.Observed(STARTED, samples.MANIFEST, {}, job, pods, None, samples.NOW)
+        ends = [a.name for a in experiments.plan(seen, settings) if isinstance(a, Delete)]
+        assert ends == (["toy-controller"] if waiting else [])
+
+
 def test_the_controller_crashes_at_its_start(scene: Scene) -> None:
     works = system.images()[system.CONTROLLER]
     broken = Image(env={**works.env, "KINASE_LOG_LEVEL": "NONE"})
@@ -189,67 +207,84 @@ def test_a_quota_leaves_no_room_for_the_controller(scene: Scene) -> None:
     scene.until("Ready", "True", "ControllerRunning")
 
 
-def policy(scene: Scene, name: str, groups: list[str], resource: str, expression: str) -> str:
-    """A ValidatingAdmissionPolicy in the namespace alone; its path."""
-    base = "/apis/admissionregistration.k8s.io/v1"
+def policy(scene: Scene, resource: str, experiment: str) -> str:
+    """Let no such object of an experiment into the namespace; the path that ends it."""
+    base, name = "/apis/admissionregistration.k8s.io/v1", f"{scene.namespace}-{experiment}"
+    group = "batch" if resource == "jobs" else ""
     rule = {
-        "apiGroups": groups,
+        "apiGroups": [group],
         "apiVersions": ["v1"],
         "operations": ["CREATE"],
         "resources": [resource],
     }
-    scene.cluster.api.post(
-        f"{base}/validatingadmissionpolicies",
-        {
-            "metadata": {"name": name},
-            "spec": {
-                "matchConstraints": {"resourceRules": [rule]},
-                "validations": [{"expression": expression, "message": "not here"}],
-            },
-        },
-    )
+    label = f"object.metadata.?labels[?'kinase.dev/experiment'].orValue('') != '{experiment}'"
+    rules = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [{"expression": label, "message": "not here"}],
+    }
     where = {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}}
-    scene.cluster.api.post(
-        f"{base}/validatingadmissionpolicybindings",
-        {
-            "metadata": {"name": name},
-            "spec": {
-                "policyName": name,
-                "validationActions": ["Deny"],
-                "matchResources": {"namespaceSelector": where},
-            },
-        },
-    )
+    binding = {
+        "policyName": name,
+        "validationActions": ["Deny"],
+        "matchResources": {"namespaceSelector": where},
+    }
+    for kind, spec in (("policies", rules), ("policybindings", binding)):
+        body = {"metadata": {"name": name}, "spec": spec}
+        scene.cluster.api.post(f"{base}/validatingadmission{kind}", body)
     return f"{base}/validatingadmissionpolicybindings/{name}"
 
 
 def test_admission_refuses_the_controller(scene: Scene) -> None:
-    binding = policy(scene, scene.namespace, ["batch"], "jobs", "false")
-    job = {
-        "metadata": {"name": "probe"},
-        "spec": {
-            "template": {
-                "spec": {
-                    "restartPolicy": "Never",
-                    "containers": [{"name": "probe", "image": "probe"}],
-                }
-            }
-        },
+    bindings = [policy(scene, "jobs", "one"), policy(scene, "pods", "two")]
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "containers": [{"name": "probe", "image": "probe", "securityContext": RESTRICTED}],
+    }
+    probes: dict[str, Any] = {
+        "jobs": {"spec": {"template": {"spec": pod}}},
+        "pods": {"spec": pod},
     }
 
-    def refused() -> bool:
+    def refused(kind: str, experiment: str) -> bool:
+        labels = {"kinase.dev/experiment": experiment}
+        body = {"metadata": {"name": "probe", "labels": labels}, **probes[kind]}
         try:
-            scene.cluster.api.post(f"{scene.path('jobs')}?dryRun=All", job)
+            scene.cluster.api.post(f"{scene.path(kind)}?dryRun=All", body)
         except ApiError as problem:
             return "not here" in problem.message
         return False
 
-    wait_for(refused, message="the policy holds")
+    wait_for(lambda: refused("jobs", "one") and refused("pods", "two"), message="policies hold")
+    for name in ("one", "two"):
+        scene.create(name, **TINY)
+    assert "not here" in scene.until("Ready", "False", "Refused", "one")
+    assert "not here" in scene.until("Ready", "False", "PodRefused", "two")
+    for name in ("one", "two"):
+        (event,) = scene.events(name)
+        assert event["type"] == "Warning"
+    for binding in bindings:
+        scene.cluster.api.delete(binding)
+    for name in ("one", "two"):
+        scene.until("Ready", "True", "ControllerRunning", name)
+
+
+def test_a_name_is_taken_by_another_object(scene: Scene) -> None:
+    ports = [{"port": 80}]
+    service = {"metadata": {"name": "toy-controller"}, "spec": {"ports": ports}}
+    scene.cluster.api.post(scene.path("services"), service)
     scene.create(**TINY)
-    said = scene.until("Ready", "False", "Refused")
-    assert "not here" in said
-    assert [e["reason"] for e in scene.events()] == ["Refused"]
-    scene.cluster.api.delete(binding)
+    said = scene.until("Ready", "False", "NameConflict")
+    assert "Service toy-controller" in said
+    scene.cluster.api.delete(scene.path("services", "toy-controller"))
+    scene.until("Ready", "True", "ControllerRunning")
+
+
+def test_a_manifest_that_no_cluster_can_serve(scene: Scene) -> None:
+    storage = system.experiment(scene.namespace, scene.bucket)["spec"]["storage"]
+    scene.create(**TINY, storage={"uri": "file:///runs"})
+    said = scene.until("Ready", "False", "Forbidden")
+    assert "spec.storage.uri 'file:///runs' is no place that all pods reach" in said
+    scene.change(storage=storage)
     scene.until("Ready", "True", "ControllerRunning")
 
 

@@ -191,7 +191,7 @@ def test_one_that_is_suspended_before_it_starts(scene: Scene) -> None:
 
 
 def test_one_that_is_suspended_in_the_middle_ends_as_if_it_had_not_been(scene: Scene) -> None:
-    scene.create(**IN_A_ROW, trialTemplate=slow(0.5))
+    scene.create(**IN_A_ROW, trialTemplate=slow(0.4))
     scene.begins(2)
     scene.change(suspend=True)
     scene.until("Suspended", "True", timeout=30)
@@ -204,11 +204,15 @@ def test_one_that_is_suspended_in_the_middle_ends_as_if_it_had_not_been(scene: S
     assert held["status"]["trials"]["running"] == 0
     assert scene.trial(2)["status"]["phase"] == "Stopped"
     scene.change(suspend=False)
+    scene.begins(6)  # the finalist
+    scene.change(suspend=True)
+    scene.until("Suspended", "True", timeout=30)
+    scene.change(suspend=False)
     item = scene.finished()
     assert searched(scene) == on_this_machine(item)
     assert item["status"]["cost"]["epochs"] == 6 * 2 + 3
-    again = scene.journal(kind="attempt")
-    assert [(entry.trial, entry.done, entry.crash) for entry in again] == [(2, 1, False)]
+    again = [(e.trial, e.done, e.crash) for e in scene.journal(kind="attempt")]
+    assert again == [(2, 1, False), (6, 1, False)]
 
 
 def test_one_whose_controller_cannot_run_is_suspended_too(scene: Scene) -> None:
