@@ -777,6 +777,23 @@ def test_the_place_in_the_store_is_another_experiments(scene: Scene) -> None:
     assert charged(scene) == EPOCHS
 
 
+def test_the_journal_is_damaged(scene: Scene) -> None:
+    scene.create(**TINY, trialTemplate=template(0.5))
+    scene.begins(1)
+    scene.change(suspend=True)
+    scene.until("Suspended", "True")
+    uid = scene.get()["metadata"]["uid"]
+    key = f"nas/{scene.namespace}/{uid}/journal/00000000.jsonl"
+    place = {"Bucket": scene.bucket.name, "Key": key}
+    kept = scene.bucket.client.get_object(**place)["Body"].read()
+    scene.bucket.client.delete_object(**place)
+    scene.change(suspend=False)
+    said = scene.until("Progressing", "False", "StoreRefused")
+    assert f"{key} is missing" in said
+    scene.bucket.client.put_object(**place, Body=kept)
+    assert charged(scene) == EPOCHS
+
+
 # Too large
 
 
