@@ -22,13 +22,13 @@ from tests.cluster.lab.rest import ApiError
 from tests.conftest import S3Server
 
 
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+@contextlib.contextmanager
+def a_cluster(folder: Path) -> Iterator[Cluster]:
     """The cluster of KINASE_TEST_KUBECONFIG, or else a control plane of our own."""
     if given := os.environ.get("KINASE_TEST_KUBECONFIG"):
         yield Cluster(Path(given))
         return
-    plane = ControlPlane(tmp_path_factory.mktemp("cluster"))
+    plane = ControlPlane(folder)
     try:
         plane.start()
     except binaries.Unavailable as problem:
@@ -37,6 +37,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield plane
     finally:
         plane.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The cluster that most tests share."""
+    with a_cluster(tmp_path_factory.mktemp("cluster")) as found:
+        yield found
 
 
 @contextlib.contextmanager

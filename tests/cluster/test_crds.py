@@ -13,6 +13,7 @@ import pytest
 from kinase.api import NASExperiment, NASTrial
 from kinase.api.crd import Schema, crds, schema
 from kinase.api.load import Document, ManifestError, read_document, validate
+from tests.cluster.conftest import a_cluster
 from tests.cluster.crd_cases import (
     CASES,
     UNKNOWN,
@@ -31,6 +32,13 @@ ROOT = Path(__file__).parents[2]
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 TIME = "2026-11-01T12:00:00Z"
 DRY = "?dryRun=All&fieldValidation=Strict"
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster without an operator, which would act on what is made here."""
+    with a_cluster(tmp_path_factory.mktemp("crds")) as found:
+        yield found
 
 
 class Kind:
