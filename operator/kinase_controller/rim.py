@@ -13,7 +13,7 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -98,6 +98,7 @@ class Rim:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rim", daemon=True)
         self._tasks: list[asyncio.Task[Any]] = []
+        self._emits: list[Future[None]] = []
         self._readers = ThreadPoolExecutor(8, thread_name_prefix="store")
         self.wake: Callable[[], None] = lambda: None
         """Called whenever something is put into `ended`."""
@@ -116,6 +117,7 @@ class Rim:
     def close(self) -> None:
         """Let go of the lease and end all connections."""
         if self._thread.is_alive():
+            wait(self._emits, 5)  # the last word of all, too
             try:
                 self.call(self._stop(), 10)
             finally:
@@ -400,7 +402,8 @@ class Rim:
 
     def emit(self, kind: str, reason: str, message: str) -> None:
         """Record an Event about the experiment; the same one twice is one."""
-        self.submit(self._emit(kind, reason, message))
+        under_way = [said for said in self._emits if not said.done()]
+        self._emits = [*under_way, self.submit(self._emit(kind, reason, message))]
 
     async def _emit(self, kind: str, reason: str, message: str) -> None:
         me, now = self.identity, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

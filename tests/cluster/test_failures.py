@@ -167,7 +167,7 @@ def test_the_controllers_image_cannot_be_pulled(scene: Scene) -> None:
         scene.create(**TINY)
         said = scene.until("Ready", "False", "ImageNotFound")
         assert system.CONTROLLER in said
-        (event,) = scene.events()
+        (event,) = wait_for(scene.events, message="an Event")
         assert (event["type"], event["reason"]) == ("Warning", "ImageNotFound")
         assert scene.get()["status"]["phase"] == "Pending"
     scene.until("Ready", "True", "ControllerRunning")
@@ -259,9 +259,10 @@ def test_admission_refuses_the_controller(scene: Scene) -> None:
         scene.create(name, **TINY)
     assert "not here" in scene.until("Ready", "False", "Refused", "one")
     assert "not here" in scene.until("Ready", "False", "PodRefused", "two")
-    for name in ("one", "two"):
-        (event,) = scene.events(name)
-        assert event["type"] == "Warning"
+    (event,) = wait_for(lambda: scene.events("one"), message="an Event")
+    assert (event["type"], event["reason"]) == ("Warning", "Refused")
+    (event,) = wait_for(lambda: scene.events("two"), message="an Event")
+    assert (event["type"], event["reason"]) == ("Warning", "PodRefused")
     for binding in bindings:
         scene.cluster.api.delete(binding)
     for name in ("one", "two"):
@@ -402,7 +403,7 @@ def test_two_operators_at_once(scene: Scene, tmp_path: Path) -> None:
         scene.create(**TINY)
         assert charged(scene) == EPOCHS
         assert not attempts(scene)
-        assert len(scene.events()) == 3
+        wait_for(lambda: len(scene.events()) == 3, message="each Event once")
         for operator in (second, scene.operator):
             assert "Traceback" not in operator.log.read_text()
     finally:
@@ -734,7 +735,11 @@ def test_the_store_is_out_of_reach_for_a_while(scene: Scene, gate: Gate) -> None
     said = scene.until("Progressing", "False", "StoreUnavailable")
     assert gate.endpoint in said
     assert scene.trial(1)["status"]["reason"] == "Unavailable"
-    assert "StoreUnavailable" in [e["reason"] for e in scene.events()]
+
+    def told() -> bool:
+        return "StoreUnavailable" in [event["reason"] for event in scene.events()]
+
+    wait_for(told, message="an Event")
     gate.let()
     scene.until("Progressing", "True", "Searching")
     charged(scene)

@@ -155,13 +155,14 @@ def test_the_status_is_small(run: Run) -> None:
 
 
 def test_events_tell_the_turns_of_a_search_and_no_more(run: Run) -> None:
-    said = [(e["type"], e["reason"], e["message"]) for e in run.scene.events()]
     (pod,) = run.scene.pods("controller")
-    assert said == [
+    wanted = [
         ("Normal", "ControllerRunning", f"pod {pod['metadata']['name']} runs the search"),
         ("Normal", "Started", "the search begins"),
         ("Normal", "Succeeded", "6 trials were run"),
     ]
+    wait_for(lambda: len(run.scene.events()) >= len(wanted), message="the last Event")
+    assert [(e["type"], e["reason"], e["message"]) for e in run.scene.events()] == wanted
 
 
 def test_conditions_at_the_end(run: Run) -> None:
