@@ -133,3 +133,10 @@ def test_paths_of_a_container(text: str, rewritten: str) -> None:
 def test_quantities() -> None:
     values = {"500m": 0.5, "2Gi": 2**31, "3k": 3000, "1e3": 1000, "7": 7}
     assert {text: float(quantity(text)) for text in values} == values
+
+
+def test_what_lies_in_the_checkout_is_the_machines_own() -> None:
+    rewrite = rewriter({"/tmp": "/pod/v"}, "127.0.0.9", "/tmp/ci/kinase")
+    assert rewrite("sh /tmp/ci/kinase/tests/a.sh /tmp/x") == "sh /tmp/ci/kinase/tests/a.sh /pod/v/x"
+    assert rewrite("/tmp/ci/kinase-2/a /tmp") == "/pod/v/ci/kinase-2/a /pod/v"
+    assert rewriter({"/tmp": "/pod/v"}, "127.0.0.9", "/work/kinase")("/tmp/ci") == "/pod/v/ci"

@@ -187,14 +187,23 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
     return _VARIABLE.sub(replace, text)
 
 
-def rewriter(paths: Mapping[str, str], ip: str) -> Callable[[str], str]:
+CHECKOUT = str(Path(__file__).resolve().parents[4])
+
+
+def rewriter(paths: Mapping[str, str], ip: str, checkout: str = CHECKOUT) -> Callable[[str], str]:
     """A function that turns the container's paths in a text into the machine's.
 
     A path counts as a whole component, at the start of a text, after what is no part of a path,
-    or in a file:// URL. The address 0.0.0.0 becomes the pod's own, as pods share the ports.
+    or in a file:// URL. What lies in this checkout is the machine's own, also if that is below a
+    container's path such as /tmp. The address 0.0.0.0 becomes the pod's own, as pods share ports.
     """
     table = {path.rstrip("/"): target for path, target in paths.items()}
-    ordered = "|".join(re.escape(path) for path in sorted(table, key=len, reverse=True))
+
+    def alternative(path: str) -> str:
+        own = checkout.removeprefix(path) if checkout.startswith(f"{path}/") else ""
+        return re.escape(path) + (rf"(?!{re.escape(own)}(?![\w.\-]))" if own else "")
+
+    ordered = "|".join(alternative(path) for path in sorted(table, key=len, reverse=True))
     pattern = re.compile(
         r"(?<![\d.])(?P<any>0\.0\.0\.0)(?![\d.])"
         + (rf"|(?:(?<![\w./\-])|(?<=file://))(?P<path>{ordered})(?![\w.\-])" if ordered else "")
