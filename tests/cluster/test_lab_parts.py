@@ -139,4 +139,4 @@ def test_what_lies_in_the_checkout_is_the_machines_own() -> None:
     rewrite = rewriter({"/tmp": "/pod/v"}, "127.0.0.9", "/tmp/ci/kinase")
     assert rewrite("sh /tmp/ci/kinase/tests/a.sh /tmp/x") == "sh /tmp/ci/kinase/tests/a.sh /pod/v/x"
     assert rewrite("/tmp/ci/kinase-2/a /tmp") == "/pod/v/ci/kinase-2/a /pod/v"
-    assert rewriter({"/tmp": "/pod/v"}, "127.0.0.9", "/work/kinase")("/tmp/ci") == "/pod/v/ci"
+    assert rewriter({"/tmp": "/pod/v"}, "127.0.0.9", "/home/me/kinase")("/tmp/ci") == "/pod/v/ci"
