@@ -44,6 +44,9 @@ _UNREACHED = (
     TimeoutError,
 )
 _RACE = ("ConditionalRequestConflict", "OperationAborted")
+_FOLDER = "ExistingObjectIsDirectory"
+"""A server that keeps objects as files says so while another request removes the emptied folder
+of an object that it writes; a moment later the same request succeeds."""
 _CREDENTIALS = (
     aws.NoCredentialsError,
     aws.PartialCredentialsError,
@@ -186,10 +189,14 @@ class S3Store(Store):
         if if_absent:
             self._create(key, name, data)
             return
-        try:
-            self._connection.client().put_object(Bucket=self._bucket, Key=name, Body=data)
-        except _FAILURES as error:
-            self._fail("write", key, error)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._connection.client().put_object(Bucket=self._bucket, Key=name, Body=data)
+                return
+            except _FAILURES as error:
+                if _code(error) != _FOLDER or attempt == ATTEMPTS:
+                    self._fail("write", key, error)
+            _pause(attempt)
 
     def _create(self, key: str, name: str, data: bytes) -> None:
         token = uuid.uuid4().hex
@@ -207,8 +214,8 @@ class S3Store(Store):
             except _FAILURES as error:
                 code = _code(error)
                 repeated = repeated or _repeated(error)
-                if code in _RACE and attempt < ATTEMPTS:
-                    time.sleep(random.uniform(0, 0.05 * 2**attempt))
+                if code in (*_RACE, _FOLDER) and attempt < ATTEMPTS:
+                    _pause(attempt)
                     continue
                 if code in ("PreconditionFailed", "412", *_RACE):
                     if repeated and self._is_ours(key, data, token):
@@ -293,7 +300,7 @@ class S3Store(Store):
             except _FAILURES as error:
                 if attempt == ATTEMPTS:
                     self._fail("read", key, error)
-            time.sleep(random.uniform(0, 0.1 * 2**attempt))
+            _pause(attempt)
         raise AssertionError("unreachable")
 
     def _place(self) -> str:
@@ -364,6 +371,10 @@ def _follow_no_redirect(params: dict[str, Any], **_: object) -> None:
     again, without end; only AWS's own answers.
     """
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0, 0.1 * 2**attempt))
 
 
 def _response(error: Exception) -> dict[str, Any]:
