@@ -47,6 +47,27 @@ def test_a_folder_of_the_users_comes_first(programs: Path, monkeypatch: pytest.M
     assert binaries.find("etcd") == given
 
 
+def test_an_installed_tool_will_do_if_it_is_not_too_old(programs: Path) -> None:
+    helm = program(programs / "path" / "helm", 'echo "v3.14.2+gc309b6f"; test "$1" = version')
+    assert binaries.find("helm") == helm
+    program(helm, "echo v3.9.4+gdbc6d8e")
+    assert binaries.find("helm") is None
+    promtool = program(programs / "path" / "promtool", "echo promtool, version 2.42.0, x 3.14")
+    assert binaries.find("promtool") is None
+    program(promtool, "echo promtool, version 3.0.1")
+    assert binaries.find("promtool") == promtool
+    program(programs / "path" / "kubelet", "echo Kubernetes v1.99.0")
+    assert binaries.find("kubelet") is None  # what belongs together is built together
+
+
+def test_programs_are_told_their_version() -> None:
+    assert "version.version=v4." in binaries._part("helm").ldflags
+    prometheus = binaries._part("promtool")
+    major, minor = prometheus.version.split(".")[:2]
+    assert (major, int(minor) > 300) == ("0", True)  # its module counts 3.16 as 0.316
+    assert f"version.Version=3.{int(minor) - 300}." in prometheus.ldflags
+
+
 def test_what_is_missing_is_built_once(programs: Path) -> None:
     go = program(
         programs / "path" / "go",

@@ -1,7 +1,8 @@
 """Where the cluster's programs come from.
 
 A folder that the user names in KUBEBUILDER_ASSETS, else the user's cache, else a build with Go
-from the modules in `parts/`, whose go.sum holds the hash of every source file.
+from the modules in `parts/`, whose go.sum holds the hash of every source file. versitygw, Helm from
+3.14 on and Prometheus from 3.0 on may also be installed on the machine.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ PARTS = Path(__file__).parent / "parts"
 KUBERNETES = os.environ.get("KINASE_TEST_KUBERNETES", "1.37")
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 DEFAULT = (*CONTROL_PLANE, "versitygw")
-"""What tests use. kubelet and kube-proxy can be built too; a test that wants them names them."""
+"""What most tests use. Those that want another program name it: see NODE and TOOLS."""
+NODE = ("kubelet", "kube-proxy", "coredns")
+"""What a real node runs besides containerd."""
+TOOLS = ("helm", "promtool", "prometheus")
 
 
 class Unavailable(Exception):
@@ -34,7 +38,10 @@ class _Part:
     folder: str
     module: str
     package: str
-    anywhere: bool = False
+    installed: tuple[int, ...] | None = None
+    """The oldest version of it that will do where it is found on PATH; None: none will."""
+    asked: tuple[str, ...] = ("--version",)
+    """What it is called with to say its version."""
 
     @property
     def version(self) -> str:
@@ -54,14 +61,31 @@ class _Part:
 
     @property
     def ldflags(self) -> str:
-        if not self.folder.startswith("kubernetes"):
-            return "-s -w"
-        major, minor = self.version.split(".")[:2]
-        base = "k8s.io/component-base/version"  # left unset, the server calls itself v0.0.0
-        return (
-            f"-s -w -X {base}.gitVersion=v{self.version} "
-            f"-X {base}.gitMajor={major} -X {base}.gitMinor={minor}"
-        )
+        """A program's version: left unset, an API server calls itself v0.0.0."""
+        major, minor, patch = self.version.split(".")
+        match self.folder.partition("-")[0]:
+            case "kubernetes":
+                base = "k8s.io/component-base/version."
+                named = {"gitVersion": f"v{self.version}", "gitMajor": major, "gitMinor": minor}
+            case "helm":
+                base, named = f"{self.module}/internal/version.", {"version": f"v{self.version}"}
+            case "prometheus":  # Prometheus 3.16.0 is v0.316.0 of its module
+                base = "github.com/prometheus/common/version."
+                named = {"Version": f"{int(minor) // 100}.{int(minor) % 100}.{patch}"}
+            case _:
+                base, named = "", {}
+        return " ".join(["-s -w", *(f"-X {base}{key}={value}" for key, value in named.items())])
+
+    def on_path(self) -> Path | None:
+        """The program as the machine has it, if its version will do."""
+        if self.installed is None or not (found := shutil.which(self.name)):
+            return None
+        if self.installed:
+            said = subprocess.run([found, *self.asked], capture_output=True, text=True).stdout
+            version = re.search(r"(\d+)\.(\d+)", said)
+            if not version or tuple(map(int, version.groups())) < self.installed:
+                return None
+        return Path(found)
 
 
 def _part(name: str) -> _Part:
@@ -70,7 +94,16 @@ def _part(name: str) -> _Part:
         return _Part(name, "etcd", module, module)
     if name == "versitygw":
         module = "github.com/versity/versitygw"
-        return _Part(name, "versitygw", module, f"{module}/cmd/versitygw", anywhere=True)
+        return _Part(name, "versitygw", module, f"{module}/cmd/versitygw", installed=())
+    if name == "helm":
+        module = "helm.sh/helm/v4"
+        asked = ("version", "--short")
+        return _Part(name, "helm", module, f"{module}/cmd/helm", (3, 14), asked)
+    if name in ("prometheus", "promtool"):
+        module = "github.com/prometheus/prometheus"
+        return _Part(name, "prometheus", module, f"{module}/cmd/{name}", (3, 0))
+    if name == "coredns":
+        return _Part(name, "coredns", "github.com/coredns/coredns", ".")
     module = "k8s.io/kubernetes"
     return _Part(name, f"kubernetes-{KUBERNETES}", module, f"{module}/cmd/{name}")
 
@@ -83,8 +116,8 @@ def cache() -> Path:
 def find(name: str) -> Path | None:
     """The program, if it is there already."""
     part = _part(name)
-    if part.anywhere and (found := shutil.which(name)):  # any version of it will do
-        return Path(found)
+    if on_path := part.on_path():
+        return on_path
     if (folder := os.environ.get("KUBEBUILDER_ASSETS")) and (
         found := shutil.which(name, path=folder)
     ):
