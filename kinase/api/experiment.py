@@ -154,6 +154,9 @@ class Storage(Model):
     """Region of the bucket. Default: the environment's."""
     credentials_secret: Name | None = None
     """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (on a cluster)."""
+    ca_config_map: Name | None = None
+    """ConfigMap whose key ca.crt holds the certificates of the authorities that signed the
+    server's (on a cluster; a local run reads AWS_CA_BUNDLE)."""
     checkpoints: Literal["running", "all"] = "running"
     """Which checkpoints are kept: those of running trials, or all."""
 

@@ -19,7 +19,7 @@ from kinase.api._base import METRIC, Keyed, Metric, Model
 
 MAX_STATUS = 32 * 1024
 """Bytes of an experiment's status, as JSON."""
-MAX_FRONT = 32
+MAX_FRONT = 24
 """Points of a Pareto front that a status holds; the report has all."""
 MAX_ARCHITECTURE = 2048
 """Bytes of an architecture in a status; a larger one is in the store only."""
@@ -165,6 +165,21 @@ class LimitStatus(Status):
     """The limit."""
 
 
+class StorageStatus(Status):
+    """A place that the operator chose, as `spec.storage` would name it."""
+
+    uri: Uri
+    """Prefix of everything the experiment writes."""
+    endpoint: Uri | None = None
+    """URL of an S3-compatible server."""
+    region: Annotated[str, Field(max_length=64)] | None = None
+    """Region of the bucket."""
+    credentials_secret: Annotated[str, Field(max_length=253)] | None = None
+    """Secret with the credentials, in the experiment's namespace."""
+    ca_config_map: Annotated[str, Field(max_length=253)] | None = None
+    """ConfigMap with the authorities' certificates, in the experiment's namespace."""
+
+
 class CostStatus(Status):
     """What was spent, killed attempts included."""
 
@@ -210,6 +225,9 @@ class ExperimentStatus(Status):
     """What is left, for the column."""
     cost: CostStatus | None = None
     """What was spent."""
+    storage: StorageStatus | None = None
+    """Where everything is kept, where the manifest leaves that to the cluster. It stays as it is
+    once the search has begun."""
     report: Uri | None = None
     """Where the report lies."""
     model: Uri | None = None

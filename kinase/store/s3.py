@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from urllib.parse import urlsplit
 
 import boto3
@@ -117,8 +117,8 @@ class _Connection:
         session = boto3.Session()
         region = self.region or os.environ.get("AWS_REGION") or session.region_name
         config = Config(
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
+            request_checksum_calculation=_checksums("AWS_REQUEST_CHECKSUM_CALCULATION"),
+            response_checksum_validation=_checksums("AWS_RESPONSE_CHECKSUM_VALIDATION"),
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             connect_timeout=10,
             read_timeout=60,
@@ -348,6 +348,13 @@ class S3Store(Store):
             "full": f"{bucket} is full; free some space, then run the same command again",
         }.get(_ADVICE.get(code, ""), f"{place} of {bucket} answered")
         return f"{advice} ({code}: {said})" if said else f"{advice} ({code})"
+
+
+def _checksums(variable: str) -> Literal["when_required", "when_supported"]:
+    """As the environment says. Many servers know none but those that a request must have, so
+    that is the default, unlike botocore's."""
+    given = os.environ.get(variable, "").lower()
+    return "when_supported" if given == "when_supported" else "when_required"
 
 
 def _check_endpoint(endpoint: str, uri: str) -> None:

@@ -36,7 +36,7 @@ from kinase.report.gather import gather
 from kinase.store import Store, StoreError, StoreUnavailable, open_store, probe
 from kinase_controller import status as words
 from kinase_controller.engine import Interrupted, KubernetesEngine
-from kinase_controller.metrics import Metrics
+from kinase_controller.metrics import MeteredStore, Metrics
 from kinase_controller.rim import Gone, Identity, Rim
 from kinase_controller.server import REPORT_SECONDS, Server
 from kinase_controller.trials import Seen
@@ -158,10 +158,12 @@ class Controller:
         if experiment.spec.suspend:
             return self._suspended()
         _check_members(experiment)
-        store = open_store(experiment.spec.storage).sub(experiment.directory)
+        place = open_store(experiment.spec.storage).sub(experiment.directory)
+        store = MeteredStore(place, self._numbers)
         probe(store)
         self._engine = KubernetesEngine(self.rim, store)
         self._engine.waits = self._ask
+        self._engine.queued = self._numbers.queued
         try:
             info = self._engine.describe(experiment.spec.task, experiment.spec.training)
         except Interrupted:
@@ -234,7 +236,7 @@ class Controller:
     def _manifest(self) -> NASExperiment:
         seen = self.rim.experiment()
         self._generation = seen.generation
-        return NASExperiment.model_validate(seen.body)
+        return _placed(NASExperiment.model_validate(seen.body))
 
     def _follow(self, loop: Loop) -> None:
         """Go on by what may have changed in the manifest."""
@@ -277,9 +279,7 @@ class Controller:
     def started(self, loop: Loop) -> None:
         """The journal is replayed."""
         self._searching = True
-        self._numbers = Metrics(self.rim.identity.namespace, self.rim.identity.experiment)
-        for trial in loop.state.told:
-            self._numbers.told(trial)
+        self._numbers.replayed(loop.state.told)
         self._say(progressing=(True, "Searching", ""), suspended=(False, "NotSuspended", ""))
         text = f"going on after {len(loop.state.told)} trials" if loop.journal.length else ""
         self.rim.emit("Normal", "Started", text or "the search begins")
@@ -401,6 +401,21 @@ class Controller:
     def alive(self) -> bool:
         """Whether the loop goes round."""
         return time.monotonic() - self._turn < STUCK
+
+
+def _placed(experiment: NASExperiment) -> NASExperiment:
+    """The manifest with the cluster's own place for what is kept, if it names none that pods
+    share; the operator has put it into the environment."""
+    storage, uri = experiment.spec.storage, os.environ.get("KINASE_STORE_URI")
+    if not uri or storage.uri.startswith("s3://"):
+        return experiment
+    fields = {
+        "uri": uri,
+        "endpoint": os.environ.get("KINASE_STORE_ENDPOINT"),
+        "region": os.environ.get("KINASE_STORE_REGION"),
+    }
+    spec = experiment.spec.model_copy(update={"storage": storage.model_copy(update=fields)})
+    return experiment.model_copy(update={"spec": spec})
 
 
 def _check_members(experiment: NASExperiment) -> None:

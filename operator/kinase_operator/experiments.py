@@ -28,6 +28,7 @@ from kinase_operator.actions import (
     Replace,
 )
 from kinase_operator.settings import Settings
+from kinase_operator.storage import is_shared, record
 from kinase_operator.views import Child, Experiment, Job, Object, Pod
 
 STARTING = timedelta(seconds=3)
@@ -96,10 +97,11 @@ def parse(view: Experiment) -> NASExperiment | str:
 def forbidden(manifest: NASExperiment, settings: Settings) -> str | None:
     """What of a manifest cannot be on a cluster, or not with these settings."""
     storage = manifest.spec.storage
-    if not storage.uri.startswith("s3://"):
+    if not is_shared(storage.uri):
         return (
             f"spec.storage.uri {storage.uri!r} is no place that all pods reach; use s3://BUCKET/"
-            "PREFIX, with storage.endpoint for a server other than AWS"
+            "PREFIX, with storage.endpoint for a server other than AWS; the administrator can set "
+            "a default for all experiments (KINASE_STORE_URI)"
         )
     found = unrestricted(manifest.spec.trial_template)
     if found and not settings.allow_unrestricted:
@@ -281,6 +283,8 @@ def _ready(seen: Observed, ready: bool, reason: str, message: str) -> list[Actio
     status = "True" if ready else "False"
     wanted = [_condition(view, ConditionType.READY, status, reason, message, now)]
     fields: Object = {"observedGeneration": view.generation}
+    if place := record(seen.manifest, view):
+        fields["storage"] = place
     if not view.started:
         # until its controller has begun, nobody else says where the experiment is
         fields["phase"] = Phase.SUSPENDED if view.suspend else Phase.PENDING

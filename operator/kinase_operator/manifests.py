@@ -20,6 +20,8 @@ GRACE = 30
 """Seconds that a trial has to reach a checkpoint, unless its template says otherwise."""
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Keys of the Secret that `storage.credentialsSecret` names."""
+AUTHORITIES = "/kinase-ca"
+"""Where a pod finds the certificates of the authorities that it trusts the store by."""
 CONTAINER = "kinase"
 """Name of the only container of our pods."""
 LONG_AGO = 1_000_000
@@ -185,7 +187,8 @@ def controller_job(view: Experiment, manifest: NASExperiment, settings: Settings
         {"name": "KINASE_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "KINASE_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         {"name": "HOME", "value": "/tmp"},
-        *_credentials(manifest.spec.storage),
+        *_place(manifest.spec.storage),
+        *_store_access(manifest.spec.storage, settings),
     ]
     container: Object = {
         "name": CONTAINER,
@@ -219,7 +222,14 @@ def controller_job(view: Experiment, manifest: NASExperiment, settings: Settings
         "containers": [container],
         "volumes": [{"name": "kinase-tmp", "emptyDir": {}}],
     }
+    _authorities(container, pod, manifest.spec.storage)
     _image_options(container, pod, settings.pull_policy, settings.pull_secrets)
+    if settings.controller_priority_class:
+        pod["priorityClassName"] = settings.controller_priority_class
+    if settings.controller_node_selector:
+        pod["nodeSelector"] = settings.controller_node_selector
+    if settings.controller_tolerations:
+        pod["tolerations"] = list(settings.controller_tolerations)
     return _object(
         kube.JOB,
         name,
@@ -248,7 +258,10 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
     container: Object = {
         "name": CONTAINER,
         "image": template.image or settings.trainer_image,
-        "env": [*_user_environment(template), *_trial_environment(trial, manifest, grace)],
+        "env": [
+            *_user_environment(template),
+            *_trial_environment(trial, manifest, settings, grace),
+        ],
         "securityContext": {**_RESTRICTED},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
@@ -297,6 +310,7 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
             {"name": "kinase-shm", "emptyDir": {"medium": "Memory", "sizeLimit": size}}
         )
         container["volumeMounts"].append({"name": "kinase-shm", "mountPath": "/dev/shm"})
+    _authorities(container, pod, manifest.spec.storage)
     _image_options(
         container,
         pod,
@@ -359,7 +373,9 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
     }
 
 
-def _trial_environment(trial: Trial, manifest: NASExperiment, grace: int) -> list[Object]:
+def _trial_environment(
+    trial: Trial, manifest: NASExperiment, settings: Settings, grace: int
+) -> list[Object]:
     """The environment of trial contract v1."""
     storage = manifest.spec.storage
     given = {variable.name for variable in manifest.spec.trial_template.env}
@@ -380,8 +396,45 @@ def _trial_environment(trial: Trial, manifest: NASExperiment, grace: int) -> lis
         host = f"{names.controller_name(trial.experiment)}.{trial.namespace}.svc"
         values["KINASE_REPORT_URL"] = f"http://{host}:{names.PORT}/v1/trials/{trial.number}/points"
         values["KINASE_REPORT_TOKEN"] = token
+    if settings.store_patience is not None:
+        values["KINASE_STORE_PATIENCE"] = f"{settings.store_patience:g}"
     known = [{"name": name, "value": value} for name, value in values.items() if value is not None]
-    return [*known, *_credentials(storage)]
+    return [*known, *_store_access(storage, settings)]
+
+
+def _place(storage: Storage) -> list[Object]:
+    """Where the controller keeps everything, if its manifest leaves that to the cluster."""
+    values = {
+        "KINASE_STORE_URI": storage.uri,
+        "KINASE_STORE_ENDPOINT": storage.endpoint,
+        "KINASE_STORE_REGION": storage.region,
+    }
+    return [{"name": name, "value": value} for name, value in values.items() if value is not None]
+
+
+def _store_access(storage: Storage, settings: Settings) -> list[Object]:
+    """What the S3 client of a pod reads from its environment."""
+    found = _credentials(storage)
+    if settings.store_checksums is not None:
+        found += [
+            {"name": name, "value": settings.store_checksums}
+            for name in ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
+        ]
+    if storage.ca_config_map is not None:
+        found.append({"name": "AWS_CA_BUNDLE", "value": f"{AUTHORITIES}/ca.crt"})
+    return found
+
+
+def _authorities(container: Object, pod: Object, storage: Storage) -> None:
+    """Mount the certificates by which a pod trusts the store."""
+    if storage.ca_config_map is None:
+        return
+    # a key that is not there keeps the pod from starting, with an Event that names it
+    source = {"name": storage.ca_config_map, "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    pod["volumes"].append({"name": "kinase-ca", "configMap": source})
+    container["volumeMounts"].append(
+        {"name": "kinase-ca", "mountPath": AUTHORITIES, "readOnly": True}
+    )
 
 
 def _credentials(storage: Storage) -> list[Object]:

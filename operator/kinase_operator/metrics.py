@@ -1,27 +1,79 @@
-"""The operator's Prometheus metrics. No label takes values that grow with trials."""
+"""The operator's Prometheus metrics. No label takes values that grow with trials.
+
+Of each experiment the operator tells what its status says: that is there as long as the object is,
+also before its controller has begun, while it cannot run, and after the end. What only a search
+that is under way knows (histograms, the store) its controller exports; no metric has two sources.
+"""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections import Counter as Counts
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from kinase import __version__
+from kinase.api.status import ConditionType, Phase, TrialPhase
+from kinase_operator.views import Experiment, Trial
+
+KINDS = ("experiment", "trial")
+OUTCOMES = ("ok", "conflict", "refused", "unavailable", "error")
+"""How a reconciliation can end; all but `ok` are tried again."""
+ENDED = ("succeeded", "stopped", "infeasible", "failed")
+"""Fields of `status.trials` that count trials of the search that have ended."""
+UNDER_WAY = (TrialPhase.PENDING, TrialPhase.RUNNING)
+STANDS_STILL = (ConditionType.READY, ConditionType.PROGRESSING)
+"""Conditions that say why an experiment does not go on; the others follow from its phase."""
+_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a third more series for nothing
 
 
 class Metrics:
-    """Counters and histograms of one operator, in a registry of their own."""
+    """Metrics of one operator, in a registry of their own."""
 
     def __init__(self) -> None:
         """All at zero."""
         self.registry = CollectorRegistry()
+        self._experiments = _Experiments()
+        self.registry.register(self._experiments)
+        ProcessCollector(registry=self.registry)
+        Gauge(
+            "kinase_build_info",
+            "1, with the version of what runs.",
+            ("component", "version"),
+            registry=self.registry,
+        ).labels("operator", __version__).set(1)
         self._seconds = Histogram(
             "kinase_operator_reconcile_seconds",
             "Time of a reconciliation.",
             ("kind",),
-            buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            buckets=_BUCKETS,
             registry=self.registry,
         )
         self._outcomes = Counter(
             "kinase_operator_reconcile_total",
             "Reconciliations, by outcome: ok, conflict, refused, unavailable, error.",
             ("kind", "outcome"),
+            registry=self.registry,
+        )
+        self._waited = Histogram(
+            "kinase_operator_queue_seconds",
+            "Time that an experiment or trial waited to be reconciled.",
+            ("kind",),
+            buckets=_BUCKETS,
             registry=self.registry,
         )
         self._writes = Counter(
@@ -32,25 +84,179 @@ class Metrics:
         )
         self.queue = Gauge(
             "kinase_operator_queue_length",
-            "Experiments and trials that wait to be reconciled.",
+            "Experiments and trials that wait to be reconciled, or are being reconciled.",
             registry=self.registry,
         )
-        self.experiments = Gauge(
-            "kinase_experiments",
-            "Experiments, by phase.",
-            ("phase",),
-            registry=self.registry,
-        )
+        for kind in KINDS:  # a rate sees the first error only if there was a zero before it
+            self._seconds.labels(kind)
+            self._waited.labels(kind)
+            for outcome in OUTCOMES:
+                self._outcomes.labels(kind, outcome)
 
     def reconciled(self, kind: str, outcome: str, seconds: float) -> None:
         """Count a reconciliation."""
         self._seconds.labels(kind).observe(seconds)
         self._outcomes.labels(kind, outcome).inc()
 
+    def waited(self, kind: str, seconds: float) -> None:
+        """Count a wait in the queue."""
+        self._waited.labels(kind).observe(seconds)
+
     def wrote(self, resource: str, verb: str) -> None:
         """Count a write."""
         self._writes.labels(resource, verb).inc()
 
+    def see(self, experiments: Iterable[Experiment], trials: Iterable[Trial]) -> None:
+        """Take in what there is, for the next page."""
+        self._experiments.see(experiments, trials)
+
     def page(self) -> bytes:
-        """The page that Prometheus scrapes."""
+        """The page that Prometheus scrapes; from any thread."""
         return generate_latest(self.registry)
+
+
+class _Experiments(Collector):
+    """Makes series of what there is at a scrape: what has gone leaves none."""
+
+    def __init__(self) -> None:
+        self._experiments: Sequence[Experiment] = ()
+        self._trials: Counts[str] = Counts()
+        self._under_way: Counts[tuple[str, str]] = Counts()
+
+    def see(self, experiments: Iterable[Experiment], trials: Iterable[Trial]) -> None:
+        self._experiments = list(experiments)
+        self._trials, self._under_way = Counts(), Counts()
+        for trial in trials:
+            # what a status says of an earlier attempt is not of the one that is wanted
+            told = trial.status.get("attempt") == trial.attempt
+            phase = str(trial.status.get("phase") or "") if told else ""
+            phase = phase or TrialPhase.PENDING
+            self._trials[phase] += 1
+            self._under_way[trial.experiment_uid, phase] += 1
+
+    def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
+        """All series, of the fleet and of each experiment."""
+        phases = Counts(map(_phase, self._experiments))
+        fleet = GaugeMetricFamily("kinase_experiments", "Experiments, by phase.", labels=["phase"])
+        for phase in Phase:
+            fleet.add_metric([phase], phases[phase])
+        trials = GaugeMetricFamily(
+            "kinase_trials", "NASTrials that there are, by phase.", labels=["phase"]
+        )
+        for which in TrialPhase:
+            trials.add_metric([which], self._trials[which])
+        families = _Families()
+        for experiment in self._experiments:
+            under_way = [self._under_way[experiment.uid, phase] for phase in UNDER_WAY]
+            families.take(experiment, under_way)
+        return [fleet, trials, *families.all]
+
+
+class _Families:
+    """The series of each experiment, as its status gives them."""
+
+    def __init__(self) -> None:
+        names = ["namespace", "experiment"]
+
+        def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+            return GaugeMetricFamily(f"kinase_experiment_{name}", text, labels=[*names, *labels])
+
+        def counter(name: str, text: str) -> CounterMetricFamily:
+            return CounterMetricFamily(f"kinase_experiment_{name}", text, labels=names)
+
+        self.info = gauge(
+            "info",
+            "1, with what the experiment is made of.",
+            *("dataset", "space", "strategy", "estimation", "metric", "goal"),
+        )
+        self.phase = gauge("phase", "1, with the experiment's phase.", "phase")
+        self.condition = gauge(
+            "condition",
+            "Whether the condition holds, with its reason; of experiments that are not finished.",
+            *("condition", "reason"),
+        )
+        self.trials = gauge("trials", "Trials of the search that have ended.", "outcome")
+        self.under_way = gauge(
+            "trials_under_way",
+            "NASTrials whose pod waits or runs; of experiments that are not finished.",
+            "phase",
+        )
+        self.best = gauge("best_objective", "The search's best value of the objective.", "metric")
+        self.control = gauge(
+            "control_objective", "The random control's best value of the objective.", "metric"
+        )
+        self.left = gauge(
+            "budget_left_ratio", "What is left of a limit of the budget, as a share.", "limit"
+        )
+        self.seconds = counter("device_seconds", "Device seconds that ended trials have spent.")
+        self.epochs = counter("epochs", "Training epochs that ended trials have begun.")
+        self.start = gauge("start_timestamp_seconds", "When the search began.")
+        self.completion = gauge("completion_timestamp_seconds", "When the experiment finished.")
+
+    @property
+    def all(self) -> list[GaugeMetricFamily | CounterMetricFamily]:
+        return list(vars(self).values())
+
+    def take(self, experiment: Experiment, under_way: Sequence[int]) -> None:
+        """Add the series of an experiment. What its status does not say yet has none."""
+        who, status, spec = (
+            [experiment.namespace, experiment.name],
+            experiment.status,
+            _Spec(experiment),
+        )
+        self.info.add_metric([*who, *spec.info], 1)
+        self.phase.add_metric([*who, _phase(experiment)], 1)
+        if not experiment.finished:
+            for kind in STANDS_STILL:
+                if (condition := experiment.condition(kind)) is not None:
+                    holds = float(condition.get("status") == "True")
+                    self.condition.add_metric([*who, kind, condition.get("reason", "")], holds)
+            for phase, count in zip(UNDER_WAY, under_way, strict=True):
+                self.under_way.add_metric([*who, phase], count)
+        if (counts := status.get("trials")) is not None:
+            for outcome in ENDED:
+                self.trials.add_metric([*who, outcome.capitalize()], counts.get(outcome, 0))
+        for family, incumbent in (
+            (self.best, status.get("best")),
+            (self.control, status.get("control")),
+        ):
+            if incumbent is not None:
+                family.add_metric([*who, spec.metric], incumbent["value"])
+        for limit in status.get("budget") or ():
+            share = limit["left"] / limit["total"] if limit["total"] else 0.0
+            self.left.add_metric([*who, limit["name"]], share)
+        if (cost := status.get("cost")) is not None:
+            self.seconds.add_metric(who, cost.get("deviceSeconds", 0.0))
+            self.epochs.add_metric(who, cost.get("epochs", 0))
+        for family, field in ((self.start, "startTime"), (self.completion, "completionTime")):
+            if text := status.get(field):
+                family.add_metric(who, datetime.fromisoformat(text).timestamp())
+
+
+class _Spec:
+    """Words of an experiment's spec that are labels."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        spec = experiment.spec
+        objective = spec.get("objective") or {}
+
+        def kind(field: str) -> str:
+            return _text((spec.get(field) or {}).get("type"))
+
+        self.metric = _text(objective.get("metric"))
+        self.info = (
+            _text((spec.get("task") or {}).get("dataset")),
+            kind("space"),
+            kind("strategy"),
+            kind("estimation"),
+            self.metric,
+            _text(objective.get("goal")),
+        )
+
+
+def _text(value: Any) -> str:
+    return str(value) if value is not None else ""
+
+
+def _phase(experiment: Experiment) -> str:
+    return str(experiment.status.get("phase") or Phase.PENDING)

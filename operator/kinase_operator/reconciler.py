@@ -13,14 +13,12 @@ import hashlib
 import json
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from kinase.api import NASExperiment, names
-from kinase.api.status import Phase
 from kinase_kube import client as kube
 from kinase_kube.client import (
     ApiError,
@@ -48,6 +46,7 @@ from kinase_operator.actions import (
 )
 from kinase_operator.metrics import Metrics
 from kinase_operator.settings import Settings
+from kinase_operator.storage import placed
 from kinase_operator.views import Child, Experiment, Job, Object, Pod, Trial
 
 log = logging.getLogger("kinase")
@@ -93,7 +92,9 @@ class Reconciler:
     ) -> None:
         """Nothing is read or written before `start`."""
         self.client, self.settings, self.metrics, self._clock = client, settings, metrics, clock
-        self.queue: WorkQueue[Key] = WorkQueue()
+        self.queue: WorkQueue[Key] = WorkQueue(
+            waited=lambda key, seconds: metrics.waited(key[0], seconds)
+        )
         self.experiments: dict[Name, Experiment] = {}
         self._manifests: dict[str, tuple[int, NASExperiment | str]] = {}
         self._refusals: dict[Key, tuple[str, str]] = {}
@@ -197,11 +198,10 @@ class Reconciler:
             self.queue.add(("trial", *trial))
 
     def measure(self) -> None:
-        """Bring the gauges up to date, for a scrape."""
+        """Tell the metrics what there is, for a scrape."""
         self.metrics.queue.set(len(self.queue))
-        phases = Counter(str(v.status.get("phase", "Pending")) for v in self.experiments.values())
-        for phase in Phase:
-            self.metrics.experiments.labels(phase.value).set(phases[phase.value])
+        trials = (view for informer in self.trials for view in informer.items.values())
+        self.metrics.see(self.experiments.values(), trials)
 
     # -- what was seen -----------------------------------------------------------------
 
@@ -322,7 +322,10 @@ class Reconciler:
         if held is None or held[0] != view.generation:
             held = view.generation, experiments.parse(view)
             self._manifests[view.uid] = held
-        return held[1]
+        manifest = held[1]
+        if isinstance(manifest, str):
+            return manifest
+        return placed(manifest, view, self.settings)
 
     async def _reconcile_experiment(self, key: Key, namespace: str, name: str) -> None:
         view = self.experiments.get((namespace, name))

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
+from kinase.api.experiment import Storage
+
+CHECKSUMS = ("when_required", "when_supported")
+STORE = {
+    "uri": "KINASE_STORE_URI",
+    "endpoint": "KINASE_STORE_ENDPOINT",
+    "region": "KINASE_STORE_REGION",
+    "credentialsSecret": "KINASE_STORE_SECRET",
+    "caConfigMap": "KINASE_STORE_CA",
+}
+"""The default store's fields, as `spec.storage` has them, and their variables."""
 _TRUE = ("1", "true", "yes", "on")
 
 
@@ -32,7 +46,25 @@ class Settings:
             "limits": {"memory": "1Gi"},
         }
     )
-    """Resources of a controller's container: a search's history with 10,000 trials fits."""
+    """Resources of a controller's container: a search's history with 10,000 trials fits.
+    KINASE_CONTROLLER_RESOURCES, as JSON."""
+    controller_priority_class: str | None = None
+    """PriorityClass of the controllers. KINASE_CONTROLLER_PRIORITY_CLASS."""
+    controller_node_selector: dict[str, str] = field(default_factory=dict)
+    """Nodes of the controllers, which need no GPU. KINASE_CONTROLLER_NODE_SELECTOR, as JSON."""
+    controller_tolerations: tuple[dict[str, Any], ...] = ()
+    """Taints that the controllers tolerate. KINASE_CONTROLLER_TOLERATIONS, as JSON."""
+    store: Storage | None = None
+    """Where experiments are kept whose manifest names no place that pods reach, so that a laptop's
+    manifest runs as it is. KINASE_STORE_URI, with KINASE_STORE_ENDPOINT, KINASE_STORE_REGION, and,
+    in the experiment's namespace, the Secret KINASE_STORE_SECRET and the ConfigMap
+    KINASE_STORE_CA."""
+    store_checksums: str | None = None
+    """When requests to stores carry checksums: when_required (the default: many servers know no
+    others) or when_supported. KINASE_STORE_CHECKSUMS."""
+    store_patience: float | None = None
+    """Seconds that a trial waits for a store that is away before it ends, to be begun again.
+    KINASE_STORE_PATIENCE."""
     port: int = 8081
     """Port of health and metrics. KINASE_PORT; 0 takes a free one."""
     workers: int = 32
@@ -56,6 +88,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         ("controller_image", "KINASE_CONTROLLER_IMAGE"),
         ("trainer_image", "KINASE_TRAINER_IMAGE"),
         ("pull_policy", "KINASE_PULL_POLICY"),
+        ("controller_priority_class", "KINASE_CONTROLLER_PRIORITY_CLASS"),
     ):
         if env.get(key):
             given[name] = env[key]
@@ -67,10 +100,52 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         ("workers", "KINASE_WORKERS", int),
         ("running_after", "KINASE_RUNNING_AFTER", float),
         ("resync", "KINASE_RESYNC", float),
+        ("store_patience", "KINASE_STORE_PATIENCE", float),
     ):
         if env.get(key):
             try:
                 given[name] = kind(env[key])
             except ValueError:
                 raise ValueError(f"{key} is {env[key]!r}; it must be a number") from None
+    for name, key, shape in (
+        ("controller_resources", "KINASE_CONTROLLER_RESOURCES", dict),
+        ("controller_node_selector", "KINASE_CONTROLLER_NODE_SELECTOR", dict),
+        ("controller_tolerations", "KINASE_CONTROLLER_TOLERATIONS", list),
+    ):
+        if env.get(key):
+            value = _json(key, env[key], shape)
+            given[name] = tuple(value) if shape is list else value
+    if checksums := env.get("KINASE_STORE_CHECKSUMS"):
+        if checksums not in CHECKSUMS:
+            raise ValueError(
+                f"KINASE_STORE_CHECKSUMS is {checksums!r}; it must be one of {', '.join(CHECKSUMS)}"
+            )
+        given["store_checksums"] = checksums
+    given["store"] = _store(env)
     return Settings(**given)
+
+
+def _json(key: str, text: str, shape: type) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{key} is no JSON: {error}") from None
+    if not isinstance(value, shape):
+        raise ValueError(f"{key} must be a JSON {'list' if shape is list else 'object'}")
+    return value
+
+
+def _store(env: Mapping[str, str]) -> Storage | None:
+    given = {field: env[key] for field, key in STORE.items() if env.get(key)}
+    if "uri" not in given:
+        if given:
+            raise ValueError(f"{STORE[next(iter(given))]} is set, and KINASE_STORE_URI is not")
+        return None
+    if not given["uri"].startswith("s3://"):
+        raise ValueError(f"KINASE_STORE_URI is {given['uri']!r}; it must be s3://BUCKET/PREFIX")
+    try:
+        return Storage.model_validate(given)
+    except ValidationError as error:
+        [first, *_] = error.errors()
+        key = STORE.get(str(first["loc"][0]), "KINASE_STORE_URI")
+        raise ValueError(f"{key} is {env.get(key)!r}: {first['msg']}") from None

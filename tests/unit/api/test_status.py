@@ -23,6 +23,7 @@ from kinase.api.status import (
     Incumbent,
     LimitStatus,
     Phase,
+    StorageStatus,
     TrialCounts,
     TrialStatus,
 )
@@ -66,6 +67,13 @@ def largest() -> ExperimentStatus:
         budget=(LimitStatus(name="deviceHours", spent=NUMBER, left=NUMBER, total=NUMBER),) * 4,
         budget_left="b" * 128,
         cost=CostStatus(epochs=COUNT, samples=COUNT, device_seconds=-NUMBER),
+        storage=StorageStatus(
+            uri="u" * 1280,
+            endpoint="e" * 1280,
+            region="r" * 64,
+            credentials_secret="s" * 253,
+            ca_config_map="c" * 253,
+        ),
         report="r" * 1280,
         model="m" * 1280,
     )
