@@ -43,6 +43,8 @@ class TrialRecord:
     facts: dict[str, Any] = field(default_factory=dict)
     order: int | None = None
     """Position among the trials in the order in which they ended."""
+    ended: float | None = None
+    """Seconds that the experiment had run when it ended."""
 
     @property
     def committed(self) -> int:
@@ -117,6 +119,7 @@ class State:
                 record.message = entry.message
                 record.facts = entry.facts
                 record.order = len(self.told)
+                record.ended = entry.elapsed
                 self.told.append(record)
                 del self.outstanding[entry.trial]
                 self.spent = self.spent + entry.cost

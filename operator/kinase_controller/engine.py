@@ -41,12 +41,15 @@ class KubernetesEngine(Engine):
         self._rim, self._store = rim, store
         self._running: dict[int, Wanted] = {}
         self._began: dict[int, float] = {}
+        self._asked: dict[int, datetime] = {}
         self._looked = 0.0
         self._events: queue.SimpleQueue[Event | Future[Event]] = queue.SimpleQueue()
         self._awake = threading.Event()
         self.waits: Callable[[Seen | None], None] = lambda seen: None
         """Told, now and then, what is seen of the question about the task while its answer is
         waited for. What it raises ends the waiting."""
+        self.queued: Callable[[float], None] = lambda seconds: None
+        """Told how long an attempt waited for its pod to begin."""
         rim.wake = self._awake.set
 
     def describe(self, task: Task, training: Training) -> TaskInfo:
@@ -115,6 +118,7 @@ class KubernetesEngine(Engine):
         wanted = self._test(job) if job.test else Wanted.of(job.experiment, job)
         self._running[job.trial] = wanted
         self._began.pop(job.trial, None)
+        self._asked[job.trial] = datetime.now(UTC)
         self._rim.want(wanted)
 
     def _test(self, job: TrialJob) -> Wanted:
@@ -135,9 +139,14 @@ class KubernetesEngine(Engine):
     def adopt(self, job: TrialJob) -> bool:
         """Whether the trial is on the cluster: then its attempt goes on, or is begun there."""
         wanted = Wanted.of(job.experiment, job)
-        if self._rim.find(wanted.name) is None:
+        seen = self._rim.find(wanted.name)
+        if seen is None:
             return False
         self.launch(job)
+        if seen.started and seen.reported == wanted.attempt:
+            del self._asked[job.trial]  # the process before this one saw it begin
+        elif seen.created and wanted.attempt == 1:
+            self._asked[job.trial] = seen.created
         return True
 
     def running(self) -> dict[int, float]:
@@ -157,6 +166,13 @@ class KubernetesEngine(Engine):
             if seen is not None and seen.started and seen.reported == wanted.attempt:
                 held = (datetime.now(UTC) - seen.started).total_seconds()
                 self._began[number] = now - max(0.0, held)
+                self._count_wait(wanted, seen)
+
+    def _count_wait(self, wanted: Wanted, seen: Seen) -> None:
+        """Tell, once, how long an attempt waited that has begun; nothing of one that never did."""
+        asked = self._asked.pop(wanted.number, None)
+        if asked and seen.started and seen.reported == wanted.attempt:
+            self.queued(max(0.0, (seen.started - asked).total_seconds()))
 
     def poll(self, timeout: float | None) -> Sequence[Event]:
         """Wait for the ends of attempts, and for what running trials post.
@@ -176,6 +192,7 @@ class KubernetesEngine(Engine):
             while not self._rim.ended.empty():
                 wanted, seen = self._rim.ended.get_nowait()
                 if job_of(wanted) is not None:
+                    self._count_wait(wanted, seen)
                     # results are read side by side, and told in the order of their ends
                     self._events.put(self._rim.readers.submit(self._outcome, wanted, seen))
             while not self._events.empty():
@@ -224,6 +241,7 @@ class KubernetesEngine(Engine):
         self._rim.forget_all()
         self._running.clear()
         self._began.clear()
+        self._asked.clear()
 
 
 __all__ = ["Gone", "Interrupted", "KubernetesEngine"]

@@ -1,22 +1,58 @@
-"""The controller's Prometheus metrics: one experiment's search, without a label that grows."""
+"""The controller's Prometheus metrics: what only a search that is under way knows.
+
+No label takes values that grow with trials. What the experiment's status says, the operator
+exports, before, during and after the search; no metric has two sources.
+"""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from kinase import __version__
+from kinase.api.trial import Outcome
 from kinase.experiment.loop import Loop
 from kinase.experiment.state import TrialRecord
+from kinase.store import Conflict, NotFound, Store, StoreUnavailable
+from kinase_controller.trials import KINDS
 
-_SECONDS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600)
+_TRIAL = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600)
+_QUEUE = (1, 2, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600)
+_STORE = (0.005, 0.02, 0.05, 0.1, 0.25, 1, 5, 30)
+OPERATIONS = ("get", "put", "list", "delete")
+
+T = TypeVar("T")
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a third more series for nothing
 
 
 class Metrics:
-    """Metrics of one experiment, in a registry of their own."""
+    """Metrics of one experiment's search, in a registry of their own."""
 
     def __init__(self, namespace: str, experiment: str) -> None:
-        """All at zero."""
+        """Of a search that has not begun: what the process itself does is at zero."""
         self.registry = CollectorRegistry()
         names, self._values = ("namespace", "experiment"), (namespace, experiment)
+        self._replaying = threading.Lock()
+        ProcessCollector(registry=self.registry)
+        Gauge(
+            "kinase_build_info",
+            "1, with the version of what runs.",
+            ("component", "version"),
+            registry=self.registry,
+        ).labels("controller", __version__).set(1)
         self._trials = Counter(
             "kinase_trials_total",
             "Trials that have ended, by kind and outcome.",
@@ -25,54 +61,133 @@ class Metrics:
         )
         self._seconds = Histogram(
             "kinase_trial_seconds",
-            "Device seconds of a trial, all its attempts together.",
+            "Device seconds of a trial that has ended, all its attempts together.",
             names,
-            buckets=_SECONDS,
+            buckets=_TRIAL,
             registry=self.registry,
         )
-        self._device = Counter(
-            "kinase_device_seconds_total",
-            "Device seconds spent, killed attempts included.",
+        self._queued = Histogram(
+            "kinase_trial_queue_seconds",
+            "Time from the asking of an attempt to the begin of its pod.",
+            names,
+            buckets=_QUEUE,
+            registry=self.registry,
+        )
+        self._improved = Gauge(
+            "kinase_last_improvement_timestamp_seconds",
+            "When the best trial ended (if there is none, the search began), standstills left out.",
             names,
             registry=self.registry,
         )
-        self._epochs = Counter(
-            "kinase_epochs_total", "Training epochs begun.", names, registry=self.registry
-        )
-        self._running = Gauge(
-            "kinase_trials_running", "Trials under way.", names, registry=self.registry
-        )
-        self._best = Gauge(
-            "kinase_best_objective",
-            "The best trial's value of the objective's metric.",
-            (*names, "metric"),
+        self._journal = Gauge(
+            "kinase_journal_entries",
+            "Entries of the journal: turns of the loop that decided something.",
+            names,
             registry=self.registry,
         )
-        self._left = Gauge(
-            "kinase_budget_left_ratio",
-            "What is left of a limit of the budget, as a share of it.",
-            (*names, "limit"),
+        self._operations = Counter(
+            "kinase_store_operations_total",
+            "Operations on the store, by outcome: ok, unavailable, error.",
+            (*names, "operation", "outcome"),
             registry=self.registry,
         )
+        self._store = Histogram(
+            "kinase_store_operation_seconds",
+            "Time of an operation on the store.",
+            (*names, "operation"),
+            buckets=_STORE,
+            registry=self.registry,
+        )
+        for operation in OPERATIONS:  # a rate sees the first error only after a zero
+            self._store.labels(*self._values, operation)
+            for outcome in ("ok", "unavailable", "error"):
+                self._operations.labels(*self._values, operation, outcome)
+
+    def replayed(self, told: Iterable[TrialRecord]) -> None:
+        """Begin with the trials that the journal holds, so that a counter goes on over the
+        controller's restarts and a rate sees none of them twice."""
+        with self._replaying:
+            self._trials.clear()
+            self._seconds.clear()
+            for kind in KINDS:
+                for outcome in Outcome:
+                    self._trials.labels(*self._values, kind.value, outcome.value)
+            self._seconds.labels(*self._values)
+            self._queued.labels(*self._values)
+            for trial in told:
+                self.told(trial)
 
     def told(self, trial: TrialRecord) -> None:
         """Count a trial that has ended."""
         outcome = trial.outcome.value if trial.outcome else ""
         self._trials.labels(*self._values, trial.kind.value, outcome).inc()
         self._seconds.labels(*self._values).observe(trial.cost.device_seconds)
-        self._device.labels(*self._values).inc(trial.cost.device_seconds)
-        self._epochs.labels(*self._values).inc(trial.cost.epochs)
+
+    def queued(self, seconds: float) -> None:
+        """Count an attempt whose pod has begun."""
+        self._queued.labels(*self._values).observe(seconds)
+
+    def stored(self, operation: str, outcome: str, seconds: float) -> None:
+        """Count an operation on the store."""
+        self._operations.labels(*self._values, operation, outcome).inc()
+        self._store.labels(*self._values, operation).observe(seconds)
 
     def measure(self, loop: Loop) -> None:
         """Bring the gauges up to date."""
-        self._running.labels(*self._values).set(len(loop.engine.running()))
-        metric = loop.spec.objective.metric
-        if loop.best is not None and metric in loop.best.values:
-            self._best.labels(*self._values, metric).set(loop.best.values[metric])
-        for limit in loop.limits:
-            share = limit.left / limit.total if limit.total else 0.0
-            self._left.labels(*self._values, limit.name).set(share)
+        ended = loop.best.ended if loop.best is not None else None
+        since = loop.elapsed - (ended or 0.0)
+        self._improved.labels(*self._values).set(time.time() - since)
+        self._journal.labels(*self._values).set(loop.journal.length)
 
     def page(self) -> bytes:
-        """The page that Prometheus scrapes."""
-        return generate_latest(self.registry)
+        """The page that Prometheus scrapes; from any thread."""
+        with self._replaying:
+            return generate_latest(self.registry)
+
+
+class MeteredStore(Store):
+    """A store whose operations are counted."""
+
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        """Go by `store`."""
+        self.uri = store.uri
+        self._store, self._metrics = store, metrics
+
+    def _measured(self, operation: str, work: Callable[[], T]) -> T:
+        began, outcome = time.perf_counter(), "error"
+        try:
+            answer = work()
+            outcome = "ok"
+        except (NotFound, Conflict):
+            outcome = "ok"  # the store answered
+            raise
+        except StoreUnavailable:
+            outcome = "unavailable"
+            raise
+        finally:
+            self._metrics.stored(operation, outcome, time.perf_counter() - began)
+        return answer
+
+    def get(self, key: str) -> bytes:
+        """Read an object."""
+        return self._measured("get", lambda: self._store.get(key))
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        """Write an object."""
+        self._measured("put", lambda: self._store.put(key, data, if_absent=if_absent))
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Keys, read whole before the first is given: the time is that of the listing alone."""
+        return iter(self._measured("list", lambda: [*self._store.list(prefix)]))
+
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+        self._measured("delete", lambda: self._store.delete(key))
+
+    def sub(self, prefix: str) -> Store:
+        """A view below a prefix, counted alike."""
+        return MeteredStore(self._store.sub(prefix), self._metrics)
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of that key."""
+        return self._measured("get", lambda: self._store.exists(key))

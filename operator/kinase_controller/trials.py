@@ -35,6 +35,8 @@ class Seen:
     """Where a question about the task wants its answer."""
     started: datetime | None = None
     """When the pod of that attempt began."""
+    created: datetime | None = None
+    """When the trial was made."""
 
     @classmethod
     def of(cls, item: Object) -> Seen:
@@ -55,7 +57,8 @@ class Seen:
             message=str(status.get("message") or ""),
             reported=int(status.get("attempt") or 0),
             answer=_answer(spec["job"]) if spec["kind"] == "Task" else "",
-            started=datetime.fromisoformat(status["startTime"]) if "startTime" in status else None,
+            started=_time(status.get("startTime")),
+            created=_time(metadata.get("creationTimestamp")),
         )
 
     @property
@@ -129,6 +132,10 @@ class Wanted:
     def document(self) -> str:
         """The job as the trainer reads it."""
         return self.job.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _answer(job: str) -> str:

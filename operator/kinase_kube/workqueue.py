@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Hashable
+import time
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -17,11 +18,18 @@ class WorkQueue(Generic[K]):
     again afterwards. `retry` waits longer each time, `forget` begins anew.
     """
 
-    def __init__(self, base: float = 0.05, most: float = 30.0) -> None:
-        """The first retry comes after `base` seconds, and none later than after `most`."""
+    def __init__(
+        self,
+        base: float = 0.05,
+        most: float = 30.0,
+        waited: Callable[[K, float], None] = lambda key, seconds: None,
+    ) -> None:
+        """The first retry comes after `base` seconds, and none later than after `most`; `waited`
+        is told how long each key was in the queue."""
+        self._waited = waited
         self._base, self._most = base, most
         self._waiting: asyncio.Queue[K] = asyncio.Queue()
-        self._queued: set[K] = set()
+        self._queued: dict[K, float] = {}
         self._active: set[K] = set()
         self._again: set[K] = set()
         self._failures: dict[K, int] = {}
@@ -35,7 +43,7 @@ class WorkQueue(Generic[K]):
         if key in self._active:
             self._again.add(key)
         elif key not in self._queued:
-            self._queued.add(key)
+            self._queued[key] = time.monotonic()
             self._waiting.put_nowait(key)
 
     def add_after(self, key: K, delay: float) -> None:
@@ -58,7 +66,7 @@ class WorkQueue(Generic[K]):
     async def get(self) -> K:
         """The next key; `done` must follow."""
         key = await self._waiting.get()
-        self._queued.discard(key)
+        self._waited(key, time.monotonic() - self._queued.pop(key))
         self._active.add(key)
         return key
 

@@ -235,7 +235,7 @@ def test_the_metrics_page_is_one_that_prometheus_reads() -> None:
         async with http.get("/metrics") as reply:
             assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
             families = {f.name: f for f in text_string_to_metric_families(await reply.text())}
-        assert {"kinase_trials", "kinase_device_seconds", "kinase_best_objective"} <= set(families)
+        assert {"kinase_trials", "kinase_trial_seconds", "kinase_store_operations"} <= set(families)
 
     served(check)
 
