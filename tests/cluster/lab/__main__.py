@@ -1,6 +1,7 @@
 """The test cluster by hand: `make cluster`, or python -m tests.cluster.lab COMMAND.
 
-up      start it in the background: control plane, a stand-in node, an S3 server
+up      start it in the background: control plane, a stand-in node or with --node=real a real one,
+        and an S3 server
 down    end it, and remove what it held
 status  say where it is
 build   build the programs it consists of, if they are missing
@@ -9,6 +10,7 @@ build   build the programs it consists of, if they are missing
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
@@ -18,12 +20,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.lab import binaries
-from tests.cluster.lab.control_plane import ControlPlane
+from tests.cluster.lab.control_plane import LOOPBACK, ControlPlane
 from tests.cluster.lab.node import REPOSITORY, Node
+from tests.cluster.lab.real_node import Network, RealNode
 from tests.cluster.lab.s3 import VersityGW
 
 FOLDER = binaries.cache().parent / "cluster"
@@ -37,28 +41,38 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = {"up": up, "down": down, "status": status, "build": build, "serve": serve}
+    commands: dict[str, Callable[[bool], int]] = {
+        "up": up,
+        "down": lambda real: down(),
+        "status": lambda real: status(),
+        "build": build,
+        "serve": serve,
+    }
     parser.add_argument("command", choices=commands, metavar="COMMAND")
+    parser.add_argument("--node", choices=("stand-in", "real"), default="stand-in")
+    given = parser.parse_args()
     try:
-        return commands[parser.parse_args().command]()
+        return commands[given.command](given.node == "real")
     except binaries.Unavailable as problem:
         print(problem, file=sys.stderr)
         return 1
 
 
-def build() -> int:
-    binaries.build(say=lambda text: print(text, flush=True))
+def build(real: bool) -> int:
+    names = (*binaries.DEFAULT, *(binaries.NODE if real else ()))
+    binaries.build(names, say=lambda text: print(text, flush=True))
     return 0
 
 
-def up() -> int:
-    build()
+def up(real: bool) -> int:
+    build(real)
     if not _runs():
         shutil.rmtree(FOLDER, ignore_errors=True)
         FOLDER.mkdir(parents=True)
+        node = "real" if real else "stand-in"
         with LOG.open("wb") as log:
             server = subprocess.Popen(
-                [sys.executable, "-m", "tests.cluster.lab", "serve"],
+                [sys.executable, "-m", "tests.cluster.lab", "serve", f"--node={node}"],
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -92,40 +106,53 @@ def status() -> int:
     keys = f"AWS_ACCESS_KEY_ID={state['access_key']} AWS_SECRET_ACCESS_KEY={state['secret_key']}"
     print(f"# S3 at {state['endpoint']}:")
     print(f"export {keys}")
-    print(f"# images of the node: {state['images']}; kubectl: {state['kubectl']}")
+    print(f"# images of the node: {state['images']}")
+    print(f"# kubectl: {state['kubectl']}")
     return 0
 
 
-def serve() -> int:
+def serve(real: bool) -> int:
     """The process that the cluster is children of."""
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    with (FOLDER / "lock").open("w") as lock:
+    with (FOLDER / "lock").open("w") as lock, contextlib.ExitStack() as stack:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        cluster, s3 = ControlPlane(FOLDER), VersityGW(FOLDER / "s3")
-        node = Node(cluster, FOLDER / "node-1", resources={"nvidia.com/gpu": 8}, back_off=1)
-        try:
-            cluster.start()
-            s3.start()
-            node.start()
-            state = {
-                "pid": os.getpid(),
-                "kubeconfig": str(cluster.kubeconfig),
-                "endpoint": s3.endpoint,
-                "access_key": s3.access_key,
-                "secret_key": s3.secret_key,
-                "images": str(node.folder / "images.json"),
-                "kubectl": str(binaries.get("kubectl")),
-            }
-            temporary = STATE.with_suffix(".new")
-            temporary.write_text(json.dumps(state))
-            temporary.rename(STATE)
-            ended.wait()
-        finally:
-            node.stop()
-            s3.stop()
-            cluster.stop()
+        address, folder = LOOPBACK, FOLDER / "node-1"
+        if real:
+            network = Network()
+            stack.callback(network.stop)
+            network.start()
+            address = network.address
+        cluster = ControlPlane(FOLDER, address=address)
+        s3 = VersityGW(FOLDER / "s3", address=address)
+        stack.callback(cluster.stop)
+        cluster.start()
+        stack.callback(s3.stop)
+        s3.start()
+        node: Node | RealNode
+        if real:
+            node = RealNode(cluster, network, folder)
+            images = f"ctr --address={node.socket} --namespace=k8s.io images import ARCHIVE"
+        else:
+            node = Node(cluster, folder, resources={"nvidia.com/gpu": 8}, back_off=1)
+            images = str(folder / "images.json")
+        stack.callback(node.stop)
+        node.start()
+        state = {
+            "pid": os.getpid(),
+            "kubeconfig": str(cluster.kubeconfig),
+            "endpoint": s3.endpoint,
+            "access_key": s3.access_key,
+            "secret_key": s3.secret_key,
+            "images": images,
+            "kubectl": str(binaries.get("kubectl")),
+            "real": real,
+        }
+        temporary = STATE.with_suffix(".new")
+        temporary.write_text(json.dumps(state))
+        temporary.rename(STATE)
+        ended.wait()
     return 0
 
 

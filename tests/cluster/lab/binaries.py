@@ -21,7 +21,7 @@ KUBERNETES = os.environ.get("KINASE_TEST_KUBERNETES", "1.37")
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 DEFAULT = (*CONTROL_PLANE, "versitygw")
 """What most tests use. Those that want another program name it: see NODE and TOOLS."""
-NODE = ("kubelet", "kube-proxy", "coredns")
+NODE = ("kubelet", "kube-proxy", "coredns", "pause")
 """What a real node runs besides containerd."""
 TOOLS = ("helm", "promtool", "prometheus")
 
@@ -102,8 +102,8 @@ def _part(name: str) -> _Part:
     if name in ("prometheus", "promtool"):
         module = "github.com/prometheus/prometheus"
         return _Part(name, "prometheus", module, f"{module}/cmd/{name}", (3, 0))
-    if name == "coredns":
-        return _Part(name, "coredns", "github.com/coredns/coredns", ".")
+    if name in ("coredns", "pause"):
+        return _Part(name, "node", "github.com/coredns/coredns", f"./{name}")
     module = "k8s.io/kubernetes"
     return _Part(name, f"kubernetes-{KUBERNETES}", module, f"{module}/cmd/{name}")
 

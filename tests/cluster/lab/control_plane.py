@@ -17,6 +17,7 @@ from tests.cluster.lab.pki import Authority
 from tests.cluster.lab.processes import Child, free_ports
 from tests.cluster.lab.rest import ApiError, Rest
 
+LOOPBACK = "127.0.0.1"
 LOST = 8
 """Seconds without a heartbeat until a node counts as lost."""
 EVICTED = 3
@@ -65,13 +66,18 @@ class Cluster:
 class ControlPlane(Cluster):
     """A cluster of our own in a folder. Its processes end with the one that started them.
 
-    It has no nodes. One counts as lost after LOST seconds, and its pods are deleted EVICTED
+    It has no nodes. One counts as lost after `lost` seconds, and its pods are deleted EVICTED
     seconds later if another node is well (with none left the controller manager deletes nothing).
+    At an `address` that pods can reach, they find the API server where they expect it.
     """
 
-    def __init__(self, folder: Path, *, audit: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, audit: bool = False, address: str = LOOPBACK, lost: int = LOST
+    ) -> None:
         super().__init__(folder / "admin.kubeconfig")
         self.folder = folder
+        self.address = address
+        self.lost = lost
         self.audit_log = folder / "audit.jsonl" if audit else None
         self.server = ""
         self.children: dict[str, Child] = {}
@@ -137,13 +143,14 @@ class ControlPlane(Cluster):
         return write_kubeconfig(path, cluster, user)
 
     def _configure(self) -> None:
-        etcd, peer, api, manager, scheduler = free_ports(5)
+        etcd, peer, manager, scheduler = free_ports(4)
+        (api,) = free_ports(1, self.address)
         pki = self._authority = Authority(self.folder / "pki")
-        self.server = f"https://127.0.0.1:{api}"
+        self.server = f"https://{self.address}:{api}"
         self._rest = None
         hosts = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
         serving, serving_key = pki.issue(
-            "apiserver", "kube-apiserver", hosts=(*hosts, "127.0.0.1", "10.96.0.1")
+            "apiserver", "kube-apiserver", hosts=(*hosts, self.address, "10.96.0.1")
         )
         public, private = pki.signing_key("serviceaccounts")
         client, client_key = pki.issue("kubelet-client", "kubelet-client", "system:masters")
@@ -171,6 +178,9 @@ class ControlPlane(Cluster):
                 }
             )
         )
+        endpoints = []
+        if self.address == LOOPBACK:
+            endpoints = ["--endpoint-reconciler-type=none"]  # it refuses loopback addresses
         audit = []
         if self.audit_log:
             policy = self.folder / "audit.yaml"
@@ -200,9 +210,9 @@ class ControlPlane(Cluster):
             "apiserver": [
                 "kube-apiserver",
                 f"--etcd-servers=http://127.0.0.1:{etcd}",
-                "--bind-address=127.0.0.1",
+                f"--bind-address={self.address}",
                 f"--secure-port={api}",
-                "--endpoint-reconciler-type=none",  # it refuses loopback addresses
+                *endpoints,
                 f"--tls-cert-file={serving}",
                 f"--tls-private-key-file={serving_key}",
                 f"--client-ca-file={pki.certificate}",
@@ -237,8 +247,8 @@ class ControlPlane(Cluster):
                 "--concurrent-namespace-syncs=20",
                 "--concurrent-ttl-after-finished-syncs=20",
                 "--node-monitor-period=1s",
-                f"--node-monitor-grace-period={LOST}s",
-                f"--node-startup-grace-period={LOST}s",
+                f"--node-monitor-grace-period={self.lost}s",
+                f"--node-startup-grace-period={self.lost}s",
                 "--node-eviction-rate=10",
                 "--profiling=false",
             ],

@@ -22,12 +22,12 @@ def die_with_parent() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at the moment, all different."""
+def free_ports(count: int, address: str = "127.0.0.1") -> list[int]:
+    """Ports of the address that nobody listens on at the moment, all different."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((address, 0))
         return [int(probe.getsockname()[1]) for probe in probes]
     finally:
         for probe in probes:

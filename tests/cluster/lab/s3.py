@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from tests.cluster.lab import binaries
+from tests.cluster.lab.pki import Authority
 from tests.cluster.lab.processes import Child, free_ports
 
 
@@ -16,8 +17,13 @@ class VersityGW:
     access_key = "k"
     secret_key = "s"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, authority: Authority | None = None, address: str = "127.0.0.1"
+    ) -> None:
+        """Keep objects in `folder`; speak TLS with a certificate of `authority`, if given."""
         self.folder = folder
+        self.authority = authority
+        self.address = address
         self.endpoint = ""
         self._child: Child | None = None
 
@@ -27,16 +33,22 @@ class VersityGW:
         data.mkdir(parents=True, exist_ok=True)
         env = {"ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self.secret_key}
         for _ in range(3):  # another process may take the port between our look and its use
-            (port,) = free_ports(1)
-            argv = [program, "--port", f"127.0.0.1:{port}", "posix", str(data)]
+            (port,) = free_ports(1, self.address)
+            argv = [program, "--port", f"{self.address}:{port}", *self._tls(), "posix", str(data)]
             self._child = Child(argv, self.folder / "log", env)
-            if _answers(self._child, port):
-                self.endpoint = f"http://127.0.0.1:{port}"
+            if _answers(self._child, self.address, port):
+                self.endpoint = f"http{'s' if self.authority else ''}://{self.address}:{port}"
                 return
             self._child.stop(0)
         raise RuntimeError(
             f"{program} does not answer: {self._child.said() if self._child else ''}"
         )
+
+    def _tls(self) -> list[str]:
+        if self.authority is None:
+            return []
+        certificate, key = self.authority.issue("s3", "s3", hosts=(self.address,))
+        return ["--cert", str(certificate), "--key", str(key)]
 
     @property
     def pid(self) -> int:
@@ -48,11 +60,11 @@ class VersityGW:
             self._child.stop()
 
 
-def _answers(child: Child, port: int) -> bool:
+def _answers(child: Child, address: str, port: int) -> bool:
     deadline = time.monotonic() + 30
     while child.alive and time.monotonic() < deadline:
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            socket.create_connection((address, port), 1).close()
         except OSError:
             time.sleep(0.05)
         else:
