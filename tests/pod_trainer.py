@@ -23,6 +23,7 @@ import http.client
 import json
 import os
 import signal
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -102,9 +103,13 @@ class Bucket:
         self._region = os.environ.get("KINASE_STORE_REGION") or "us-east-1"
         endpoint = os.environ.get("KINASE_STORE_ENDPOINT")
         url = urlsplit(endpoint or f"https://s3.{self._region}.amazonaws.com")
-        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
         self._host = url.netloc
-        self._connection = kind(url.netloc, timeout=60)
+        self._connection = http.client.HTTPConnection(url.netloc, timeout=60)
+        if url.scheme == "https":
+            authorities = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)
+            self._connection = http.client.HTTPSConnection(
+                url.netloc, timeout=60, context=authorities
+            )
         self._base = f"/{bucket}/{prefix}/" if prefix else f"/{bucket}/"
         self._patience = float(os.environ.get("KINASE_STORE_PATIENCE") or 300)
 
