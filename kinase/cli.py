@@ -1,4 +1,5 @@
-"""The command line: `kinase run`, `validate`, `explain`, `report`, `export`, `controller`."""
+"""The command line: `kinase run`, `validate`, `explain`, `report`, `export`, `controller`, and the
+commands for clusters, which another package has (entry point group `kinase.clusters`)."""
 
 from __future__ import annotations
 
@@ -10,8 +11,22 @@ from pydantic import ValidationError
 from rich.console import Console
 
 import kinase
+from kinase import registry
 from kinase.api.experiment import NASExperiment
 from kinase.api.load import ManifestError, format_problems
+from kinase.options import (
+    Access,
+    Context,
+    Endpoint,
+    FromSecret,
+    Kubeconfig,
+    Namespace,
+    NoOpen,
+    Port,
+    Target,
+    Watch,
+    is_local,
+)
 
 app = typer.Typer(
     name="kinase",
@@ -149,19 +164,54 @@ def explain(
 
 @app.command()
 def report(
-    file: ManifestArgument,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|NAME",
+            help="A manifest that was run here, or the name of an experiment on the cluster. What "
+            "has a slash or ends in .yaml, .yml or .json is a file, and so is what lies here, "
+            "unless an option names the cluster.",
+        ),
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="Where to write it; by default beside the journal.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Where to write it; by default beside the journal, or NAME-report.html for one "
+            "on a cluster ('-': standard output).",
+        ),
     ] = None,
     store: Annotated[str | None, typer.Option(help="The run's --store.")] = None,
+    namespace: Namespace = None,
+    no_open: NoOpen = False,
+    watch: Watch = False,
+    port: Port = 0,
+    endpoint: Endpoint = None,
+    credentials_from_secret: FromSecret = False,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Write the report of a run anew, also of one that is under way."""
+    """Write the report of a run anew, also of one that is under way; open that of an experiment
+    on a cluster."""
+    target = Target(namespace, context, kubeconfig)
+    if not is_local(source, target):
+        _cluster().run_report(
+            source,
+            target,
+            Access(endpoint, credentials_from_secret),
+            out=out,
+            watch=watch,
+            port=port,
+            browse=not no_open,
+        )
+        return
     from kinase.experiment.local import open_run
     from kinase.report import render
     from kinase.report.gather import gather
     from kinase.store import StoreError
 
-    experiment = _load(file, {"storage.uri": store} if store else None)
+    experiment = _load(Path(source), {"storage.uri": store} if store else None)
     try:
         loop = open_run(experiment)
         html = render(gather(loop)).encode()
@@ -177,9 +227,17 @@ def report(
 @app.command()
 def export(
     source: Annotated[
-        str, typer.Argument(help="A manifest that was run, or the folder of a trained network.")
+        str,
+        typer.Argument(
+            metavar="FILE|FOLDER|URI|NAME",
+            help="A manifest that was run, the folder or URI of a trained network, or the name of "
+            "an experiment on the cluster. What has a slash or a manifest's ending is none, nor "
+            "what lies here, unless an option names the cluster.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("exported"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path(
+        "exported"
+    ),
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -190,10 +248,25 @@ def export(
         int | None, typer.Option(help="Another finalist's or baseline's trial than the winner's.")
     ] = None,
     store: Annotated[str | None, typer.Option(help="The run's --store.")] = None,
+    namespace: Namespace = None,
+    endpoint: Endpoint = None,
+    credentials_from_secret: FromSecret = False,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
 ) -> None:
     """Export a trained network: safetensors with its architecture and model card, TorchScript,
     an exported program, and ONNX that was checked against the network."""
-    from kinase import registry
+    target = Target(namespace, context, kubeconfig)
+    if not is_local(source, target):
+        _cluster().run_export(
+            source,
+            target,
+            Access(endpoint, credentials_from_secret),
+            out=out,
+            formats=tuple(formats or ()),
+            trial=trial,
+        )
+        return
     from kinase.experiment import artifacts
     from kinase.store import StoreError, open_store, open_uri
 
@@ -215,8 +288,6 @@ def export(
 @app.command()
 def controller() -> None:
     """Run an experiment's search in its pod on a cluster; the operator sets the environment."""
-    from kinase import registry
-
     try:
         run_controller = registry.load("kinase.controllers", "kubernetes")
     except (registry.UnknownMember, ImportError) as error:
@@ -230,6 +301,14 @@ def controller() -> None:
 def version() -> None:
     """Print the version."""
     typer.echo(kinase.__version__)
+
+
+def _cluster() -> Any:
+    """The commands for clusters. They need the Kubernetes client only when they are run."""
+    return registry.load("kinase.clusters", "kubernetes")
+
+
+app.add_typer(_cluster().commands)
 
 
 def main() -> None:

@@ -293,6 +293,17 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unavailable(0, type(error).__name__, f"watch {path}: {error}") from error
 
+    async def stream(self, path: str, params: Mapping[str, Any]) -> AsyncIterator[bytes]:
+        """What a request's answer brings, as it comes, such as a log that is followed."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT)
+        response = await self._send("GET", path, params, timeout=timeout)
+        try:
+            async with response:
+                async for chunk in response.content.iter_any():
+                    yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(0, type(error).__name__, f"GET {path}: {error}") from error
+
     async def version(self) -> str:
         """The server's version."""
         return str((await self._json("GET", "/version"))["gitVersion"])

@@ -1,4 +1,4 @@
-"""The endpoint that the API server asks for logs, so that `kubectl logs` works."""
+"""The endpoint that the API server asks for logs and port-forwards."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from aiohttp import web
 
+from tests.cluster.lab.kubelet.forward import Forward
 from tests.cluster.lab.kubelet.node import Kubelet
 
 
@@ -31,6 +32,7 @@ class Logs:
         tls.load_cert_chain(user["client-certificate"], user["client-key"])
         app = web.Application()
         app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._serve)
+        app.add_routes(Forward(self._node).routes())
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()

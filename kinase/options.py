@@ -1,0 +1,112 @@
+"""Options of commands that work on a cluster, and how an argument tells it from this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PANEL = "On a cluster"
+
+Namespace = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace",
+        "-n",
+        metavar="NAMESPACE",
+        help="Default: that of the kubeconfig's context.",
+        rich_help_panel=PANEL,
+    ),
+]
+Context = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Context of the kubeconfig, instead of the current one.",
+        rich_help_panel=PANEL,
+    ),
+]
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Default: KUBECONFIG, or ~/.kube/config, or the pod's own account.",
+        rich_help_panel=PANEL,
+    ),
+]
+Endpoint = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Where this machine reaches the store, if the experiment's own endpoint is an "
+        "address of the cluster's.",
+        rich_help_panel=PANEL,
+    ),
+]
+FromSecret = Annotated[
+    bool,
+    typer.Option(
+        "--credentials-from-secret",
+        help="Read the store's credentials from the experiment's Secret, with your own rights on "
+        "the cluster; else they come from the environment, as for any S3 client.",
+        rich_help_panel=PANEL,
+    ),
+]
+NoOpen = Annotated[
+    bool,
+    typer.Option("--no-open", help="Open no browser.", rich_help_panel=PANEL),
+]
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch",
+        "-w",
+        help="Serve it on this machine, anew at each look, until Ctrl-C.",
+        rich_help_panel=PANEL,
+    ),
+]
+Port = Annotated[
+    int,
+    typer.Option(
+        min=0, max=65535, help="Port for --watch; 0 takes any that is free.", rich_help_panel=PANEL
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which cluster, and where in it."""
+
+    namespace: str | None = None
+    context: str | None = None
+    kubeconfig: Path | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether the user named any part of it."""
+        return (self.namespace, self.context, self.kubeconfig) != (None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How this machine reaches an experiment's store."""
+
+    endpoint: str | None = None
+    from_secret: bool = False
+
+
+KINDS = ("nasexperiments", "nasexperiment", "nasx")
+"""What may stand before an experiment's name, with the API group or without: `nasx/digits`."""
+
+
+def is_local(source: str, target: Target) -> bool:
+    """Whether an argument means a file, a folder or a URI, and not an experiment on the cluster:
+    it has a slash, or the ending of a manifest, or something of that name lies here. An option
+    that names a cluster decides it."""
+    kind, slash, _ = source.partition("/")
+    if target.given or (slash and kind.partition(".")[0] in KINDS):
+        return False
+    manifest = source.endswith((".yaml", ".yml", ".json"))
+    return bool(slash) or manifest or Path(source).exists()

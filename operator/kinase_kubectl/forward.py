@@ -1,0 +1,73 @@
+"""The controller's page, through a port-forward to its pod.
+
+A port-forward and not the API server's proxy to the Service: it ends inside the pod, so it works
+where the API server does not reach the pods' network, or a NetworkPolicy keeps it out; and it
+takes the right that `kubectl port-forward` takes.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.stream import portforward
+
+from kinase.api.names import PORT
+from kinase.options import Target
+from kinase_kubectl.cluster import kubeconfig
+from kinase_kubectl.problem import Problem
+
+SECONDS = 30.0
+"""How long an answer may take; the report of a long search is large."""
+
+
+def _api(target: Target) -> client.CoreV1Api:
+    """A client of its own: while it forwards, it serves nothing else."""
+    file = kubeconfig(target)
+    if file is None:
+        loaded = client.Configuration()
+        config.load_incluster_config(client_configuration=loaded)
+        return client.CoreV1Api(client.ApiClient(loaded))
+    found = config.new_client_from_config(config_file=file, context=target.context)
+    return client.CoreV1Api(found)
+
+
+def fetch(target: Target, namespace: str, pod: str, path: str = "/") -> tuple[int, bytes]:
+    """What a controller's endpoint answers: status and body.
+
+    Raises:
+        Problem: it could not be asked.
+    """
+    try:
+        forward = portforward(
+            _api(target).connect_get_namespaced_pod_portforward, pod, namespace, ports=str(PORT)
+        )
+    except (ApiException, config.ConfigException) as error:
+        raise Problem(f"cannot forward a port to the pod {pod}: {_said(error)}") from None
+    connection = http.client.HTTPConnection("localhost", PORT, timeout=SECONDS)
+    try:
+        connection.sock = forward.socket(PORT)
+        connection.sock.settimeout(SECONDS)
+        connection.request("GET", path, headers={"Connection": "close"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        said = forward.error(PORT) or f"{type(error).__name__}: {error}"
+        raise Problem(f"the pod {pod} does not answer on port {PORT}: {said}") from None
+    finally:
+        connection.close()
+        forward.close()
+
+
+def _said(error: Exception) -> str:
+    """The API server's own message, which the client buries in the text of a failed handshake."""
+    text = str(getattr(error, "reason", "") or error)
+    if found := re.search(r"\{.*\"message\".*\}", text):
+        try:
+            return str(json.loads(found[0].replace("\\'", "'").replace("\\\\", "\\"))["message"])
+        except (ValueError, KeyError):
+            pass
+    return text.partition(" -+-+- ")[0] or "the API server refuses it"

@@ -1,0 +1,424 @@
+"""What the commands show of experiments and trials: pure functions of the API's objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from kinase.api import names
+from kinase.api.status import (
+    Condition,
+    ConditionType,
+    ExperimentStatus,
+    LimitStatus,
+    Phase,
+    TrialPhase,
+    TrialStatus,
+)
+from kinase.report.theme import brief, duration, metric, shorten
+from kinase_kube.client import Object
+
+WIDTH = 100
+"""Characters of an architecture or a message in a table."""
+
+
+def age(seconds: float) -> str:
+    """A time as kubectl writes it: 42s, 3m7s, 2h5m, 3d4h."""
+    whole = max(0, int(seconds))
+    if whole < 120:
+        return f"{whole}s"
+    parts: list[tuple[int, str]] = []
+    for size, unit, few in ((86400, "d", 8), (3600, "h", 8), (60, "m", 10), (1, "s", 60)):
+        count, whole = divmod(whole, size)
+        if parts or count:
+            parts.append((count, unit))
+            if len(parts) == 2 or count >= few:
+                break
+    return "".join(f"{count}{unit}" for count, unit in parts if count)
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """An experiment as it was last seen."""
+
+    body: Object
+    status: ExperimentStatus
+
+    @classmethod
+    def of(cls, item: Object) -> Experiment:
+        """From the API's object."""
+        return cls(item, ExperimentStatus.model_validate(item.get("status") or {}))
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.body["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace."""
+        return str(self.body["metadata"]["namespace"])
+
+    @property
+    def uid(self) -> str:
+        """Its UID."""
+        return str(self.body["metadata"]["uid"])
+
+    @property
+    def version(self) -> int:
+        """Its resource version."""
+        return int(self.body["metadata"]["resourceVersion"])
+
+    @property
+    def created(self) -> datetime:
+        """When it was made."""
+        return _time(self.body["metadata"]["creationTimestamp"])
+
+    @property
+    def selector(self) -> str:
+        """Label selector of all that belongs to it, and to none of its name before."""
+        return f"{names.EXPERIMENT}={self.name},{names.EXPERIMENT_UID}={self.uid}"
+
+    @property
+    def spec(self) -> Object:
+        """Its manifest's spec."""
+        found: Object = self.body["spec"]
+        return found
+
+    @property
+    def metric(self) -> str:
+        """What the search optimises."""
+        return str((self.spec.get("objective") or {}).get("metric", "val_accuracy"))
+
+    @property
+    def suspended(self) -> bool:
+        """Whether its manifest wants it to stand still."""
+        return bool(self.spec.get("suspend"))
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        """A condition, if it is told."""
+        return next((c for c in self.status.conditions if c.type == kind), None)
+
+    def holds(self, kind: ConditionType) -> bool:
+        """Whether a condition is true."""
+        found = self.condition(kind)
+        return found is not None and found.status == "True"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to its end."""
+        return self.holds(ConditionType.SUCCEEDED) or self.holds(ConditionType.FAILED)
+
+    @property
+    def phase(self) -> str:
+        """Where it is, in one word."""
+        if "deletionTimestamp" in self.body["metadata"]:
+            return "Deleting"
+        return str(self.status.phase or Phase.PENDING)
+
+    @property
+    def ended(self) -> int:
+        """Trials of the search that have ended."""
+        counts = self.status.trials
+        if counts is None:
+            return 0
+        return counts.succeeded + counts.stopped + counts.infeasible + counts.failed
+
+    def troubles(self) -> list[Condition]:
+        """Conditions that say that something is wrong."""
+        found = []
+        ready, going = map(self.condition, (ConditionType.READY, ConditionType.PROGRESSING))
+        if ready and ready.status != "True" and ready.reason != "ControllerStarting":
+            found.append(ready)
+        if going and going.status != "True" and going.reason not in ("Suspended", "Finished"):
+            found.append(going)
+        failed = self.condition(ConditionType.FAILED)
+        if failed and failed.status == "True":
+            found.append(failed)
+        return found
+
+    def share(self) -> float | None:
+        """How much of the search is done, by the limit that it will reach first."""
+        if self.finished or self.status.phase == Phase.FINALISTS:
+            return 1.0
+        shares = [1 - self._left(limit) / limit.total for limit in self.status.budget]
+        return min(1.0, max(0.0, *shares)) if shares else None
+
+    def left(self, now: datetime) -> timedelta | None:
+        """Time that the search will still take at its pace so far; None if nothing tells."""
+        began = self.status.start_time
+        if began is None or self.status.phase != Phase.SEARCHING or self.suspended:
+            return None
+        elapsed, estimates = (now - began).total_seconds(), []
+        for limit in self.status.budget:
+            left = self._left(limit)
+            if limit.name == "duration":
+                estimates.append(left)
+            elif self.ended and left < limit.total:
+                estimates.append(elapsed * left / (limit.total - left))
+        return timedelta(seconds=min(estimates)) if estimates else None
+
+    def _left(self, limit: LimitStatus) -> float:
+        """What is left of a limit; a trial under way is not done with, though it is paid for."""
+        return limit.total - self.ended if limit.name == "trials" else limit.left
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A trial as it was last seen."""
+
+    name: str
+    namespace: str
+    uid: str
+    version: int
+    created: datetime
+    experiment: str
+    experiment_uid: str
+    kind: str
+    attempt: int
+    status: TrialStatus
+
+    @classmethod
+    def of(cls, item: Object) -> Trial:
+        """From the API's object."""
+        metadata, spec = item["metadata"], item["spec"]
+        return cls(
+            name=metadata["name"],
+            namespace=metadata["namespace"],
+            uid=metadata["uid"],
+            version=int(metadata["resourceVersion"]),
+            created=_time(metadata["creationTimestamp"]),
+            experiment=spec["experiment"],
+            experiment_uid=(metadata.get("labels") or {}).get(names.EXPERIMENT_UID, ""),
+            kind=spec["kind"],
+            attempt=int(spec.get("attempt", 1)),
+            status=TrialStatus.model_validate(item.get("status") or {}),
+        )
+
+    @property
+    def phase(self) -> str:
+        """Where the attempt that is wanted is."""
+        if self.status.phase is None or self.status.attempt != self.attempt:
+            return str(TrialPhase.PENDING)
+        return str(self.status.phase)
+
+    @property
+    def ended(self) -> bool:
+        """Whether that attempt is over."""
+        return TrialPhase(self.phase).ended
+
+    @property
+    def reason(self) -> str:
+        """Why it is where it is, where its phase does not say it."""
+        reason = self.status.reason or ""
+        return "" if reason in ("Completed", self.phase) else reason
+
+    def lasted(self, now: datetime) -> str:
+        """How long its pod ran, or runs already."""
+        began = self.status.start_time
+        end = self.status.completion_time or (None if self.ended else now)
+        return age((end - began).total_seconds()) if began and end else ""
+
+
+Row = list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table of experiments or trials."""
+
+    title: str
+    cell: Callable[[Any, datetime], str]
+    wide: bool = False
+    """Only with `-o wide`."""
+
+
+def _best(each: Experiment) -> str:
+    return metric(each.status.best.value) if each.status.best else ""
+
+
+def _trials(each: Experiment, now: datetime) -> str:
+    return each.status.progress or ""
+
+
+def _running(each: Experiment, now: datetime) -> str:
+    return str(each.status.trials.running) if each.status.trials else ""
+
+
+def _left(each: Experiment, now: datetime) -> str:
+    left = each.left(now)
+    return f"~{age(left.total_seconds())}" if left is not None else ""
+
+
+def _note(each: Experiment, now: datetime) -> str:
+    return ",".join(dict.fromkeys(condition.reason for condition in each.troubles()))
+
+
+def _done(each: Experiment, now: datetime) -> str:
+    share = each.share()
+    return f"{share:.0%}" if share is not None else ""
+
+
+def _cost(each: Experiment, now: datetime) -> str:
+    cost = each.status.cost
+    return duration(cost.device_seconds).replace(" ", "") if cost else ""
+
+
+EXPERIMENTS = (
+    Column("NAME", lambda e, now: e.name),
+    Column("PHASE", lambda e, now: e.phase),
+    Column("TRIALS", _trials),
+    Column("DONE", _done),
+    Column("RUNNING", _running),
+    Column("BEST", lambda e, now: _best(e)),
+    Column("BUDGET LEFT", lambda e, now: e.status.budget_left or ""),
+    Column("TIME LEFT", _left),
+    Column("METRIC", lambda e, now: e.metric, wide=True),
+    Column(
+        "CONTROL",
+        lambda e, now: metric(e.status.control.value) if e.status.control else "",
+        wide=True,
+    ),
+    Column("STRATEGY", lambda e, now: str((e.spec.get("strategy") or {}).get("type", "")), True),
+    Column("SPACE", lambda e, now: str((e.spec.get("space") or {}).get("type", "")), True),
+    Column("EPOCHS", lambda e, now: str(e.status.cost.epochs) if e.status.cost else "", True),
+    Column("DEVICES", _cost, True),
+    Column("AGE", lambda e, now: age((now - e.created).total_seconds())),
+    Column("NOTE", _note),
+)
+
+TRIALS = (
+    Column("NAME", lambda t, now: t.name),
+    Column("KIND", lambda t, now: t.kind),
+    Column("PHASE", lambda t, now: t.phase),
+    Column("VALUE", lambda t, now: metric(t.status.value) if t.status.value is not None else ""),
+    Column("EPOCHS", lambda t, now: str(t.status.epochs) if t.status.epochs is not None else ""),
+    Column("NODE", lambda t, now: t.status.node or ""),
+    Column("ATTEMPT", lambda t, now: str(t.attempt), wide=True),
+    Column("LASTED", lambda t, now: t.lasted(now), wide=True),
+    Column("POD", lambda t, now: t.status.pod or "", wide=True),
+    Column("AGE", lambda t, now: age((now - t.created).total_seconds())),
+    Column("REASON", lambda t, now: t.reason),
+    Column(
+        "MESSAGE",
+        lambda t, now: shorten(" ".join((t.status.message or "").split()), WIDTH),
+        wide=True,
+    ),
+)
+
+NAMESPACE = Column("NAMESPACE", lambda each, now: each.namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A table: its head and its rows."""
+
+    head: Row
+    rows: list[Row] = field(default_factory=list)
+
+
+def listing(
+    columns: Sequence[Column],
+    items: Sequence[Any],
+    now: datetime,
+    *,
+    wide: bool = False,
+    namespace: bool = False,
+) -> Listing:
+    """A table of experiments or trials."""
+    shown = [column for column in columns if wide or not column.wide]
+    if namespace:
+        shown = [NAMESPACE, *shown]
+    return Listing(
+        [column.title for column in shown],
+        [[column.cell(item, now) for column in shown] for item in items],
+    )
+
+
+def latest(trials: Sequence[Trial], most: int) -> list[Trial]:
+    """Trials worth a line, by name: all that have not ended, and of the rest the latest, so that
+    there are no more than `most` (0: all of them)."""
+    ended = sorted((t for t in trials if t.ended), key=lambda t: (t.created, t.name))
+    going = [t for t in trials if not t.ended]
+    room = len(ended) if most == 0 else max(0, most - len(going))
+    return sorted([*going, *ended[len(ended) - room :]], key=lambda t: t.name)
+
+
+def facts(each: Experiment, now: datetime) -> list[tuple[str, str]]:
+    """What there is to say of one experiment, above its trials."""
+    status, found = each.status, [("Name", each.name), ("Namespace", each.namespace)]
+    found.append(("Phase", each.phase))
+    left = each.left(now)
+    about = f", about {age(left.total_seconds())} left of the search" if left is not None else ""
+    if status.trials is not None:
+        counts = {
+            "running": status.trials.running,
+            "failed": status.trials.failed,
+            "infeasible": status.trials.infeasible,
+        }
+        shown = "".join(f", {count} {word}" for word, count in counts.items() if count)
+        found.append(("Trials", f"{status.progress} ended{shown}{about}"))
+    for limit in status.budget:
+        found.append(("Budget", _limit(limit)))
+    if status.cost is not None:
+        devices = duration(status.cost.device_seconds)
+        found.append(("Spent", f"{status.cost.epochs:,} epochs, {devices} of devices"))
+    for word, incumbent in (("Best", status.best), ("Control", status.control)):
+        if incumbent is not None:
+            found.append(
+                (word, f"{each.metric} {metric(incumbent.value)}, trial {incumbent.trial}")
+            )
+    shown_one = status.winner or status.best
+    if status.winner is not None:
+        tested = "".join(f", {name} {metric(value)}" for name, value in status.test.items())
+        value = metric(status.winner.value)
+        found.append(("Winner", f"{each.metric} {value}{tested}, trial {status.winner.trial}"))
+    if shown_one is not None:
+        sizes = ", ".join(
+            f"{shown_one.metrics[name]:,.0f} {word}"
+            for name, word in (("params", "parameters"), ("macs", "multiply-adds"))
+            if name in shown_one.metrics
+        )
+        if sizes:
+            found.append(("Size", sizes))
+        if shown_one.architecture is not None:
+            found.append(("Architecture", shorten(brief(shown_one.architecture), WIDTH)))
+    for word, place in (("Model", status.model), ("Report", status.report)):
+        if place:
+            found.append((word, place))
+    found.append(("Age", age((now - each.created).total_seconds()) + _took(status)))
+    return found
+
+
+def _took(status: ExperimentStatus) -> str:
+    began, ended = status.start_time, status.completion_time
+    if began is None or ended is None:
+        return ""
+    return f", took {age((ended - began).total_seconds())}"
+
+
+def _limit(limit: LimitStatus) -> str:
+    if limit.name == "duration":
+        return f"{age(limit.left)} of {age(limit.total)} left"
+    if limit.name == "deviceHours":
+        return f"{limit.left:.2f} of {limit.total:g} device hours left"
+    return f"{limit.left:,.0f} of {limit.total:,.0f} {limit.name} left"
+
+
+def trouble_line(condition: Condition, now: datetime) -> str:
+    """A condition that is not as it should be: `StoreUnavailable for 3m: ...`."""
+    since = age((now - condition.last_transition_time).total_seconds())
+    message = " ".join(condition.message.split())
+    return f"{condition.reason} for {since}" + (f": {message}" if message else "")
+
+
+def tidy(item: Object) -> Object:
+    """An object as people read it: without the book-keeping of server-side apply."""
+    metadata = {k: v for k, v in item["metadata"].items() if k != "managedFields"}
+    return {**item, "metadata": metadata}
