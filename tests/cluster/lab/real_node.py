@@ -34,6 +34,7 @@ import yaml
 from tests.cluster.lab import binaries, oci
 from tests.cluster.lab.binaries import Unavailable
 from tests.cluster.lab.control_plane import ControlPlane
+from tests.cluster.lab.image_store import ImageStore, containerd, ctr
 from tests.cluster.lab.node import REPOSITORY
 from tests.cluster.lab.processes import Child
 from tests.cluster.lab.rest import ApiError
@@ -66,6 +67,8 @@ class Network:
 
     def __init__(self) -> None:
         self.number = -1
+        self.folder = Path()
+        """A place for what nodes hold: on the file system of the images, and removed at the end."""
         self._lock: Any = None
         self._used = 0
 
@@ -73,7 +76,7 @@ class Network:
         """Take the first that nobody has. It is ours as long as this process lives."""
         if problem := unavailable():
             raise Unavailable(problem)
-        folder = binaries.cache().parent / "networks"
+        folder = binaries.cache().parent / "nodes"
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(16):
             lock = (folder / f"{number}.lock").open("w")
@@ -83,7 +86,9 @@ class Network:
                 lock.close()
                 continue
             self.number, self._lock = number, lock
+            self.folder = folder / str(number)
             self._remove()  # left by a process that was killed
+            self.folder.mkdir()
             _ip("link", "add", self.bridge, "type", "bridge")
             _ip("address", "add", f"{self.address}/24", "dev", self.bridge)
             _ip("link", "set", self.bridge, "up")
@@ -91,7 +96,7 @@ class Network:
         raise Unavailable("sixteen networks of nodes are in use on this machine")
 
     def stop(self) -> None:
-        """Remove the bridge, and what nodes left in the cgroups if they were killed."""
+        """Remove the bridge, the folder, and what nodes left in the cgroups if they were killed."""
         if self._lock:
             self._remove()
             self._lock.close()
@@ -138,6 +143,7 @@ class Network:
         for hierarchy in _hierarchies():
             for left in hierarchy.glob(self.cgroup("*")):
                 _remove_cgroup(left)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class RealNode:
@@ -151,12 +157,15 @@ class RealNode:
         name: str = "node-1",
         *,
         labels: Mapping[str, str] | None = None,
+        images: ImageStore | None = None,
     ) -> None:
+        """`images` are there from the start."""
         self.cluster = cluster
         self.network = network
         self.folder = folder
         self.name = name
         self._labels = dict(labels or {})
+        self._images = images
         self._place = network.place()
         self._child: Child | None = None
         self._pid = 0
@@ -211,11 +220,11 @@ class RealNode:
 
     def import_image(self, archive: Path) -> None:
         """Put an image there: an archive of docker's or the OCI's format."""
-        self._ctr("images", "import", str(archive))
+        ctr(self.socket, "images", "import", str(archive))
 
     def images(self) -> list[str]:
         """The names of the images that it has."""
-        names = self._ctr("images", "ls", "-q").split()
+        names = ctr(self.socket, "images", "ls", "-q").split()
         return sorted(name for name in names if not name.startswith("sha256:"))
 
     def run(self, *argv: str, check: bool = True) -> str:
@@ -262,10 +271,10 @@ class RealNode:
         """containerd's."""
         return self.folder / "containerd.sock"
 
-    def _ctr(self, *argv: str) -> str:
-        return _run(["ctr", f"--address={self.socket}", "--namespace=k8s.io", *argv])
-
     def _configure(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._images:
+            self._images.copy(self.folder / "containerd")
         for name in ("containerd", "kubelet", "state", "tmp", "cni", "logs"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self._made_kubelet = not KUBELET.exists()
@@ -342,15 +351,7 @@ class RealNode:
         return {"cniVersion": "0.4.0", "name": "lab", "plugins": [plugin]}
 
     def _containerd(self) -> str:
-        return f"""version = 2
-root = "{self.folder}/containerd"
-state = "{self.folder}/state/containerd"
-disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.aufs",
-  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper",
-  "io.containerd.snapshotter.v1.zfs"]
-[grpc]
-  address = "{self.socket}"
-[plugins."io.containerd.grpc.v1.cri"]
+        runtime = f"""[plugins."io.containerd.grpc.v1.cri"]
   restrict_oom_score_adj = true
   sandbox_image = "{PAUSE}"
   [plugins."io.containerd.grpc.v1.cri".cni]
@@ -362,6 +363,8 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
 """
+        state = self.folder / "state" / "containerd"
+        return containerd(self.folder / "containerd", state, self.socket, runtime)
 
     def _kubelet(self, kubeconfig: Path) -> dict[str, Any]:
         pki = self.cluster.folder / "pki"

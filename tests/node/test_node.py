@@ -1,0 +1,147 @@
+"""The real node itself: that it is one, and that it goes without a trace."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import a_namespace
+from tests.cluster.helpers import RESTRICTED, wait_for
+from tests.cluster.lab import oci
+from tests.cluster.lab.rest import ApiError
+from tests.node.conftest import Lab, a_lab
+
+BUSYBOX = "localhost/kinase-lab/busybox:1"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Two nodes that have an image with a shell."""
+    busybox = shutil.which("busybox")
+    if not busybox:
+        pytest.skip("no busybox (Debian: busybox-static)")
+    archive = oci.archive(tmp_path_factory.mktemp("image") / "box.tar", BUSYBOX, Path(busybox))
+    with a_lab() as lab:
+        for node in lab.nodes:
+            node.import_image(archive)
+        yield lab
+
+
+@pytest.fixture
+def namespace(lab: Lab) -> Iterator[str]:
+    """A namespace of the test's own, under the Pod Security level `restricted`."""
+    with a_namespace(lab.cluster) as name:
+        yield name
+
+
+def pod(name: str, *command: str, node: str = "", **more: Any) -> dict[str, Any]:
+    """A pod that runs a command of busybox."""
+    container = {
+        "name": "main",
+        "image": BUSYBOX,
+        "command": ["/busybox", *command],
+        "securityContext": RESTRICTED,
+    }
+    return {
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 1,
+            "nodeSelector": {"kubernetes.io/hostname": node} if node else {},
+            "containers": [container],
+            **more,
+        },
+    }
+
+
+def make(lab: Lab, namespace: str, plural: str, body: dict[str, Any]) -> str:
+    """Make an object; its path."""
+    path = f"/api/v1/namespaces/{namespace}/{plural}"
+    lab.cluster.api.post(path, body)
+    return f"{path}/{body['metadata']['name']}"
+
+
+def said(lab: Lab, path: str) -> str:
+    """What a pod has printed by its end."""
+
+    def ended() -> bool:
+        return lab.cluster.api.get(path)["status"]["phase"] in ("Succeeded", "Failed")
+
+    wait_for(ended, 60, message=f"{path} has ended")
+    return str(lab.cluster.api.get(f"{path}/log"))
+
+
+def test_pods_find_a_service_by_its_name_from_every_node(lab: Lab, namespace: str) -> None:
+    server = pod("web", "nc", "-lk", "-p", "8080", "-e", "/busybox", "echo", "hello", node="node-1")
+    make(lab, namespace, "pods", server)
+    service = {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}
+    make(lab, namespace, "services", {"metadata": {"name": "web"}, "spec": service})
+    slices = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+
+    def ready() -> bool:
+        (found,) = lab.cluster.api.get(slices)["items"]
+        return bool(found["endpoints"][0]["conditions"]["ready"])
+
+    wait_for(ready, 60, message="the Service has its pod")
+    for node in ("node-1", "node-2"):
+        for host in (f"web.{namespace}.svc", f"web.{namespace}.svc.cluster.local", "web"):
+            name = f"ask-{node}-{host.count('.')}"
+            script = f"for i in 1 2 3 4 5; do /busybox nc -w 2 {host} 80 && exit; sleep 1; done"
+            asked = make(lab, namespace, "pods", pod(name, "sh", "-c", script, node=node))
+            assert said(lab, asked) == "hello\n", (node, host)
+    absent = pod("absent", "nslookup", "absent.default.svc.cluster.local")
+    assert "NXDOMAIN" in said(lab, make(lab, namespace, "pods", absent))
+
+
+def test_pods_reach_the_api_server_where_they_expect_it(lab: Lab, namespace: str) -> None:
+    url = "https://kubernetes.default.svc/version"
+    asking = pod("ask", "wget", "-q", "-O", "-", "--no-check-certificate", url)
+    assert '"gitVersion"' in said(lab, make(lab, namespace, "pods", asking))
+
+
+def test_restricted_is_enforced_by_the_api_server_and_by_the_node(lab: Lab, namespace: str) -> None:
+    body = pod("root", "id")
+    body["spec"]["containers"][0]["securityContext"] = {}
+    with pytest.raises(ApiError, match="violates PodSecurity"):
+        make(lab, namespace, "pods", body)
+    as_root = pod("root", "id", securityContext={"runAsUser": 0})
+    with pytest.raises(ApiError, match="runAsUser=0"):
+        make(lab, namespace, "pods", as_root)
+    assert "uid=65535 gid=65535" in said(lab, make(lab, namespace, "pods", pod("user", "id")))
+    held = pod("held", "sh", "-c", "echo x > /x")
+    held["spec"]["containers"][0]["securityContext"] = {
+        **RESTRICTED,
+        "readOnlyRootFilesystem": True,
+    }
+    assert "Read-only file system" in said(lab, make(lab, namespace, "pods", held))
+
+
+def test_a_node_that_stops_leaves_nothing_on_the_machine(lab: Lab) -> None:
+    def left(word: str) -> list[str]:
+        places = ("ip address", "iptables -S", "iptables -t nat -S", "cat /proc/mounts")
+        found = [subprocess.run(p.split(), capture_output=True, text=True).stdout for p in places]
+        groups = [str(path) for path in Path("/sys/fs/cgroup").rglob("kinase*")]
+        processes = [
+            path.read_bytes().replace(b"\\0", b" ").decode(errors="replace")
+            for path in Path("/proc").glob("[0-9]*/cmdline")
+        ]
+        lines = [*"".join(found).splitlines(), *groups, *processes]
+        return [line for line in lines if word in line]
+
+    one, two = lab.nodes
+    mine = f"{two.network.bridge}n2"
+    assert left(mine)
+    assert left(str(two.folder))
+    settings = {path: Path("/proc/sys", path).read_text() for path in ("kernel/panic",)}
+    two.remove()
+    assert not left(mine)
+    assert not left(str(two.folder))
+    assert not left(two.network.cgroup(two.name))
+    assert left(one.network.cgroup(one.name)), "the other runs on"
+    assert settings == {path: Path("/proc/sys", path).read_text() for path in settings}
+    two.start()
