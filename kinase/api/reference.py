@@ -19,6 +19,7 @@ from kinase.api.experiment import NASExperiment
 from kinase.api.explain import Field, fields, find
 
 TABLE = re.compile(r"^(<!-- fields: (\S+) -->\n).*?^(<!-- end -->)$", re.MULTILINE | re.DOTALL)
+PATTERN = re.compile(r"of the form (\S+?)(?=, |$)")
 HEAD = """\
 # The manifest
 
@@ -76,7 +77,8 @@ def _rows(members: list[Field]) -> Iterator[str]:
 
 def _row(field: Field) -> str:
     default = "required" if field.required else f"`{field.default}`" if field.default else ""
-    text = field.description + (f" Bounds: {field.bounds}." if field.bounds else "")
+    bounds = PATTERN.sub(r"of the form `\1`", field.bounds)
+    text = field.description + (f" Bounds: {bounds}." if bounds else "")
     return f"| `{field.name}` | {field.kind} | {default} | {text.replace('|', chr(92) + '|')} |"
 
 

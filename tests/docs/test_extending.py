@@ -1,33 +1,25 @@
-"""The examples in the documents do what the documents say."""
+"""The examples of spaces, strategies and estimators of one's own do what their pages say."""
 
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kinase.api import NASExperiment
 from kinase.api.space import Space as SpaceModel
+from kinase.api.trial import Fidelity
 from kinase.space import Frame, make_space
 from kinase.strategy import derive_rng
 from kinase.strategy.testing import StrategyContract
-
-ROOT = Path(__file__).parents[2]
-
-
-def blocks(page: str, language: str) -> list[str]:
-    text = (ROOT / page).read_text()
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+from tests.docs.blocks import blocks
 
 
 def namespace(page: str) -> dict[str, Any]:
     """What a page's Python blocks define, run one after the other."""
     found: dict[str, Any] = {"__name__": "docs"}
     for block in blocks(page, "python"):
-        exec(compile(block, page, "exec"), found)
+        exec(compile(block.text, block.place, "exec"), found)
     return found
 
 
@@ -54,36 +46,30 @@ def test_the_space_of_the_page() -> None:
     assert space.graph(architecture, Frame((1, 8, 8), 10)).params() > 0
 
 
-def test_architectures_of_the_page_are_valid() -> None:
-    chain, branches, cell = (json.loads(b) for b in blocks("docs/search-spaces.md", "json"))
-    for model, architecture in (
-        ({"type": "Chain"}, chain),
-        ({"type": "MultiBranch"}, branches),
-        ({"type": "Cell", "cell": {"nodes": 2}}, cell),
-    ):
-        make_space(SpaceModel.model_validate(model)).validate(architecture)
-
-
-def test_the_readmes_manifest_is_valid() -> None:
-    import yaml
-
-    [text] = blocks("README.md", "yaml")
-    NASExperiment.model_validate(yaml.safe_load(text))
+def test_the_estimator_of_the_page() -> None:
+    quick = namespace("docs/estimators.md")["Quick"]
+    full = Fidelity(epochs=60)
+    assert quick({"share": 0.25}).fidelity(full) == full.model_copy(update={"epochs": 15})
+    assert quick({}).fidelity(Fidelity(epochs=3)).epochs == 1
 
 
 @pytest.mark.parametrize(
-    "page", sorted(p.relative_to(ROOT) for p in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]), ids=str
+    ("page", "model"),
+    [
+        ("chain", {"type": "Chain"}),
+        ("multi-branch", {"type": "MultiBranch"}),
+        ("cell", {"type": "Cell", "cell": {"nodes": 2}}),
+    ],
 )
-def test_links_lead_somewhere(page: Path) -> None:
-    text = (ROOT / page).read_text()
-    for target in re.findall(r"\]\(([\w./-]+)\)", text):
-        assert (ROOT / page).parent.joinpath(target).exists(), f"{page} links to {target}"
+def test_the_architectures_of_the_pages_are_valid(page: str, model: dict[str, Any]) -> None:
+    [block] = blocks(f"docs/methods/{page}.md", "json")
+    make_space(SpaceModel.model_validate(model)).validate(json.loads(block.text))
 
 
 def test_the_trial_contracts_examples_are_of_its_models() -> None:
     from kinase.api.trial import TrialJob, TrialProgress, TrialResult
 
-    job, progress, result = (json.loads(b) for b in blocks("docs/trial-contract.md", "json"))
+    job, progress, result = (json.loads(b.text) for b in blocks("docs/trial-contract.md", "json"))
     read = TrialJob.model_validate(job)
     make_space(read.space).validate(read.architecture)
     TrialResult.model_validate(result)
