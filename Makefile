@@ -71,10 +71,27 @@ cluster-down: $(SETUP) ## End it
 docs: $(SETUP) ## Write docs/manifest.md anew from kinase/api
 	$(BIN)/python -m kinase.api.reference > docs/manifest.md
 
-lock: pyproject.toml $(UV) ## Resolve the dependencies anew into requirements.lock
-	$(UV) pip compile --quiet pyproject.toml --all-extras --group dev --universal \
-	  --generate-hashes --no-annotate --no-header --python-version 3.11 --upgrade \
-	  --output-file requirements.lock
+COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
+  --python-version 3.11
+
+lock: pyproject.toml $(UV) ## Resolve the dependencies anew into requirements.lock and requirements/
+	$(COMPILE) pyproject.toml --all-extras --group dev --upgrade --output-file requirements.lock
+	$(MAKE) requirements
+
+# What each image holds, in the versions of requirements.lock. The trainer's is in two files, for torch
+# can also be the base image's (Dockerfile).
+.PHONY: requirements
+requirements: requirements.lock pyproject.toml $(UV)
+	for image in build operator; do \
+	  $(COMPILE) requirements/$$image.in --constraint requirements.lock \
+	    --output-file requirements/$$image.lock || exit; \
+	done
+	$(COMPILE) pyproject.toml --extra operator --extra s3 --extra report \
+	  --constraint requirements.lock --output-file requirements/controller.lock
+	$(COMPILE) pyproject.toml --extra trainer --extra s3 \
+	  --constraint requirements.lock --output-file .make/trainer.lock
+	awk '/^[^ ]/ { file = /^(torch|torchvision|triton|(nvidia|cuda)-[a-z0-9-]+)==/ ? "torch" : "trainer" } \
+	  { print > "requirements/" file ".lock" }' .make/trainer.lock
 
 clean: ## Remove the environment and what the tools cached
 	rm -rf .venv .make .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
