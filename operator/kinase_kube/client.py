@@ -144,6 +144,11 @@ class Client:
         configuration.connection_pool_maxsize = 64
         return cls(configuration)
 
+    @property
+    def configuration(self) -> Configuration:
+        """Where the server is, and by what it knows us."""
+        return self._configuration
+
     async def close(self) -> None:
         """End all connections."""
         await self._api.close()

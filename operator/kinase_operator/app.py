@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from typing import Any
 
 import kopf
@@ -22,13 +21,6 @@ from kinase_operator.reconciler import Reconciler
 from kinase_operator.settings import Settings
 
 log = logging.getLogger("kinase")
-
-
-def _login(**arguments: Any) -> kopf.ConnectionInfo | None:
-    """The same credentials as those of our own client."""
-    if "KUBECONFIG" in os.environ:
-        return kopf.login_with_kubeconfig(**arguments)
-    return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
 
 
 class Operator:
@@ -45,7 +37,7 @@ class Operator:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
         registry = kopf.OperatorRegistry()
-        kopf.on.login(registry=registry)(_login)
+        kopf.on.login(registry=registry)(self._login)
         kopf.on.startup(registry=registry)(self._start)
         kopf.on.cleanup(registry=registry)(self._stop)
         kopf.on.event(
@@ -71,6 +63,22 @@ class Operator:
         await self._await_resources(self._client)
         self.reconciler = Reconciler(self._client, self.settings, self.metrics)
         await self.reconciler.start()
+
+    async def _login(self, **_: Any) -> kopf.ConnectionInfo:
+        """The credentials of our own client; Kopf asks for them anew when they are refused."""
+        assert self._client is not None  # Kopf logs in when the startup has ended
+        found = self._client.configuration
+        bearer = await found.get_api_key_with_prefix("BearerToken", "authorization")
+        scheme, token = (bearer or " ").split(" ", 1)
+        return kopf.ConnectionInfo(
+            server=found.host,
+            ca_path=found.ssl_ca_cert,
+            insecure=not found.verify_ssl,
+            certificate_path=found.cert_file,
+            private_key_path=found.key_file,
+            scheme=scheme or None,
+            token=token or None,
+        )
 
     async def _await_resources(self, client: Client) -> None:
         """Wait until the API server has our kinds: their CRDs may be applied after the operator."""
