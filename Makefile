@@ -56,8 +56,9 @@ types: $(SETUP)
 unit: $(SETUP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-generate: docs ## Write crds/ and docs/manifest.md anew from kinase/api
+generate: docs ## Write crds/, docs/manifest.md and the dashboards anew from the code
 	$(BIN)/python -m kinase.api.crd crds
+	$(BIN)/python -m charts.dashboards charts/kinase/files/dashboards
 
 cluster: $(SETUP) ## Start a cluster to try things on, without containers, in the background
 	@$(BIN)/python -m tests.cluster.lab up

@@ -132,6 +132,7 @@ ca: ""
 {{/* How Prometheus scrapes. Call with a monitor's values. */}}
 
 {{- define "kinase.scrape" -}}
+honorLabels: true {{- /* the operator tells of experiments of other namespaces than its own */}}
 interval: {{ .interval }}
 scrapeTimeout: {{ .scrapeTimeout }}
 {{- range $key := list "relabelings" "metricRelabelings" }}

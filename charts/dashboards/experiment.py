@@ -1,0 +1,265 @@
+"""'Kinase / Experiment': one search, from its first trial to its last."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from charts.dashboards.panels import (
+    BAD,
+    EXPERIMENT,
+    FAIR,
+    GOOD,
+    OUTCOMES,
+    PHASES,
+    Panels,
+    assemble,
+    choice,
+    heat,
+    lines,
+    now,
+    number,
+    quantile,
+    query,
+    states,
+)
+
+WHERE = 'namespace="$namespace",experiment="$experiment"'
+
+
+def of(metric: str) -> str:
+    """A metric of the experiment that is chosen."""
+    return f"{metric}{{{WHERE}}}"
+
+
+def dashboard() -> Dashboard:
+    """The dashboard."""
+    return assemble(
+        "Kinase / Experiment",
+        EXPERIMENT,
+        "One neural architecture search.",
+        [
+            choice("namespace", "Namespace", "label_values(kinase_experiment_info, namespace)"),
+            choice(
+                "experiment",
+                "Experiment",
+                'label_values(kinase_experiment_info{namespace="$namespace"}, experiment)',
+            ),
+        ],
+        {
+            "Where it is": _status(),
+            "Search": _search(),
+            "Trials": _trials(),
+            "Controller and store": _controller(),
+        },
+    )
+
+
+def _status() -> Panels:
+    return [
+        number(
+            "Phase",
+            "Where the experiment is, in one word.",
+            "none",
+            now(of("kinase_experiment_phase"), "{{phase}}"),
+            named=True,
+        ),
+        number(
+            "Best objective",
+            "The best trial's value of the objective's metric.",
+            "short",
+            now(f"max({of('kinase_experiment_best_objective')})"),
+            decimals=4,
+        ),
+        number(
+            "Random control",
+            "The best of the trials that are drawn at random: what the strategy must beat.",
+            "short",
+            now(f"max({of('kinase_experiment_control_objective')})"),
+            decimals=4,
+        ),
+        number(
+            "Trials ended",
+            "Trials of the search and its control that have ended.",
+            "short",
+            now(f"sum({of('kinase_experiment_trials')})"),
+        ),
+        number(
+            "Budget left",
+            "Of the limit that is nearest to its end. Below 10 % KinaseBudgetNearlySpent fires.",
+            "percentunit",
+            now(f"min({of('kinase_experiment_budget_left_ratio')})"),
+            steps=((None, BAD), (0.1, FAIR), (0.25, GOOD)),
+        ),
+        number(
+            "Device time",
+            "Device seconds that its trials have spent, all attempts included.",
+            "s",
+            now(f"max({of('kinase_experiment_device_seconds_total')})"),
+        ),
+        number(
+            "Last improvement",
+            "How long ago the best trial ended; standstills left out. Only while its controller "
+            "runs.",
+            "s",
+            now(f"time() - max({of('kinase_last_improvement_timestamp_seconds')})"),
+            steps=((None, GOOD), (3 * 3600, FAIR), (6 * 3600, BAD)),
+        ),
+        number(
+            "Duration",
+            "Since the search began, until it finished.",
+            "s",
+            now(
+                f"(max({of('kinase_experiment_completion_timestamp_seconds')}) or vector(time())) "
+                f"- max({of('kinase_experiment_start_timestamp_seconds')})"
+            ),
+        ),
+    ]
+
+
+def _search() -> Panels:
+    return [
+        lines(
+            "Best objective",
+            "The search's best trial so far, and the random control's, which shows what the "
+            "strategy is worth.",
+            "short",
+            query(f"max({of('kinase_experiment_best_objective')})", "best"),
+            query(f"max({of('kinase_experiment_control_objective')})", "random control"),
+            span=16,
+            stepped=True,
+            least=None,
+            colours={"best": "blue", "random control": FAIR},
+        ),
+        lines(
+            "Budget left",
+            "Each limit of the budget, as a share of it.",
+            "percentunit",
+            query(f"min by (limit) ({of('kinase_experiment_budget_left_ratio')})", "{{limit}}"),
+            most=1,
+            steps=((None, BAD), (0.1, GOOD)),
+        ),
+        lines(
+            "Device time",
+            "Device seconds spent. A trial is charged when it ends.",
+            "s",
+            query(f"max({of('kinase_experiment_device_seconds_total')})", "spent"),
+            stepped=True,
+        ),
+        lines(
+            "Epochs",
+            "Training epochs begun by trials that have ended, lost attempts included.",
+            "short",
+            query(f"max({of('kinase_experiment_epochs_total')})", "epochs"),
+            stepped=True,
+        ),
+        states(
+            "Conditions",
+            "Why the experiment stands still, if it does: a condition that does not hold, by its "
+            "reason. After 15 minutes KinaseExperimentStuck fires.",
+            {"0": ("does not hold", "orange"), "1": ("holds", "green")},
+            query(
+                f"max by (condition, reason) ({of('kinase_experiment_condition')})",
+                "{{condition}}: {{reason}}",
+            ),
+            span=8,
+        ).height(8),
+    ]
+
+
+def _trials() -> Panels:
+    return [
+        lines(
+            "Trials by outcome",
+            "Trials of the search and its control that have ended. Infeasible ones are a finding; "
+            "failed ones crashed too often.",
+            "short",
+            query(f"sum by (outcome) ({of('kinase_experiment_trials')})", "{{outcome}}"),
+            stacked=True,
+            stepped=True,
+            colours=OUTCOMES,
+        ),
+        lines(
+            "Trials under way",
+            "Trials whose pod runs, or waits for a node, an image or a queue.",
+            "short",
+            query(f"sum by (phase) ({of('kinase_experiment_trials_under_way')})", "{{phase}}"),
+            stacked=True,
+            stepped=True,
+            colours=PHASES,
+        ),
+        lines(
+            "Trials ended a minute",
+            "By why they are run: search, control, final, baseline.",
+            "short",
+            query(
+                f"sum by (kind) (rate({of('kinase_trials_total')}[$__rate_interval])) * 60",
+                "{{kind}}",
+            ),
+            stacked=True,
+        ),
+        heat(
+            "Device time of the trials",
+            "How many trials ended with how much device time.",
+            "s",
+            f"sum by (le) (increase({of('kinase_trial_seconds_bucket')}[$__rate_interval]))",
+        ),
+        lines(
+            "Device time of a trial",
+            "Quantiles, all attempts of each trial together.",
+            "s",
+            query(quantile(0.5, "kinase_trial_seconds", WHERE), "half"),
+            query(quantile(0.95, "kinase_trial_seconds", WHERE), "95 %"),
+        ),
+        lines(
+            "Wait for a pod",
+            "From the asking of an attempt to the begin of its pod: operator, queue, scheduler, "
+            "image.",
+            "s",
+            query(quantile(0.5, "kinase_trial_queue_seconds", WHERE), "half"),
+            query(quantile(0.95, "kinase_trial_queue_seconds", WHERE), "95 %"),
+        ),
+    ]
+
+
+def _controller() -> Panels:
+    total = f"kinase_store_operations_total{{{WHERE}"
+    return [
+        lines(
+            "Time of an operation on the store",
+            "What 95 % of the controller's operations take less than.",
+            "s",
+            query(
+                quantile(0.95, "kinase_store_operation_seconds", WHERE, by="operation"),
+                "{{operation}}",
+            ),
+            span=6,
+        ),
+        lines(
+            "Operations that failed",
+            "A second, after the client's own retries; KinaseStoreErrors fires if they go on.",
+            "ops",
+            query(
+                f'sum by (outcome) (rate({total},outcome!="ok"}}[$__rate_interval]))', "{{outcome}}"
+            ),
+            span=6,
+        ),
+        lines(
+            "Journal",
+            "Entries of the journal: each is a turn of the loop that decided something.",
+            "short",
+            query(f"max({of('kinase_journal_entries')})", "entries"),
+            stepped=True,
+            span=6,
+        ),
+        lines(
+            "Memory",
+            "Resident memory of the controller.",
+            "bytes",
+            query(
+                "max(process_resident_memory_bytes and on (job, instance) "
+                f"{of('kinase_journal_entries')})",
+                "controller",
+            ),
+            span=6,
+        ),
+    ]
