@@ -286,6 +286,83 @@ def test_only_a_pod_that_runs_holds_a_device(world: World) -> None:
         assert again.running() == {1: 0.0}
 
 
+def clock(seconds: float) -> str:
+    """A time as Kubernetes writes it, so many seconds from now."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_the_wait_of_an_attempt_for_its_pod_is_told_once(world: World) -> None:
+    waits: list[float] = []
+    with world.engine() as (engine, _):
+        engine.queued = waits.append
+        engine.launch(FIRST)
+        world.trial("toy-00000")
+        status = {"phase": "Running", "attempt": 1, "startTime": clock(40)}
+        world.api.change(kube.TRIAL, "toy-00000", status=status)
+
+        def told() -> bool:
+            engine.poll(0)
+            return bool(waits)
+
+        wait_for(told)
+        world.leave(FIRST)
+        world.end("toy-00000")
+        events(engine)
+    [seconds] = waits
+    assert 35 < seconds <= 40
+
+
+def test_the_wait_of_one_that_ended_between_two_looks_is_told_too(world: World) -> None:
+    waits: list[float] = []
+    with world.engine() as (engine, _):
+        engine.queued = waits.append
+        engine.launch(FIRST)
+        world.trial("toy-00000")
+        world.leave(FIRST)
+        status = {"attempt": 1, "startTime": clock(0), "phase": "Succeeded", "reason": "Completed"}
+        world.api.change(kube.TRIAL, "toy-00000", status=status)
+        events(engine)
+    assert waits == [0.0]
+
+
+def test_an_attempt_that_never_began_has_no_wait(world: World) -> None:
+    waits: list[float] = []
+    with world.engine() as (engine, _):
+        engine.queued = waits.append
+        engine.launch(FIRST)
+        world.end("toy-00000", "Failed", "Disrupted")
+        events(engine)
+    assert waits == []
+
+
+def test_a_wait_goes_on_over_a_restart_and_is_not_told_by_both(world: World) -> None:
+    waits: list[float] = []
+    second = job(trial=1, attempt=1, prefix="trials/00001")
+    with world.engine() as (engine, _):
+        for trial in (FIRST, second):
+            engine.launch(trial)
+        world.trial("toy-00001")
+        world.trial("toy-00000")
+        status = {"phase": "Running", "attempt": 1, "startTime": clock(0)}
+        world.api.change(kube.TRIAL, "toy-00000", status=status)
+        made = {"creationTimestamp": clock(-100)}
+        world.api.change(kube.TRIAL, "toy-00001", metadata=made)
+    with world.engine("toy-controller-b") as (again, _):
+        again.queued = waits.append
+        assert again.adopt(FIRST)
+        assert again.adopt(second)
+        status = {"phase": "Running", "attempt": 1, "startTime": clock(0)}
+        world.api.change(kube.TRIAL, "toy-00001", status=status)
+
+        def told() -> bool:
+            again.poll(0)
+            return bool(waits)
+
+        wait_for(told)
+    [seconds] = waits
+    assert 95 < seconds < 110
+
+
 # -- posts ---------------------------------------------------------------------------------
 
 

@@ -144,3 +144,19 @@ def test_a_closed_queue_rings_no_more() -> None:
         assert waiting(queue) == []
 
     run(main())
+
+
+def test_how_long_a_key_was_in_the_queue_is_told() -> None:
+    async def main() -> None:
+        waits: list[tuple[str, float]] = []
+        queue: WorkQueue[str] = WorkQueue(waited=lambda key, seconds: waits.append((key, seconds)))
+        queue.add("a")
+        queue.add("a")
+        await queue.get()
+        queue.add("a")  # it waits from when it may be taken again
+        queue.done("a")
+        await queue.get()
+        assert [key for key, _ in waits] == ["a", "a"]
+        assert all(0 <= seconds < 1 for _, seconds in waits)
+
+    run(main())
