@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,34 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Leave the folder out unless it, or something in it, was asked for."""
     given = (Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args)
     return None if any(path.resolve().is_relative_to(HERE) for path in given) else True
+
+
+_FIGURES = pytest.StashKey[list[tuple[str, str]]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A place for what is measured."""
+    config.stash[_FIGURES] = []
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print what was measured."""
+    if figures := config.stash.get(_FIGURES, []):
+        terminalreporter.section("measured")
+        for name, value in figures:
+            terminalreporter.write_line(f"{name}: {value}")
+
+
+@pytest.fixture(scope="session")
+def figure(pytestconfig: pytest.Config) -> Callable[[str, float, str], None]:
+    """Takes a figure to be printed at the end."""
+
+    def take(name: str, value: float, unit: str) -> None:
+        pytestconfig.stash[_FIGURES].append((name, f"{value:.1f} {unit}"))
+
+    return take
 
 
 @dataclass(frozen=True)

@@ -227,6 +227,20 @@ class RealNode:
         names = ctr(self.socket, "images", "ls", "-q").split()
         return sorted(name for name in names if not name.startswith("sha256:"))
 
+    def processes(self) -> list[str]:
+        """The commands that pods of the node run."""
+        found = set()
+        for hierarchy in _hierarchies():
+            for group in (hierarchy / self.network.cgroup(self.name)).rglob("cgroup.procs"):
+                with contextlib.suppress(OSError):
+                    found |= {int(pid) for pid in group.read_text().split()}
+        commands = []
+        for pid in sorted(found):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                commands.append(command.replace(b"\0", b" ").decode(errors="replace").strip())
+        return commands
+
     def run(self, *argv: str, check: bool = True) -> str:
         """What a command prints that runs on the node, with its network and processes."""
         enter = ["nsenter", f"--target={self._pid}", "--mount", "--uts", "--ipc", "--net", "--pid"]
