@@ -1,0 +1,100 @@
+"""Helm, and what its tests start from."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.conftest import a_cluster
+from tests.cluster.lab import binaries
+from tests.cluster.lab.control_plane import Cluster
+from tests.cluster.lab.node import Node
+
+REPOSITORY = Path(__file__).parents[2]
+CHART = REPOSITORY / "charts/kinase"
+
+
+class Refused(Exception):
+    """Helm ended with an error; the message is its own."""
+
+
+@dataclass(frozen=True)
+class Helm:
+    """Helm with a home of its own, so that nobody's settings count."""
+
+    program: Path
+    home: Path
+    kubeconfig: Path | None = None
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+        """Its output."""
+        kept = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+        env = {**kept, "HOME": str(self.home), "HELM_CACHE_HOME": str(self.home)}
+        if self.kubeconfig:
+            env["KUBECONFIG"] = str(self.kubeconfig)
+        done = subprocess.run(
+            [str(self.program), *arguments], env=env, input=stdin, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise Refused(f"helm {' '.join(arguments)}: {done.stderr}{done.stdout}")
+        return done.stdout
+
+    def template(
+        self,
+        values: dict[str, Any],
+        *arguments: str,
+        kubernetes: str = "1.37.0",
+        namespace: str = "kinase-system",
+    ) -> list[dict[str, Any]]:
+        """The objects of a release `kinase`, without the CRDs unless the values name them."""
+        values = {"crds": {"enabled": False}, **values}
+        text = self(
+            "template",
+            "kinase",
+            str(CHART),
+            f"--namespace={namespace}",
+            f"--kube-version={kubernetes}",
+            "--values=-",
+            *arguments,
+            stdin=json.dumps(values),
+        )
+        return [item for item in yaml.load_all(text, yaml.CSafeLoader) if item]
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Helm without a cluster."""
+    try:
+        return Helm(binaries.get("helm"), tmp_path_factory.mktemp("helm"))
+    except binaries.Unavailable as problem:
+        pytest.skip(f"no helm: {problem}")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster without Kinase; the tests of this folder share it."""
+    with a_cluster(tmp_path_factory.mktemp("cluster")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def node(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """Its stand-in node."""
+    node = Node(cluster, tmp_path_factory.mktemp("node-1"), back_off=1)
+    node.start()
+    yield node
+    node.stop()
+
+
+@pytest.fixture(scope="session")
+def on_cluster(helm: Helm, cluster: Cluster) -> Helm:
+    """Helm as the cluster's administrator."""
+    return replace(helm, kubeconfig=cluster.kubeconfig)
