@@ -11,17 +11,21 @@ from kinase.space.base import (
     make_space,
 )
 from kinase.space.graph import Graph, GraphBuilder, Node
+from kinase.space.graph_json import GraphError, dump_graph, load_graph
 
 __all__ = [
     "ArchitectureError",
     "Frame",
     "Graph",
     "GraphBuilder",
+    "GraphError",
     "InfeasibleError",
     "Node",
     "Rng",
     "Size",
     "Sketch",
     "Space",
+    "dump_graph",
+    "load_graph",
     "make_space",
 ]

@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from math import prod
 
 Shape = tuple[int, ...]
-"""(channels, height, width) of a feature map, or (features,) of a vector; no batch axis."""
+"""(channels, height, width) of a feature map, (tokens, features) of a sequence, or (features,) of
+a vector; no batch axis."""
+
+
+def channels_of(shape: Shape) -> int:
+    """Channels of a map, features of a sequence or a vector."""
+    return shape[-1] if len(shape) == 2 else shape[0]
 
 
 class InfeasibleError(ValueError):
@@ -60,13 +66,20 @@ class Graph:
         return sum(_params(node) for node in self.without_auxiliary().nodes)
 
     def macs(self) -> int:
-        """Multiply-adds of convolutions and linear layers for one sample, the auxiliary head
-        left out."""
+        """Multiply-adds of convolutions, linear layers and attention for one sample, the
+        auxiliary head left out."""
         shapes = self.shapes()
-        return sum(
-            _params(node, bias=False) * prod(shapes[node.name][1:])
-            for node in self.without_auxiliary().nodes
-            if node.op in ("conv", "linear")
+        return sum(_macs(node, shapes[node.name]) for node in self.without_auxiliary().nodes)
+
+    def needed(self) -> Graph:
+        """The graph without nodes that lead neither to the logits nor to the auxiliary ones: they
+        would be computed and never trained."""
+        if self.auxiliary is None:
+            return self.without_auxiliary()
+        kept = {node.name for node in self.without_auxiliary()}
+        kept |= {node.name for node in Graph(self.nodes, self.auxiliary).without_auxiliary()}
+        return Graph(
+            tuple(node for node in self.nodes if node.name in kept), self.output, self.auxiliary
         )
 
     def without_auxiliary(self) -> Graph:
@@ -121,21 +134,45 @@ def _shape(node: Node, inputs: list[Shape]) -> Shape:
                 )
             return (channels, _window(node, height, "h"), _window(node, width, "w"))
         case "linear":
-            if first != (a["in"],):
+            if len(first) == 3 or first[-1] != a["in"]:
                 raise ValueError(f"{node.name}: input of shape {first}, built for {a['in']}")
-            return (int(a["out"]),)
+            return (*first[:-1], int(a["out"]))
         case "global_avg_pool":
-            return first[:1]
+            return (channels_of(first),)
         case "flatten":
             return (prod(first),)
-        case "add":
+        case "add" | "mix":
             if any(shape != first for shape in inputs):
                 raise ValueError(f"{node.name}: adds {inputs}, which differ in shape")
             return first
         case "concat":
+            total = sum(channels_of(shape) for shape in inputs)
+            if len(first) == 2 and all(shape[:1] == first[:1] for shape in inputs):
+                return (first[0], total)
             if any(shape[1:] != first[1:] for shape in inputs):
                 raise ValueError(f"{node.name}: joins {inputs}, which differ in size")
-            return (sum(shape[0] for shape in inputs), *first[1:])
+            return (total, *first[1:])
+        case "slice":
+            start, size = int(a["start"]), int(a["size"])
+            if start + size > channels_of(first):
+                raise ValueError(
+                    f"{node.name}: channels {start} to {start + size} of {channels_of(first)}"
+                )
+            return (first[0], size) if len(first) == 2 else (size, *first[1:])
+        case "tokens" if len(first) == 3:
+            return (first[1] * first[2], first[0])
+        case "class_token" if len(first) == 2 and first[1] == a["dim"]:
+            return (first[0] + 1, first[1])
+        case "position" if first == (a["tokens"], a["dim"]):
+            return first
+        case "layer_norm" if len(first) < 3 and first[-1] == a["dim"]:
+            return first
+        case "attention" if len(first) == 2 and first[1] == a["dim"]:
+            return first
+        case "select" if len(first) == 2 and a["index"] < first[0]:
+            return first[1:]
+        case "tokens" | "class_token" | "position" | "layer_norm" | "attention" | "select":
+            raise ValueError(f"{node.name}: input of shape {first} does not fit {dict(a)}")
         case "zero":
             stride = int(a["stride"])
             return (first[0], *(-(-size // stride) for size in first[1:]))
@@ -153,26 +190,62 @@ def _params(node: Node, *, bias: bool = True) -> int:
             weights = int(a["in"]) // int(a["groups"]) * int(a["out"]) * kernel
             return weights + (int(a["out"]) if bias and a["bias"] else 0)
         case "linear":
-            return int(a["in"]) * int(a["out"]) + (int(a["out"]) if bias else 0)
+            return int(a["in"]) * int(a["out"]) + (
+                int(a["out"]) if bias and a.get("bias", 1) else 0
+            )
         case "batch_norm":
             return 2 * int(a["channels"]) if a["affine"] else 0
+        case "layer_norm":
+            return 2 * int(a["dim"])
+        case "attention":
+            inner, dim = int(a["heads"]) * int(a["head_dim"]), int(a["dim"])
+            return 4 * inner * dim + (3 * inner + dim if bias else 0)
+        case "class_token":
+            return int(a["dim"])
+        case "position":
+            return int(a["tokens"]) * int(a["dim"])
+        case "mix":
+            return 1
         case _:
             return 0
 
 
-OPS = frozenset(
+def _macs(node: Node, shape: Shape) -> int:
+    match node.op:
+        case "conv":
+            return _params(node, bias=False) * prod(shape[1:])
+        case "linear":
+            return _params(node, bias=False) * prod(shape[:-1])
+        case "attention":
+            inner = int(node.attrs["heads"]) * int(node.attrs["head_dim"])
+            return _params(node, bias=False) * shape[0] + 2 * shape[0] * shape[0] * inner
+        case _:
+            return 0
+
+
+ACTIVATIONS = frozenset({"relu", "relu6", "gelu", "silu", "hard_swish", "sigmoid", "tanh"})
+"""Operations on every number alone, without parameters."""
+
+OPS = ACTIVATIONS | frozenset(
     {
         "input",
         "conv",
         "batch_norm",
-        "relu",
+        "layer_norm",
         "max_pool",
         "avg_pool",
         "global_avg_pool",
         "flatten",
         "linear",
         "add",
+        "mix",
         "concat",
+        "slice",
+        "tokens",
+        "class_token",
+        "position",
+        "attention",
+        "select",
         "identity",
         "zero",
         "shift",
@@ -184,7 +257,10 @@ OPS = frozenset(
 
 `shift` moves a feature map by one pixel up and left and pads with zeros (the second path of a
 factorised reduction); `zero` is the zero map at a stride; `drop_path` drops a sample's whole
-map in training.
+map in training. `mix` is (1 - l) a + l b of two maps, with l learned: an added skip, or an
+activation that begins as none. `slice` takes some channels. `tokens` makes a sequence of a map's
+pixels, `class_token` puts a learned token before it, `position` adds a learned embedding,
+`attention` is multi-head self-attention, `select` takes one token.
 """
 
 
@@ -278,8 +354,26 @@ class GraphBuilder:
         return self._node(name, "flatten", (x,), {})
 
     def linear(self, name: str, x: str, out: int) -> str:
-        """An affine layer."""
-        return self._node(name, "linear", (x,), {"in": self._shapes[x][0], "out": out})
+        """An affine layer, of a vector or of every token."""
+        return self._node(name, "linear", (x,), {"in": self._shapes[x][-1], "out": out})
+
+    def class_token(self, name: str, x: str) -> str:
+        """A learned token before the others."""
+        return self._node(name, "class_token", (x,), {"dim": self._shapes[x][-1]})
+
+    def position(self, name: str, x: str) -> str:
+        """A learned embedding added to each token."""
+        tokens, dim = self._shapes[x]
+        return self._node(name, "position", (x,), {"tokens": tokens, "dim": dim})
+
+    def layer_norm(self, name: str, x: str) -> str:
+        """Layer normalisation over the features."""
+        return self._node(name, "layer_norm", (x,), {"dim": self._shapes[x][-1]})
+
+    def attention(self, name: str, x: str, heads: int, head_dim: int) -> str:
+        """Multi-head self-attention with its output projection."""
+        attrs = {"dim": self._shapes[x][-1], "heads": heads, "head_dim": head_dim}
+        return self._node(name, "attention", (x,), attrs)
 
     def add(self, name: str, xs: list[str]) -> str:
         """Sum of maps of one shape."""
@@ -290,8 +384,13 @@ class GraphBuilder:
         return self._node(name, "concat", tuple(xs), {})
 
     def unary(self, name: str, op: str, x: str, **attrs: int | float) -> str:
-        """Any other operation with one input: identity, zero, shift, drop_path, dropout."""
+        """Any other operation with one input: an activation, identity, zero, shift, drop_path,
+        dropout, slice, tokens, select."""
         return self._node(name, op, (x,), attrs)
+
+    def mix(self, name: str, x: str, other: str) -> str:
+        """(1 - l) x + l other, with l learned."""
+        return self._node(name, "mix", (x, other), {})
 
     def build(self, output: str, auxiliary: str | None = None) -> Graph:
         """The finished graph."""

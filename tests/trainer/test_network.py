@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from kinase.api.space import Space as SpaceModel
 from kinase.space import Frame, Graph, GraphBuilder, Node, make_space
-from kinase.space.graph import OPS
+from kinase.space.graph import ACTIVATIONS, OPS
 from kinase_trainer.network import Add, DropPath, Network, Shift, Zero
 from tests.trainer.helpers import CHAIN, DARTS, SMALL, cell, graph
 
@@ -25,6 +25,18 @@ SPACES: dict[str, dict[str, Any]] = {
         "cell": {"preset": "nasbench201", "search": {"cells": 6, "filters": 4}},
     },
 }
+
+
+def _sequence(g: GraphBuilder) -> str:
+    """Operations on tokens, down to one of them."""
+    x = g.unary("tokens", "tokens", g.conv("patches", g.input, 6, 2, 2, padding=0, bias=True))
+    x = g.position("position", g.class_token("class_token", x))
+    x = g.mix("mix", x, g.attention("attention", g.layer_norm("ln", x), 2, 4))
+    half = g.unary("slice", "slice", x, start=2, size=3)
+    x = g.linear("mlp", g.concat("both", [x, half]), 5)
+    return g.concat(
+        "ends", [g.unary("select", "select", x, index=0), g.global_avg_pool("tokens_mean", x)]
+    )
 
 
 def every_op() -> Graph:
@@ -44,6 +56,9 @@ def every_op() -> Graph:
     auxiliary = g.linear("aux_linear", g.flatten("aux_flat", g.pool("aux", x, "avg", 3, 2)), 10)
     x = g.global_avg_pool("pool", g.batch_norm("plain", x, affine=False))
     x = g.unary("dropout", "dropout", x, rate=0.5)
+    for op in sorted(ACTIVATIONS - {"relu"}):
+        x = g.unary(op, op, x)
+    x = g.concat("joined", [x, _sequence(g)])
     return g.build(g.linear("classifier", x, 10), auxiliary)
 
 

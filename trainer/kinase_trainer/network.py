@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinase.space import Graph, Node
+from kinase_trainer.tokens import Attention, ClassToken, Position, Select, Tokens
 
 
 class Shift(nn.Module):
@@ -43,7 +44,7 @@ class DropPath(nn.Module):
         if not self.training or self.rate == 0.0:
             return x
         keep = 1.0 - self.rate
-        mask = torch.empty(x.shape[0], 1, 1, 1, dtype=x.dtype, device=x.device)
+        mask = torch.empty(x.shape[0], *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device)
         return x * mask.bernoulli_(keep).div_(keep)
 
 
@@ -59,23 +60,61 @@ class Add(nn.Module):
 
 
 class Concat(nn.Module):
-    """Maps joined along the channels."""
+    """Maps, sequences or vectors joined along the channels."""
 
     def forward(self, *xs: Tensor) -> Tensor:
         """k maps (N, C_i, H, W) -> (N, sum of C_i, H, W)."""
-        return torch.cat(xs, dim=1)
+        return torch.cat(xs, dim=-1 if xs[0].ndim == 3 else 1)
+
+
+class Mix(nn.Module):
+    """Two maps in a learned proportion, which begins with the first alone: a skip by convex
+    combination (Elsken et al. 2017, type IV), or a parametrised activation (Wei et al. 2016)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        """Two maps of one shape -> (1 - share) x + share other."""
+        return (1.0 - self.share) * x + self.share * other
+
+
+class Slice(nn.Module):
+    """Some of the channels."""
+
+    def __init__(self, start: int, size: int) -> None:
+        super().__init__()
+        self.start, self.size = start, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, size, H, W)."""
+        return x.narrow(-1 if x.ndim == 3 else 1, self.start, self.size)
 
 
 class GlobalAvgPool(nn.Module):
-    """Mean over height and width."""
+    """Mean over height and width, or over the tokens."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C)."""
-        return x.mean(dim=(2, 3))
+        """(N, C, H, W) -> (N, C), or (N, T, C) -> (N, C)."""
+        return x.mean(dim=1 if x.ndim == 3 else (2, 3))
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "hard_swish": nn.Hardswish,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+}
 
 
 def _module(node: Node) -> nn.Module:
-    a = {name: int(value) for name, value in node.attrs.items() if name != "rate"}
+    real = ("rate", "eps")
+    a = {name: int(value) for name, value in node.attrs.items() if name not in real}
+    eps = float(node.attrs.get("eps", 1e-5))
     match node.op:
         case "conv":
             kernel = (a.get("kernel_h", a["kernel"]), a.get("kernel_w", a["kernel"]))
@@ -91,9 +130,9 @@ def _module(node: Node) -> nn.Module:
                 bias=bool(a["bias"]),
             )
         case "batch_norm":
-            return nn.BatchNorm2d(a["channels"], affine=bool(a["affine"]))
-        case "relu":
-            return nn.ReLU()
+            return nn.BatchNorm2d(a["channels"], eps, affine=bool(a["affine"]))
+        case op if op in ACTIVATIONS:
+            return ACTIVATIONS[op]()
         case "max_pool":
             return nn.MaxPool2d(a["kernel"], a["stride"], a["padding"])
         case "avg_pool":
@@ -103,9 +142,25 @@ def _module(node: Node) -> nn.Module:
         case "flatten":
             return nn.Flatten()
         case "linear":
-            return nn.Linear(a["in"], a["out"])
+            return nn.Linear(a["in"], a["out"], bias=bool(a.get("bias", 1)))
         case "add":
             return Add()
+        case "mix":
+            return Mix()
+        case "slice":
+            return Slice(a["start"], a["size"])
+        case "tokens":
+            return Tokens()
+        case "class_token":
+            return ClassToken(a["dim"])
+        case "position":
+            return Position(a["tokens"], a["dim"])
+        case "layer_norm":
+            return nn.LayerNorm(a["dim"], eps)
+        case "attention":
+            return Attention(a["dim"], a["heads"], a["head_dim"])
+        case "select":
+            return Select(a["index"])
         case "concat":
             return Concat()
         case "identity":
@@ -149,7 +204,7 @@ class Network(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1))
-        graph = _needed(graph)
+        graph = graph.needed()
         self.nodes = nn.ModuleDict({n.name: _module(n) for n in graph if n.op != "input"})
         self.drop_paths = [m for m in self.nodes.values() if isinstance(m, DropPath)]
         self._input = next(n.name for n in graph if n.op == "input")
@@ -180,17 +235,6 @@ class Network(nn.Module):
             each.rate = rate
 
 
-def _needed(graph: Graph) -> Graph:
-    """The graph without nodes that lead neither to the logits nor to the auxiliary ones: they
-    would be computed and never trained."""
-    if graph.auxiliary is None:
-        return graph.without_auxiliary()
-    kept = {node.name for node in graph.without_auxiliary()}
-    kept |= {node.name for node in Graph(graph.nodes, graph.auxiliary).without_auxiliary()}
-    nodes = tuple(node for node in graph if node.name in kept)
-    return Graph(nodes, graph.output, graph.auxiliary)
-
-
 def _plan(graph: Graph) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     """(node, its inputs, maps that nobody needs after it) in order."""
     last: dict[str, str] = {}
@@ -217,4 +261,7 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.01)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, Attention):  # after its linear layers: children are visited first
+        module.reset()
