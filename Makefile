@@ -6,19 +6,21 @@
 #   TORCH_BACKEND=cpu    another build of torch: cpu, cu128, rocm6.3, auto, ... (see uv's
 #                        --torch-backend); left empty, the build that PyPI serves
 #   EXAMPLE=FILE         another manifest for make run
+#   NODE=real            make cluster with a node that runs containers (as root)
 
 PYTHON ?= python3
 TORCH_BACKEND ?=
 EXAMPLE ?= examples/digits.yaml
+NODE ?= stand-in
 BIN := .venv/bin
 SETUP := .make/setup$(if $(TORCH_BACKEND),-$(TORCH_BACKEND))
 UV := $(or $(shell command -v uv),.make/uv/bin/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types unit bench generate docs lock clean cluster operator cluster-down
+.PHONY: help setup run test lint types unit bench generate docs lock clean cluster operator cluster-down e2e
 
 help: ## Show this help
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(SETUP) ## Make the environment in .venv
 
@@ -57,11 +59,14 @@ unit: $(SETUP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 generate: docs ## Write crds/, docs/manifest.md and the dashboards anew from the code
-	$(BIN)/python -m kinase.api.crd crds
+	$(BIN)/python -m kinase.api.crd crds charts/kinase/files/crds
 	$(BIN)/python -m charts.dashboards charts/kinase/files/dashboards
 
-cluster: $(SETUP) ## Start a cluster to try things on, without containers, in the background
-	@$(BIN)/python -m tests.cluster.lab up
+e2e: $(SETUP) ## From images and chart to a search on real nodes, and its removal (as root)
+	$(BIN)/python -m pytest tests/node $(PYTEST_ARGS)
+
+cluster: $(SETUP) ## Start a cluster to try things on, in the background (NODE=real: with containers)
+	@$(BIN)/python -m tests.cluster.lab up --node=$(NODE)
 
 operator: $(SETUP) ## Run the operator on it, in the foreground, and say what to type
 	@$(BIN)/python -m tests.cluster.demo

@@ -34,6 +34,8 @@ def main() -> None:
     if status():
         sys.exit(1)
     state = json.loads(STATE.read_text())
+    if state["real"]:
+        sys.exit("its node runs containers: put Kinase's images there, and install charts/kinase")
     cluster = Cluster(Path(state["kubeconfig"]))
     system.install_crds(cluster)
     system.install_rights(cluster)

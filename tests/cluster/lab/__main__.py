@@ -4,7 +4,7 @@ up      start it in the background: control plane, a stand-in node or with --nod
         and an S3 server
 down    end it, and remove what it held
 status  say where it is
-build   build the programs it consists of, if they are missing
+build   build all programs that tests use, if they are missing
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def main() -> int:
         "up": up,
         "down": lambda real: down(),
         "status": lambda real: status(),
-        "build": build,
+        "build": lambda real: build((*binaries.DEFAULT, *binaries.NODE, *binaries.TOOLS)),
         "serve": serve,
     }
     parser.add_argument("command", choices=commands, metavar="COMMAND")
@@ -58,14 +58,13 @@ def main() -> int:
         return 1
 
 
-def build(real: bool) -> int:
-    names = (*binaries.DEFAULT, *(binaries.NODE if real else ()))
+def build(names: Iterable[str]) -> int:
     binaries.build(names, say=lambda text: print(text, flush=True))
     return 0
 
 
 def up(real: bool) -> int:
-    build(real)
+    build((*binaries.DEFAULT, *(binaries.NODE if real else ())))
     if not _runs():
         shutil.rmtree(FOLDER, ignore_errors=True)
         FOLDER.mkdir(parents=True)
