@@ -288,11 +288,11 @@ def _quoted(words: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Write the definitions into a folder, or without one to the standard output."""
+    """Write the definitions into every folder that is named, or else to the standard output."""
     for name, crd in crds().items():
-        if arguments:
-            (Path(arguments[0]) / name).write_text(text(crd))
-        else:
+        for folder in arguments:
+            (Path(folder) / name).write_text(text(crd))
+        if not arguments:
             print(f"---\n{text(crd)}", end="")
 
 
