@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.config_exception import ConfigException
@@ -28,6 +29,15 @@ CONFIG_MAP = Resource("", "v1", "configmaps", "ConfigMap")
 SHOWN = 10
 """Names listed where one is not found."""
 
+_NONE = (
+    ConfigException,
+    yaml.YAMLError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
@@ -68,8 +78,10 @@ async def configuration(target: Target) -> tuple[Configuration, str]:
         await kube_config.load_kube_config(
             config_file=file, context=name, client_configuration=loaded
         )
-    except (ConfigException, OSError, ValueError, KeyError) as error:
-        raise Problem(f"the kubeconfig {file or 'of this pod'} does not serve: {error}") from None
+    except _NONE as error:
+        # what is no kubeconfig at all brings whatever its loader stumbles over
+        said = " ".join(str(error).split())
+        raise Problem(f"the kubeconfig {file or 'of this pod'} does not serve: {said}") from None
     return loaded, target.namespace or known[name].get("namespace") or "default"
 
 

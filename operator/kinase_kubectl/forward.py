@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
@@ -63,11 +62,9 @@ def fetch(target: Target, namespace: str, pod: str, path: str = "/") -> tuple[in
 
 
 def _said(error: Exception) -> str:
-    """The API server's own message, which the client buries in the text of a failed handshake."""
-    text = str(getattr(error, "reason", "") or error)
-    if found := re.search(r"\{.*\"message\".*\}", text):
-        try:
-            return str(json.loads(found[0].replace("\\'", "'").replace("\\\\", "\\"))["message"])
-        except (ValueError, KeyError):
-            pass
-    return text.partition(" -+-+- ")[0] or "the API server refuses it"
+    """The API server's own message, which the client leaves in the handshake that failed."""
+    try:
+        return str(json.loads(getattr(error.__context__, "resp_body", None) or b"")["message"])
+    except (ValueError, KeyError, TypeError):
+        text = str(getattr(error, "reason", "") or error)
+        return text.partition(" -+-+- ")[0]
