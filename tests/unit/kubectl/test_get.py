@@ -70,15 +70,6 @@ def test_one_with_its_trials() -> None:
     blank = lines.index("")
     head = lines[blank + 1].split()
     assert head == ["NAME", "KIND", "PHASE", "VALUE", "EPOCHS", "NODE", "AGE", "REASON"]
-        "NAME",
-        "KIND",
-        "PHASE",
-        "VALUE",
-        "EPOCHS",
-        "NODE",
-        "AGE",
-        "REASON",
-    ]
     assert [line.split()[0] for line in lines[blank + 2 : -1]] == ["digits-00004", "digits-00005"]
     assert lines[-1] == "4 more trials ended before; --trials 0 shows all"
     text = printed(query, found, trials, terminal=True)
