@@ -168,20 +168,25 @@ def check_logits() -> str:
 
 
 def check_resume() -> str:
-    whole, parts = MemoryStore(), MemoryStore()
+    whole, again, parts = MemoryStore(), MemoryStore(), MemoryStore()
     undisturbed = trial.run(job(), whole)
+    trial.run(job(), again)
     halves = iter([True, False])  # stopped after the second epoch
     trial.run(job(), parts, lambda point: next(halves))
     resumed = trial.run(job(attempt=2), parts)
     assert len(resumed.curve) == 6, resumed
-    ours, _ = model.load(parts.sub("trials/0"))
-    theirs, _ = model.load(whole.sub("trials/0"))
-    pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
-    worst = max((a - b).abs().max().item() for a, b in pairs)
-    assert worst < 1e-2, worst
+
+    def apart(one: MemoryStore) -> float:
+        ours, theirs = (model.load(store.sub("trials/0"))[0] for store in (one, whole))
+        pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
+        return max((a - b).abs().max().item() for a, b in pairs)
+
+    # sums of a GPU come in no fixed order, so two undisturbed runs differ too
+    assert apart(parts) < 10 * max(apart(again), 1e-3)
+    assert abs(resumed.metrics["val_accuracy"] - undisturbed.metrics["val_accuracy"]) < 0.02
     return (
-        f"stopped and resumed against undisturbed: largest difference of a weight {worst:.1e}, "
-        f"accuracy {resumed.metrics['val_accuracy']:.4f} and "
+        f"largest difference of a weight after six epochs: stopped and resumed {apart(parts):.1e}, "
+        f"begun again {apart(again):.1e}; accuracy {resumed.metrics['val_accuracy']:.4f} and "
         f"{undisturbed.metrics['val_accuracy']:.4f}"
     )
 
