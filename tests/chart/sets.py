@@ -142,7 +142,8 @@ SETS: dict[str, Values] = {
                 "bucket": "try",
                 "image": {"repository": "registry.example.com/s3", "tag": "1"},
                 "command": ["/versitygw"],
-                "extraEnv": [{"name": "VGW_META_SIDECAR", "value": "/data/meta"}],
+                "metadata": "files",
+                "extraEnv": [{"name": "VGW_ACCESS_LOG", "value": "stdout"}],
                 "persistence": {
                     "size": "1Gi",
                     "storageClass": "fast",
