@@ -1,0 +1,176 @@
+"""Morphisms as data: reading them, applying them one after another, and finding where they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from kinase.morphism.base import Base, Change, Place
+from kinase.morphism.branch import Branch, Unfold
+from kinase.morphism.deepen import Deepen
+from kinase.morphism.errors import MorphismError
+from kinase.morphism.kernel import Kernel
+from kinase.morphism.path import Path
+from kinase.morphism.plan import Norms, Plan, shape_of
+from kinase.morphism.shrink import Cut, Prune, Remove, Separate
+from kinase.morphism.skip import Skip
+from kinase.morphism.tensors import tensors
+from kinase.morphism.widen import Heads, Widen
+from kinase.space.base import InfeasibleError
+from kinase.space.graph import Graph
+from kinase.space.graph_json import GraphError, check_graph
+
+Morphism = Annotated[
+    Deepen
+    | Widen
+    | Heads
+    | Kernel
+    | Skip
+    | Branch
+    | Unfold
+    | Path
+    | Prune
+    | Remove
+    | Cut
+    | Separate,
+    Field(discriminator="op"),
+]
+"""Any morphism, told by its `op`."""
+KINDS: dict[str, type[Base]] = {
+    each.model_fields["op"].default: each
+    for each in (
+        Deepen,
+        Widen,
+        Heads,
+        Kernel,
+        Skip,
+        Branch,
+        Unfold,
+        Path,
+        Prune,
+        Remove,
+        Cut,
+        Separate,
+    )
+}
+MAX_CHAIN = 1000
+"""Most morphisms in one chain."""
+_CHAIN: TypeAdapter[tuple[Morphism, ...]] = TypeAdapter(tuple[Morphism, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a child may be."""
+
+    params: int | None = None
+    """Parameters."""
+    nodes: int | None = None
+    """Nodes of the graph."""
+    width: int | None = None
+    """Channels or features of any layer."""
+
+    def check(self, graph: Graph, op: str) -> None:
+        """Raise MorphismError if the graph is too large."""
+        widest = max(
+            (int(node.attrs["out"]) for node in graph if node.op in ("conv", "linear")), default=0
+        )
+        for what, found, most in (
+            ("parameters", graph.params(), self.params),
+            ("nodes", len(graph.nodes), self.nodes),
+            ("channels in a layer", widest, self.width),
+        ):
+            if most is not None and found > most:
+                raise MorphismError(f"after {op} there would be {found:,} {what}; at most {most:,}")
+
+
+def load_chain(data: object) -> tuple[Morphism, ...]:
+    """The morphisms of a lineage's plain data.
+
+    Raises:
+        MorphismError: they are none; the message names the place and the value.
+    """
+    if isinstance(data, list | tuple) and len(data) > MAX_CHAIN:
+        raise MorphismError(f"{len(data)} morphisms; at most {MAX_CHAIN} in one chain")
+    try:
+        return _CHAIN.validate_python(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        value = f"{first['input']!r:.80}"
+        raise MorphismError(f"morphisms.{place} is {value}: {first['msg']}") from error
+
+
+def dump_chain(morphisms: Iterable[Base]) -> list[dict[str, Any]]:
+    """Plain data; what has its default is left out."""
+    return [
+        {
+            "op": m.model_dump()["op"],
+            **m.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+        }
+        for m in morphisms
+    ]
+
+
+def apply(
+    graph: Graph, morphism: Base, norms: Norms | None = None, limits: Limits | None = None
+) -> Change:
+    """The child of a graph by one morphism.
+
+    Args:
+        graph: the parent.
+        morphism: the edit.
+        norms: of the parent's tensors, for morphisms that choose by them.
+        limits: how large the child may be.
+
+    Raises:
+        MorphismError: it does not fit there, or the child would be too large.
+    """
+    op = morphism.model_dump()["op"]
+    graph = graph.needed()
+    try:
+        change = morphism.apply(graph, norms)
+        check_graph(change.graph)
+    except (GraphError, InfeasibleError) as error:
+        raise MorphismError(f"{op}: {error}") from error
+    (limits or Limits()).check(change.graph, op)
+    if change.plan is not None:
+        _check_plan(graph, change.graph, change.plan, op)
+    return change
+
+
+def apply_all(graph: Graph, morphisms: Iterable[Base], limits: Limits | None = None) -> Graph:
+    """The graph at the end of a chain.
+
+    Raises:
+        MorphismError: one does not fit; the message says which, counted from 0.
+    """
+    for index, morphism in enumerate(morphisms):
+        try:
+            graph = apply(graph, morphism, limits=limits).graph
+        except MorphismError as error:
+            raise MorphismError(f"morphisms[{index}]: {error}") from error
+    return graph
+
+
+def candidates(graph: Graph, op: str) -> list[Place]:
+    """Where a morphism applies, in a fixed order: for each place the fields that name it.
+
+    Raises:
+        MorphismError: there is no such morphism.
+    """
+    if op not in KINDS:
+        raise MorphismError(f"{op!r:.80} is no morphism; use one of {', '.join(KINDS)}")
+    return list(KINDS[op].places(graph.needed()))
+
+
+def _check_plan(parent: Graph, child: Graph, plan: Plan, op: str) -> None:
+    """Every tensor of the child comes from somewhere, and has the shape that its node wants."""
+    before = tensors(parent)
+    for name, shape in tensors(child).items():
+        recipe = plan.get(name)
+        found = before.get(name) if recipe is None else shape_of(recipe, before)
+        if found != shape:
+            raise AssertionError(f"{op}: {name} would have shape {found}, its node wants {shape}")

@@ -1,0 +1,212 @@
+"""How every tensor of a child comes from its parent's, as plain data.
+
+A plan names the tensors that change; any other is the parent's of the same name. So the trainer
+needs only a small interpreter, and whatever lies beside the weights follows by the same plan:
+
+- averages of weights are made as the weights are;
+- an optimiser's slots are gathered as the weights are, but scaled as the gradients are, and are
+  zero where a tensor, or a part of it, is new.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinase.space.graph import Shape
+
+Ints = NDArray[np.int64]
+Reals = NDArray[np.float64]
+Norms = Callable[[str, int], Reals]
+"""(tensor, axis) -> sum of the absolute values for each index of the axis, of the parent's."""
+
+
+# -- where a tensor begins -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The parent's tensor of this name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One value everywhere."""
+
+    shape: Shape
+    value: float
+    whole: bool = False
+    """Whole numbers, as a count of batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The weights of a convolution (the centre tap) or a linear layer that passes its input on."""
+
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """Drawn from a normal distribution."""
+
+    shape: Shape
+    std: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Mean, variance or standard deviation of what a batch normalisation of the parent puts out,
+    by its own scale and shift; through a ReLU as that of a rectified normal variable."""
+
+    part: str
+    """mean, var, or std: the root of the variance and `eps`."""
+    channels: int
+    scale: str | None
+    """Tensors of the normalisation; None where it has none."""
+    shift: str | None
+    rectified: bool
+    eps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Separable:
+    """Part of the best separable approximation of a convolution's weights (`separable.py`)."""
+
+    part: str
+    """depthwise or pointwise."""
+    name: str
+
+
+Base = Parent | Fill | Identity | Normal | Moments | Separable
+
+
+# -- what is done to it ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Take:
+    """Entries of an axis by index; -1 is zero."""
+
+    axis: int
+    indices: Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scale:
+    """Entries of an axis by a factor each. `slots` is the gradients' factor: a unit that is there
+    m times has an m-th of the gradient, weights that were divided by m have it whole."""
+
+    axis: int
+    factors: Reals
+    slots: Reals
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """For every row of the new tensor its own columns, and a factor for each: what `Take` and
+    `Scale` cannot say of a grouped convolution, whose columns mean another input in each group."""
+
+    rows: Ints
+    columns: Ints
+    """(rows, columns)."""
+    factors: Reals
+    slots: Reals
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Noise:
+    """Add normal noise: `std` times the tensor's own deviation, or `std` as it is."""
+
+    std: float
+    relative: bool
+    seed: int
+    axis: int | None = None
+    at: Ints | None = None
+    """Indices of the axis; None is everywhere."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Put:
+    """A value at some indices of an axis."""
+
+    axis: int
+    at: Ints
+    value: float
+
+
+Step = Take | Scale | Pairs | Noise | Put
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recipe:
+    """A tensor: where it begins, and what is done to it in order."""
+
+    base: Base
+    steps: tuple[Step, ...] = ()
+
+
+Plan = Mapping[str, Recipe]
+"""For each tensor (``node.tensor``) of the child that is not its parent's as it is."""
+
+
+def seed_for(seed: int, name: str) -> int:
+    """The seed of one tensor's draws."""
+    sequence = np.random.SeedSequence([seed, zlib.crc32(name.encode())])
+    return int(sequence.generate_state(1)[0])
+
+
+def normal(shape: Shape, seed: int) -> Reals:
+    """Standard normal draws, the same with any version of numpy and on any device."""
+    draws: Reals = np.random.RandomState(seed).standard_normal(shape)
+    return draws
+
+
+def shape_of(recipe: Recipe, parent: Mapping[str, Shape]) -> Shape:
+    """Shape of the tensor that a recipe makes of a parent's tensors of these shapes.
+
+    Raises:
+        ValueError: the recipe does not fit them.
+    """
+    shape = list(_begin(recipe.base, parent))
+    for step in recipe.steps:
+        match step:
+            case Take(axis, indices):
+                if len(indices) and int(indices.max()) >= shape[axis]:
+                    raise ValueError(f"index {indices.max()} of an axis of {shape[axis]}")
+                shape[axis] = len(indices)
+            case Scale(axis, factors, slots):
+                if not len(factors) == len(slots) == shape[axis]:
+                    raise ValueError(f"{len(factors)} factors for an axis of {shape[axis]}")
+            case Pairs(rows, columns):
+                if int(rows.max()) >= shape[0] or int(columns.max()) >= shape[1]:
+                    raise ValueError(f"pairs beyond {shape[:2]}")
+                shape[:2] = columns.shape
+            case Noise(axis=axis, at=at) if axis is not None and at is not None:
+                if len(at) and int(at.max()) >= shape[axis]:
+                    raise ValueError(f"noise at {at.max()} of an axis of {shape[axis]}")
+            case Put(axis, at):
+                if len(at) and int(at.max()) >= shape[axis]:
+                    raise ValueError(f"a value at {at.max()} of an axis of {shape[axis]}")
+    return tuple(shape)
+
+
+def _begin(base: Base, parent: Mapping[str, Shape]) -> Shape:
+    match base:
+        case Parent(name):
+            return parent[name]
+        case Fill(shape) | Identity(shape) | Normal(shape):
+            return shape
+        case Moments(channels=channels):
+            return (channels,)
+        case Separable("depthwise", name):
+            return (parent[name][1], 1, *parent[name][2:])
+        case Separable(_, name):
+            return (*parent[name][:2], 1, 1)

@@ -1,0 +1,231 @@
+"""Smaller networks, which are only nearly the same (Elsken et al. 2019, section 4.2): fewer
+channels, a layer less, a connection less, a separable convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from kinase.morphism.base import Approximate, Change, Count, NodeName, Place
+from kinase.morphism.carry import carry, strata
+from kinase.morphism.channels import Channels, is_depthwise
+from kinase.morphism.draft import Draft
+from kinase.morphism.errors import MorphismError
+from kinase.morphism.plan import Ints, Norms, Parent, Reals, Separable
+from kinase.morphism.widen import check_source, check_step, sources
+from kinase.space.graph import ACTIVATIONS, Graph, Node
+
+DIGITS = 9
+"""Magnitudes that agree in so many digits are equal: sums of floating-point numbers may differ in
+the last ones from machine to machine, and a replay must choose the same channels."""
+
+
+class Prune(Approximate):
+    """Fewer output channels of a convolution or linear layer, and of all that shares them: those
+    with the least absolute weights go (Li et al. 2017)."""
+
+    op: Literal["prune"] = "prune"
+    node: NodeName
+    to: Count
+    """New width."""
+    keep: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=2**20)] | None = None
+    """The channels that stay; where left out they are chosen by the parent's weights."""
+
+    def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
+        """See `Base`."""
+        draft = Draft(graph, self.seed, self.noise)
+        channels = Channels(graph)
+        width = check_source(draft, channels, self.node)
+        if self.to >= width:
+            raise MorphismError(f"{self.node} has {width} channels; to is {self.to}, use fewer")
+        parts = strata(draft, channels, self.node)
+        check_step(self.node, width, self.to, parts)
+        classes = channels.of(self.node).classes
+        keep = self.keep
+        if keep is None and norms is not None:
+            sums = _magnitudes(draft, channels, norms)[classes]
+            keep = tuple(_largest(sums, parts, self.to // parts).tolist())
+        known = keep is not None
+        chosen = np.array(sorted(set(keep)) if keep is not None else _first(width, parts, self.to))
+        if len(chosen) != self.to or chosen[-1] >= width:
+            raise MorphismError(
+                f"{self.node}: keep has {len(chosen)} channels up to {chosen[-1]}; use "
+                f"{self.to} below {width}"
+            )
+        counts = np.ones(channels.number, np.int64)
+        counts[classes] = 0
+        counts[classes[chosen]] = 1
+        carry(draft, channels, counts, "prune")
+        resolved = self.model_copy(update={"keep": keep})
+        return Change(draft.build(), draft.plan if known else None, morphism=resolved)
+
+    @classmethod
+    def places(cls, graph: Graph) -> Iterator[Place]:
+        """See `Base`."""
+        for node in sources(graph):
+            if node.attrs["out"] > 1:
+                yield {"node": node.name}
+
+
+def _first(width: int, parts: int, to: int) -> Ints:
+    chosen: Ints = np.arange(width).reshape(parts, -1)[:, : to // parts].ravel()
+    return chosen
+
+
+def _magnitudes(draft: Draft, channels: Channels, norms: Norms) -> Reals:
+    """For each class the absolute weights of all filters that make its channels."""
+    sums = np.zeros(channels.number)
+    for node in draft.nodes.values():
+        if node.op in ("conv", "linear") and not is_depthwise(node):
+            np.add.at(sums, channels.of(node.name).classes, norms(f"{node.name}.weight", 0))
+        elif node.op == "attention":
+            classes = channels.of(node.name).classes
+            np.add.at(sums, classes, norms(f"{node.name}.output.weight", 0))
+    return sums
+
+
+def _largest(sums: Reals, parts: int, each: int) -> Ints:
+    """The largest of each part, in order; of equal ones the first."""
+    scale = float(sums.max()) or 1.0
+    rounded = np.round(sums / scale, DIGITS).reshape(parts, -1)
+    order = np.sort(np.argsort(-rounded, axis=1, kind="stable")[:, :each], axis=1)
+    chosen: Ints = (order + np.arange(parts)[:, None] * rounded.shape[1]).ravel()
+    return chosen
+
+
+class Remove(Approximate):
+    """Take out a layer, with its normalisation and activation, where its input has the shape of
+    its output."""
+
+    op: Literal["remove"] = "remove"
+    node: NodeName
+
+    def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
+        """See `Base`."""
+        draft = Draft(graph, self.seed, self.noise)
+        node = draft.node(self.node)
+        if len(node.inputs) != 1:
+            raise MorphismError(f"{self.node} is {node.op}; use a node with one input")
+        end, before = _segment_end(draft, node), node.inputs[0]
+        if draft.shapes[before] != draft.shapes[end]:
+            raise MorphismError(
+                f"{self.node} takes shape {draft.shapes[before]} to {draft.shapes[end]}; only a "
+                "layer that keeps the shape can be taken out"
+            )
+        draft.inner(self.node)
+        draft.inner(end)
+        draft.redirect(end, before, draft.readers(end))
+        return Change(draft.build(), draft.plan)
+
+    @classmethod
+    def places(cls, graph: Graph) -> Iterator[Place]:
+        """See `Base`."""
+        draft = Draft(graph)
+        for node in graph:
+            if node.op not in ("conv", "linear", "attention", "max_pool", "avg_pool"):
+                continue
+            end = _segment_end(draft, node)
+            ends = {end, node.name} & {graph.output, graph.auxiliary}
+            if not ends and draft.shapes[node.inputs[0]] == draft.shapes[end]:
+                yield {"node": node.name}
+
+
+def _segment_end(draft: Draft, node: Node) -> str:
+    """The last node of the layer that a weighted node begins."""
+    end = node.name
+    if node.op in ("conv", "linear"):
+        for ops in (frozenset({"batch_norm"}), ACTIVATIONS):
+            follower = draft.only_reader(end)
+            if follower is not None and follower.op in ops:
+                end = follower.name
+    return end
+
+
+class Cut(Approximate):
+    """Take one input away from an addition or a mix: a skip or a branch less."""
+
+    op: Literal["cut"] = "cut"
+    node: NodeName
+    input: NodeName
+    """The input that goes."""
+
+    def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
+        """See `Base`."""
+        draft = Draft(graph, self.seed, self.noise)
+        node = draft.node(self.node)
+        rest = tuple(each for each in node.inputs if each != self.input)
+        if node.op not in ("add", "mix"):
+            raise MorphismError(f"{self.node} is {node.op}; use an addition or a mix")
+        if len(rest) == len(node.inputs):
+            raise MorphismError(
+                f"{self.input} is no input of {self.node}; use one of {', '.join(node.inputs)}"
+            )
+        if not rest:
+            raise MorphismError(f"{self.node} has no other input than {self.input}")
+        if len(rest) == 1:
+            draft.redirect(self.node, rest[0], draft.readers(self.node))
+            draft.output = rest[0] if draft.output == self.node else draft.output
+            draft.auxiliary = rest[0] if draft.auxiliary == self.node else draft.auxiliary
+        else:
+            draft.feed(self.node, rest)
+        return Change(draft.build(), draft.plan)
+
+    @classmethod
+    def places(cls, graph: Graph) -> Iterator[Place]:
+        """See `Base`."""
+        for node in graph:
+            if node.op in ("add", "mix") and len(set(node.inputs)) > 1:
+                for each in dict.fromkeys(node.inputs):
+                    yield {"node": node.name, "input": each}
+
+
+class Separate(Approximate):
+    """A depthwise and a pointwise convolution instead of a dense one, which begin as its best
+    approximation in the least-squares sense."""
+
+    op: Literal["separate"] = "separate"
+    node: NodeName
+    """It becomes the pointwise one."""
+
+    def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
+        """See `Base`."""
+        draft = Draft(graph, self.seed, self.noise)
+        node = draft.node(self.node)
+        if not _separable(node):
+            raise MorphismError(
+                f"{self.node} is no dense convolution with a window of more than one pixel and "
+                "more than one input channel"
+            )
+        width = int(node.attrs["in"])
+        attrs = {**node.attrs, "out": width, "groups": width, "bias": 0}
+        depthwise = draft.add("depthwise", "conv", node.inputs, attrs)
+        point = {"in": width, "out": node.attrs["out"], "kernel": 1, "stride": 1, "padding": 0}
+        draft.nodes[self.node] = Node(
+            self.node,
+            "conv",
+            (depthwise,),
+            {**point, "dilation": 1, "groups": 1, "bias": node.attrs["bias"]},
+        )
+        weight = f"{self.node}.weight"
+        draft.tensor(f"{depthwise}.weight", Separable("depthwise", weight))
+        draft.tensor(weight, Separable("pointwise", weight))
+        if node.attrs["bias"]:
+            draft.tensor(f"{self.node}.bias", Parent(f"{self.node}.bias"))
+        return Change(draft.build(), draft.plan)
+
+    @classmethod
+    def places(cls, graph: Graph) -> Iterator[Place]:
+        """See `Base`."""
+        for node in graph:
+            if _separable(node):
+                yield {"node": node.name}
+
+
+def _separable(node: Node) -> bool:
+    a = node.attrs
+    if node.op != "conv" or a["groups"] != 1 or a["in"] == 1:
+        return False
+    return bool(a["kernel"] > 1 or a.get("kernel_w", 1) > 1)
