@@ -4,8 +4,10 @@
 #   controller  runs an experiment's loop: what strategies, store and report need, no torch
 #   trainer     trains a network: torch with its CUDA libraries
 #
-# The base is any image with Python 3.11 or later and its venv module.
+# The base is any image with Python 3.11 or later and its venv module. The trainer may have another with
+# the same Python.
 ARG BASE=docker.io/library/python:3.13-slim
+ARG TRAINER_BASE=${BASE}
 
 # uv and hatchling, which no image keeps. `fetch` runs a command that goes to the package index: with
 # the secret `ca` (certificates, PEM) in place of the authorities that pip and uv know by themselves.
@@ -87,8 +89,8 @@ LABEL org.opencontainers.image.title="Kinase controller" \
   org.opencontainers.image.revision="${REVISION}" \
   org.opencontainers.image.source="${SOURCE}"
 
-# torch=lock: torch of the lock file, as PyPI serves it. torch=base: the torch that BASE holds, for its
-# own Python: NVIDIA's images, say, or a build for another device.
+# TORCH=lock: torch of the lock file, as PyPI serves it. TORCH=base: the torch that TRAINER_BASE has for
+# its Python, such as NVIDIA's build, or one for another device.
 FROM tools AS torch
 ARG TORCH=lock
 COPY requirements/torch.lock requirements/
@@ -110,7 +112,12 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=netrc,target=/root/.netrc \
   --require-hashes --requirement requirements/trainer.lock \
   && python3 -m compileall -q -j 0 /layer
 
-FROM runtime AS trainer
+FROM ${TRAINER_BASE} AS trainer
+RUN grep -q ':65532:' /etc/group || echo 'nonroot:x:65532:' >> /etc/group; \
+  grep -q ':65532:' /etc/passwd || echo 'nonroot:x:65532:65532::/tmp:/usr/sbin/nologin' >> /etc/passwd
+ENV PATH=/opt/kinase/bin:$PATH HOME=/tmp USER=nonroot PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /tmp
+USER 65532:65532
 COPY --from=torch /opt/kinase /opt/kinase
 COPY --from=trainer-packages /layer /opt/kinase
 COPY --from=kinase /layer /opt/kinase

@@ -21,6 +21,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
+
+from tests.images import cpu_torch
 
 REPOSITORY = Path(__file__).parents[2]
 TARGETS = ("operator", "controller", "trainer")
@@ -47,12 +50,18 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Image:
-    """An image, as a file that `ctr images import` reads."""
+    """An image, and the archive of it that `ctr images import` reads."""
 
     name: str
     archive: Path
     size: int
     """Bytes of the files in the layers above its base."""
+    below: int
+    """Layers of its base."""
+
+    def files(self) -> Iterator[tarfile.TarInfo]:
+        """What lies in the layers above its base."""
+        yield from _files(self.archive, self.below)
 
 
 def folder() -> Path:
@@ -92,27 +101,45 @@ def build(target: str, say: Say = print) -> Image:
         with _lock(say):
             if not facts.is_file():
                 _build(target, name, archive, say)
-    return Image(name, archive, json.loads(facts.read_text())["size"])
+    return Image(name, archive, **json.loads(facts.read_text()))
 
 
 def _build(target: str, name: str, archive: Path, say: Say) -> None:
     buildah = Buildah()
     buildah.make_room()
     base = _base(buildah, say)
+    trainer = ("--build-arg", "TORCH=base") if target == "trainer" else ()
+    below = _torch_base(buildah, base, say) if target == "trainer" else base
     say(f"building the image {name}")
     buildah(
         *("build", "--layers", "--isolation", "chroot", "--pull-never", "--target", target),
-        *("--build-arg", f"BASE={base}", "--tag", name),
+        *("--build-arg", f"BASE={base}", "--build-arg", f"TRAINER_BASE={below}", *trainer),
+        *("--tag", name),
         *_network(),
         str(REPOSITORY),
     )
     for old in folder().glob(f"{target}-*"):
         old.unlink()
-    # uncompressed: it is read once, on this machine
-    buildah("push", "--disable-compression", name, f"oci-archive:{archive}:{name}")
-    size = _size(archive, buildah.layers(base))
+    # this kind of archive is not compressed: it is read on this machine, soon
+    buildah("push", name, f"docker-archive:{archive}:{name}")
+    lower = buildah.layers(below)
+    size = sum(file.size for file in _files(archive, lower))
     say(f"{name}: {size / 1e6:.0f} MB above its base, {archive.stat().st_size / 1e6:.0f} MB in all")
-    archive.with_suffix(".json").write_text(json.dumps({"size": size}))
+    archive.with_suffix(".json").write_text(json.dumps({"size": size, "below": lower}))
+
+
+def _files(archive: Path, below: int) -> Iterator[tarfile.TarInfo]:
+    """The files in the layers of an archive but for the lowest ones."""
+    with tarfile.open(archive) as image:
+
+        def member(name: str) -> IO[bytes]:
+            found = image.extractfile(name)
+            assert found is not None
+            return found
+
+        for layer in json.load(member("manifest.json"))[0]["Layers"][below:]:
+            with tarfile.open(fileobj=member(layer)) as files:
+                yield from files
 
 
 def _network() -> Iterator[str]:
@@ -130,27 +157,6 @@ def _network() -> Iterator[str]:
     for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"):
         if value := os.environ.get(name):
             yield from ("--build-arg", f"{name}={value}")
-
-
-def _size(archive: Path, below: int) -> int:
-    """Bytes of the files in an OCI archive's layers but for the lowest ones."""
-    with tarfile.open(archive) as oci:
-
-        def blob(descriptor: dict[str, str]) -> str:
-            return "blobs/" + descriptor["digest"].replace(":", "/")
-
-        def read(member: str) -> dict[str, list[dict[str, str]]]:
-            found = oci.extractfile(member)
-            assert found is not None
-            with found:
-                return dict(json.load(found))
-
-        manifest = read(blob(read("index.json")["manifests"][0]))
-        total = 0
-        for layer in manifest["layers"][below:]:
-            with tarfile.open(fileobj=oci.extractfile(blob(layer))) as files:
-                total += sum(member.size for member in files)
-        return total
 
 
 class Buildah:
@@ -241,6 +247,42 @@ def _base(buildah: Buildah, say: Say) -> str:
             Path(temporary, "base.tar").rename(content)
     with buildah.container("scratch") as (container, _):
         buildah("add", container, str(content), "/")
+        buildah("commit", container, name)
+    return name
+
+
+def _torch_base(buildah: Buildah, base: str, say: Say) -> str:
+    """A base that has torch, too, made if need be."""
+    torch, rest = (REPOSITORY / f"requirements/{name}.lock" for name in ("torch", "trainer"))
+    recipe = hashlib.sha256(base.encode())
+    for path in (torch, Path(cpu_torch.__file__)):
+        recipe.update(path.read_bytes())
+    name = f"{BASE}-torch:{recipe.hexdigest()[:12]}"
+    if buildah.has(name):
+        return name
+    uv = shutil.which("uv") or shutil.which("uv", path=REPOSITORY / ".make/uv/bin")
+    if not uv:
+        raise Unavailable("uv is not there: `make setup` installs it")
+    say("making a base image that has torch (once)")
+    with (
+        buildah.container(base) as (container, root),
+        tempfile.TemporaryDirectory(dir=folder()) as temporary,
+    ):
+        (library,) = (root / "usr/lib").glob("python3.*")
+        python = library.name.removeprefix("python")
+        try:
+            for lock in (torch, rest):
+                cpu_torch.install(Path(uv), lock, python, Path(temporary, lock.stem))
+            cpu_torch.shrink(Path(temporary, torch.stem))
+        except (OSError, subprocess.CalledProcessError) as problem:
+            said = getattr(problem, "stderr", "")
+            raise Unavailable(f"torch could not be made small: {problem} {said}") from None
+        packages = f"/usr/local/lib/{library.name}/dist-packages"
+        _run("cp", "--archive", f"{temporary}/{torch.stem}/.", f"{root}{packages}")
+        # bytecode of what a training loads of torch; what else torch needs is in the image above
+        where = ("--isolation", "chroot", "--volume", f"{temporary}/{rest.stem}:/rest:ro")
+        environment = ("--env", f"PYTHONPATH={packages}:/rest")
+        buildah("run", *where, *environment, container, "python3", "-c", cpu_torch.TRY)
         buildah("commit", container, name)
     return name
 
