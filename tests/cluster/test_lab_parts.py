@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
+from typing import IO, Any, cast
 
 import pytest
 
 from tests.cluster.helpers import wait_for
-from tests.cluster.lab import binaries
+from tests.cluster.lab import binaries, oci, real_node
 from tests.cluster.lab.kubelet.inputs import expand, quantity, rewriter
 from tests.cluster.lab.node import REPOSITORY
 
@@ -161,3 +166,46 @@ def test_what_lies_in_the_checkout_is_the_machines_own() -> None:
     assert rewrite("sh /tmp/ci/kinase/tests/a.sh /tmp/x") == "sh /tmp/ci/kinase/tests/a.sh /pod/v/x"
     assert rewrite("/tmp/ci/kinase-2/a /tmp") == "/pod/v/ci/kinase-2/a /pod/v"
     assert rewriter({"/tmp": "/pod/v"}, "127.0.0.9", "/home/me/kinase")("/tmp/ci") == "/pod/v/ci"
+
+
+def test_where_there_cannot_be_a_real_node_it_is_said_why(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert "needs root" in real_node.unavailable()
+    with pytest.raises(binaries.Unavailable, match="needs root"):
+        real_node.Network().start()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    said = real_node.unavailable()
+    assert "containerd, ctr, runc" in said
+    assert "(Debian: containerd iproute2 iptables" in said
+    monkeypatch.setattr(real_node, "PROGRAMS", {})
+    monkeypatch.setattr(real_node, "PLUGINS", (str(programs),))
+    assert "containernetworking-plugins" in real_node.unavailable()
+    monkeypatch.setattr(real_node, "_plugins", lambda: "/cni")
+    monkeypatch.setattr(real_node, "CGROUPS", programs)
+    assert "needs cgroups" in real_node.unavailable()
+
+
+def test_an_image_of_one_program(tmp_path: Path) -> None:
+    path = oci.archive(tmp_path / "image.tar", "localhost/one:1", program(tmp_path / "one"))
+    with tarfile.open(path) as archive:
+        blobs = {
+            member.name: cast(IO[bytes], archive.extractfile(member)).read() for member in archive
+        }
+
+    def blob(described: dict[str, Any]) -> bytes:
+        content = blobs[f"blobs/{described['digest'].replace(':', '/')}"]
+        assert len(content) == described["size"]
+        assert described["digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+        return content
+
+    (listed,) = json.loads(blobs["index.json"])["manifests"]
+    assert listed["annotations"] == {"io.containerd.image.name": "localhost/one:1"}
+    manifest = json.loads(blob(listed))
+    config = json.loads(blob(manifest["config"]))
+    assert config["config"] == {"Entrypoint": ["/one"], "User": "65535:65535"}
+    assert config["rootfs"]["diff_ids"] == [layer["digest"] for layer in manifest["layers"]]
+    with tarfile.open(fileobj=io.BytesIO(blob(manifest["layers"][0]))) as layer:
+        (file,) = layer
+        assert (file.name, file.mode) == ("one", 0o755)
