@@ -74,8 +74,13 @@ operator: $(SETUP) ## Run the operator on it, in the foreground, and say what to
 cluster-down: $(SETUP) ## End it
 	@$(BIN)/python -m tests.cluster.lab down
 
-docs: $(SETUP) ## Write docs/manifest.md anew from kinase/api
+docs: $(SETUP) ## Write docs/manifest.md and the tables of fields in other pages anew from kinase/api
 	$(BIN)/python -m kinase.api.reference > docs/manifest.md
+	$(BIN)/python -m kinase.api.reference $$(grep -rl '^<!-- fields: ' docs --include '*.md')
+
+.PHONY: site
+site: $(SETUP) ## Build the documents as a site, in .make/site; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
   --python-version 3.11
@@ -98,6 +103,26 @@ requirements: requirements.lock pyproject.toml $(UV)
 	  --constraint requirements.lock --output-file .make/trainer.lock
 	awk '/^[^ ]/ { file = /^(torch|torchvision|triton|(nvidia|cuda)-[a-z0-9-]+)==/ ? "torch" : "trainer" } \
 	  { print > "requirements/" file ".lock" }' .make/trainer.lock
+
+# REGISTRY and TAG name the images, PUSH=1 pushes them; ENGINE, IMAGES, BASE, TRAINER_BASE, TORCH, SOURCE
+# and CA are in docs/images.md.
+ENGINE ?= $(shell for e in docker podman buildah; do $$e info >/dev/null 2>&1 && echo $$e && break; done)
+IMAGES ?= operator controller trainer
+TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+image_options = --build-arg VERSION=$(TAG) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null) \
+  $(foreach name,BASE TRAINER_BASE TORCH SOURCE PIP_INDEX_URL UV_DEFAULT_INDEX, \
+    $(if $($(name)),--build-arg $(name)=$($(name)))) \
+  $(if $(CA),--secret id=ca$(comma)src=$(CA)) $(if $(NETRC),--secret id=netrc$(comma)src=$(NETRC))
+comma := ,
+
+.PHONY: images
+images: ## Build the images of operator, controller and trainer (REGISTRY=... TAG=... PUSH=1)
+	@test -n "$(ENGINE)" || { echo "none of docker, podman and buildah works here" >&2; exit 1; }
+	for image in $(IMAGES); do \
+	  name=$(if $(REGISTRY),$(REGISTRY)/)kinase-$$image:$(TAG); \
+	  $(ENGINE) build --target $$image --tag $$name $(image_options) . || exit; \
+	  $(if $(PUSH),$(ENGINE) push $$name || exit;) \
+	done
 
 clean: ## Remove the environment and what the tools cached
 	rm -rf .venv .make .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

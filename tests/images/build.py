@@ -81,11 +81,8 @@ def inputs() -> list[Path]:
 def key(target: str) -> str:
     """Digest of all that an image is made of."""
     digest = hashlib.sha256()
-    for path in [
-        Path(__file__),
-        *(REPOSITORY / n for n in ("Dockerfile", ".dockerignore")),
-        *inputs(),
-    ]:
+    recipe = (REPOSITORY / name for name in ("Dockerfile", ".dockerignore"))
+    for path in (Path(__file__), Path(cpu_torch.__file__), *recipe, *inputs()):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(REPOSITORY)} {len(content)}\n".encode() + content)
     return f"{target}-{digest.hexdigest()[:16]}"
