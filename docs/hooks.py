@@ -19,6 +19,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
+CODE = re.compile(r"<td[^>]*>.*?</td>")
 FENCE = re.compile(r"^ *(```|~~~)")
 LANGUAGES = {".py": "python", ".sh": "bash", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
 
@@ -76,6 +77,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return "\n".join(
         line if fenced else LINK.sub(turned, line) for line, fenced in _lines(markdown)
     )
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Show a `\\|` in a table's code as the `|` that it means: Python-Markdown leaves it."""
+    return CODE.sub(lambda found: found[0].replace("\\|", "|"), html)
 
 
 def _targets(page: str, markdown: str) -> Iterator[str]:

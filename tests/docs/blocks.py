@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("bash", "sh", "shell", "console")
 FENCE = re.compile(r"^( *)(```+)([^\n`]*)\n(.*?)^\1\2 *$", re.MULTILINE | re.DOTALL)
-MARK = re.compile(r"<!-- (not run|run by): (.+?) -->\s*\Z", re.DOTALL)
+MARK = re.compile(r"<!-- (not run|run by): ((?:(?!-->).)+?) -->\s*\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Block:
 
     def commands(self) -> list[tuple[str, str]]:
         """Commands, each with the output that the page shows."""
-        if self.language != "console":
+        if self.language != "console" or not self.text.startswith("$ "):
             return [(self.text, "")]
         found: list[tuple[str, str]] = []
         for line in self.text.splitlines():
