@@ -1,0 +1,21 @@
+"""Weights by inheritance: network morphisms on torch's tensors."""
+
+from kinase_trainer.morphism.calibrate import calibrate
+from kinase_trainer.morphism.distil import Distillation, distil_step
+from kinase_trainer.morphism.inherit import Inherited, check_state, inherit
+from kinase_trainer.morphism.matching import Matched, inherit_matching
+from kinase_trainer.morphism.slots import Slots, read_slots, write_slots
+
+__all__ = [
+    "Distillation",
+    "Inherited",
+    "Matched",
+    "Slots",
+    "calibrate",
+    "check_state",
+    "distil_step",
+    "inherit",
+    "inherit_matching",
+    "read_slots",
+    "write_slots",
+]

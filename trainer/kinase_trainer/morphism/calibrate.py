@@ -1,0 +1,50 @@
+"""Set inserted normalisations by a batch of data (Chen et al. 2016, section 2.3).
+
+An inserted batch normalisation inverts itself by the statistics that it holds, whatever these are.
+If they are those of the data it also does so in training, where it takes the batch's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from kinase_trainer.network import Network
+
+
+@torch.no_grad()
+def calibrate(network: Network, images: Tensor, names: Iterable[str]) -> None:
+    """Let batch normalisations that are an identity hold the statistics of a batch; the network's
+    function in evaluation stays as it is.
+
+    Args:
+        network: of a child that was not trained yet.
+        images: a batch, the larger the better; Cai et al. 2018a take 64.
+        names: of the normalisations' nodes (`Inherited.norms`).
+    """
+    handles = []
+    for name in names:
+        norm = network.nodes[name]
+        assert isinstance(norm, nn.BatchNorm2d)
+        handles.append(norm.register_forward_pre_hook(_hold))
+    training = network.training
+    network.eval()
+    try:
+        network(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+        network.train(training)
+
+
+def _hold(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3), correction=0)
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
+    norm.weight.copy_((variance + norm.eps).sqrt())
+    norm.bias.copy_(mean)

@@ -1,0 +1,69 @@
+"""Learning from the parent: what follows a morphism that is only approximate (Elsken et al. 2019,
+section 4.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How far a student is from its teacher.
+
+    `kl` is the divergence of the softened class probabilities, times the squared temperature so
+    that its gradients do not shrink with it (Hinton et al. 2015, section 2); `mse` is the mean
+    squared difference of the logits (Ba & Caruana 2014, section 2.2).
+    """
+
+    teacher: nn.Module
+    kind: Literal["kl", "mse"] = "kl"
+    temperature: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}; use a number above 0")
+        self.teacher.requires_grad_(False)
+
+    def loss(self, output: Tensor | tuple[Tensor, ...], images: Tensor) -> Tensor:
+        """The distance of a student's output from the teacher's; of an auxiliary head's as well.
+
+        Args:
+            output: logits (N, classes), or those and an auxiliary head's.
+            images: what the student was given.
+        """
+        self.teacher.eval()
+        with torch.no_grad():
+            wanted = self.teacher(images)
+        outputs = output if isinstance(output, tuple) else (output,)
+        return torch.stack([self._distance(each, wanted) for each in outputs]).mean()
+
+    def _distance(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        if self.kind == "mse":
+            return F.mse_loss(logits, wanted)
+        t = self.temperature
+        return (
+            t
+            * t
+            * F.kl_div(
+                F.log_softmax(logits / t, dim=1),
+                F.log_softmax(wanted / t, dim=1),
+                reduction="batchmean",
+                log_target=True,
+            )
+        )
+
+
+def distil_step(
+    student: nn.Module, optimiser: torch.optim.Optimizer, goal: Distillation, images: Tensor
+) -> Tensor:
+    """One step of the student towards its teacher; returns the loss before it."""
+    loss = goal.loss(student(images), images)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    return loss.detach()

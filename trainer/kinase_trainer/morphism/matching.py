@@ -1,0 +1,46 @@
+"""Inheritance where there is no morphism: every tensor whose name and shape match (Real et al.
+2017, section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kinase_trainer.errors import CorruptModel
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What a network has from another."""
+
+    names: tuple[str, ...]
+    """Tensors that were inherited."""
+    share: float
+    """Of the child's parameters, by number."""
+
+    def __str__(self) -> str:
+        """The line of a report."""
+        return f"{self.share:.1%} of the parameters were inherited in {len(self.names)} tensors"
+
+
+def inherit_matching(state: Mapping[str, Tensor], child: nn.Module) -> Matched:
+    """Give a network what another's state has under the same name in the same shape; the rest stays
+    as it is.
+
+    Raises:
+        CorruptModel: a tensor that matches holds what is no finite number; nothing was changed.
+    """
+    own = child.state_dict()
+    names = tuple(n for n, t in own.items() if n in state and state[n].shape == t.shape)
+    for name in names:
+        if not bool(torch.isfinite(state[name]).all()):
+            raise CorruptModel(f"the parent's {name} holds what is no finite number")
+    with torch.no_grad():
+        for name in names:
+            own[name].copy_(state[name])
+    sizes = {name: parameter.numel() for name, parameter in child.named_parameters()}
+    inherited = sum(sizes.get(name, 0) for name in names)
+    return Matched(names, inherited / max(1, sum(sizes.values())))
