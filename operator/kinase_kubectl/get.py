@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -80,7 +80,9 @@ async def get(query: Query, console: Console, say: Callable[[str], Any]) -> None
     if query.output in ("json", "yaml", "name"):
         console.out(document(query, found), highlight=False, end="")
     else:
-        table.show(console, *parts(query, found, trials, console.is_terminal))
+        room = console.width if console.is_terminal else None
+        for line in lines(query, found, trials, room):
+            console.print(line, soft_wrap=True)
 
 
 def document(query: Query, found: Sequence[Experiment]) -> str:
@@ -95,42 +97,37 @@ def document(query: Query, found: Sequence[Experiment]) -> str:
     return str(yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
 
 
-def parts(
-    query: Query, found: Sequence[Experiment], trials: Sequence[Trial], terminal: bool
-) -> list[RenderableType]:
-    """Experiments as people read them."""
+def lines(
+    query: Query, found: Sequence[Experiment], trials: Sequence[Trial], room: int | None
+) -> list[Text]:
+    """Experiments as people read them, on a terminal so many characters wide; None: elsewhere."""
     moment = now()
     if query.name is None:
         rows = views.listing(
             views.EXPERIMENTS, found, moment, wide=query.wide, namespace=query.everywhere
         )
-        if not terminal:
-            return [Text("\n".join(table.plain(rows)))]
-        shown: list[RenderableType] = [table.rich(rows)]
-        for each in found:
-            for condition in each.troubles():
-                line = f"{each.name}: {views.trouble_line(condition, moment)}"
-                shown.append(Text(line, "yellow"))
-        return shown
+        if room is None:
+            return [Text(line) for line in table.plain(rows)]
+        wrong = [(each, condition) for each in found for condition in each.troubles()]
+        return [
+            *table.styled(rows, room),
+            *(Text(f"{e.name}: {views.trouble_line(c, moment)}", "yellow") for e, c in wrong),
+        ]
     (each,) = found
     facts = views.facts(each, moment)
-    troubles = [("Trouble", views.trouble_line(c, moment)) for c in each.troubles()]
-    shown_trials = views.latest(trials, query.trials)
-    rows = views.listing(views.TRIALS, shown_trials, moment, wide=query.wide)
-    hidden = len(trials) - len(shown_trials)
-    more = f"{hidden} more trials ended before; --trials 0 shows all" if hidden else ""
-    if not terminal:
-        lines = table.plain_facts([*facts, *troubles])
-        if shown_trials:
-            lines += ["", *table.plain(rows)]
-        return [Text("\n".join([*lines, *([more] if more else [])]))]
-    shown = [table.rich_facts(facts, each.share())]
-    shown += [Text(f"  {line}", "yellow") for _, line in troubles]
-    if shown_trials:
-        shown += [Text(""), table.rich(rows)]
-    if more:
-        shown.append(Text(more, "dim"))
-    return shown
+    facts += [("Trouble", views.trouble_line(c, moment)) for c in each.troubles()]
+    shown = views.latest(trials, query.trials)
+    rows = views.listing(views.TRIALS, shown, moment, wide=query.wide)
+    if room is None:
+        text = [Text(line) for line in table.plain_facts(facts)]
+        below = [Text(line) for line in table.plain(rows)]
+    else:
+        text, below = table.styled_facts(facts, each.share()), table.styled(rows, room)
+    if shown:
+        text += [Text(""), *below]
+    if hidden := len(trials) - len(shown):
+        text.append(Text(f"{hidden} more trials ended before; --trials 0 shows all", "dim"))
+    return text
 
 
 async def watch(query: Query, console: Console, say: Callable[[str], Any]) -> None:
@@ -189,20 +186,21 @@ class _Watcher:
         with Live(console=self._console, auto_refresh=False) as live:
             while True:
                 self._changed.clear()
-                live.update(Group(*self._parts()), refresh=True)
+                live.update(Group(*self._lines()), refresh=True)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), TICK)
                 await asyncio.sleep(0.2)  # changes come in numbers
 
-    def _parts(self) -> list[RenderableType]:
+    def _lines(self) -> list[Text]:
+        room = self._console.width
         found = [self._experiments.items[key] for key in sorted(self._experiments.items)]
         if self._query.name is None:
-            return parts(self._query, found, [], True)
+            return lines(self._query, found, [], room)
         if not found:
             return [Text(f"{self._query.name} is gone", "yellow")]
         held = self._trials.items.values() if self._trials is not None else ()
         mine = [trial for trial in held if trial.experiment_uid == found[0].uid]
-        return parts(self._query, found, mine, True)
+        return lines(self._query, found, mine, room)
 
     def _seen(self, kind: str, key: Key, after: Experiment | Trial | None) -> None:
         self._changed.set()

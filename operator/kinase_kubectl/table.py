@@ -1,18 +1,17 @@
-"""Tables and facts on the terminal: with colours there, as plain aligned text elsewhere."""
+"""Tables and facts as text: with colours and bars on a terminal, plain elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console, Group, RenderableType
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from kinase_kubectl.views import Listing, Row
 
 GAP = 3
 """Spaces between columns, as kubectl has them."""
+BAR = 12
+"""Characters of a bar in a table, where there is room for one."""
 STYLES = {
     "Searching": "cyan",
     "Finalists": "cyan",
@@ -45,27 +44,37 @@ def plain(table: Listing) -> list[str]:
     return [plain_row(row, wide) for row in (table.head, *table.rows)]
 
 
-def rich(table: Listing) -> Table:
-    """A table for a terminal. A share of the work is drawn as a bar."""
-    found = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    for title in table.head:
-        found.add_column(title, no_wrap=title != "MESSAGE", overflow="fold")
-    for row in table.rows:
-        cells: list[RenderableType] = []
-        for title, cell in zip(table.head, row, strict=True):
-            if title == "DONE" and cell:
-                bar = ProgressBar(total=100, completed=float(cell.rstrip("%")), width=12)
-                both = Table.grid(padding=(0, 1))
-                both.add_row(bar, cell)
-                cells.append(both)
-            elif title == "PHASE":
-                cells.append(Text(cell, STYLES.get(cell, "")))
-            elif title in ("NOTE", "REASON"):
-                cells.append(Text(cell, "yellow"))
-            else:
-                cells.append(Text(cell))
-        found.add_row(*cells)
-    return found
+def bar(share: float, length: int) -> Text:
+    """A share as a bar, which can be read without colours, too."""
+    done = round(share * length)
+    text = Text("━" * done, "green" if share >= 1 else "cyan")
+    return text.append("─" * (length - done), "dim")
+
+
+def styled(table: Listing, room: int) -> list[Text]:
+    """A table for a terminal so many characters wide. A share of the work is drawn as a bar if
+    it fits; nothing is ever cut off."""
+    wide = widths(table)
+    fits = sum(wide) + GAP * (len(wide) - 1) + BAR + 1 <= room
+    lines = []
+    for row in (table.head, *table.rows):
+        line = Text()
+        for title, cell, width in zip(table.head, row, wide, strict=True):
+            if title == "DONE" and fits:
+                share = float(cell.rstrip("%")) / 100 if cell.endswith("%") else None
+                line.append(bar(share, BAR) if share is not None else Text(" " * BAR)).append(" ")
+            line.append(cell.ljust(width + GAP), _style(title, cell))
+        line.rstrip()
+        lines.append(line)
+    return lines
+
+
+def _style(title: str, cell: str) -> str:
+    if cell == title:
+        return "bold"
+    if title == "PHASE":
+        return STYLES.get(cell, "")
+    return "yellow" if title in ("NOTE", "REASON") else ""
 
 
 def plain_facts(facts: Sequence[tuple[str, str]]) -> list[str]:
@@ -74,22 +83,16 @@ def plain_facts(facts: Sequence[tuple[str, str]]) -> list[str]:
     return [f"{word + ':':{width}}  {text}" for word, text in facts]
 
 
-def rich_facts(facts: Sequence[tuple[str, str]], share: float | None) -> RenderableType:
+def styled_facts(facts: Sequence[tuple[str, str]], share: float | None) -> list[Text]:
     """The same for a terminal, with a bar of the work that is done."""
-    found = Table.grid(padding=(0, 2))
-    found.add_column(style="dim", justify="right")
-    found.add_column(overflow="fold")
+    width = max(len(word) for word, _ in facts) + 1
+    lines = []
     for word, text in facts:
+        line = Text(f"{word + ':':{width}}  ", "dim")
+        line.append(text, _style("PHASE", text) if word == "Phase" else "not dim")
         if word == "Phase" and share is not None:
-            both = Table.grid(padding=(0, 2))
-            bar = ProgressBar(total=1.0, completed=share, width=24)
-            both.add_row(Text(text, STYLES.get(text, "")), bar, f"{share:.0%}")
-            found.add_row(word.lower(), both)
-        else:
-            found.add_row(word.lower(), Text(text))
-    return found
-
-
-def show(console: Console, *parts: RenderableType) -> None:
-    """Print what was made by the functions above."""
-    console.print(Group(*parts), highlight=False, soft_wrap=not console.is_terminal)
+            line.append("  ").append(bar(share, 2 * BAR)).append(f" {share:.0%}")
+        if word == "Trouble":
+            line.stylize("yellow", width)
+        lines.append(line)
+    return lines

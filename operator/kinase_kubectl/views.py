@@ -388,12 +388,22 @@ def facts(each: Experiment, now: datetime) -> list[tuple[str, str]]:
         if sizes:
             found.append(("Size", sizes))
         if shown_one.architecture is not None:
-            found.append(("Architecture", shorten(brief(shown_one.architecture), WIDTH)))
+            found.append(("Architecture", shorten(brief(_ordered(shown_one.architecture)), WIDTH)))
     for word, place in (("Model", status.model), ("Report", status.report)):
         if place:
             found.append((word, place))
     found.append(("Age", age((now - each.created).total_seconds()) + _took(status)))
     return found
+
+
+def _ordered(architecture: Any) -> Any:
+    """The same with each operation's name first, as spaces write it; the API server sorts keys."""
+    if isinstance(architecture, dict):
+        keys = sorted(architecture, key=lambda key: not isinstance(architecture[key], str))
+        return {key: _ordered(architecture[key]) for key in keys}
+    if isinstance(architecture, list):
+        return [_ordered(each) for each in architecture]
+    return architecture
 
 
 def _took(status: ExperimentStatus) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import json
+from collections.abc import AsyncIterator
 
 import pytest
 import yaml
@@ -25,22 +28,16 @@ def _now(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def printed(
-    query: Query, found: list[Experiment], trials: list[Trial] | None = None, *, terminal: bool
-) -> str:
-    console = Console(
-        file=io.StringIO(),
-        force_terminal=terminal,
-        width=120 if terminal else 80,
-        color_system=None,
-    )
-    parts = get.parts(query, found, trials or [], terminal)
-    table.show(console, *parts)
-    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+    query: Query,
+    found: list[Experiment],
+    trials: list[Trial] | None = None,
+    room: int | None = None,
+) -> list[str]:
+    return [line.plain for line in get.lines(query, found, trials or [], room)]
 
 
 def test_columns_are_aligned_where_there_is_no_terminal() -> None:
-    found = [experiment(**searching()), experiment("a-longer-name")]
-    assert printed(Query(HERE), found, terminal=False).splitlines() == [
+    assert printed(Query(HERE), [experiment(**searching()), experiment("a-longer-name")]) == [
         "NAME            PHASE       TRIALS   DONE   RUNNING   BEST     BUDGET LEFT   "
         "TIME LEFT   AGE     NOTE",
         "digits          Searching   24/60    40%    2         0.9805   34 trials     "
@@ -52,11 +49,17 @@ def test_columns_are_aligned_where_there_is_no_terminal() -> None:
 
 def test_a_terminal_has_a_bar_and_what_is_wrong() -> None:
     wrong = condition("Progressing", "False", "StoreUnavailable", "the bucket is away")
-    text = printed(Query(HERE), [experiment(**searching(conditions=[wrong]))], terminal=True)
-    lines = text.splitlines()
-    assert "━━━━" in lines[1]
-    assert "40%" in lines[1]
-    assert lines[-1] == "digits: StoreUnavailable for 60s: the bucket is away"
+    found = [experiment(**searching(conditions=[wrong])), experiment()]
+    head, first, second, note = printed(Query(HERE), found, room=130)
+    assert "   ━━━━━─────── 40%    2 " in first
+    assert head.index("RUNNING") == first.index("2         0.98")
+    assert head.index("AGE") == first.index("2m11s") == second.index("2m11s")
+    assert note == "digits: StoreUnavailable for 60s: the bucket is away"
+
+
+def test_a_narrow_terminal_has_no_bar_and_loses_nothing() -> None:
+    found = [experiment(**searching())]
+    assert printed(Query(HERE), found, room=60) == printed(Query(HERE), found)
 
 
 def test_one_with_its_trials() -> None:
@@ -64,17 +67,43 @@ def test_one_with_its_trials() -> None:
     query = Query(HERE, "digits", trials=2)
     wrong = condition("Ready", "False", "Crashing", "x" * 200)
     found = [experiment(**searching(conditions=[wrong]))]
-    lines = printed(query, found, trials, terminal=False).splitlines()
-    assert lines[0] == "Name:          digits"
-    assert f"Trouble:       Crashing for 60s: {'x' * 200}" in lines  # whole, on one line
-    blank = lines.index("")
-    head = lines[blank + 1].split()
+    text = printed(query, found, trials)
+    assert text[0] == "Name:          digits"
+    assert f"Trouble:       Crashing for 60s: {'x' * 200}" in text
+    blank = text.index("")
+    head = text[blank + 1].split()
     assert head == ["NAME", "KIND", "PHASE", "VALUE", "EPOCHS", "NODE", "AGE", "REASON"]
-    assert [line.split()[0] for line in lines[blank + 2 : -1]] == ["digits-00004", "digits-00005"]
-    assert lines[-1] == "4 more trials ended before; --trials 0 shows all"
-    text = printed(query, found, trials, terminal=True)
-    assert "━━━━" in text
-    assert "digits-00005" in text
+    assert [line.split()[0] for line in text[blank + 2 : -1]] == ["digits-00004", "digits-00005"]
+    assert text[-1] == "4 more trials ended before; --trials 0 shows all"
+    drawn = printed(query, found, trials, room=80)
+    assert f"Phase:         Searching  {'━' * 10}{'─' * 14} 40%" in drawn
+    drawn.remove(f"Phase:         Searching  {'━' * 10}{'─' * 14} 40%")
+    text.remove("Phase:         Searching")
+    assert drawn == text
+
+
+def test_what_is_printed_is_not_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cluster:
+        namespace = "nas"
+
+        @classmethod
+        @contextlib.asynccontextmanager
+        async def open(cls, target: Target) -> AsyncIterator[Cluster]:
+            yield cls()
+
+        async def experiments(self, **_: object) -> list[Experiment]:
+            return [experiment(**searching())] if filled else []
+
+    monkeypatch.setattr(get, "Cluster", Cluster)
+    filled, said = True, list[str]()
+    for terminal in (False, True):
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=40)
+        asyncio.run(get.get(Query(HERE, output="wide"), console, said.append))
+        assert console.file.getvalue().count("\n") == 2  # type: ignore[attr-defined]
+    filled = False
+    asyncio.run(get.get(Query(HERE), Console(file=io.StringIO()), said.append))
+    asyncio.run(get.get(Query(HERE, everywhere=True), Console(file=io.StringIO()), said.append))
+    assert said == ["No experiments found in namespace nas.", "No experiments found."]
 
 
 def test_documents() -> None:
