@@ -155,7 +155,9 @@ class Experiment:
         began = self.status.start_time
         if began is None or self.status.phase != Phase.SEARCHING or self.suspended:
             return None
-        elapsed, estimates = (now - began).total_seconds(), []
+        # the journal's clock stands while the search is suspended; else it is not known
+        clock = (limit.spent for limit in self.status.budget if limit.name == "duration")
+        elapsed, estimates = next(clock, (now - began).total_seconds()), []
         for limit in self.status.budget:
             left = self._left(limit)
             if limit.name == "duration":

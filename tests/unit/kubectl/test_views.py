@@ -87,6 +87,8 @@ def limit(name: str, left: float, total: float) -> dict[str, object]:
         ([limit("epochs", 250, 1000)], 0.75, 40),
         ([limit("duration", 480, 600)], 0.2, 480),
         ([limit("deviceHours", 0.5, 1.0), limit("duration", 60, 180)], 2 / 3, 60),
+        # of its two minutes it was suspended for one, which the limit of time does not count
+        ([limit("deviceHours", 0.8, 1.0), limit("duration", 540, 600)], 0.2, 240),
         # a trial under way is paid for, but not done: of 60 trials 24 have ended
         ([limit("trials", 0, 60)], 0.4, 180),
         ([limit("epochs", 1000, 1000)], 0.0, None),
