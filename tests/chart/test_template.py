@@ -443,6 +443,7 @@ def test_monitors_lead_to_what_has_metrics(rendered: dict[str, list[Object]]) ->
         monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     )
     [endpoint] = monitor["spec"]["endpoints"]
+    assert endpoint["honorLabels"]  # else an experiment's namespace would be the operator's
     assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
     pods = the(items, "PodMonitor")["spec"]
     assert pods["namespaceSelector"] == {"any": True}
