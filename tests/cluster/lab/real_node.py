@@ -138,8 +138,9 @@ class Network:
         return f"198.18.{16 * self.number}"
 
     def _remove(self) -> None:
-        with contextlib.suppress(RuntimeError):
-            _ip("link", "delete", self.bridge)  # and with it the routes over it
+        for link in Path("/sys/class/net").glob(f"{self.bridge}*"):
+            if link.name == self.bridge or link.name.startswith(f"{self.bridge}n"):
+                _ip("link", "delete", link.name)  # and with it the routes over it
         for hierarchy in _hierarchies():
             for left in hierarchy.glob(self.cgroup("*")):
                 _remove_cgroup(left)
@@ -189,7 +190,7 @@ class RealNode:
         try:
             self._pid = self._first_process(deadline)
             self._plug()
-            self._wait(self.socket.exists, deadline)
+            self._wait(self._has_containerd, deadline)
             self.import_image(oci.archive(self.folder / "pause.tar", PAUSE, binaries.get("pause")))
             self._wait(self._ready, deadline)
         except BaseException:
@@ -205,10 +206,13 @@ class RealNode:
         if self._child:
             self._child.process.wait(60)
             self._child = None
+        with contextlib.suppress(RuntimeError):  # the kernel keeps it while connections are closing
+            _ip("link", "delete", self._cable)
         for hierarchy in _hierarchies():
             _remove_cgroup(hierarchy / self.network.cgroup(self.name))
         for path in ("containerd", "kubelet", "state", "tmp"):
             shutil.rmtree(self.folder / path, ignore_errors=True)
+        self.socket.unlink(missing_ok=True)
         if self._made_kubelet:
             with contextlib.suppress(OSError):  # another node may still have it
                 KUBELET.rmdir()
@@ -257,11 +261,19 @@ class RealNode:
 
     def _plug(self) -> None:
         """A cable from the bridge to the node's eth0."""
-        outside = f"{self.network.bridge}n{self._place}"
-        wire = ("link", "add", outside, "type", "veth", "peer", "name", "eth0")
-        _ip(*wire, "netns", str(self._pid))
-        _ip("link", "set", outside, "master", self.network.bridge, "up")
+        veth = ("link", "add", self._cable, "type", "veth", "peer", "name", "eth0")
+        _ip(*veth, "netns", str(self._pid))
+        _ip("link", "set", self._cable, "master", self.network.bridge, "up")
         _ip("route", "replace", self.network.pods(self._place), "via", self.address)
+
+    @property
+    def _cable(self) -> str:
+        return f"{self.network.bridge}n{self._place}"
+
+    def _has_containerd(self) -> bool:
+        with contextlib.suppress(RuntimeError):
+            return bool(ctr(self.socket, "version"))
+        return False
 
     def _ready(self) -> bool:
         """Ready, and free of the taint that says it was not."""
