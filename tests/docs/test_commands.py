@@ -215,7 +215,7 @@ def test_the_chart_takes_the_values_of_the_pages(
     )
     assert done.returncode == 0, done.stderr
     kinds = {item["kind"] for item in yaml.safe_load_all(done.stdout) if item}
-    assert {"Deployment", "ServiceAccount", "CustomResourceDefinition"} <= kinds
+    assert {"Deployment", "ServiceAccount"} <= kinds
 
 
 def test_helm_is_called_with_options_that_it_has(chart: tuple[Path, Path]) -> None:
