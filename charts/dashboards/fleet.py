@@ -161,7 +161,7 @@ def _experiments() -> Panels:
                 "Device time": (_each("max", "device_seconds_total"), "s"),
             },
             link=LINK,
-            height=8,
+            height=6,
         ),
     ]
 
