@@ -42,21 +42,21 @@ TRIALS = 24
 # -- what the API server says of every object ----------------------------------------------
 
 
-def paths(cluster: Cluster) -> dict[tuple[str, str], tuple[str, str, bool]]:
+def paths(lab: Cluster) -> dict[tuple[str, str], tuple[str, str, bool]]:
     """Of every kind that the API server has: its path, its plural, whether it has namespaces."""
     found = {}
-    groups = cluster.api.get("/apis")["groups"]
+    groups = lab.api.get("/apis")["groups"]
     versions = [v["groupVersion"] for group in groups for v in group["versions"]]
     for version in ("v1", *versions):
         base = f"/{'api' if version == 'v1' else 'apis'}/{version}"
-        for item in cluster.api.get(base)["resources"]:
+        for item in lab.api.get(base)["resources"]:
             if "/" not in item["name"]:
                 found[version, item["kind"]] = (base, item["name"], item["namespaced"])
     return found
 
 
 @pytest.fixture(scope="module")
-def monitoring(cluster: Cluster) -> None:
+def monitoring(lab: Cluster) -> None:
     """The kinds of Prometheus Operator."""
     try:
         crds = kubernetes.monitoring()
@@ -64,18 +64,18 @@ def monitoring(cluster: Cluster) -> None:
         pytest.skip(f"no CRDs of Prometheus Operator: {problem}")
     for crd in crds.values():
         name = crd["metadata"]["name"]
-        cluster.api.post(CRDS, crd)
+        lab.api.post(CRDS, crd)
         served = f"/apis/monitoring.coreos.com/v1/{name.partition('.')[0]}"
-        wait_for(lambda served=served: cluster.api.get(served), message=served)
+        wait_for(lambda served=served: lab.api.get(served), message=served)
 
 
 def test_the_api_server_takes_every_object_and_restricted_lets_in_every_pod(
-    helm: Helm, cluster: Cluster, monitoring: None
+    helm: Helm, lab: Cluster, monitoring: None
 ) -> None:
-    known = paths(cluster)
+    known = paths(lab)
     strict = "?dryRun=All&fieldValidation=Strict"
     pods, taken = [], set()
-    with a_namespace(cluster) as namespace:  # it enforces Pod Security `restricted`
+    with a_namespace(lab) as namespace:  # it enforces Pod Security `restricted`
         for name, values in SETS.items():
             for item in helm.template(values):
                 base, plural, has_namespace = known[item["apiVersion"], item["kind"]]
@@ -88,15 +88,15 @@ def test_the_api_server_takes_every_object_and_restricted_lets_in_every_pod(
                     pods.append((name, a_pod(item)))
                 elif (text := json.dumps(item)) not in taken:
                     taken.add(text)
-                    cluster.api.post(f"{base}/{plural}{strict}", item)
+                    lab.api.post(f"{base}/{plural}{strict}", item)
         path = f"/api/v1/namespaces/{namespace}/pods{strict}"
         for _, pod in pods:
-            cluster.api.post(path, pod)
+            lab.api.post(path, pod)
         assert {name for name, _ in pods} == set(SETS)
         _, loose = pods[0]
         del loose["spec"]["containers"][0]["securityContext"]
         with pytest.raises(ApiError, match="violates PodSecurity"):
-            cluster.api.post(path, loose)
+            lab.api.post(path, loose)
 
 
 def a_pod(template: Object) -> Object:
@@ -126,27 +126,27 @@ def images(node: Node) -> None:
 
 
 @pytest.fixture(scope="module")
-def namespaces(cluster: Cluster, images: None) -> None:
+def namespaces(lab: Cluster, images: None) -> None:
     """The release's and the experiments', both under Pod Security `restricted`."""
     for name in (HOME, NAS):
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-        cluster.api.post("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+        lab.api.post("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
         account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-        wait_for(lambda account=account: cluster.api.get(account), message=account)
+        wait_for(lambda account=account: lab.api.get(account), message=account)
 
 
 @pytest.fixture
-def released(on_cluster: Helm, cluster: Cluster, namespaces: None) -> Iterator[Helm]:
+def released(on_cluster: Helm, lab: Cluster, namespaces: None) -> Iterator[Helm]:
     """Helm, and no release when the test has ended."""
     yield on_cluster
     on_cluster("uninstall", *RELEASE, "--wait", "--ignore-not-found")
 
 
 @pytest.fixture
-def scene(cluster: Cluster, node: Node, namespaces: None, s3_server: S3Server) -> Scene:
+def scene(lab: Cluster, node: Node, namespaces: None, s3_server: S3Server) -> Scene:
     """The experiments' namespace, with a bucket of its name."""
-    bucket = a_bucket(cluster, NAS, s3_server)
-    return Scene(cluster, node, None, NAS, bucket)  # type: ignore[arg-type]  # the chart's own
+    bucket = a_bucket(lab, NAS, s3_server)
+    return Scene(lab, node, None, NAS, bucket)  # type: ignore[arg-type]  # the chart's own
 
 
 @pytest.fixture
@@ -183,12 +183,12 @@ def previous(tmp_path: Path) -> Path:
     return chart
 
 
-def operator(cluster: Cluster) -> Object:
+def operator(lab: Cluster) -> Object:
     """The operator's pod, ready."""
 
     def seen() -> Object | None:
         selector = quote("app.kubernetes.io/component=operator")
-        pods = cluster.api.get(f"/api/v1/namespaces/{HOME}/pods?labelSelector={selector}")["items"]
+        pods = lab.api.get(f"/api/v1/namespaces/{HOME}/pods?labelSelector={selector}")["items"]
         ready = [
             pod
             for pod in pods
@@ -202,9 +202,9 @@ def operator(cluster: Cluster) -> Object:
     return found
 
 
-def column(cluster: Cluster) -> str:
+def column(lab: Cluster) -> str:
     """Name of the second column of trials."""
-    crd = cluster.api.get(f"{CRDS}/nastrials.kinase.dev")
+    crd = lab.api.get(f"{CRDS}/nastrials.kinase.dev")
     return str(crd["spec"]["versions"][0]["additionalPrinterColumns"][1]["name"])
 
 
@@ -212,19 +212,19 @@ def memory(pod: Object) -> str:
     return str(pod["spec"]["containers"][0]["resources"]["limits"]["memory"])
 
 
-def stays(cluster: Cluster, *kinds: str) -> None:
+def stays(lab: Cluster, *kinds: str) -> None:
     """Wait until of what has the release's label these kinds are left, and nothing else."""
-    wait_for(lambda: left(cluster) == set(kinds), message=f"{kinds} are left")
+    wait_for(lambda: left(lab) == set(kinds), message=f"{kinds} are left")
 
 
-def left(cluster: Cluster) -> set[str]:
+def left(lab: Cluster) -> set[str]:
     """Kinds of what has the release's label."""
     found = set()
-    for (version, kind), (base, plural, _) in paths(cluster).items():
+    for (version, kind), (base, plural, _) in paths(lab).items():
         if version.startswith(("metrics", "events", "authorization", "authentication")):
             continue
         try:
-            items = cluster.api.get(
+            items = lab.api.get(
                 f"{base}/{plural}?labelSelector={quote('app.kubernetes.io/instance=kinase')}"
             )["items"]
         except (ApiError, KeyError):  # no kind that can be listed
@@ -250,13 +250,13 @@ def goes_on(scene: Scene) -> None:
 
 
 def test_an_experiment_outlives_upgrade_rollback_and_removal_of_the_release(
-    released: Helm, cluster: Cluster, scene: Scene, previous: Path, values: str
+    released: Helm, lab: Cluster, scene: Scene, previous: Path, values: str
 ) -> None:
     helm = released
     helm("install", *RELEASE, str(previous), values, *WAIT)
-    first = operator(cluster)
+    first = operator(lab)
     assert memory(first) == "384Mi"
-    assert column(cluster) == "Score"
+    assert column(lab) == "Score"
     assert helm("test", *RELEASE, "--timeout=60s").count("Succeeded") == 2  # account and pod
 
     body = system.experiment(NAS, scene.bucket)
@@ -264,30 +264,30 @@ def test_an_experiment_outlives_upgrade_rollback_and_removal_of_the_release(
     body["spec"]["budget"] = {"trials": TRIALS, "parallelism": 1}  # slow, as long as we are busy
     del body["spec"]["trialTemplate"]["image"]  # and its trainer
     body["spec"]["trialTemplate"]["env"] = [{"name": "FAKE_EPOCH_SECONDS", "value": "0.8"}]
-    uid = system.create(cluster, body)["metadata"]["uid"]
+    uid = system.create(lab, body)["metadata"]["uid"]
     goes_on(scene)
     controller = scene.controller()
 
     helm("upgrade", *RELEASE, str(CHART), values, *WAIT)
-    second = operator(cluster)
+    second = operator(lab)
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
     assert memory(second) == "512Mi"
-    assert column(cluster) == "Value"
+    assert column(lab) == "Value"
     goes_on(scene)
 
     helm("rollback", *RELEASE[:1], "1", RELEASE[1], *WAIT)
-    assert memory(operator(cluster)) == "384Mi"
-    assert column(cluster) == "Score"
+    assert memory(operator(lab)) == "384Mi"
+    assert column(lab) == "Score"
     goes_on(scene)
 
     helm("uninstall", *RELEASE, "--wait")
-    stays(cluster, "CustomResourceDefinition")
+    stays(lab, "CustomResourceDefinition")
     assert scene.get()["metadata"]["uid"] == uid
     assert len(scene.all("nastrials")) > 3
     assert scene.controller() == controller  # it waits for an operator
 
     helm("install", *RELEASE, str(CHART), values, *WAIT)  # and takes over what is there
-    assert column(cluster) == "Value"
+    assert column(lab) == "Value"
     goes_on(scene)
     scene.change(budget={"parallelism": 16})
     status = scene.finished()["status"]
@@ -302,11 +302,11 @@ def test_an_experiment_outlives_upgrade_rollback_and_removal_of_the_release(
     # who asks for it loses the kinds, and so the experiments
     helm("upgrade", *RELEASE, str(CHART), values, "--set=crds.keep=false", *WAIT)
     helm("uninstall", *RELEASE, "--wait")
-    stays(cluster)
+    stays(lab)
 
 
 @pytest.fixture
-def volume(cluster: Cluster, tmp_path: Path) -> Iterator[Path]:
+def volume(lab: Cluster, tmp_path: Path) -> Iterator[Path]:
     """A volume of this machine, for the first claim that comes."""
     folder = tmp_path / "volume"
     folder.mkdir()
@@ -320,24 +320,24 @@ def volume(cluster: Cluster, tmp_path: Path) -> Iterator[Path]:
             "hostPath": {"path": str(folder)},
         },
     }
-    cluster.api.post("/api/v1/persistentvolumes", body)
+    lab.api.post("/api/v1/persistentvolumes", body)
     yield folder
-    cluster.api.delete(f"/api/v1/namespaces/{HOME}/persistentvolumeclaims/kinase-store")
-    cluster.api.delete(f"/api/v1/persistentvolumes/{name}")
+    lab.api.delete(f"/api/v1/namespaces/{HOME}/persistentvolumeclaims/kinase-store")
+    lab.api.delete(f"/api/v1/persistentvolumes/{name}")
 
 
-def keys(cluster: Cluster, namespace: str) -> tuple[str, str]:
+def keys(lab: Cluster, namespace: str) -> tuple[str, str]:
     """The store's credentials as a namespace has them."""
-    data = cluster.api.get(f"/api/v1/namespaces/{namespace}/secrets/kinase-store")["data"]
+    data = lab.api.get(f"/api/v1/namespaces/{namespace}/secrets/kinase-store")["data"]
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     one, other = (base64.b64decode(data[name]).decode() for name in names)
     return one, other
 
 
-def s3(cluster: Cluster, node: Node, namespace: str) -> Any:
+def s3(lab: Cluster, node: Node, namespace: str) -> Any:
     """A client of the embedded server, with the credentials of a namespace."""
     [pod] = [p for p in node.pods() if p["name"].startswith("kinase-store-") and p["ready"]]
-    key, secret = keys(cluster, namespace)
+    key, secret = keys(lab, namespace)
     return boto3.client(
         "s3",
         endpoint_url=f"http://{pod['ip']}:7070",
@@ -348,17 +348,17 @@ def s3(cluster: Cluster, node: Node, namespace: str) -> Any:
 
 
 def test_the_embedded_store_keeps_objects_and_credentials(
-    released: Helm, cluster: Cluster, node: Node, volume: Path
+    released: Helm, lab: Cluster, node: Node, volume: Path
 ) -> None:
     helm = released
     embedded = ("--set=store.embedded.enabled=true", f"--set=store.namespaces={{{NAS}}}")
     said = helm("install", *RELEASE, str(CHART), *embedded, *WAIT)
     assert "NOT FOR PRODUCTION" in said
     assert "s3://kinase/experiments" in said
-    first = keys(cluster, HOME)
-    assert first == keys(cluster, NAS)
+    first = keys(lab, HOME)
+    assert first == keys(lab, NAS)
     assert len(first[1]) == 40
-    client = s3(cluster, node, NAS)
+    client = s3(lab, node, NAS)
     assert [bucket["Name"] for bucket in client.list_buckets()["Buckets"]] == ["kinase"]
     client.put_object(Bucket="kinase", Key="experiments/a", Body=b"kept", IfNoneMatch="*")
     with pytest.raises(client.exceptions.ClientError, match="PreconditionFailed"):
@@ -367,19 +367,19 @@ def test_the_embedded_store_keeps_objects_and_credentials(
 
     [pod] = [p["uid"] for p in node.pods() if p["name"].startswith("kinase-store-")]
     helm("upgrade", *RELEASE, str(CHART), *embedded, "--set=operator.logLevel=DEBUG", *WAIT)
-    assert keys(cluster, HOME) == keys(cluster, NAS) == first
+    assert keys(lab, HOME) == keys(lab, NAS) == first
     assert pod in [p["uid"] for p in node.pods()]  # an upgrade of the operator alone
 
     helm("uninstall", *RELEASE, "--wait")
-    stays(cluster, "CustomResourceDefinition", "PersistentVolumeClaim", "Secret")
+    stays(lab, "CustomResourceDefinition", "PersistentVolumeClaim", "Secret")
     helm("install", *RELEASE, str(CHART), *embedded, *WAIT)
-    assert keys(cluster, HOME) == keys(cluster, NAS) == first
-    read = s3(cluster, node, NAS).get_object(Bucket="kinase", Key="experiments/a")["Body"].read()
+    assert keys(lab, HOME) == keys(lab, NAS) == first
+    read = s3(lab, node, NAS).get_object(Bucket="kinase", Key="experiments/a")["Body"].read()
     assert read == b"kept"
 
 
 def test_a_release_of_another_name_is_told_whose_the_kinds_are(
-    released: Helm, cluster: Cluster
+    released: Helm, lab: Cluster
 ) -> None:
     released("install", *RELEASE, str(CHART), *WAIT)
     released("uninstall", *RELEASE, "--wait")
