@@ -32,7 +32,7 @@ from kinase.options import (
     Target,
     Watch,
 )
-from kinase_kubectl.problem import INTERRUPTED, USAGE, Problem
+from kinase_kubectl.problem import INTERRUPTED, USAGE, Problem, escaped
 
 T = TypeVar("T")
 
@@ -53,11 +53,11 @@ _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 
 def _say(text: str) -> None:
-    typer.echo(text)
+    typer.echo(escaped(text))
 
 
 def _warn(text: str) -> None:
-    typer.echo(text, err=True)
+    typer.echo(escaped(text), err=True)
 
 
 @contextlib.contextmanager

@@ -19,3 +19,12 @@ class Problem(Exception):
         """Hold both; the line says what would help."""
         super().__init__(message)
         self.code = code
+
+
+_CONTROL = {code: f"^{chr(code ^ 64)}" for code in (*range(32), 127) if chr(code) not in "\t\n"}
+_CONTROL |= dict.fromkeys(range(128, 160), "\ufffd")
+
+
+def escaped(text: str) -> str:
+    """A text that moves no cursor and paints nothing: messages come from trainers and nodes."""
+    return text.translate(_CONTROL)

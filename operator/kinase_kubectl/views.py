@@ -19,6 +19,7 @@ from kinase.api.status import (
 )
 from kinase.report.theme import brief, duration, metric, shorten
 from kinase_kube.client import Object
+from kinase_kubectl.problem import escaped
 
 WIDTH = 100
 """Characters of an architecture or a message in a table."""
@@ -339,7 +340,7 @@ def listing(
         shown = [NAMESPACE, *shown]
     return Listing(
         [column.title for column in shown],
-        [[column.cell(item, now) for column in shown] for item in items],
+        [[escaped(column.cell(item, now)) for column in shown] for item in items],
     )
 
 
@@ -395,7 +396,7 @@ def facts(each: Experiment, now: datetime) -> list[tuple[str, str]]:
         if place:
             found.append((word, place))
     found.append(("Age", age((now - each.created).total_seconds()) + _took(status)))
-    return found
+    return [(word, escaped(text)) for word, text in found]
 
 
 def _ordered(architecture: Any) -> Any:
@@ -426,7 +427,7 @@ def _limit(limit: LimitStatus) -> str:
 def trouble_line(condition: Condition, now: datetime) -> str:
     """A condition that is not as it should be: `StoreUnavailable for 3m: ...`."""
     since = age((now - condition.last_transition_time).total_seconds())
-    message = " ".join(condition.message.split())
+    message = escaped(" ".join(condition.message.split()))
     return f"{condition.reason} for {since}" + (f": {message}" if message else "")
 
 

@@ -224,3 +224,14 @@ def test_the_books_of_server_side_apply_are_not_shown() -> None:
     tidy = views.tidy(item())
     assert "managedFields" not in tidy["metadata"]
     assert tidy["metadata"]["name"] == "digits"
+
+
+def test_messages_do_nothing_to_a_terminal() -> None:
+    evil = "\x1b[2Jgone\x07\x9b1m"
+    safe = "^[[2Jgone^G\ufffd1m"
+    (wrong,) = experiment(conditions=[condition("Ready", "False", "Bad", evil)]).troubles()
+    assert views.trouble_line(wrong, NOW) == f"Bad for 60s: {safe}"
+    each = experiment(**searching(model=evil))
+    assert dict(views.facts(each, NOW))["Model"] == safe
+    table = views.listing(views.TRIALS, [trial(1, node=evil)], NOW)
+    assert safe in table.rows[0]
