@@ -109,6 +109,9 @@ class Channels:
         """A node's channels when each class is there as often as `counts` says."""
         blocks = self._blocks[name]
         times = counts[blocks.classes]
+        if (times == 1).all():
+            width = int(blocks.sizes.sum())
+            return Layout(np.arange(width), np.zeros(width, np.bool_), np.ones(width), False)
         ends = np.cumsum(blocks.sizes)
         order = np.repeat(np.arange(len(times)), times)
         rank = np.arange(len(order)) - np.repeat(np.cumsum(times) - times, times)
@@ -119,7 +122,7 @@ class Channels:
             np.repeat(begin, sizes) + within,
             np.repeat(rank > 0, sizes),
             np.repeat(times[order], sizes).astype(np.float64),
-            bool((times != 1).any()),
+            True,
         )
 
     # -- propagation -------------------------------------------------------------------------

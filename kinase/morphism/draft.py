@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.plan import Base, Fill, Identity, Moments, Normal, Recipe, Step, seed_for
-from kinase.morphism.tensors import tensors
 from kinase.space.graph import Graph, Node, Shape
 
 Attrs = Mapping[str, int | float]
@@ -220,6 +219,7 @@ class Draft:
             stuck = next(name for name in names if waits[name])
             raise MorphismError(f"{stuck}: the edit would make a cycle")
         graph = Graph(tuple(order), self.output, self.auxiliary).needed()
-        kept = tensors(graph)
-        self.plan = {name: recipe for name, recipe in self.plan.items() if name in kept}
+        kept = {node.name for node in graph}
+        self.plan = {n: recipe for n, recipe in self.plan.items() if n.partition(".")[0] in kept}
+        self.norms = [name for name in self.norms if name in kept]
         return graph

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from kinase.space.graph import Graph, Node, Shape
 
+WEIGHTED = frozenset(
+    {
+        "conv",
+        "linear",
+        "batch_norm",
+        "layer_norm",
+        "attention",
+        "class_token",
+        "position",
+        "mix",
+    }
+)
+"""Operations that have tensors."""
+
 
 def tensors(graph: Graph) -> dict[str, Shape]:
-    """``node.tensor`` -> shape, parameters and buffers."""
+    """``node.tensor`` -> shape, parameters and buffers of all nodes; a network has those of the
+    needed ones (`Graph.needed`)."""
     return {
-        f"{node.name}.{name}": shape for node in graph.needed() for name, shape in _of(node).items()
+        f"{node.name}.{name}": shape
+        for node in graph
+        if node.op in WEIGHTED
+        for name, shape in _of(node).items()
     }
 
 
 def _of(node: Node) -> dict[str, Shape]:
-    a = {name: int(value) for name, value in node.attrs.items() if name not in ("rate", "eps")}
+    a = {name: int(value) for name, value in node.attrs.items() if name != "eps"}
     match node.op:
         case "conv":
             weight = (a["out"], a["in"] // a["groups"], *kernel(node))
@@ -38,10 +56,8 @@ def _of(node: Node) -> dict[str, Shape]:
             return {"token": (1, 1, a["dim"])}
         case "position":
             return {"embedding": (1, a["tokens"], a["dim"])}
-        case "mix":
+        case _:  # mix
             return {"share": (1,)}
-        case _:
-            return {}
 
 
 def kernel(node: Node) -> tuple[int, int]:

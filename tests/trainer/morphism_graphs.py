@@ -132,7 +132,7 @@ def trained(graph: Graph, seed: int = 0) -> dict[str, Tensor]:
 
     state = {}
     for name, tensor in network.state_dict().items():
-        owner, _, part = name.rpartition(".")
+        part = name.rpartition(".")[2]
         if part == "running_var" or (part == "weight" and tensor.ndim == 1):
             tensor = uniform(tensor, 0.5, 1.5)
         elif part == "share":
@@ -168,7 +168,10 @@ def images(graph: Graph, dtype: torch.dtype, count: int = 4) -> Tensor:
 def numbers(op: str, graph: Graph, place: dict[str, Any], rng: np.random.Generator) -> Any:
     """Fill in a place's other fields at random."""
     node = next(n for n in graph if n.name == place["node"])
-    pick = lambda *xs: xs[int(rng.integers(len(xs)))]  # noqa: E731
+
+    def pick(*choices: Any) -> Any:
+        return choices[int(rng.integers(len(choices)))]
+
     more: dict[str, Any] = {"seed": int(rng.integers(1000))}
     match op:
         case "widen":
@@ -195,8 +198,8 @@ def numbers(op: str, graph: Graph, place: dict[str, Any], rng: np.random.Generat
     return load_chain([{"op": op, **place, **more}])[0]
 
 
-def draw(graph: Graph, rng: np.random.Generator, ops: list[str]) -> Base:
-    """A random morphism that fits."""
+def draw(graph: Graph, rng: np.random.Generator, ops: list[str]) -> tuple[Graph, Base]:
+    """A random morphism that fits, and its child."""
     while True:
         op = ops[int(rng.integers(len(ops)))]
         places = candidates(graph, op)
@@ -204,16 +207,14 @@ def draw(graph: Graph, rng: np.random.Generator, ops: list[str]) -> Base:
             continue
         morphism = numbers(op, graph, places[int(rng.integers(len(places)))], rng)
         try:
-            apply(graph, morphism, limits=SMALL)
+            return apply(graph, morphism, limits=SMALL).graph, morphism
         except MorphismError:  # groups that do not divide, a network that is large enough
             continue
-        return morphism
 
 
 def draw_chain(graph: Graph, rng: np.random.Generator, length: int) -> tuple[Graph, list[Base]]:
     chain = []
     for _ in range(length):
-        morphism = draw(graph, rng, EXACT)
-        graph = apply(graph, morphism).graph
+        graph, morphism = draw(graph, rng, EXACT)
         chain.append(morphism)
     return graph, chain
