@@ -1,4 +1,4 @@
-"""The commands of docs/operating/backup.md: a search whose experiment is gone goes on."""
+"""The commands of docs/operating, run as they stand there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.cluster.system import Scene
 from tests.cluster.test_lifecycle import IN_A_ROW, gone, on_this_machine, searched, slow
 from tests.docs.blocks import blocks
 
-PAGE = "docs/operating/backup.md"
+HERE = "tests/cluster/test_operating.py"
 AWS = """\
 aws() { # s3 cp --recursive FROM TO
   python - "$4" "$5" <<'END'
@@ -35,12 +35,21 @@ END
 """What the page's `aws s3 cp --recursive` does, for a machine without it."""
 
 
+def commands(page: str, test: str) -> list[str]:
+    """Blocks of a page that say that this test runs them."""
+    return [
+        b.text for b in blocks(f"docs/operating/{page}.md", "bash") if b.run_by == f"{HERE}::{test}"
+    ]
+
+
 def run(scene: Scene, folder: Path, script: str, **variables: str) -> None:
     """Run commands of the page in this test's namespace and bucket."""
     for shown, real in (
         ("s3://nas/experiments/nas/", f"s3://{scene.bucket.name}/nas/{scene.namespace}/"),
         ("-n nas", f"-n {scene.namespace}"),
+        ("digits-controller", "toy-controller"),
         ("nasx digits", "nasx toy"),
+        ("nasx/digits", "nasx/toy"),
     ):
         script = script.replace(shown, real)
     kubectl = binaries.get("kubectl")
@@ -63,11 +72,34 @@ def run(scene: Scene, folder: Path, script: str, **variables: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_search_that_runs(scene: Scene, tmp_path: Path) -> None:
+    name = "test_a_search_that_runs"
+    scene.create(**IN_A_ROW, trialTemplate=slow(2.0))
+    scene.begins(1)
+    before = scene.controller()
+    [delete, suspend] = commands("upgrade", name)
+    run(scene, tmp_path, delete)
+
+    def another() -> bool:
+        return scene.controller() != before
+
+    wait_for(another, 60, message="another controller runs the search")
+    for page in ("retention", "quotas"):
+        [change] = commands(page, name)
+        run(scene, tmp_path, change)
+    spec = scene.get()["spec"]
+    assert (spec["retention"]["trials"], spec["budget"]["trials"]) == ("1h", 800)
+    run(scene, tmp_path, suspend)
+    assert scene.get()["status"]["phase"] == "Suspended"
+    told = scene.journal(kind="told")
+    assert len({entry.trial for entry in told}) == len(told) > 0
+
+
 @pytest.mark.slow
 def test_a_search_goes_on_whose_experiment_is_gone(
     scene: Scene, tmp_path: Path, s3_server: Any
 ) -> None:
-    backup, restore = (b.text for b in blocks(PAGE, "bash") if b.run_by)
+    [backup, restore] = commands("backup", "test_a_search_goes_on_whose_experiment_is_gone")
     body = system.experiment(scene.namespace, scene.bucket, **IN_A_ROW, trialTemplate=slow(1.0))
     (tmp_path / "digits.yaml").write_text(yaml.safe_dump(body))
     first = system.create(scene.cluster, body)
