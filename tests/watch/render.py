@@ -372,7 +372,7 @@ def _picture(text: str, target: Path, folder: Path) -> None:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         window = browser.new_page(viewport={"width": WIDTH, "height": 1000})
-        window.goto(file.as_uri())
+        window.goto(file.as_uri(), timeout=200_000)
         window.wait_for_timeout(1500)
         window.screenshot(path=target, full_page=True)
         browser.close()
@@ -395,12 +395,15 @@ def main() -> None:
                     first.namespace, first.name, "20s", f"{round(time.time() - start)}s"
                 )
                 caption = "drawn from the panels' queries; searches of a test cluster"
+                pages = {}
                 for name in dashboards.NAMES:
                     fleet = {"namespace": ".*"} if name == "fleet" else {}
-                    view = dashboards.View(prometheus, start, time.time(), {**values, **fleet})
-                    _picture(page(name, view, caption), IMAGES / f"dashboard-{name}.png", folder)
+                    view = dashboards.View(prometheus, start, time.time(), {**values, **fleet}, 2)
+                    pages[name] = page(name, view, caption)
             finally:
                 prometheus.stop()
+        for name, text in pages.items():
+            _picture(text, IMAGES / f"dashboard-{name}.png", folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
