@@ -110,6 +110,17 @@ def test_the_navigation_has_two_levels_at_most() -> None:
     assert max(_levels(nav)) == 2
 
 
+def _pages(nav: Any) -> Iterator[str]:
+    for item in nav:
+        below = next(iter(item.values())) if isinstance(item, dict) else item
+        yield from _pages(below) if isinstance(below, list) else [below]
+
+
+def test_the_navigation_has_every_page_once() -> None:
+    listed = list(_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    assert sorted(set(listed)) == sorted(listed)
+
+
 FLAWS = {
     "[gone](gone.md)": "'gone.md'",
     "[gone](../examples/gone.yaml)": "gone.yaml",
