@@ -249,6 +249,8 @@ def goes_on(scene: Scene) -> None:
     wait_for(seen, 60, message="another trial")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # many starts of an operator, each of some seconds of a core
 def test_an_experiment_outlives_upgrade_rollback_and_removal_of_the_release(
     released: Helm, lab: Cluster, scene: Scene, previous: Path, values: str
 ) -> None:
@@ -299,11 +301,6 @@ def test_an_experiment_outlives_upgrade_rollback_and_removal_of_the_release(
     assert {trial["spec"]["attempt"] for trial in scene.all("nastrials")} == {1}
     assert scene.get()["metadata"]["uid"] == uid
 
-    # who asks for it loses the kinds, and so the experiments
-    helm("upgrade", *RELEASE, str(CHART), values, "--set=crds.keep=false", *WAIT)
-    helm("uninstall", *RELEASE, "--wait")
-    stays(lab)
-
 
 @pytest.fixture
 def volume(lab: Cluster, tmp_path: Path) -> Iterator[Path]:
@@ -347,6 +344,7 @@ def s3(lab: Cluster, node: Node, namespace: str) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_the_embedded_store_keeps_objects_and_credentials(
     released: Helm, lab: Cluster, node: Node, volume: Path
 ) -> None:
@@ -378,17 +376,22 @@ def test_the_embedded_store_keeps_objects_and_credentials(
     assert read == b"kept"
 
 
-def test_a_release_of_another_name_is_told_whose_the_kinds_are(
+def test_another_release_is_told_whose_the_kinds_are_and_removes_them_if_asked_to(
     released: Helm, lab: Cluster
 ) -> None:
-    released("install", *RELEASE, str(CHART), *WAIT)
+    released("install", *RELEASE, str(CHART))
     released("uninstall", *RELEASE, "--wait")
+    stays(lab, "CustomResourceDefinition")
+    other = ("install", "other", f"--namespace={HOME}", str(CHART), "--set=crds.keep=false")
     with pytest.raises(Refused, match="nasexperiments"):
-        released("install", "other", f"--namespace={HOME}", str(CHART))
+        released(*other)
     try:
-        released("install", "other", f"--namespace={HOME}", str(CHART), "--take-ownership", *WAIT)
+        released(*other, "--take-ownership")
     except Refused as problem:
         if "unknown flag" in str(problem):
             pytest.skip("this Helm is older than 3.17, which cannot take over")
         raise
     released("uninstall", "other", f"--namespace={HOME}", "--wait")
+    wait_for(
+        lambda: not lab.api.get(CRDS + "?labelSelector=app.kubernetes.io/part-of%3Dkinase")["items"]
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,6 +115,19 @@ def test_names_are_short_enough_and_of_the_release(rendered: dict[str, list[Obje
             assert labels["app.kubernetes.io/managed-by"] == "Helm"
             assert labels["app.kubernetes.io/instance"] == "kinase"
             assert all(len(value) <= 63 for value in labels.values())
+
+
+def test_the_package_holds_all_that_the_folder_has(helm: Helm, tmp_path: Path) -> None:
+    helm("package", str(CHART), f"--destination={tmp_path}")
+    [package] = tmp_path.glob("kinase-*.tgz")
+    values = json.dumps(SETS["monitoring"])  # alerts and dashboards are files
+    arguments = ("--kube-version=1.37.0", "--values=-")
+    packed, plain = (
+        helm("template", "kinase", str(chart), *arguments, stdin=values)
+        for chart in (package, CHART)
+    )
+    assert packed == plain
+    assert packed.count("kind: CustomResourceDefinition") == 2
 
 
 def test_the_longest_release_name_fits(helm: Helm) -> None:
