@@ -104,6 +104,7 @@ def write_files(page: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # some thirty seconds on two cores that are free
 def test_the_quick_start_on_a_laptop(tmp_path: Path) -> None:
     write_files(RUN_HERE, tmp_path)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
