@@ -329,22 +329,22 @@ def keys(user: Terminal) -> tuple[str, str]:
     )
 
 
-def test_a_store_that_only_the_cluster_reaches(user: Terminal) -> None:
+def test_a_store_that_only_the_cluster_reaches(user: Terminal, ended: str) -> None:
     """Its endpoint is a Service's name; the error says how to get at it, and that works."""
-    scene = user.scene
-    made = scene.create("inside", budget={"trials": 1}, finalists={"count": 1})
-    scene.finished("inside")
-    path = scene.path(name="inside")
-    real = made["spec"]["storage"]["endpoint"]
+    api, path = user.scene.cluster.api, f"{user.scene.path(name=ended)}/status"
+    storage = user.scene.get(ended)["spec"]["storage"]
+    kept = ("uri", "region", "credentialsSecret")
     # as if the operator had put it there, which it does where the manifest names no store
-    storage = {**made["spec"]["storage"], "endpoint": "http://store.minio.svc:9000"}
-    storage.pop("checkpoints", None)
-    scene.cluster.api.patch(f"{path}/status", {"status": {"storage": storage}})
-    words = ["report", "inside", "--credentials-from-secret", "-o", "-"]
-    said = user.refuses(*words)
-    assert "kubectl port-forward -n minio svc/store 9000" in said
-    assert "--endpoint http://localhost:9000" in said
-    assert "<h1>inside " in user.says(*words, "--endpoint", real)
+    inside = {**{key: storage[key] for key in kept}, "endpoint": "http://store.minio.svc:9000"}
+    api.patch(path, {"status": {"storage": inside}})
+    words = ["report", ended, "--credentials-from-secret", "-o", "-"]
+    try:
+        said = user.refuses(*words)
+        assert "kubectl port-forward -n minio svc/store 9000" in said
+        assert "--endpoint http://localhost:9000" in said
+        assert "<h1>ended " in user.says(*words, "--endpoint", storage["endpoint"])
+    finally:
+        api.patch(path, {"status": {"storage": None}})
 
 
 # kinase export
@@ -357,7 +357,13 @@ def a_network() -> MemoryStore:
 
     store = MemoryStore()
     trial.run(
-        job(kind="Final", keepWeights=True, fidelity={"epochs": 1}, architecture=SMALL), store
+        job(
+            kind="Final",
+            keepWeights=True,
+            fidelity={"epochs": 1, "dataFraction": 0.1},
+            architecture=SMALL,
+        ),
+        store,
     )
     return store
 
