@@ -34,7 +34,7 @@ COPY operator operator
 COPY trainer trainer
 RUN hatchling build --target wheel --directory /dist \
   && uv pip install --quiet --python /opt/kinase/bin/python --prefix /layer --no-deps --offline /dist/*.whl \
-  && python3 -m compileall -q /layer
+  && rm -f /layer/.lock && python3 -m compileall -q /layer
 
 # What every image is: a user without rights who needs to write nowhere but to /tmp.
 FROM ${BASE} AS runtime
@@ -50,9 +50,10 @@ COPY requirements/operator.lock requirements/
 RUN --mount=type=secret,id=ca --mount=type=secret,id=netrc,target=/root/.netrc \
   --mount=type=cache,target=/root/.cache/uv \
   fetch uv pip install --quiet --python /opt/kinase/bin/python --no-deps --only-binary :all: \
-  --require-hashes --requirement requirements/operator.lock
-# Bytecode of what a start loads, and no more: of the Kubernetes client's thousand modules it is a few.
-RUN /opt/kinase/bin/python -c 'import aiohttp.web, kopf, kubernetes.aio, prometheus_client, pydantic, yaml'
+  --require-hashes --requirement requirements/operator.lock && rm -f /opt/kinase/.lock
+# Of the Kubernetes client's thousand modules a start loads a few: the rest goes without bytecode.
+RUN python3 -m compileall -q -j 0 -x /kubernetes/ /opt/kinase/lib \
+  && /opt/kinase/bin/python -c 'import kopf, kubernetes.aio.client.api_client, kubernetes.aio.config'
 
 FROM runtime AS operator
 COPY --from=operator-packages /opt/kinase /opt/kinase
@@ -73,7 +74,7 @@ COPY requirements/controller.lock requirements/
 RUN --mount=type=secret,id=ca --mount=type=secret,id=netrc,target=/root/.netrc \
   --mount=type=cache,target=/root/.cache/uv \
   fetch uv pip install --quiet --python /opt/kinase/bin/python --no-deps --only-binary :all: \
-  --require-hashes --requirement requirements/controller.lock \
+  --require-hashes --requirement requirements/controller.lock && rm -f /opt/kinase/.lock \
   && python3 -m compileall -q -j 0 /opt/kinase/lib
 
 FROM runtime AS controller
@@ -98,7 +99,7 @@ RUN --mount=type=secret,id=ca --mount=type=secret,id=netrc,target=/root/.netrc \
   --mount=type=cache,target=/root/.cache/uv \
   case "$TORCH" in \
   lock) fetch uv pip install --quiet --python /opt/kinase/bin/python --no-deps --only-binary :all: \
-    --require-hashes --requirement requirements/torch.lock \
+    --require-hashes --requirement requirements/torch.lock && rm -f /opt/kinase/.lock \
     && python3 -m compileall -q -j 0 /opt/kinase/lib ;; \
   base) python3 -m venv --without-pip --system-site-packages /opt/kinase ;; \
   *) echo "TORCH=$TORCH: there are lock and base" >&2; exit 1 ;; \
@@ -109,7 +110,7 @@ COPY requirements/trainer.lock requirements/
 RUN --mount=type=secret,id=ca --mount=type=secret,id=netrc,target=/root/.netrc \
   --mount=type=cache,target=/root/.cache/uv \
   fetch uv pip install --quiet --python /opt/kinase/bin/python --prefix /layer --no-deps --only-binary :all: \
-  --require-hashes --requirement requirements/trainer.lock \
+  --require-hashes --requirement requirements/trainer.lock && rm -f /layer/.lock \
   && python3 -m compileall -q -j 0 /layer
 
 FROM ${TRAINER_BASE} AS trainer

@@ -38,8 +38,8 @@ NEEDLESS = (
 )
 """Of the base made here; debootstrap leaves 80 MB of them."""
 BASE = "localhost/kinase-base"
-LAYERS = 400
-"""Layers in buildah's storage beyond which it is emptied: those of some twenty changes."""
+LAYERS = 200
+"""Layers in buildah's storage beyond which it is emptied: those of some twenty builds."""
 
 Say = Callable[[str], object]
 
