@@ -133,11 +133,13 @@ def _experiments() -> Panels:
             colours=PHASES,
         ),
         lines(
-            "Devices kept busy",
-            "Device seconds charged a second, over an hour: a trial is charged when it ends.",
+            "Device seconds charged",
+            "A second, over ten minutes: about as many as devices are kept busy. A trial is "
+            "charged when it ends.",
             "short",
             query(
-                f"sum by (namespace) (rate(kinase_experiment_device_seconds_total{{{WHERE}}}[1h]))",
+                "sum by (namespace) "
+                f"(rate(kinase_experiment_device_seconds_total{{{WHERE}}}[10m]))",
                 "{{namespace}}",
             ),
             stacked=True,

@@ -25,8 +25,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from kinase import __version__
+from kinase.api import names
 from kinase.api.status import ConditionType, Phase, TrialPhase
-from kinase_operator.views import Experiment, Trial
+from kinase_operator.views import Experiment, Pod, Trial
 
 KINDS = ("experiment", "trial")
 OUTCOMES = ("ok", "conflict", "refused", "unavailable", "error")
@@ -106,9 +107,11 @@ class Metrics:
         """Count a write."""
         self._writes.labels(resource, verb).inc()
 
-    def see(self, experiments: Iterable[Experiment], trials: Iterable[Trial]) -> None:
+    def see(
+        self, experiments: Iterable[Experiment], trials: Iterable[Trial], pods: Iterable[Pod]
+    ) -> None:
         """Take in what there is, for the next page."""
-        self._experiments.see(experiments, trials)
+        self._experiments.see(experiments, trials, pods)
 
     def page(self) -> bytes:
         """The page that Prometheus scrapes; from any thread."""
@@ -123,14 +126,22 @@ class _Experiments(Collector):
         self._trials: Counts[str] = Counts()
         self._under_way: Counts[tuple[str, str]] = Counts()
 
-    def see(self, experiments: Iterable[Experiment], trials: Iterable[Trial]) -> None:
+    def see(
+        self, experiments: Iterable[Experiment], trials: Iterable[Trial], pods: Iterable[Pod]
+    ) -> None:
         self._experiments = list(experiments)
         self._trials, self._under_way = Counts(), Counts()
+        # a status does not tell of a pod that has begun just now: that would be a write too many
+        running = {
+            (pod.labels.get(names.EXPERIMENT_UID), pod.labels.get(names.JOB_TRIAL))
+            for pod in pods
+            if pod.phase == "Running"
+        }
         for trial in trials:
-            # what a status says of an earlier attempt is not of the one that is wanted
-            told = trial.status.get("attempt") == trial.attempt
-            phase = str(trial.status.get("phase") or "") if told else ""
-            phase = phase or TrialPhase.PENDING
+            phase = str(trial.status.get("phase"))
+            if not trial.ended:
+                runs = (trial.experiment_uid, trial.name) in running
+                phase = TrialPhase.RUNNING if runs else TrialPhase.PENDING
             self._trials[phase] += 1
             self._under_way[trial.experiment_uid, phase] += 1
 
@@ -156,13 +167,13 @@ class _Families:
     """The series of each experiment, as its status gives them."""
 
     def __init__(self) -> None:
-        names = ["namespace", "experiment"]
+        who = ["namespace", "experiment"]
 
         def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-            return GaugeMetricFamily(f"kinase_experiment_{name}", text, labels=[*names, *labels])
+            return GaugeMetricFamily(f"kinase_experiment_{name}", text, labels=[*who, *labels])
 
         def counter(name: str, text: str) -> CounterMetricFamily:
-            return CounterMetricFamily(f"kinase_experiment_{name}", text, labels=names)
+            return CounterMetricFamily(f"kinase_experiment_{name}", text, labels=who)
 
         self.info = gauge(
             "info",

@@ -201,7 +201,8 @@ class Reconciler:
         """Tell the metrics what there is, for a scrape."""
         self.metrics.queue.set(len(self.queue))
         trials = (view for informer in self.trials for view in informer.items.values())
-        self.metrics.see(self.experiments.values(), trials)
+        pods = (view for informer in self.pods for view in informer.items.values())
+        self.metrics.see(self.experiments.values(), trials, pods)
 
     # -- what was seen -----------------------------------------------------------------
 

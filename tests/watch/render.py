@@ -57,7 +57,7 @@ section {{ background: #fff; border: 1px solid #dcdfe3; border-radius: 3px; over
   padding: 6px 8px }}
 section.row {{ background: none; border: 0; font-weight: 600; font-size: 15px; padding: 8px 2px 0 }}
 h2 {{ font-size: 13px; font-weight: 600; margin: 0 }}
-.number {{ font-size: 30px; font-weight: 500; text-align: center; line-height: {4 * CELL - 20}px }}
+.number {{ font-size: 26px; font-weight: 500; text-align: center; line-height: {4 * CELL - 20}px }}
 table {{ border-collapse: collapse; width: 100%; margin-top: 8px }}
 td, th {{ text-align: left; padding: 5px 10px; border-bottom: 1px solid #eceef0 }}
 th {{ color: #3274d9; font-weight: 600 }}
@@ -102,9 +102,9 @@ class _Search:
 
 
 SEARCHES = (
-    _Search("vision", "cifar-chain", 150, 4, 12, 1.1, "infeasible"),
-    _Search("vision", "digits", 30, 3, 6, 0.7),
-    _Search("speech", "keywords", 80, 4, 9, 1.6, "exit-always"),
+    _Search("vision", "cifar-chain", 240, 4, 10, 2, "infeasible"),
+    _Search("vision", "digits", 24, 3, 5, 0.7),
+    _Search("speech", "keywords", 160, 4, 8, 2.5, "exit-always"),
 )
 
 

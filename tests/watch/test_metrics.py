@@ -13,6 +13,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from kinase.api import names
 from kinase.api.status import Phase
 from kinase.api.trial import Cost, Fidelity, Kind, Outcome
 from kinase.experiment.state import TrialRecord
@@ -20,7 +21,7 @@ from kinase.store.memory import MemoryStore
 from kinase_controller.metrics import MeteredStore
 from kinase_controller.metrics import Metrics as ControllerMetrics
 from kinase_operator.metrics import Metrics as OperatorMetrics
-from kinase_operator.views import Experiment, Trial
+from kinase_operator.views import Experiment, Pod, Trial
 from tests.watch import dashboards
 from tests.watch.prometheus import ALERTS
 
@@ -95,10 +96,32 @@ def trial(number: int, **status: Any) -> Trial:
     )
 
 
+def pod(number: int, phase: str = "Running") -> Pod:
+    """The pod of a trial's first attempt."""
+    name = f"search-0000-{number:05d}"
+    return Pod.of(
+        {
+            "metadata": {
+                "namespace": "team-0",
+                "name": f"{name}-1-abcde",
+                "uid": f"pod-{number}",
+                "resourceVersion": "1",
+                "labels": {names.EXPERIMENT_UID: "uid-0", names.JOB_TRIAL: name},
+            },
+            "spec": {},
+            "status": {"phase": phase},
+        }
+    )
+
+
+ENDED = {"attempt": 1, "phase": "Succeeded", "completionTime": "2030-01-01T01:00:00Z"}
+
+
 def operator() -> OperatorMetrics:
     metrics = OperatorMetrics()
     metrics.wrote("jobs", "create")
-    metrics.see([experiment(0), finished(1)], [trial(1, phase="Running", attempt=1), trial(2)])
+    trials = [trial(1), trial(2), trial(3), trial(4, **ENDED)]
+    metrics.see([experiment(0), finished(1)], trials, [pod(1), pod(2, "Pending")])
     return metrics
 
 
@@ -233,7 +256,7 @@ def test_series_of_an_experiment_are_bounded() -> None:
     none = len(samples(metrics.page()))
     counts = []
     for view in (experiment(0), finished(0)):
-        metrics.see([view], [trial(n, phase="Running", attempt=1) for n in range(500)])
+        metrics.see([view], [trial(n) for n in range(500)], [])
         counts.append(len(samples(metrics.page())) - none)
     assert counts == [19, 16]
     assert "at most 19," in PAGES[0].read_text()
@@ -254,7 +277,7 @@ def test_series_of_a_controller_are_bounded() -> None:
 def test_a_page_of_a_thousand_experiments() -> None:
     """What the docs state of its size and time."""
     metrics = OperatorMetrics()
-    metrics.see([experiment(n) for n in range(1000)], [])
+    metrics.see([experiment(n) for n in range(1000)], [], [])
     began = time.process_time()
     page = metrics.page()
     seconds = time.process_time() - began
@@ -281,30 +304,31 @@ def test_phases_are_counted() -> None:
     assert value(page, "kinase_experiments", phase="Searching") == 1
     assert value(page, "kinase_experiments", phase="Succeeded") == 1
     assert value(page, "kinase_experiments", phase="Failed") == 0
-    assert value(page, "kinase_trials", phase="Running") == 1
-    assert value(page, "kinase_trials", phase="Pending") == 1
+    counts = {"Running": 1, "Pending": 2, "Succeeded": 1, "Failed": 0}
+    assert {p: value(page, "kinase_trials", phase=p) for p in counts} == counts
     under_way = "kinase_experiment_trials_under_way"
     assert value(page, under_way, experiment="search-0000", phase="Running") == 1
+    assert value(page, under_way, experiment="search-0000", phase="Pending") == 2
     assert value(page, under_way, experiment="search-0001") is None
 
 
 def test_a_status_of_an_earlier_attempt_is_not_counted() -> None:
     metrics = OperatorMetrics()
-    metrics.see([experiment(0)], [trial(1, phase="Failed", attempt=0)])
+    metrics.see([experiment(0)], [trial(1, **{**ENDED, "attempt": 0})], [])
     assert value(metrics.page(), "kinase_trials", phase="Pending") == 1
 
 
 def test_an_experiment_that_has_no_status_yet() -> None:
     metrics = OperatorMetrics()
     bare = {"namespace": "ns", "name": "new", "uid": "u", "resourceVersion": "1"}
-    metrics.see([Experiment.of({"metadata": bare, "spec": {}})], [])
+    metrics.see([Experiment.of({"metadata": bare, "spec": {}})], [], [])
     assert value(metrics.page(), "kinase_experiment_phase", phase=Phase.PENDING) == 1
     assert value(metrics.page(), "kinase_experiment_best_objective") is None
 
 
 def test_one_that_has_gone_leaves_nothing() -> None:
     metrics = operator()
-    metrics.see([], [])
+    metrics.see([], [], [])
     assert b"search-0000" not in metrics.page()
 
 
