@@ -109,9 +109,7 @@ def test_the_quick_start_on_a_laptop(tmp_path: Path) -> None:
     write_files(RUN_HERE, tmp_path)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "COLUMNS": "300", "TERM": "dumb"}
-    environment["OMP_NUM_THREADS"] = (
-        "1"  # threads that wait for one another are slow on a busy machine
-    )
+    environment["OMP_NUM_THREADS"] = "1"  # threads wait for one another where others run
     ran = 0
     for block in blocks(RUN_HERE, *COMMANDS, "python"):
         if block.not_run:
