@@ -57,12 +57,16 @@ def live(
         environment = {"KUBECONFIG": str(cluster.kubeconfig)}
         child = Child([str(Path(sys.executable).with_name("kinase")), *words], log, environment)
         try:
-            found = wait_for(
-                lambda: re.search(r"http://localhost:\d+/", log.read_text()), 60, message="served"
-            )
-            yield Live(scene, found[0])
+            yield Live(scene, wait_for(lambda: _address(child), 60, message="served"))
         finally:
             child.stop()
+
+
+def _address(child: Child) -> str:
+    """What it says that it serves at."""
+    assert child.alive, child.said()
+    found = re.search(r"http://localhost:\d+/", child.said())
+    return found[0] if found else ""
 
 
 @pytest.fixture(scope="module")
