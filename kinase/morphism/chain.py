@@ -98,9 +98,9 @@ def load_chain(data: object) -> tuple[Morphism, ...]:
         return _CHAIN.validate_python(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = ".".join(("morphisms", *(str(part) for part in first["loc"])))
         value = f"{first['input']!r:.80}"
-        raise MorphismError(f"morphisms.{place} is {value}: {first['msg']}") from error
+        raise MorphismError(f"{place} is {value}: {first['msg']}") from error
 
 
 def dump_chain(morphisms: Iterable[Base]) -> list[dict[str, Any]]:

@@ -160,7 +160,7 @@ def _node(data: object, index: int) -> Node:
     if not low <= len(inputs) <= high:
         wanted = str(low) if low == high else f"{low} or more"
         raise GraphError(f"{name}: {op} has {len(inputs)} inputs; use {wanted}")
-    attrs = _object(fields.get("attrs", {}), f"{name}.attrs", set(_ATTRS.get(op, ())), _may(op))
+    attrs = _object(fields.get("attrs", {}), f"{name}.attrs", _must(op), _may(op))
     return Node(name, op, tuple(inputs), {k: _number(name, op, k, v) for k, v in attrs.items()})
 
 
@@ -174,6 +174,10 @@ def _inputs(op: str) -> tuple[int, int]:
             return 1, MAX_NODES
         case _:
             return 1, 1
+
+
+def _must(op: str) -> set[str]:
+    return {"rate"} if op == "dropout" else set(_ATTRS.get(op, ()))
 
 
 def _may(op: str) -> set[str]:

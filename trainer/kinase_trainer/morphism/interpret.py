@@ -44,8 +44,8 @@ class Like:
     dtype: torch.dtype
 
     def reals(self, values: Reals) -> Tensor:
-        """Numbers as a tensor."""
-        return torch.from_numpy(np.asarray(values)).to(self.device, self.dtype)
+        """Numbers as a tensor of its own memory."""
+        return torch.tensor(values, dtype=self.dtype, device=self.device)
 
     def index(self, values: Ints) -> Tensor:
         """Indices as a tensor."""
