@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.chart.sets import SETS
 from tests.cluster.conftest import a_cluster
 from tests.cluster.lab import binaries
 from tests.cluster.lab.control_plane import Cluster, ControlPlane
@@ -21,6 +22,8 @@ from tests.cluster.lab.node import Node
 
 REPOSITORY = Path(__file__).parents[2]
 CHART = REPOSITORY / "charts/kinase"
+NEWEST = "1.37.0"
+"""Kubernetes that objects are rendered for, unless a test says otherwise."""
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -63,7 +66,7 @@ class Helm:
         self,
         values: dict[str, Any],
         *arguments: str,
-        kubernetes: str = "1.37.0",
+        kubernetes: str = NEWEST,
         namespace: str = "kinase-system",
     ) -> list[dict[str, Any]]:
         """The objects of a release `kinase`, without the CRDs unless the values name them."""
@@ -88,6 +91,12 @@ def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
         return Helm(binaries.get("helm"), tmp_path_factory.mktemp("helm"))
     except binaries.Unavailable as problem:
         pytest.skip(f"no helm: {problem}")
+
+
+@pytest.fixture(scope="session")
+def rendered(helm: Helm) -> dict[str, list[dict[str, Any]]]:
+    """What every set of values becomes for the newest Kubernetes; to be left as it is."""
+    return {name: helm.template(values) for name, values in SETS.items()}
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ The node is the stand-in, which runs images as processes: so all counts but a co
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import shutil
 from collections.abc import Iterator
@@ -70,14 +71,14 @@ def monitoring(lab: Cluster) -> None:
 
 
 def test_the_api_server_takes_every_object_and_restricted_lets_in_every_pod(
-    helm: Helm, lab: Cluster, monitoring: None
+    rendered: dict[str, list[Object]], lab: Cluster, monitoring: None
 ) -> None:
     known = paths(lab)
     strict = "?dryRun=All&fieldValidation=Strict"
     pods, taken = [], set()
     with a_namespace(lab) as namespace:  # it enforces Pod Security `restricted`
-        for name, values in SETS.items():
-            for item in helm.template(values):
+        for name, items in rendered.items():
+            for item in copy.deepcopy(items):
                 base, plural, has_namespace = known[item["apiVersion"], item["kind"]]
                 if has_namespace:
                     item["metadata"]["namespace"] = namespace
@@ -319,6 +320,8 @@ def volume(lab: Cluster, tmp_path: Path) -> Iterator[Path]:
     }
     lab.api.post("/api/v1/persistentvolumes", body)
     yield folder
+    for namespace in (HOME, NAS):  # they would stay, as is promised
+        lab.api.delete(f"/api/v1/namespaces/{namespace}/secrets/kinase-store")
     lab.api.delete(f"/api/v1/namespaces/{HOME}/persistentvolumeclaims/kinase-store")
     lab.api.delete(f"/api/v1/persistentvolumes/{name}")
 
