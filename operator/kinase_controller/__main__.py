@@ -19,6 +19,8 @@ TERMINATED = 128 + signal.SIGTERM
 
 def main() -> int:
     """Run the controller that the environment names; returns the exit code."""
+    # a container's first process is not ended by a SIGTERM that it does not handle
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
     logging.basicConfig(
         level=os.environ.get("KINASE_LOG_LEVEL", "INFO"),
         format="%(asctime)s %(levelname)s %(message)s",

@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 import time
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -98,7 +99,11 @@ class Controller:
             Interrupted: another controller has taken over.
             Stale: the store refuses this process.
         """
-        self.rim.start()
+        try:
+            self.rim.start()
+        except CancelledError:
+            self.rim.close()
+            raise Terminated from None
         server = Server(self)
         address = os.environ.get("KINASE_POD_IP", "")
         # pods that share a machine's network have loopback addresses of their own
@@ -256,6 +261,7 @@ class Controller:
         """End this process soon; from a signal handler."""
         self._terminated = True
         self.rim.wake()
+        self.rim.give_up()
 
     def _check(self) -> None:
         self._turn = time.monotonic()

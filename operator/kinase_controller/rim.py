@@ -100,6 +100,9 @@ class Rim:
         self._tasks: list[asyncio.Task[Any]] = []
         self._emits: list[Future[None]] = []
         self._readers = ThreadPoolExecutor(8, thread_name_prefix="store")
+        self.lease: Lease | None = None
+        self._starting: Future[None] | None = None
+        self._given_up = False
         self.wake: Callable[[], None] = lambda: None
         """Called whenever something is put into `ended`."""
 
@@ -110,9 +113,19 @@ class Rim:
 
         Raises:
             Gone: there is no such experiment.
+            CancelledError: `give_up` was called.
         """
         self._thread.start()
-        self.call(self._start())
+        self._starting = self.submit(self._start())
+        if self._given_up:
+            self._starting.cancel()
+        self._starting.result()
+
+    def give_up(self) -> None:
+        """Have `start` wait no longer; from a signal handler."""
+        self._given_up = True
+        if self._starting is not None:
+            self._starting.cancel()
 
     def close(self) -> None:
         """Let go of the lease and end all connections."""
@@ -155,9 +168,9 @@ class Rim:
             field_selector=f"metadata.name={me.experiment}",
         )
         name = names.controller_name(me.experiment)
-        self.lease = Lease(self._client, me.namespace, name, me.pod, self._owner())
-        await self.lease.acquire()
-        self._spawn(self.lease.renew(), self._lose)
+        lease = self.lease = Lease(self._client, me.namespace, name, me.pod, self._owner())
+        await lease.acquire()
+        self._spawn(lease.renew(), self._lose)
         self._spawn(self._trials.run())
         self._spawn(self._experiments.run())
         await self._trials.synced.wait()
@@ -189,6 +202,8 @@ class Rim:
         self.wake()
 
     async def _stop(self) -> None:
+        if self.lease is None:
+            return  # it never got to connect
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

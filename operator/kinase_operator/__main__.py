@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 
 from kinase_operator.settings import from_environment
@@ -44,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"kinase_operator: {error}", file=sys.stderr)
         return 2
+    # a container's first process is not ended by a SIGTERM that it does not handle
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     from kinase_operator.app import Operator
 
     Operator(settings).run()

@@ -517,6 +517,10 @@ def _make_cgroup(path: Path) -> None:
         if (path / name).exists() and not (path / name).read_text().strip():
             with contextlib.suppress(OSError):
                 (path / name).write_text((path.parent / name).read_text())
+    cores = os.cpu_count() or 1
+    for name, each in (("cpu.shares", 1024), ("cpu.weight", 100)):
+        if (path / name).exists():  # else all of a node counts as one process of this machine
+            (path / name).write_text(str(min(10_000, each * 4 * cores)))
 
 
 def _remove_cgroup(path: Path, timeout: float = 10) -> None:

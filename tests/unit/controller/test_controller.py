@@ -462,6 +462,22 @@ def test_asked_to_end_it_ends_soon_wherever_it_is(make: Callable[..., Cluster], 
     assert not any(i["spec"].get("stop") for i in trials_of(world)), "its trials go on"
 
 
+def test_it_ends_at_once_while_another_has_the_lease(make: Callable[..., Cluster]) -> None:
+    world = make()
+    world.hold = True
+    first = Run(world)
+    wait_for(lambda: trials_of(world))
+    second = Run(world, "toy-controller-b")
+    wait_for(lambda: getattr(second.controller.rim, "lease", None))
+    second.controller.terminate()
+    second.over(5)
+    assert isinstance(second.error, Terminated)
+    lease = world.api.see(kube.LEASE, "toy-controller")
+    assert lease is not None
+    assert lease["spec"]["holderIdentity"] == "toy-controller-a"
+    first.end()
+
+
 @pytest.mark.parametrize("when", ["asking", "searching"])
 def test_deleted_it_ends_without_a_word(make: Callable[..., Cluster], when: str) -> None:
     world = make()
