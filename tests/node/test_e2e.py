@@ -36,7 +36,7 @@ from tests.cluster.lab.processes import Child, free_ports
 from tests.images import build as images
 from tests.node.conftest import Lab, a_lab
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 CHART = system.REPOSITORY / "charts/kinase"
 HOME, NAS = "kinase-system", "nas"
@@ -50,7 +50,7 @@ Figure = Callable[[str, float, str], None]
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
+def lab(figure: Figure) -> Iterator[Lab]:
     """Two nodes that hold Kinase's images and the embedded store's."""
     store = ImageStore()
     try:
@@ -66,8 +66,11 @@ def lab() -> Iterator[Lab]:
     if not archives[name].exists():
         store.folder.mkdir(parents=True, exist_ok=True)
         oci.archive(archives[name], name, server)
+    began = time.monotonic()
     store.hold(archives, print)
+    figure("images unpacked, if they are new", time.monotonic() - began, "s")
     with a_lab(store) as lab:
+        figure("control plane and two nodes, until they are ready", lab.seconds, "s")
         yield lab
 
 
@@ -309,7 +312,7 @@ def search(release: Release, nas: Nas, figure: Figure) -> Search:
         kubectl("delete", "pod", "--namespace", NAS, "--wait=false", pod["metadata"]["name"])
     kubectl(
         *("wait", "nasx/digits", "--namespace", NAS),
-        *("--for=condition=Succeeded", "--timeout=400s"),
+        *("--for=condition=Succeeded", "--timeout=900s"),
     )
     figure("the whole search, with all that was done to it", time.monotonic() - began, "s")
     numbers = {int(p["metadata"]["labels"][names.TRIAL]) for p in (*evicted, gone)}
@@ -357,8 +360,10 @@ def test_report_and_model_come_back(nas: Nas, search: Search, tmp_path: Path) ->
 
     with nas.forward(HOME, "svc/kinase-store", 7070) as endpoint:
         way = ("--endpoint", endpoint, "--credentials-from-secret")
-        nas.kinase("export", "digits", "--out", str(tmp_path / "model"), *way)
-        nas.kinase("report", "digits", "--out", str(tmp_path / "report.html"), *way)
+        nas.kinase(
+            "export", "digits", "--format", "safetensors", "--out", str(tmp_path / "model"), *way
+        )
+        nas.kinase("report", "digits", "--no-open", "--out", str(tmp_path / "report.html"), *way)
     assert "digits" in (tmp_path / "report.html").read_text()
     network, card = load(str(tmp_path / "model"))
     assert card["epochs"] == FINAL
