@@ -242,7 +242,7 @@ class Nas:
 
     def kinase(self, *argv: str) -> str:
         """The command on this machine."""
-        command = [sys.executable, "-m", "kinase", *argv]
+        command = [str(Path(sys.executable).with_name("kinase")), *argv]
         command += [f"--kubeconfig={self.lab.cluster.kubeconfig}", "--namespace", NAS]
         done = subprocess.run(
             command,
