@@ -7,8 +7,6 @@ choice is kept in the status, for a search that has begun must not move.
 
 from __future__ import annotations
 
-from typing import Any
-
 from kinase.api import NASExperiment
 from kinase.api.experiment import Storage
 from kinase_operator.settings import STORE, Settings
@@ -25,14 +23,17 @@ def placed(manifest: NASExperiment, view: Experiment, settings: Settings) -> NAS
     if is_shared(manifest.spec.storage.uri):
         return manifest
     recorded = view.status.get("storage") if view.started else None
-    fields: dict[str, Any]
     if recorded:
         chosen = Storage.model_validate({k: v for k, v in recorded.items() if k in STORE})
     elif settings.store is not None:
         chosen = settings.store
     else:
         return manifest
-    fields = {name: getattr(chosen, name) for name in Storage.model_fields if name != "checkpoints"}
+    fields = {
+        name: getattr(chosen, name)
+        for name, info in Storage.model_fields.items()
+        if (info.alias or name) in STORE  # what is kept there is the manifest's to say
+    }
     storage = manifest.spec.storage.model_copy(update=fields)
     return manifest.model_copy(
         update={"spec": manifest.spec.model_copy(update={"storage": storage})}
