@@ -5,7 +5,8 @@
 The parent is a residual network of 3x3 convolutions; its state and the momentum of its optimiser
 lie on the device. Each morphism is applied alone, and then five of them in a chain, as one child of
 hill climbing gets. What is timed is `inherit`: the checks of the parent, the edit, its plan, the
-tensors, the slots. Loading a file and building the child's module are not in it.
+tensors, the slots. Loading a file and building the child's module are not in it. On another device
+each child is compared with the one that the CPU makes, bit for bit.
 """
 
 from __future__ import annotations
@@ -95,6 +96,14 @@ def seconds(action: Any, device: torch.device, repeat: int) -> tuple[float, floa
     return statistics.median(times[1:]), max(times[1:]), statistics.median(busy[1:])
 
 
+def check(graph: Graph, state: dict[str, torch.Tensor], chain: Any) -> None:
+    """The child that a device makes has the bits of the one that the CPU makes."""
+    there = inherit(graph, state, chain).state
+    here = inherit(graph, {name: tensor.cpu() for name, tensor in state.items()}, chain).state
+    for name, tensor in here.items():
+        assert torch.equal(there[name].cpu(), tensor), f"{name} differs from the CPU's"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
@@ -127,6 +136,8 @@ def main() -> None:
                 device,
                 arguments.repeat,
             )
+            if device.type != "cpu":
+                check(graph, state, chain)
             print(
                 f"{label:<26} {median * 1000:9.1f} ms, at most {most * 1000:9.1f} ms, "
                 f"on the CPU {busy * 1000:9.1f} ms",

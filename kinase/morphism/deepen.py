@@ -94,7 +94,7 @@ class Deepen(Base):
     def _activate(self, draft: Draft, graph: Graph, x: str) -> str:
         if self.activation == "none":
             return x
-        plain = self.activation == "relu" and self.node in nonnegative(graph) and not self.noise
+        plain = self.activation == "relu" and self.node in nonnegative(graph)
         y = draft.add(self.activation, self.activation, (x,))
         return y if plain else draft.mix(y, x, 1.0)
 

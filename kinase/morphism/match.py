@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
 from kinase.space.graph import Shape
 
 
+@lru_cache(maxsize=4096)
 def stride_between(source: Shape, target: Shape) -> int | None:
     """The stride that takes a map of one size to that of another, if there is one."""
     for stride in range(1, max(source[1:]) + 1):
@@ -15,6 +18,7 @@ def stride_between(source: Shape, target: Shape) -> int | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def fits(source: Shape, target: Shape) -> bool:
     """Whether `bring` can do it."""
     if len(source) == len(target) == 3:

@@ -344,17 +344,3 @@ def test_the_parent_is_not_changed() -> None:
     assert same(state, before)
     shared = [t.data_ptr() for t in child.state.values() if t.numel()]
     assert len(set(shared)) == len(shared), "two tensors of the child share memory"
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_makes_the_same_child() -> None:
-    graph = plain()
-    state = {n: t.float() if t.is_floating_point() else t for n, t in trained(graph).items()}
-    rng = np.random.default_rng(3)
-    end, chain = graph, list[Base]()
-    for _ in range(10):
-        end, morphism = draw(end, rng, ["widen", "deepen", "path", "kernel", "prune", "skip"])
-        chain.append(morphism)
-    here = inherit(graph, state, chain)
-    there = inherit(graph, {n: t.cuda() for n, t in state.items()}, chain)
-    assert same({n: t.cpu() for n, t in there.state.items()}, here.state)
