@@ -95,6 +95,12 @@ class Container(subprocess.Popen[str]):
     def _runc(self, *arguments: str) -> Sequence[str]:
         return ["runc", "--root", self._root, *arguments]
 
+    def first(self) -> list[str]:
+        """The command line of the container's first process."""
+        state = subprocess.run(self._runc("state", self._name), check=True, capture_output=True)
+        command = Path(f"/proc/{json.loads(state.stdout)['pid']}/cmdline").read_text()
+        return command.rstrip("\0").split("\0")
+
     def signal(self, name: str) -> None:
         """Send a signal to the container's first process, as Kubernetes does."""
         subprocess.run(self._runc("kill", self._name, name), check=True, capture_output=True)
