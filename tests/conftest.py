@@ -1,16 +1,19 @@
-"""What all tests share: the S3 server, and no silent skip where CI is set."""
+"""What all tests share: cluster, S3 server, and no silent skip where CI is set."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 
 import pytest
 
+from tests.cluster.fixtures import cluster, kinase, namespace, node, s3_bucket, scene
 from tests.cluster.lab import binaries
-from tests.cluster.lab.s3 import VersityGW
+from tests.cluster.lab.s3 import S3Server, VersityGW
+
+__all__ = ["cluster", "kinase", "namespace", "node", "s3_bucket", "scene"]
+"""Fixtures of one cluster for all folders of tests."""
 
 
 def _fail_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
@@ -34,6 +37,15 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs side by side (`-n 2 --dist loadgroup`): all that needs the cluster in one process,
+    for they share it, and any other file as a whole in another."""
+    for item in items:
+        shared = "cluster" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("cluster" if shared else str(item.path)))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build what is missing first: in a fixture it would count as the first test's time."""
     fixtures = {name for item in session.items for name in getattr(item, "fixturenames", ())}
@@ -47,15 +59,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     with contextlib.suppress(binaries.Unavailable):  # the fixture tells why
         binaries.build(wanted, terminal.write_line if terminal else print)
-
-
-@dataclass(frozen=True)
-class S3Server:
-    """A server to test with, and credentials that may make buckets."""
-
-    endpoint: str
-    access_key: str
-    secret_key: str
 
 
 @pytest.fixture(scope="session")

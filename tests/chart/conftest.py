@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.chart.sets import SETS
-from tests.cluster.conftest import a_cluster
+from tests.cluster.fixtures import a_cluster
 from tests.cluster.lab import binaries
 from tests.cluster.lab.control_plane import Cluster, ControlPlane
 from tests.cluster.lab.node import Node

@@ -22,14 +22,14 @@ from tests.chart import kubernetes
 from tests.chart.conftest import CHART, Helm, Refused
 from tests.chart.sets import SETS
 from tests.cluster import system
-from tests.cluster.conftest import Bucket, a_bucket, a_namespace
+from tests.cluster.fixtures import Bucket, a_bucket, a_namespace
 from tests.cluster.helpers import wait_for
 from tests.cluster.lab import binaries
 from tests.cluster.lab.control_plane import Cluster
 from tests.cluster.lab.node import Image, Node
 from tests.cluster.lab.rest import ApiError
+from tests.cluster.lab.s3 import S3Server
 from tests.cluster.system import Scene
-from tests.conftest import S3Server
 
 Object = dict[str, Any]
 HOME = "kinase-system"

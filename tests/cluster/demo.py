@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kinase_operator import install
 from tests.cluster import system
-from tests.cluster.conftest import a_bucket
+from tests.cluster.fixtures import a_bucket
 from tests.cluster.lab.__main__ import FOLDER, STATE, status
 from tests.cluster.lab.control_plane import Cluster
 from tests.cluster.lab.node import Node

@@ -25,14 +25,14 @@ from kinase.api import names
 from kinase.cli import app
 from kinase.store.memory import MemoryStore
 from tests.cluster import system
-from tests.cluster.conftest import a_bucket, a_namespace
+from tests.cluster.fixtures import a_bucket, a_namespace
 from tests.cluster.helpers import wait_for
 from tests.cluster.lab import binaries
 from tests.cluster.lab.control_plane import Cluster, ControlPlane
 from tests.cluster.lab.node import Node
 from tests.cluster.lab.processes import Child
+from tests.cluster.lab.s3 import S3Server
 from tests.cluster.system import Scene
-from tests.conftest import S3Server
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {

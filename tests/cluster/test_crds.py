@@ -13,7 +13,6 @@ import pytest
 from kinase.api import NASExperiment, NASTrial
 from kinase.api.crd import Schema, crds, schema
 from kinase.api.load import Document, ManifestError, read_document, validate
-from tests.cluster.conftest import a_cluster
 from tests.cluster.crd_cases import (
     CASES,
     UNKNOWN,
@@ -23,6 +22,7 @@ from tests.cluster.crd_cases import (
     manifest,
     random_manifest,
 )
+from tests.cluster.fixtures import a_cluster
 from tests.cluster.helpers import wait_for
 from tests.cluster.lab.control_plane import Cluster
 from tests.cluster.lab.rest import ApiError

@@ -24,14 +24,14 @@ from kinase_operator.actions import Delete, TrialStatus
 from kinase_operator.trials import plan as plan_trial
 from kinase_operator.views import Job
 from tests.cluster import system
-from tests.cluster.conftest import a_bucket, a_namespace
+from tests.cluster.fixtures import a_bucket, a_namespace
 from tests.cluster.helpers import RESTRICTED, wait_for
 from tests.cluster.lab.control_plane import Cluster, ControlPlane
 from tests.cluster.lab.node import Image, Node
 from tests.cluster.lab.processes import Child
 from tests.cluster.lab.rest import ApiError
+from tests.cluster.lab.s3 import S3Server
 from tests.cluster.system import Scene
-from tests.conftest import S3Server
 from tests.unit.operator import samples
 from tests.unit.operator.samples import at
 

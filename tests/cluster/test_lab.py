@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import Bucket
+from tests.cluster.fixtures import Bucket
 from tests.cluster.helpers import pod, wait_for
 from tests.cluster.lab import binaries
 from tests.cluster.lab.control_plane import Cluster, ControlPlane

@@ -19,14 +19,14 @@ from kinase.experiment.loop import Loop
 from kinase.store.memory import MemoryStore
 from tests import pod_trainer
 from tests.cluster import system
-from tests.cluster.conftest import a_bucket, a_namespace
+from tests.cluster.fixtures import a_bucket, a_namespace
 from tests.cluster.helpers import wait_for
 from tests.cluster.lab import binaries
 from tests.cluster.lab.control_plane import Cluster
 from tests.cluster.lab.node import Node
 from tests.cluster.lab.rest import ApiError
+from tests.cluster.lab.s3 import S3Server
 from tests.cluster.system import Scene
-from tests.conftest import S3Server
 
 IN_A_ROW: dict[str, Any] = {
     "strategy": {"type": "Evolution", "evolution": {"population": 3, "sample": 2}},

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from tests.cluster import system
-from tests.cluster.conftest import a_bucket, a_namespace
+from tests.cluster.fixtures import a_bucket, a_namespace
 from tests.cluster.helpers import wait_for
 from tests.cluster.lab.control_plane import Cluster
 from tests.cluster.lab.node import Node
 from tests.cluster.lab.processes import Child
+from tests.cluster.lab.s3 import S3Server
 from tests.cluster.system import Scene
-from tests.conftest import S3Server
 from tests.e2e.test_report_browser import ARGUMENTS, CHROMIUM, OVERFLOW
 
 playwright = pytest.importorskip("playwright.sync_api")

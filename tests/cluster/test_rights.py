@@ -14,13 +14,13 @@ import pytest
 
 from kinase_operator import install
 from tests.cluster import system
-from tests.cluster.conftest import Bucket, a_bucket
+from tests.cluster.fixtures import Bucket, a_bucket
 from tests.cluster.helpers import wait_for
 from tests.cluster.lab.control_plane import Cluster
 from tests.cluster.lab.node import Node
 from tests.cluster.lab.rest import ApiError, Rest
+from tests.cluster.lab.s3 import S3Server
 from tests.cluster.system import Scene
-from tests.conftest import S3Server
 
 Rule = tuple[str, str, str, str]
 """API group, resource, name ("" for all), verb."""

@@ -12,13 +12,13 @@ import pytest
 
 from kinase.api.pod import TrialTemplate
 from tests.cluster import system
-from tests.cluster.conftest import a_bucket
+from tests.cluster.fixtures import a_bucket
 from tests.cluster.helpers import wait_for
 from tests.cluster.lab.control_plane import Cluster
 from tests.cluster.lab.node import Node
 from tests.cluster.lab.rest import ApiError
+from tests.cluster.lab.s3 import S3Server
 from tests.cluster.system import Scene
-from tests.conftest import S3Server
 
 TINY: dict[str, Any] = {
     "budget": {"trials": 2, "parallelism": 2},

@@ -13,7 +13,7 @@ from kinase.experiment.local import open_run, run
 from kinase.report import render
 from kinase.report.gather import gather
 from kinase.store import StoreError
-from tests.conftest import S3Server
+from tests.cluster.lab.s3 import S3Server
 from tests.unit.experiment.helpers import experiment
 
 

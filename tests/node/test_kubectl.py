@@ -17,7 +17,7 @@ from kinase.options import Access, Target
 from kinase_kubectl.problem import Problem
 from kinase_kubectl.report import current
 from tests.cluster import system
-from tests.cluster.conftest import a_namespace
+from tests.cluster.fixtures import a_namespace
 from tests.cluster.helpers import RESTRICTED, wait_for
 from tests.cluster.lab import binaries, oci
 from tests.cluster.lab.processes import Child, free_ports

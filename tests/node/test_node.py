@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import a_namespace
+from tests.cluster.fixtures import a_namespace
 from tests.cluster.helpers import RESTRICTED, wait_for
 from tests.cluster.lab import oci
 from tests.cluster.lab.rest import ApiError

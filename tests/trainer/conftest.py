@@ -7,7 +7,7 @@ import boto3
 import pytest
 import torch
 
-from tests.conftest import S3Server
+from tests.cluster.lab.s3 import S3Server
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import cluster, kinase, node
 from tests.cluster.lab import binaries
-
-__all__ = ["cluster", "kinase", "node", "program", "promtool"]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -26,7 +26,7 @@ from playwright.sync_api import sync_playwright
 from plotly.offline import get_plotlyjs
 
 from tests.cluster import system
-from tests.cluster.conftest import a_bucket
+from tests.cluster.fixtures import a_bucket
 from tests.cluster.lab import binaries
 from tests.cluster.lab.control_plane import Cluster, ControlPlane
 from tests.cluster.lab.node import Node

@@ -15,13 +15,13 @@ import pytest
 
 from kinase.api.trial import TrialResult
 from tests.cluster import system
-from tests.cluster.conftest import a_bucket, a_namespace
+from tests.cluster.fixtures import a_bucket, a_namespace
 from tests.cluster.helpers import wait_for
 from tests.cluster.lab import binaries
 from tests.cluster.lab.control_plane import Cluster
 from tests.cluster.lab.node import Node
+from tests.cluster.lab.s3 import S3Server
 from tests.cluster.system import Scene
-from tests.conftest import S3Server
 from tests.watch import dashboards
 from tests.watch.prometheus import Prometheus, configuration
 from tests.watch.test_metrics import known, table

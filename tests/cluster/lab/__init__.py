@@ -4,5 +4,5 @@ etcd, API server, controller manager and scheduler are the real ones (`control_p
 built by `binaries.py`. The node is a stand-in for the kubelet (`kubelet/`, steered by `node.py`)
 that runs each pod's container as a process of this machine, or, where root may have it, a real one
 with containers (`real_node.py`); S3 is versitygw (`s3.py`). By hand: `make cluster`. In tests: the
-fixtures of `tests/cluster/conftest.py` and `tests/node/conftest.py`. Linux only.
+fixtures of `tests/cluster/fixtures.py` and `tests/node/conftest.py`. Linux only.
 """

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.lab import binaries
 from tests.cluster.lab.pki import Authority
 from tests.cluster.lab.processes import Child, free_ports
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A server to test with, and credentials that may make buckets."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
 
 
 class VersityGW:

@@ -19,7 +19,7 @@ from tests.cluster.lab import binaries
 from tests.cluster.lab.control_plane import Cluster, ControlPlane
 from tests.cluster.lab.node import Node
 from tests.cluster.lab.rest import ApiError
-from tests.conftest import S3Server
+from tests.cluster.lab.s3 import S3Server
 
 
 @contextlib.contextmanager
