@@ -46,7 +46,7 @@ class Prune(Approximate):
         classes = channels.of(self.node).classes
         keep = self.keep
         if keep is None and norms is not None:
-            sums = _magnitudes(draft, channels, norms)[classes]
+            sums = _magnitudes(draft, channels, classes, norms)
             keep = tuple(_largest(sums, parts, self.to // parts).tolist())
         known = keep is not None
         chosen = np.array(sorted(set(keep)) if keep is not None else _first(width, parts, self.to))
@@ -75,16 +75,16 @@ def _first(width: int, parts: int, to: int) -> Ints:
     return chosen
 
 
-def _magnitudes(draft: Draft, channels: Channels, norms: Norms) -> Reals:
-    """For each class the absolute weights of all filters that make its channels."""
+def _magnitudes(draft: Draft, channels: Channels, classes: Ints, norms: Norms) -> Reals:
+    """For each of these classes the absolute weights of all filters that make its channels."""
     sums = np.zeros(channels.number)
     for node in draft.nodes.values():
-        if node.op in ("conv", "linear") and not is_depthwise(node):
-            np.add.at(sums, channels.of(node.name).classes, norms(f"{node.name}.weight", 0))
-        elif node.op == "attention":
-            classes = channels.of(node.name).classes
-            np.add.at(sums, classes, norms(f"{node.name}.output.weight", 0))
-    return sums
+        own = channels.of(node.name).classes
+        source = node.op in ("conv", "linear", "attention") and not is_depthwise(node)
+        if source and np.isin(own, classes).any():
+            weight = "output.weight" if node.op == "attention" else "weight"
+            np.add.at(sums, own, norms(f"{node.name}.{weight}", 0))
+    return sums[classes]
 
 
 def _largest(sums: Reals, parts: int, each: int) -> Ints:
