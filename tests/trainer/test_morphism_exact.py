@@ -27,6 +27,7 @@ from tests.trainer.morphism_graphs import (
     numbers,
     random_graph,
     trained,
+    transformer,
 )
 
 CHAINS = 29
@@ -133,6 +134,33 @@ def test_exact_in_training_too(morphism: dict[str, Any]) -> None:
     graph = plain()
     state = trained(graph)
     child = inherit(graph, state, load_chain([morphism]))
+    assert difference(graph, state, child) <= 1e-12
+    assert difference(graph, state, child, train=True) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    "morphism",
+    [
+        {"op": "heads", "node": "att0", "to": 3},
+        {"op": "heads", "node": "att1", "to": 5, "rule": "replicate"},
+        {"op": "widen", "node": "h0", "to": 20},
+        {"op": "widen", "node": "h1", "to": 13, "rule": "zero"},
+        {"op": "deepen", "node": "a0", "layer": "block"},
+        {"op": "deepen", "node": "b1", "layer": "linear", "activation": "gelu"},
+        {"op": "branch", "node": "b0", "layer": "mlp"},
+        {"op": "branch", "node": "b0", "layer": "attention", "source": "a0"},
+        {"op": "skip", "source": "a0", "node": "b1"},
+        {"op": "skip", "source": "a0", "node": "h1", "merge": "concat"},
+        {"op": "path", "node": "h0", "scheme": "replicate_concat", "branches": 3},
+        {"op": "path", "node": "o1", "scheme": "split_add"},
+    ],
+    ids=lambda m: str(list(m.values())),
+)
+def test_a_transformer_grows_exactly_in_training_too(morphism: dict[str, Any]) -> None:
+    graph = transformer()
+    state = trained(graph)
+    child = inherit(graph, state, load_chain([morphism]))
+    assert child.graph.params() >= graph.params()
     assert difference(graph, state, child) <= 1e-12
     assert difference(graph, state, child, train=True) <= 1e-12
 
