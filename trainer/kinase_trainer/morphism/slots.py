@@ -35,18 +35,22 @@ def write_slots(model: nn.Module, optimiser: torch.optim.Optimizer, slots: Slots
         ValueError: a slot has another shape than its parameter.
     """
     kinds = {slot: value for each in slots.values() for slot, value in each.items()}
-    for name, parameter in model.named_parameters():
-        state: dict[str, Any] = {}
-        for slot, example in kinds.items():
-            value = slots.get(name, {}).get(slot)
-            if value is not None and value.ndim and value.shape != parameter.shape:
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    state: dict[int, dict[str, Any]] = {}
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    for index, parameter in enumerate(parameters if kinds else ()):
+        own = slots.get(names[parameter], {})
+        for slot, value in own.items():
+            if value.ndim and value.shape != parameter.shape:
                 raise ValueError(
-                    f"{name}: its {slot} has shape {tuple(value.shape)}, the parameter has "
-                    f"{tuple(parameter.shape)}"
+                    f"{names[parameter]}: its {slot} has shape {tuple(value.shape)}, the "
+                    f"parameter has {tuple(parameter.shape)}"
                 )
-            if value is not None:
-                state[slot] = value.detach().clone()
-            else:
-                state[slot] = torch.zeros_like(parameter if example.ndim else example)
-        if state:
-            optimiser.state[parameter] = state
+        state[index] = {
+            slot: own[slot].detach().clone()
+            if slot in own
+            else torch.zeros_like(parameter if example.ndim else example)
+            for slot, example in kinds.items()
+        }
+    # torch's own loading knows what belongs on the parameters' device and what does not
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
