@@ -53,8 +53,13 @@ print(json.dumps(missing))
 @pytest.fixture(scope="session")
 def say(request: pytest.FixtureRequest) -> build.Say:
     """Prints past pytest's capture, for CI to state sizes."""
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    return reporter.write_line if reporter else print
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def tell(line: object) -> None:
+        with capture.global_and_fixture_disabled():
+            print(line, flush=True)
+
+    return tell
 
 
 @pytest.fixture(scope="session", params=build.TARGETS)
