@@ -16,6 +16,7 @@ from rich.text import Text
 from kinase.api.trial import Outcome, Point
 from kinase.experiment.state import SEARCHING, TrialRecord
 from kinase.report.control import compare
+from kinase.report.gather import inherited_text
 
 if TYPE_CHECKING:
     from kinase.experiment.budget import Limit
@@ -152,6 +153,8 @@ class Progress:
         text.append(f"  {trial.cost.epochs} epochs  {trial.cost.device_seconds:.1f} s", style="dim")
         if trial.operation:
             text.append(f"  {trial.operation}", style="dim")
+        if trial.inherited is not None:
+            text.append(f"  {inherited_text(trial.inherited)}", style="dim")
         return text
 
     def render(self, loop: Loop) -> RenderableType:

@@ -31,14 +31,36 @@ class LowerFidelityEstimation(Model):
     """Cells in the network (space type Cell only). Default: `space.cell.search.cells`."""
 
 
+class MorphismEstimation(Model):
+    """Begin a child with its parent's trained weights, as the same function where the child can
+    be reached by network morphisms; it is then trained for a few epochs. A candidate without a
+    parent is trained as `spec.training` says."""
+
+    epochs_per_child: Epochs | None = None
+    """Epochs of a child's training. Default: a third of those of `spec.training`, rounded up."""
+    fallback: Literal["matching", "scratch"] = "matching"
+    """What becomes of a child that no morphisms reach, one that is smaller for example. `matching`:
+    it takes every tensor of the same name and shape, and is trained as any child. `scratch`: it is
+    trained anew, as `spec.training` says."""
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Deviation of the noise on copied units, relative to the tensor's, so that the copies part
+    ways. 0 keeps a child exactly its parent's function."""
+    learning_rate_factor: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Factor on the learning rate of a child that inherits."""
+    optimizer_state: Literal["fresh", "inherit"] = "fresh"
+    """Whether the optimiser's momentum or moments are inherited with the weights."""
+
+
 class Estimation(Union):
     """Performance estimation: how to score a candidate cheaply."""
 
-    type: Literal["Full", "LowerFidelity", "Custom"] = "Full"
+    type: Literal["Full", "LowerFidelity", "Morphism", "Custom"] = "Full"
     """Which of the structs below is set."""
     full: FullEstimation | None = None
     """Full training."""
     lower_fidelity: LowerFidelityEstimation | None = None
     """Fewer epochs, less data, smaller inputs or smaller networks."""
+    morphism: MorphismEstimation | None = None
+    """Weights by inheritance from the parent."""
     custom: Custom | None = None
     """An estimator of another package (entry point group `kinase.estimators`)."""

@@ -159,6 +159,10 @@ class Storage(Model):
     server's (on a cluster; a local run reads AWS_CA_BUNDLE)."""
     checkpoints: Literal["running", "all"] = "running"
     """Which checkpoints are kept: those of running trials, or all."""
+    weights: Literal["needed", "all"] = "needed"
+    """Which weights of the search's trials are kept where children inherit them (estimation type
+    Morphism): those that an unfinished or future child may need, or all. A finalist's always are.
+    """
 
 
 class Retention(Model):
@@ -174,6 +178,7 @@ class Retention(Model):
 
 
 _LOWER = "self.estimation.?lowerFidelity"
+_CHILD = "self.estimation.?morphism.?epochsPerChild"
 _FINAL_EPOCHS = "self.finalists.?epochs.orValue(self.training.epochs)"
 _SEARCH_EPOCHS = f"{_LOWER}.?epochs.orValue(self.training.epochs)"
 _NETWORKS = "(self.finalists.count + (has(self.baselines) ? size(self.baselines) : 0))"
@@ -235,6 +240,12 @@ class ExperimentSpec(Model):
             "space.type is {self.space.type}",
             ".estimation.lowerFidelity.cells",
             "Forbidden",
+        ),
+        Rule(
+            f"{_CHILD}.orValue(1) <= self.training.epochs",
+            f"estimation.morphism.epochsPerChild {{{_CHILD}.orValue(1)}} is above training.epochs "
+            "{self.training.epochs}: a child needs no more than a network that begins anew",
+            ".estimation.morphism.epochsPerChild",
         ),
         *(
             rule
@@ -304,6 +315,17 @@ class ExperimentSpec(Model):
             raise ValueError(
                 "estimation.lowerFidelity.cells is for the space type Cell; "
                 f"space.type is {self.space.type}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _child_below_full(self) -> Self:
+        morphism = self.estimation.morphism
+        epochs = morphism.epochs_per_child if morphism else None
+        if epochs is not None and epochs > self.training.epochs:
+            raise ValueError(
+                f"estimation.morphism.epochsPerChild {epochs} is above training.epochs "
+                f"{self.training.epochs}: a child needs no more than a network that begins anew"
             )
         return self
 

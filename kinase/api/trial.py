@@ -94,6 +94,50 @@ class Cost(Model):
         )
 
 
+class Ancestor(Model):
+    """A trial of the search whose trained weights a child may begin with."""
+
+    trial: Annotated[int, Field(ge=0)]
+    """Number of the ancestor's trial."""
+    prefix: str
+    """Where it lies below the store of the experiment: `trials/00003`."""
+    architecture: Architecture
+    """Its genotype."""
+    scale: Scale = Scale()
+    """Size of its network."""
+    morphisms: tuple[dict[str, Any], ...] | None = None
+    """The morphisms, as plain data and in order, that make its network that of the next in the
+    line: the ancestor before it in the list, or the child itself. None where there are none."""
+
+
+class Inheritance(Model):
+    """What a child may begin with."""
+
+    ancestors: Annotated[tuple[Ancestor, ...], Field(min_length=1, max_length=8)]
+    """The parent, its parent, and so on. The nearest whose weights are there and sound is taken."""
+    matching: bool = True
+    """Whether a child that no morphisms lead to takes the tensors of the same name and shape."""
+    learning_rate_factor: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Factor on the learning rate of a child that has inherited."""
+    optimizer: bool = False
+    """Whether it inherits the optimiser's slots, too."""
+
+
+class Inherited(Model):
+    """What a child did begin with."""
+
+    trial: Annotated[int, Field(ge=0)] | None = None
+    """The ancestor whose weights they are; None where there was none to be used."""
+    share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the child's parameters that are the ancestor's; 1 where morphisms lead from it,
+    since the child then begins as the ancestor's whole function."""
+    morphisms: Annotated[int, Field(ge=0)] | None = None
+    """How many morphisms lead from that ancestor to the child; None where tensors were matched by
+    name and shape."""
+    message: Annotated[str, Field(max_length=2048)] = ""
+    """Why nearer ancestors were passed over."""
+
+
 class TrialJob(Model):
     """Input of a trial (contract v1): one JSON object."""
 
@@ -125,6 +169,10 @@ class TrialJob(Model):
     """Whether the trained weights are written beside the result."""
     keep_checkpoint: bool = False
     """Whether the last checkpoint stays once there is a result."""
+    keep_optimizer: bool = False
+    """Whether the optimiser's slots are written beside the weights."""
+    inherit: Inheritance | None = None
+    """Weights that the network begins with; None where it begins anew."""
     test: bool = False
     """Whether the stored weights are scored on the test part; nothing is trained then."""
 
@@ -180,6 +228,10 @@ class TrialResult(Model):
     """The learning curve."""
     message: Annotated[str, Field(max_length=4096)] = ""
     """What went wrong, for a person."""
+    inherited: Inherited | None = None
+    """What the network began with, if it was to inherit."""
+    kept_bytes: Annotated[int, Field(ge=0)] = 0
+    """Size of what was kept of the network for its children."""
     facts: dict[str, Any] = Field(default_factory=dict)
     """What the report's protocol lists: versions, device, sizes of the splits."""
 

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 from kinase import registry
 from kinase.api.estimation import Estimation as EstimationModel
 from kinase.api.trial import Fidelity
+
+
+@dataclass(frozen=True, slots=True)
+class Heritage:
+    """How trained weights pass from a parent to its child."""
+
+    noise: float = 0.0
+    """On copied units, relative to the tensor's deviation."""
+    matching: bool = True
+    """Whether a child that no morphisms lead to takes the tensors of the same name and shape, and
+    is trained as a child; else it is trained anew."""
+    learning_rate_factor: float = 1.0
+    """On a child's learning rate."""
+    optimizer: bool = False
+    """Whether the optimiser's slots pass, too."""
 
 
 class Estimator(ABC):
@@ -20,6 +36,16 @@ class Estimator(ABC):
     @abstractmethod
     def fidelity(self, full: Fidelity) -> Fidelity:
         """The fidelity of a candidate's training, given the full one of the search."""
+
+    @property
+    def heritage(self) -> Heritage | None:
+        """How weights pass from a parent to its child; None where they do not."""
+        return None
+
+    def child(self, full: Fidelity) -> Fidelity:
+        """The fidelity of the training of a child that inherits weights: of fewer epochs, or as
+        any other candidate's. The network's size and the data must be as any candidate's."""
+        return self.fidelity(full)
 
 
 def make_estimator(model: EstimationModel) -> Estimator:

@@ -31,6 +31,23 @@ def read_result(store: Store, trial: int) -> TrialResult | None:
     return result if result.trial == trial else None
 
 
+WEIGHTS = "weights.safetensors"
+KEPT = ("model.json", WEIGHTS, "optimizer.safetensors")
+"""What a trial keeps of its network."""
+
+
+def with_weights(store: Store) -> set[int]:
+    """The trials whose weights are there."""
+    parts = (key.split("/") for key in store.list("trials/"))
+    return {int(p[1]) for p in parts if len(p) == 3 and p[2] == WEIGHTS and p[1].isdigit()}
+
+
+def drop_weights(store: Store, trial: int) -> None:
+    """Delete what a trial kept of its network: first the card, without which no weights count."""
+    for name in KEPT:
+        store.delete(f"{prefix(trial)}/{name}")
+
+
 def clean(store: Store, storage: Storage, below: str = "trials") -> None:
     """Drop the checkpoints of trials that have ended; weights lie apart."""
     if storage.checkpoints == "all":

@@ -18,7 +18,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from kinase.api._base import Model
-from kinase.api.trial import Architecture, Cost, Fidelity, Kind, Outcome
+from kinase.api.trial import (
+    Architecture,
+    Cost,
+    Fidelity,
+    Inheritance,
+    Inherited,
+    Kind,
+    Outcome,
+)
 from kinase.store import Conflict, NotFound, Store, StoreError
 
 SEGMENT = 512
@@ -49,6 +57,8 @@ class Asked(Model):
     """Trials that the architecture was made from; for a finalist, the trial that found it."""
     operation: str = ""
     """How it was made; for a baseline, its name."""
+    inherit: Inheritance | None = None
+    """Weights that it begins with."""
     elapsed: Seconds = 0.0
     """Seconds that the experiment has run."""
 
@@ -91,6 +101,10 @@ class Told(Model):
     """What went wrong."""
     facts: dict[str, Any] = Field(default_factory=dict)
     """What the trainer says of itself (finalists only)."""
+    inherited: Inherited | None = None
+    """What the network began with, if it was to inherit."""
+    kept_bytes: Annotated[int, Field(ge=0)] = 0
+    """Size of what was kept of the network for its children."""
     elapsed: Seconds = 0.0
     """Seconds that the experiment has run."""
 

@@ -16,6 +16,7 @@ from kinase.api.experiment import NASExperiment
 from kinase.api.trial import (
     Architecture,
     Fidelity,
+    Inheritance,
     Kind,
     Outcome,
     Point,
@@ -25,7 +26,7 @@ from kinase.api.trial import (
 )
 from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
 from kinase.estimation import make_estimator
-from kinase.experiment import artifacts, budget, finals
+from kinase.experiment import artifacts, budget, finals, heritage
 from kinase.experiment.journal import Asked, Attempt, Ended, Journal, Told
 from kinase.experiment.journal import Finished as FinishedEntry
 from kinase.experiment.seeds import Stream, derive
@@ -122,7 +123,13 @@ class Loop:
             resolution=spec.task.resolution,
             scale=self.space.scale(final=False),
         )
-        self.fidelity = make_estimator(spec.estimation).fidelity(search)
+        estimator = make_estimator(spec.estimation)
+        self.fidelity = estimator.fidelity(search)
+        self.heritage = estimator.heritage
+        """How weights pass from parents to children; None where they do not."""
+        self.child_fidelity = estimator.child(search) if self.heritage else self.fidelity
+        self._weights: set[int] | None = None
+        """Trials of the search whose weights are there; None where that was not looked at."""
         self.final_fidelity = search.model_copy(
             update={"epochs": spec.final_epochs, "scale": self.space.scale(final=True)}
         )
@@ -167,6 +174,13 @@ class Loop:
             return self.losses(finalist)
         return (math.inf,) * (1 + len(self.spec.objective.also))
 
+    def weights(self) -> tuple[int, int]:
+        """Bytes of weights that the search's trials have kept for children, and of those the ones
+        that are there now."""
+        sizes = {t.number: t.kept_bytes for t in self.state.told if heritage.left_weights(t)}
+        there = artifacts.with_weights(self.store) if self._weights is None else self._weights
+        return sum(sizes.values()), sum(size for n, size in sizes.items() if n in there)
+
     def interrupt(self) -> None:
         """Start nothing more and stop running trials at their next checkpoint. They stay
         outstanding: the same command goes on with them."""
@@ -191,7 +205,10 @@ class Loop:
         if self.replay().finished is not None:
             return self.state
         waiting = self._recover()
+        if self.heritage is not None and self._results:
+            self._weights = artifacts.with_weights(self.store)
         self._commit()
+        self._free_weights()  # what a process that was killed had decided and not done
         self._tell_listener("started")
         if self._search(waiting) and self._finals(waiting):
             self._finish()
@@ -299,10 +316,14 @@ class Loop:
     def _why_end(self) -> str | None:
         if self._reached():
             return f"the target {self.spec.objective.target:g} is reached"
+        return self._refusal(min(self.fidelity, self.child_fidelity, key=lambda f: f.epochs))
+
+    def _refusal(self, fidelity: Fidelity) -> str | None:
+        """Why a trial of this fidelity cannot be paid for, if it cannot."""
         return budget.refusal(
             self.spec,
             self.state,
-            self.fidelity,
+            fidelity,
             self.final_fidelity,
             self.info.train,
             self.elapsed,
@@ -311,17 +332,47 @@ class Loop:
 
     def _ask_next(self) -> str | None:
         """Ask the strategy, or the control when it is its turn, for a trial."""
-        number = self.state.searched
+        number, refusal = self.state.searched, None
         turn = is_control(number, self.spec.control.share)
         for kind in (Kind.CONTROL, Kind.SEARCH) if turn else (Kind.SEARCH,):
             strategy, history, seed = self._members[kind]
             proposal = strategy.propose(history, derive_rng(seed, 0, number))
-            if proposal is not None:
-                self._ask(kind, proposal)
+            if proposal is None:
+                continue
+            inherit = self._inheritance(proposal) if kind is Kind.SEARCH else None
+            # a child may be paid for where a network that begins anew may not
+            refusal = self._refusal(self._fidelity_of(inherit))
+            if refusal is None:
+                self._ask(kind, proposal, inherit)
                 return None
-        return "the search space is exhausted"
+        return refusal or "the search space is exhausted"
 
-    def _ask(self, kind: Kind, proposal: Proposal) -> None:
+    def _inheritance(self, proposal: Proposal) -> Inheritance | None:
+        """What the next trial may begin with, if that is to be."""
+        if self.heritage is None or not proposal.parents:
+            return None
+        frame = Frame(self._reduced, self.info.outputs, self.fidelity.scale)
+        seed = derive(self.spec.seed, Stream.TRAINING, len(self.state.trials))
+        return heritage.inheritance(
+            self.heritage,
+            self.space,
+            frame,
+            self.state.trials,
+            proposal.parents,
+            proposal.architecture,
+            seed,
+        )
+
+    def _fidelity_of(self, inherit: Inheritance | None) -> Fidelity:
+        return self.fidelity if inherit is None else self.child_fidelity
+
+    @property
+    def _reduced(self) -> tuple[int, int, int]:
+        """Shape of a sample at the search's fidelity."""
+        shape, side = self.info.input, self.fidelity.resolution
+        return shape if side is None else (shape[0], side, side)
+
+    def _ask(self, kind: Kind, proposal: Proposal, inherit: Inheritance | None = None) -> None:
         """Write a trial to the journal; one that cannot be built is told at once."""
         number = len(self.state.trials)
         final = kind in (Kind.FINAL, Kind.BASELINE)
@@ -337,11 +388,12 @@ class Loop:
                 kind=kind,
                 architecture=proposal.architecture,
                 key=self.space.key(proposal.architecture),
-                fidelity=self.final_fidelity if final else self.fidelity,
+                fidelity=self.final_fidelity if final else self._fidelity_of(inherit),
                 seed=derive(self.spec.seed, Stream.FINAL if final else Stream.TRAINING, number),
                 resources=resources,
                 parents=proposal.parents,
                 operation=proposal.operation,
+                inherit=inherit,
                 elapsed=self.elapsed,
             )
         )
@@ -355,8 +407,7 @@ class Loop:
             architecture, Frame(shape, self.info.outputs, self.space.scale(final=True))
         )
         counts = {"params": float(graph.params()), "macs": float(graph.macs())}
-        side = self.fidelity.resolution
-        reduced = shape if side is None else (shape[0], side, side)
+        reduced = self._reduced
         if (reduced, self.fidelity.scale) != (shape, self.space.scale(final=True)):
             self.space.graph(architecture, Frame(reduced, self.info.outputs, self.fidelity.scale))
         return counts
@@ -382,6 +433,7 @@ class Loop:
             self._due.append(self._job(trial))
 
     def _job(self, trial: TrialRecord, *, test: bool = False) -> TrialJob:
+        passes_on = trial.kind is Kind.SEARCH and self.heritage is not None
         return TrialJob(
             experiment=self.experiment.metadata.name,
             trial=trial.number,
@@ -394,8 +446,10 @@ class Loop:
             fidelity=trial.fidelity,
             seed=trial.seed,
             prefix=artifacts.prefix(trial.number),
-            keep_weights=trial.kind in (Kind.FINAL, Kind.BASELINE),
+            keep_weights=trial.kind in (Kind.FINAL, Kind.BASELINE) or passes_on,
             keep_checkpoint=self.spec.storage.checkpoints == "all",
+            keep_optimizer=passes_on and self.heritage is not None and self.heritage.optimizer,
+            inherit=trial.inherit,
             test=test,
         )
 
@@ -502,6 +556,8 @@ class Loop:
             curve=tuple(point.metrics.get(metric) for point in result.curve),
             message=result.message,
             facts=result.facts if trial.kind not in SEARCHING else {},
+            inherited=result.inherited,
+            kept_bytes=result.kept_bytes if trial.kind is Kind.SEARCH else 0,
         )
 
     def _tell_partial(
@@ -539,7 +595,30 @@ class Loop:
                 artifacts.clean(self.store, self.spec.storage, artifacts.prefix(trial.number))
             if self._listener is not None:
                 self._listener.told(self, trial)
+        if self._told:
+            self._free_weights()
         self._told.clear()
+
+    def _free_weights(self) -> None:
+        """Delete the weights that no unfinished and no future child can need."""
+        if self._weights is None:
+            return
+        # one whose result was lost may have left some, too
+        self._weights |= {
+            t.number for t in self._told if t.kept_bytes or t.outcome is not Outcome.SUCCEEDED
+        }
+        strategy, history, _ = self._members[Kind.SEARCH]
+        to_come = strategy.parents_to_come(history)
+        if self.state.ended is not None:
+            to_come = set()
+        if self.spec.storage.weights == "all" or to_come is None:
+            return
+        trials = self.state.trials
+        searched = {n for n in self._weights if n in trials and trials[n].kind is Kind.SEARCH}
+        ended = searched - set(self.state.outstanding)
+        for number in sorted(ended - heritage.needed(self.state, to_come)):
+            artifacts.drop_weights(self.store, number)
+            self._weights.discard(number)
 
     def _apply(self, entry: Any) -> None:
         """Take in an entry, new or replayed: the state, then the strategies."""

@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kinase.api.trial import Architecture, Cost, Fidelity, Kind, Outcome
+from kinase.api.trial import (
+    Architecture,
+    Cost,
+    Fidelity,
+    Inheritance,
+    Inherited,
+    Kind,
+    Outcome,
+)
 from kinase.experiment.journal import Asked, Attempt, Ended, Finished, Told
 
 SEARCHING = (Kind.SEARCH, Kind.CONTROL)
@@ -27,6 +35,8 @@ class TrialRecord:
     resources: dict[str, float]
     parents: tuple[int, ...]
     operation: str
+    inherit: Inheritance | None = None
+    """Weights that it begins with."""
     attempt: int = 1
     """The attempt that is under way, or was the last."""
     crashes: int = 0
@@ -41,6 +51,10 @@ class TrialRecord:
     curve: tuple[float | None, ...] = ()
     message: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    inherited: Inherited | None = None
+    """What it began with."""
+    kept_bytes: int = 0
+    """Size of what it kept for its children."""
     order: int | None = None
     """Position among the trials in the order in which they ended."""
     ended: float | None = None
@@ -101,6 +115,7 @@ class State:
                     resources=entry.resources,
                     parents=entry.parents,
                     operation=entry.operation,
+                    inherit=entry.inherit,
                 )
                 self.trials[entry.trial] = self.outstanding[entry.trial] = record
                 self.counts[entry.kind] += 1
@@ -118,6 +133,8 @@ class State:
                 record.curve = entry.curve
                 record.message = entry.message
                 record.facts = entry.facts
+                record.inherited = entry.inherited
+                record.kept_bytes = entry.kept_bytes
                 record.order = len(self.told)
                 record.ended = entry.elapsed
                 self.told.append(record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from kinase.api.trial import Cost, Fidelity, Kind, Outcome, Point
+from kinase.api.trial import Cost, Fidelity, Inherited, Kind, Outcome, Point
 from kinase.experiment.budget import Limit
 from kinase.experiment.loop import Loop
 from kinase.experiment.state import TrialRecord
@@ -109,15 +109,58 @@ def _trial(loop: Loop, trial: TrialRecord, seconds: float) -> ReportTrial:
         fidelity=fidelity_text(trial.fidelity),
         parents=trial.parents,
         operation=trial.operation,
+        inherited=inherited_text(trial.inherited) if trial.inherited else "",
         curve=tuple(
             Point(epoch=epoch, metrics={metric: value}, device_seconds=epoch * seconds)
             for epoch, value in enumerate(trial.curve, 1)
             if value is not None
         ),
         order=trial.order,
-        message=trial.message,
+        message="; ".join(filter(None, (trial.message, _passed_over(trial)))),
         label=trial.operation if trial.kind is Kind.BASELINE else "",
     )
+
+
+def inherited_text(inherited: Inherited) -> str:
+    """What a network began with, for people: `from trial 7 by 2 morphisms`."""
+    if inherited.trial is None:
+        return "no weights to inherit"
+    if inherited.morphisms is None:
+        return f"{inherited.share:.0%} of the weights of trial {inherited.trial}"
+    plural = "" if inherited.morphisms == 1 else "s"
+    return f"from trial {inherited.trial} by {inherited.morphisms} morphism{plural}"
+
+
+def _passed_over(trial: TrialRecord) -> str:
+    inherited = trial.inherited
+    if inherited is None or not inherited.message:
+        return ""
+    return f"{inherited_text(inherited)}: {inherited.message}"
+
+
+def _weights(loop: Loop) -> tuple[tuple[str, str], ...]:
+    """How many trials inherited, and what that took of the storage."""
+    if loop.heritage is None:
+        return ()
+    told = [trial.inherited for trial in loop.state.told if trial.inherited is not None]
+    chains = sum(each.morphisms is not None for each in told)
+    matched = sum(each.trial is not None and each.morphisms is None for each in told)
+    written, kept = loop.weights()
+    children = f"{chains} by morphisms, {matched} by matching tensors"
+    none = len(told) - chains - matched
+    children += f", {none} found nothing to inherit" if none else ""
+    return (
+        ("Children", f"{children}; {fidelity_text(loop.child_fidelity)} each"),
+        ("Weights for children", f"{_bytes(written)} written, {_bytes(kept)} kept"),
+    )
+
+
+def _bytes(number: int) -> str:
+    size, units = float(number), iter(("B", "kB", "MB", "GB"))
+    unit = next(units)
+    while size >= 1000 and unit != "GB":
+        size, unit = size / 1000, next(units)
+    return f"{size:.3g} {unit}"
 
 
 def _winner(loop: Loop) -> Winner | None:
@@ -161,6 +204,7 @@ def _summary(loop: Loop) -> tuple[tuple[str, str], ...]:
         ("Space", f"{spec.space.kind}, {loop.space.size()} architectures"),
         ("Strategy", spec.strategy.kind),
         ("Estimation", f"{spec.estimation.kind}: {fidelity_text(loop.fidelity)}"),
+        *_weights(loop),
         ("Finalists", f"{spec.finalists.count}: {fidelity_text(loop.final_fidelity)}"),
         ("Data", f"{spec.task.dataset}, samples of {shape}, {info.outputs} classes"),
         ("Seed", str(spec.seed)),

@@ -84,6 +84,11 @@ def _number(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def _origin(trial: ReportTrial) -> str:
+    made = f"{trial.operation} {', '.join(map(str, trial.parents))}".strip()
+    return f"{made}, {trial.inherited}" if trial.inherited else made
+
+
 def _row(data: ReportData, trial: ReportTrial) -> list[Any]:
     """A trial's line in the table, in the order of `columns` in report.js."""
     return [
@@ -95,7 +100,7 @@ def _row(data: ReportData, trial: ReportTrial) -> list[Any]:
         _number(trial.metrics.get("macs")),
         trial.cost.epochs,
         round(trial.cost.device_seconds, 1),
-        f"{trial.operation} {', '.join(map(str, trial.parents))}".strip(),
+        _origin(trial),
         theme.brief(trial.architecture),
     ]
 

@@ -148,6 +148,19 @@ class Space(ABC):
             InfeasibleError: it does not exist at this input size.
         """
 
+    def growth(
+        self, parent: Architecture, child: Architecture, frame: Frame
+    ) -> list[dict[str, Any]] | None:
+        """Network morphisms, as plain data, that could make the network of one architecture that
+        of another, so that it begins with the trained weights; None where there are none.
+
+        They are verified (`kinase.morphism.bridge`), so nothing wrong follows from a guess. By
+        default: layers of the same name that are larger.
+        """
+        from kinase.space.growth import larger
+
+        return larger(self.graph(parent, frame), self.graph(child, frame))
+
     @abstractmethod
     def sketch(self, architecture: Architecture) -> Sketch:
         """The searched part, for drawing."""

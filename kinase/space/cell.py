@@ -11,7 +11,7 @@ import numpy as np
 
 from kinase.api.space import CellScale, CellSpace
 from kinase.api.trial import Architecture, Scale
-from kinase.space import skeletons
+from kinase.space import growth, skeletons
 from kinase.space.base import ArchitectureError, Frame, Rng, Size, Sketch, Space
 from kinase.space.canonical import canonical_form
 from kinase.space.graph import Graph
@@ -315,6 +315,12 @@ class Cell(Space):
         return skeletons.imagenet_style(
             architecture["normal"], architecture["reduction"], frame, cells, filters
         )
+
+    def growth(
+        self, parent: Architecture, child: Architecture, frame: Frame
+    ) -> list[dict[str, Any]] | None:
+        """Larger windows, and convolutions where there was no edge."""
+        return growth.cells(self.graph(parent, frame), self.graph(child, frame))
 
     def sketch(self, architecture: Architecture) -> Sketch:
         """The cells' graphs: nodes as boxes, operations on the edges."""

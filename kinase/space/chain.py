@@ -11,7 +11,7 @@ import numpy as np
 
 from kinase.api.space import ChainSpace
 from kinase.api.trial import Architecture
-from kinase.space import layers
+from kinase.space import growth, layers
 from kinase.space.base import ArchitectureError, Frame, Rng, Size, Sketch, Space
 from kinase.space.graph import Graph, GraphBuilder
 
@@ -272,6 +272,13 @@ class Chain(Space):
             skip = g.conv(f"{name}_skip_conv", skip, channels, 1, stride)
             skip = g.batch_norm(f"{name}_skip_bn", skip)
         return g.add(f"{name}_add", [x, skip])
+
+    def growth(
+        self, parent: Architecture, child: Architecture, frame: Frame
+    ) -> list[dict[str, Any]] | None:
+        """Layers that are larger or put in, and skips that are projected."""
+        networks = self.graph(parent, frame), self.graph(child, frame)
+        return growth.chain(parent["layers"], child["layers"], *networks)
 
     def sketch(self, architecture: Architecture) -> Sketch:
         """One node a layer."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from kinase.api.space import MultiBranchSpace
 from kinase.api.trial import Architecture
-from kinase.space import layers
+from kinase.space import growth, layers
 from kinase.space.base import ArchitectureError, Frame, InfeasibleError, Rng, Size, Sketch, Space
 from kinase.space.canonical import canonical_form
 from kinase.space.graph import Graph, GraphBuilder
@@ -232,6 +232,13 @@ class MultiBranch(Space):
         ends = [at[i] for i in range(len(nodes)) if i not in used]
         x = g.global_avg_pool("pool", _join(g, "out", ends, "concat"))
         return g.build(g.linear("classifier", x, frame.outputs))
+
+    def growth(
+        self, parent: Architecture, child: Architecture, frame: Frame
+    ) -> list[dict[str, Any]] | None:
+        """Nodes that are larger, inputs added, and nodes put at the end."""
+        networks = self.graph(parent, frame), self.graph(child, frame)
+        return growth.multibranch(parent["nodes"], child["nodes"], *networks)
 
     def sketch(self, architecture: Architecture) -> Sketch:
         """One node a node; a merge is written on its edges."""

@@ -116,6 +116,12 @@ class Strategy(ABC):
     def observe(self, trial: Trial, history: History) -> None:  # noqa: B027
         """A trial ended; `history` holds its result already."""
 
+    def parents_to_come(self, history: History) -> set[int] | None:
+        """The trials that have ended of which `propose` may yet make a child, now or after any
+        further events; None where that is not known. The weights of all others are deleted where
+        children inherit them."""
+        return None
+
     def rng(self, *labels: int) -> Rng:
         """A generator of its own for a decision that is not tied to one proposal."""
         return derive_rng(self.seed, 1, *labels)

@@ -55,6 +55,10 @@ class Evolution(Strategy):
         drawn = [self._population[int(i)] for i in rng.integers(len(self._population), size=size)]
         return drawn[best(tuple(t.losses for t in drawn))]
 
+    def parents_to_come(self, history: History) -> set[int]:
+        """The population."""
+        return {trial.number for trial in self._population}
+
     def observe(self, trial: Trial, history: History) -> None:
         """The trial joins the population; beyond its size one member dies.
 

@@ -46,6 +46,11 @@ class LocalSearch(Strategy):
         architecture = sample_fresh(self.space, history, rng)
         return None if architecture is None else Proposal(architecture)
 
+    def parents_to_come(self, history: History) -> set[int]:
+        """The centre, the best of its neighbours, and what the next start has so far."""
+        trials = [self._centre, self._better, *self._start]
+        return {trial.number for trial in trials if trial is not None and trial.usable}
+
     def asked(self, trial: Trial, history: History) -> None:
         """Note whether the trial belongs to the neighbourhood or to a start."""
         if self._centre is not None and trial.parents == (self._centre.number,):

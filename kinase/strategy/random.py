@@ -15,3 +15,7 @@ class Random(Strategy):
         """A random architecture that was not asked before, or None when there is none."""
         architecture = sample_fresh(self.space, history, rng)
         return None if architecture is None else Proposal(architecture)
+
+    def parents_to_come(self, history: History) -> set[int]:
+        """None: every architecture is drawn on its own."""
+        return set()

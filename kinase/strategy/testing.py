@@ -153,6 +153,25 @@ class StrategyContract:
             if session.history.outstanding >= outstanding:
                 session.tell(next(t.number for t in session.history.asked if t.outcome is None))
 
+    @pytest.mark.parametrize("outstanding", [1, 8])
+    @pytest.mark.parametrize("objectives", [1, 2])
+    def test_parents_were_named_as_such_ever_since_they_ended(
+        self, make: Make, space: Space, outstanding: int, objectives: int
+    ) -> None:
+        """No parent is one that `parents_to_come` had left out: its weights may be gone."""
+        session = Session(make(space, objectives=objectives), objectives=objectives)
+        gone: set[int] = set()
+        for _ in range(120):
+            proposal = session.propose()
+            assert proposal is not None
+            assert gone.isdisjoint(proposal.parents)
+            session.ask(proposal)
+            if session.history.outstanding >= outstanding:
+                session.tell(next(t.number for t in session.history.asked if t.outcome is None))
+            told = {trial.number for trial in session.history.told}
+            kept = session.strategy.parents_to_come(session.history)
+            gone |= set() if kept is None else told - kept
+
     def test_proposing_changes_nothing(self, make: Make, space: Space) -> None:
         """To propose twice gives the same; the history stays as it is."""
         session = Session(make(space))

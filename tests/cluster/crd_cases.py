@@ -56,6 +56,10 @@ class Case:
     """What the refusal must name: the end of the field's path."""
 
 
+def morphism(**options: Any) -> dict[str, Any]:
+    return {"type": "Morphism", "morphism": options}
+
+
 def lower(**options: Any) -> Changes:
     return {"estimation": {"type": "LowerFidelity", "lowerFidelity": options}}
 
@@ -250,6 +254,16 @@ CASES: dict[str, Case] = {
         {**lower(epochs=9), "training.epochs": 7, "finalists.epochs": 9},
         {**lower(epochs=6), "training.epochs": 7, "finalists.epochs": 5},
         "lowerFidelity.epochs",
+    ),
+    "epochs of a child below the full training's": Case(
+        {"estimation": morphism(epochsPerChild=7), "training.epochs": 7},
+        {"estimation": morphism(epochsPerChild=8), "training.epochs": 7},
+        "morphism.epochsPerChild",
+    ),
+    "a learning rate that is one": Case(
+        {"estimation": morphism(learningRateFactor=0.1)},
+        {"estimation": morphism(learningRateFactor=0)},
+        "learningRateFactor",
     ),
     "resolution below the task's": Case(
         {**lower(resolution=8), "task.resolution": 8},

@@ -22,7 +22,11 @@ def shortened(path: Path, tmp_path: Path) -> NASExperiment:
     spec = document["spec"]
     spec["budget"] = {"trials": 4, "parallelism": 2}
     spec["training"]["epochs"] = 2
-    spec["estimation"]["lowerFidelity"]["epochs"] = 1
+    if "morphism" in spec["estimation"]:
+        spec["estimation"]["morphism"]["epochsPerChild"] = 1
+        spec["strategy"]["localSearch"]["initial"] = 1  # so that the second has a parent
+    else:
+        spec["estimation"]["lowerFidelity"]["epochs"] = 1
     spec["finalists"] = {"count": 1, "epochs": 2}
     spec["objective"].pop("target", None)
     spec["control"] = {"share": 0.25}
@@ -58,6 +62,10 @@ def test_an_example_runs_to_its_end(path: Path, tmp_path: Path) -> None:
     assert state.counts[Kind.CONTROL] == 1
     assert state.counts[Kind.BASELINE] == len(experiment.spec.baselines)
     assert {t.outcome for t in state.of_kind(Kind.FINAL)} == {Outcome.SUCCEEDED}
+    if experiment.spec.estimation.morphism is not None:
+        children = [t for t in state.of_kind(Kind.SEARCH) if t.parents]
+        assert children
+        assert all(t.inherited and t.inherited.trial == t.parents[0] for t in children)
     assert all(not t.curve or len(t.curve) == t.fidelity.epochs for t in state.told)
     network, card = load(f"{loop.store.uri.removeprefix('file://')}/final")
     winner = state.trials[state.finished.winner]
@@ -67,5 +75,5 @@ def test_an_example_runs_to_its_end(path: Path, tmp_path: Path) -> None:
     assert experiment.metadata.name in render(gather(loop))
 
 
-def test_there_are_five_examples() -> None:
-    assert len(list(EXAMPLES.glob("*.yaml"))) == 5
+def test_there_are_six_examples() -> None:
+    assert len(list(EXAMPLES.glob("*.yaml"))) == 6

@@ -8,7 +8,7 @@ import pytest
 
 from kinase.api import Fidelity, Scale
 from kinase.api.estimation import Estimation
-from kinase.estimation import make_estimator
+from kinase.estimation import Heritage, make_estimator
 from kinase.experiment.budget import sample_passes
 from kinase.registry import UnknownMember
 
@@ -42,6 +42,25 @@ def test_each_reduction_changes_its_own_part(
     options: dict[str, Any], wanted: dict[str, Any]
 ) -> None:
     assert lower(**options) == FULL.model_copy(update=wanted)
+
+
+def morphism(**options: Any) -> Any:
+    return make_estimator(Estimation.model_validate({"type": "Morphism", "morphism": options}))
+
+
+def test_who_has_no_parent_is_trained_in_full() -> None:
+    assert morphism().fidelity(FULL) == FULL
+    assert morphism().child(FULL) == FULL.model_copy(update={"epochs": 34})
+    assert morphism(epochsPerChild=7).child(FULL).epochs == 7
+
+
+def test_weights_pass_as_the_options_say() -> None:
+    assert make_estimator(Estimation(type="Full")).heritage is None
+    heritage = morphism(
+        fallback="scratch", noise=0, learningRateFactor=0.1, optimizerState="inherit"
+    ).heritage
+    assert heritage == Heritage(noise=0.0, matching=False, learning_rate_factor=0.1, optimizer=True)
+    assert morphism().heritage == Heritage(noise=0.01)
 
 
 def test_the_cost_follows_the_fidelity() -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 import kinase
 from kinase.api._base import Model
@@ -20,10 +21,13 @@ from kinase.space import Frame, make_space
 from kinase.store import Store, open_uri
 from kinase_trainer.data import Splits
 from kinase_trainer.errors import CorruptModel
+from kinase_trainer.morphism.slots import Slots
 from kinase_trainer.network import Network
 
 WEIGHTS = "weights.safetensors"
 CARD = "model.json"
+SLOTS = "optimizer.safetensors"
+"""What the optimiser keeps of each parameter, where children inherit it."""
 
 
 class Card(Model):
@@ -65,6 +69,8 @@ class Card(Model):
     """Training epochs."""
     sha256: str
     """Digest of the weights' file."""
+    slots_sha256: str | None = None
+    """That of the optimiser's, where there is one."""
     kinase: str
     """Version of Kinase that wrote this."""
 
@@ -77,8 +83,10 @@ def save(
     frame: Frame,
     splits: Splits,
     metrics: dict[str, float],
-) -> None:
-    """Write the weights, then the card that names them."""
+    slots: Slots | None = None,
+) -> int:
+    """Write the weights, and the optimiser's slots if there are any, then the card that names them;
+    returns how many bytes the tensors take."""
     space = make_space(job.space)
     graph = space.graph(job.architecture, frame).without_auxiliary()
     names = {node.name for node in graph}
@@ -89,6 +97,11 @@ def save(
         if not name.startswith("nodes.") or name.split(".")[1] in names
     }
     weights = save_tensors(kept)
+    beside = b""
+    if slots is not None:
+        flat = {f"{slot}/{n}": t.cpu() for n, each in slots.items() for slot, t in each.items()}
+        beside = save_tensors(flat)
+        store.put(f"{prefix}/{SLOTS}", beside)
     card = Card(
         experiment=job.experiment,
         trial=job.trial,
@@ -107,10 +120,43 @@ def save(
         macs=graph.macs(),
         epochs=job.fidelity.epochs,
         sha256=hashlib.sha256(weights).hexdigest(),
+        slots_sha256=hashlib.sha256(beside).hexdigest() if beside else None,
         kinase=kinase.__version__,
     )
     store.put(f"{prefix}/{WEIGHTS}", weights)
     store.put(f"{prefix}/{CARD}", card.model_dump_json(by_alias=True, indent=2).encode())
+    return len(weights) + len(beside)
+
+
+def read(source: Store, slots: bool = False) -> tuple[Card, dict[str, Tensor], Slots]:
+    """A network's card and its tensors, and the optimiser's slots if they are asked for and there;
+    no digest is wrong.
+
+    Raises:
+        NotFound: there is no such network.
+        CorruptModel: the files are not what they say.
+    """
+    try:
+        card = Card.model_validate_json(source.get(CARD))
+    except ValidationError as error:
+        raise CorruptModel(f"{source.uri}/{CARD} is no model card: {error}") from error
+    state = _tensors(source, WEIGHTS, card.sha256)
+    kept: Slots = {}
+    if slots and card.slots_sha256:
+        for name, tensor in _tensors(source, SLOTS, card.slots_sha256).items():
+            slot, _, parameter = name.partition("/")
+            kept.setdefault(parameter, {})[slot] = tensor
+    return card, state, kept
+
+
+def _tensors(source: Store, name: str, digest: str) -> dict[str, Tensor]:
+    raw = source.get(name)
+    if hashlib.sha256(raw).hexdigest() != digest:
+        raise CorruptModel(f"{source.uri}/{name} is not the file that {CARD} names")
+    try:
+        return load_tensors(raw)
+    except (SafetensorError, ValueError) as error:
+        raise CorruptModel(f"{source.uri}/{name} holds no tensors: {error}") from error
 
 
 def load(source: str | PathLike[str] | Store) -> tuple[Network, dict[str, Any]]:

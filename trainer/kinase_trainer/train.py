@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,6 +132,8 @@ class Run:
     """Epochs done."""
     curve: list[Point] = field(default_factory=list)
     scaler: torch.amp.GradScaler | None = None
+    inherited: Any = None
+    """What the checkpoint says of what the network began with."""
 
     def __post_init__(self) -> None:
         if self.training.precision == "float16":

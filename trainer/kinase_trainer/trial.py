@@ -6,6 +6,7 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +14,22 @@ from pydantic import ValidationError
 
 import kinase
 from kinase.api.task import Task, Training
-from kinase.api.trial import Kind, Outcome, Point, TaskInfo, TrialJob, TrialResult
+from kinase.api.trial import (
+    Inherited,
+    Kind,
+    Outcome,
+    Point,
+    TaskInfo,
+    TrialJob,
+    TrialResult,
+)
 from kinase.space import ArchitectureError, Frame, InfeasibleError, make_space
 from kinase.store import NotFound, Store
-from kinase_trainer import checkpoint, model
+from kinase_trainer import checkpoint, lineage, model
 from kinase_trainer.data import Part, Splits, open_parts, open_splits, open_test
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.ledger import Meter
+from kinase_trainer.morphism import read_slots
 from kinase_trainer.network import Network
 from kinase_trainer.tasks import make_task
 from kinase_trainer.train import (
@@ -181,6 +191,7 @@ def _train(job: TrialJob, store: Store, notify: Notify, begin: Begin, meter: Met
         seed=job.seed,
     )
     message = _resume(run, store, job.prefix)
+    inherited = _inherit(run, job, store, setting)
     outcome = Outcome.SUCCEEDED
     diverged = False
     while run.epoch < run.epochs:
@@ -198,14 +209,17 @@ def _train(job: TrialJob, store: Store, notify: Notify, begin: Begin, meter: Met
         run.curve.append(Point(epoch=run.epoch, metrics=metrics, device_seconds=seconds))
         last = run.epoch == run.epochs
         if not last:  # after the last epoch comes the result
-            _save(run, store, job.prefix)
+            _save(run, store, job.prefix, inherited)
         meter.done(samples, seconds, None if last else run.epoch, metrics)
         if not notify(run.curve[-1]) and not last:
             outcome = Outcome.STOPPED
             break
     metrics = run.curve[-1].metrics if run.curve and not diverged else {}
+    kept = 0
     if job.keep_weights and not diverged:
-        model.save(store, job.prefix, job, setting.network, setting.frame, setting.splits, metrics)
+        slots = read_slots(run.model, run.optimiser) if job.keep_optimizer else None
+        network, frame, splits = setting.network, setting.frame, setting.splits
+        kept = model.save(store, job.prefix, job, network, frame, splits, metrics, slots)
     return TrialResult(
         trial=job.trial,
         attempt=job.attempt,
@@ -214,6 +228,8 @@ def _train(job: TrialJob, store: Store, notify: Notify, begin: Begin, meter: Met
         cost=meter.cost(),
         curve=tuple(run.curve),
         message=message,
+        inherited=inherited,
+        kept_bytes=kept,
         facts={"device": str(setting.device), "torch": torch.__version__},
     )
 
@@ -232,12 +248,33 @@ def _resume(run: Run, store: Store, prefix: str) -> str:
     if run.scaler is not None and "scaler" in saved.scalars:
         run.scaler.load_state_dict(saved.scalars["scaler"])
     run.epoch, run.curve = saved.epoch, saved.curve
+    run.inherited = saved.scalars.get("inherited")
     return ""
 
 
-def _save(run: Run, store: Store, prefix: str) -> None:
+def _inherit(run: Run, job: TrialJob, store: Store, setting: _Setting) -> Inherited | None:
+    """Begin with an ancestor's weights, if the job says so and no checkpoint is further."""
+    if job.inherit is None:
+        return None
+    if run.epoch:
+        try:
+            inherited = Inherited.model_validate(run.inherited)
+        except ValidationError:
+            inherited = Inherited(message="the checkpoint does not say what it began with")
+    else:
+        inherited = lineage.begin(
+            job, store, setting.frame, setting.network, run.optimiser, setting.train
+        )
+    if inherited.trial is not None:
+        run.training = lineage.scaled(run.training, job.inherit.learning_rate_factor)
+    return inherited
+
+
+def _save(run: Run, store: Store, prefix: str, inherited: Inherited | None) -> None:
     tensors, scalars = checkpoint.pack(run.model, run.optimiser)
-    rest = {"optimiser": scalars}
+    rest: dict[str, Any] = {"optimiser": scalars}
+    if inherited is not None:
+        rest["inherited"] = inherited.model_dump(mode="json", by_alias=True)
     if run.scaler is not None:
         rest["scaler"] = run.scaler.state_dict()
     checkpoint.save(store, prefix, checkpoint.Saved(run.epoch, tensors, run.curve, rest))

@@ -1,0 +1,35 @@
+"""Weights by inheritance: a child begins where its parent stands."""
+
+from __future__ import annotations
+
+from kinase.api.estimation import MorphismEstimation
+from kinase.api.trial import Fidelity
+from kinase.estimation.base import Estimator, Heritage
+
+
+class Morphism(Estimator):
+    """A candidate without a parent is trained in full; a child begins with its parent's trained
+    weights, by network morphisms (Chen et al. 2016; Elsken et al. 2017) or else by matching tensors
+    (Real et al. 2017, section 3.4), and is trained for a few epochs."""
+
+    options: MorphismEstimation
+
+    def fidelity(self, full: Fidelity) -> Fidelity:
+        """The full fidelity itself."""
+        return full
+
+    @property
+    def heritage(self) -> Heritage:
+        """How weights pass from a parent to its child."""
+        o = self.options
+        return Heritage(
+            noise=o.noise,
+            matching=o.fallback == "matching",
+            learning_rate_factor=o.learning_rate_factor,
+            optimizer=o.optimizer_state == "inherit",
+        )
+
+    def child(self, full: Fidelity) -> Fidelity:
+        """The full fidelity for fewer epochs."""
+        epochs = self.options.epochs_per_child or -(-full.epochs // 3)
+        return full.model_copy(update={"epochs": epochs})

@@ -1,0 +1,90 @@
+"""Which weights a candidate begins with, and for how long weights are kept: no I/O, no chance.
+
+What a candidate inherits is decided when it is asked, from the journal alone, and written there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kinase.api.trial import Ancestor, Architecture, Inheritance, Kind, Outcome
+from kinase.estimation.base import Heritage
+from kinase.experiment import artifacts
+from kinase.experiment.state import State, TrialRecord
+from kinase.morphism import dump_chain
+from kinase.morphism.bridge import bridge
+from kinase.space import Frame, Space
+
+ANCESTORS = 3
+"""Generations that a child may look back, where nearer ones have lost their weights."""
+
+
+def left_weights(trial: TrialRecord) -> bool:
+    """Whether a trial left weights that a child can begin with."""
+    ended = trial.outcome in (Outcome.SUCCEEDED, Outcome.STOPPED)
+    return trial.kind is Kind.SEARCH and ended and trial.kept_bytes > 0
+
+
+def inheritance(
+    heritage: Heritage,
+    space: Space,
+    frame: Frame,
+    trials: Mapping[int, TrialRecord],
+    parents: Iterable[int],
+    architecture: Architecture,
+    seed: int,
+) -> Inheritance | None:
+    """What a candidate may begin with; None: it is trained anew.
+
+    Of several parents the first is taken from which morphisms lead to the child, or else the first.
+
+    Args:
+        heritage: how weights pass.
+        space: of all trials.
+        frame: of the candidate's network.
+        trials: all that were asked.
+        parents: those that the candidate was made from.
+        architecture: the candidate's.
+        seed: of its training.
+    """
+    able = [trials[number] for number in parents if left_weights(trials[number])]
+    for parent in able:
+        found = bridge(
+            space, parent.architecture, architecture, frame, seed=seed, noise=heritage.noise
+        )
+        if found is not None:
+            return _line(heritage, parent, tuple(dump_chain(found.morphisms)))
+    return _line(heritage, able[0], None) if able and heritage.matching else None
+
+
+def _line(
+    heritage: Heritage, parent: TrialRecord, morphisms: tuple[dict[str, object], ...] | None
+) -> Inheritance:
+    own = Ancestor(
+        trial=parent.number,
+        prefix=artifacts.prefix(parent.number),
+        architecture=parent.architecture,
+        scale=parent.fidelity.scale,
+        morphisms=morphisms,
+    )
+    before = parent.inherit.ancestors if parent.inherit is not None else ()
+    return Inheritance(
+        ancestors=(own, *before)[:ANCESTORS],
+        matching=heritage.matching,
+        learning_rate_factor=heritage.learning_rate_factor,
+        optimizer=heritage.optimizer,
+    )
+
+
+def needed(state: State, to_come: Iterable[int]) -> set[int]:
+    """Trials whose weights an unfinished or a future child may begin with.
+
+    Args:
+        state: of the experiment.
+        to_come: those that the strategy may yet make children of.
+    """
+    kept = set(to_come)
+    for trial in state.outstanding.values():
+        if trial.inherit is not None:
+            kept |= {ancestor.trial for ancestor in trial.inherit.ancestors}
+    return kept

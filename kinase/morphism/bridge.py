@@ -1,0 +1,90 @@
+"""From a parent's architecture to its child's by morphisms that exist, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kinase.api.trial import Architecture
+from kinase.morphism.base import Base
+from kinase.morphism.chain import apply, load_chain
+from kinase.morphism.errors import MorphismError
+from kinase.morphism.same import renaming
+from kinase.morphism.widen import Widen
+from kinase.space.base import Frame, InfeasibleError, Space
+from kinase.space.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A chain of morphisms to a network of a space, and the names that the space gives it."""
+
+    morphisms: tuple[Base, ...]
+    names: dict[str, str]
+    """For each node with tensors at the chain's end, its name in the space's own graph."""
+
+
+def bridge(
+    space: Space,
+    parent: Architecture,
+    child: Architecture,
+    frame: Frame,
+    *,
+    seed: int = 0,
+    noise: float = 0.0,
+) -> Bridge | None:
+    """The morphisms that lead from one architecture of a space to another, if there are any.
+
+    What the space proposes is applied, and compared with the network that the space builds: the
+    child has exactly its parent's function, but for the noise.
+
+    Args:
+        space: of both.
+        parent: whose weights are inherited.
+        child: who inherits them.
+        frame: of both networks.
+        seed: of all that is drawn.
+        noise: on copied units; identities need none, since their units differ.
+    """
+    try:
+        before, after = space.graph(parent, frame), space.graph(child, frame)
+        proposed = space.growth(parent, child, frame)
+        if proposed is None:
+            return None
+        chain = load_chain([{**each, "seed": seed} for each in proposed])
+        graph, taken = before.needed(), list[Base]()
+        for morphism in chain:
+            if isinstance(morphism, Widen):
+                if _width(graph, morphism.node) == morphism.to:
+                    continue  # another one, whose width it shares, has widened it
+                morphism = morphism.model_copy(update={"noise": noise})
+            if not morphism.exact:
+                return None
+            graph = apply(graph, morphism).graph
+            taken.append(morphism)
+    except (MorphismError, InfeasibleError):
+        return None
+    names = renaming(graph, after)
+    return None if names is None else Bridge(tuple(taken), names)
+
+
+def follow(before: Graph, morphisms: Iterable[Base], after: Graph) -> dict[str, str]:
+    """The names that a chain's last network has in another graph, which is the same network.
+
+    Raises:
+        MorphismError: a morphism does not fit, or the two are different networks.
+    """
+    graph = before.needed()
+    for morphism in morphisms:
+        graph = apply(graph, morphism).graph
+    names = renaming(graph, after)
+    if names is None:
+        raise MorphismError("the morphisms lead to another network than the architecture's")
+    return names
+
+
+def _width(graph: Graph, name: str) -> int | None:
+    for node in graph:
+        if node.name == name:
+            return int(node.attrs.get("out", 0))
+    return None

@@ -1,0 +1,283 @@
+"""Weights from parents to children: what is asked, what the journal says, what is deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from kinase.api import Kind, NASExperiment, Outcome, TrialJob
+from kinase.api.trial import Fidelity, Inherited
+from kinase.engine.base import Event, Finished
+from kinase.engine.tabular import TabularEngine
+from kinase.estimation import Heritage
+from kinase.experiment import artifacts, heritage
+from kinase.experiment.journal import Asked, Journal, Told
+from kinase.experiment.loop import Loop
+from kinase.experiment.state import State, TrialRecord
+from kinase.report.gather import gather, inherited_text
+from kinase.space import Frame, make_space
+from kinase.store import Store
+from kinase.store.memory import MemoryStore
+from tests.unit.experiment.helpers import INFO, experiment, make_loop, score, told
+from tests.unit.experiment.test_loop import Killed, Mortal
+
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "Evolution": {"type": "Evolution", "evolution": {"population": 4, "sample": 2}},
+    "LocalSearch": {"type": "LocalSearch", "localSearch": {"initial": 3}},
+}
+CHAIN = {"maxDepth": 5, "widths": [4, 8, 16], "ops": ["conv"], "strides": [1]}
+"""None of it is infeasible."""
+SIZE = 100
+
+
+class Trainer(TabularEngine):
+    """Leaves weights in the store where the job says so, and says what a child began with."""
+
+    def __init__(self, store: Store, slots: int = 1) -> None:
+        super().__init__(score, INFO, slots)
+        self.store = store
+        self.launched: list[TrialJob] = []
+
+    def launch(self, job: TrialJob) -> None:
+        if job.inherit is not None:
+            assert self.store.exists(f"{job.inherit.ancestors[0].prefix}/weights.safetensors")
+        self.launched.append(job)
+        super().launch(job)
+
+    def poll(self, timeout: float | None) -> Sequence[Event]:
+        job = self._jobs[0] if self._jobs else None
+        events = super().poll(timeout)
+        if job is None:
+            return events
+        [event] = events
+        assert isinstance(event, Finished)
+        changes: dict[str, Any] = {}
+        if job.keep_weights:
+            for name in ("weights.safetensors", "model.json"):
+                self.store.put(f"{job.prefix}/{name}", b"x")
+            changes["kept_bytes"] = SIZE
+        if job.inherit is not None:
+            nearest = job.inherit.ancestors[0]
+            count = None if nearest.morphisms is None else len(nearest.morphisms)
+            changes["inherited"] = Inherited(trial=nearest.trial, share=1.0, morphisms=count)
+        return (Finished(job.trial, event.result.model_copy(update=changes)),)
+
+
+def manifest(strategy: str = "Evolution", **spec: Any) -> NASExperiment:
+    estimation = {"type": "Morphism", "morphism": {"epochsPerChild": 1, **spec.pop("morphism", {})}}
+    base = {
+        "space": {"type": "Chain", "chain": CHAIN},
+        "strategy": STRATEGIES[strategy],
+        "estimation": estimation,
+        "budget": {"trials": 30},
+    }
+    return experiment(**{**base, **spec})
+
+
+def run(
+    experiment: NASExperiment,
+    store: Store | None = None,
+    inner: Store | None = None,
+    slots: int = 1,
+) -> tuple[Loop, Trainer]:
+    store = store or MemoryStore()
+    engine = Trainer(inner or store, slots)
+    loop = make_loop(experiment, store, engine=engine, trainer_results=True)
+    loop.run()
+    return loop, engine
+
+
+def asked(store: Store) -> list[Asked]:
+    return [entry for entry in Journal(store).replay() if isinstance(entry, Asked)]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_children_inherit_and_the_journal_says_what(strategy: str) -> None:
+    loop, engine = run(manifest(strategy))
+    entries = asked(loop.store)
+    children = [each for each in entries if each.inherit is not None]
+    assert children
+    for entry in entries:
+        if entry.kind is Kind.SEARCH:
+            assert (entry.inherit is not None) == bool(entry.parents)
+            assert entry.fidelity.epochs == (1 if entry.parents else 4)
+        else:
+            assert entry.inherit is None
+            assert entry.fidelity.epochs == 4
+    by_number = {each.trial: each for each in entries}
+    for entry in children:
+        assert entry.inherit is not None
+        nearest = entry.inherit.ancestors[0]
+        assert nearest.trial == entry.parents[0]
+        assert nearest.architecture == by_number[nearest.trial].architecture
+    assert any(each.inherit and each.inherit.ancestors[0].morphisms for each in children)
+    jobs = {job.trial: job for job in engine.launched if not job.test}
+    assert jobs.keys() == {t.number for t in loop.state.told if t.outcome is Outcome.SUCCEEDED}
+    assert all(job.inherit == by_number[number].inherit for number, job in jobs.items())
+    assert all(job.keep_weights == (job.kind is not Kind.CONTROL) for job in jobs.values())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_killed_at_every_write_it_goes_on_with_the_same_lineage(strategy: str) -> None:
+    experiment = manifest(strategy, budget={"trials": 12})
+    undisturbed, _ = run(experiment)
+    lineage = [each.inherit for each in asked(undisturbed.store)]
+    for moment in range(1, undisturbed.journal.length + 1):
+        store = MemoryStore()
+        with pytest.raises(Killed):
+            run(experiment, Mortal(store, [moment], after=moment % 2 == 0), store)
+        again, _ = run(experiment, store)
+        assert told(again) == told(undisturbed)
+        assert [each.inherit for each in asked(store)] == lineage
+        assert artifacts.with_weights(store) == artifacts.with_weights(undisturbed.store)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("slots", [1, 4])
+def test_weights_are_deleted_when_no_child_can_need_them(strategy: str, slots: int) -> None:
+    most = 0
+
+    class Watcher:
+        def __getattr__(self, name: str) -> Any:
+            return self.look
+
+        def look(self, loop: Loop, *rest: Any) -> None:
+            nonlocal most
+            most = max(most, len(artifacts.with_weights(loop.store)))
+
+    store = MemoryStore()
+    engine = Trainer(store, slots)
+    budget = {"trials": 60, "parallelism": slots}
+    experiment = manifest(strategy, budget=budget)
+    loop = make_loop(
+        experiment, store, engine=engine, trainer_results=True, listener=Watcher(), slots=slots
+    )
+    loop.run()
+    finalists = {t.number for t in loop.state.of_kind(Kind.FINAL)}
+    assert artifacts.with_weights(store) == finalists
+    searched = sum(1 for t in loop.state.of_kind(Kind.SEARCH))
+    # the parents to come, those of the children under way, and those that have just ended
+    assert most <= 4 + heritage.ANCESTORS * slots + 1 < searched
+    assert loop.weights() == (SIZE * searched, 0)
+
+
+def test_all_weights_are_kept_where_that_is_wished() -> None:
+    loop, _ = run(manifest(storage={"weights": "all"}))
+    searched = {t.number for t in loop.state.of_kind(Kind.SEARCH)}
+    assert searched < artifacts.with_weights(loop.store)
+
+
+def test_a_strategy_that_names_no_parents_loses_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kinase.strategy.evolution import Evolution
+
+    kept: list[set[int]] = []
+    monkeypatch.setattr(Evolution, "parents_to_come", lambda self, history: None)
+    monkeypatch.setattr(Loop, "_end", _spied(Loop._end, kept))
+    loop, _ = run(manifest())
+    assert kept[0] == {t.number for t in loop.state.of_kind(Kind.SEARCH)}
+
+
+def _spied(end: Any, kept: list[set[int]]) -> Any:
+    def spy(loop: Loop, reason: str) -> None:
+        kept.append(artifacts.with_weights(loop.store))
+        end(loop, reason)
+
+    return spy
+
+
+def test_what_no_morphisms_reach_is_trained_anew_where_that_is_wished() -> None:
+    loop, _ = run(manifest(morphism={"fallback": "scratch"}))
+    children = [t for t in loop.state.of_kind(Kind.SEARCH) if t.parents]
+    assert {t.fidelity.epochs for t in children} == {1, 4}
+    for trial in children:
+        assert (trial.inherit is None) == (trial.fidelity.epochs == 4)
+
+
+@pytest.mark.parametrize("epochs", range(20, 40))
+@pytest.mark.parametrize("fallback", ["matching", "scratch"])
+def test_epochs_are_never_overspent(epochs: int, fallback: str) -> None:
+    experiment = manifest(
+        budget={"epochs": epochs, "parallelism": 2}, morphism={"fallback": fallback}
+    )
+    loop, _ = run(experiment, slots=2)
+    assert loop.state.spent.epochs <= epochs
+    assert loop.state.spent.epochs == sum(t.fidelity.epochs for t in loop.state.told)
+    if fallback == "matching":  # a child takes one epoch; beginners and controls four
+        assert epochs - loop.state.spent.epochs < 4
+
+
+def test_the_report_says_what_was_inherited() -> None:
+    loop, _ = run(manifest())
+    data = gather(loop)
+    summary = dict(data.summary)
+    children = [t for t in loop.state.told if t.inherited is not None]
+    chains = sum(t.inherited is not None and t.inherited.morphisms is not None for t in children)
+    assert summary["Children"].startswith(f"{chains} by morphisms, {len(children) - chains} by")
+    assert summary["Weights for children"].endswith("written, 0 B kept")
+    texts = {t.inherited for t in data.trials if t.inherited}
+    assert any(text.startswith("from trial ") for text in texts)
+    assert inherited_text(Inherited(message="gone")) == "no weights to inherit"
+    assert inherited_text(Inherited(trial=3, share=0.5)) == "50% of the weights of trial 3"
+
+
+def test_other_journals_are_as_they_were() -> None:
+    loop = make_loop(experiment())
+    loop.run()
+    for key in loop.store.list():
+        text = loop.store.get(key).decode()
+        assert "inherit" not in text
+        assert "keptBytes" not in text
+    plain = {"trial": 0, "kind": "Search", "architecture": {}, "key": "0" * 16, "seed": 1}
+    entry = Asked.model_validate({**plain, "fidelity": {"epochs": 1}})
+    assert entry.inherit is None
+    assert Told.model_validate({"trial": 0, "outcome": "Succeeded"}).inherited is None
+
+
+def test_only_what_ended_well_and_kept_weights_has_heirs() -> None:
+    space = make_space(manifest().spec.space)
+    layer = {"op": "conv", "width": 4, "kernel": 3, "stride": 1}
+    one, wider = {"layers": [layer]}, {"layers": [{**layer, "width": 8}]}
+
+    def record(number: int, architecture: Any, **changes: Any) -> TrialRecord:
+        facts = {"outcome": Outcome.SUCCEEDED, "kept_bytes": 1, "kind": Kind.SEARCH, **changes}
+        kind = facts.pop("kind")
+        return TrialRecord(
+            number, kind, architecture, str(number), Fidelity(epochs=1), 0, {}, (), "", **facts
+        )
+
+    def asked(*records: TrialRecord, matching: bool = True) -> Any:
+        trials = {each.number: each for each in records}
+        rule = Heritage(matching=matching)
+        frame = Frame((1, 8, 8), 10)
+        return heritage.inheritance(rule, space, frame, trials, list(trials), wider, seed=3)
+
+    found = asked(record(0, one))
+    assert found.ancestors[0].morphisms == (
+        {"op": "widen", "seed": 3, "node": "layer0_conv", "to": 8},
+    )
+    for changes in ({"outcome": Outcome.FAILED}, {"kept_bytes": 0}, {"kind": Kind.CONTROL}):
+        assert asked(record(0, one, **changes)) is None
+    other = {"layers": [{**layer, "stride": 2}]}
+    assert asked(record(0, other)).ancestors[0].morphisms is None
+    assert asked(record(0, other), matching=False) is None
+    assert (
+        asked(record(0, other), record(1, one)).ancestors[0].trial == 1
+    )  # the one it can grow from
+    heirs = [record(0, one)]
+    for number in range(1, 6):
+        heirs.append(record(number, one, inherit=asked(heirs[-1])))
+    line = asked(heirs[-1]).ancestors
+    assert [each.trial for each in line] == [5, 4, 3]
+
+
+def test_weights_of_the_ancestors_of_unfinished_children_are_needed() -> None:
+    loop, _ = run(manifest(budget={"trials": 12}))
+    entries = list(Journal(loop.store).replay())
+    state = State()
+    for entry in entries:
+        state.apply(entry)
+        if isinstance(entry, Asked) and entry.inherit is not None:
+            wanted = {each.trial for each in entry.inherit.ancestors}
+            assert wanted | {99} <= heritage.needed(state, {99})
