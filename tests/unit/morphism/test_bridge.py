@@ -1,0 +1,160 @@
+"""Where morphisms lead from one architecture to another, and where they do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kinase.api.space import Space as SpaceModel
+from kinase.morphism import MorphismError, apply_all, tensors
+from kinase.morphism.bridge import bridge, follow
+from kinase.morphism.same import renaming
+from kinase.space import Frame, Graph, GraphBuilder, InfeasibleError, Space, make_space
+
+FRAME = Frame((3, 16, 16), 10)
+CONV: dict[str, Any] = {"op": "conv", "width": 8, "kernel": 3, "stride": 1}
+POOL: dict[str, Any] = {"op": "maxpool", "kernel": 3, "stride": 2}
+CHAIN = {"type": "Chain", "chain": {"widths": [4, 8, 16], "kernels": [1, 3, 5]}}
+SKIPS = {"type": "Chain", "chain": {**CHAIN["chain"], "skips": True}}  # type: ignore[dict-item]
+MULTI = {"type": "MultiBranch", "multiBranch": {"widths": [4, 8, 16]}}
+NB201 = {"type": "Cell", "cell": {"preset": "nasbench201", "search": {"cells": 3, "filters": 4}}}
+DARTS = {"type": "Cell", "cell": {"preset": "darts", "search": {"cells": 3, "filters": 4}}}
+
+
+def space_of(document: dict[str, Any]) -> Space:
+    return make_space(SpaceModel.model_validate(document))
+
+
+def layers(*each: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"layers": [{**layer, **more} for layer in each]}
+
+
+def ops(space: dict[str, Any], one: Any, other: Any) -> list[str] | None:
+    made = space_of(space)
+    for architecture in (one, other):
+        made.validate(architecture)
+    found = bridge(made, one, other, FRAME)
+    return None if found is None else [m.model_dump()["op"] for m in found.morphisms]
+
+
+@pytest.mark.parametrize(
+    ("child", "wanted"),
+    [
+        (layers(CONV, POOL, CONV), []),
+        (layers({**CONV, "width": 16}, POOL, CONV), ["widen"]),
+        (layers(CONV, POOL, {**CONV, "kernel": 5}), ["kernel"]),
+        (layers(CONV, POOL, {**CONV, "kernel": 5, "width": 16}), ["kernel", "widen"]),
+        (layers(CONV, CONV, POOL, CONV), ["deepen"]),
+        (layers(CONV, POOL, CONV, {**CONV, "op": "sepconv"}), ["deepen"]),
+        (layers(CONV, POOL, {**CONV, "width": 16}, CONV), ["deepen", "widen"]),
+        (layers(CONV, POOL, CONV, CONV, CONV), ["deepen", "deepen"]),
+        (layers(CONV, {**POOL, "kernel": 1, "stride": 1}, POOL, CONV), []),
+        (layers(CONV, POOL), None),
+        (layers(CONV, CONV), None),
+        (layers({**CONV, "width": 4}, POOL, CONV), None),
+        (layers({**CONV, "kernel": 1}, POOL, CONV), None),
+        (layers({**CONV, "stride": 2}, POOL, CONV), None),
+        (layers({**CONV, "op": "sepconv"}, POOL, CONV), None),
+        (layers(CONV, POOL, CONV, POOL), None),
+        (layers(CONV, POOL, CONV, {**CONV, "width": 4}), None),
+        (layers({**CONV, "kernel": 5}, POOL, {**CONV, "width": 4}), None),
+    ],
+)
+def test_chains(child: Any, wanted: list[str] | None) -> None:
+    assert ops(CHAIN, layers(CONV, POOL, CONV), child) == wanted
+
+
+def test_skips() -> None:
+    plain = layers(CONV, POOL, CONV, skip=None)
+    over = [CONV, POOL, {**CONV, "width": 16}]
+    free = layers(*over, skip=None)
+    projected = {"layers": [*free["layers"][:2], {**free["layers"][2], "skip": 0}]}
+    assert ops(SKIPS, free, projected) == ["branch"]
+    assert ops(SKIPS, projected, free) is None
+    three = layers(CONV, CONV, CONV, skip=None)
+    added = {"layers": [*three["layers"][:2], {**three["layers"][2], "skip": 0}]}
+    assert ops(SKIPS, three, added) is None  # would be added as it is
+    wider = {"layers": [*added["layers"][:2], {**added["layers"][2], "width": 16}]}
+    assert ops(SKIPS, added, wider) == ["deepen", "widen"]
+    assert ops(SKIPS, plain, plain) == []
+
+
+def test_branches() -> None:
+    def nodes(*each: dict[str, Any]) -> dict[str, Any]:
+        return {"nodes": list(each)}
+
+    first = {**CONV, "inputs": [-1], "merge": "add"}
+    second = {**CONV, "inputs": [0], "merge": "add"}
+    parent = nodes(first, second)
+    assert ops(MULTI, parent, nodes(first, {**second, "width": 16})) == ["widen"]
+    assert ops(MULTI, parent, nodes(first, second, {**second, "inputs": [1]})) == ["deepen"]
+    # beside what is read already: an end of its own, of no weight in the last layer at first
+    assert ops(MULTI, parent, nodes(first, second, second)) == ["skip", "deepen"]
+    assert ops(MULTI, parent, nodes(first, {**second, "inputs": [-1, 0]})) == ["branch"]
+    assert ops(MULTI, parent, nodes(first)) is None
+    assert ops(MULTI, parent, nodes(first, {**second, "inputs": [-1]})) is None
+
+
+def test_cells() -> None:
+    def cell(*each: str) -> dict[str, Any]:
+        a, b, c, d, e, f = each
+        return {"normal": [[[a, 0]], [[b, 0], [c, 1]], [[d, 0], [e, 1], [f, 2]]]}
+
+    conv, none, skip = "nor_conv_3x3", "none", "skip_connect"
+    parent = cell(conv, none, skip, skip, none, "nor_conv_1x1")
+    grown = cell(conv, none, skip, skip, none, conv)
+    assert ops(NB201, parent, grown) == ["kernel"] * 15  # one in each of the cells
+    assert ops(NB201, parent, cell(conv, conv, skip, skip, none, "nor_conv_1x1")) == ["branch"] * 15
+    assert ops(NB201, parent, cell(conv, none, skip, skip, skip, "nor_conv_1x1")) is None
+    assert ops(NB201, grown, parent) is None
+
+
+@pytest.mark.parametrize("document", [CHAIN, SKIPS, MULTI, NB201, DARTS])
+def test_at_the_end_of_a_bridge_every_tensor_is_there_in_its_shape(
+    document: dict[str, Any],
+) -> None:
+    space, rng, bridges = space_of(document), np.random.default_rng(5), 0
+    frame = Frame((3, 16, 16), 10, space.scale(final=False))
+    for _ in range(60):
+        parent = space.sample(rng)
+        child = space.mutate(parent, rng)
+        try:
+            before, after = space.graph(parent, frame), space.graph(child, frame)
+        except InfeasibleError:
+            continue
+        found = bridge(space, parent, child, frame, seed=7, noise=0.01)
+        if found is None:
+            continue
+        bridges += 1
+        made = tensors(apply_all(before, found.morphisms))
+        renamed = {}
+        for tensor, shape in made.items():
+            node, _, part = tensor.partition(".")
+            renamed[f"{found.names[node]}.{part}"] = shape
+        assert renamed == tensors(after.needed())
+        assert follow(before, found.morphisms, after) == found.names
+    assert bridges
+
+
+def small(*, kernel: int = 3, swap: bool = False, shared: bool = False) -> Graph:
+    g = GraphBuilder((4, 8, 8))
+    a = g.conv("a", g.input, 4, kernel)
+    b = g.relu("b", a if shared else g.conv("c", g.input, 4, 3))
+    x = g.add("sum", [b, a] if swap else [a, b])
+    return g.build(g.linear("end", g.global_avg_pool("pool", x), 2))
+
+
+def test_graphs_that_are_the_same_are_found_to_be() -> None:
+    names = {"a": "a", "c": "c", "end": "end"}
+    assert renaming(small(), small()) == names
+    assert renaming(small(), small(swap=True)) == names
+    assert renaming(small(), small(kernel=5)) is None
+    assert renaming(small(), small(shared=True)) is None
+    assert renaming(small(shared=True), small()) is None
+
+
+def test_the_wrong_end_is_refused() -> None:
+    with pytest.raises(MorphismError, match="another network"):
+        follow(small(), (), small(kernel=5))
