@@ -1,7 +1,7 @@
 """Images unpacked once, for all nodes to start with.
 
 A large image takes minutes to unpack. So it is unpacked in a folder of the user's cache, and a node
-gets that folder in hard links: what an image holds is never written to, only what is laid over it.
+gets links to its layers: they are never written to, only what is laid over them is.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from tests.cluster.lab import binaries
 from tests.cluster.lab.processes import Child
 
-DATABASES = (
-    "io.containerd.metadata.v1.bolt/meta.db",
-    "io.containerd.snapshotter.v1.overlayfs/metadata.db",
-)
+_SNAPSHOTTER = "io.containerd.snapshotter.v1.overlayfs"
+DATABASES = ("io.containerd.metadata.v1.bolt/meta.db", f"{_SNAPSHOTTER}/metadata.db")
 """Files of containerd that are written in place."""
+LAYERS = ("io.containerd.content.v1.content/blobs/sha256", f"{_SNAPSHOTTER}/snapshots")
+"""Folders of containerd whose entries, once they are there, are only read."""
 
 
 def containerd(root: Path, state: Path, socket: Path, more: str = "") -> str:
@@ -63,7 +64,7 @@ class ImageStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         record = self.folder / "images.json"
         with (self.folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX)  # not while a node has them
             held = json.loads(record.read_text()) if record.exists() else {}
             wanted = {name: _identity(path) for name, path in archives.items()}
             if held == wanted:
@@ -76,14 +77,20 @@ class ImageStore:
             temporary.write_text(json.dumps(wanted))
             temporary.rename(record)
 
-    def copy(self, target: Path) -> None:
-        """Give a node what is held; the target is on the same file system."""
-        with (self.folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            subprocess.run(["cp", "--archive", "--link", self.root, target], check=True)
-            for name in DATABASES:
-                (target / name).unlink()
-                shutil.copy2(self.root / name, target / name)
+    def lend(self, root: Path) -> TextIO:
+        """Make a root for a node's containerd that has what is held. That stays as it is until the
+        file that is returned is closed.
+        """
+        lock = (self.folder / "lock").open()
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        for place in LAYERS:
+            (root / place).mkdir(parents=True)
+            for entry in (self.root / place).iterdir():
+                (root / place / entry.name).symlink_to(entry)
+        for name in DATABASES:
+            (root / name).parent.mkdir(exist_ok=True)
+            shutil.copy2(self.root / name, root / name)
+        return lock
 
     def _change(
         self,

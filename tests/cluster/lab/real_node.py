@@ -27,7 +27,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -167,6 +167,7 @@ class RealNode:
         self.name = name
         self._labels = dict(labels or {})
         self._images = images
+        self._lent: TextIO | None = None
         self._place = network.place()
         self._child: Child | None = None
         self._pid = 0
@@ -213,6 +214,8 @@ class RealNode:
         for path in ("containerd", "kubelet", "state", "tmp"):
             shutil.rmtree(self.folder / path, ignore_errors=True)
         self.socket.unlink(missing_ok=True)
+        if self._lent:
+            self._lent.close()
         if self._made_kubelet:
             with contextlib.suppress(OSError):  # another node may still have it
                 KUBELET.rmdir()
@@ -300,7 +303,7 @@ class RealNode:
     def _configure(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._images:
-            self._images.copy(self.folder / "containerd")
+            self._lent = self._images.lend(self.folder / "containerd")
         for name in ("containerd", "kubelet", "state", "tmp", "cni", "logs"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self._made_kubelet = not KUBELET.exists()
