@@ -153,6 +153,11 @@ CASES: dict[str, Case] = {
         {"estimation": {"type": "LowerFidelity", "full": {}}},
         "estimation",
     ),
+    "full training inherits nothing": Case(
+        {"estimation": morphism()},
+        {"estimation": {"type": "Full", "morphism": {}}},
+        "estimation",
+    ),
     "an estimator of another package has a name": Case(
         {"estimation": {"type": "Custom", "custom": {"name": "mine"}}},
         {"estimation": {"type": "Custom"}},
