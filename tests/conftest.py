@@ -37,7 +37,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What runs side by side (`-n 2 --dist loadgroup`): all that needs the cluster in one process,
     for they share it, and any other file as a whole in another."""
