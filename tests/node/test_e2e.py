@@ -344,13 +344,18 @@ def test_nothing_of_the_search_is_lost(nas: Nas, search: Search) -> None:
     told = {entry.trial: entry for entry in entries if entry.type == "told"}
     assert asked == list(range(TRIALS + 1))
     assert sorted(told) == asked
-    assert {entry.outcome for entry in told.values()} == {"Succeeded"}
-    assert [len(told[n].curve) for n in asked] == [EPOCHS] * TRIALS + [FINAL]
+    # what the space can give is not all feasible: strides may leave nothing of an image
+    trained = [n for n in asked if told[n].outcome != "Infeasible"]
+    assert {told[n].outcome for n in trained} == {"Succeeded"}, told
+    assert len(trained) > TRIALS // 2
+    for number in asked:
+        epochs = FINAL if number == TRIALS else EPOCHS
+        assert len(told[number].curve) == (epochs if number in trained else 0)
     again = [entry for entry in entries if entry.type == "attempt"]
     assert {entry.trial for entry in again} & search.disturbed
     assert not any(entry.crash for entry in again)
     assert search.item["status"]["cost"]["epochs"] == sum(begun)
-    assert sum(begun) >= TRIALS * EPOCHS + FINAL
+    assert sum(begun) >= (len(trained) - 1) * EPOCHS + FINAL
 
 
 def test_report_and_model_come_back(nas: Nas, search: Search, tmp_path: Path) -> None:
@@ -382,7 +387,7 @@ def held(nas: Nas, search: Search) -> list[dict[str, Any]]:
     body["metadata"]["name"] = "held"
     body["spec"]["training"]["epochs"] = 10_000
     body["spec"]["estimation"] = {"type": "Full"}
-    body["spec"]["budget"] = {"trials": 2, "parallelism": 2}
+    body["spec"]["budget"] = {"trials": 4, "parallelism": 2}
     body["spec"]["finalists"] = {"count": 1}
     nas.apply(body)
     running = wait_for(lambda: (f := nas.trials("held")) and f[1:] and f, 120, message="two trials")
