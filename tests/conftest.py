@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.cluster.fixtures import cluster, kinase, namespace, node, s3_bucket, scene
 from tests.cluster.lab import binaries
@@ -37,13 +39,17 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs side by side (`-n 2 --dist loadgroup`): all that needs the cluster in one process,
-    for they share it, and any other file as a whole in another."""
-    for item in items:
-        shared = "cluster" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("cluster" if shared else str(item.path)))
+class _Scheduling(LoadScopeScheduling):
+    """What runs side by side (`-n 2`): all that needs the cluster in one process, for they share
+    it, and any other file as a whole in another."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "cluster" if file.startswith(("tests/cluster/", "tests/watch/")) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _Scheduling(config, log)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
