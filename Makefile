@@ -6,11 +6,13 @@
 #   TORCH_BACKEND=cpu    another build of torch: cpu, cu128, rocm6.3, auto, ... (see uv's
 #                        --torch-backend); left empty, the build that PyPI serves
 #   EXAMPLE=FILE         another manifest for make run
+#   WORKERS=4            processes of make test: 0 for none but the first
 #   NODE=real            make cluster with a node that runs containers (as root)
 
 PYTHON ?= python3
 TORCH_BACKEND ?=
 EXAMPLE ?= examples/digits.yaml
+WORKERS ?= 2
 NODE ?= stand-in
 BIN := .venv/bin
 SETUP := .make/setup$(if $(TORCH_BACKEND),-$(TORCH_BACKEND))
@@ -56,7 +58,7 @@ types: $(SETUP)
 	$(BIN)/mypy
 
 unit: $(SETUP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 generate: docs ## Write crds/, docs/manifest.md and the dashboards anew from the code
 	$(BIN)/python -m kinase.api.crd crds charts/kinase/files/crds
