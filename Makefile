@@ -6,13 +6,13 @@
 #   TORCH_BACKEND=cpu    another build of torch: cpu, cu128, rocm6.3, auto, ... (see uv's
 #                        --torch-backend); left empty, the build that PyPI serves
 #   EXAMPLE=FILE         another manifest for make run
-#   WORKERS=4            processes of make test: 0 for none but the first
+#   WORKERS=2            processes of make test, side by side; by default there is one
 #   NODE=real            make cluster with a node that runs containers (as root)
 
 PYTHON ?= python3
 TORCH_BACKEND ?=
 EXAMPLE ?= examples/digits.yaml
-WORKERS ?= 2
+WORKERS ?= 0
 NODE ?= stand-in
 BIN := .venv/bin
 SETUP := .make/setup$(if $(TORCH_BACKEND),-$(TORCH_BACKEND))

@@ -93,7 +93,7 @@ class Pod:
         return Termination.model_validate_json(self.log.read_bytes())
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
     """Wait for something that happens in another process."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -107,12 +107,19 @@ class Forwarder:
     def __init__(self, endpoint: str) -> None:
         target = urlsplit(endpoint)
         self._target = (target.hostname, target.port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._port = self._listener.getsockname()[1]
+        # bound and never listening: nobody else can take the port while the network is cut
+        self._guard = socket.socket()
+        self._guard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._guard.bind(("127.0.0.1", 0))
+        self._port = self._guard.getsockname()[1]
+        self._listener = self._listen()
         self.endpoint = f"http://127.0.0.1:{self._port}"
         self._up = threading.Event()
         self._open: set[socket.socket] = set()
         self._serve()
+
+    def _listen(self) -> socket.socket:
+        return socket.create_server(("127.0.0.1", self._port), reuse_port=True)
 
     def _serve(self) -> None:
         self._up.set()
@@ -149,7 +156,7 @@ class Forwarder:
 
     def mend(self) -> None:
         """All is as before."""
-        self._listener = socket.create_server(("127.0.0.1", self._port))
+        self._listener = self._listen()
         self._serve()
 
     @contextlib.contextmanager

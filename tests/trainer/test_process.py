@@ -526,7 +526,7 @@ def test_patience_has_an_end_and_another_attempt_goes_on(
     with s3_pod.start(job(**LONG), KINASE_STORE_PATIENCE="2") as process:
         until(lambda: direct.exists(f"{PREFIX}/checkpoint/last"))
         with network.away():
-            assert process.wait(30) == 75
+            assert process.wait(60) == 75
     assert "cannot be reached" in s3_pod.termination.message
     assert s3_pod.termination.epochs is not None
     assert s3_pod.run(job(attempt=2, **LONG)) == 0
