@@ -149,7 +149,7 @@ class Forwarder:
         self._up.clear()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for end in self._open:
+        for end in list(self._open):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         self._open.clear()
