@@ -114,4 +114,4 @@ def test_the_page_outlives_the_controller(live: Live, browser: Any) -> None:
         page.goto(live.address)
         return bool(page.evaluate(ROWS))
 
-    wait_for(back, 60, message="the report of the new controller", every=0.5)
+    wait_for(back, 150, message="the report of the new controller", every=0.5)
