@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -398,17 +399,22 @@ def _trial_environment(
         values["KINASE_REPORT_TOKEN"] = token
     if settings.store_patience is not None:
         values["KINASE_STORE_PATIENCE"] = f"{settings.store_patience:g}"
-    known = [{"name": name, "value": value} for name, value in values.items() if value is not None]
-    return [*known, *_store_access(storage, settings)]
+    return [*_variables(values), *_store_access(storage, settings)]
 
 
 def _place(storage: Storage) -> list[Object]:
     """Where the controller keeps everything, if its manifest leaves that to the cluster."""
-    values = {
-        "KINASE_STORE_URI": storage.uri,
-        "KINASE_STORE_ENDPOINT": storage.endpoint,
-        "KINASE_STORE_REGION": storage.region,
-    }
+    return _variables(
+        {
+            "KINASE_STORE_URI": storage.uri,
+            "KINASE_STORE_ENDPOINT": storage.endpoint,
+            "KINASE_STORE_REGION": storage.region,
+        }
+    )
+
+
+def _variables(values: Mapping[str, str | None]) -> list[Object]:
+    """Environment variables, those left out that have no value."""
     return [{"name": name, "value": value} for name, value in values.items() if value is not None]
 
 
