@@ -142,6 +142,11 @@ class Baseline(Model):
     """Its architecture, in the form of `spec.space`."""
 
 
+def is_shared(uri: str) -> bool:
+    """Whether all pods of a cluster reach a place, and not one machine alone."""
+    return uri.startswith("s3://")
+
+
 class Storage(Model):
     """Where the journal, weights and results are kept. Credentials come from the environment
     (or a Secret), never from a manifest."""

@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kinase.api import NASExperiment
+from kinase.api.experiment import is_shared
 from kinase.api.load import Document, ManifestError
 from kinase.api.names import PORT
 from kinase.api.status import ConditionType, ExperimentStatus, Phase
@@ -413,7 +414,7 @@ def _placed(experiment: NASExperiment) -> NASExperiment:
     """The manifest with the cluster's own place for what is kept, if it names none that pods
     share; the operator has put it into the environment."""
     storage, uri = experiment.spec.storage, os.environ.get("KINASE_STORE_URI")
-    if not uri or storage.uri.startswith("s3://"):
+    if not uri or is_shared(storage.uri):
         return experiment
     fields = {
         "uri": uri,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from kinase.api.experiment import is_shared
 from kinase.options import Access
 from kinase.store import Store, StoreError, StoreUnavailable, open_uri
 from kinase_kubectl.cluster import CONFIG_MAP, SECRET, Cluster
@@ -48,7 +49,7 @@ class Place:
         chosen = (each.body.get("status") or {}).get("storage") or {}
         storage = chosen or each.spec.get("storage") or {}
         uri = str(storage.get("uri", ""))
-        if not uri.startswith("s3://"):
+        if not is_shared(uri):
             raise Problem(f"{each.name} has no store yet; kinase get {each.name} says why")
         return cls(
             experiment=each.name,

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kinase.api import NASExperiment, names
+from kinase.api.experiment import is_shared
 from kinase.api.pod import unrestricted
 from kinase.api.status import ConditionType, Phase, clip
 from kinase_kube import client as kube
@@ -28,7 +29,7 @@ from kinase_operator.actions import (
     Replace,
 )
 from kinase_operator.settings import Settings
-from kinase_operator.storage import is_shared, record
+from kinase_operator.storage import record
 from kinase_operator.views import Child, Experiment, Job, Object, Pod
 
 STARTING = timedelta(seconds=3)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kinase.api.experiment import Storage
+from kinase.api.experiment import Storage, is_shared
 
 CHECKSUMS = ("when_required", "when_supported")
 STORE = {
@@ -141,7 +141,7 @@ def _store(env: Mapping[str, str]) -> Storage | None:
         if given:
             raise ValueError(f"{STORE[next(iter(given))]} is set, and KINASE_STORE_URI is not")
         return None
-    if not given["uri"].startswith("s3://"):
+    if not is_shared(given["uri"]):
         raise ValueError(f"KINASE_STORE_URI is {given['uri']!r}; it must be s3://BUCKET/PREFIX")
     try:
         return Storage.model_validate(given)

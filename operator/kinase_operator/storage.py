@@ -8,14 +8,9 @@ choice is kept in the status, for a search that has begun must not move.
 from __future__ import annotations
 
 from kinase.api import NASExperiment
-from kinase.api.experiment import Storage
+from kinase.api.experiment import Storage, is_shared
 from kinase_operator.settings import STORE, Settings
 from kinase_operator.views import Experiment, Object
-
-
-def is_shared(uri: str) -> bool:
-    """Whether all pods reach it."""
-    return uri.startswith("s3://")
 
 
 def placed(manifest: NASExperiment, view: Experiment, settings: Settings) -> NASExperiment:
