@@ -134,9 +134,10 @@ class Loop:
             update={"epochs": spec.final_epochs, "scale": self.space.scale(final=True)}
         )
         objectives = 1 + len(spec.objective.also)
+        frame = Frame(self._reduced, info.outputs, self.fidelity.scale)
         control = spec.strategy.__class__.model_validate({"type": "Random"})
         self._members: dict[Kind, tuple[Strategy, History, int]] = {
-            kind: (make_strategy(model, self.space, seed, objectives), History(), seed)
+            kind: (make_strategy(model, self.space, seed, objectives, frame), History(), seed)
             for kind, model, seed in (
                 (Kind.SEARCH, spec.strategy, derive(spec.seed, Stream.STRATEGY)),
                 (Kind.CONTROL, control, derive(spec.seed, Stream.CONTROL)),

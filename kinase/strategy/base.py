@@ -14,7 +14,7 @@ from kinase import registry
 from kinase.api.experiment import Objective
 from kinase.api.strategy import Strategy as StrategyModel
 from kinase.api.trial import Architecture, Outcome
-from kinase.space import Rng, Space
+from kinase.space import Frame, Rng, Space
 
 Losses = tuple[float, ...]
 """Values of the objectives, turned so that less is better; the first is the main one.
@@ -86,6 +86,10 @@ class History:
         return len(self.asked) - len(self.told)
 
 
+FRAME = Frame((3, 32, 32), 10)
+"""For a strategy that is used without a task: CIFAR-10's."""
+
+
 class Strategy(ABC):
     """A search strategy: three methods, of which only `propose` must be written.
 
@@ -98,13 +102,16 @@ class Strategy(ABC):
     `kinase.strategy.testing` holds the contract as a test suite.
     """
 
-    def __init__(self, space: Space, options: Any, seed: int, objectives: int = 1) -> None:
+    def __init__(
+        self, space: Space, options: Any, seed: int, objectives: int = 1, frame: Frame = FRAME
+    ) -> None:
         """`options` is the strategy's struct of the manifest; `objectives` is the length of
-        a trial's `losses`."""
+        a trial's `losses`; `frame` is what surrounds the search's networks."""
         self.space = space
         self.options = options
         self.seed = seed
         self.objectives = objectives
+        self.frame = frame
 
     @abstractmethod
     def propose(self, history: History, rng: Rng) -> Proposal | None:
@@ -148,14 +155,16 @@ def _loss(metrics: Mapping[str, float], name: str, goal: str, enough: float | No
     return sign * value if enough is None else max(sign * value, sign * enough)
 
 
-def make_strategy(model: StrategyModel, space: Space, seed: int, objectives: int = 1) -> Strategy:
+def make_strategy(
+    model: StrategyModel, space: Space, seed: int, objectives: int = 1, frame: Frame = FRAME
+) -> Strategy:
     """The strategy that a manifest describes.
 
     Raises:
         UnknownMember: an entry point that no package registers.
     """
     cls, options = registry.resolve("kinase.strategies", model)
-    strategy = cls(space, options, seed, objectives)
+    strategy = cls(space, options, seed, objectives, frame)
     if not isinstance(strategy, Strategy):
         raise TypeError(f"{cls!r} is no kinase.strategy.Strategy")
     return strategy

@@ -58,9 +58,12 @@ def test_the_page_shows_the_script() -> None:
 
 
 def test_the_page_s_examples_are_of_their_models() -> None:
-    task, info, point, termination = (json.loads(block) for block in blocks("jsonc"))
+    task, info, inherited, point, termination = (json.loads(b) for b in blocks("jsonc"))
     TaskJob.model_validate(task)
     TaskInfo.model_validate(info)
+    result = api.TrialResult.model_fields
+    assert set(inherited) == {result[name].alias or name for name in ("inherited", "kept_bytes")}
+    api.Inherited.model_validate(inherited["inherited"])
     assert point.pop("attempt") == 1
     api.Point.model_validate(point)
     Termination.model_validate(termination)

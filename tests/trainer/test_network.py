@@ -225,3 +225,28 @@ def test_an_unknown_operation_is_refused() -> None:
     )
     with pytest.raises(ValueError, match="odd: no module for operation 'fourier'"):
         Network(Graph(nodes, "odd"))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 7, 12])
+def test_a_strided_projection_of_few_channels_has_the_gradients_of_a_convolution(
+    channels: int,
+) -> None:
+    """In doubles, where torch computes it another way: of few channels a library's own gradient
+    is wrong, and writes where it should not."""
+    b = GraphBuilder((channels, 16, 16))
+    model = Network(b.build(b.conv("conv", "input", 64, 1, stride=2))).to(
+        memory_format=torch.channels_last
+    )
+    [conv] = (m for m in model.modules() if isinstance(m, nn.Conv2d))
+    plain = nn.Conv2d(channels, 64, 1, 2, bias=False).double()
+    plain.weight.data.copy_(conv.weight.data)
+    x = torch.randn(32, channels, 16, 16).to(memory_format=torch.channels_last)
+    for _ in range(20):
+        conv.weight.grad = plain.weight.grad = None
+        ours, theirs = model(x), plain(x.double())
+        torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=1e-5)
+        weights = torch.randn_like(ours)
+        ours.backward(weights)
+        theirs.backward(weights.double())
+        assert conv.weight.grad is not None
+        torch.testing.assert_close(conv.weight.grad.double(), plain.weight.grad, rtol=0, atol=2e-3)

@@ -31,6 +31,20 @@ class Zero(nn.Module):
         return x[:, :, :: self.stride, :: self.stride] * 0.0
 
 
+class Sampled(nn.Conv2d):
+    """A strided convolution with a kernel of 1, as one without a stride of every stride-th pixel.
+
+    The same function. On a CPU without AVX-512, oneDNN's gradient of such a kernel's weights writes
+    past its workspace where there are fewer than 8 channels (uxlfoundation/oneDNN, issue 6035): a
+    projection of an image by a skip then corrupts the trainer's memory.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
+        x = x[:, :, :: self.stride[0], :: self.stride[1]]
+        return F.conv2d(x, self.weight, self.bias, groups=self.groups)
+
+
 class DropPath(nn.Module):
     """Drop a sample's whole map with probability `rate` in training, and scale what is kept
     (Larsson et al. 2017; the rate is set from outside, epoch by epoch)."""
@@ -119,7 +133,9 @@ def _module(node: Node) -> nn.Module:
         case "conv":
             kernel = (a.get("kernel_h", a["kernel"]), a.get("kernel_w", a["kernel"]))
             padding = (a.get("padding_h", a["padding"]), a.get("padding_w", a["padding"]))
-            return nn.Conv2d(
+            pointwise = kernel == (1, 1) and padding == (0, 0)
+            few = a["in"] // a["groups"] < 16  # a block of channels, with AVX-512
+            return (Sampled if pointwise and few and a["stride"] > 1 else nn.Conv2d)(
                 a["in"],
                 a["out"],
                 kernel,
