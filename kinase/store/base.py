@@ -57,6 +57,12 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
+def check_range(start: int, end: int) -> None:
+    """Refuse what is no range of bytes."""
+    if not 0 <= start < end:
+        raise ValueError(f"bytes {start} to {end} are no range; use 0 <= start < end")
+
+
 class Store(ABC):
     """Objects below one prefix.
 
@@ -83,6 +89,17 @@ class Store(ABC):
             NotFound: there is none.
             StoreError: it cannot be read.
         """
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """Read the bytes of an object from `start` up to, but not including, `end`; fewer, or none,
+        where the object ends before. A store that can do so reads no others.
+
+        Raises:
+            NotFound: there is no such object.
+            StoreError: it cannot be read.
+        """
+        check_range(start, end)
+        return self.get(key)[start:end]
 
     @abstractmethod
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:

@@ -18,6 +18,7 @@ from kinase.store.base import (
     StoreUnavailable,
     check_key,
     check_prefix,
+    check_range,
     is_key,
 )
 
@@ -73,6 +74,22 @@ class FileStore(Store):
         try:
             with open(self._path(key), "rb", buffering=0) as file:
                 return file.read()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise NotFound(f"{self.uri}/{key} is not there") from None
+        except OSError as error:
+            raise self._failure("read", key, error) from error
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """Read a part of a file."""
+        check_range(start, end)
+        try:
+            with open(self._path(key), "rb", buffering=0) as file:
+                file.seek(start)
+                parts, left = [], end - start
+                while left and (part := file.read(left)):
+                    parts.append(part)
+                    left -= len(part)
+                return b"".join(parts)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise NotFound(f"{self.uri}/{key} is not there") from None
         except OSError as error:

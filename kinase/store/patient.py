@@ -86,6 +86,10 @@ class PatientStore(Store):
         """Read an object."""
         return self._repeat(lambda: self._store.get(key))
 
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """Read a part of an object."""
+        return self._repeat(lambda: self._store.get_range(key, start, end))
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """Write an object."""
         if if_absent:

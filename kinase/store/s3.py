@@ -24,6 +24,7 @@ from kinase.store.base import (
     StoreUnavailable,
     check_key,
     check_prefix,
+    check_range,
     is_key,
 )
 
@@ -183,6 +184,11 @@ class S3Store(Store):
         """Read an object."""
         return self._read(key)[0]
 
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """Read a part of an object."""
+        check_range(start, end)
+        return self._read(key, (start, end))[0]
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """Write an object in one request."""
         name = self._name(key)
@@ -284,19 +290,27 @@ class S3Store(Store):
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
 
-    def _read(self, key: str) -> tuple[bytes, dict[str, str]]:
+    def _read(self, key: str, part: tuple[int, int] | None = None) -> tuple[bytes, dict[str, str]]:
         name = self._name(key)
+        wanted: Any = {"Range": f"bytes={part[0]}-{part[1] - 1}"} if part else {}
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                reply = self._connection.client().get_object(Bucket=self._bucket, Key=name)
+                reply = self._connection.client().get_object(
+                    Bucket=self._bucket, Key=name, **wanted
+                )
             except _FAILURES as error:
                 if _code(error) in ("NoSuchKey", "404"):
                     raise NotFound(f"{self.uri}/{key} is not there") from None
+                if part and _code(error) in ("InvalidRange", "416"):
+                    return b"", {}  # the object ends before
                 self._fail("read", key, error)
             try:
                 # botocore repeats requests, but not a reply that breaks off in its body
                 with reply["Body"] as body:
-                    return body.read(), reply["Metadata"]
+                    data = body.read()
+                if part and reply["ResponseMetadata"]["HTTPStatusCode"] == 200:
+                    data = data[part[0] : part[1]]  # a server that knows no ranges
+                return data, reply["Metadata"]
             except _FAILURES as error:
                 if attempt == ATTEMPTS:
                     self._fail("read", key, error)

@@ -84,6 +84,26 @@ class StoreContract:
         store.put("large", data, if_absent=if_absent)
         assert store.get("large") == data
 
+    def test_get_range(self, store: Store) -> None:
+        """A part is what lies between two places, as far as the object reaches; of none there is
+        none."""
+        data = bytes(range(256)) * 10_000
+        store.put("a/b", data)
+        store.put("empty", b"")
+        size = len(data)
+        for start, end in ((0, 1), (0, size), (7, 1_000_003), (size - 1, size)):
+            assert store.get_range("a/b", start, end) == data[start:end]
+        assert store.sub("a").get_range("b", size - 3, size + 9) == data[-3:]
+        assert store.get_range("a/b", size, size + 1) == b""
+        assert store.get_range("a/b", 2 * size, 3 * size) == b""
+        assert store.get_range("empty", 0, 8) == b""
+        for key in ("c", "a", "a/b/c"):
+            with pytest.raises(NotFound, match=f"{key} is not there"):
+                store.get_range(key, 0, 1)
+        for start, end in ((-1, 1), (1, 1), (2, 1)):
+            with pytest.raises(ValueError, match="no range"):
+                store.get_range("a/b", start, end)
+
     def test_put_replaces(self, store: Store) -> None:
         """A put takes the place of what is there, longer or shorter."""
         for value in (b"22", b"333", b"1"):
@@ -251,6 +271,7 @@ class StoreContract:
         below = store.sub("below")
         calls: list[Callable[[], object]] = [
             lambda: below.get(key),
+            lambda: below.get_range(key, 0, 1),
             lambda: below.put(key, b"2"),
             lambda: below.put(key, b"2", if_absent=True),
             lambda: below.delete(key),

@@ -172,6 +172,10 @@ class MeteredStore(Store):
         """Read an object."""
         return self._measured("get", lambda: self._store.get(key))
 
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """Read a part of an object."""
+        return self._measured("get", lambda: self._store.get_range(key, start, end))
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """Write an object."""
         self._measured("put", lambda: self._store.put(key, data, if_absent=if_absent))

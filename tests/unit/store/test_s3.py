@@ -181,6 +181,23 @@ def test_a_reply_that_breaks_off_is_read_again(
         store.get("a")
 
 
+def test_a_part_is_asked_for_and_cut_out_where_all_is_sent(
+    store: S3Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("a", b"0123456789")
+    proxy.seen.clear()
+    assert store.get_range("a", 2, 5) == b"234"
+    assert [headers["Range"] for _, headers in proxy.seen] == ["bytes=2-4"]
+    client = store._connection.client()
+    ask = client.get_object
+
+    def whole(**given: Any) -> Any:  # a server that knows no ranges
+        return ask(**{name: value for name, value in given.items() if name != "Range"})
+
+    monkeypatch.setattr(client, "get_object", whole)
+    assert store.get_range("a", 2, 5) == b"234"
+
+
 def test_what_is_sent(store: S3Store, proxy: Proxy) -> None:
     store.put("a", b"1", if_absent=True)
     store.put("b", b"1")
