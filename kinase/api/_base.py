@@ -198,11 +198,17 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=DNS_LABEL
 """A DNS label, short enough that a trial's number and an attempt's still fit behind it."""
 
 
+def struct_name(kind: str) -> str:
+    """Name in a manifest of the struct of a type: `LocalSearch` has `localSearch`, an acronym such
+    as `LEMONADE` has `lemonade`."""
+    return kind.lower() if kind.isupper() else kind[0].lower() + kind[1:]
+
+
 class Union(Model):
     """A discriminated union as Kubernetes writes one: ``type`` plus the one struct of that name.
 
-    A member's field is the type's name in camelCase. The struct may be left out where all
-    of its fields have defaults; `member` then gives it whole.
+    A member's field is the type's name in camelCase (`LEMONADE`: `lemonade`). The struct may be
+    left out where all of its fields have defaults; `member` then gives it whole.
     """
 
     discriminator: ClassVar[str] = "type"
@@ -213,9 +219,9 @@ class Union(Model):
         by_alias = {field.alias: name for name, field in cls.model_fields.items()}
         literal = cls.model_fields[cls.discriminator].annotation
         return {
-            kind: by_alias[kind[0].lower() + kind[1:]]
+            kind: by_alias[struct_name(kind)]
             for kind in getattr(literal, "__args__", ())
-            if kind[0].lower() + kind[1:] in by_alias
+            if struct_name(kind) in by_alias
         }
 
     @classmethod

@@ -8,6 +8,7 @@ from importlib.metadata import distribution
 import pytest
 import yaml
 
+from kinase.api._base import struct_name
 from kinase.api.reference import filled
 from kinase.space.presets import PRESETS
 from tests.docs.blocks import ROOT, exists
@@ -40,7 +41,7 @@ class TestTheMember:
 
     def test_states_its_options_as_the_models_have_them(self, member: str, field: str) -> None:
         text = (FOLDER / page_of(member)).read_text()
-        struct = f"{field}.{member[0].lower()}{member[1:]}"
+        struct = f"{field}.{struct_name(member)}"
         assert re.findall(r"^<!-- fields: (\S+) -->$", text, re.MULTILINE) == [struct]
         assert filled(text) == text, f"run: python -m kinase.api.reference {page_of(member)}"
 
