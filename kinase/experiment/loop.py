@@ -137,7 +137,11 @@ class Loop:
         frame = Frame(self._reduced, info.outputs, self.fidelity.scale)
         control = spec.strategy.__class__.model_validate({"type": "Random"})
         self._members: dict[Kind, tuple[Strategy, History, int]] = {
-            kind: (make_strategy(model, self.space, seed, objectives, frame), History(), seed)
+            kind: (
+                make_strategy(model, self.space, seed, objectives, frame, self._known),
+                History(),
+                seed,
+            )
             for kind, model, seed in (
                 (Kind.SEARCH, spec.strategy, derive(spec.seed, Stream.STRATEGY)),
                 (Kind.CONTROL, control, derive(spec.seed, Stream.CONTROL)),
@@ -168,6 +172,10 @@ class Loop:
         if trial.outcome not in (Outcome.SUCCEEDED, Outcome.STOPPED):
             return (math.inf,) * (1 + len(self.spec.objective.also))
         return losses(self.spec.objective, trial.values)
+
+    def _known(self, architecture: Architecture) -> tuple[float, ...]:
+        """The objectives of an architecture that need no training, turned as those of a trial."""
+        return losses(self.spec.objective, self._appraise(architecture))
 
     def _losses_kept(self, finalist: TrialRecord) -> tuple[float, ...]:
         """Those of a finalist, the worst if it did not get to the end: it kept no network."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +86,10 @@ class History:
         return len(self.asked) - len(self.told)
 
 
+Known = Callable[[Architecture], Losses]
+"""What is known of an architecture's losses before any training; infinity where nothing is.
+Raises `InfeasibleError` where there is no such network."""
+
 FRAME = Frame((3, 32, 32), 10)
 """For a strategy that is used without a task: CIFAR-10's."""
 
@@ -103,15 +107,29 @@ class Strategy(ABC):
     """
 
     def __init__(
-        self, space: Space, options: Any, seed: int, objectives: int = 1, frame: Frame = FRAME
+        self,
+        space: Space,
+        options: Any,
+        seed: int,
+        objectives: int = 1,
+        frame: Frame = FRAME,
+        known: Known | None = None,
     ) -> None:
         """`options` is the strategy's struct of the manifest; `objectives` is the length of
-        a trial's `losses`; `frame` is what surrounds the search's networks."""
+        a trial's `losses`; `frame` is what surrounds the search's networks; `known` gives those of
+        an architecture's losses that need no training, by default its parameters as the second
+        and its multiply-adds as the third, on the search's networks."""
         self.space = space
         self.options = options
         self.seed = seed
         self.objectives = objectives
         self.frame = frame
+        self.known = known or self._counted
+
+    def _counted(self, architecture: Architecture) -> Losses:
+        graph = self.space.graph(architecture, self.frame)
+        found = (math.inf, float(graph.params()), float(graph.macs()))
+        return (found + (math.inf,) * self.objectives)[: self.objectives]
 
     @abstractmethod
     def propose(self, history: History, rng: Rng) -> Proposal | None:
@@ -156,7 +174,12 @@ def _loss(metrics: Mapping[str, float], name: str, goal: str, enough: float | No
 
 
 def make_strategy(
-    model: StrategyModel, space: Space, seed: int, objectives: int = 1, frame: Frame = FRAME
+    model: StrategyModel,
+    space: Space,
+    seed: int,
+    objectives: int = 1,
+    frame: Frame = FRAME,
+    known: Known | None = None,
 ) -> Strategy:
     """The strategy that a manifest describes.
 
@@ -164,7 +187,7 @@ def make_strategy(
         UnknownMember: an entry point that no package registers.
     """
     cls, options = registry.resolve("kinase.strategies", model)
-    strategy = cls(space, options, seed, objectives, frame)
+    strategy = cls(space, options, seed, objectives, frame, known)
     if not isinstance(strategy, Strategy):
         raise TypeError(f"{cls!r} is no kinase.strategy.Strategy")
     return strategy
