@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,10 +10,13 @@ from kinase.api.trial import Architecture
 from kinase.morphism.base import Base
 from kinase.morphism.chain import apply, load_chain
 from kinase.morphism.errors import MorphismError
-from kinase.morphism.same import renaming
+from kinase.morphism.same import changes_nothing, renaming
+from kinase.morphism.tensors import WEIGHTED
 from kinase.morphism.widen import Widen
 from kinase.space.base import Frame, InfeasibleError, Space
 from kinase.space.graph import Graph
+
+POOLS = ("max_pool", "avg_pool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ def bridge(
     """
     try:
         before, after = space.graph(parent, frame), space.graph(child, frame)
+        if _layers(before) - _layers(after):
+            return None  # no exact morphism takes a layer away; most refusals end here
         proposed = space.growth(parent, child, frame)
         if proposed is None:
             return None
@@ -81,6 +87,15 @@ def follow(before: Graph, morphisms: Iterable[Base], after: Graph) -> dict[str, 
     if names is None:
         raise MorphismError("the morphisms lead to another network than the architecture's")
     return names
+
+
+def _layers(graph: Graph) -> Counter[str]:
+    """How many layers there are of each kind that a morphism keeps."""
+    return Counter(
+        node.op
+        for node in graph.needed()
+        if node.op in WEIGHTED or (node.op in POOLS and not changes_nothing(node))
+    )
 
 
 def _width(graph: Graph, name: str) -> int | None:

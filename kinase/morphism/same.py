@@ -88,7 +88,7 @@ class _Normal:
             inputs = [alias.get(each, each) for each in node.inputs]
             if node.op == "add":
                 inputs = [each for each in inputs if each not in zeros] or inputs[:1]
-            if _changes_nothing(node) or (node.op == "add" and len(inputs) == 1):
+            if changes_nothing(node) or (node.op == "add" and len(inputs) == 1):
                 alias[node.name] = inputs[0]
                 continue
             plain.append(Node(node.name, node.op, tuple(inputs), node.attrs))
@@ -124,7 +124,8 @@ class _Normal:
         self.kinds[name] = self.known.setdefault(what, len(self.known))
 
 
-def _changes_nothing(node: Node) -> bool:
+def changes_nothing(node: Node) -> bool:
+    """Whether a node's output is its input in evaluation."""
     a = node.attrs
     pool = node.op in ("max_pool", "avg_pool")
     return node.op in CLEAR or (pool and (a["kernel"], a["stride"], a["padding"]) == (1, 1, 0))

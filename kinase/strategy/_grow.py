@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from kinase.api.trial import Architecture
 from kinase.morphism.bridge import bridge
 from kinase.space import Frame, Rng, Space
@@ -11,11 +13,32 @@ ATTEMPTS = 64
 """Mutations drawn before a parent is taken to have no child that is new."""
 
 
+class _Bridges:
+    """Whether morphisms lead from one architecture to another; found out once."""
+
+    def __init__(self, space: Space, frame: Frame) -> None:
+        self._space, self._frame = space, frame
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def lead(self, parent: Architecture, child: Architecture) -> bool:
+        pair = json.dumps(parent, sort_keys=True), json.dumps(child, sort_keys=True)
+        if pair not in self._known:
+            found = bridge(self._space, parent, child, self._frame)
+            self._known[pair] = found is not None
+        return self._known[pair]
+
+
 def grow(space: Space, parent: Architecture, frame: Frame, rng: Rng) -> Architecture | None:
     """One random edit to which network morphisms lead, or None: none was drawn."""
+    return _grow(space, parent, parent, _Bridges(space, frame), rng)
+
+
+def _grow(
+    space: Space, root: Architecture, parent: Architecture, bridges: _Bridges, rng: Rng
+) -> Architecture | None:
     for _ in range(ATTEMPTS):
         child = space.mutate(parent, rng)
-        if bridge(space, parent, child, frame) is not None:
+        if bridges.lead(parent, child) and bridges.lead(root, child):
             return child
     return None
 
@@ -29,17 +52,21 @@ def grow_fresh(
     edits: int = 1,
     attempts: int = 16,
 ) -> Architecture | None:
-    """So many such edits, one on top of the other, to an architecture that was not asked before.
+    """So many such edits, one on top of the other, to an architecture that was not asked before,
+    and to which morphisms also lead from the parent in one go, as the child will inherit.
 
     Where a parent can grow no further, fewer edits are made; None: there is nothing new to be had.
     """
+    bridges = _Bridges(space, frame)
     for _ in range(attempts):
         child = parent
         for _ in range(edits):
-            grown = grow(space, child, frame, rng)
+            grown = _grow(space, parent, child, bridges, rng)
             if grown is None:
                 break
             child = grown
+        if child is parent:
+            return None
         if space.key(child) not in history.by_key:
             return child
     return None
