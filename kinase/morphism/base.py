@@ -75,6 +75,3 @@ class Approximate(Base):
     (Elsken et al. 2019, section 4.2)."""
 
     exact: ClassVar[bool] = False
-
-    distil: int = Field(default=5, ge=0, le=10_000)
-    """Epochs in which the child learns from its parent before it learns from the labels."""

@@ -15,7 +15,7 @@ from kinase.morphism.errors import MorphismError
 from kinase.morphism.kernel import Kernel
 from kinase.morphism.path import Path
 from kinase.morphism.plan import Norms, Plan, shape_of
-from kinase.morphism.shrink import Cut, Prune, Remove, Separate
+from kinase.morphism.shrink import Crop, Cut, Prune, Remove, Separate
 from kinase.morphism.skip import Skip
 from kinase.morphism.tensors import tensors
 from kinase.morphism.widen import Heads, Widen
@@ -33,6 +33,7 @@ Morphism = Annotated[
     | Unfold
     | Path
     | Prune
+    | Crop
     | Remove
     | Cut
     | Separate,
@@ -51,6 +52,7 @@ KINDS: dict[str, type[Base]] = {
         Unfold,
         Path,
         Prune,
+        Crop,
         Remove,
         Cut,
         Separate,

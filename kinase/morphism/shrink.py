@@ -1,5 +1,5 @@
 """Smaller networks, which are only nearly the same (Elsken et al. 2019, section 4.2): fewer
-channels, a layer less, a connection less, a separable convolution."""
+channels, a smaller window, a layer less, a connection less, a separable convolution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from kinase.morphism.carry import carry, strata
 from kinase.morphism.channels import Channels, is_depthwise
 from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
-from kinase.morphism.plan import Ints, Norms, Parent, Reals, Separable
+from kinase.morphism.plan import Ints, Norms, Parent, Reals, Separable, Step, Take
+from kinase.morphism.tensors import kernel, padding
 from kinase.morphism.widen import check_source, check_step, sources
 from kinase.space.graph import ACTIVATIONS, Graph, Node
 
@@ -94,6 +95,66 @@ def _largest(sums: Reals, parts: int, each: int) -> Ints:
     order = np.sort(np.argsort(-rounded, axis=1, kind="stable")[:, :each], axis=1)
     chosen: Ints = (order + np.arange(parts)[:, None] * rounded.shape[1]).ravel()
     return chosen
+
+
+class Crop(Approximate):
+    """A smaller window of a convolution, and less padding: the outer taps go."""
+
+    op: Literal["crop"] = "crop"
+    node: NodeName
+    to: Annotated[int, Field(ge=1, le=63)]
+    """New height and width; a smaller one of the two stays. As odd or even as the old."""
+
+    def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
+        """See `Base`."""
+        draft = Draft(graph, self.seed, self.noise)
+        node = draft.node(self.node)
+        if node.op != "conv":
+            raise MorphismError(f"{self.node} is {node.op}; only a convolution's window shrinks")
+        dilation, old = int(node.attrs["dilation"]), kernel(node)
+        sizes, padded, steps = [], [], list[Step]()
+        for axis, (size, pad) in enumerate(zip(old, padding(node), strict=True), start=2):
+            new = min(size, self.to)
+            gone, odd = divmod(size - new, 2)
+            if odd:
+                raise MorphismError(
+                    f"{self.node} has a window of {size}; to is {self.to}, which must differ "
+                    "by an even number so that the middle stays"
+                )
+            if pad < gone * dilation:
+                raise MorphismError(
+                    f"{self.node} has a padding of {pad}; a window of {new} instead of {size} "
+                    "would move the map"
+                )
+            sizes.append(new)
+            padded.append(pad - gone * dilation)
+            if gone:
+                steps.append(Take(axis, np.arange(gone, gone + new)))
+        if not steps:
+            raise MorphismError(
+                f"{self.node} has a window of {old[0]}x{old[1]}; to is {self.to}, use less"
+            )
+        draft.change(self.node, kernel=sizes[0], padding=padded[0])
+        if "kernel_h" in node.attrs or "padding_h" in node.attrs:
+            draft.change(
+                self.node,
+                kernel_h=sizes[0],
+                kernel_w=sizes[1],
+                padding_h=padded[0],
+                padding_w=padded[1],
+            )
+        draft.tensor(f"{self.node}.weight", Parent(f"{self.node}.weight"), *steps)
+        return Change(draft.build(), draft.plan)
+
+    @classmethod
+    def places(cls, graph: Graph) -> Iterator[Place]:
+        """See `Base`."""
+        for node in graph:
+            if node.op != "conv":
+                continue
+            wide = [pad for size, pad in zip(kernel(node), padding(node), strict=True) if size > 2]
+            if wide and min(wide) >= node.attrs["dilation"]:
+                yield {"node": node.name}
 
 
 class Remove(Approximate):

@@ -182,6 +182,8 @@ def numbers(op: str, graph: Graph, place: dict[str, Any], rng: np.random.Generat
         case "kernel":
             size = max(int(node.attrs["kernel"]), int(node.attrs.get("kernel_w", 1)))
             more |= {"to": size + pick(2, 4), "dense": pick(False, True)}
+        case "crop":
+            more["to"] = max(int(node.attrs["kernel"]), int(node.attrs.get("kernel_w", 1))) - 2
         case "deepen":
             more |= {
                 "kernel": pick(1, 3, 5),

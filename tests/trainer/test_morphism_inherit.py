@@ -160,7 +160,7 @@ def test_fifty_generations_are_rebuilt_bit_for_bit(kind: str) -> None:
 
     for _ in range(50):
         grow = graph.params() < 15_000 and len(graph.nodes) < 120
-        ops = list(KINDS) if grow else ["prune", "cut", "remove", "separate", "kernel"]
+        ops = list(KINDS) if grow else ["prune", "crop", "cut", "remove", "separate", "kernel"]
         _, morphism = draw(graph, rng, ops)
         morphism = morphism.model_copy(update={"noise": float(rng.choice([0.0, 0.01]))})
         child = inherit(graph, state, [morphism])

@@ -83,7 +83,12 @@ def test_the_child_is_the_same_function(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("op", KINDS)
 def test_every_candidate_fits(op: str) -> None:
     graph = network()
-    more: dict[str, dict[str, Any]] = {"widen": {"to": 32}, "kernel": {"to": 7}, "prune": {"to": 2}}
+    more: dict[str, dict[str, Any]] = {
+        "widen": {"to": 32},
+        "kernel": {"to": 7},
+        "prune": {"to": 2},
+        "crop": {"to": 1},
+    }
     places = candidates(graph, op)
     assert places == candidates(graph, op)
     assert bool(places) == (op not in ("heads", "remove"))
@@ -91,6 +96,28 @@ def test_every_candidate_fits(op: str) -> None:
         change = apply(graph, morphism(op=op, **place, **more.get(op, {})))
         assert (change.plan is None) == (op == "prune")
         assert {node.name for node in graph if node.op == "input"} == {"input"}
+
+
+def test_cropping_a_window_that_has_grown_gives_the_parent_back() -> None:
+    graph = network()
+    state = random_state(graph)
+    for node in ("dw", "c4"):
+        grown = apply(graph, morphism(op="kernel", node=node, to=7))
+        back = apply(grown.graph, morphism(op="crop", node=node, to=3))
+        assert back.graph == graph
+        assert grown.plan is not None
+        assert back.plan is not None
+        made = follow(grown.graph, back.plan, follow(graph, grown.plan, state))
+        assert all(np.array_equal(made[name], state[name]) for name in state)
+
+
+def test_a_window_without_padding_is_not_cropped() -> None:
+    g = GraphBuilder((1, 5, 5))
+    x = g.conv("c", g.input, 2, 3, padding=0)
+    graph = g.build(g.linear("end", g.global_avg_pool("pool", x), 2))
+    assert candidates(graph, "crop") == []
+    with pytest.raises(MorphismError, match="a padding of 0; a window of 1"):
+        apply(graph, morphism(op="crop", node="c", to=1))
 
 
 def test_the_channels_of_a_stage_are_one() -> None:
@@ -164,7 +191,7 @@ def test_a_chain_is_json_and_back() -> None:
     data = [
         {"op": "widen", "node": "c1", "to": 6, "seed": 3},
         {"op": "deepen", "node": "r1", "layer": "sepconv", "kernel": 5, "noise": 0.001},
-        {"op": "prune", "node": "c4", "to": 2, "keep": [0, 3], "distil": 2},
+        {"op": "prune", "node": "c4", "to": 2, "keep": [0, 3]},
     ]
     assert dump_chain(load_chain(data)) == data
     graph = apply_all(network(), load_chain(data))
@@ -224,6 +251,9 @@ def test_data_that_is_no_chain_is_refused(data: Any, message: str) -> None:
         ({"op": "prune", "node": "c4", "to": 4}, "c4 has 4 channels; to is 4, use fewer"),
         ({"op": "prune", "node": "c4", "to": 2, "keep": [0, 9]}, "keep has 2 channels up to 9"),
         ({"op": "prune", "node": "c4", "to": 2, "keep": [1]}, "keep has 1 channels"),
+        ({"op": "crop", "node": "c1", "to": 2}, "must differ by an even number"),
+        ({"op": "crop", "node": "c1", "to": 3}, "a window of 3x3; to is 3, use less"),
+        ({"op": "crop", "node": "hidden", "to": 1}, "hidden is linear; only a convolution"),
         ({"op": "remove", "node": "c4"}, "only a layer that keeps the shape can be taken out"),
         ({"op": "remove", "node": "sum"}, "sum is add; use a node with one input"),
         ({"op": "cut", "node": "sum", "input": "c1"}, "c1 is no input of sum; use one of r1, n2"),
