@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from kinase.api.trial import Architecture
 from kinase.morphism.base import Base
 from kinase.morphism.chain import apply, load_chain
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.same import changes_nothing, renaming
+from kinase.morphism.shrink import Prune
 from kinase.morphism.tensors import WEIGHTED
 from kinase.morphism.widen import Widen
 from kinase.space.base import Frame, InfeasibleError, Space
@@ -27,6 +29,11 @@ class Bridge:
     names: dict[str, str]
     """For each node with tensors at the chain's end, its name in the space's own graph."""
 
+    @property
+    def exact(self) -> bool:
+        """Whether the child begins as the same function as its parent."""
+        return all(morphism.exact for morphism in self.morphisms)
+
 
 def bridge(
     space: Space,
@@ -36,11 +43,12 @@ def bridge(
     *,
     seed: int = 0,
     noise: float = 0.0,
+    approximate: bool = False,
 ) -> Bridge | None:
     """The morphisms that lead from one architecture of a space to another, if there are any.
 
     What the space proposes is applied, and compared with the network that the space builds: the
-    child has exactly its parent's function, but for the noise.
+    child has exactly its parent's function, but for the noise; or it is a smaller network near it.
 
     Args:
         space: of both.
@@ -49,26 +57,46 @@ def bridge(
         frame: of both networks.
         seed: of all that is drawn.
         noise: on copied units; identities need none, since their units differ.
+        approximate: whether approximate morphisms may lead there, where exact ones do not.
     """
     try:
         before, after = space.graph(parent, frame), space.graph(child, frame)
-        if _layers(before) - _layers(after):
-            return None  # no exact morphism takes a layer away; most refusals end here
-        proposed = space.growth(parent, child, frame)
-        if proposed is None:
-            return None
-        chain = load_chain([{**each, "seed": seed} for each in proposed])
+        found = None
+        # no exact morphism takes a layer away; most refusals end here
+        if not _layers(before) - _layers(after):
+            proposed = space.growth(parent, child, frame)
+            found = _verified(before, after, proposed, True, seed, noise)
+        if found is None and approximate:
+            proposed = space.shrinkage(parent, child, frame)
+            found = _verified(before, after, proposed, False, seed, noise)
+    except InfeasibleError:
+        return None
+    return found
+
+
+def _verified(
+    before: Graph,
+    after: Graph,
+    proposed: list[dict[str, Any]] | None,
+    exact: bool,
+    seed: int,
+    noise: float,
+) -> Bridge | None:
+    """What was proposed, if it leads from the one network to the other."""
+    if proposed is None:
+        return None
+    try:
         graph, taken = before.needed(), list[Base]()
-        for morphism in chain:
+        for morphism in load_chain([{**each, "seed": seed} for each in proposed]):
+            if isinstance(morphism, Widen | Prune) and _width(graph, morphism.node) == morphism.to:
+                continue  # another one, whose width it shares, has changed it
             if isinstance(morphism, Widen):
-                if _width(graph, morphism.node) == morphism.to:
-                    continue  # another one, whose width it shares, has widened it
                 morphism = morphism.model_copy(update={"noise": noise})
-            if not morphism.exact:
+            if exact and not morphism.exact:
                 return None
             graph = apply(graph, morphism).graph
             taken.append(morphism)
-    except (MorphismError, InfeasibleError):
+    except MorphismError:
         return None
     names = renaming(graph, after)
     return None if names is None else Bridge(tuple(taken), names)

@@ -161,6 +161,20 @@ class Space(ABC):
 
         return larger(self.graph(parent, frame), self.graph(child, frame))
 
+    def shrinkage(
+        self, parent: Architecture, child: Architecture, frame: Frame
+    ) -> list[dict[str, Any]] | None:
+        """The same where `growth` leads nowhere, with morphisms that are only approximate: the
+        child is smaller. By default: layers of the same name of another size, or separable."""
+        from kinase.space.shrinkage import smaller
+
+        return smaller(self.graph(parent, frame), self.graph(child, frame))
+
+    def moves(self, architecture: Architecture) -> dict[str, list[Architecture]]:
+        """Single edits to which morphisms are likely to lead, by the morphism's name, so that one
+        may choose a morphism first; none where the space does not tell them apart."""
+        return {}
+
     @abstractmethod
     def sketch(self, architecture: Architecture) -> Sketch:
         """The searched part, for drawing."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from kinase.api.space import ChainSpace
 from kinase.api.trial import Architecture
-from kinase.space import growth, layers
+from kinase.space import growth, layers, shrinkage
 from kinase.space.base import ArchitectureError, Frame, Rng, Size, Sketch, Space
 from kinase.space.graph import Graph, GraphBuilder
 
@@ -129,6 +129,40 @@ class Chain(Space):
             else layer
             for index, layer in enumerate(chain)
         ]
+
+    def moves(self, architecture: Architecture) -> dict[str, list[Architecture]]:
+        """Every edit that a morphism could be, by its name."""
+        o, chain = self.options, architecture["layers"]
+        found: dict[str, list[Architecture]] = {}
+
+        def put(move: str, edited: list[dict[str, Any]]) -> None:
+            found.setdefault(move, []).append({"layers": edited})
+
+        for index, layer in enumerate(chain):
+            before, after = chain[:index], chain[index + 1 :]
+            for variant in layers.variants(o, layer):
+                move = layers.move(layer, variant)
+                if move is not None:
+                    put(move, [*before, variant, *after])
+            if layer.get("skip") is not None:
+                put("cut", [*before, {**layer, "skip": None}, *after])
+            else:
+                for source in self._sources(index) if o.skips else ():
+                    put("skip", [*before, {**layer, "skip": source}, *after])
+            if layer["stride"] == 1 and len(chain) > o.min_depth:
+                put("remove", self._without(chain, index))
+        inserted = [
+            layer
+            for layer in layers.enumerate_layers(o)
+            if layer["op"] in layers.WEIGHTED and layer["stride"] == 1
+        ]
+        channels = 0  # of an identity, which can be made wider only; 0 is the image's
+        for index, layer in enumerate(chain if len(chain) < o.max_depth else (), start=1):
+            channels = layer.get("width", channels)
+            for new in inserted:
+                if 0 < channels <= new["width"]:
+                    put("deepen", self._with(chain, index, new))
+        return found
 
     def mutate(self, architecture: Architecture, rng: Rng) -> Architecture:
         """One random edit: a layer changed, inserted or removed with equal probability."""
@@ -279,6 +313,13 @@ class Chain(Space):
         """Layers that are larger or put in, and skips that are projected."""
         networks = self.graph(parent, frame), self.graph(child, frame)
         return growth.chain(parent["layers"], child["layers"], *networks)
+
+    def shrinkage(
+        self, parent: Architecture, child: Architecture, frame: Frame
+    ) -> list[dict[str, Any]] | None:
+        """Layers that are smaller, separable or taken out, and skips that are cut."""
+        networks = self.graph(parent, frame), self.graph(child, frame)
+        return shrinkage.chain(parent["layers"], child["layers"], *networks)
 
     def sketch(self, architecture: Architecture) -> Sketch:
         """One node a layer."""

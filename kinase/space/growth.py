@@ -13,10 +13,12 @@ from kinase.space.layers import WEIGHTED, Layer
 
 Edit = dict[str, Any]
 """A morphism."""
+PROJECTION: Edit = {"layer": "conv", "kernel": 1, "activation": "none"}
+"""What brings a skip to other channels."""
 _EDGE = re.compile(r"(cell\d+)_edge\d+_(\d+)_conv")
 
 
-class _Edits(list[Edit]):
+class Edits(list[Edit]):
     """Edits in order. The nodes that the n-th of those adds are named ``m<n>_<what>``."""
 
     _made = 0
@@ -36,7 +38,7 @@ def larger(before: Graph, after: Graph, names: Mapping[str, str] | None = None) 
         after: the other.
         names: what a node is called there; by default the same.
     """
-    others, edits = _nodes(after), list[Edit]()
+    others, edits = nodes_of(after), list[Edit]()
     for node in before:
         other = others.get(node.name if names is None else names.get(node.name, ""))
         if other is None or node.op not in ("conv", "linear") or other.op != node.op:
@@ -58,8 +60,8 @@ def chain(
     places = align(parent, child)
     if places is None:
         return None
-    edits, names, others = _Edits(), dict[str, str](), _nodes(after)
-    inside = _nodes(before)
+    edits, names, others = Edits(), dict[str, str](), nodes_of(after)
+    inside = nodes_of(before)
     ends = {-1: "input"}
     """The last node of each layer of the child, by its name in what is edited."""
     wider: list[Edit] = []
@@ -78,7 +80,7 @@ def chain(
                     return None
                 if projected and f"layer{at}_skip_conv" not in inside:
                     source = ends[skip]
-                    edits.make("deepen", node=source, into=end, **_PROJECTION)
+                    edits.make("deepen", node=source, into=end, **PROJECTION)
             elif skip is not None:
                 if not projected:
                     return None  # a skip that is added as it is changes the function
@@ -96,7 +98,6 @@ def chain(
 
 
 _PARTS = ("conv", "depthwise", "pointwise", "skip_conv")
-_PROJECTION: Edit = {"layer": "conv", "kernel": 1, "activation": "none"}
 
 
 def align(parent: Sequence[Layer], child: Sequence[Layer]) -> list[int] | None:
@@ -182,8 +183,8 @@ def multibranch(
     the end."""
     if len(child) < len(parent):
         return None
-    edits, wider = _Edits(), list[Edit]()
-    inside, others = _nodes(before), _nodes(after)
+    edits, wider = Edits(), list[Edit]()
+    inside, others = nodes_of(before), nodes_of(after)
     ends = {-1: "input"}
     ends |= {
         i: f"node{i}_relu" if each["op"] in WEIGHTED else f"node{i}"
@@ -201,7 +202,7 @@ def multibranch(
             for number, source in enumerate(inside[f"{name}_add"].inputs):
                 projection = f"{name}_in{number}_conv"
                 if projection in others and projection not in inside:
-                    edits.make("deepen", node=source, into=f"{name}_add", **_PROJECTION)
+                    edits.make("deepen", node=source, into=f"{name}_add", **PROJECTION)
         target = f"{name}_{old['merge']}" if merged else ends[old["inputs"][0]]
         for source in more:
             if new["merge"] == "add":
@@ -233,7 +234,7 @@ def multibranch(
 def cells(before: Graph, after: Graph) -> list[Edit]:
     """From one network of cells to another: in each cell windows that are larger, and convolutions
     where there was no edge."""
-    edits, inside, others = _Edits(), _nodes(before), _nodes(after)
+    edits, inside, others = Edits(), nodes_of(before), nodes_of(after)
     at: dict[str, str] = {}
     for node in others.values():
         found = _EDGE.fullmatch(node.name)
@@ -253,5 +254,6 @@ def cells(before: Graph, after: Graph) -> list[Edit]:
     return [*edits, *larger(before, after)]
 
 
-def _nodes(graph: Graph) -> dict[str, Node]:
+def nodes_of(graph: Graph) -> dict[str, Node]:
+    """The needed nodes of a network by their names."""
     return {node.name: node for node in graph.needed()}

@@ -81,6 +81,18 @@ def variants(choices: Choices, layer: Layer) -> Iterator[Layer]:
                 yield {**layer, name: value}
 
 
+def move(old: Layer, new: Layer) -> str | None:
+    """The morphism that could make a layer another one, which differs in one choice."""
+    if old["op"] != new["op"]:
+        window = old["kernel"] > 1
+        return "separate" if window and (old["op"], new["op"]) == ("conv", "sepconv") else None
+    if old["stride"] != new["stride"] or old["op"] not in WEIGHTED:
+        return None
+    if old["width"] != new["width"]:
+        return "widen" if new["width"] > old["width"] else "prune"
+    return "kernel" if new["kernel"] > old["kernel"] else "crop"
+
+
 OTHER = ("skip", "inputs", "merge")
 """Fields of a layer that are the space's own."""
 

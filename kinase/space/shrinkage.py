@@ -1,0 +1,126 @@
+"""Which morphisms, approximate ones among them, could lead from one architecture of a space to
+another that is smaller, as plain data (`kinase.morphism`). As in `kinase.space.growth` these are
+proposals, which `kinase.morphism.bridge` verifies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kinase.space.graph import Graph, Node
+from kinase.space.growth import PROJECTION, Edit, Edits, nodes_of
+from kinase.space.layers import WEIGHTED, Layer
+
+
+def smaller(before: Graph, after: Graph) -> list[Edit]:
+    """The layers of a network that have another size in another network, or are separable there,
+    and the terms that its sums lack; nodes are the same where their names are."""
+    edits, sizes, others = Edits(), list[Edit](), nodes_of(after)
+    for node in before.needed():
+        name, other = node.name, others.get(node.name)
+        if node.op == "add" and other is not None:
+            gone = [each for each in node.inputs if each not in other.inputs]
+            edits += [{"op": "cut", "node": name, "input": each} for each in gone]
+        if node.op not in ("conv", "linear"):
+            continue
+        window, stem = other, name.removesuffix("_conv")
+        if other is None and f"{stem}_depthwise" in others:
+            window, other = others[f"{stem}_depthwise"], others.get(f"{stem}_pointwise")
+            name = f"{edits.make('separate', node=name)}_depthwise"
+        if window is not None and other is not None:
+            sizes += [*_window(name, node, window), *_width(node, int(other.attrs["out"]))]
+    return [*edits, *sizes]
+
+
+def chain(
+    parent: Sequence[Layer], child: Sequence[Layer], before: Graph, after: Graph
+) -> list[Edit] | None:
+    """From one chain to another: layers taken out, separable, of another width or window, and
+    skips that are cut."""
+    kept = _align(parent, child)
+    if kept is None:
+        return None
+    inside, others = nodes_of(before), nodes_of(after)
+    edits, sizes, gone = Edits(), list[Edit](), list[Edit]()
+    width = before.shapes()["input"][0]
+    for index, layer in enumerate(parent):
+        name, place = f"layer{index}", kept.get(index)
+        to = f"layer{place}"
+        skip = child[place].get("skip") if place is not None else None
+        if layer.get("skip") is not None:
+            source = inside[f"{name}_add"].inputs[1]
+            projected = f"{name}_skip_conv" in inside, f"{to}_skip_conv" in others
+            if skip is None:  # before the widths change, which a sum shares
+                edits.append({"op": "cut", "node": f"{name}_add", "input": source})
+            elif projected == (False, True):
+                edits.make("deepen", node=source, into=f"{name}_add", **PROJECTION)
+            elif projected == (True, False):
+                gone.append({"op": "remove", "node": f"{name}_skip_conv"})
+        if layer["op"] not in WEIGHTED:
+            if place is None:
+                gone.append({"op": "remove", "node": name})
+            continue
+        parts = [f"{name}_{part}" for part in _PARTS[layer["op"]]]
+        if place is None:  # made as wide as what it takes, it can go
+            sizes += _width(inside[parts[-1]], width)
+            gone += [{"op": "remove", "node": part} for part in parts]
+            continue
+        new = [others[f"{to}_{part}"] for part in _PARTS[child[place]["op"]]]
+        window = parts[0]
+        if len(new) > len(parts):
+            window = f"{edits.make('separate', node=window)}_depthwise"
+        width = int(new[-1].attrs["out"])
+        sizes += [*_window(window, inside[parts[0]], new[0]), *_width(inside[parts[-1]], width)]
+    return [*edits, *sizes, *gone]
+
+
+_PARTS = {"conv": ("conv",), "sepconv": ("depthwise", "pointwise")}
+
+
+def _window(name: str, old: Node, new: Node) -> list[Edit]:
+    """The edit that gives a convolution, here of this name, the window of another."""
+    size, to = int(old.attrs.get("kernel", 0)), int(new.attrs.get("kernel", 0))
+    return [] if to == size else [{"op": "crop" if to < size else "kernel", "node": name, "to": to}]
+
+
+def _width(node: Node, to: int) -> list[Edit]:
+    """The edit that gives a layer another width."""
+    width = int(node.attrs["out"])
+    if to == width or node.attrs.get("groups", 1) != 1:
+        return []
+    return [{"op": "prune" if to < width else "widen", "node": node.name, "to": to}]
+
+
+def _align(parent: Sequence[Layer], child: Sequence[Layer]) -> dict[int, int] | None:
+    """The place in a chain of each layer of another that is kept there, with the fewest changes;
+    None where it has layers that the other has not."""
+    rows, columns = len(parent), len(child)
+    never = float("inf")
+    cost = [[never] * (columns + 1) for _ in range(rows + 1)]
+    cost[rows][columns] = 0.0
+    for i in range(rows - 1, -1, -1):
+        for j in range(columns, -1, -1):
+            if parent[i]["stride"] == 1:
+                cost[i][j] = 1 + cost[i + 1][j]
+            if j < columns:
+                cost[i][j] = min(cost[i][j], cost[i + 1][j + 1] + _changes(parent[i], child[j]))
+    if cost[0][0] == never:
+        return None
+    kept, j = dict[int, int](), 0
+    for i in range(rows):
+        if j < columns and cost[i][j] == cost[i + 1][j + 1] + _changes(parent[i], child[j]):
+            kept[i] = j
+            j += 1
+    return kept
+
+
+def _changes(old: Layer, new: Layer) -> float:
+    """How many choices of a layer must change to make it another; infinite if it cannot be."""
+    never = float("inf")
+    if old["stride"] != new["stride"] or (old.get("skip") is None and new.get("skip") is not None):
+        return never
+    if old["op"] not in WEIGHTED and (old["op"], old["kernel"]) != (new["op"], new["kernel"]):
+        return never
+    if old["op"] != new["op"] and (old["op"], new["op"]) != ("conv", "sepconv"):
+        return never
+    cut = (old.get("skip") is None) != (new.get("skip") is None)
+    return float(cut + sum(old.get(each) != new.get(each) for each in ("op", "width", "kernel")))
