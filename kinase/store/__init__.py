@@ -2,12 +2,14 @@
 
 from kinase.store.base import Conflict, NotFound, Store, StoreError, StoreUnavailable
 from kinase.store.bundle import Corrupt, read_bundle, write_bundle
+from kinase.store.counting import CountingStore
 from kinase.store.open import open_store, open_uri, probe
 from kinase.store.patient import PatientStore
 
 __all__ = [
     "Conflict",
     "Corrupt",
+    "CountingStore",
     "NotFound",
     "PatientStore",
     "Store",

@@ -129,6 +129,9 @@ def test_its_result_says_so_and_it_keeps_weights_for_its_own_children(store: Mem
     weights = store.get("trials/00007/weights.safetensors")
     assert result.kept_bytes == len(weights)
     assert result.cost.epochs == 2
+    assert result.facts["bytesRead"] > len(store.get("trials/00005/weights.safetensors"))
+    assert result.facts["bytesWritten"] > len(weights)
+    assert result.facts["bytesFromCache"] == 0
     assert TrialResult.model_validate_json(store.get("trials/00007/result.json")) == result
 
 
@@ -187,13 +190,15 @@ def _card(**changes: Any) -> Callable[[Store], None]:
     return change
 
 
+_STORED = {"dtype": "F32", "shape": [1], "sha256": "0" * 64}
 DAMAGES = {
     "gone": (_gone, "its weights are not there"),
-    "truncated": (_truncated, "is not the file that model.json names"),
-    "tampered": (_tampered, "is not the file that model.json names"),
-    "pickled": (_pickled, "holds no tensors"),
+    "truncated": (_truncated, "is not the file that its card names"),
+    "tampered": (_tampered, "is not the file that its card names"),
+    "pickled": (_pickled, "is a pickled file, which is never opened"),
     "nan": (_not_a_number, "no finite number"),
-    "shapes": (_other_shapes, "has shape"),
+    "shapes": (_other_shapes, "does not fit its card: 'nodes.classifier.weight'"),
+    "not in the card": (_card(tensors={"a": _STORED}), "has no tensor nodes."),
     "another experiment": (_card(experiment="other"), "its experiment is other"),
     "another space": (_card(space={"type": "Chain"}), "its space is"),
     "another architecture": (_card(architecture=CHILD), "its architecture is"),
@@ -249,10 +254,45 @@ def test_morphisms_that_lead_elsewhere_are_not_believed(store: MemoryStore) -> N
     assert "lead to another network" in said.message
 
 
+MISFITS: dict[str, tuple[dict[str, Any], str]] = {
+    "no such node": ({"op": "widen", "node": "layer9_conv", "to": 9}, "layer9_conv"),
+    "a node that it does not fit": ({"op": "widen", "node": "layer0_bn", "to": 9}, "layer0_bn"),
+    "a network that is too large": (
+        {"op": "widen", "node": "layer0_conv", "to": 50_000},
+        "after widen there would be ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_morphisms_that_do_not_fit_leave_the_tensors_that_match(
+    name: str, store: MemoryStore
+) -> None:
+    morphism, remark = MISFITS[name]
+    child = child_job()
+    assert child.inherit is not None
+    first, second = child.inherit.ancestors
+    wrong = first.model_copy(update={"morphisms": (morphism,)})
+    inherit = child.inherit.model_copy(update={"ancestors": (wrong, second)})
+    said, _, _ = begun(child.model_copy(update={"inherit": inherit}), store)
+    assert (said.trial, said.morphisms) == (5, None)
+    assert 0 < said.share < 1
+    assert remark in said.message
+
+
+def test_an_older_card_without_tensors_is_read_whole(store: MemoryStore) -> None:
+    card = json.loads(store.get("trials/00005/model.json"))
+    del card["tensors"]
+    store.put("trials/00005/model.json", json.dumps(card).encode())
+    assert begun(child_job(), store)[0] == Inherited(trial=5, share=1.0, morphisms=1)
+    assert begun(child_job(SHRUNK), store)[0].trial == 5
+
+
 def test_momentum_follows_when_it_shall(store: MemoryStore) -> None:
     said, _, state = begun(child_job(optimizer=True), store)
     assert said.trial == 5
-    _, _, kept = model.read(store.sub("trials/00005"), slots=True)
+    parent = store.sub("trials/00005")
+    kept = model.read_slots(parent, model.read_card(parent))
     moved = [t for slots in state.values() for t in slots.values() if t.ndim]
     assert any(bool((t != 0).any()) for t in moved)
     assert len(moved) > sum(t.ndim > 0 for slots in kept.values() for t in slots.values())

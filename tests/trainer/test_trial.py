@@ -277,7 +277,7 @@ def test_pickled_weights_are_not_loaded() -> None:
     store.put(f"{PREFIX}/{WEIGHTS}", buffer.getvalue())
     card["sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
     store.put(f"{PREFIX}/{CARD}", json.dumps(card).encode())
-    with pytest.raises(CorruptModel, match="do not fit the card"):
+    with pytest.raises(CorruptModel, match="is a pickled file"):
         load(store.sub(PREFIX))
 
 

@@ -1,5 +1,7 @@
 """Checkpoints of a trial, in the store. Tensors are safetensors, the rest JSON.
 
+A large one is written while the next epoch is trained, which changes nothing of what it holds.
+
 A checkpoint is one object: a SHA-256 of what follows, the length of a JSON head, the head with
 the scalars, the tensors. A put is atomic, so there is no half-written one and no need of a manifest
 beside it; a damaged one is found by its digest and passed over.
@@ -9,8 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
@@ -19,10 +25,13 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from kinase.api.trial import Point
-from kinase.store import NotFound, Store
+from kinase.store import NotFound, Store, StoreError
 
 CHECKPOINT = "checkpoint/last"
 """Below a trial's prefix."""
+SMALL = 1 << 20
+"""Bytes that are written at once: that takes hardly longer than to ask whether they were, and an
+epoch that is killed then has the checkpoint of the one before."""
 
 
 @dataclass
@@ -36,9 +45,64 @@ class Saved:
     scalars: dict[str, Any] = field(default_factory=dict)
 
 
-def save(store: Store, prefix: str, saved: Saved) -> None:
-    """Replace the checkpoint."""
-    body = save_tensors({name: t.detach().contiguous() for name, t in saved.tensors.items()})
+class Uploads:
+    """Replaces a trial's checkpoint, one at a time and in order: a large one in a thread.
+
+        with Uploads(store, prefix, kept) as uploads:
+            uploads.add(saved)  # returns when it is copied
+
+    At the end it waits for the last. What goes wrong with one is raised when the next is added,
+    or at the end.
+    """
+
+    def __init__(self, store: Store, prefix: str, kept: Callable[[int], None]) -> None:
+        """`kept` is told how many epochs the checkpoint now holds, by the thread that wrote it."""
+        self._store, self._key, self._kept = store, f"{prefix}/{CHECKPOINT}", kept
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._last: Future[None] | None = None
+
+    def add(self, saved: Saved) -> None:
+        """Wait for the one before, and write this one or hand it over."""
+        self.wait()
+        head, body = _copied(saved)
+        if len(body) <= SMALL:
+            self._put(head, body, saved.epoch)
+        else:
+            self._last = self._thread.submit(self._put, head, body, saved.epoch)
+
+    def _put(self, head: bytes, body: bytes, epoch: int) -> None:
+        parts = [len(head).to_bytes(8, "little"), head, body]
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        self._store.put(self._key, b"".join([digest.digest(), *parts]))
+        self._kept(epoch)
+
+    def wait(self) -> None:
+        """Wait until nothing is under way.
+
+        Raises:
+            StoreError: the checkpoint could not be written.
+        """
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        try:
+            with suppress(*(() if error is None else (StoreError,))):
+                self.wait()
+        finally:
+            self._thread.shutdown()
+
+
+def _copied(saved: Saved) -> tuple[bytes, bytes]:
+    """The head and the tensors, which may change from now on."""
     head = json.dumps(
         {
             "epoch": saved.epoch,
@@ -46,8 +110,7 @@ def save(store: Store, prefix: str, saved: Saved) -> None:
             "scalars": saved.scalars,
         }
     ).encode()
-    data = len(head).to_bytes(8, "little") + head + body
-    store.put(f"{prefix}/{CHECKPOINT}", hashlib.sha256(data).digest() + data)
+    return head, save_tensors({name: t.detach().contiguous() for name, t in saved.tensors.items()})
 
 
 def restore(store: Store, prefix: str) -> tuple[Saved | None, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import torch
@@ -33,6 +34,7 @@ class Meter:
         self._before = self._ledger.device_seconds
         self._whole = self._ledger.samples  # passes of all epochs but the one under way
         self._began = time.perf_counter()
+        self._lock = threading.RLock()  # a checkpoint is told of by the thread that writes it
 
     def seconds(self, device: torch.device | None = None) -> float:
         """Seconds so far, all attempts together, once the device has done what it was given."""
@@ -50,23 +52,29 @@ class Meter:
         self._write(samples=self._whole + samples, device_seconds=seconds)
 
     def done(
-        self, samples: int, seconds: float, kept: int | None, metrics: dict[str, float]
+        self, samples: int, seconds: float, metrics: dict[str, float], *, write: bool = True
     ) -> None:
-        """Charge what an epoch took; `kept` epochs are in the checkpoint (None: as before)."""
-        self._write(
-            samples=self._whole + samples,
-            device_seconds=seconds,
-            epochs_done=self._ledger.epochs_done if kept is None else kept,
-            metrics=metrics,
-        )
+        """Charge what an epoch took; without `write` the next word says so."""
+        with self._lock:
+            self._change(samples=self._whole + samples, device_seconds=seconds, metrics=metrics)
+            if write:
+                self._write()
+
+    def kept(self, epochs: int) -> None:
+        """So many epochs are in the checkpoint."""
+        self._write(epochs_done=epochs)
 
     def settle(self) -> None:
         """Charge the time up to now, after an error."""
         self._write(device_seconds=self.seconds())
 
-    def _write(self, **changes: object) -> None:
+    def _change(self, **changes: object) -> None:
         self._ledger = self._ledger.model_copy(update=changes)
-        self._store.put(self._key, self._ledger.model_dump_json(by_alias=True).encode())
+
+    def _write(self, **changes: object) -> None:
+        with self._lock:  # also over the put: a later word must not be followed by an earlier one
+            self._change(**changes)
+            self._store.put(self._key, self._ledger.model_dump_json(by_alias=True).encode())
 
     def cost(self) -> Cost:
         """All that was charged."""

@@ -14,17 +14,19 @@ from torch import Tensor
 
 from kinase.api.task import Training
 from kinase.api.trial import Ancestor, Inherited, TrialJob
-from kinase.morphism import MorphismError, load_chain
+from kinase.morphism import Limits, MorphismError, load_chain
 from kinase.morphism.base import Base
 from kinase.morphism.bridge import follow
 from kinase.space import Frame, Graph, make_space
 from kinase.store import NotFound, Store
 from kinase_trainer import model
+from kinase_trainer.cache import Cache
 from kinase_trainer.data import Part, plain_batches
 from kinase_trainer.errors import CorruptModel
 from kinase_trainer.morphism import (
     Slots,
     calibrate,
+    check_shapes,
     check_state,
     inherit,
     inherit_matching,
@@ -33,6 +35,8 @@ from kinase_trainer.morphism import (
 from kinase_trainer.network import Network
 
 T = TypeVar("T")
+ROOM = 4
+"""How many times as large as both its ends a network between them may be."""
 NODES = "nodes."
 """Before the names of a graph's tensors in its network's state."""
 
@@ -62,6 +66,7 @@ def begin(
     network: Network,
     optimiser: torch.optim.Optimizer,
     train: Part,
+    cache: Cache | None = None,
 ) -> Inherited:
     """Give a new network the weights that its job says it may begin with.
 
@@ -72,6 +77,7 @@ def begin(
         network: of the job's architecture, drawn anew; it stays so if no ancestor can be used.
         optimiser: of the network.
         train: the training part, for new normalisations to hold its statistics.
+        cache: of this node.
 
     Returns:
         What became of it.
@@ -87,8 +93,10 @@ def begin(
         )
         line = _longer(line, ancestor, before, after, remarks)
         try:
-            weights = _read(job, store, ancestor, frame, before)
+            source = store.sub(ancestor.prefix)
+            card = _card(job, source, ancestor, frame)
             if line is not None:
+                weights = _read(job, source, card, before, cache)
                 try:
                     child = _follow(weights, line)
                     _give(child, network, optimiser, job.inherit.optimizer)
@@ -99,7 +107,8 @@ def begin(
                     remarks.append(f"trial {ancestor.trial}: {error}")
                     line = None
             if job.inherit.matching:
-                share = inherit_matching(weights.state, network).share
+                state = _matching(source, card, before, network, cache)
+                share = inherit_matching(state, network).share
                 return _said(ancestor.trial, share, None, remarks)
         except (NotFound, CorruptModel) as error:
             gone = "its weights are not there" if isinstance(error, NotFound) else str(error)
@@ -135,15 +144,14 @@ def _longer(
         return None
 
 
-def _read(job: TrialJob, store: Store, ancestor: Ancestor, frame: Frame, graph: Graph) -> _Weights:
-    """An ancestor's weights, checked.
+def _card(job: TrialJob, source: Store, ancestor: Ancestor, frame: Frame) -> model.Card:
+    """An ancestor's card, checked.
 
     Raises:
-        NotFound: they are not there.
-        CorruptModel: they are not what the job says.
+        NotFound: it is not there.
+        CorruptModel: it is not what the job says.
     """
-    slots_too = job.inherit is not None and job.inherit.optimizer
-    card, state, slots = model.read(store.sub(ancestor.prefix), slots_too)
+    card = model.read_card(source)
     for name, found, wanted in (
         ("experiment", card.experiment, job.experiment),
         ("trial", card.trial, ancestor.trial),
@@ -155,15 +163,62 @@ def _read(job: TrialJob, store: Store, ancestor: Ancestor, frame: Frame, graph: 
     ):
         if found != wanted:
             raise CorruptModel(f"its {name} is {found!s:.80}, wanted is {wanted!s:.80}")
+    return card
+
+
+def _read(
+    job: TrialJob, source: Store, card: model.Card, graph: Graph, cache: Cache | None
+) -> _Weights:
+    """An ancestor's weights, checked.
+
+    Raises:
+        NotFound, CorruptModel: as `_card`.
+    """
+    _check_card(card, graph)
+    state = model.read_state(source, card, cache=cache)
     check_state(graph.needed(), state)
+    slots: Slots = {}
+    if job.inherit is not None and job.inherit.optimizer:
+        slots = model.read_slots(source, card, cache)
     finite = all(bool(torch.isfinite(t).all()) for each in slots.values() for t in each.values())
     return _Weights(state, slots if finite else {})
+
+
+def _matching(
+    source: Store, card: model.Card, graph: Graph, network: Network, cache: Cache | None
+) -> dict[str, Tensor]:
+    """An ancestor's tensors that a network has under the same name in the same shape.
+
+    Raises:
+        NotFound, CorruptModel: as `_card`.
+    """
+    if not card.tensors:  # it does not say where they are
+        state = model.read_state(source, card, cache=cache)
+        check_state(graph.needed(), state)
+        return state
+    _check_card(card, graph)
+    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    names = [n for n, stored in card.tensors.items() if own.get(n) == stored.shape]
+    return model.read_state(source, card, names, cache)
+
+
+def _check_card(card: model.Card, graph: Graph) -> None:
+    """Before anything is read: the tensors that a card names are those of its graph."""
+    if card.tensors:
+        check_shapes(graph.needed(), {name: t.shape for name, t in card.tensors.items()})
 
 
 def _follow(weights: _Weights, line: list[_Link]) -> _Weights:
     """Go down the line: in each generation the morphisms, then the names of the space."""
     for link in line:
-        child = inherit(link.before, weights.state, link.morphisms, slots=weights.slots)
+        most = ROOM * max(link.before.params(), link.after.params())
+        child = inherit(
+            link.before,
+            weights.state,
+            link.morphisms,
+            slots=weights.slots,
+            limits=Limits(params=most),
+        )
         names = follow(link.before, link.morphisms, link.after)
         kept = {n.name for n in child.graph}
         weights = _Weights(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
+from collections.abc import Iterable
 from os import PathLike, fspath
 from typing import Any
 
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
+from pydantic import Field, ValidationError
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
@@ -19,6 +17,8 @@ from kinase.api.space import Space as SpaceModel
 from kinase.api.trial import Architecture, Scale, TrialJob
 from kinase.space import Frame, make_space
 from kinase.store import Store, open_uri
+from kinase_trainer import weights as files
+from kinase_trainer.cache import Cache
 from kinase_trainer.data import Splits
 from kinase_trainer.errors import CorruptModel
 from kinase_trainer.morphism.slots import Slots
@@ -73,6 +73,8 @@ class Card(Model):
     """That of the optimiser's, where there is one."""
     kinase: str
     """Version of Kinase that wrote this."""
+    tensors: dict[str, files.Stored] = Field(default_factory=dict)
+    """Those of the weights' file, so that it can be read in part; older cards have none."""
 
 
 def save(
@@ -122,41 +124,50 @@ def save(
         sha256=hashlib.sha256(weights).hexdigest(),
         slots_sha256=hashlib.sha256(beside).hexdigest() if beside else None,
         kinase=kinase.__version__,
+        tensors=files.describe(weights),
     )
     store.put(f"{prefix}/{WEIGHTS}", weights)
     store.put(f"{prefix}/{CARD}", card.model_dump_json(by_alias=True, indent=2).encode())
     return len(weights) + len(beside)
 
 
-def read(source: Store, slots: bool = False) -> tuple[Card, dict[str, Tensor], Slots]:
-    """A network's card and its tensors, and the optimiser's slots if they are asked for and there;
-    no digest is wrong.
+def read_card(source: Store) -> Card:
+    """A network's card.
 
     Raises:
         NotFound: there is no such network.
-        CorruptModel: the files are not what they say.
+        CorruptModel: it is no card.
     """
     try:
-        card = Card.model_validate_json(source.get(CARD))
+        return Card.model_validate_json(source.get(CARD))
     except ValidationError as error:
         raise CorruptModel(f"{source.uri}/{CARD} is no model card: {error}") from error
-    state = _tensors(source, WEIGHTS, card.sha256)
+
+
+def read_state(
+    source: Store, card: Card, names: Iterable[str] | None = None, cache: Cache | None = None
+) -> dict[str, Tensor]:
+    """A network's tensors, those of some names if any are given; no digest is wrong.
+
+    Raises:
+        NotFound: they are not there.
+        CorruptModel: they are not what the card says.
+    """
+    return files.read(source, WEIGHTS, card.sha256, card.tensors or None, names, cache)
+
+
+def read_slots(source: Store, card: Card, cache: Cache | None = None) -> Slots:
+    """The optimiser's slots, none if there are none; no digest is wrong.
+
+    Raises:
+        NotFound, CorruptModel: as `read_state`.
+    """
     kept: Slots = {}
-    if slots and card.slots_sha256:
-        for name, tensor in _tensors(source, SLOTS, card.slots_sha256).items():
+    if card.slots_sha256:
+        for name, tensor in files.read(source, SLOTS, card.slots_sha256, cache=cache).items():
             slot, _, parameter = name.partition("/")
             kept.setdefault(parameter, {})[slot] = tensor
-    return card, state, kept
-
-
-def _tensors(source: Store, name: str, digest: str) -> dict[str, Tensor]:
-    raw = source.get(name)
-    if hashlib.sha256(raw).hexdigest() != digest:
-        raise CorruptModel(f"{source.uri}/{name} is not the file that {CARD} names")
-    try:
-        return load_tensors(raw)
-    except (SafetensorError, ValueError) as error:
-        raise CorruptModel(f"{source.uri}/{name} holds no tensors: {error}") from error
+    return kept
 
 
 def load(source: str | PathLike[str] | Store) -> tuple[Network, dict[str, Any]]:
@@ -176,21 +187,14 @@ def load(source: str | PathLike[str] | Store) -> tuple[Network, dict[str, Any]]:
     if not isinstance(source, Store):
         source = fspath(source)
         source = open_uri(source if "://" in source else f"file://{source}")
-    raw = source.get(CARD)
-    weights = source.get(WEIGHTS)
-    try:
-        card = Card.model_validate_json(raw)
-    except ValidationError as error:
-        raise CorruptModel(f"{source.uri}/{CARD} is no model card: {error}") from error
-    if hashlib.sha256(weights).hexdigest() != card.sha256:
-        raise CorruptModel(f"{source.uri}/{WEIGHTS} is not the file that {CARD} names")
+    card = read_card(source)
+    state = read_state(source, card)
     try:
         space = make_space(card.space)
         space.validate(card.architecture)
         graph = space.graph(card.architecture, Frame(card.input, card.outputs, card.scale))
         network = Network(graph, card.mean, card.deviation)
-        network.load_state_dict(load_tensors(weights))
-    except (ValueError, SafetensorError, RuntimeError) as error:
+        network.load_state_dict(state)
+    except (ValueError, RuntimeError) as error:
         raise CorruptModel(f"{source.uri}: the weights do not fit the card: {error}") from error
-    document: dict[str, Any] = json.loads(raw)
-    return network.eval(), document
+    return network.eval(), card.model_dump(mode="json", by_alias=True)

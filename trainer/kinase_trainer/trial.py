@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from kinase.api.trial import (
     TrialResult,
 )
 from kinase.space import ArchitectureError, Frame, InfeasibleError, make_space
-from kinase.store import NotFound, Store
+from kinase.store import CountingStore, NotFound, Store
 from kinase_trainer import checkpoint, lineage, model
+from kinase_trainer.cache import Cache
 from kinase_trainer.data import Part, Splits, open_parts, open_splits, open_test
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.ledger import Meter
@@ -139,9 +141,10 @@ def run(
     """
     if job.test:
         return _test(job, store)
+    store = CountingStore(store)
     meter = Meter(store, job.prefix, job.attempt)
     try:
-        result = _train(job, store, notify, begin, meter)
+        result = _train(job, store, notify, begin, meter, Cache.of(os.environ))
     except (ArchitectureError, InfeasibleError) as error:
         result = _infeasible(job, meter, str(error))
     except (MemoryError, RuntimeError) as error:
@@ -177,7 +180,14 @@ def _infeasible(job: TrialJob, meter: Meter, message: str) -> TrialResult:
     )
 
 
-def _train(job: TrialJob, store: Store, notify: Notify, begin: Begin, meter: Meter) -> TrialResult:
+def _train(
+    job: TrialJob,
+    store: CountingStore,
+    notify: Notify,
+    begin: Begin,
+    meter: Meter,
+    cache: Cache | None,
+) -> TrialResult:
     setting = _set_up(job)
     run = Run(
         model=setting.network,
@@ -191,35 +201,50 @@ def _train(job: TrialJob, store: Store, notify: Notify, begin: Begin, meter: Met
         seed=job.seed,
     )
     message = _resume(run, store, job.prefix)
-    inherited = _inherit(run, job, store, setting)
+    began = time.perf_counter()
+    inherited = _inherit(run, job, store, setting, cache)
+    inheriting = time.perf_counter() - began
     outcome = Outcome.SUCCEEDED
     diverged = False
-    while run.epoch < run.epochs:
-        begin(run.epoch)
-        meter.begin(len(run.train))
-        print(f"trial {job.trial} attempt {job.attempt} epoch {run.epoch + 1} begins", flush=True)
-        try:
-            samples = run.train_epoch()
-        except Diverged as error:
-            meter.end(error.samples, meter.seconds(run.device))
-            message, diverged = str(error), True
-            break
-        metrics = run.score()
-        seconds = meter.seconds(run.device)
-        run.curve.append(Point(epoch=run.epoch, metrics=metrics, device_seconds=seconds))
-        last = run.epoch == run.epochs
-        if not last:  # after the last epoch comes the result
-            _save(run, store, job.prefix, inherited)
-        meter.done(samples, seconds, None if last else run.epoch, metrics)
-        if not notify(run.curve[-1]) and not last:
-            outcome = Outcome.STOPPED
-            break
+    with checkpoint.Uploads(store, job.prefix, meter.kept) as uploads:
+        while run.epoch < run.epochs:
+            begin(run.epoch)
+            meter.begin(len(run.train))
+            print(
+                f"trial {job.trial} attempt {job.attempt} epoch {run.epoch + 1} begins", flush=True
+            )
+            try:
+                samples = run.train_epoch()
+            except Diverged as error:
+                meter.end(error.samples, meter.seconds(run.device))
+                message, diverged = str(error), True
+                break
+            metrics = run.score()
+            seconds = meter.seconds(run.device)
+            run.curve.append(Point(epoch=run.epoch, metrics=metrics, device_seconds=seconds))
+            last = run.epoch == run.epochs
+            meter.done(samples, seconds, metrics, write=last)
+            if not last:  # after the last epoch comes the result
+                _save(run, uploads, inherited)
+            if not notify(run.curve[-1]) and not last:
+                outcome = Outcome.STOPPED
+                break
     metrics = run.curve[-1].metrics if run.curve and not diverged else {}
     kept = 0
     if job.keep_weights and not diverged:
         slots = read_slots(run.model, run.optimiser) if job.keep_optimizer else None
         network, frame, splits = setting.network, setting.frame, setting.splits
         kept = model.save(store, job.prefix, job, network, frame, splits, metrics, slots)
+    facts: dict[str, Any] = {
+        "device": str(setting.device),
+        "torch": torch.__version__,
+        # of this attempt, all but the result itself
+        "bytesRead": store.traffic.read,
+        "bytesWritten": store.traffic.written,
+    }
+    if inherited is not None:
+        facts["bytesFromCache"] = cache.bytes_read if cache is not None else 0
+        facts["inheritSeconds"] = round(inheriting, 4)
     return TrialResult(
         trial=job.trial,
         attempt=job.attempt,
@@ -230,7 +255,7 @@ def _train(job: TrialJob, store: Store, notify: Notify, begin: Begin, meter: Met
         message=message,
         inherited=inherited,
         kept_bytes=kept,
-        facts={"device": str(setting.device), "torch": torch.__version__},
+        facts=facts,
     )
 
 
@@ -252,7 +277,9 @@ def _resume(run: Run, store: Store, prefix: str) -> str:
     return ""
 
 
-def _inherit(run: Run, job: TrialJob, store: Store, setting: _Setting) -> Inherited | None:
+def _inherit(
+    run: Run, job: TrialJob, store: Store, setting: _Setting, cache: Cache | None
+) -> Inherited | None:
     """Begin with an ancestor's weights, if the job says so and no checkpoint is further."""
     if job.inherit is None:
         return None
@@ -263,21 +290,21 @@ def _inherit(run: Run, job: TrialJob, store: Store, setting: _Setting) -> Inheri
             inherited = Inherited(message="the checkpoint does not say what it began with")
     else:
         inherited = lineage.begin(
-            job, store, setting.frame, setting.network, run.optimiser, setting.train
+            job, store, setting.frame, setting.network, run.optimiser, setting.train, cache
         )
     if inherited.trial is not None:
         run.training = lineage.scaled(run.training, job.inherit.learning_rate_factor)
     return inherited
 
 
-def _save(run: Run, store: Store, prefix: str, inherited: Inherited | None) -> None:
+def _save(run: Run, uploads: checkpoint.Uploads, inherited: Inherited | None) -> None:
     tensors, scalars = checkpoint.pack(run.model, run.optimiser)
     rest: dict[str, Any] = {"optimiser": scalars}
     if inherited is not None:
         rest["inherited"] = inherited.model_dump(mode="json", by_alias=True)
     if run.scaler is not None:
         rest["scaler"] = run.scaler.state_dict()
-    checkpoint.save(store, prefix, checkpoint.Saved(run.epoch, tensors, run.curve, rest))
+    uploads.add(checkpoint.Saved(run.epoch, tensors, run.curve, rest))
 
 
 def _test(job: TrialJob, store: Store) -> TrialResult:

@@ -2,7 +2,7 @@
 
 from kinase_trainer.morphism.calibrate import calibrate
 from kinase_trainer.morphism.distil import Distillation, distil_step
-from kinase_trainer.morphism.inherit import Inherited, check_state, inherit
+from kinase_trainer.morphism.inherit import Inherited, check_shapes, check_state, inherit
 from kinase_trainer.morphism.matching import Matched, inherit_matching
 from kinase_trainer.morphism.slots import Slots, read_slots, write_slots
 
@@ -12,6 +12,7 @@ __all__ = [
     "Matched",
     "Slots",
     "calibrate",
+    "check_shapes",
     "check_state",
     "distil_step",
     "inherit",

@@ -75,14 +75,14 @@ def inherit(
     return child
 
 
-def check_state(graph: Graph, state: Mapping[str, Tensor]) -> None:
-    """Check that a state is the network's of a graph, and finite.
+def check_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that a state's tensors are those of a graph's network, by their names and shapes.
 
     Raises:
-        CorruptModel: it is not; the message names the tensor.
+        CorruptModel: they are not; the message names the tensor.
     """
     wanted = {f"{PREFIX}{name}": shape for name, shape in tensors(graph).items()}
-    found = {name: tuple(t.shape) for name, t in state.items() if name.startswith(PREFIX)}
+    found = {name: shape for name, shape in shapes.items() if name.startswith(PREFIX)}
     for name, shape in wanted.items():
         if name not in found:
             raise CorruptModel(f"the parent has no tensor {name}, which its graph has")
@@ -91,6 +91,15 @@ def check_state(graph: Graph, state: Mapping[str, Tensor]) -> None:
     for name in found:
         if name not in wanted:
             raise CorruptModel(f"the parent has a tensor {name}, which its graph has not")
+
+
+def check_state(graph: Graph, state: Mapping[str, Tensor]) -> None:
+    """Check that a state is the network's of a graph, and finite.
+
+    Raises:
+        CorruptModel: it is not; the message names the tensor.
+    """
+    check_shapes(graph, {name: tuple(t.shape) for name, t in state.items()})
     names = [name for name, t in state.items() if t.is_floating_point() and t.numel()]
     # extremes pass on what is no number, and are found twenty times as fast as each is looked at
     ends = [torch.stack(torch.aminmax(state[name])).double() for name in names]
