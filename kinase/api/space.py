@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+import re
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -27,6 +28,32 @@ CellOp = Literal[
     "max_pool_3x3",
     "avg_pool_3x3",
 ]
+MorphismOp = Literal[
+    "widen",
+    "heads",
+    "deepen",
+    "kernel",
+    "skip",
+    "branch",
+    "unfold",
+    "path",
+    "prune",
+    "crop",
+    "remove",
+    "cut",
+    "separate",
+]
+ModelName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*([.:][A-Za-z_][A-Za-z0-9_]*)*$",
+    ),
+]
+WeightsFile = Annotated[str, Field(min_length=1, max_length=1024)]
+Deviation = Annotated[float, Field(gt=0)]
+Factor = Annotated[float, Field(gt=1, le=16)]
 
 
 def _odd(kernels: tuple[int, ...]) -> None:
@@ -165,10 +192,125 @@ class CellSpace(Model):
     Default: the preset's."""
 
 
+class ModelSpace(Model):
+    """A network that is there, and what network morphisms make of it: the search begins with its
+    graph and its trained weights, and grows, widens or shrinks it.
+    """
+
+    source: Literal["torchvision", "module", "graph"] = Field(alias="from")
+    """Where the network comes from. `torchvision`: one of its classifiers. `module`: your own
+    `torch.nn.Module`, imported in the trainer alone. `graph`: the field `graph`."""
+    name: ModelName | None = None
+    """Of torchvision, such as resnet50. Of your own, what makes the module, as
+    `my_package.networks:make_network`."""
+    arguments: Annotated[dict[str, Any], Field(max_length=32)] = Field(default_factory=dict)
+    """What it is called with, by name, such as `{image_size: 32}`."""
+    graph: dict[str, Any] | None = None
+    """The network itself, as plain data: nodes and output."""
+    weights: WeightsFile | None = None
+    """Its trained weights: a safetensors file with the names of the module's `state_dict`, as a
+    path where the trainer runs, or as a URI, file:// or s3://. Default: drawn by `seed`."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of what no file gives: all weights, or those of a last layer that is made anew."""
+    mean: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)] | None = None
+    """Of each channel, one for all is enough: what the network's images, in 0..1, were reduced by
+    when its weights were trained. Default: that of the training split."""
+    deviation: Annotated[tuple[Deviation, ...], Field(min_length=1, max_length=64)] | None = None
+    """Of each channel: what they were then divided by. Default: that of the training split."""
+    operations: Annotated[tuple[MorphismOp, ...], Field(min_length=1, max_length=16)] = (
+        "widen",
+        "deepen",
+        "kernel",
+        "skip",
+        "branch",
+        "prune",
+        "remove",
+        "separate",
+    )
+    """The network morphisms by which an architecture may differ from the network."""
+    factors: Annotated[tuple[Factor, ...], Field(min_length=1, max_length=8)] = (1.5, 2.0)
+    """By which of these a width grows (`widen`, `heads`) or shrinks (`prune`)."""
+    rule: Literal["replicate", "zero"] = "replicate"
+    """What new units are: copies, whose outgoing weights are divided, or drawn ones, whose outgoing
+    weights are zero."""
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Deviation of the noise on copied units, relative to the tensor's, so that the copies part
+    ways. 0 keeps a network of exact morphisms exactly the function that it begins with."""
+    steps: Annotated[int, Field(ge=1, le=100)] = 4
+    """Most morphisms of an architecture that is drawn at random."""
+    max_morphisms: Annotated[int, Field(ge=1, le=200)] = 64
+    """Most morphisms of any architecture."""
+    max_params: Annotated[int, Field(ge=1, le=10**11)] | None = None
+    """Most parameters of an architecture. Default: four times those of the network."""
+    max_macs: Annotated[int, Field(ge=1, le=10**15)] | None = None
+    """Most multiply-adds of an architecture. Default: four times those of the network."""
+    max_nodes: Annotated[int, Field(ge=1, le=10_000)] = 2000
+    """Most nodes of an architecture's graph."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.from == 'graph' ? has(self.graph) && !has(self.name) : "
+            "has(self.name) && !has(self.graph)",
+            "from is {self.from}: set graph where it is graph, and name otherwise, not both",
+            ".from",
+        ),
+        Rule(
+            "self.from != 'torchvision' || !has(self.name) || self.name.matches('^[a-z0-9_]+$')",
+            "name is {self.name}; a network of torchvision is named like resnet50",
+            ".name",
+        ),
+        Rule(
+            "self.from != 'module' || !has(self.name) || self.name.contains(':')",
+            "name is {self.name}; use what makes the module, as my_package.networks:make_network",
+            ".name",
+        ),
+        Rule(
+            "!has(self.weights) || !self.weights.matches('\\.(pth|pt|ckpt|bin|pkl|pickle|tar)$')",
+            "weights is {self.weights}, a pickled file, which is never opened: convert it once "
+            "with safetensors.torch.save_file(torch.load(path, weights_only=True), out)",
+            ".weights",
+        ),
+        Rule(
+            "!has(self.mean) || !has(self.deviation) || self.mean.size() == self.deviation.size() "
+            "|| self.mean.size() == 1 || self.deviation.size() == 1",
+            "mean has {self.mean.size()} numbers, deviation {self.deviation.size()}; "
+            "each has one for all channels or one a channel",
+            ".mean",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        graph, name = self.graph is not None, self.name
+        if graph != (self.source == "graph") or graph == (name is not None):
+            raise ValueError(
+                f"from is {self.source}: set graph where it is graph, and name otherwise, not both"
+            )
+        if self.source == "torchvision" and not re.fullmatch(r"[a-z0-9_]+", name or ""):
+            raise ValueError(f"name is {name}; a network of torchvision is named like resnet50")
+        if self.source == "module" and ":" not in (name or ""):
+            raise ValueError(
+                f"name is {name}; use what makes the module, as my_package.networks:make_network"
+            )
+        if self.weights and re.search(r"\.(pth|pt|ckpt|bin|pkl|pickle|tar)$", self.weights):
+            raise ValueError(
+                f"weights is {self.weights}, a pickled file, which is never opened: convert it "
+                "once with safetensors.torch.save_file(torch.load(path, weights_only=True), out)"
+            )
+        if self.mean is not None and self.deviation is not None:
+            sizes = len(self.mean), len(self.deviation)
+            if sizes[0] != sizes[1] and 1 not in sizes:
+                raise ValueError(
+                    f"mean has {sizes[0]} numbers, deviation {sizes[1]}; "
+                    "each has one for all channels or one a channel"
+                )
+        return self
+
+
 class Space(Union):
     """The search space: which architectures can be found."""
 
-    type: Literal["Chain", "MultiBranch", "Cell", "Custom"]
+    type: Literal["Chain", "MultiBranch", "Cell", "Model", "Custom"]
     """Which of the structs below is set."""
     chain: ChainSpace | None = None
     """Chain-structured networks."""
@@ -176,5 +318,7 @@ class Space(Union):
     """Multi-branch networks."""
     cell: CellSpace | None = None
     """Stacked cells."""
+    model: ModelSpace | None = None
+    """A network that is there already."""
     custom: Custom | None = None
     """A space of another package (entry point group `kinase.spaces`)."""

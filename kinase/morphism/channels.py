@@ -140,7 +140,7 @@ class Channels:
                 return self._own(int(node.attrs["out"]))
             case "attention":
                 return self._own(int(node.attrs["dim"]))
-            case "add" | "mix":
+            case "add" | "mix" | "scale":
                 return self._join(node, inputs)
             case "concat":
                 return Blocks(

@@ -10,8 +10,10 @@ _KEEPS_SIGN = frozenset(
         "max_pool",
         "avg_pool",
         "global_avg_pool",
+        "adaptive_avg_pool",
         "flatten",
         "add",
+        "scale",
         "concat",
         "slice",
         "tokens",
@@ -31,7 +33,7 @@ def nonnegative(graph: Graph) -> set[str]:
     found: set[str] = set()
     for node in graph:
         kept = node.op in _KEEPS_SIGN and all(each in found for each in node.inputs)
-        if kept or node.op in ("relu", "relu6", "sigmoid", "zero"):
+        if kept or node.op in ("relu", "relu6", "sigmoid", "hard_sigmoid", "zero"):
             found.add(node.name)
     return found
 

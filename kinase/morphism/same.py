@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 from kinase.morphism.facts import CLEAR
 from kinase.morphism.tensors import WEIGHTED
@@ -46,6 +47,27 @@ def renaming(one: Graph, other: Graph) -> dict[str, str] | None:
     return {left: right for left, right in there.items() if right in weighted}
 
 
+def normal(
+    graph: Graph,
+) -> tuple[dict[str, str], dict[str, list[str]], dict[str, dict[str, Any]], str]:
+    """What is computed, without what changes nothing in evaluation: each node's operation, inputs
+    and numbers, in an order in which inputs come first, and which node gives the logits."""
+    found = _Normal(graph, {})
+    needed, stack = set[str](), [found.output]
+    while stack:
+        name = stack.pop()
+        if name not in needed:
+            needed.add(name)
+            stack += found.inputs[name]
+    kept = [name for name in found.ops if name in needed]
+    return (
+        {name: found.ops[name] for name in kept},
+        {name: found.inputs[name] for name in kept},
+        {name: found.attrs[name] for name in kept},
+        found.output,
+    )
+
+
 def _pair(
     a: _Normal, b: _Normal, terms: list[str], others: list[str], there: dict[str, str]
 ) -> list[str] | None:
@@ -76,6 +98,7 @@ class _Normal:
     """Numbers of what is computed, the same for both graphs."""
     ops: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, list[str]] = field(default_factory=dict)
+    attrs: dict[str, dict[str, Any]] = field(default_factory=dict)
     kinds: dict[str, int] = field(default_factory=dict)
     output: str = ""
 
@@ -120,7 +143,7 @@ class _Normal:
         if op == "linear":
             attrs.setdefault("bias", 1)
         what = (op, tuple(sorted(attrs.items())), tuple(sorted(kinds) if op == "add" else kinds))
-        self.ops[name], self.inputs[name] = op, inputs
+        self.ops[name], self.inputs[name], self.attrs[name] = op, inputs, attrs
         self.kinds[name] = self.known.setdefault(what, len(self.known))
 
 

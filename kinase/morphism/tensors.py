@@ -19,6 +19,10 @@ WEIGHTED = frozenset(
 """Operations that have tensors."""
 
 
+REAL = ("eps", "momentum")
+"""Numbers of theirs that are not whole, and say nothing of their tensors."""
+
+
 def tensors(graph: Graph) -> dict[str, Shape]:
     """``node.tensor`` -> shape, parameters and buffers of all nodes; a network has those of the
     needed ones (`Graph.needed`)."""
@@ -31,7 +35,7 @@ def tensors(graph: Graph) -> dict[str, Shape]:
 
 
 def _of(node: Node) -> dict[str, Shape]:
-    a = {name: int(value) for name, value in node.attrs.items() if name != "eps"}
+    a = {name: int(value) for name, value in node.attrs.items() if name not in REAL}
     match node.op:
         case "conv":
             weight = (a["out"], a["in"] // a["groups"], *kernel(node))

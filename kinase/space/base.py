@@ -7,6 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +36,8 @@ class Size:
     """Whether `count` is the number itself; else it is an upper bound."""
 
     def __str__(self) -> str:
-        text = f"{self.count:,}" if self.count < 10**7 else f"{float(self.count):.3g}"
+        large = f"{Decimal(self.count):.2e}" if self.count > 10**300 else None
+        text = large or (f"{self.count:,}" if self.count < 10**7 else f"{float(self.count):.3g}")
         return text if self.exact else f"at most {text}"
 
 
@@ -63,6 +65,14 @@ class Space(ABC):
 
     crosses: bool = False
     """Whether `crossover` has a meaning in this space."""
+
+    def rooted(self, root: Graph) -> Space:
+        """The same space, beginning with a network that the trainer has told.
+
+        Raises:
+            TypeError: it begins with none.
+        """
+        raise TypeError(f"{type(self).__name__} begins with no network")
 
     @abstractmethod
     def sample(self, rng: Rng) -> Architecture:
@@ -196,8 +206,12 @@ class Sketch:
     """Part of the network that a node belongs to, such as `normal` or `reduction`."""
 
 
-def make_space(model: SpaceModel) -> Space:
+def make_space(model: SpaceModel, root: Graph | None = None) -> Space:
     """The search space that a manifest describes.
+
+    Args:
+        model: the manifest's.
+        root: the network that the search begins with, where the trainer has told one.
 
     Raises:
         UnknownMember: an entry point that no package registers.
@@ -206,7 +220,7 @@ def make_space(model: SpaceModel) -> Space:
     space = cls(options)
     if not isinstance(space, Space):
         raise TypeError(f"{cls!r} is no kinase.space.Space")
-    return space
+    return space if root is None else space.rooted(root)
 
 
 __all__ = [

@@ -133,6 +133,12 @@ def _shape(node: Node, inputs: list[Shape]) -> Shape:
                     f"{height}x{width} leaves nothing"
                 )
             return (channels, _window(node, height, "h"), _window(node, width, "w"))
+        case "adaptive_avg_pool" if len(first) == 3:
+            return (first[0], int(a["height"]), int(a["width"]))
+        case "scale":
+            if inputs[1] not in (first, (first[0], *[1] * (len(first) - 1))):
+                raise ValueError(f"{node.name}: a gate of shape {inputs[1]} on {first}")
+            return first
         case "linear":
             if len(first) == 3 or first[-1] != a["in"]:
                 raise ValueError(f"{node.name}: input of shape {first}, built for {a['in']}")
@@ -171,7 +177,15 @@ def _shape(node: Node, inputs: list[Shape]) -> Shape:
             return first
         case "select" if len(first) == 2 and a["index"] < first[0]:
             return first[1:]
-        case "tokens" | "class_token" | "position" | "layer_norm" | "attention" | "select":
+        case (
+            "tokens"
+            | "class_token"
+            | "position"
+            | "layer_norm"
+            | "attention"
+            | "select"
+            | "adaptive_avg_pool"
+        ):
             raise ValueError(f"{node.name}: input of shape {first} does not fit {dict(a)}")
         case "zero":
             stride = int(a["stride"])
@@ -223,7 +237,9 @@ def _macs(node: Node, shape: Shape) -> int:
             return 0
 
 
-ACTIVATIONS = frozenset({"relu", "relu6", "gelu", "silu", "hard_swish", "sigmoid", "tanh"})
+ACTIVATIONS = frozenset(
+    {"relu", "relu6", "gelu", "silu", "hard_swish", "hard_sigmoid", "sigmoid", "tanh"}
+)
 """Operations on every number alone, without parameters."""
 
 OPS = ACTIVATIONS | frozenset(
@@ -235,10 +251,12 @@ OPS = ACTIVATIONS | frozenset(
         "max_pool",
         "avg_pool",
         "global_avg_pool",
+        "adaptive_avg_pool",
         "flatten",
         "linear",
         "add",
         "mix",
+        "scale",
         "concat",
         "slice",
         "tokens",
@@ -257,10 +275,12 @@ OPS = ACTIVATIONS | frozenset(
 
 `shift` moves a feature map by one pixel up and left and pads with zeros (the second path of a
 factorised reduction); `zero` is the zero map at a stride; `drop_path` drops a sample's whole
-map in training. `mix` is (1 - l) a + l b of two maps, with l learned: an added skip, or an
-activation that begins as none. `slice` takes some channels. `tokens` makes a sequence of a map's
-pixels, `class_token` puts a learned token before it, `position` adds a learned embedding,
-`attention` is multi-head self-attention, `select` takes one token.
+map in training. `adaptive_avg_pool` averages a map of any size to one of `height` by `width`.
+`scale` is a map times a gate, of its shape or one number a channel. `mix` is (1 - l) a + l b of two
+maps, with l learned: an added skip, or an activation that begins as none. `slice` takes some
+channels. `tokens` makes a sequence of a map's pixels, `class_token` puts a learned token before it,
+`position` adds a learned embedding, `attention` is multi-head self-attention, `select` takes one
+token.
 """
 
 
@@ -391,6 +411,10 @@ class GraphBuilder:
     def mix(self, name: str, x: str, other: str) -> str:
         """(1 - l) x + l other, with l learned."""
         return self._node(name, "mix", (x, other), {})
+
+    def gate(self, name: str, x: str, gate: str) -> str:
+        """A map times a gate, of its shape or one number a channel."""
+        return self._node(name, "scale", (x, gate), {})
 
     def build(self, output: str, auxiliary: str | None = None) -> Graph:
         """The finished graph."""

@@ -40,6 +40,7 @@ _ATTRS: dict[str, dict[str, Bounds]] = {
     "batch_norm": {"channels": _SIZE, "affine": _FLAG},
     "max_pool": _WINDOW,
     "avg_pool": _WINDOW,
+    "adaptive_avg_pool": {"height": _SIZE, "width": _SIZE},
     "linear": {"in": _SIZE, "out": _SIZE},
     "zero": {"stride": _SIZE},
     "slice": {"start": (0, MAX_SIZE), "size": _SIZE},
@@ -61,10 +62,10 @@ _OPTIONAL: dict[str, dict[str, Bounds]] = {
 }
 _REAL: dict[str, dict[str, tuple[float, float]]] = {
     "dropout": {"rate": (0.0, 1.0)},
-    "batch_norm": {"eps": (0.0, 1.0)},
+    "batch_norm": {"eps": (0.0, 1.0), "momentum": (0.0, 1.0)},
     "layer_norm": {"eps": (0.0, 1.0)},
 }
-"""Numbers that need not be whole; a rate must be there, an eps may."""
+"""Numbers that need not be whole; a rate must be there, the others may."""
 
 
 def dump_graph(graph: Graph) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def _inputs(op: str) -> tuple[int, int]:
     match op:
         case "input":
             return 0, 0
-        case "mix":
+        case "mix" | "scale":
             return 2, 2
         case "add" | "concat":
             return 1, MAX_NODES

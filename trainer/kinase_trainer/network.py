@@ -94,6 +94,14 @@ class Mix(nn.Module):
         return (1.0 - self.share) * x + self.share * other
 
 
+class Gate(nn.Module):
+    """A map times a gate, such as that of a squeeze-and-excitation (Hu et al. 2018)."""
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        """A map, and one of its shape or of one number a channel -> their product."""
+        return x * gate
+
+
 class Slice(nn.Module):
     """Some of the channels."""
 
@@ -120,13 +128,14 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
     "silu": nn.SiLU,
     "hard_swish": nn.Hardswish,
+    "hard_sigmoid": nn.Hardsigmoid,
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
 }
 
 
 def _module(node: Node) -> nn.Module:
-    real = ("rate", "eps")
+    real = ("rate", "eps", "momentum")
     a = {name: int(value) for name, value in node.attrs.items() if name not in real}
     eps = float(node.attrs.get("eps", 1e-5))
     match node.op:
@@ -146,7 +155,8 @@ def _module(node: Node) -> nn.Module:
                 bias=bool(a["bias"]),
             )
         case "batch_norm":
-            return nn.BatchNorm2d(a["channels"], eps, affine=bool(a["affine"]))
+            momentum = float(node.attrs.get("momentum", 0.1))
+            return nn.BatchNorm2d(a["channels"], eps, momentum, affine=bool(a["affine"]))
         case op if op in ACTIVATIONS:
             return ACTIVATIONS[op]()
         case "max_pool":
@@ -155,6 +165,8 @@ def _module(node: Node) -> nn.Module:
             return nn.AvgPool2d(a["kernel"], a["stride"], a["padding"], count_include_pad=False)
         case "global_avg_pool":
             return GlobalAvgPool()
+        case "adaptive_avg_pool":
+            return nn.AdaptiveAvgPool2d((a["height"], a["width"]))
         case "flatten":
             return nn.Flatten()
         case "linear":
@@ -163,6 +175,8 @@ def _module(node: Node) -> nn.Module:
             return Add()
         case "mix":
             return Mix()
+        case "scale":
+            return Gate()
         case "slice":
             return Slice(a["start"], a["size"])
         case "tokens":

@@ -12,8 +12,31 @@ import pytest
 
 from kinase.api.space import Space as SpaceModel
 from kinase.api.trial import Scale
-from kinase.space import ArchitectureError, Frame, InfeasibleError, Space, make_space
+from kinase.space import (
+    ArchitectureError,
+    Frame,
+    Graph,
+    GraphBuilder,
+    InfeasibleError,
+    Space,
+    dump_graph,
+    make_space,
+)
 from kinase.strategy import derive_rng
+
+
+def network() -> Graph:
+    """A small residual network with a squeeze-and-excitation."""
+    g = GraphBuilder((3, 8, 8))
+    x = g.relu("stem_relu", g.batch_norm("stem_bn", g.conv("stem", g.input, 6, 3)))
+    y = g.relu("relu1", g.batch_norm("bn1", g.conv("conv1", x, 6, 3)))
+    gate = g.unary("squeeze", "adaptive_avg_pool", y, height=1, width=1)
+    gate = g.relu("gate_relu", g.conv("gate1", gate, 3, 1, bias=True))
+    gate = g.unary("excite", "hard_sigmoid", g.conv("gate2", gate, 6, 1, bias=True))
+    x = g.add("add", [x, g.batch_norm("bn2", g.conv("conv2", g.gate("gated", y, gate), 6, 3))])
+    x = g.relu("relu3", g.batch_norm("bn3", g.conv("conv3", x, 9, 3, 2)))
+    return g.build(g.linear("classifier", g.global_avg_pool("pool", x), 10))
+
 
 SPACES: dict[str, dict[str, Any]] = {
     "chain": {"type": "Chain", "chain": {}},
@@ -22,6 +45,7 @@ SPACES: dict[str, dict[str, Any]] = {
     "darts": {"type": "Cell", "cell": {"preset": "darts"}},
     "darts, three nodes": {"type": "Cell", "cell": {"preset": "darts", "nodes": 3}},
     "nasbench201": {"type": "Cell", "cell": {"preset": "nasbench201"}},
+    "model": {"type": "Model", "model": {"from": "graph", "graph": dump_graph(network())}},
 }
 SEEDS = range(25)
 

@@ -1,0 +1,92 @@
+"""A network that is there already, for another task: other images, another number of classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kinase.space.graph import ACTIVATIONS, Graph, InfeasibleError, Node, Shape
+
+_PASSES = ACTIVATIONS | frozenset(
+    {
+        "max_pool",
+        "avg_pool",
+        "adaptive_avg_pool",
+        "identity",
+        "shift",
+        "dropout",
+        "drop_path",
+        "zero",
+    }
+)
+"""Operations that leave the image's channels as they are."""
+_CLEAR = ("identity", "dropout", "drop_path")
+
+
+def fit(graph: Graph, shape: Shape, outputs: int) -> Graph:
+    """The graph for images of this shape and so many outputs.
+
+    Its first convolutions take as many channels as the image has, its last linear layer gives as
+    many numbers as are wanted; nothing else changes.
+
+    Raises:
+        InfeasibleError: a layer in between is made for images of another size, or there are no
+            such layers.
+    """
+    channels, height, width = shape
+    nodes = {node.name: node for node in graph}
+    first = graph.nodes[0]
+    if int(first.attrs["channels"]) != channels:
+        nodes.update(_first(graph, channels))
+    nodes[first.name] = replace(
+        first, attrs={"channels": channels, "height": height, "width": width}
+    )
+    for end in (graph.output, graph.auxiliary):
+        if end is not None:
+            last = _last(nodes, end)
+            if last.op == "linear" and last.attrs["out"] != outputs:
+                nodes[last.name] = replace(last, attrs={**last.attrs, "out": outputs})
+    fitted = Graph(tuple(nodes[node.name] for node in graph), graph.output, graph.auxiliary)
+    try:
+        shapes = fitted.shapes()
+    except InfeasibleError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise InfeasibleError(
+            f"the network does not fit images of shape {channels}x{height}x{width}: {error}"
+        ) from error
+    if shapes[fitted.output] != (outputs,):
+        raise InfeasibleError(
+            f"the network ends in {fitted.output} with shape {shapes[fitted.output]}, the task has "
+            f"{outputs} outputs; it must end in a linear layer, whose outputs are then replaced"
+        )
+    return fitted
+
+
+def _first(graph: Graph, channels: int) -> dict[str, Node]:
+    """The nodes that see the image's channels, for so many of them."""
+    seen, changed = {graph.nodes[0].name}, dict[str, Node]()
+    for node in graph.nodes[1:]:
+        if seen.isdisjoint(node.inputs):
+            continue
+        if node.op == "conv" and node.attrs["groups"] == 1:
+            changed[node.name] = replace(node, attrs={**node.attrs, "in": channels})
+        elif node.op == "batch_norm" and not node.attrs["affine"]:
+            changed[node.name] = replace(node, attrs={**node.attrs, "channels": channels})
+            seen.add(node.name)
+        elif node.op in _PASSES:
+            seen.add(node.name)
+        else:
+            raise InfeasibleError(
+                f"the images have {channels} channels, the network is made for "
+                f"{graph.nodes[0].attrs['channels']:g}: {node.name} ({node.op}) sees them and "
+                "cannot be changed; only a convolution can"
+            )
+    return changed
+
+
+def _last(nodes: dict[str, Node], name: str) -> Node:
+    """The layer that gives an end's numbers."""
+    node = nodes[name]
+    while node.op in _CLEAR:
+        node = nodes[node.inputs[0]]
+    return node
