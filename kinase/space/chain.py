@@ -100,7 +100,7 @@ class Chain(Space):
         if len(chain) < o.max_depth:
             for index in range(len(chain) + 1):
                 for new in layers.enumerate_layers(o):
-                    yield {"layers": self._with(chain, index, new)}
+                    yield {"layers": self.inserted(chain, index, new)}
 
     def _without(self, chain: list[dict[str, Any]], index: int) -> list[dict[str, Any]]:
         """The chain with a layer taken out; skips keep their meaning where they can."""
@@ -110,9 +110,10 @@ class Chain(Space):
         ]
         return self._settle(rest)
 
-    def _with(
+    def inserted(
         self, chain: list[dict[str, Any]], index: int, new: dict[str, Any]
     ) -> list[dict[str, Any]]:
+        """The chain with a layer put in at a place, without a skip of its own."""
         if self.options.skips:
             new = {**new, "skip": None}
         moved = [
@@ -161,7 +162,7 @@ class Chain(Space):
             channels = layer.get("width", channels)
             for new in inserted:
                 if 0 < channels <= new["width"]:
-                    put("deepen", self._with(chain, index, new))
+                    put("deepen", self.inserted(chain, index, new))
         return found
 
     def mutate(self, architecture: Architecture, rng: Rng) -> Architecture:
@@ -177,7 +178,7 @@ class Chain(Space):
             match kinds[int(rng.integers(len(kinds)))]:
                 case "insert":
                     place = int(rng.integers(len(chain) + 1))
-                    edit = self._with(chain, place, layers.sample(o, rng))
+                    edit = self.inserted(chain, place, layers.sample(o, rng))
                 case "remove":
                     edit = self._without(chain, index)
                 case "skip":
