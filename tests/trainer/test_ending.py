@@ -152,7 +152,7 @@ def test_an_epoch_is_waited_for_if_the_last_one_lets_hope(
     if at_once:
         with pytest.raises(Exited):
             term(own)
-        assert own.text == "ended by SIGTERM; the checkpoint is that of epoch 4"
+        assert own.text == "ended by SIGTERM; epochs done: 4"
         return
     term(own)
     assert world.alarm == pytest.approx(27)

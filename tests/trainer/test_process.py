@@ -385,7 +385,7 @@ def test_an_epoch_longer_than_the_grace_period_is_not_waited_for(pod: Pod, store
         assert process.wait(30) == 143
     ledger = progress_of(store)
     assert ledger.epochs_begun - 1 == ledger.epochs_done >= 2
-    assert pod.termination.message.endswith(f"checkpoint is that of epoch {ledger.epochs_done}")
+    assert pod.termination.message.endswith(f"epochs done: {ledger.epochs_done}")
     assert pod.run(own.model_copy(update={"attempt": 2})) == 0
     resumed = result_of(store)
     assert resumed.cost.epochs == 5
@@ -403,7 +403,7 @@ def test_the_first_epoch_is_waited_for_as_long_as_the_grace_period_allows(
         assert process.wait(30) == 143
         assert time.monotonic() - began > 0.3
     assert progress_of(store).epochs_done == 0
-    assert pod.termination.message.endswith("the checkpoint is that of epoch 0")
+    assert pod.termination.message.endswith("epochs done: 0")
 
 
 def test_a_signal_before_the_training_ends_it_soon(pod: Pod, store: Store) -> None:

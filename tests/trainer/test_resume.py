@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -9,9 +13,10 @@ import pytest
 import torch
 
 from kinase.api.trial import Outcome, Point, TrialJob, TrialResult
-from kinase.store import Store
+from kinase.store import Store, StoreUnavailable
 from kinase.store.memory import MemoryStore
 from kinase_trainer import checkpoint, trial
+from kinase_trainer.ending import Terminated
 from kinase_trainer.ledger import read_ledger
 from kinase_trainer.train import Run
 from tests.trainer.helpers import DARTS, EVERYTHING, cell, job
@@ -90,6 +95,8 @@ def test_killed_and_resumed_is_undisturbed_bit_for_bit(optimizer: str, place: st
     assert len(whole.curve) == 5
     store = MemoryStore()
     with pytest.MonkeyPatch.context() as patch:
+        if optimizer == "SGD":
+            patch.setattr(checkpoint, "SMALL", -1)  # in a thread
         kill_at(patch, place, 3)
         with pytest.raises(Killed):
             train(own, store)
@@ -256,6 +263,108 @@ def test_the_checkpoint_goes_once_there_is_a_result_unless_it_is_to_be_kept(keep
     key = f"{PREFIX}/{checkpoint.CHECKPOINT}"
     assert store.exists(f"{PREFIX}/result.json")
     assert store.exists(key) is keep
+
+
+class Slow(MemoryStore):
+    """Checkpoints come to it when `gate` says so; the first is number 1."""
+
+    def __init__(self, gate: Callable[[int], None]) -> None:
+        super().__init__()
+        self.gate, self.count = gate, 0
+        self.doing: list[str] = []
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        if key.endswith(checkpoint.CHECKPOINT):
+            self.count += 1
+            self.doing.append(f"upload {self.count}")
+            self.gate(self.count)
+        super().put(key, data, if_absent=if_absent)
+        if key.endswith(checkpoint.CHECKPOINT):
+            self.doing.append(f"uploaded {self.count}")
+
+
+@pytest.fixture
+def _large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every checkpoint is large."""
+    monkeypatch.setattr(checkpoint, "SMALL", -1)
+
+
+@pytest.mark.usefixtures("_large")
+def test_a_large_checkpoint_is_written_while_the_next_epoch_trains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, trained = job(fidelity={"epochs": 4}), [threading.Event() for _ in range(4)]
+    store = Slow(lambda number: None if trained[number].wait(30) else pytest.fail("not beside it"))
+    real = Run.train_epoch
+    ledgers: list[tuple[int, int]] = []
+
+    def training(self: Run) -> int:
+        samples = real(self)
+        ledger = read_ledger(store, PREFIX)
+        ledgers.append((ledger.epochs_begun, ledger.epochs_done))
+        store.doing.append(f"trained {self.epoch}")
+        trained[self.epoch - 1].set()
+        return samples
+
+    monkeypatch.setattr(Run, "train_epoch", training)
+    result = trial.run(own, store)
+    assert ledgers == [(1, 0), (2, 0), (3, 1), (4, 2)], "no more is said than what is there"
+    steps = {step: place for place, step in enumerate(store.doing)}
+    assert steps["upload 1"] < steps["trained 2"] < steps["uploaded 1"] < steps["upload 2"]
+    assert steps["trained 3"] < steps["uploaded 2"] < steps["upload 3"] < steps["uploaded 3"]
+    monkeypatch.setattr(Run, "train_epoch", real)
+    assert without_time(result) == without_time(trial.run(own, MemoryStore()))
+
+
+@pytest.mark.usefixtures("_large")
+def test_killed_while_a_checkpoint_is_written_the_one_before_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def die(number: int) -> None:
+        if number == 2:
+            raise Killed
+
+    own, store = job(fidelity={"epochs": 5}), Slow(die)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, "score", 3)
+        with pytest.raises(Killed):
+            trial.run(own, store)
+    assert read_ledger(store, PREFIX).epochs_done == 1
+    resumed = trial.run(own.model_copy(update={"attempt": 2}), store)
+    assert without_time(resumed) == without_time(trial.run(own, MemoryStore()))
+    assert resumed.cost.epochs == 3 + 4, "the epochs after it are trained and charged again"
+
+
+@pytest.mark.usefixtures("_large")
+def test_what_goes_wrong_beside_the_training_is_told() -> None:
+    def away(number: int) -> None:
+        if number == 2:
+            raise StoreUnavailable("away")
+
+    store = Slow(away)
+    with pytest.raises(StoreUnavailable, match="away"):
+        trial.run(job(fidelity={"epochs": 3}), store)
+    assert not store.exists(f"{PREFIX}/result.json")
+    saved, _ = checkpoint.restore(store, PREFIX)
+    assert saved is not None
+    assert saved.epoch == 1
+
+
+@pytest.mark.usefixtures("_large")
+@pytest.mark.parametrize("how", ["stopped", "terminated"])
+def test_a_trial_ends_when_its_checkpoint_is_written(how: str) -> None:
+    store = Slow(lambda number: time.sleep(0.3))
+
+    def notify(point: Point) -> bool:
+        if point.epoch == 2 and how == "terminated":
+            raise Terminated
+        return point.epoch < 2
+
+    with suppress(Terminated):
+        trial.run(job(fidelity={"epochs": 4}), store, notify)
+    saved, _ = checkpoint.restore(store, PREFIX)
+    assert saved is not None
+    assert saved.epoch == read_ledger(store, PREFIX).epochs_done == 2
 
 
 def test_a_trial_that_was_stopped_keeps_its_checkpoint() -> None:

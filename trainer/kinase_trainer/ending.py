@@ -149,4 +149,4 @@ class Terminator:
             return "ended by SIGTERM before the training began"
         if self._finishing:
             return "ended by SIGTERM before the result was written"
-        return f"ended by SIGTERM; the checkpoint is that of epoch {self.ending.epochs}"
+        return f"ended by SIGTERM; epochs done: {self.ending.epochs}"
