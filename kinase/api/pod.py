@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -50,6 +51,22 @@ Quantity = Annotated[
     ),
 ]
 """A number, or text such as 500m, 4Gi."""
+_UNITS = {
+    **{unit: Decimal(10) ** (3 * place - 9) for place, unit in enumerate(("n", "u", "m", ""))},
+    **{unit: Decimal(1000) ** (place + 1) for place, unit in enumerate("kMGTPE")},
+    **{f"{unit}i": Decimal(1024) ** (place + 1) for place, unit in enumerate("KMGTPE")},
+}
+
+
+def amount(quantity: int | str) -> int:
+    """What a quantity comes to, rounded down."""
+    if isinstance(quantity, int):
+        return quantity
+    found = re.fullmatch(r"(.*?)(|[numkMGTPE]|[KMGTPE]i)", quantity.removeprefix("+"))
+    assert found is not None
+    return int(Decimal(found[1]) * _UNITS[found[2]])
+
+
 Labels = Annotated[dict[LabelKey, Label], Field(max_length=32)]
 Annotations = Annotated[
     dict[LabelKey, Annotated[str, Field(max_length=4096)]], Field(max_length=32)
@@ -418,6 +435,17 @@ class Mount(Model):
         return self
 
 
+class Cache(Model):
+    """A folder of the node in which its trials share the weights that they read from the store
+    (estimation type Morphism). A file that is damaged there is found, and read anew."""
+
+    volume: Annotated[str, Field(min_length=1, max_length=63)]
+    """Name of the volume: a persistentVolumeClaim, a hostPath, or a csi volume. No other trial sees
+    what is in an emptyDir."""
+    size: Quantity = "10Gi"
+    """Most that it may hold; what was used longest ago goes first."""
+
+
 class Security(Model):
     """Who the trial's container runs as. Unset, it runs as user 65532 without any privilege."""
 
@@ -484,6 +512,8 @@ class TrialTemplate(Model):
     """Volumes, for data above all."""
     volume_mounts: Annotated[tuple[Mount, ...], Field(max_length=16), Keyed("mountPath")] = ()
     """Where the volumes appear."""
+    cache: Cache | None = None
+    """Where the trials of a node share the weights that they read. Default: nowhere."""
     env: Annotated[tuple[EnvVar, ...], Field(max_length=64), Keyed("name")] = ()
     """Variables of the environment."""
     env_from: Annotated[tuple[EnvFrom, ...], Field(max_length=8)] = ()
@@ -514,6 +544,14 @@ class TrialTemplate(Model):
             "shmSize mounts /dev/shm already; set one of them",
             ".shmSize",
         ),
+        Rule(
+            "!has(self.cache) || (has(self.volumes) && self.volumes.exists(v, "
+            "v.name == self.cache.volume && (has(v.hostPath) || has(v.csi) || "
+            "!v.?persistentVolumeClaim.?readOnly.orValue(!has(v.persistentVolumeClaim)))))",
+            "cache.volume '{self.cache.volume}' is none of the volumes that outlast a pod; name a "
+            "persistentVolumeClaim that can be written to, a hostPath or a csi volume",
+            ".cache.volume",
+        ),
         *(
             Rule(
                 f"!has(self.{name}) || !self.{name}.exists(key, key.startsWith('{GROUP}/'))",
@@ -536,6 +574,19 @@ class TrialTemplate(Model):
                 )
             if mount.mount_path == "/dev/shm" and self.shm_size is not None:
                 raise ValueError("shmSize mounts /dev/shm already; set one of them")
+        lasting = [
+            v.name
+            for v in self.volumes
+            if v.host_path
+            or v.csi
+            or (v.persistent_volume_claim and not v.persistent_volume_claim.read_only)
+        ]
+        if self.cache is not None and self.cache.volume not in lasting:
+            raise ValueError(
+                f"cache.volume {self.cache.volume!r} is none of the volumes that outlast a pod "
+                f"({', '.join(lasting) or 'there are none'}); name a persistentVolumeClaim that "
+                "can be written to, a hostPath or a csi volume"
+            )
         for field, keys in (("labels", self.labels), ("annotations", self.annotations)):
             for key in keys:
                 if key.startswith(f"{GROUP}/"):

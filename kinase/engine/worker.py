@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kinase import registry
-from kinase.api.experiment import Storage
+from kinase.api.experiment import Storage, is_shared
 from kinase.api.task import Task, Training
 from kinase.api.trial import Point, TrialJob
 from kinase.store import open_store
@@ -86,7 +86,12 @@ def main(
     os.environ["KINASE_SLOT"] = str(slot)
     try:
         trainer = load_trainer(trainer_name)
-        store = open_store(Storage.model_validate_json(storage)).sub(directory)
+        place = Storage.model_validate_json(storage)
+        store = open_store(place).sub(directory)
+        if scratch is not None and is_shared(place.uri):
+            # what comes from afar is read once; a folder is as near as another one
+            os.environ.setdefault("KINASE_CACHE_DIR", f"{scratch}/cache")
+            os.environ.setdefault("KINASE_CACHE_BYTES", str(2 * 10**9))
     except Exception as error:
         connection.send(("error", None, _describe(error), False))
         return

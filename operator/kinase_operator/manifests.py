@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from kinase.api import NASExperiment, names
 from kinase.api.experiment import Storage
-from kinase.api.pod import TrialTemplate
+from kinase.api.pod import TrialTemplate, amount
 from kinase_kube import client as kube
 from kinase_operator.settings import Settings
 from kinase_operator.views import Experiment, Object, Trial
@@ -23,6 +23,8 @@ CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Keys of the Secret that `storage.credentialsSecret` names."""
 AUTHORITIES = "/kinase-ca"
 """Where a pod finds the certificates of the authorities that it trusts the store by."""
+CACHE = "/kinase-cache"
+"""Where a trial finds the weights that the trials of its node share."""
 CONTAINER = "kinase"
 """Name of the only container of our pods."""
 LONG_AGO = 1_000_000
@@ -305,6 +307,8 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
             *(_volume(v) for v in template.volumes),
         ],
     }
+    if template.cache is not None:
+        container["volumeMounts"].append({"name": template.cache.volume, "mountPath": CACHE})
     if template.shm_size is not None:
         size = str(template.shm_size)
         pod["volumes"].append(
@@ -392,6 +396,10 @@ def _trial_environment(
         "KINASE_GRACE_SECONDS": str(grace),
         **{name: "/tmp" for name in ("HOME", "TMPDIR") if name not in given},
     }
+    cache = manifest.spec.trial_template.cache
+    if cache is not None:
+        values["KINASE_CACHE_DIR"] = CACHE
+        values["KINASE_CACHE_BYTES"] = str(amount(cache.size))
     token = trial.body and trial.body.get("token")
     if token:
         host = f"{names.controller_name(trial.experiment)}.{trial.namespace}.svc"

@@ -384,6 +384,19 @@ CASES: dict[str, Case] = {
     "shared memory by a volume": Case(
         mount("/dev/shm"), mount("/dev/shm", shmSize="1Gi"), "shmSize"
     ),
+    "a cache in a volume that outlasts a pod": Case(
+        {**volume(**CLAIM), "trialTemplate.cache": {"volume": "data"}},
+        {**volume(emptyDir={}), "trialTemplate.cache": {"volume": "data"}},
+        "cache.volume",
+    ),
+    "a cache that can be written to": Case(
+        {**volume(hostPath={"path": "/d"}), "trialTemplate.cache": {"volume": "data"}},
+        {
+            **volume(persistentVolumeClaim={"claimName": "data", "readOnly": True}),
+            "trialTemplate.cache": {"volume": "data", "size": "1Gi"},
+        },
+        "cache.volume",
+    ),
     # the environment
     "a variable's value": Case(variable(value=""), variable(value="", valueFrom=SECRET), "value"),
     "a variable of no value": Case(variable(), template(env=[{"value": "x"}]), "name"),

@@ -159,6 +159,7 @@ def whole(classes: str) -> dict[str, Any]:
             {"name": "both", "projected": {"sources": [{"configMap": {"name": "settings"}}]}},
             {"name": "scratch", "emptyDir": {"sizeLimit": "1Gi"}},
             {"name": "cache", "emptyDir": {}},
+            {"name": "weights", "persistentVolumeClaim": {"claimName": "data"}},
         ],
         "volumeMounts": [
             {"name": "data", "mountPath": "/data", "readOnly": True},
@@ -191,6 +192,7 @@ def whole(classes: str) -> dict[str, Any]:
             {"prefix": "CONFIG_", "configMapRef": {"name": "settings"}},
             {"secretRef": {"name": "more", "optional": True}},
         ],
+        "cache": {"volume": "weights", "size": "1Gi"},
         "shmSize": "1Gi",
         "labels": {QUEUE: "gpus", "team": "vision"},
         "annotations": {"example.com/note": "a note"},
@@ -273,6 +275,7 @@ def test_every_field_is_in_the_job_and_its_pod_and_reaches_the_process(
         "env THREADS=2",
         "env CONFIG_one=1",
         "env CONFIG_two=2",
+        f"env KINASE_CACHE_BYTES={2**30}",
     ):
         assert line in said
     assert not [line for line in said if line.startswith("env OPTIONAL")]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kinase.api.pod import TrialTemplate, unrestricted
+from kinase.api.pod import TrialTemplate, amount, unrestricted
 
 GPU_POD = {
     "image": "registry.example/trainer:1",
@@ -79,6 +79,7 @@ def test_a_pods_fields_keep_their_names_and_shapes() -> None:
             assert dumped[name] == value
 
 
+CLAIM = {"claimName": "c"}
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a variable of two values": (
         {"env": [{"name": "A", "value": "1", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}]},
@@ -124,6 +125,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         },
         "shmSize mounts /dev/shm already",
     ),
+    **{
+        f"a cache in {what}": (
+            {"volumes": [{"name": "a", **source}], "cache": {"volume": name}},
+            f"cache.volume '{name}' is none of the volumes that outlast a pod",
+        )
+        for what, name, source in (
+            ("nothing", "b", {"hostPath": {"path": "/a"}}),
+            ("scratch space", "a", {"emptyDir": {}}),
+            ("what cannot be written", "a", {"persistentVolumeClaim": {**CLAIM, "readOnly": True}}),
+        )
+    },
     "a label of ours": ({"labels": {"kinase.dev/trial": "1"}}, "labels has the key.*reserved"),
     "an annotation of ours": ({"annotations": {"kinase.dev/job": "1"}}, "annotations has the key"),
     "a label of no form": ({"labels": {"a/b/c": "x"}}, "pattern"),
@@ -154,11 +166,24 @@ def test_what_no_pod_could_be_is_refused(fields: dict[str, Any], message: str) -
         TrialTemplate.model_validate(fields)
 
 
+@pytest.mark.parametrize("size", [0, 4, "0", "1.5", ".5", "500m", "4Gi", "1e3", "2E", "10k", "+1"])
+def test_amounts(size: int | str) -> None:
+    assert TrialTemplate(shm_size=size).shm_size == size
+
+
+def test_what_an_amount_comes_to() -> None:
+    known = {0: 0, 4: 4, "1.5": 1, "500m": 0, "4Gi": 4 * 2**30, "1e3": 1000, "2E": 2 * 10**18}
+    known |= {"10k": 10_000, "+1": 1, ".5Ki": 512, "1.25G": 1_250_000_000, "3000000u": 3}
+    assert {each: amount(each) for each in known} == known
+
+
 @pytest.mark.parametrize(
-    "amount", [0, 4, "0", "1.5", ".5", "500m", "4Gi", "1e3", "2E", "10k", "+1"]
+    "source",
+    [{"hostPath": {"path": "/a"}}, {"csi": {"driver": "d"}}, {"persistentVolumeClaim": CLAIM}],
 )
-def test_amounts(amount: int | str) -> None:
-    assert TrialTemplate(shm_size=amount).shm_size == amount
+def test_a_cache_lies_in_what_outlasts_a_pod(source: dict[str, Any]) -> None:
+    fields = {"volumes": [{"name": "a", **source}], "cache": {"volume": "a"}}
+    assert TrialTemplate.model_validate(fields).cache is not None
 
 
 @pytest.mark.parametrize(

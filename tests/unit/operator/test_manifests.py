@@ -46,6 +46,7 @@ FULL: Object = {
     "schedulerName": "volcano",
     "volumes": [
         {"name": "data", "persistentVolumeClaim": {"claimName": "data", "readOnly": True}},
+        {"name": "weights", "persistentVolumeClaim": {"claimName": "weights"}},
         {"name": "scratch", "emptyDir": {}},
         {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
         {"name": "config", "configMap": {"name": "c", "items": [{"key": "a", "path": "b"}]}},
@@ -76,6 +77,7 @@ FULL: Object = {
         {"secretRef": {"name": "s"}},
         {"prefix": "P_", "configMapRef": {"name": "c", "optional": True}},
     ],
+    "cache": {"volume": "weights", "size": "2Gi"},
     "shmSize": "2Gi",
     "labels": {"kueue.x-k8s.io/queue-name": "gpus"},
     "annotations": {"team": "nas"},
@@ -149,7 +151,7 @@ def test_every_field_of_the_template_makes_a_difference(field: str) -> None:
         return
     rest = {name: value for name, value in FULL.items() if name != field}
     if field == "volumes":
-        del rest["volumeMounts"]
+        del rest["volumeMounts"], rest["cache"]
     assert field in FULL
     assert trial_job(FULL) != trial_job(rest)
 
@@ -181,6 +183,9 @@ def test_the_template_lands_where_the_pod_api_has_it() -> None:
         assert volume[kind].items() <= volumes[volume["name"]][kind].items()
     assert volumes["kinase-shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "2Gi"}
     assert {"name": "kinase-shm", "mountPath": "/dev/shm"} in container["volumeMounts"]
+    assert {"name": "weights", "mountPath": "/kinase-cache"} in container["volumeMounts"]
+    assert environment(container)["KINASE_CACHE_DIR"] == "/kinase-cache"
+    assert environment(container)["KINASE_CACHE_BYTES"] == str(2 * 2**30)
     wanted = {"runAsUser": 1000, "runAsGroup": 1001, "fsGroup": 1002}
     assert wanted.items() <= pod["securityContext"].items()
     for metadata in (job["metadata"], job["spec"]["template"]["metadata"]):
