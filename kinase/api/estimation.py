@@ -42,6 +42,12 @@ class MorphismEstimation(Model):
     """What becomes of a child that no morphisms reach, one that is smaller for example. `matching`:
     it takes every tensor of the same name and shape, and is trained as any child. `scratch`: it is
     trained anew, as `spec.training` says."""
+    approximate: bool = False
+    """Whether a smaller child that only approximate morphisms reach (Elsken et al. 2019) inherits
+    by these: layers taken out, separable, or with fewer filters, smaller windows, a skip less."""
+    distil_epochs: Annotated[int, Field(ge=0, le=100_000)] = 5
+    """Epochs in which such a child learns from its parent's outputs, before it learns from labels
+    for `epochsPerChild` epochs. They are charged besides."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Deviation of the noise on copied units, relative to the tensor's, so that the copies part
     ways. 0 keeps a child exactly its parent's function."""

@@ -273,6 +273,14 @@ class ExperimentSpec(Model):
             )
         ),
         Rule(
+            "self.strategy.type != 'LEMONADE' || (has(self.objective.also) && "
+            f"self.objective.also.exists(m, m.metric in {list(RESOURCE_METRICS)}))",
+            "strategy.type is LEMONADE, which trades accuracy against what is known before the "
+            f"training: objective.also must name one of {', '.join(RESOURCE_METRICS)}",
+            ".objective.also",
+            "Required",
+        ),
+        Rule(
             f"!(self.task.type in {list(TASK_METRICS)}) || !has(self.objective.target) || "
             "self.objective.metric != 'val_accuracy' || "
             "(self.objective.target > 0.0 && self.objective.target <= 1.0)",
@@ -355,6 +363,16 @@ class ExperimentSpec(Model):
         if self.objective.metric == "val_accuracy" and target is not None and not 0 < target <= 1:
             raise ValueError(
                 f"objective.target {target} is out of reach: val_accuracy is a share in 0..1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_cheap(self) -> Self:
+        named = {measure.metric for measure in self.objective.also}
+        if self.strategy.type == "LEMONADE" and named.isdisjoint(RESOURCE_METRICS):
+            raise ValueError(
+                "strategy.type is LEMONADE, which trades accuracy against what is known before the "
+                f"training: objective.also must name one of {', '.join(RESOURCE_METRICS)}"
             )
         return self
 

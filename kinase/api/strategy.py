@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -54,10 +54,110 @@ class EvolutionStrategy(Model):
         return self
 
 
+class NASHStrategy(Model):
+    """Hill climbing by network morphisms (Elsken et al. 2017). Made for `estimation: Morphism`."""
+
+    neighbours: Annotated[int, Field(ge=2, le=10_000)] = 8
+    """Children of one parent in a generation, the parent trained on among them; the best of them is
+    the next parent."""
+    morphisms: Annotated[int, Field(ge=1, le=100)] = 5
+    """Edits that make a child of its parent, one on top of the other; network morphisms lead to
+    each. Fewer where the parent can grow no further."""
+    include_parent: bool = True
+    """Whether the last child of a generation is the parent as it is, trained on. If not, the parent
+    competes by the value that it has, which suits an estimation without inheritance."""
+    steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Generations after which the search ends; the paper has 8. Default: it goes on until the
+    budget is spent."""
+    initial: Annotated[int, Field(ge=1, le=10_000)] = 8
+    """Networks to begin with; the best of them is the first parent. The paper has one by hand."""
+    start: Literal["small", "random"] = "small"
+    """What these are: `small`, one of the smaller quarter of 64 drawn at random, since morphisms
+    only enlarge, and one that can grow; or any of the space, at `random`."""
+
+
+class LEMONADEStrategy(Model):
+    """Multi-objective evolution by network morphisms, exact and approximate (Elsken et al. 2019):
+    objectives that need no training decide which children are trained. Made for `estimation:
+    Morphism` with `approximate`."""
+
+    initial: Annotated[int, Field(ge=1, le=10_000)] = 4
+    """Random architectures to begin with."""
+    children: Annotated[int, Field(ge=1, le=100_000)] = 200
+    """Children that are made of the population in a generation, and of which the cheap objectives
+    are computed (n_pc)."""
+    accepted: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Of them those that are trained (n_ac)."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.accepted <= self.children",
+            "accepted {self.accepted} is above children {self.children}; "
+            "those that are trained are drawn from the children",
+            ".accepted",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.accepted > self.children:
+            raise ValueError(
+                f"accepted {self.accepted} is above children {self.children}; "
+                "those that are trained are drawn from the children"
+            )
+        return self
+
+
+class EASStrategy(Model):
+    """Efficient architecture search (Cai et al. 2018a): a policy chooses network morphisms and
+    learns by reinforcement. For the space Chain; made for `estimation: Morphism`."""
+
+    initial: Literal["small", "sampled"] = "small"
+    """The start network: `small`, up to four convolutions of the least width, with a pool or a
+    stride between each; or one drawn at random."""
+    architecture: dict[str, Any] | None = None
+    """The start network, in the form of `spec.space`. Default: as `initial` says."""
+    wider_steps: Annotated[int, Field(ge=0, le=100)] = 4
+    """Steps of an episode that make layers wider; in each the policy decides for every layer."""
+    deeper_steps: Annotated[int, Field(ge=0, le=100)] = 5
+    """Steps of an episode, after those, that put in a layer each."""
+    batch: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Episodes from which the policy learns at a time."""
+    restart: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Networks after which the best so far becomes the start network. Default: it stays."""
+    reward: Literal["tan", "identity"] = "tan"
+    """What the policy is rewarded with: `tan` of accuracy x pi / 2, for an objective that is an
+    accuracy; or the objective's value, turned so that more is better."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Share of the way to a batch's mean reward that the baseline goes."""
+    entropy: Annotated[float, Field(ge=0, le=10)] = 1e-5
+    """Weight of the policy's entropy, which keeps it from settling too soon."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
+    """Of the policy, by Adam."""
+    embedding: Annotated[int, Field(ge=1, le=256)] = 16
+    """Numbers by which the policy knows a kind of layer."""
+    units: Annotated[int, Field(ge=1, le=512)] = 50
+    """Units of the LSTM that reads the layers, in each direction."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.widerSteps + self.deeperSteps > 0",
+            "widerSteps and deeperSteps are 0: an episode needs a step",
+            ".widerSteps",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.wider_steps + self.deeper_steps == 0:
+            raise ValueError("widerSteps and deeperSteps are 0: an episode needs a step")
+        return self
+
+
 class Strategy(Union):
     """The search strategy: how to look."""
 
-    type: Literal["Random", "LocalSearch", "Evolution", "Custom"]
+    type: Literal["Random", "LocalSearch", "Evolution", "NASH", "LEMONADE", "EAS", "Custom"]
     """Which of the structs below is set."""
     random: RandomStrategy | None = None
     """Uniform sampling."""
@@ -65,5 +165,11 @@ class Strategy(Union):
     """Local search with restarts."""
     evolution: EvolutionStrategy | None = None
     """Evolution by tournament selection."""
+    nash: NASHStrategy | None = None
+    """Hill climbing by network morphisms."""
+    lemonade: LEMONADEStrategy | None = None
+    """Multi-objective evolution by network morphisms."""
+    eas: EASStrategy | None = None
+    """A policy over network morphisms that learns by reinforcement."""
     custom: Custom | None = None
     """A strategy of another package (entry point group `kinase.strategies`)."""

@@ -121,6 +121,9 @@ class Inheritance(Model):
     """Factor on the learning rate of a child that has inherited."""
     optimizer: bool = False
     """Whether it inherits the optimiser's slots, too."""
+    distil: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Of the epochs of its training the first, in which it learns from the outputs of the ancestor
+    that morphisms lead from, and from no label: some of these morphisms are approximate."""
 
 
 class Inherited(Model):
@@ -130,12 +133,14 @@ class Inherited(Model):
     """The ancestor whose weights they are; None where there was none to be used."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the child's parameters that are the ancestor's; 1 where morphisms lead from it,
-    since the child then begins as the ancestor's whole function."""
+    since the child then begins as the ancestor's whole function, or as near it as they go."""
     morphisms: Annotated[int, Field(ge=0)] | None = None
     """How many morphisms lead from that ancestor to the child; None where tensors were matched by
     name and shape."""
+    distilled: Annotated[int, Field(ge=0)] = 0
+    """Epochs in which it has learnt from that ancestor's outputs, before it learnt from labels."""
     message: Annotated[str, Field(max_length=2048)] = ""
-    """Why nearer ancestors were passed over."""
+    """Why nearer ancestors were passed over, or could not be learnt from."""
 
 
 class TrialJob(Model):

@@ -24,6 +24,10 @@ class Heritage:
     """On a child's learning rate."""
     optimizer: bool = False
     """Whether the optimiser's slots pass, too."""
+    approximate: bool = False
+    """Whether approximate morphisms may lead to a child."""
+    distil: int = 0
+    """Epochs in which a child learns from its parent where they do, before those of `child`."""
 
 
 class Estimator(ABC):

@@ -9,8 +9,8 @@ from kinase.estimation.base import Estimator, Heritage
 
 class Morphism(Estimator):
     """A candidate without a parent is trained in full; a child begins with its parent's trained
-    weights, by network morphisms (Chen et al. 2016; Elsken et al. 2017) or else by matching tensors
-    (Real et al. 2017, section 3.4), and is trained for a few epochs."""
+    weights, by network morphisms (Chen et al. 2016; Elsken et al. 2017, 2019) or else by matching
+    tensors (Real et al. 2017, section 3.4), and is trained for a few epochs."""
 
     options: MorphismEstimation
 
@@ -27,6 +27,8 @@ class Morphism(Estimator):
             matching=o.fallback == "matching",
             learning_rate_factor=o.learning_rate_factor,
             optimizer=o.optimizer_state == "inherit",
+            approximate=o.approximate,
+            distil=o.distil_epochs,
         )
 
     def child(self, full: Fidelity) -> Fidelity:

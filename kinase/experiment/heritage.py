@@ -36,7 +36,8 @@ def inheritance(
 ) -> Inheritance | None:
     """What a candidate may begin with; None: it is trained anew.
 
-    Of several parents the first is taken from which morphisms lead to the child, or else the first.
+    Of several parents the first is taken from which morphisms lead to the child, exact ones if there
+    are any, or else the first.
 
     Args:
         heritage: how weights pass.
@@ -48,17 +49,28 @@ def inheritance(
         seed: of its training.
     """
     able = [trials[number] for number in parents if left_weights(trials[number])]
-    for parent in able:
-        found = bridge(
-            space, parent.architecture, architecture, frame, seed=seed, noise=heritage.noise
-        )
-        if found is not None:
-            return _line(heritage, parent, tuple(dump_chain(found.morphisms)))
+    for approximate in (False, True) if heritage.approximate else (False,):
+        for parent in able:
+            found = bridge(
+                space,
+                parent.architecture,
+                architecture,
+                frame,
+                seed=seed,
+                noise=heritage.noise,
+                approximate=approximate,
+            )
+            if found is not None:
+                distil = 0 if found.exact else heritage.distil
+                return _line(heritage, parent, tuple(dump_chain(found.morphisms)), distil)
     return _line(heritage, able[0], None) if able and heritage.matching else None
 
 
 def _line(
-    heritage: Heritage, parent: TrialRecord, morphisms: tuple[dict[str, object], ...] | None
+    heritage: Heritage,
+    parent: TrialRecord,
+    morphisms: tuple[dict[str, object], ...] | None,
+    distil: int = 0,
 ) -> Inheritance:
     own = Ancestor(
         trial=parent.number,
@@ -73,6 +85,7 @@ def _line(
         matching=heritage.matching,
         learning_rate_factor=heritage.learning_rate_factor,
         optimizer=heritage.optimizer,
+        distil=distil,
     )
 
 

@@ -354,7 +354,7 @@ class Loop:
             if refusal is None:
                 self._ask(kind, proposal, inherit)
                 return None
-        return refusal or "the search space is exhausted"
+        return refusal or self._members[Kind.SEARCH][0].why_none
 
     def _inheritance(self, proposal: Proposal) -> Inheritance | None:
         """What the next trial may begin with, if that is to be."""
@@ -373,7 +373,10 @@ class Loop:
         )
 
     def _fidelity_of(self, inherit: Inheritance | None) -> Fidelity:
-        return self.fidelity if inherit is None else self.child_fidelity
+        if inherit is None:
+            return self.fidelity
+        child = self.child_fidelity  # what it learns from its parent comes before, and is charged
+        return child.model_copy(update={"epochs": child.epochs + inherit.distil})
 
     @property
     def _reduced(self) -> tuple[int, int, int]:

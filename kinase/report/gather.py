@@ -127,8 +127,11 @@ def inherited_text(inherited: Inherited) -> str:
         return "no weights to inherit"
     if inherited.morphisms is None:
         return f"{inherited.share:.0%} of the weights of trial {inherited.trial}"
+    if not inherited.morphisms:
+        return f"from trial {inherited.trial}, unchanged"
     plural = "" if inherited.morphisms == 1 else "s"
-    return f"from trial {inherited.trial} by {inherited.morphisms} morphism{plural}"
+    text = f"from trial {inherited.trial} by {inherited.morphisms} morphism{plural}"
+    return f"{text}, distilled for {inherited.distilled}" if inherited.distilled else text
 
 
 def _passed_over(trial: TrialRecord) -> str:

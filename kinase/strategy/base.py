@@ -29,7 +29,8 @@ class Proposal:
     parents: tuple[int, ...] = ()
     """Numbers of the trials that it was made from."""
     operation: str = "sample"
-    """How it was made: sample, mutate, neighbour, crossover."""
+    """How it was made: sample, mutate, neighbour, crossover, morphism; or continue: it is the
+    parent's architecture, trained on."""
 
 
 @dataclass(slots=True)
@@ -134,6 +135,11 @@ class Strategy(ABC):
     @abstractmethod
     def propose(self, history: History, rng: Rng) -> Proposal | None:
         """The next architecture to try, or None when the space has nothing left to offer."""
+
+    @property
+    def why_none(self) -> str:
+        """Why `propose` has nothing to offer, for a person."""
+        return "the search space is exhausted"
 
     def asked(self, trial: Trial, history: History) -> None:  # noqa: B027
         """A trial was begun; `history` holds it already."""

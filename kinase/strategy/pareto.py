@@ -24,6 +24,12 @@ def _matrix(points: Points) -> NDArray[np.float64]:
     return matrix
 
 
+def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether a point is nowhere worse than another, and somewhere better."""
+    pairs = list(zip(one, other, strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
 def non_dominated_sort(points: Points) -> list[int]:
     """Rank of each point: 0 for the Pareto front, 1 for the front without it, and so on.
 

@@ -1,0 +1,193 @@
+"""LEMONADE: multi-objective evolution by network morphisms, exact and approximate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kinase.api.strategy import LEMONADEStrategy
+from kinase.api.trial import Architecture
+from kinase.morphism.bridge import bridge
+from kinase.space import InfeasibleError, Rng
+from kinase.strategy._fresh import mutate_fresh, sample_fresh
+from kinase.strategy.base import History, Proposal, Strategy, Trial
+from kinase.strategy.density import Density, Reals, draw_sparse
+from kinase.strategy.pareto import dominates
+
+ATTEMPTS = 16
+"""Edits of a parent that are tried before it has no child."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Generation:
+    """Where a generation begins: all of its children follow from it."""
+
+    number: int
+    front: tuple[Trial, ...]
+    """Whose children it has."""
+    before: int
+    """Trials asked before it."""
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """What tells it from another."""
+        return (self.number, self.before, *(trial.number for trial in self.front))
+
+
+class LEMONADE(Strategy):
+    """LEMONADE (Elsken, Metzen & Hutter 2019, algorithm 1).
+
+    The population is the Pareto front of all trials that have ended. Objectives are cheap where
+    they are known before the training, as the number of parameters is, and expensive else. In each
+    generation `children` are made of parents, drawn in proportion to the inverse density of the
+    front's cheap objectives, each by one morphism, exact or approximate; `accepted` of them, drawn
+    in proportion to the inverse of that density again, are trained. So neither draw looks at the
+    expensive objectives, and what is dear is spent where the front is sparse.
+
+    With trials outstanding a generation begins, from the front as it is then, when all of the one
+    before are asked.
+    """
+
+    options: LEMONADEStrategy
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        """See `Strategy`."""
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self._front: list[Trial] = []
+        self._asked: dict[str, int] = {}
+        """Key -> its place among the trials asked."""
+        self._generation: _Generation | None = None
+        """The last that has begun."""
+        self._left = 0
+        """Trials of it that are still to be asked."""
+        self._accepted: tuple[tuple[int, ...], list[Proposal]] = ((), [])
+        """A generation's key, and those of its children that are to be trained."""
+        self._known: dict[str, tuple[float, ...] | None] = {}
+
+    @property
+    def front(self) -> tuple[Trial, ...]:
+        """The population: no trial of it dominates another."""
+        return tuple(self._front)
+
+    def propose(self, history: History, rng: Rng) -> Proposal | None:
+        """A random architecture at first, then the next accepted child of the generation."""
+        generation = self._generation if self._left else self._next(len(history.asked))
+        if generation is not None:
+            for proposal in self._children(generation):
+                if self.space.key(proposal.architecture) not in history.by_key:
+                    return proposal
+            [parent] = self._parents(generation, 1, rng)
+            child = mutate_fresh(self.space, parent.architecture, history, rng)
+            if child is not None:
+                return Proposal(child, (parent.number,), "mutate")
+        architecture = sample_fresh(self.space, history, rng)
+        return None if architecture is None else Proposal(architecture)
+
+    def asked(self, trial: Trial, history: History) -> None:
+        """Count what is left of the generation; begin one if there is none."""
+        before = len(history.asked) - 1
+        if not self._left:
+            generation = self._next(before)
+            if generation is not None:
+                self._generation, self._left = generation, self.options.accepted
+        self._left = max(0, self._left - 1)
+        self._asked.setdefault(trial.key, before)
+
+    def observe(self, trial: Trial, history: History) -> None:
+        """The trial joins the front unless one of it dominates it, and ends those it dominates."""
+        if not all(map(math.isfinite, trial.losses)):
+            return
+        if any(dominates(other.losses, trial.losses) for other in self._front):
+            return
+        if self._logs(trial.architecture) is None:
+            return
+        self._front = [t for t in self._front if not dominates(trial.losses, t.losses)]
+        self._front.append(trial)
+
+    def parents_to_come(self, history: History) -> set[int]:
+        """The front, and the one that the generation under way began with."""
+        trials = list(self._front)
+        if self._left and self._generation is not None:
+            trials += self._generation.front
+        return {trial.number for trial in trials}
+
+    # -- a generation ----------------------------------------------------------------------
+
+    def _next(self, asked: int) -> _Generation | None:
+        """The generation that begins now; None as long as there is nothing to begin with."""
+        if asked < self.options.initial or not self._front:
+            return None
+        number = 0 if self._generation is None else self._generation.number + 1
+        return _Generation(number, self.front, asked)
+
+    def _children(self, generation: _Generation) -> list[Proposal]:
+        """The accepted children of a generation; they follow from its beginning alone."""
+        if self._accepted[0] != generation.key:
+            self._accepted = (generation.key, self._make(generation))
+        return self._accepted[1]
+
+    def _make(self, generation: _Generation) -> list[Proposal]:
+        rng = self.rng(generation.number)
+        made: dict[str, Proposal] = {}
+        moves: dict[int, dict[str, list[Architecture]]] = {}
+        for parent in self._parents(generation, self.options.children, rng):
+            if parent.number not in moves:
+                moves[parent.number] = self.space.moves(parent.architecture)
+            for _ in range(ATTEMPTS):
+                proposal = self._edit(parent, moves[parent.number], rng)
+                key = self.space.key(proposal.architecture)
+                new = self._asked.get(key, generation.before) >= generation.before
+                if new and key not in made and self._reaches(parent, proposal.architecture):
+                    made[key] = proposal
+                    break
+        if not made:
+            return []
+        children = list(made.values())
+        logs = self._density(generation).log(self._cheap([p.architecture for p in children]))
+        return [children[index] for index in draw_sparse(logs, self.options.accepted, rng)]
+
+    def _parents(self, generation: _Generation, number: int, rng: Rng) -> list[Trial]:
+        """Drawn with replacement, in proportion to the inverse density."""
+        density = self._density(generation)
+        logs = density.log(density.points)
+        return [generation.front[draw_sparse(logs, 1, rng)[0]] for _ in range(number)]
+
+    def _edit(self, parent: Trial, moves: dict[str, list[Architecture]], rng: Rng) -> Proposal:
+        """A morphism drawn at random, then its place and numbers."""
+        if not moves:
+            child = self.space.mutate(parent.architecture, rng)
+            return Proposal(child, (parent.number,), "morphism")
+        move = list(moves)[int(rng.integers(len(moves)))]
+        places = moves[move]
+        return Proposal(places[int(rng.integers(len(places)))], (parent.number,), move)
+
+    def _reaches(self, parent: Trial, child: Architecture) -> bool:
+        """Whether there is such a network, and morphisms lead to it."""
+        if self._logs(child) is None:
+            return False
+        found = bridge(self.space, parent.architecture, child, self.frame, approximate=True)
+        return found is not None
+
+    # -- cheap objectives ------------------------------------------------------------------
+
+    def _density(self, generation: _Generation) -> Density:
+        return Density(self._cheap([trial.architecture for trial in generation.front]))
+
+    def _cheap(self, architectures: Sequence[Architecture]) -> Reals:
+        """(architectures, cheap objectives), as logarithms."""
+        logs = [self._logs(each) or () for each in architectures]
+        return np.array(logs, np.float64).reshape(len(logs), -1)
+
+    def _logs(self, architecture: Architecture) -> tuple[float, ...] | None:
+        """The logarithms of an architecture's cheap objectives; None where it cannot be built."""
+        key = self.space.key(architecture)
+        if key not in self._known:
+            try:
+                values = [abs(v) for v in self.known(architecture)[1:] if math.isfinite(v)]
+                self._known[key] = tuple(math.log(max(value, 1.0)) for value in values)
+            except InfeasibleError:
+                self._known[key] = None
+        return self._known[key]
