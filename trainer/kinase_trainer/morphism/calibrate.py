@@ -25,6 +25,8 @@ def calibrate(network: Network, images: Tensor, names: Iterable[str]) -> None:
         names: of the normalisations' nodes (`Inherited.norms`).
     """
     handles = []
+    if not (names := tuple(names)):
+        return
     for name in names:
         norm = network.nodes[name]
         assert isinstance(norm, nn.BatchNorm2d)
