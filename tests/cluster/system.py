@@ -174,7 +174,8 @@ def experiment(
     base: dict[str, Any] = {
         "task": {"dataset": "ok"},
         "training": {"epochs": 3},
-        "space": {"type": "Chain", "chain": {"maxDepth": 4, "widths": [4, 8]}},
+        # every one of them can be built: one that cannot be would have no object of its own
+        "space": {"type": "Chain", "chain": {"maxDepth": 3, "widths": [4, 8]}},
         "strategy": {"type": "Evolution", "evolution": {"population": 6, "sample": 3}},
         "estimation": {"type": "LowerFidelity", "lowerFidelity": {"epochs": 2}},
         "budget": {"trials": 8, "parallelism": 2},
