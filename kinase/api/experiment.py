@@ -247,6 +247,13 @@ class ExperimentSpec(Model):
             "Forbidden",
         ),
         Rule(
+            f"self.space.type != 'Model' || {_LOWER}.?filterFraction.orValue(1.0) == 1.0",
+            "estimation.lowerFidelity.filterFraction is not for the space type Model: a network "
+            "that is there is not built narrower",
+            ".estimation.lowerFidelity.filterFraction",
+            "Forbidden",
+        ),
+        Rule(
             f"{_CHILD}.orValue(1) <= self.training.epochs",
             f"estimation.morphism.epochsPerChild {{{_CHILD}.orValue(1)}} is above training.epochs "
             "{self.training.epochs}: a child needs no more than a network that begins anew",
@@ -328,6 +335,11 @@ class ExperimentSpec(Model):
             raise ValueError(
                 "estimation.lowerFidelity.cells is for the space type Cell; "
                 f"space.type is {self.space.type}"
+            )
+        if lower.filter_fraction != 1 and self.space.model is not None:
+            raise ValueError(
+                "estimation.lowerFidelity.filterFraction is not for the space type Model: a "
+                "network that is there is not built narrower"
             )
         return self
 

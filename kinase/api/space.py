@@ -241,9 +241,10 @@ class ModelSpace(Model):
     max_morphisms: Annotated[int, Field(ge=1, le=200)] = 64
     """Most morphisms of any architecture."""
     max_params: Annotated[int, Field(ge=1, le=10**11)] | None = None
-    """Most parameters of an architecture. Default: four times those of the network."""
+    """Most parameters of an architecture; the network's own are always allowed. Default: four times
+    those."""
     max_macs: Annotated[int, Field(ge=1, le=10**15)] | None = None
-    """Most multiply-adds of an architecture. Default: four times those of the network."""
+    """Most multiply-adds of an architecture, as `maxParams`."""
     max_nodes: Annotated[int, Field(ge=1, le=10_000)] = 2000
     """Most nodes of an architecture's graph."""
 
@@ -265,7 +266,7 @@ class ModelSpace(Model):
             ".name",
         ),
         Rule(
-            "!has(self.weights) || !self.weights.matches('\\.(pth|pt|ckpt|bin|pkl|pickle|tar)$')",
+            "!has(self.weights) || !self.weights.matches('[.](pth|pt|ckpt|bin|pkl|pickle|tar)$')",
             "weights is {self.weights}, a pickled file, which is never opened: convert it once "
             "with safetensors.torch.save_file(torch.load(path, weights_only=True), out)",
             ".weights",
@@ -319,6 +320,11 @@ class Space(Union):
     cell: CellSpace | None = None
     """Stacked cells."""
     model: ModelSpace | None = None
-    """A network that is there already."""
+    """What network morphisms make of a network that one has."""
     custom: Custom | None = None
     """A space of another package (entry point group `kinase.spaces`)."""
+
+    @property
+    def begun(self) -> Space | None:
+        """Itself, where it begins with a network that the trainer has; else None."""
+        return self if self.model is not None else None

@@ -6,6 +6,8 @@ Any program that reads a `TrialJob` and writes a `TrialResult` can be a trainer
 
 from __future__ import annotations
 
+import hashlib
+import json
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -131,6 +133,8 @@ class Inherited(Model):
 
     trial: Annotated[int, Field(ge=0)] | None = None
     """The ancestor whose weights they are; None where there was none to be used."""
+    root: bool = False
+    """Whether they are those of the network that the search begins with."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the child's parameters that are the ancestor's; 1 where morphisms lead from it,
     since the child then begins as the ancestor's whole function, or as near it as they go."""
@@ -141,6 +145,38 @@ class Inherited(Model):
     """Epochs in which it has learnt from that ancestor's outputs, before it learnt from labels."""
     message: Annotated[str, Field(max_length=2048)] = ""
     """Why nearer ancestors were passed over, or could not be learnt from."""
+
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256, in hexadecimal digits."""
+
+
+class RootFiles(Model):
+    """The network that a search begins with, in the store of the experiment."""
+
+    graph: Digest
+    """Its graph lies at `root/<digest>.json`."""
+    weights: Digest
+    """Its weights lie at `root/<digest>.safetensors`."""
+
+
+class Root(Model):
+    """The network that a search begins with, as the trainer has made it for the task."""
+
+    graph: dict[str, Any]
+    """Its graph, as plain data: nodes and output."""
+    weights: Digest
+    """Digest of its weights, which the trainer has written."""
+
+    @property
+    def text(self) -> bytes:
+        """The graph as the trainer has written it."""
+        return json.dumps(self.graph, sort_keys=True, separators=(",", ":")).encode()
+
+    @property
+    def files(self) -> RootFiles:
+        """What a trial is told of it."""
+        return RootFiles(graph=hashlib.sha256(self.text).hexdigest(), weights=self.weights)
 
 
 class TrialJob(Model):
@@ -178,6 +214,9 @@ class TrialJob(Model):
     """Whether the optimiser's slots are written beside the weights."""
     inherit: Inheritance | None = None
     """Weights that the network begins with; None where it begins anew."""
+    root: RootFiles | None = None
+    """The network that the space begins with, where it begins with one: its weights are those of a
+    trial that inherits from no other."""
     test: bool = False
     """Whether the stored weights are scored on the test part; nothing is trained then."""
 
@@ -201,6 +240,8 @@ class TaskInfo(Model):
     """Where trials run, such as cpu or cuda."""
     facts: dict[str, str] = Field(default_factory=dict)
     """What the report's protocol lists: versions, data, hardware."""
+    root: Root | None = None
+    """The network that the search begins with, where the job names a space that begins with one."""
 
 
 class Point(Model):
@@ -282,6 +323,9 @@ class TaskJob(Model):
     """What is learnt, and on which data."""
     training: Training
     """How networks are trained."""
+    space: Space | None = None
+    """The space of the search, where it begins with a network that the trainer has: then the answer
+    has a `root`."""
     key: str = "trainer.json"
     """Where the answer goes below the store of the experiment."""
 

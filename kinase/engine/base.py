@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kinase.api.space import Space
 from kinase.api.task import Task, Training
 from kinase.api.trial import Point, TaskInfo, TrialJob, TrialResult
 
@@ -55,11 +56,16 @@ class Engine(ABC):
     """How many trials may run at once."""
 
     @abstractmethod
-    def describe(self, task: Task, training: Training) -> TaskInfo:
+    def describe(self, task: Task, training: Training, space: Space | None = None) -> TaskInfo:
         """Ask the trainer about the task.
 
+        Args:
+            task: what is learnt.
+            training: how networks are trained.
+            space: of the search, where it begins with a network that the trainer has.
+
         Raises:
-            EngineError: the data set or the device is not there.
+            EngineError: the data set, the device or the network is not there.
         """
 
     @abstractmethod

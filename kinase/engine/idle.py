@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
+from kinase.api.space import Space
 from kinase.api.task import Task, Training
 from kinase.api.trial import TrialJob
 from kinase.engine.base import Engine, EngineError, Event
@@ -15,7 +16,7 @@ class IdleEngine(Engine):
 
     slots = 0
 
-    def describe(self, task: Task, training: Training) -> NoReturn:
+    def describe(self, task: Task, training: Training, space: Space | None = None) -> NoReturn:
         """There is no trainer to ask."""
         raise EngineError("an idle engine knows no task")
 

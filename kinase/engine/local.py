@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kinase.api.experiment import Storage
+from kinase.api.space import Space
 from kinase.api.task import Task, Training
 from kinase.api.trial import Point, TaskInfo, TrialJob, TrialResult
 from kinase.engine import worker
@@ -109,13 +110,17 @@ class LocalEngine(Engine):
         theirs.close()
         return _Worker(process, ours, slot)
 
-    def describe(self, task: Task, training: Training) -> TaskInfo:
+    def describe(self, task: Task, training: Training, space: Space | None = None) -> TaskInfo:
         """Ask the first worker's trainer about the task."""
         while True:
             first = self._workers[0]
             try:
                 self._await_ready(first)
-                question = (task.model_dump_json(), training.model_dump_json())
+                question = (
+                    task.model_dump_json(),
+                    training.model_dump_json(),
+                    None if space is None else space.model_dump_json(by_alias=True),
+                )
                 first.connection.send(("describe", *question))
                 match first.connection.recv():
                     case ("described", str(text)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from kinase.api.space import Space
 from kinase.api.task import Task, Training
 from kinase.api.trial import Cost, Outcome, TaskInfo, TrialJob, TrialResult
 from kinase.engine.base import Engine, Event, Finished
@@ -27,7 +28,7 @@ class TabularEngine(Engine):
         self._info = info
         self._jobs: deque[TrialJob] = deque()
 
-    def describe(self, task: Task, training: Training) -> TaskInfo:
+    def describe(self, task: Task, training: Training, space: Space | None = None) -> TaskInfo:
         """The given description."""
         return self._info
 

@@ -1,7 +1,7 @@
 """A worker process of the local engine: imports the trainer once, then runs trial after trial.
 
-Messages to the worker are ("describe", task, training), ("run", job) and ("stop",); from it
-("ready",), ("described", info), ("point", trial, point), ("result", trial, result) and
+Messages to the worker are ("describe", task, training, space or None), ("run", job) and ("stop",);
+from it ("ready",), ("described", info), ("point", trial, point), ("result", trial, result) and
 ("error", trial, message, out_of_memory). All data is JSON text, so both ends validate it.
 """
 
@@ -22,9 +22,10 @@ from typing import Any, Literal
 
 from kinase import registry
 from kinase.api.experiment import Storage, is_shared
+from kinase.api.space import Space
 from kinase.api.task import Task, Training
 from kinase.api.trial import Point, TrialJob
-from kinase.store import open_store
+from kinase.store import Store, open_store
 
 LOCK = "workers.lock"
 """File that living workers hold locked: a new run waits until it is free."""
@@ -102,8 +103,8 @@ def main(
         except (EOFError, OSError):
             break
         match message:
-            case ("describe", str(task), str(training)):
-                _describe_task(connection, trainer, task, training)
+            case ("describe", str(task), str(training), space):
+                _describe_task(connection, trainer, store, task, training, space)
             case ("run", str(job)):
                 _run(connection, trainer, store, TrialJob.model_validate_json(job))
             case _:  # a stop that came too late
@@ -124,12 +125,18 @@ def _settle(scratch: Path, slot: int) -> int:
 
 
 def _describe_task(
-    connection: Connection[Any, Any], trainer: Any, task: str, training: str
+    connection: Connection[Any, Any],
+    trainer: Any,
+    store: Store,
+    task: str,
+    training: str,
+    space: str | None,
 ) -> None:
+    asked: tuple[Any, ...] = Task.model_validate_json(task), Training.model_validate_json(training)
     try:
-        info = trainer.describe(
-            Task.model_validate_json(task), Training.model_validate_json(training)
-        )
+        if space is not None:
+            asked += Space.model_validate_json(space), store
+        info = trainer.describe(*asked)
         connection.send(("described", info.model_dump_json()))
     except Exception as error:
         connection.send(("error", None, _describe(error), False))

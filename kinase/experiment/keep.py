@@ -36,6 +36,11 @@ def same_task(store: Store, info: TaskInfo) -> None:
                 f"the data is not that of the earlier run in {store.uri}: {field} was {was} and "
                 f"is {now}; restore the data, or give the experiment another name"
             )
+    if before.root != info.root:
+        raise identity.MismatchError(
+            f"the network that the search begins with is not that of the earlier run in "
+            f"{store.uri}: restore it and its weights, or give the experiment another name"
+        )
 
 
 def keep_final(store: Store, loop: Loop) -> None:

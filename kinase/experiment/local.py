@@ -48,7 +48,8 @@ def run(
             scratch=folder,
         )
         try:
-            info = engine.describe(experiment.spec.task, experiment.spec.training)
+            spec = experiment.spec
+            info = engine.describe(spec.task, spec.training, spec.space.begun)
             same_task(store, info)
             loop = Loop(experiment, store, engine, info, listener=listener)
             with _interruptible(loop):

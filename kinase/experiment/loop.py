@@ -29,9 +29,10 @@ from kinase.estimation import make_estimator
 from kinase.experiment import artifacts, budget, finals, heritage
 from kinase.experiment.journal import Asked, Attempt, Ended, Journal, Told
 from kinase.experiment.journal import Finished as FinishedEntry
+from kinase.experiment.root import space_of
 from kinase.experiment.seeds import Stream, derive
 from kinase.experiment.state import SEARCHING, State, TrialRecord
-from kinase.space import Frame, InfeasibleError, Space, make_space
+from kinase.space import Frame, InfeasibleError, Space
 from kinase.store import Store
 from kinase.strategy import (
     History,
@@ -106,7 +107,9 @@ class Loop:
         self.info = info
         self.journal = Journal(store)
         self.state = State()
-        self.space = space or make_space(spec.space)
+        self.space = space or space_of(spec.space, info)
+        root = info.root if spec.space.begun is not None else None
+        self._root = None if root is None else root.files
         self._listener = listener
         self._clock = clock
         self._began = clock()
@@ -462,6 +465,7 @@ class Loop:
             keep_checkpoint=self.spec.storage.checkpoints == "all",
             keep_optimizer=passes_on and self.heritage is not None and self.heritage.optimizer,
             inherit=trial.inherit,
+            root=self._root,
             test=test,
         )
 

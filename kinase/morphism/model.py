@@ -80,9 +80,15 @@ class Model(Space):
         self._shape = (int(first["channels"]), int(first["height"]), int(first["width"]))
         self._outputs = shapes[root.output][-1]
         o = self.options
-        self._most_params = o.max_params or ROOM * root.params()
-        self._most_macs = o.max_macs or ROOM * root.macs()
+        params, macs = root.params(), root.macs()
+        self._most_params = max(o.max_params or ROOM * params, params)
+        self._most_macs = max(o.max_macs or ROOM * macs, macs)
         self._limits = Limits(params=self._most_params, nodes=o.max_nodes)
+
+    @property
+    def begins_with(self) -> Graph | None:
+        """The root, where it is known."""
+        return self._root
 
     @property
     def root(self) -> Graph:

@@ -66,6 +66,11 @@ class Space(ABC):
     crosses: bool = False
     """Whether `crossover` has a meaning in this space."""
 
+    @property
+    def begins_with(self) -> Graph | None:
+        """The network that all others are made of, where there is one and it is known."""
+        return None
+
     def rooted(self, root: Graph) -> Space:
         """The same space, beginning with a network that the trainer has told.
 

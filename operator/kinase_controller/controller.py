@@ -171,7 +171,8 @@ class Controller:
         self._engine.waits = self._ask
         self._engine.queued = self._numbers.queued
         try:
-            info = self._engine.describe(experiment.spec.task, experiment.spec.training)
+            spec = experiment.spec
+            info = self._engine.describe(spec.task, spec.training, spec.space.begun)
         except Interrupted:
             return False
         loop = self._loop = Loop(experiment, store, self._engine, info, listener=self)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
+from kinase.api.space import Space
 from kinase.api.task import Task, Training
 from kinase.api.trial import Outcome, Point, TaskInfo, TaskJob, TrialJob, TrialResult
 from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
@@ -52,7 +53,7 @@ class KubernetesEngine(Engine):
         """Told how long an attempt waited for its pod to begin."""
         rim.wake = self._awake.set
 
-    def describe(self, task: Task, training: Training) -> TaskInfo:
+    def describe(self, task: Task, training: Training, space: Space | None = None) -> TaskInfo:
         """Ask the trainer, in a pod of its image, about the task.
 
         Raises:
@@ -65,11 +66,14 @@ class KubernetesEngine(Engine):
             field: experiment.body["spec"].get(field) for field in ("trialTemplate", "storage")
         }
         text = f"{task.model_dump_json()}{training.model_dump_json()}{json.dumps(given)}"
+        if space is not None:
+            text += space.model_dump_json()
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         job = TaskJob(
             experiment=self._rim.identity.experiment,
             task=task,
             training=training,
+            space=space,
             key=f"trainer-{digest}.json",
         )
         try:

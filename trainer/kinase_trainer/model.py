@@ -15,7 +15,7 @@ import kinase
 from kinase.api._base import Model
 from kinase.api.space import Space as SpaceModel
 from kinase.api.trial import Architecture, Scale, TrialJob
-from kinase.space import Frame, make_space
+from kinase.space import Frame, Space, dump_graph, load_graph, make_space
 from kinase.store import Store, open_uri
 from kinase_trainer import weights as files
 from kinase_trainer.cache import Cache
@@ -41,6 +41,8 @@ class Card(Model):
     """Trial that trained it."""
     space: SpaceModel
     """Search space."""
+    root: dict[str, Any] | None = None
+    """The graph that the space begins with, where it begins with one."""
     architecture: Architecture
     """Genotype."""
     scale: Scale
@@ -86,11 +88,13 @@ def save(
     splits: Splits,
     metrics: dict[str, float],
     slots: Slots | None = None,
+    space: Space | None = None,
 ) -> int:
     """Write the weights, and the optimiser's slots if there are any, then the card that names them;
     returns how many bytes the tensors take."""
-    space = make_space(job.space)
+    space = space or make_space(job.space)
     graph = space.graph(job.architecture, frame).without_auxiliary()
+    root = space.begins_with
     names = {node.name for node in graph}
     state = network.state_dict()
     kept = {
@@ -108,6 +112,7 @@ def save(
         experiment=job.experiment,
         trial=job.trial,
         space=job.space,
+        root=None if root is None else dump_graph(root),
         architecture=job.architecture,
         scale=frame.scale,
         input=(frame.input[0], frame.input[1], frame.input[2]),
@@ -190,7 +195,7 @@ def load(source: str | PathLike[str] | Store) -> tuple[Network, dict[str, Any]]:
     card = read_card(source)
     state = read_state(source, card)
     try:
-        space = make_space(card.space)
+        space = make_space(card.space, None if card.root is None else load_graph(card.root))
         space.validate(card.architecture)
         graph = space.graph(card.architecture, Frame(card.input, card.outputs, card.scale))
         network = Network(graph, card.mean, card.deviation)

@@ -176,11 +176,11 @@ def _work(
 def _describe(job: TaskJob, store: Store) -> None:
     from kinase_trainer import quick
 
-    info = quick.describe(job.task, job.training)
+    info = quick.describe(job.task, job.training) if job.space is None else None
     if info is None:
         from kinase_trainer import trial
 
-        info = trial.describe(job.task, job.training)
+        info = trial.describe(job.task, job.training, job.space, store)
     store.put(job.key, info.model_dump_json(by_alias=True, indent=2).encode())
 
 

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -27,7 +27,7 @@ TOLERANCE = 1e-5
 
 
 class Untraceable(ConfigError):
-    """A module that is no graph of ours; the message names the part and says what would be right."""
+    """A module that is no graph of ours; the message names its part, and what would be right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,18 +213,18 @@ class _Reader:
             except Untraceable:
                 raise
             except InfeasibleError as error:
-                self._refuse(f"{error}; use larger images (task.resolution)")
+                raise self._refused(f"{error}; use larger images (task.resolution)") from error
             except (ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-                self._refuse(f"is called with what it does not take ({error})")
+                raise self._refused(f"is called with what it does not take ({error})") from error
         output = known[call]
         if not isinstance(output, _Value) or len(output.shape) != 1:
-            self._refuse("must return one tensor with a number for each class")
+            raise self._refused("must return one tensor with a number for each class")
         graph = _pooled(self.graph.build(output.name)).needed()
         names = {node.name for node in graph}
         kept = {n: s for n, s in self.sources.items() if n.partition(".")[0] in names}
         return Traced(graph, kept)
 
-    def _refuse(self, what: str) -> NoReturn:
+    def _refused(self, what: str) -> Untraceable:
         call = self.call
         if call.op == "call_module":
             where = _place(str(call.target), self.module.get_submodule(str(call.target)))
@@ -234,13 +234,13 @@ class _Reader:
             where = _place(path, self.module.get_submodule(path))
             if call.op in ("call_function", "call_method"):
                 where = f"{where}: {_named(call.target)}"
-        raise Untraceable(f"{where} {what}")
+        return Untraceable(f"{where} {what}")
 
     def _read(self, call: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         match call.op:
             case "placeholder":
                 if self.called:
-                    self._refuse("takes more than the images")
+                    raise self._refused("takes more than the images")
                 self.called.add("")
                 return _Value(self.graph.input, self.shape)
             case "get_attr":
@@ -258,13 +258,13 @@ class _Reader:
     def _layer(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         layer = self.module.get_submodule(path)
         if any(True for _ in layer.parameters()) and path in self.called:
-            self._refuse("is called twice; a graph has no layers that share weights")
+            raise self._refused("is called twice; a graph has no layers that share weights")
         self.called.add(path)
         write = _LAYERS.get(type(layer).__name__)
         if write is None:
-            self._refuse(f"has no counterpart; use one of {', '.join(sorted(_LAYERS))}")
+            raise self._refused(f"has no counterpart; use one of {', '.join(sorted(_LAYERS))}")
         if not args or not isinstance(args[0], _Value):
-            self._refuse("is called with something else than the output of a layer")
+            raise self._refused("is called with something else than the output of a layer")
         return write(self, layer, path, *args, **kwargs)
 
     def _add(self, op: str, x: _Value, **attrs: int | float) -> _Value:
@@ -287,12 +287,14 @@ class _Reader:
         if isinstance(padding, str):
             spread = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
             if padding == "same" and any(each % 2 for each in spread):
-                self._refuse("pads one side more than the other; use an odd window")
+                raise self._refused("pads one side more than the other; use an odd window")
             padding = tuple(each // 2 if padding == "same" else 0 for each in spread)
         if stride[0] != stride[1] or dilation[0] != dilation[1]:
-            self._refuse("has another stride or dilation in height than in width; use equal ones")
+            raise self._refused(
+                "has another stride or dilation in height than in width; use equal ones"
+            )
         if layer.padding_mode != "zeros":
-            self._refuse(f"has padding_mode {layer.padding_mode!r}; use zeros")
+            raise self._refused(f"has padding_mode {layer.padding_mode!r}; use zeros")
         attrs = {
             "in": layer.in_channels,
             "out": layer.out_channels,
@@ -312,7 +314,7 @@ class _Reader:
 
     def _batch_norm(self, layer: nn.BatchNorm2d, path: str, x: _Value) -> _Value:
         if layer.momentum is None or not layer.track_running_stats:
-            self._refuse("keeps no moving statistics; use momentum and track_running_stats")
+            raise self._refused("keeps no moving statistics; use momentum and track_running_stats")
         attrs: dict[str, int | float] = {
             "channels": layer.num_features,
             "affine": int(layer.affine),
@@ -320,14 +322,14 @@ class _Reader:
         attrs |= {"eps": layer.eps} if layer.eps != 1e-5 else {}
         attrs |= {"momentum": layer.momentum} if layer.momentum != 0.1 else {}
         out = self._add("batch_norm", x, **attrs)
-        names = ("weight", "bias") if layer.affine else ()
+        names: tuple[str, ...] = ("weight", "bias") if layer.affine else ()
         names += ("running_mean", "running_var", "num_batches_tracked")
         self._tensors(out, path, **{name: name for name in names})
         return out
 
     def _layer_norm(self, layer: nn.LayerNorm, path: str, x: _Value) -> _Value:
         if len(layer.normalized_shape) != 1 or layer.weight is None or layer.bias is None:
-            self._refuse("must normalise the last axis, with weight and bias")
+            raise self._refused("must normalise the last axis, with weight and bias")
         attrs: dict[str, int | float] = {"dim": layer.normalized_shape[0]}
         attrs |= {"eps": layer.eps} if layer.eps != 1e-5 else {}
         out = self._add("layer_norm", x, **attrs)
@@ -335,7 +337,7 @@ class _Reader:
         return out
 
     def _linear(self, layer: nn.Linear, path: str, x: _Value) -> _Value:
-        bias = {} if layer.bias is not None else {"bias": 0}
+        bias: dict[str, int] = {} if layer.bias is not None else {"bias": 0}
         attrs = {"in": layer.in_features, "out": layer.out_features}
         out = self._add("linear", x, **attrs, **bias)
         self._tensors(out, path, weight="weight", **_bias(layer))
@@ -351,14 +353,14 @@ class _Reader:
         **options: Any,
     ) -> tuple[_Value, None]:
         if not query == key == value:
-            self._refuse("attends to another sequence than its own; use self-attention")
+            raise self._refused("attends to another sequence than its own; use self-attention")
         for name in ("key_padding_mask", "attn_mask", "is_causal"):
             if options.get(name):
-                self._refuse(f"is called with {name}; a graph has no masks")
+                raise self._refused(f"is called with {name}; a graph has no masks")
         if not layer.batch_first or layer.in_proj_bias is None or layer.in_proj_weight is None:
-            self._refuse("must have batch_first, bias, and keys and values of its own width")
+            raise self._refused("must have batch_first, bias, and keys and values of its own width")
         if layer.bias_k is not None or layer.add_zero_attn or layer.dropout:
-            self._refuse("must have neither add_bias_kv nor add_zero_attn nor dropout")
+            raise self._refused("must have neither add_bias_kv nor add_zero_attn nor dropout")
         dim, heads = layer.embed_dim, layer.num_heads
         out = self._add("attention", query, dim=dim, heads=heads, head_dim=dim // heads)
         for index, part in enumerate(("query", "key", "value")):
@@ -381,7 +383,7 @@ class _Reader:
 
     def _activation(self, layer: nn.Module, path: str, x: _Value) -> _Value:
         if getattr(layer, "approximate", "none") != "none":
-            self._refuse("is approximate; use the exact one")
+            raise self._refused("is approximate; use the exact one")
         return self._add(_ACTIVATIONS[type(layer).__name__], x)
 
     def _max_pool(self, layer: nn.MaxPool2d, path: str, x: _Value) -> _Value:
@@ -414,24 +416,26 @@ class _Reader:
         if not _symbolic_in((args, kwargs)):  # numbers and shapes
             if name == "assert":
                 return self._assert(*args)
-            return self.call.target(*args, **kwargs)  # type: ignore[operator]
+            return self.call.target(*args, **kwargs)
         if name in _FUNCTIONS:
             if kwargs.get("approximate", "none") != "none":
-                self._refuse("is approximate; use the exact one")
+                raise self._refused("is approximate; use the exact one")
             return self._add(_FUNCTIONS[name], args[0])
         method = _METHODS.get(name)
         if method is None:
-            self._refuse("has no counterpart in a graph; use layers, sums, products and torch.cat")
+            raise self._refused(
+                "has no counterpart in a graph; use layers, sums, products and torch.cat"
+            )
         return method(self, *args, **kwargs)
 
     def _assert(self, condition: Any, message: str = "") -> None:
         if condition is False:
-            self._refuse(f"does not hold: {message:.200}")
+            raise self._refused(f"does not hold: {message:.200}")
 
     def getattr(self, x: Any, name: str) -> Any:
         """The shape alone."""
         if name != "shape" or isinstance(x, _Parameter):
-            self._refuse(f"of {name} is no operation on a tensor")
+            raise self._refused(f"of {name} is no operation on a tensor")
         return (BATCH, *_shape(x))
 
     def size(self, x: Any, axis: int | None = None) -> Any:
@@ -450,7 +454,7 @@ class _Reader:
     def expand(self, x: Any, *sizes: Any) -> Any:
         """A parameter for every image."""
         if not isinstance(x, _Parameter) or any(each != -1 for each in _unpacked(sizes)[1:]):
-            self._refuse("is only understood of a parameter, along the batch")
+            raise self._refused("is only understood of a parameter, along the batch")
         return x
 
     def getitem(self, x: Any, index: Any) -> Any:
@@ -458,9 +462,9 @@ class _Reader:
         whole = isinstance(index, tuple) and index[:1] == (slice(None),)
         rest = tuple(each for each in index[1:] if each != slice(None)) if whole else ()
         if not isinstance(x, _Value) or len(x.shape) != 2 or len(rest) != 1:
-            self._refuse("takes a part that a graph cannot; use all images and one token")
+            raise self._refused("takes a part that a graph cannot; use all images and one token")
         if type(index[1]) is not int or index[1] < 0:
-            self._refuse("takes a part that a graph cannot; use one token, counted from 0")
+            raise self._refused("takes a part that a graph cannot; use one token, counted from 0")
         return self._add("select", x, index=index[1])
 
     def add(self, x: Any, other: Any, alpha: Any = 1) -> _Value:
@@ -470,13 +474,15 @@ class _Reader:
         if alpha == 1 and isinstance(x, _Value):
             if isinstance(other, _Value):
                 if x.shape != other.shape:
-                    self._refuse(f"adds shapes {x.shape} and {other.shape}; use equal ones")
+                    raise self._refused(f"adds shapes {x.shape} and {other.shape}; use equal ones")
                 return self._seen(self.graph.add(self._name(), [x.name, other.name]))
             if isinstance(other, _Parameter) and other.shape == (1, *x.shape) and len(x.shape) == 2:
                 out = self._seen(self.graph.position(self._name(), x.name))
                 self.sources[f"{out.name}.embedding"] = Source(other.key)
                 return out
-        self._refuse("adds what is neither another layer's output nor a position of each token")
+        raise self._refused(
+            "adds what is neither another layer's output nor a position of each token"
+        )
 
     def mul(self, x: Any, other: Any) -> _Value:
         """A map times a gate."""
@@ -484,7 +490,9 @@ class _Reader:
             if x.shape != other.shape and x.shape[1:] == (1,) * (len(x.shape) - 1):
                 x, other = other, x
             return self._seen(self.graph.gate(self._name(), x.name, other.name))
-        self._refuse("multiplies by what is no layer's output; use a gate that a layer gives")
+        raise self._refused(
+            "multiplies by what is no layer's output; use a gate that a layer gives"
+        )
 
     def cat(self, parts: Any, dim: int = 0) -> _Value:
         """Maps along their channels, or a learned token before the others."""
@@ -492,7 +500,9 @@ class _Reader:
             last = len(parts[0].shape)
             channels = (1, -3) if last == 3 else (last, -1)
             if dim not in channels:
-                self._refuse(f"joins along axis {dim}; use that of the channels, {channels[0]}")
+                raise self._refused(
+                    f"joins along axis {dim}; use that of the channels, {channels[0]}"
+                )
             return self._seen(self.graph.concat(self._name(), [each.name for each in parts]))
         if len(parts) == 2 and isinstance(parts[0], _Parameter) and isinstance(parts[1], _Value):
             token, x = parts
@@ -500,7 +510,9 @@ class _Reader:
                 out = self._seen(self.graph.class_token(self._name(), x.name))
                 self.sources[f"{out.name}.token"] = Source(token.key)
                 return out
-        self._refuse("joins what is neither several layers' outputs nor one token and the others")
+        raise self._refused(
+            "joins what is neither several layers' outputs nor one token and the others"
+        )
 
     def flatten(self, x: _Value, start_dim: int = 0, end_dim: int = -1) -> _Value | _Flat:
         """To a vector, or half of what makes tokens."""
@@ -509,7 +521,7 @@ class _Reader:
             return self._add("flatten", x) if len(x.shape) > 1 else x
         if end == len(x.shape) == 3 and start_dim == 2:
             return _Flat(x)
-        self._refuse(f"flattens axes {start_dim} to {end_dim}; use 1 to -1")
+        raise self._refused(f"flattens axes {start_dim} to {end_dim}; use 1 to -1")
 
     def reshape(self, x: Any, *sizes: Any) -> Any:
         """To a vector, or half of what makes tokens, or nothing at all."""
@@ -526,14 +538,16 @@ class _Reader:
                 return self._add("flatten", x)
             if len(x.shape) == 3 and tuple(rest) == (x.shape[0], x.shape[1] * x.shape[2]):
                 return _Flat(x)
-        self._refuse(f"makes shape {tuple(rest)} of {before}; use a vector for each image")
+        raise self._refused(f"makes shape {tuple(rest)} of {before}; use a vector for each image")
 
     def transpose(self, x: Any, *axes: Any) -> _Value:
         """The other half of what makes tokens."""
         order = _unpacked(axes)
         swapped = {each % 3 for each in order} == {1, 2} if len(order) == 2 else order == [0, 2, 1]
         if not isinstance(x, _Flat) or not swapped:
-            self._refuse("moves axes in a way that a graph cannot; only a map's pixels to tokens")
+            raise self._refused(
+                "moves axes in a way that a graph cannot; only a map's pixels to tokens"
+            )
         return self._add("tokens", x.map)
 
     def mean(self, x: _Value, dim: Any = None, keepdim: bool = False) -> _Value:
@@ -545,7 +559,7 @@ class _Reader:
             return self._add("global_avg_pool", x)
         if axes == [1] and len(x.shape) == 2 and not keepdim:
             return self._add("global_avg_pool", x)
-        self._refuse(f"is over axes {dim}; use height and width, or the tokens")
+        raise self._refused(f"is over axes {dim}; use height and width, or the tokens")
 
     def dropout(self, x: _Value, p: float = 0.5, training: bool = True, inplace: Any = 0) -> _Value:
         """Whatever `training` was when this was traced: it is the module's own."""
@@ -567,7 +581,7 @@ class _Reader:
     ) -> _Value:
         """As torch's."""
         if self._one(dilation, "dilation") != 1 or return_indices:
-            self._refuse("has a dilation or returns indices; use neither")
+            raise self._refused("has a dilation or returns indices; use neither")
         return self._pool("max_pool", x, kernel_size, stride, padding, ceil_mode)
 
     def avg_pool2d(
@@ -582,14 +596,14 @@ class _Reader:
     ) -> _Value:
         """As torch's."""
         if divisor_override is not None or (count_include_pad and self._one(padding, "padding")):
-            self._refuse("counts its padding; use count_include_pad=False")
+            raise self._refused("counts its padding; use count_include_pad=False")
         return self._pool("avg_pool", x, kernel_size, stride, padding, ceil_mode)
 
     def _pool(
         self, op: str, x: _Value, kernel: Any, stride: Any, padding: Any, ceil: bool
     ) -> _Value:
         if ceil:
-            self._refuse("rounds sizes up; use ceil_mode=False")
+            raise self._refused("rounds sizes up; use ceil_mode=False")
         attrs = {
             "kernel": self._one(kernel, "kernel_size"),
             "stride": self._one(kernel if stride in (None, ()) else stride, "stride"),
@@ -606,7 +620,7 @@ class _Reader:
     def _one(self, value: Any, name: str) -> int:
         values = set(value) if isinstance(value, list | tuple) else {value}
         if len(values) > 1:
-            self._refuse(f"has another {name} in height than in width; use equal ones")
+            raise self._refused(f"has another {name} in height than in width; use equal ones")
         return int(values.pop())
 
 
@@ -652,9 +666,9 @@ def _pooled(graph: Graph) -> Graph:
     for node in graph:
         before = by_name[node.inputs[0]] if node.inputs else node
         one = (before.attrs.get("height"), before.attrs.get("width")) == (1, 1)
-        if node.op == "flatten" and before.op == "adaptive_avg_pool" and one:
-            if readers[before.name] == 1:
-                node = Node(node.name, "global_avg_pool", before.inputs)
+        pooled = before.op == "adaptive_avg_pool" and one and readers[before.name] == 1
+        if node.op == "flatten" and pooled:
+            node = Node(node.name, "global_avg_pool", before.inputs)
         nodes.append(node)
     return Graph(tuple(nodes), graph.output)
 

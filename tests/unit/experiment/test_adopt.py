@@ -131,7 +131,7 @@ class Window(Engine):
         self._outside = outside
         self._wanted: dict[int, bool] = {}
 
-    def describe(self, task: Any, training: Any) -> TaskInfo:
+    def describe(self, task: Any, training: Any, space: Any = None) -> TaskInfo:
         return INFO
 
     def launch(self, job: TrialJob) -> None:
