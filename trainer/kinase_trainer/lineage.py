@@ -17,11 +17,11 @@ from kinase.api.trial import Ancestor, Inherited, TrialJob
 from kinase.morphism import Limits, MorphismError, load_chain
 from kinase.morphism.base import Base
 from kinase.morphism.bridge import follow
-from kinase.space import Frame, Graph, make_space
+from kinase.space import Frame, Graph, Space, make_space
 from kinase.store import NotFound, Store
 from kinase_trainer import model
 from kinase_trainer.cache import Cache
-from kinase_trainer.data import Part, plain_batches
+from kinase_trainer.data import Part, Splits, plain_batches
 from kinase_trainer.errors import CorruptModel
 from kinase_trainer.morphism import (
     Slots,
@@ -67,6 +67,7 @@ def begin(
     optimiser: torch.optim.Optimizer,
     train: Part,
     cache: Cache | None = None,
+    space: Space | None = None,
 ) -> Inherited:
     """Give a new network the weights that its job says it may begin with.
 
@@ -78,12 +79,13 @@ def begin(
         optimiser: of the network.
         train: the training part, for new normalisations to hold its statistics.
         cache: of this node.
+        space: of the job, where it is at hand.
 
     Returns:
         What became of it.
     """
     assert job.inherit is not None
-    space = make_space(job.space)
+    space = space or make_space(job.space)
     after = space.graph(job.architecture, frame)
     line: list[_Link] | None = []
     remarks: list[str] = []
@@ -115,6 +117,46 @@ def begin(
             remarks.append(f"trial {ancestor.trial}: {gone}")
         after = before
     return _said(None, 0.0, None, remarks)
+
+
+def teacher(
+    job: TrialJob,
+    store: Store,
+    trial: int,
+    frame: Frame,
+    splits: Splits,
+    cache: Cache | None = None,
+    space: Space | None = None,
+) -> Network:
+    """The network of an ancestor, for its child to learn from.
+
+    Args:
+        job: with `inherit` set.
+        store: of the experiment.
+        trial: the ancestor's.
+        frame: of the child.
+        splits: of the data.
+        cache: of this node.
+        space: of the job, where it is at hand.
+
+    Raises:
+        NotFound: its weights are not there.
+        CorruptModel: they are not what the job says.
+    """
+    assert job.inherit is not None
+    for ancestor in job.inherit.ancestors:
+        if ancestor.trial == trial:
+            break
+    else:
+        raise CorruptModel("it is no ancestor")
+    scale = Frame(frame.input, frame.outputs, ancestor.scale)
+    graph = (space or make_space(job.space)).graph(ancestor.architecture, scale)
+    source = store.sub(ancestor.prefix)
+    state = _state(source, _card(job, source, ancestor, frame), graph, cache)
+    network = Network(graph, splits.mean, splits.deviation)
+    own = network.state_dict()
+    network.load_state_dict({**own, **{n: t for n, t in state.items() if n.startswith(NODES)}})
+    return network.eval()
 
 
 def scaled(training: Training, factor: float) -> Training:
@@ -174,14 +216,19 @@ def _read(
     Raises:
         NotFound, CorruptModel: as `_card`.
     """
-    _check_card(card, graph)
-    state = model.read_state(source, card, cache=cache)
-    check_state(graph.needed(), state)
+    state = _state(source, card, graph, cache)
     slots: Slots = {}
     if job.inherit is not None and job.inherit.optimizer:
         slots = model.read_slots(source, card, cache)
     finite = all(bool(torch.isfinite(t).all()) for each in slots.values() for t in each.values())
     return _Weights(state, slots if finite else {})
+
+
+def _state(source: Store, card: model.Card, graph: Graph, cache: Cache | None) -> dict[str, Tensor]:
+    _check_card(card, graph)
+    state = model.read_state(source, card, cache=cache)
+    check_state(graph.needed(), state)
+    return state
 
 
 def _matching(

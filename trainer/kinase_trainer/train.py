@@ -21,6 +21,7 @@ from kinase.api.task import Training
 from kinase.api.trial import Point
 from kinase_trainer.data import Part, batches, plain_batches
 from kinase_trainer.errors import ConfigError
+from kinase_trainer.morphism import Distillation
 from kinase_trainer.network import Network
 from kinase_trainer.tasks import LearningTask
 
@@ -134,13 +135,19 @@ class Run:
     scaler: torch.amp.GradScaler | None = None
     inherited: Any = None
     """What the checkpoint says of what the network began with."""
+    goal: Distillation | None = None
+    """What the first epochs learn from instead of labels: the parent."""
+    distil: int = 0
+    """So many of them."""
+    distilled: int = 0
+    """Those that have done so."""
 
     def __post_init__(self) -> None:
         if self.training.precision == "float16":
             self.scaler = torch.amp.GradScaler(self.device.type)
 
     def train_epoch(self) -> int:
-        """Train one epoch; returns the sample passes.
+        """Train one epoch, by the labels or by the parent; returns the sample passes.
 
         Raises:
             Diverged: the loss is not a number any more.
@@ -153,6 +160,7 @@ class Run:
         steps = -(-len(self.train) // t.batch_size)
         looks = LOOKS.get(self.device.type, RARE_LOOKS)
         seen = 0
+        goal = self.goal if epoch < self.distil else None
         total = torch.zeros((), device=self.device)
         for step, (images, targets) in enumerate(
             batches(self.train, t.batch_size, generator, t.augmentation, model.mean), start=1
@@ -161,7 +169,8 @@ class Run:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             with autocast(t, self.device):
-                loss = self._loss(model(images), targets)
+                output = model(images)
+                loss = goal.loss(output, images) if goal else self._loss(output, targets)
             total += loss.detach()
             seen += len(targets)
             if step % looks == 0 and not math.isfinite(total.item()):
@@ -170,6 +179,9 @@ class Run:
         if not math.isfinite(total.item()):
             raise Diverged(epoch + 1, total.item(), seen)
         self.epoch += 1
+        self.distilled += goal is not None
+        if self.epoch >= self.distil:
+            self.goal = None  # its memory is free
         return seen
 
     def _loss(self, output: Tensor | tuple[Tensor, Tensor], targets: Tensor) -> Tensor:

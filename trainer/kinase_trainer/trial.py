@@ -14,6 +14,7 @@ import torch
 from pydantic import ValidationError
 
 import kinase
+from kinase.api.space import Space as SpaceModel
 from kinase.api.task import Task, Training
 from kinase.api.trial import (
     Inherited,
@@ -24,14 +25,15 @@ from kinase.api.trial import (
     TrialJob,
     TrialResult,
 )
-from kinase.space import ArchitectureError, Frame, InfeasibleError, make_space
+from kinase.space import ArchitectureError, Frame, InfeasibleError, Space
 from kinase.store import CountingStore, NotFound, Store
 from kinase_trainer import checkpoint, lineage, model
+from kinase_trainer import root as roots
 from kinase_trainer.cache import Cache
 from kinase_trainer.data import Part, Splits, open_parts, open_splits, open_test
-from kinase_trainer.errors import ConfigError
+from kinase_trainer.errors import ConfigError, CorruptModel
 from kinase_trainer.ledger import Meter
-from kinase_trainer.morphism import read_slots
+from kinase_trainer.morphism import Distillation, read_slots
 from kinase_trainer.network import Network
 from kinase_trainer.tasks import make_task
 from kinase_trainer.train import (
@@ -49,16 +51,29 @@ TEST = "test.json"
 """What the test part said, beside a trial's result: it is asked once."""
 
 
-def describe(task: Task, training: Training) -> TaskInfo:
+def describe(
+    task: Task, training: Training, space: SpaceModel | None = None, store: Store | None = None
+) -> TaskInfo:
     """Say of a task what the search needs to know, before any trial.
 
+    Args:
+        task: what is learnt.
+        training: how networks are trained.
+        space: of the search, where it begins with a network.
+        store: of the experiment, where that network is then kept.
+
     Raises:
-        ConfigError: the data set or the device is not there.
+        ConfigError: the data set, the device or the network is not there.
+        CorruptModel: the network's weights are not what they should be.
     """
     learning = make_task(task.type)
     device = pick_device(training.device)
     splits = open_splits(task)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    root = None
+    if space is not None and space.model is not None:
+        assert store is not None
+        root = roots.make_root(space.model, splits.shape, splits.outputs, store)
     return TaskInfo(
         input=splits.shape,
         outputs=splits.outputs,
@@ -76,6 +91,7 @@ def describe(task: Task, training: Training) -> TaskInfo:
             "threads": str(torch.get_num_threads()),
             "data checksum": splits.checksum,
         },
+        root=root,
     )
 
 
@@ -87,6 +103,7 @@ class _Setting:
     splits: Splits
     train: Part
     validation: Part
+    space: Space
     frame: Frame
     network: Network
 
@@ -96,19 +113,19 @@ def _slot() -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _set_up(job: TrialJob) -> _Setting:
+def _set_up(job: TrialJob, store: Store) -> _Setting:
     """Build the network and fetch the data.
 
     Raises:
         ArchitectureError, InfeasibleError: there is no such network.
     """
     device = pick_device(job.training.device, _slot())
-    splits = open_splits(job.task)
+    splits = roots.normalised(open_splits(job.task), job.space.model)
     fidelity = job.fidelity
     train, validation = open_parts(job.task, fidelity.data_fraction, fidelity.resolution, device)
     _, channels, height, width = train.images.shape
     auxiliary = job.training.auxiliary > 0 and job.kind in (Kind.FINAL, Kind.BASELINE)
-    space = make_space(job.space)
+    space = roots.space_of(job, store)
     space.validate(job.architecture)
     frame = Frame(
         (channels, height, width), splits.outputs, job.fidelity.scale, auxiliary=auxiliary
@@ -116,7 +133,7 @@ def _set_up(job: TrialJob) -> _Setting:
     graph = space.graph(job.architecture, frame)
     torch.manual_seed(seed_of(job.seed, 0))
     network = Network(graph, splits.mean, splits.deviation).to(device)
-    return _Setting(device, splits, train, validation, frame, network)
+    return _Setting(device, splits, train, validation, space, frame, network)
 
 
 def run(
@@ -188,7 +205,7 @@ def _train(
     meter: Meter,
     cache: Cache | None,
 ) -> TrialResult:
-    setting = _set_up(job)
+    setting = _set_up(job, store)
     run = Run(
         model=setting.network,
         optimiser=make_optimiser(setting.network, job.training),
@@ -203,6 +220,7 @@ def _train(
     message = _resume(run, store, job.prefix)
     began = time.perf_counter()
     inherited = _inherit(run, job, store, setting, cache)
+    inherited = _learn_from(inherited, run, job, store, setting, cache)
     inheriting = time.perf_counter() - began
     outcome = Outcome.SUCCEEDED
     diverged = False
@@ -223,6 +241,8 @@ def _train(
             seconds = meter.seconds(run.device)
             run.curve.append(Point(epoch=run.epoch, metrics=metrics, device_seconds=seconds))
             last = run.epoch == run.epochs
+            if inherited is not None:
+                inherited = inherited.model_copy(update={"distilled": run.distilled})
             meter.done(samples, seconds, metrics, write=last)
             if not last:  # after the last epoch comes the result
                 _save(run, uploads, inherited)
@@ -234,7 +254,9 @@ def _train(
     if job.keep_weights and not diverged:
         slots = read_slots(run.model, run.optimiser) if job.keep_optimizer else None
         network, frame, splits = setting.network, setting.frame, setting.splits
-        kept = model.save(store, job.prefix, job, network, frame, splits, metrics, slots)
+        kept = model.save(
+            store, job.prefix, job, network, frame, splits, metrics, slots, setting.space
+        )
     facts: dict[str, Any] = {
         "device": str(setting.device),
         "torch": torch.__version__,
@@ -280,8 +302,9 @@ def _resume(run: Run, store: Store, prefix: str) -> str:
 def _inherit(
     run: Run, job: TrialJob, store: Store, setting: _Setting, cache: Cache | None
 ) -> Inherited | None:
-    """Begin with an ancestor's weights, if the job says so and no checkpoint is further."""
-    if job.inherit is None:
+    """Begin with an ancestor's weights or else with those that the space begins with, if the job
+    says so and no checkpoint is further."""
+    if job.inherit is None and job.root is None:
         return None
     if run.epoch:
         try:
@@ -289,11 +312,55 @@ def _inherit(
         except ValidationError:
             inherited = Inherited(message="the checkpoint does not say what it began with")
     else:
-        inherited = lineage.begin(
-            job, store, setting.frame, setting.network, run.optimiser, setting.train, cache
-        )
-    if inherited.trial is not None:
+        inherited = _begin(run, job, store, setting, cache)
+    if job.inherit is not None and inherited.trial is not None:
         run.training = lineage.scaled(run.training, job.inherit.learning_rate_factor)
+    return inherited
+
+
+def _begin(
+    run: Run, job: TrialJob, store: Store, setting: _Setting, cache: Cache | None
+) -> Inherited:
+    frame, network, space = setting.frame, setting.network, setting.space
+    inherited = Inherited()
+    if job.inherit is not None:
+        inherited = lineage.begin(
+            job, store, frame, network, run.optimiser, setting.train, cache, space
+        )
+    if job.root is None or inherited.trial is not None:
+        return inherited
+    begun = roots.begin(job, store, space, frame, network, setting.train, cache)
+    message = "; ".join(filter(None, (inherited.message, begun.message)))
+    return begun.model_copy(update={"message": message[:2000]})
+
+
+def _learn_from(
+    inherited: Inherited | None,
+    run: Run,
+    job: TrialJob,
+    store: Store,
+    setting: _Setting,
+    cache: Cache | None,
+) -> Inherited | None:
+    """Let the first epochs learn from the ancestor that the network began as nearly as, if the job
+    says so; where it is not there any more the labels teach."""
+    if job.inherit is None or inherited is None or inherited.morphisms is None:
+        return inherited
+    run.distil, run.distilled = job.inherit.distil, inherited.distilled
+    if inherited.trial is None or run.epoch >= run.distil:
+        return inherited
+    try:
+        teacher = lineage.teacher(
+            job, store, inherited.trial, setting.frame, setting.splits, cache, setting.space
+        )
+    except (NotFound, CorruptModel) as error:
+        gone = "its weights are not there" if isinstance(error, NotFound) else str(error)
+        remark = f"trial {inherited.trial} could not be learnt from: {gone}"
+        if remark in inherited.message:  # an earlier attempt has said so
+            return inherited
+        message = "; ".join(filter(None, (inherited.message, remark)))
+        return inherited.model_copy(update={"message": message[:2000]})
+    run.goal = Distillation(teacher.to(setting.device))
     return inherited
 
 
