@@ -129,9 +129,14 @@ def inherited_text(inherited: Inherited) -> str:
         return f"{inherited.share:.0%} of the weights of trial {inherited.trial}"
     if not inherited.morphisms:
         return f"from trial {inherited.trial}, unchanged"
-    plural = "" if inherited.morphisms == 1 else "s"
-    text = f"from trial {inherited.trial} by {inherited.morphisms} morphism{plural}"
-    return f"{text}, distilled for {inherited.distilled}" if inherited.distilled else text
+    text = f"from trial {inherited.trial} by {_number(inherited.morphisms, 'morphism')}"
+    if not inherited.distilled:
+        return text
+    return f"{text}, distilled for {_number(inherited.distilled, 'epoch')}"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _passed_over(trial: TrialRecord) -> str:

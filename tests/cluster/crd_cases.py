@@ -60,6 +60,11 @@ def morphism(**options: Any) -> dict[str, Any]:
     return {"type": "Morphism", "morphism": options}
 
 
+def lemonade(**options: Any) -> Changes:
+    strategy = {"type": "LEMONADE", "lemonade": options}
+    return {"strategy": strategy, "objective.also": [{"metric": "params"}]}
+
+
 def lower(**options: Any) -> Changes:
     return {"estimation": {"type": "LowerFidelity", "lowerFidelity": options}}
 
@@ -249,7 +254,26 @@ CASES: dict[str, Case] = {
         {"strategy": {"type": "Evolution", "evolution": {"population": 24}}},
         "evolution.sample",
     ),
+    "those that are trained are of the children": Case(
+        lemonade(children=5, accepted=5),
+        lemonade(children=5, accepted=6),
+        "lemonade.accepted",
+    ),
+    "an objective that needs no training": Case(
+        {"strategy": {"type": "LEMONADE"}, "objective.also": [{"metric": "macs"}]},
+        {"strategy": {"type": "LEMONADE"}, "objective.also": [{"metric": "val_loss"}]},
+        "objective.also",
+    ),
+    "another objective": Case(lemonade(), {"strategy": {"type": "LEMONADE"}}, "objective.also"),
+    "no lemonade in an evolution": Case(
+        lemonade(initial=2), {"strategy": {"type": "Evolution", "lemonade": {}}}, "strategy"
+    ),
     # estimation
+    "epochs of a distillation": Case(
+        {"estimation": morphism(approximate=True, distilEpochs=0)},
+        {"estimation": morphism(approximate=True, distilEpochs=-1)},
+        "morphism.distilEpochs",
+    ),
     "epochs below the full training's": Case(
         {**lower(epochs=7), "training.epochs": 7},
         {**lower(epochs=8), "training.epochs": 7},
