@@ -71,9 +71,9 @@ class NASHStrategy(Model):
     budget is spent."""
     initial: Annotated[int, Field(ge=1, le=10_000)] = 8
     """Networks to begin with; the best of them is the first parent. The paper has one by hand."""
-    start: Literal["small", "random"] = "small"
-    """What these are: `small`, one of the smaller quarter of 64 drawn at random, since morphisms
-    only enlarge, and one that can grow; or any of the space, at `random`."""
+    start: Literal["random", "small"] = "random"
+    """What these are: any of the space, at `random`; or `small`, one of the smaller quarter of 64
+    drawn at random, since morphisms only enlarge, and one that can grow."""
 
 
 class LEMONADEStrategy(Model):

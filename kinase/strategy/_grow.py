@@ -9,8 +9,10 @@ from kinase.morphism.bridge import bridge
 from kinase.space import Frame, Rng, Space
 from kinase.strategy.base import History
 
-ATTEMPTS = 64
+ATTEMPTS = 200
 """Mutations drawn before a parent is taken to have no child that is new."""
+AGAIN = 32
+"""Mutations drawn that were refused before, after which the same is taken for granted."""
 
 
 class _Bridges:
@@ -21,11 +23,19 @@ class _Bridges:
         self._known: dict[tuple[str, str], bool] = {}
 
     def lead(self, parent: Architecture, child: Architecture) -> bool:
-        pair = json.dumps(parent, sort_keys=True), json.dumps(child, sort_keys=True)
+        pair = self._pair(parent, child)
         if pair not in self._known:
             found = bridge(self._space, parent, child, self._frame)
             self._known[pair] = found is not None
         return self._known[pair]
+
+    def refused(self, parent: Architecture, child: Architecture) -> bool:
+        """Whether it is known that none lead there."""
+        return not self._known.get(self._pair(parent, child), True)
+
+    @staticmethod
+    def _pair(parent: Architecture, child: Architecture) -> tuple[str, str]:
+        return json.dumps(parent, sort_keys=True), json.dumps(child, sort_keys=True)
 
 
 def grow(space: Space, parent: Architecture, frame: Frame, rng: Rng) -> Architecture | None:
@@ -36,8 +46,12 @@ def grow(space: Space, parent: Architecture, frame: Frame, rng: Rng) -> Architec
 def _grow(
     space: Space, root: Architecture, parent: Architecture, bridges: _Bridges, rng: Rng
 ) -> Architecture | None:
+    again = 0
     for _ in range(ATTEMPTS):
         child = space.mutate(parent, rng)
+        again += bridges.refused(parent, child)
+        if again > AGAIN:
+            return None
         if bridges.lead(parent, child) and bridges.lead(root, child):
             return child
     return None
@@ -50,7 +64,7 @@ def grow_fresh(
     history: History,
     rng: Rng,
     edits: int = 1,
-    attempts: int = 16,
+    attempts: int = 8,
 ) -> Architecture | None:
     """So many such edits, one on top of the other, to an architecture that was not asked before,
     and to which morphisms also lead from the parent in one go, as the child will inherit.

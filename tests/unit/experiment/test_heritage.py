@@ -26,6 +26,7 @@ from tests.unit.experiment.test_loop import Killed, Mortal
 STRATEGIES: dict[str, dict[str, Any]] = {
     "Evolution": {"type": "Evolution", "evolution": {"population": 4, "sample": 2}},
     "LocalSearch": {"type": "LocalSearch", "localSearch": {"initial": 3}},
+    "NASH": {"type": "NASH", "nash": {"neighbours": 3, "morphisms": 1}},
 }
 CHAIN = {"maxDepth": 5, "widths": [4, 8, 16], "ops": ["conv"], "strides": [1]}
 """None of it is infeasible."""
@@ -219,6 +220,7 @@ def test_the_report_says_what_was_inherited() -> None:
     texts = {t.inherited for t in data.trials if t.inherited}
     assert any(text.startswith("from trial ") for text in texts)
     assert inherited_text(Inherited(message="gone")) == "no weights to inherit"
+    assert inherited_text(Inherited(trial=3, share=1.0, morphisms=0)) == "from trial 3, unchanged"
     assert inherited_text(Inherited(trial=3, share=0.5)) == "50% of the weights of trial 3"
 
 

@@ -1,0 +1,89 @@
+"""Strategies that live on inheritance, through the real trainer: what children begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from kinase.api import Kind, NASExperiment, Outcome
+from kinase.engine.base import Event, Finished
+from kinase.engine.tabular import TabularEngine
+from kinase.experiment import artifacts
+from kinase.experiment.loop import Loop
+from kinase.experiment.state import TrialRecord
+from kinase.store.memory import MemoryStore
+from kinase_trainer import trial
+
+CHAIN = {"maxDepth": 4, "ops": ["conv"], "widths": [4, 8, 16], "kernels": [3], "strides": [1, 2]}
+
+
+class Trainer(TabularEngine):
+    """Trains in this process, one trial after another."""
+
+    def __init__(self, experiment: NASExperiment, store: MemoryStore) -> None:
+        info = trial.describe(experiment.spec.task, experiment.spec.training)
+        super().__init__(lambda job: {}, info)
+        self.store = store
+
+    def poll(self, timeout: float | None) -> Sequence[Event]:
+        if not self._jobs:
+            return ()
+        job = self._jobs.popleft()
+        return (Finished(job.trial, trial.run(job, self.store)),)
+
+
+def run(strategy: dict[str, Any], trials: int, **morphism: Any) -> Loop:
+    experiment = NASExperiment.model_validate(
+        {
+            "apiVersion": "kinase.dev/v1alpha1",
+            "kind": "NASExperiment",
+            "metadata": {"name": "search"},
+            "spec": {
+                "task": {"dataset": "digits"},
+                "training": {"epochs": 6, "device": "cpu", "batchSize": 128},
+                "space": {"type": "Chain", "chain": CHAIN},
+                "strategy": strategy,
+                "estimation": {"type": "Morphism", "morphism": {"epochsPerChild": 1, **morphism}},
+                "budget": {"trials": trials},
+                "control": {"share": 0},
+                "finalists": {"count": 1, "epochs": 1},
+            },
+        }
+    )
+    store = MemoryStore()
+    engine = Trainer(experiment, store)
+    loop = Loop(experiment, store, engine, engine.describe(experiment.spec.task, None))  # type: ignore[arg-type]
+    assert loop.run().finished is not None
+    return loop
+
+
+def children(loop: Loop) -> list[TrialRecord]:
+    found = [t for t in loop.state.of_kind(Kind.SEARCH) if t.parents]
+    assert found
+    assert {t.outcome for t in found} == {Outcome.SUCCEEDED}
+    return found
+
+
+def test_children_of_nash_go_on_from_their_parents() -> None:
+    """At nearly no learning rate a child, and the parent trained on, score as the parent did."""
+    nash = {"neighbours": 3, "morphisms": 2, "initial": 2, "start": "random"}
+    loop = run({"type": "NASH", "nash": nash}, 8, learningRateFactor=1e-6, noise=0)
+    trials = loop.state.trials
+    for child in children(loop):
+        [number] = child.parents
+        assert child.inherited is not None
+        assert child.inherited.trial == number
+        assert child.cost.epochs == 1
+        if child.operation == "mutate":
+            continue  # no morphisms lead to it
+        assert child.inherited.morphisms is not None
+        assert (child.inherited.morphisms == 0) == (child.operation == "continue")
+        score = child.metrics["val_accuracy"]
+        assert score == pytest.approx(trials[number].metrics["val_accuracy"], abs=0.06)
+        assert score > 0.3
+    operations = [child.operation for child in children(loop)]
+    assert operations.count("continue") == 2
+    assert operations.count("morphism") >= 3
+    assert artifacts.with_weights(loop.store) == {t.number for t in loop.state.of_kind(Kind.FINAL)}
