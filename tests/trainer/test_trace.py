@@ -38,14 +38,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
 batch normalisations of other eps and momentum, and attention."""
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def scattered(module: nn.Module) -> nn.Module:
     """The module with statistics, scales and shifts that mean something; what is large repeats."""
     generator = torch.Generator().manual_seed(1)
