@@ -246,7 +246,7 @@ class ModelSpace(Model):
     max_macs: Annotated[int, Field(ge=1, le=10**15)] | None = None
     """Most multiply-adds of an architecture, as `maxParams`."""
     max_nodes: Annotated[int, Field(ge=1, le=10_000)] = 2000
-    """Most nodes of an architecture's graph."""
+    """Most nodes of an architecture's graph, as `maxParams`."""
 
     rules: ClassVar = (
         Rule(

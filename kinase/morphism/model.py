@@ -83,7 +83,8 @@ class Model(Space):
         params, macs = root.params(), root.macs()
         self._most_params = max(o.max_params or ROOM * params, params)
         self._most_macs = max(o.max_macs or ROOM * macs, macs)
-        self._limits = Limits(params=self._most_params, nodes=o.max_nodes)
+        nodes = max(o.max_nodes, len(root.nodes))
+        self._limits = Limits(params=self._most_params, nodes=nodes)
 
     @property
     def begins_with(self) -> Graph | None:

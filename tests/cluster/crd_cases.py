@@ -56,6 +56,11 @@ class Case:
     """What the refusal must name: the end of the field's path."""
 
 
+def network(**options: Any) -> Changes:
+    own = {"from": "torchvision", "name": "resnet18", **options}
+    return {"space": {"type": "Model", "model": {k: v for k, v in own.items() if v is not None}}}
+
+
 def morphism(**options: Any) -> dict[str, Any]:
     return {"type": "Morphism", "morphism": options}
 
@@ -243,6 +248,41 @@ CASES: dict[str, Case] = {
         {"space": {"type": "MultiBranch", "multiBranch": {"kernels": [2]}}},
         "multiBranch.kernels",
     ),
+    "a network by its name": Case(
+        network(), network(graph={"nodes": [], "output": "x"}), "model.from"
+    ),
+    "a network that is written down": Case(
+        network(**{"from": "graph"}, name=None, graph={"nodes": [], "output": "x"}),
+        network(**{"from": "graph"}, name=None),
+        "model.from",
+    ),
+    "a name of torchvision": Case(network(), network(name="ResNet18"), "model.name"),
+    "what makes a module": Case(
+        network(**{"from": "module"}, name="my_package.networks:make"),
+        network(**{"from": "module"}, name="my_package.networks"),
+        "model.name",
+    ),
+    "an import path": Case(
+        network(**{"from": "module"}, name="a.b:c.d"),
+        network(**{"from": "module"}, name="a.b:c()"),
+        "model.name",
+    ),
+    "weights that are not pickled": Case(
+        network(weights="s3://bucket/w.safetensors"),
+        network(weights="s3://bucket/w.pth"),
+        "model.weights",
+    ),
+    "statistics of the same channels": Case(
+        network(mean=[0.5], deviation=[0.2, 0.2, 0.2]),
+        network(mean=[0.5, 0.5], deviation=[0.2, 0.2, 0.2]),
+        "model.mean",
+    ),
+    "a factor that enlarges": Case(network(factors=[1.5]), network(factors=[1.0]), "factors"),
+    "filters that are there": Case(
+        {**network(), **lower(filterFraction=1.0)},
+        {**network(), **lower(filterFraction=0.5)},
+        "lowerFidelity.filterFraction",
+    ),
     # strategies
     "a tournament from the population": Case(
         {"strategy": {"type": "Evolution", "evolution": {"population": 8, "sample": 8}}},
@@ -267,6 +307,29 @@ CASES: dict[str, Case] = {
     "another objective": Case(lemonade(), {"strategy": {"type": "LEMONADE"}}, "objective.also"),
     "no lemonade in an evolution": Case(
         lemonade(initial=2), {"strategy": {"type": "Evolution", "lemonade": {}}}, "strategy"
+    ),
+    "an episode has a step": Case(
+        {"strategy": {"type": "EAS", "eas": {"widerSteps": 0, "deeperSteps": 1}}},
+        {"strategy": {"type": "EAS", "eas": {"widerSteps": 0, "deeperSteps": 0}}},
+        "eas.widerSteps",
+    ),
+    "no policy in an evolution": Case(
+        {"strategy": {"type": "EAS", "eas": {"architecture": {"layers": [{"op": "conv"}]}}}},
+        {"strategy": {"type": "Evolution", "eas": {}}},
+        "strategy",
+    ),
+    "chains are made wider and deeper": Case(
+        {"strategy": {"type": "EAS"}},
+        {"strategy": {"type": "EAS"}, "space": DARTS},
+        "strategy.type",
+    ),
+    "a tangent of an accuracy": Case(
+        {
+            "strategy": {"type": "EAS", "eas": {"reward": "identity"}},
+            "objective": {"metric": "val_loss", "goal": "minimize"},
+        },
+        {"strategy": {"type": "EAS"}, "objective": {"metric": "val_loss", "goal": "minimize"}},
+        "eas.reward",
     ),
     # estimation
     "epochs of a distillation": Case(
