@@ -288,6 +288,19 @@ class ExperimentSpec(Model):
             "Required",
         ),
         Rule(
+            "self.strategy.type != 'EAS' || self.space.type in ['Chain', 'Custom']",
+            "strategy.type EAS is for the space type Chain; space.type is {self.space.type}",
+            ".strategy.type",
+        ),
+        Rule(
+            "self.strategy.type != 'EAS' || "
+            "self.strategy.?eas.?reward.orValue('tan') != 'tan' || "
+            "(self.objective.goal == 'maximize' && self.objective.metric != 'val_loss')",
+            "strategy.eas.reward tan is for an accuracy, to maximize; for "
+            "{self.objective.metric}, to {self.objective.goal}, use reward: identity",
+            ".strategy.eas.reward",
+        ),
+        Rule(
             f"!(self.task.type in {list(TASK_METRICS)}) || !has(self.objective.target) || "
             "self.objective.metric != 'val_accuracy' || "
             "(self.objective.target > 0.0 && self.objective.target <= 1.0)",
@@ -385,6 +398,23 @@ class ExperimentSpec(Model):
             raise ValueError(
                 "strategy.type is LEMONADE, which trades accuracy against what is known before the "
                 f"training: objective.also must name one of {', '.join(RESOURCE_METRICS)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_eas(self) -> Self:
+        if self.strategy.eas is None:
+            return self
+        if self.space.type not in ("Chain", "Custom"):
+            raise ValueError(
+                f"strategy.type EAS is for the space type Chain; space.type is {self.space.type}"
+            )
+        metric, goal = self.objective.metric, self.objective.goal
+        accuracy = goal == "maximize" and metric != "val_loss"
+        if self.strategy.eas.reward == "tan" and not accuracy:
+            raise ValueError(
+                f"strategy.eas.reward tan is for an accuracy, to maximize; for {metric}, to "
+                f"{goal}, use reward: identity"
             )
         return self
 

@@ -54,6 +54,25 @@ class EvolutionStrategy(Model):
         return self
 
 
+class LargeScaleEvolutionStrategy(Model):
+    """Large-scale evolution (Real et al. 2017). Made for `estimation: Morphism`."""
+
+    population: Annotated[int, Field(ge=2, le=10_000)] = 1000
+    """Members of the population, those under way counted."""
+    start: Literal["small", "random"] = "small"
+    """The networks of the first population: `small`, each one of the smaller quarter of 64 drawn at
+    random that can grow, as the paper begins with single layers; or any, at `random`."""
+    alter_learning_rate: bool = True
+    """Whether a mutation may be another learning rate."""
+    learning_rate_step: Annotated[float, Field(gt=1, le=100)] = 2.0
+    """Largest factor between a parent's learning rate and its child's, up or down; the factor's
+    logarithm is drawn uniformly. A line begins at the rate of `spec.training`."""
+    identity: bool = True
+    """Whether a mutation may be none: the parent is trained on."""
+    reset_weights: bool = True
+    """Whether a mutation may be to begin anew, with the parent's architecture."""
+
+
 class NASHStrategy(Model):
     """Hill climbing by network morphisms (Elsken et al. 2017). Made for `estimation: Morphism`."""
 
@@ -157,7 +176,16 @@ class EASStrategy(Model):
 class Strategy(Union):
     """The search strategy: how to look."""
 
-    type: Literal["Random", "LocalSearch", "Evolution", "NASH", "LEMONADE", "EAS", "Custom"]
+    type: Literal[
+        "Random",
+        "LocalSearch",
+        "Evolution",
+        "LargeScaleEvolution",
+        "NASH",
+        "LEMONADE",
+        "EAS",
+        "Custom",
+    ]
     """Which of the structs below is set."""
     random: RandomStrategy | None = None
     """Uniform sampling."""
@@ -165,6 +193,8 @@ class Strategy(Union):
     """Local search with restarts."""
     evolution: EvolutionStrategy | None = None
     """Evolution by tournament selection."""
+    large_scale_evolution: LargeScaleEvolutionStrategy | None = None
+    """Evolution by pairwise tournaments that inherits weights."""
     nash: NASHStrategy | None = None
     """Hill climbing by network morphisms."""
     lemonade: LEMONADEStrategy | None = None

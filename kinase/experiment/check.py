@@ -33,7 +33,8 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
         try:
             make_strategy(spec.strategy, space, spec.seed)
         except (registry.UnknownMember, ValueError, TypeError) as error:
-            problem("spec.strategy.custom.name", error)
+            field = "type" if spec.strategy.custom is None else "custom.name"
+            problem(f"spec.strategy.{field}", error)
         for index, baseline in enumerate(spec.baselines):
             try:
                 space.validate(baseline.architecture)

@@ -24,8 +24,8 @@ def shortened(path: Path, tmp_path: Path) -> NASExperiment:
     spec["training"]["epochs"] = 2
     if "morphism" in spec["estimation"]:
         spec["estimation"]["morphism"]["epochsPerChild"] = 1
-        member = "nash" if "nash" in spec["strategy"] else "localSearch"
-        spec["strategy"][member]["initial"] = 1  # so that the second has a parent
+        for member in {"nash", "localSearch"} & set(spec["strategy"]):
+            spec["strategy"][member]["initial"] = 1  # so that the second has a parent
     else:
         spec["estimation"]["lowerFidelity"]["epochs"] = 1
     spec["finalists"] = {"count": 1, "epochs": 2}
