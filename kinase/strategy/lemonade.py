@@ -18,7 +18,8 @@ from kinase.strategy.density import Density, Reals, draw_sparse
 from kinase.strategy.pareto import dominates
 
 ATTEMPTS = 16
-"""Edits of a parent that are tried before it has no child."""
+"""Edits of a parent that are tried before it has no child, and random architectures before one that
+cannot be built is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,15 @@ class LEMONADE(Strategy):
             child = mutate_fresh(self.space, parent.architecture, history, rng)
             if child is not None:
                 return Proposal(child, (parent.number,), "mutate")
-        architecture = sample_fresh(self.space, history, rng)
+        return self._random(history, rng)
+
+    def _random(self, history: History, rng: Rng) -> Proposal | None:
+        """A random architecture, one that can be built if such a one is drawn."""
+        architecture = None
+        for _ in range(ATTEMPTS):
+            architecture = sample_fresh(self.space, history, rng)
+            if architecture is None or self._logs(architecture) is not None:
+                break
         return None if architecture is None else Proposal(architecture)
 
     def asked(self, trial: Trial, history: History) -> None:
