@@ -191,6 +191,15 @@ class CostStatus(Status):
     """Seconds of devices."""
 
 
+class WeightsStatus(Status):
+    """What trials have kept of their networks for their children."""
+
+    written: Count = 0
+    """Bytes, of all trials that have ended."""
+    kept: Count = 0
+    """Bytes that are in the storage now; `storage.weights` says which stay."""
+
+
 class ExperimentStatus(Status):
     """Where an experiment is. Written by the operator (`observedGeneration`, condition `Ready`)
     and by the experiment's controller (the rest)."""
@@ -225,6 +234,8 @@ class ExperimentStatus(Status):
     """What is left, for the column."""
     cost: CostStatus | None = None
     """What was spent."""
+    weights: WeightsStatus | None = None
+    """What was kept for children, where children inherit weights."""
     storage: StorageStatus | None = None
     """Where everything is kept, where the manifest leaves that to the cluster. It stays as it is
     once the search has begun."""

@@ -10,6 +10,7 @@ from kinase.experiment.loop import Loop
 from kinase.experiment.state import TrialRecord
 from kinase.report.data import ProtocolItem, ReportData, ReportTrial, Winner
 from kinase.report.protocol import checklist
+from kinase.report.theme import size
 
 COST_NAMES = {
     Kind.SEARCH: "search",
@@ -123,6 +124,9 @@ def _trial(loop: Loop, trial: TrialRecord, seconds: float) -> ReportTrial:
 
 def inherited_text(inherited: Inherited) -> str:
     """What a network began with, for people: `from trial 7 by 2 morphisms`."""
+    if inherited.root:
+        many = _number(inherited.morphisms or 0, "morphism")
+        return "from the first network" + (f" by {many}" if inherited.morphisms else ", unchanged")
     if inherited.trial is None:
         return "no weights to inherit"
     if inherited.morphisms is None:
@@ -150,25 +154,19 @@ def _weights(loop: Loop) -> tuple[tuple[str, str], ...]:
     """How many trials inherited, and what that took of the storage."""
     if loop.heritage is None:
         return ()
-    told = [trial.inherited for trial in loop.state.told if trial.inherited is not None]
-    chains = sum(each.morphisms is not None for each in told)
+    told = [t.inherited for t in loop.state.told if t.inherited is not None and t.inherit]
+    chains = sum(each.morphisms is not None and not each.root for each in told)
     matched = sum(each.trial is not None and each.morphisms is None for each in told)
     written, kept = loop.weights()
     children = f"{chains} by morphisms, {matched} by matching tensors"
-    none = len(told) - chains - matched
+    begun = sum(each.root for each in told)
+    children += f", {begun} from the first network" if begun else ""
+    none = len(told) - chains - matched - begun
     children += f", {none} found nothing to inherit" if none else ""
     return (
         ("Children", f"{children}; {fidelity_text(loop.child_fidelity)} each"),
-        ("Weights for children", f"{_bytes(written)} written, {_bytes(kept)} kept"),
+        ("Weights for children", f"{size(written)} written, {size(kept)} kept"),
     )
-
-
-def _bytes(number: int) -> str:
-    size, units = float(number), iter(("B", "kB", "MB", "GB"))
-    unit = next(units)
-    while size >= 1000 and unit != "GB":
-        size, unit = size / 1000, next(units)
-    return f"{size:.3g} {unit}"
 
 
 def _winner(loop: Loop) -> Winner | None:

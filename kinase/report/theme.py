@@ -55,6 +55,15 @@ def quantity(value: float | None) -> str:
     return f"{value:,.0f}"
 
 
+def size(number: int) -> str:
+    """Bytes for people: 940 B, 12.3 kB, 1.5 MB."""
+    value, units = float(number), iter(("B", "kB", "MB", "GB"))
+    unit = next(units)
+    while value >= 1000 and unit != "GB":
+        value, unit = value / 1000, next(units)
+    return f"{value:.3g} {unit}"
+
+
 def duration(seconds: float) -> str:
     """A time for people: 42.1 s, 3 min 07 s, 1 h 02 min."""
     if seconds < 60:

@@ -20,11 +20,13 @@ from kinase.api.status import (
     LimitStatus,
     Phase,
     TrialCounts,
+    WeightsStatus,
 )
 from kinase.api.trial import Kind, Outcome
 from kinase.experiment.budget import Limit
 from kinase.experiment.loop import Loop
 from kinase.experiment.state import SEARCHING, TrialRecord
+from kinase.store import StoreError
 from kinase.strategy.pareto import pareto_front
 from kinase_kube.client import Object
 
@@ -138,7 +140,17 @@ class Summary:
                 samples=state.spent.samples,
                 device_seconds=round(state.spent.device_seconds, 3),
             ),
+            weights=self._weights(),
         )
+
+    def _weights(self) -> WeightsStatus | None:
+        if self._loop.heritage is None:
+            return None
+        try:
+            written, kept = self._loop.weights()
+        except StoreError:  # of a search that has ended the storage is asked what is there
+            return None
+        return WeightsStatus(written=written, kept=kept)
 
 
 def phase(loop: Loop) -> Phase:

@@ -18,6 +18,7 @@ from kinase.api.status import (
     TrialStatus,
 )
 from kinase.report.theme import brief, duration, metric, shorten
+from kinase.report.theme import size as as_bytes
 from kinase_kube.client import Object
 from kinase_kubectl.problem import escaped
 
@@ -372,6 +373,9 @@ def facts(each: Experiment, now: datetime) -> list[tuple[str, str]]:
     if status.cost is not None:
         devices = duration(status.cost.device_seconds)
         found.append(("Spent", f"{status.cost.epochs:,} epochs, {devices} of devices"))
+    if status.weights is not None:
+        written, kept = as_bytes(status.weights.written), as_bytes(status.weights.kept)
+        found.append(("Weights", f"{written} written for children, {kept} kept"))
     for word, incumbent in (("Best", status.best), ("Control", status.control)):
         if incumbent is not None:
             found.append(

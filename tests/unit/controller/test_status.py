@@ -17,6 +17,7 @@ from kinase.api.status import (
     ConditionType,
     ExperimentStatus,
     Phase,
+    WeightsStatus,
 )
 from kinase.experiment.budget import Limit
 from kinase.experiment.loop import Loop
@@ -24,6 +25,7 @@ from kinase.experiment.state import SEARCHING, TrialRecord
 from kinase.store.memory import MemoryStore
 from kinase_controller.status import Summary, conditions, document, incumbent, limit_text, phase
 from tests.unit.experiment.helpers import experiment, make_loop, score
+from tests.unit.experiment.test_heritage import SIZE, Trainer, manifest
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -154,6 +156,25 @@ def test_a_summary_made_after_a_restart_is_the_same() -> None:
     again = make_loop(manifest, store)
     again.replay()
     assert Summary(again).fields() == Summary(first).fields()
+
+
+def test_what_is_kept_for_children_is_stated_in_bytes() -> None:
+    seen: list[WeightsStatus | None] = []
+
+    class Looker:
+        def __getattr__(self, name: str) -> Any:
+            return lambda loop, *rest: seen.append(Summary(loop).fields().weights)
+
+    store = MemoryStore()
+    loop = make_loop(
+        manifest(), store, engine=Trainer(store), trainer_results=True, listener=Looker()
+    )
+    loop.run()
+    searched = sum(1 for t in loop.state.of_kind(Kind.SEARCH))
+    assert Summary(loop).fields().weights == WeightsStatus(written=SIZE * searched, kept=0)
+    most = max((w for w in seen if w is not None), key=lambda w: w.kept)
+    assert 0 < most.kept < most.written
+    assert Summary(make_loop(experiment())).fields().weights is None
 
 
 def test_an_infeasible_network_is_counted_and_never_stands_out() -> None:

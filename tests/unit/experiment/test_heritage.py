@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,10 @@ from tests.unit.experiment.test_loop import Killed, Mortal
 STRATEGIES: dict[str, dict[str, Any]] = {
     "Evolution": {"type": "Evolution", "evolution": {"population": 4, "sample": 2}},
     "LocalSearch": {"type": "LocalSearch", "localSearch": {"initial": 3}},
+    "LargeScaleEvolution": {
+        "type": "LargeScaleEvolution",
+        "largeScaleEvolution": {"population": 4, "resetWeights": False},
+    },
     "NASH": {"type": "NASH", "nash": {"neighbours": 3, "morphisms": 1}},
 }
 CHAIN = {"maxDepth": 5, "widths": [4, 8, 16], "ops": ["conv"], "strides": [1]}
@@ -162,6 +167,61 @@ def test_weights_are_deleted_when_no_child_can_need_them(strategy: str, slots: i
     # the parents to come, those of the children under way, and those that have just ended
     assert most <= 4 + heritage.ANCESTORS * slots + 1 < searched
     assert loop.weights() == (SIZE * searched, 0)
+
+
+class Guarded(MemoryStore):
+    """Refuses to delete weights that the journal, read anew, says a child may yet need."""
+
+    deleted = 0
+
+    def delete(self, key: str) -> None:
+        if key.endswith("weights.safetensors"):
+            state = State()
+            for entry in Journal(self).replay():
+                state.apply(entry)
+            needed = {
+                ancestor.trial
+                for child in state.outstanding.values()
+                if child.inherit is not None
+                for ancestor in child.inherit.ancestors
+            }
+            trial = int(key.split("/")[1])
+            assert trial not in needed, f"trial {trial} has unfinished children"
+            self.deleted += self.exists(key)
+        super().delete(key)
+
+
+@pytest.mark.parametrize("strategy", ["Evolution", "LocalSearch"])
+@pytest.mark.parametrize("several", [False, True])
+def test_what_an_unfinished_child_needs_is_never_deleted(
+    strategy: str, several: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kinase.strategy.evolution import Evolution
+    from kinase.strategy.local_search import LocalSearch
+
+    for member in (Evolution, LocalSearch) if several else ():
+        real = member.propose
+
+        def propose(self: Any, history: Any, rng: Any, real: Any = real) -> Any:
+            found = real(self, history, rng)
+            if found is None or not found.parents:
+                return found
+            others = sorted((self.parents_to_come(history) or set()) - {*found.parents})
+            return replace(found, parents=(*others[:2], *found.parents))
+
+        monkeypatch.setattr(member, "propose", propose)
+    experiment = manifest(strategy, budget={"trials": 24, "parallelism": 3})
+    for moment in (None, 9, 20):
+        store = Guarded()
+        if moment is not None:
+            mortal = Mortal(store, [moment], after=moment % 2 == 0)
+            with pytest.raises(Killed):
+                run(experiment, mortal, store, slots=3)
+        loop, _ = run(experiment, store, store, slots=3)
+        assert store.deleted > 0
+        assert loop.state.finished is not None
+        parents = [e.parents for e in asked(store) if e.inherit is not None]
+        assert any(len(each) > 1 for each in parents) == several
 
 
 def test_all_weights_are_kept_where_that_is_wished() -> None:

@@ -166,6 +166,11 @@ def test_the_facts_of_one_that_searches() -> None:
     ]
 
 
+def test_the_facts_of_one_whose_children_inherit() -> None:
+    each = experiment(**searching(weights={"written": 12_345_678, "kept": 999}))
+    assert ("Weights", "12.3 MB written for children, 999 B kept") in views.facts(each, NOW)
+
+
 def test_the_facts_of_one_that_has_ended() -> None:
     facts = dict(
         views.facts(
