@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kinase.api import NASExperiment
+from kinase.api.load import Document
 from kinase.api.space import ChainSpace, MultiBranchSpace
 from kinase.api.strategy import EASStrategy
 from kinase.api.trial import Outcome
+from kinase.experiment.check import check
 from kinase.morphism.bridge import bridge
 from kinase.space import ArchitectureError, Frame, Space
 from kinase.space.chain import Chain
@@ -20,6 +23,7 @@ from kinase.strategy.eas import EAS
 from kinase.strategy.policy import reward
 from kinase.strategy.random import Random
 from kinase.strategy.testing import Make, Session, StrategyContract
+from tests.cluster.crd_cases import manifest
 
 DEEP = ChainSpace(max_depth=12, widths=(4, 8, 16, 32), kernels=(1, 3, 5))
 
@@ -53,7 +57,12 @@ class TestContract(StrategyContract):
     @pytest.fixture
     def make(self) -> Make:
         options = EASStrategy(
-            initial="sampled", wider_steps=2, deeper_steps=1, restart=20, reward="identity"
+            initial="sampled",
+            wider_steps=1,
+            deeper_steps=1,
+            batch=20,
+            restart=20,
+            reward="identity",
         )
 
         def make(space: Space, seed: int = 0, objectives: int = 1) -> EAS:
@@ -105,6 +114,18 @@ def test_other_spaces_are_refused() -> None:
         EAS(MultiBranch(MultiBranchSpace()), EASStrategy(), 0)
     with pytest.raises(ValueError, match="ops is maxpool: add conv"):
         eas(ChainSpace(ops=("maxpool",)))
+
+
+def test_what_the_api_cannot_see_is_refused_with_its_field() -> None:
+    document = manifest(
+        {
+            "strategy": {"type": "EAS"},
+            "space": {"type": "Chain", "chain": {"ops": ["maxpool"]}},
+        }
+    )
+    [problem] = check(NASExperiment.model_validate(document), Document("x.yaml", None, {}))
+    assert "spec.strategy.type" in str(problem)
+    assert "ops is maxpool: add conv" in str(problem)
 
 
 # -- episodes ------------------------------------------------------------------------------
@@ -168,9 +189,9 @@ def test_a_network_that_was_tried_counts_with_what_came_of_it() -> None:
 def test_what_cannot_work_counts_as_the_worst_and_what_failed_not_at_all() -> None:
     strategy = eas(reward="identity")
     trials = [
-        Trial(0, {}, "a", (), Outcome.SUCCEEDED, (-0.25,)),
-        Trial(1, {}, "b", (), Outcome.INFEASIBLE, (math.inf,)),
-        Trial(2, {}, "c", (), Outcome.FAILED, (math.inf,)),
+        Trial(0, {}, "a", outcome=Outcome.SUCCEEDED, losses=(-0.25,)),
+        Trial(1, {}, "b", outcome=Outcome.INFEASIBLE, losses=(math.inf,)),
+        Trial(2, {}, "c", outcome=Outcome.FAILED, losses=(math.inf,)),
     ]
     assert strategy._reward(trials[1]) is None  # nothing has worked yet
     strategy.observe(trials[0], History())
@@ -211,13 +232,13 @@ def test_it_learns_from_its_rewards() -> None:
     def fives(chain: list[dict[str, Any]]) -> float:
         return sum(layer["kernel"] == 5 for layer in chain) / 5
 
-    values = [-trial.losses[0] for trial in run(strategy, fives, 71).asked]
+    values = [-trial.losses[0] for trial in run(strategy, fives, 51).asked]
     assert np.mean(values[1:11]) < 0.5
     assert np.mean(values[-20:]) > 0.8
-    assert strategy._learner.updates == 7
+    assert strategy._learner.updates == 5
 
 
 def test_the_rewards_are_the_papers() -> None:
     strategy = eas()
-    trial = Trial(0, {}, "a", (), Outcome.SUCCEEDED, (-0.5,))
+    trial = Trial(0, {}, "a", outcome=Outcome.SUCCEEDED, losses=(-0.5,))
     assert strategy._reward(trial) == reward(-0.5, "tan") == pytest.approx(1)
