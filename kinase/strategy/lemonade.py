@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,8 @@ from kinase.strategy.density import Density, Reals, draw_sparse
 from kinase.strategy.pareto import dominates
 
 ATTEMPTS = 16
-"""Edits of a parent that are tried before it has no child, and random architectures before one that
-cannot be built is asked."""
+"""Edits of a parent that are tried before it has no child, and draws before one that cannot be
+built is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +81,22 @@ class LEMONADE(Strategy):
                 if self.space.key(proposal.architecture) not in history.by_key:
                     return proposal
             [parent] = self._parents(generation, 1, rng)
-            child = mutate_fresh(self.space, parent.architecture, history, rng)
+            child = self._buildable(
+                lambda: mutate_fresh(self.space, parent.architecture, history, rng)
+            )
             if child is not None:
                 return Proposal(child, (parent.number,), "mutate")
-        return self._random(history, rng)
-
-    def _random(self, history: History, rng: Rng) -> Proposal | None:
-        """A random architecture, one that can be built if such a one is drawn."""
-        architecture = None
-        for _ in range(ATTEMPTS):
-            architecture = sample_fresh(self.space, history, rng)
-            if architecture is None or self._logs(architecture) is not None:
-                break
+        architecture = self._buildable(lambda: sample_fresh(self.space, history, rng))
         return None if architecture is None else Proposal(architecture)
+
+    def _buildable(self, draw: Callable[[], Architecture | None]) -> Architecture | None:
+        """An architecture of which there is a network, if one of some draws has one."""
+        drawn = None
+        for _ in range(ATTEMPTS):
+            drawn = draw()
+            if drawn is None or self._logs(drawn) is not None:
+                break
+        return drawn
 
     def asked(self, trial: Trial, history: History) -> None:
         """Count what is left of the generation; begin one if there is none."""
