@@ -33,7 +33,7 @@ from kinase.morphism.bridge import bridge
 from kinase.space import Frame, make_space
 from kinase.store import Store, open_uri
 from kinase.store.memory import MemoryStore
-from kinase_trainer import checkpoint, trial
+from kinase_trainer import checkpoint, lineage, trial
 from kinase_trainer.cache import FOLDER
 from tests.cluster.lab.s3 import VersityGW
 
@@ -85,6 +85,17 @@ def run(
     return trial.run(TrialJob.model_validate(document), store)
 
 
+_processor: list[float] = []
+_begin = lineage.begin
+
+
+def _timed(*arguments: Any, **named: Any) -> Any:
+    began = time.process_time()
+    answer = _begin(*arguments, **named)
+    _processor.append(time.process_time() - began)
+    return answer
+
+
 def child(store: Store, parent: Architecture, architecture: Architecture) -> TrialResult:
     """A child of trial 0."""
     space = make_space(SpaceModel.model_validate(SPACE))
@@ -131,6 +142,7 @@ def inherit(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         if place == "cache":
                             os.environ[FOLDER] = str(cache)
                             child(store, parent, architecture)  # which fills it
+                        _processor.clear()
                         results = [
                             child(store, parent, architecture).facts for _ in range(options.runs)
                         ]
@@ -144,6 +156,7 @@ def inherit(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                                 round(f([r["inheritSeconds"] for r in results]), 2)
                                 for f in (statistics.median, min, max)
                             ],
+                            "processor seconds": round(statistics.median(_processor), 2),
                             "read MB": round(results[-1]["bytesRead"] / 1e6, 1),
                             "from cache MB": round(results[-1]["bytesFromCache"] / 1e6, 1),
                         }
@@ -202,6 +215,7 @@ def main() -> None:
     each.set_defaults(run=upload)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    lineage.begin = _timed
     for line in options.run(options):
         print(json.dumps(line), flush=True)
 
