@@ -24,6 +24,8 @@ def shortened(path: Path, tmp_path: Path) -> NASExperiment:
     spec["training"]["epochs"] = 2
     if "morphism" in spec["estimation"]:
         spec["estimation"]["morphism"] |= {"epochsPerChild": 1, "distilEpochs": 1}
+        if "evolution" in spec["strategy"]:
+            spec["strategy"]["evolution"] |= {"population": 2, "sample": 1}
         for member in {"nash", "lemonade", "localSearch"} & set(spec["strategy"]):
             spec["strategy"][member]["initial"] = 1  # so that the second has a parent
     else:

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from kinase.api.trial import Root, TaskInfo
+from kinase.api.trial import Inherited, Root, TaskInfo
 from kinase.engine import EngineError
+from kinase.engine.tabular import TabularEngine
 from kinase.experiment.identity import MismatchError
 from kinase.experiment.keep import same_task
+from kinase.experiment.loop import Loop
 from kinase.experiment.root import space_of
+from kinase.report.gather import inherited_text
 from kinase.space import dump_graph
 from kinase.space.fit import fit
 from kinase.store.memory import MemoryStore
@@ -35,9 +38,6 @@ def test_the_search_begins_with_it_and_trials_are_told_where_it_lies() -> None:
         seen.append(job)
         return {"val_accuracy": 0.5 + 0.01 * len(job.architecture["morphisms"])}
 
-    from kinase.engine.tabular import TabularEngine
-    from kinase.experiment.loop import Loop
-
     info = told()
     engine = TabularEngine(evaluate, info)
     loop = Loop(manifest, MemoryStore(), engine, info, trainer_results=False)
@@ -53,6 +53,13 @@ def test_another_space_has_no_root() -> None:
     loop.run()
     assert loop.space.begins_with is None
     assert loop._root is None
+
+
+def test_what_a_trial_began_with_is_said() -> None:
+    began = Inherited(root=True, share=1.0, morphisms=2)
+    assert inherited_text(began) == "from the first network by 2 morphisms"
+    began = Inherited(root=True, share=1.0, morphisms=0)
+    assert inherited_text(began) == "from the first network, unchanged"
 
 
 def tampered(change: Any) -> TaskInfo:
