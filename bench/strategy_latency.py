@@ -1,6 +1,7 @@
 """Time of a proposal and its observation with a long history.
 
     python -m bench.strategy_latency --history 10000
+    python -m bench.strategy_latency --history 300 --only EAS
 
 Each strategy is driven through `--history` trials of the space first; then `--rounds` times a
 proposal is made, asked and told, one after the other. The time is that of the strategy's three
@@ -30,7 +31,9 @@ STRATEGIES: dict[str, tuple[dict[str, Any], int]] = {
     "LocalSearch": ({"type": "LocalSearch"}, 1),
     "Evolution": ({"type": "Evolution"}, 1),
     "Evolution, 2 objectives": ({"type": "Evolution"}, 2),
+    "EAS": ({"type": "EAS", "eas": {"reward": "identity"}}, 1),
 }
+FOR_CHAINS = {"EAS"}
 
 
 def measure(space: str, strategy: str, history: int, rounds: int) -> list[float]:
@@ -57,13 +60,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--history", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=500)
+    parser.add_argument("--only", choices=STRATEGIES)
     arguments = parser.parse_args()
-    print(f"{'space':14} {'strategy':24} {'median ms':>10} {'p99 ms':>8} {'max ms':>8}")
+    print(
+        f"{'space':14} {'strategy':24} {'mean ms':>9} {'median ms':>10} {'p99 ms':>8} {'max ms':>8}"
+    )
     for space in SPACES:
         for strategy in STRATEGIES:
+            if strategy in FOR_CHAINS and space != "chains":
+                continue
+            if arguments.only not in (None, strategy):
+                continue
             taken = sorted(measure(space, strategy, arguments.history, arguments.rounds))
             print(
-                f"{space:14} {strategy:24} {statistics.median(taken):10.3f} "
+                f"{space:14} {strategy:24} {statistics.mean(taken):9.3f} "
+                f"{statistics.median(taken):10.3f} "
                 f"{taken[int(len(taken) * 0.99)]:8.3f} {taken[-1]:8.3f}",
                 flush=True,
             )

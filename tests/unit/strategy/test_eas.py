@@ -18,7 +18,7 @@ from kinase.morphism.bridge import bridge
 from kinase.space import ArchitectureError, Frame, Space
 from kinase.space.chain import Chain
 from kinase.space.multibranch import MultiBranch
-from kinase.strategy import History, Trial, derive_rng
+from kinase.strategy import History, Proposal, Trial, derive_rng
 from kinase.strategy.eas import EAS
 from kinase.strategy.policy import reward
 from kinase.strategy.random import Random
@@ -196,6 +196,20 @@ def test_what_cannot_work_counts_as_the_worst_and_what_failed_not_at_all() -> No
     assert strategy._reward(trials[1]) is None  # nothing has worked yet
     strategy.observe(trials[0], History())
     assert [strategy._reward(trial) for trial in trials] == [0.25, 0.25, None]
+
+
+def test_a_network_that_this_policy_does_not_draw_is_not_learned_from() -> None:
+    strategy = eas()
+    session = Session(strategy)
+    start = session.propose()
+    assert start is not None
+    session.ask(start)
+    session.ask(Proposal(Chain(DEEP).sample(derive_rng(9))))
+    assert strategy._batch == []
+    drawn = session.propose()
+    assert drawn is not None
+    session.ask(drawn)
+    assert [episode.chain for _, episode in strategy._batch] == [drawn.architecture["layers"]]
 
 
 # -- what the policy learns ----------------------------------------------------------------
