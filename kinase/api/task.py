@@ -143,3 +143,12 @@ class Training(Model):
     """Probability of dropping a cell's edge at the last epoch; it rises linearly from zero."""
     auxiliary: NonNegative = 0.0
     """Weight of the auxiliary head's loss, for finalists of a Cell space; 0 builds no head."""
+
+    def at_rate(self, factor: float) -> Self:
+        """The same with another learning rate."""
+        if factor == 1:
+            return self
+        kind, member = self.optimizer.members()[self.optimizer.type], self.optimizer.member
+        rate = member.model_copy(update={"learning_rate": member.learning_rate * factor})
+        optimizer = self.optimizer.model_copy(update={kind: rate})
+        return self.model_copy(update={"optimizer": optimizer})

@@ -42,7 +42,10 @@ def due(spec: ExperimentSpec, state: State, losses: LossesOf) -> list[tuple[Kind
     asked_finalists = {t.parents[0] for t in state.of_kind(Kind.FINAL)}
     chosen = choose(list(state.of_kind(*SEARCHING)), spec.finalists.count, losses)
     return [
-        (Kind.FINAL, Proposal(t.architecture, (t.number,), "finalist"))
+        (
+            Kind.FINAL,
+            Proposal(t.architecture, (t.number,), "finalist", learning_rate=t.learning_rate),
+        )
         for t in chosen
         if t.number not in asked_finalists
     ] + [

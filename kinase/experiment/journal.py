@@ -59,6 +59,8 @@ class Asked(Model):
     """How it was made; for a baseline, its name."""
     inherit: Inheritance | None = None
     """Weights that it begins with."""
+    learning_rate: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """Factor on the learning rate."""
     elapsed: Seconds = 0.0
     """Seconds that the experiment has run."""
 

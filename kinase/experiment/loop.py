@@ -361,7 +361,7 @@ class Loop:
 
     def _inheritance(self, proposal: Proposal) -> Inheritance | None:
         """What the next trial may begin with, if that is to be."""
-        if self.heritage is None or not proposal.parents:
+        if self.heritage is None or not proposal.parents or not proposal.inherits:
             return None
         frame = Frame(self._reduced, self.info.outputs, self.fidelity.scale)
         seed = derive(self.spec.seed, Stream.TRAINING, len(self.state.trials))
@@ -409,6 +409,7 @@ class Loop:
                 parents=proposal.parents,
                 operation=proposal.operation,
                 inherit=inherit,
+                learning_rate=proposal.learning_rate,
                 elapsed=self.elapsed,
             )
         )
@@ -455,7 +456,7 @@ class Loop:
             attempt=trial.attempt,
             kind=trial.kind,
             task=self.spec.task,
-            training=self.spec.training,
+            training=self.spec.training.at_rate(trial.learning_rate),
             space=self.spec.space,
             architecture=trial.architecture,
             fidelity=trial.fidelity,
@@ -641,7 +642,13 @@ class Loop:
         self.state.apply(entry)
         if isinstance(entry, Asked) and entry.kind in self._members:
             strategy, history, _ = self._members[entry.kind]
-            trial = Trial(entry.trial, entry.architecture, entry.key, entry.parents)
+            trial = Trial(
+                entry.trial,
+                entry.architecture,
+                entry.key,
+                entry.parents,
+                learning_rate=entry.learning_rate,
+            )
             history.ask(trial)
             strategy.asked(trial, history)
         elif isinstance(entry, Told):

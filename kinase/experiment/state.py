@@ -37,6 +37,8 @@ class TrialRecord:
     operation: str
     inherit: Inheritance | None = None
     """Weights that it begins with."""
+    learning_rate: float = 1.0
+    """Factor on the learning rate."""
     attempt: int = 1
     """The attempt that is under way, or was the last."""
     crashes: int = 0
@@ -116,6 +118,7 @@ class State:
                     parents=entry.parents,
                     operation=entry.operation,
                     inherit=entry.inherit,
+                    learning_rate=entry.learning_rate,
                 )
                 self.trials[entry.trial] = self.outstanding[entry.trial] = record
                 self.counts[entry.kind] += 1

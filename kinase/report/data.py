@@ -27,6 +27,8 @@ class ReportTrial:
     """Short text: `10 epochs, 50 % of the data`."""
     parents: tuple[int, ...] = ()
     operation: str = ""
+    learning_rate: float = 1.0
+    """Factor on the learning rate."""
     inherited: str = ""
     """Short text of what the network began with: `from trial 7 by 2 morphisms`."""
     curve: tuple[Point, ...] = ()

@@ -110,6 +110,7 @@ def _trial(loop: Loop, trial: TrialRecord, seconds: float) -> ReportTrial:
         fidelity=fidelity_text(trial.fidelity),
         parents=trial.parents,
         operation=trial.operation,
+        learning_rate=trial.learning_rate,
         inherited=inherited_text(trial.inherited) if trial.inherited else "",
         curve=tuple(
             Point(epoch=epoch, metrics={metric: value}, device_seconds=epoch * seconds)

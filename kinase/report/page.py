@@ -86,7 +86,8 @@ def _number(value: float | None) -> float | None:
 
 def _origin(trial: ReportTrial) -> str:
     made = f"{trial.operation} {', '.join(map(str, trial.parents))}".strip()
-    return f"{made}, {trial.inherited}" if trial.inherited else made
+    rate = f"learning rate x {trial.learning_rate:.3g}" if trial.learning_rate != 1 else ""
+    return ", ".join(filter(None, (made, trial.inherited, rate)))
 
 
 def _row(data: ReportData, trial: ReportTrial) -> list[Any]:

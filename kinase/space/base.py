@@ -108,6 +108,19 @@ class Space(ABC):
                 seen.add(key)
                 yield edit
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the kinds of edit, where the space tells them apart."""
+        return ()
+
+    def kind(self, one: Architecture, other: Architecture) -> str:
+        """Which kind of edit made an architecture of another.
+
+        Raises:
+            NotImplementedError: the space has no `kinds`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not tell its edits apart")
+
     def any_neighbour(self, architecture: Architecture, rng: Rng) -> Architecture:
         """A neighbour drawn at random, or the architecture itself if it has none."""
         others = list(self.neighbours(architecture))

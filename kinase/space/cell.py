@@ -166,6 +166,21 @@ class Cell(Space):
                 return edit
         return self.any_neighbour(architecture, rng)
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The operation or the source of a pair."""
+        return ("operation",) if self.dense else ("operation", "source")
+
+    def kind(self, one: Architecture, other: Architecture) -> str:
+        """Which of these."""
+        ops = [
+            [sorted(str(op) for op, _ in node) for node in each[part]]
+            for each in (one, other)
+            for part in self.parts
+        ]
+        half = len(self.parts)
+        return "source" if ops[:half] == ops[half:] else "operation"
+
     def crossover(self, one: Architecture, other: Architecture, rng: Rng) -> Architecture:
         """Uniform crossover: every node from one parent or the other."""
         return {

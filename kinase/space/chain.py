@@ -195,6 +195,21 @@ class Chain(Space):
                 return {"layers": edit}
         return self.any_neighbour(architecture, rng)
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Layers put in or taken out, a layer's choices, and skips."""
+        o = self.options
+        skips = ("add-skip", "remove-skip") if o.skips and o.max_depth > 1 else ()
+        return (*layers.kinds(o, o.min_depth, o.max_depth), *skips)
+
+    def kind(self, one: Architecture, other: Architecture) -> str:
+        """Which of these; a skip from elsewhere is one more skip."""
+        a, b = one["layers"], other["layers"]
+        if found := layers.kind(a, b):
+            return found
+        skips = [new["skip"] for old, new in zip(a, b, strict=True) if old != new]
+        return "remove-skip" if skips == [None] else "add-skip"
+
     def crossover(self, one: Architecture, other: Architecture, rng: Rng) -> Architecture:
         """One-point crossover: the first layers of one, the last of the other."""
         a, b = one["layers"], other["layers"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from kinase.space.base import ArchitectureError, InfeasibleError, Rng
@@ -79,6 +79,27 @@ def variants(choices: Choices, layer: Layer) -> Iterator[Layer]:
         for value in values:
             if value != layer[name]:
                 yield {**layer, name: value}
+
+
+def kinds(choices: Choices, low: int, high: int) -> tuple[str, ...]:
+    """Kinds of edit of a network of layers, of which there are so few or so many."""
+    choice = {"operation": choices.ops, "width": choices.widths}
+    choice |= {"kernel": choices.kernels, "stride": choices.strides}
+    varied = tuple(name for name, values in choice.items() if len(set(values)) > 1)
+    return ("insert-layer", "remove-layer", *varied) if low < high else varied
+
+
+def kind(one: Sequence[Layer], other: Sequence[Layer]) -> str:
+    """The kind of one of these edits; empty where no layer is another."""
+    if len(one) != len(other):
+        return "insert-layer" if len(other) > len(one) else "remove-layer"
+    for old, new in zip(one, other, strict=True):
+        if old["op"] != new["op"]:
+            return "operation"
+        for name in ("width", "kernel", "stride"):
+            if old.get(name) != new.get(name):
+                return name
+    return ""
 
 
 def move(old: Layer, new: Layer) -> str | None:

@@ -151,6 +151,25 @@ class MultiBranch(Space):
                 return edit
         return self.any_neighbour(architecture, rng)
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Nodes put in or taken out, a node's choices, and its inputs."""
+        o = self.options
+        inputs = ("add-input", "remove-input") if o.max_inputs > 1 else ()
+        joins = (*inputs, "merge") if inputs and len(set(o.merges)) > 1 else inputs
+        return (*layers.kinds(o, o.min_nodes, o.max_nodes), "move-input", *joins)
+
+    def kind(self, one: Architecture, other: Architecture) -> str:
+        """Which of these."""
+        a, b = one["nodes"], other["nodes"]
+        if found := layers.kind(a, b):
+            return found
+        for old, new in zip(a, b, strict=True):
+            if old["inputs"] != new["inputs"]:
+                more = len(new["inputs"]) - len(old["inputs"])
+                return "add-input" if more > 0 else "remove-input" if more < 0 else "move-input"
+        return "merge"
+
     # -- identity and size -------------------------------------------------------------
 
     def canonical(self, architecture: Architecture) -> Any:

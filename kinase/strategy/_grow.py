@@ -6,11 +6,13 @@ import json
 
 from kinase.api.trial import Architecture
 from kinase.morphism.bridge import bridge
-from kinase.space import Frame, Rng, Space
+from kinase.space import Frame, InfeasibleError, Rng, Space
 from kinase.strategy.base import History
 
 ATTEMPTS = 200
 """Mutations drawn before a parent is taken to have no child that is new."""
+DRAWS = 64
+"""Architectures drawn for a small one to begin with."""
 AGAIN = 32
 """Mutations drawn that were refused before, after which the same is taken for granted."""
 
@@ -83,4 +85,26 @@ def grow_fresh(
             return None
         if space.key(child) not in history.by_key:
             return child
+    return None
+
+
+def sample_small(space: Space, frame: Frame, history: History, rng: Rng) -> Architecture | None:
+    """One of the smaller quarter of some drawn at random that is new and can grow. The very
+    smallest network of a space would be of no use."""
+    found: dict[str, tuple[int, Architecture]] = {}
+    for _ in range(DRAWS):
+        architecture = space.sample(rng)
+        key = space.key(architecture)
+        if key in history.by_key or key in found:
+            continue
+        try:
+            found[key] = (space.graph(architecture, frame).params(), architecture)
+        except InfeasibleError:
+            continue
+    ranked = sorted(found.values(), key=lambda each: each[0])
+    smaller = ranked[: -(-len(ranked) // 4)]
+    for index in rng.permutation(len(smaller)):
+        architecture = smaller[int(index)][1]
+        if grow(space, architecture, frame, rng) is not None:
+            return architecture
     return None

@@ -31,6 +31,10 @@ class Proposal:
     operation: str = "sample"
     """How it was made: sample, mutate, neighbour, crossover, morphism; or continue: it is the
     parent's architecture, trained on."""
+    learning_rate: float = 1.0
+    """Factor on the learning rate of the training, and of a finalist's."""
+    inherits: bool = True
+    """Whether the weights of its parents may pass to it, where weights do."""
 
 
 @dataclass(slots=True)
@@ -42,6 +46,8 @@ class Trial:
     key: str
     """Canonical hash of the architecture."""
     parents: tuple[int, ...] = ()
+    learning_rate: float = 1.0
+    """Factor on the learning rate of its training."""
     outcome: Outcome | None = None
     """None while the trial is outstanding."""
     losses: Losses = ()

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from kinase.api.strategy import NASHStrategy
-from kinase.api.trial import Architecture
-from kinase.space import InfeasibleError, Rng
+from kinase.space import Rng
 from kinase.strategy._fresh import mutate_fresh, sample_fresh
-from kinase.strategy._grow import grow, grow_fresh
+from kinase.strategy._grow import grow_fresh, sample_small
 from kinase.strategy.base import History, Proposal, Strategy, Trial
-
-DRAWS = 64
-"""Architectures drawn for a small one to begin with."""
 
 
 class NASH(Strategy):
@@ -61,8 +57,9 @@ class NASH(Strategy):
             return None
         parent = self._parent
         if parent is None:
-            small = self._small(history, rng) if self.options.start == "small" else None
-            return self._random(history, rng) if small is None else Proposal(small)
+            small = self.options.start == "small"
+            first = sample_small(self.space, self.frame, history, rng) if small else None
+            return self._random(history, rng) if first is None else Proposal(first)
         if self.options.include_parent and len(self._children) == self.options.neighbours - 1:
             return Proposal(parent.architecture, (parent.number,), "continue")
         edits = self.options.morphisms
@@ -77,28 +74,6 @@ class NASH(Strategy):
     def _random(self, history: History, rng: Rng) -> Proposal | None:
         architecture = sample_fresh(self.space, history, rng)
         return None if architecture is None else Proposal(architecture)
-
-    def _small(self, history: History, rng: Rng) -> Architecture | None:
-        """One of the smaller quarter of some drawn at random that can grow; the very smallest
-        network of a space is of no use."""
-        found: dict[str, tuple[int, Architecture]] = {}
-        for _ in range(DRAWS):
-            architecture = self.space.sample(rng)
-            key = self.space.key(architecture)
-            if key in history.by_key or key in found:
-                continue
-            try:
-                params = self.space.graph(architecture, self.frame).params()
-            except InfeasibleError:
-                continue
-            found[key] = (params, architecture)
-        ranked = sorted(found.values(), key=lambda each: each[0])
-        smaller = ranked[: -(-len(ranked) // 4)]
-        for index in rng.permutation(len(smaller)):
-            architecture = smaller[int(index)][1]
-            if grow(self.space, architecture, self.frame, rng) is not None:
-                return architecture
-        return None
 
     def parents_to_come(self, history: History) -> set[int]:
         """The parent, and the best of this generation so far."""

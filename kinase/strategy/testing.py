@@ -53,6 +53,7 @@ class Session:
             architecture=proposal.architecture,
             key=self.strategy.space.key(proposal.architecture),
             parents=proposal.parents,
+            learning_rate=proposal.learning_rate,
         )
         self.history.ask(trial)
         self.strategy.asked(trial, self.history)

@@ -34,7 +34,7 @@ class Trainer(TabularEngine):
         return (Finished(job.trial, trial.run(job, self.store)),)
 
 
-def run(strategy: dict[str, Any], trials: int, **morphism: Any) -> Loop:
+def run(strategy: dict[str, Any], trials: int, epochs: int = 6, **morphism: Any) -> Loop:
     experiment = NASExperiment.model_validate(
         {
             "apiVersion": "kinase.dev/v1alpha1",
@@ -42,7 +42,7 @@ def run(strategy: dict[str, Any], trials: int, **morphism: Any) -> Loop:
             "metadata": {"name": "search"},
             "spec": {
                 "task": {"dataset": "digits"},
-                "training": {"epochs": 6, "device": "cpu", "batchSize": 128},
+                "training": {"epochs": epochs, "device": "cpu", "batchSize": 128},
                 "space": {"type": "Chain", "chain": CHAIN},
                 "strategy": strategy,
                 "estimation": {"type": "Morphism", "morphism": {"epochsPerChild": 1, **morphism}},
@@ -64,6 +64,43 @@ def children(loop: Loop) -> list[TrialRecord]:
     assert found
     assert {t.outcome for t in found} == {Outcome.SUCCEEDED}
     return found
+
+
+def test_children_of_large_scale_evolution_inherit_weights_and_rates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates: dict[int, float] = {}
+    train = trial._train
+
+    def watched(job: Any, *rest: Any) -> Any:
+        rates[job.trial] = job.training.optimizer.member.learning_rate
+        return train(job, *rest)
+
+    monkeypatch.setattr(trial, "_train", watched)
+    options = {"population": 3, "start": "random"}
+    loop = run({"type": "LargeScaleEvolution", "largeScaleEvolution": options}, 18, epochs=2)
+    found = children(loop)
+    trials = loop.state.trials
+    for child in found:
+        [number] = child.parents
+        if child.operation == "reset-weights":
+            assert child.inherited is None
+            assert child.cost.epochs == 2
+            continue
+        assert child.inherited is not None
+        assert child.inherited.trial == number
+        assert child.cost.epochs == 1
+        if child.architecture == trials[number].architecture:
+            assert child.inherited.morphisms == 0
+            assert child.inherited.share == 1
+        altered = child.operation == "alter-learning-rate"
+        assert (child.learning_rate != trials[number].learning_rate) == altered
+    kinds = {child.operation for child in found}
+    assert kinds >= {"alter-learning-rate", "identity", "reset-weights"}
+    assert kinds & set(loop.space.kinds)
+    assert rates == {n: pytest.approx(0.1 * t.learning_rate) for n, t in trials.items()}
+    [final] = loop.state.of_kind(Kind.FINAL)
+    assert final.learning_rate == trials[final.parents[0]].learning_rate
 
 
 def test_children_of_nash_go_on_from_their_parents() -> None:

@@ -12,7 +12,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from kinase.api.task import Training
 from kinase.api.trial import Ancestor, Inherited, TrialJob
 from kinase.morphism import Limits, MorphismError, load_chain
 from kinase.morphism.base import Base
@@ -157,15 +156,6 @@ def teacher(
     own = network.state_dict()
     network.load_state_dict({**own, **{n: t for n, t in state.items() if n.startswith(NODES)}})
     return network.eval()
-
-
-def scaled(training: Training, factor: float) -> Training:
-    """The same training with another learning rate."""
-    kind = "adamw" if training.optimizer.type == "AdamW" else "sgd"
-    member = training.optimizer.member
-    rate = {"learning_rate": member.learning_rate * factor}
-    optimizer = training.optimizer.model_copy(update={kind: member.model_copy(update=rate)})
-    return training.model_copy(update={"optimizer": optimizer})
 
 
 def _said(trial: int | None, share: float, count: int | None, remarks: list[str]) -> Inherited:

@@ -314,7 +314,7 @@ def _inherit(
     else:
         inherited = _begin(run, job, store, setting, cache)
     if job.inherit is not None and inherited.trial is not None:
-        run.training = lineage.scaled(run.training, job.inherit.learning_rate_factor)
+        run.training = run.training.at_rate(job.inherit.learning_rate_factor)
     return inherited
 
 

@@ -290,10 +290,12 @@ def test_other_journals_are_as_they_were() -> None:
     for key in loop.store.list():
         text = loop.store.get(key).decode()
         assert "inherit" not in text
+        assert "learningRate" not in text
         assert "keptBytes" not in text
     plain = {"trial": 0, "kind": "Search", "architecture": {}, "key": "0" * 16, "seed": 1}
     entry = Asked.model_validate({**plain, "fidelity": {"epochs": 1}})
     assert entry.inherit is None
+    assert entry.learning_rate == 1
     assert Told.model_validate({"trial": 0, "outcome": "Succeeded"}).inherited is None
 
 

@@ -34,22 +34,9 @@ MEMBERS: dict[str, dict[str, Any]] = {
         "type": "Evolution",
         "evolution": {"population": 8, "sample": 4, "crossover": 0.5},
     },
-    "eas": {
-        "type": "EAS",
-        "eas": {"widerSteps": 1, "deeperSteps": 1, "batch": 4, "embedding": 2, "units": 2},
-    },
-    "eas, restarted": {
-        "type": "EAS",
-        "eas": {
-            "initial": "sampled",
-            "widerSteps": 1,
-            "deeperSteps": 1,
-            "batch": 4,
-            "embedding": 2,
-            "units": 2,
-            "restart": 6,
-            "reward": "identity",
-        },
+    "large-scale evolution": {
+        "type": "LargeScaleEvolution",
+        "largeScaleEvolution": {"population": 8, "start": "random"},
     },
 }
 

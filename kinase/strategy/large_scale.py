@@ -1,0 +1,140 @@
+"""Large-scale evolution: of two drawn at random the worse dies, the better has a child."""
+
+from __future__ import annotations
+
+import math
+
+from kinase.api.strategy import LargeScaleEvolutionStrategy
+from kinase.api.trial import Architecture
+from kinase.space import Rng
+from kinase.strategy._fresh import mutate_fresh, sample_fresh
+from kinase.strategy._grow import sample_small
+from kinase.strategy.base import History, Proposal, Strategy, Trial
+from kinase.strategy.evolution import best
+
+ATTEMPTS = 16
+"""Mutations drawn for one of a kind before all neighbours are looked at."""
+EDITS = 8
+"""Kinds of edit that the paper has; the share of edits where a space does not tell its kinds."""
+RATES = (1e-3, 1e3)
+"""Bounds of the product of a line's factors on the learning rate."""
+
+
+class LargeScaleEvolution(Strategy):
+    """Large-scale evolution of image classifiers (Real et al. 2017, sections 3.1 and 3.2).
+
+    The first `population` networks are drawn from the space. After that every proposal draws two
+    members; the worse dies, the better is copied and the copy mutated: by an edit of its
+    architecture, its learning rate altered, its weights thrown away, or not at all, and it is
+    trained on. The kinds of mutation are equally probable. A child that ends joins the
+    population; where one had no value, the next tournament kills nobody.
+
+    Of several objectives the better is as in `Evolution`.
+    """
+
+    options: LargeScaleEvolutionStrategy
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        """See `Strategy`."""
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self._population: list[Trial] = []
+
+    def propose(self, history: History, rng: Rng) -> Proposal | None:
+        """A network of the space at first, then a child of the better of two."""
+        if len(history.asked) < self.options.population or len(self._population) < 2:
+            return self._first(history, rng)
+        parent, _ = self._tournament(0, len(history.asked))
+        kinds = self._kinds
+        kind = kinds[int(rng.integers(len(kinds)))]
+        if kind in self._others:
+            return self._other(kind, parent, history, rng)
+        child, kind = self._edit(kind, parent.architecture, history, rng)
+        if child is None:
+            architecture = sample_fresh(self.space, history, rng)
+            return None if architecture is None else Proposal(architecture)
+        return Proposal(child, (parent.number,), kind, parent.learning_rate)
+
+    @property
+    def _others(self) -> dict[str, bool]:
+        """Mutations that leave the architecture, and whether they are wanted."""
+        o = self.options
+        return {
+            "alter-learning-rate": o.alter_learning_rate,
+            "identity": o.identity,
+            "reset-weights": o.reset_weights,
+        }
+
+    @property
+    def _kinds(self) -> list[str]:
+        """Kinds of mutation, one of which is drawn; a space that has no names for its edits has
+        as large a share of them as the paper."""
+        others = [kind for kind, wanted in self._others.items() if wanted]
+        return [*others, *(self.space.kinds or ("mutate",) * EDITS)]
+
+    def _first(self, history: History, rng: Rng) -> Proposal | None:
+        small = self.options.start == "small"
+        found = sample_small(self.space, self.frame, history, rng) if small else None
+        if found is None:
+            found = sample_fresh(self.space, history, rng)
+        return None if found is None else Proposal(found)
+
+    def _other(self, kind: str, parent: Trial, history: History, rng: Rng) -> Proposal | None:
+        """The parent's architecture again; None where the space has no other to go on with."""
+        if sample_fresh(self.space, history, rng) is None:
+            return None
+        rate = parent.learning_rate
+        if kind == "alter-learning-rate":
+            most = math.log(self.options.learning_rate_step)
+            rate *= math.exp(rng.uniform(-most, most))
+            rate = min(max(rate, RATES[0]), RATES[1])
+        inherits = kind != "reset-weights"
+        return Proposal(parent.architecture, (parent.number,), kind, rate, inherits)
+
+    def _edit(
+        self, kind: str, parent: Architecture, history: History, rng: Rng
+    ) -> tuple[Architecture | None, str]:
+        """An edit of a kind to an architecture that is new, or else any; and its kind."""
+        if kind != "mutate":
+            for _ in range(ATTEMPTS):
+                child = self.space.mutate(parent, rng)
+                if self.space.kind(parent, child) == kind and self._new(child, history):
+                    return child, kind
+            all_such = [
+                e for e in self.space.neighbours(parent) if self.space.kind(parent, e) == kind
+            ]
+            left = [each for each in all_such if self._new(each, history)]
+            if left:
+                return left[int(rng.integers(len(left)))], kind
+        return mutate_fresh(self.space, parent, history, rng), "mutate"
+
+    def _new(self, architecture: Architecture, history: History) -> bool:
+        return self.space.key(architecture) not in history.by_key
+
+    def _tournament(self, *labels: int) -> tuple[Trial, Trial]:
+        """The better and the worse of two members drawn at random."""
+        drawn = self.rng(*labels).choice(len(self._population), size=2, replace=False)
+        pair = [self._population[int(index)] for index in drawn]
+        better = best((pair[0].losses, pair[1].losses))
+        return pair[better], pair[1 - better]
+
+    def parents_to_come(self, history: History) -> set[int]:
+        """The population."""
+        return {trial.number for trial in self._population}
+
+    def asked(self, trial: Trial, history: History) -> None:
+        """The loser of the tournament that made the child dies, unless a place is free."""
+        if not trial.parents:
+            return
+        _, loser = self._tournament(0, len(history.asked) - 1)
+        if len(self._population) + history.outstanding - 1 >= self.options.population:
+            self._population.remove(loser)
+
+    def observe(self, trial: Trial, history: History) -> None:
+        """The trial joins the population; one without a value never does."""
+        if not trial.usable:
+            return
+        self._population.append(trial)
+        if len(self._population) > self.options.population:
+            # more were begun at first than it holds, so that no slot waited
+            _, loser = self._tournament(1, trial.number)
+            self._population.remove(loser)
