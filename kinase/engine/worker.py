@@ -89,10 +89,7 @@ def main(
         trainer = load_trainer(trainer_name)
         place = Storage.model_validate_json(storage)
         store = open_store(place).sub(directory)
-        if scratch is not None and is_shared(place.uri):
-            # what comes from afar is read once; a folder is as near as another one
-            os.environ.setdefault("KINASE_CACHE_DIR", f"{scratch}/cache")
-            os.environ.setdefault("KINASE_CACHE_BYTES", str(2 * 10**9))
+        os.environ.update({**_cache(place, scratch), **os.environ})
     except Exception as error:
         connection.send(("error", None, _describe(error), False))
         return
@@ -111,6 +108,14 @@ def main(
                 pass
     if held is not None:
         os.close(held)
+
+
+def _cache(storage: Storage, scratch: str | None) -> dict[str, str]:
+    """Where the workers share what they read, unless the environment says so: only what comes from
+    afar, for a folder of the machine is as near as another one."""
+    if scratch is None or not is_shared(storage.uri):
+        return {}
+    return {"KINASE_CACHE_DIR": f"{scratch}/cache", "KINASE_CACHE_BYTES": str(2 * 10**9)}
 
 
 def _settle(scratch: Path, slot: int) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from kinase.api import Kind, NASExperiment, Outcome
-from kinase.engine import EngineError
+from kinase.api.experiment import Storage
+from kinase.engine import EngineError, worker
 from kinase.experiment.identity import BusyError, MismatchError
 from kinase.experiment.local import run
 from kinase.experiment.loop import Loop
@@ -211,3 +212,9 @@ def _alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
+
+
+def test_workers_share_what_they_read_from_afar() -> None:
+    far, near = Storage(uri="s3://bucket/a"), Storage(uri="file://runs")
+    assert worker._cache(far, "/scratch")["KINASE_CACHE_DIR"] == "/scratch/cache"
+    assert worker._cache(near, "/scratch") == worker._cache(far, None) == {}
