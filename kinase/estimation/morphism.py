@@ -28,7 +28,7 @@ class Morphism(Estimator):
             learning_rate_factor=o.learning_rate_factor,
             optimizer=o.optimizer_state == "inherit",
             approximate=o.approximate,
-            distil=o.distil_epochs,
+            distil=o.distil_epochs if o.approximate else 0,
         )
 
     def child(self, full: Fidelity) -> Fidelity:

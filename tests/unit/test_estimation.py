@@ -61,6 +61,9 @@ def test_weights_pass_as_the_options_say() -> None:
     ).heritage
     assert heritage == Heritage(noise=0.0, matching=False, learning_rate_factor=0.1, optimizer=True)
     assert morphism().heritage == Heritage(noise=0.01)
+    near = morphism(approximate=True).heritage
+    assert near == Heritage(noise=0.01, approximate=True, distil=5)
+    assert morphism(approximate=True, distilEpochs=2).heritage.distil == 2
 
 
 def test_the_cost_follows_the_fidelity() -> None:
