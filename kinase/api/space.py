@@ -209,7 +209,8 @@ class ModelSpace(Model):
     """The network itself, as plain data: nodes and output."""
     weights: WeightsFile | None = None
     """Its trained weights: a safetensors file with the names of the module's `state_dict`, as a
-    path where the trainer runs, or as a URI, file:// or s3://. Default: drawn by `seed`."""
+    path where the trainer runs, or as a URI, file:// or s3:// (of the service of `storage`).
+    Default: drawn by `seed`."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Of what no file gives: all weights, or those of a last layer that is made anew."""
     mean: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)] | None = None

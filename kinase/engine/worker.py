@@ -89,7 +89,7 @@ def main(
         trainer = load_trainer(trainer_name)
         place = Storage.model_validate_json(storage)
         store = open_store(place).sub(directory)
-        os.environ.update({**_cache(place, scratch), **os.environ})
+        os.environ.update({**_cache(place, scratch), **_service(place), **os.environ})
     except Exception as error:
         connection.send(("error", None, _describe(error), False))
         return
@@ -116,6 +116,12 @@ def _cache(storage: Storage, scratch: str | None) -> dict[str, str]:
     if scratch is None or not is_shared(storage.uri):
         return {}
     return {"KINASE_CACHE_DIR": f"{scratch}/cache", "KINASE_CACHE_BYTES": str(2 * 10**9)}
+
+
+def _service(storage: Storage) -> dict[str, str]:
+    """Where S3 is, for what else a trainer reads there, as a pod's environment has it."""
+    found = {"KINASE_STORE_ENDPOINT": storage.endpoint, "KINASE_STORE_REGION": storage.region}
+    return {name: value for name, value in found.items() if value}
 
 
 def _settle(scratch: Path, slot: int) -> int:

@@ -23,6 +23,7 @@ from kinase.engine.base import Event, Finished
 from kinase.engine.tabular import TabularEngine
 from kinase.experiment.loop import Loop
 from kinase.space import dump_graph
+from kinase.store import open_uri
 from kinase.store.memory import MemoryStore
 from kinase_trainer import load, process, trial
 from kinase_trainer import root as roots
@@ -332,6 +333,25 @@ def test_weights_of_another_kind(tmp_path: Path) -> None:
     save_file(own, path)
     path.write_bytes(path.read_bytes()[:-4])
     refused("is not the file|at bytes|other than")
+
+
+def test_weights_may_lie_in_s3(
+    trained: tuple[Path, float], s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = ("KINASE_STORE", "KINASE_STORE_ENDPOINT", "KINASE_STORE_REGION")
+    folder, endpoint, region = (s3[name] for name in place)
+    monkeypatch.setenv("KINASE_STORE_ENDPOINT", endpoint)
+    monkeypatch.setenv("KINASE_STORE_REGION", region)
+    open_uri(folder, endpoint, region).put("small.safetensors", trained[0].read_bytes())
+    store = MemoryStore()
+    root = roots.make_root(options(weights=f"{folder}/small.safetensors"), (1, 8, 8), 10, store)
+    assert root == roots.make_root(options(weights=str(trained[0])), (1, 8, 8), 10, store)
+    with pytest.raises(ConfigError, match=r"there is no file s3://.*/other\.safetensors"):
+        roots.make_root(options(weights=f"{folder}/other.safetensors"), (1, 8, 8), 10, store)
+    with pytest.raises(
+        ConfigError, match=r"space\.model\.weights: 'ftp://.*' is no URI of a store"
+    ):
+        roots.make_root(options(weights="ftp://host/w.safetensors"), (1, 8, 8), 10, store)
 
 
 def test_what_lies_in_the_store_is_not_believed(trained: tuple[Path, float]) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from kinase.space import (
     make_space,
 )
 from kinase.space.fit import fit
-from kinase.store import NotFound, Store, open_uri
+from kinase.store import NotFound, Store, StoreError, StoreUnavailable, open_uri
 from kinase_trainer import weights as files
 from kinase_trainer.cache import Cache
 from kinase_trainer.data import Part, Splits, plain_batches
@@ -199,7 +200,7 @@ def read_weights(where: str, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a safetensors file, if they are those of a network.
 
     Args:
-        where: a path, or a URI with file:// or s3://.
+        where: a path, or a URI with file:// or s3://; S3 is that of the experiment's storage.
         own: the network's, as it was made.
 
     Raises:
@@ -208,11 +209,16 @@ def read_weights(where: str, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     folder, _, name = where.rpartition("/")
     path = str(Path(folder or ("/" if where.startswith("/") else ".")).absolute())
-    store = open_uri(folder if "://" in where else f"file://{path}")
+    endpoint, region = (os.environ.get(f"KINASE_STORE_{part}") for part in ("ENDPOINT", "REGION"))
     try:
+        store = open_uri(folder if "://" in where else f"file://{path}", endpoint, region)
         found = files.read(store, name, None)
     except NotFound as error:
         raise ConfigError(f"space.model.weights: there is no file {where}") from error
+    except StoreUnavailable:
+        raise
+    except StoreError as error:
+        raise ConfigError(f"space.model.weights: {error}") from error
     except CorruptModel as error:
         raise CorruptModel(
             f"space.model.weights: {error}; use a safetensors file. A file of torch.save is made "
