@@ -4,9 +4,9 @@
     python -m bench.heritage upload --rate 50         # checkpoints to a store of 50 MB/s
 
 Both use the trainer as it is in a pod. The first has a real S3 server on this machine (versitygw),
-and takes from each child's result what its trial spent between its start and its first step on
-inheritance, and the bytes. The second writes through a store that takes as long as a slow network,
-with and without the thread beside the training.
+and takes the time that a trial spends on inheritance between its start and its first step, of the
+clock and of its own processor, and the bytes. The second writes through a store that takes as long
+as a slow network, with and without the thread beside the training.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,14 @@ import boto3
 import torch
 
 from kinase.api.space import Space as SpaceModel
-from kinase.api.trial import Architecture, TrialJob, TrialResult
+from kinase.api.trial import Architecture, TrialJob
 from kinase.morphism import dump_chain
 from kinase.morphism.bridge import bridge
 from kinase.space import Frame, make_space
-from kinase.store import Store, open_uri
+from kinase.store import CountingStore, Store, open_uri
 from kinase.store.memory import MemoryStore
-from kinase_trainer import checkpoint, lineage, trial
-from kinase_trainer.cache import FOLDER
+from kinase_trainer import checkpoint, lineage, model, trial
+from kinase_trainer.cache import FOLDER, Cache
 from tests.cluster.lab.s3 import VersityGW
 
 FRAME = Frame((1, 8, 8), 10)
@@ -66,10 +67,8 @@ def count_of(architecture: Architecture) -> str:
     return f"{space.graph(architecture, FRAME).params():,}"
 
 
-def run(
-    store: Store, number: int, architecture: Architecture, epochs: int = 1, **more: Any
-) -> TrialResult:
-    """One trial of the real trainer, on a tenth of the digits."""
+def job_of(number: int, architecture: Architecture, epochs: int = 1, **more: Any) -> TrialJob:
+    """A trial on a tenth of the digits."""
     document = {
         "experiment": "heritage",
         "trial": number,
@@ -82,22 +81,32 @@ def run(
         "prefix": f"trials/{number:05d}",
         **more,
     }
-    return trial.run(TrialJob.model_validate(document), store)
+    return TrialJob.model_validate(document)
 
 
-_processor: list[float] = []
-_begin = lineage.begin
+def keep(store: Store, architecture: Architecture) -> int:
+    """Leave a network as a trial does that was trained; the bytes."""
+    job = job_of(0, architecture)
+    made = trial._set_up(job, store)
+    return model.save(store, job.prefix, job, made.network, made.frame, made.splits, {})
 
 
-def _timed(*arguments: Any, **named: Any) -> Any:
-    began = time.process_time()
-    answer = _begin(*arguments, **named)
-    _processor.append(time.process_time() - began)
-    return answer
+class _Begun(Exception):
+    """The first step would be next."""
 
 
-def child(store: Store, parent: Architecture, architecture: Architecture) -> TrialResult:
-    """A child of trial 0."""
+@dataclass
+class Cost:
+    """Of a child before its first step."""
+
+    seconds: float = 0.0
+    processor: float = 0.0
+    read: int = 0
+    cached: int = 0
+
+
+def child(store: Store, parent: Architecture, architecture: Architecture) -> Cost:
+    """A child of trial 0, until its first step."""
     space = make_space(SpaceModel.model_validate(SPACE))
     found = bridge(space, parent, architecture, FRAME)
     ancestor = {
@@ -106,11 +115,33 @@ def child(store: Store, parent: Architecture, architecture: Architecture) -> Tri
         "architecture": parent,
         "morphisms": None if found is None else dump_chain(found.morphisms),
     }
-    result = run(store, 1, architecture, inherit={"ancestors": [ancestor]})
-    assert result.inherited is not None
-    assert result.inherited.trial == 0, result.inherited.message
-    assert (result.inherited.morphisms is None) == (found is None)
-    return result
+    job = job_of(1, architecture, inherit={"ancestors": [ancestor]})
+    counting, cost = CountingStore(store), Cost()
+    begin = lineage.begin
+
+    def timed(*arguments: Any, **named: Any) -> Any:
+        wall, processor = time.perf_counter(), time.process_time()
+        said = begin(*arguments, **named)
+        cost.seconds = time.perf_counter() - wall
+        cost.processor = time.process_time() - processor
+        assert said.trial == 0, said.message
+        assert (said.morphisms is None) == (found is None), said.message
+        caches = [each for each in (*arguments, *named.values()) if isinstance(each, Cache)]
+        cost.cached = sum(cache.bytes_read for cache in caches)
+        return said
+
+    def stop(done: int) -> None:
+        raise _Begun
+
+    lineage.begin = timed
+    try:
+        trial.run(job, counting, begin=stop)
+    except _Begun:
+        pass
+    finally:
+        lineage.begin = begin
+    cost.read = counting.traffic.read
+    return cost
 
 
 def inherit(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -128,38 +159,33 @@ def inherit(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 width, count = SIZES[million]
                 parent = network(width, count)
                 params = count_of(parent)
-                kept = run(store, 0, parent, keepWeights=True).kept_bytes
-                children = {
-                    "a convolution put in": network(width, count + 1),
-                    "half of the tensors match": network(width, count // 2),
-                }
-                for how, architecture in children.items():
-                    for place in ("S3", "cache"):
-                        if place == "cache" and architecture is not children[next(iter(children))]:
-                            continue  # a part is not kept there
-                        cache = folder / "cache"
-                        os.environ.pop(FOLDER, None)
-                        if place == "cache":
-                            os.environ[FOLDER] = str(cache)
-                            child(store, parent, architecture)  # which fills it
-                        _processor.clear()
-                        results = [
-                            child(store, parent, architecture).facts for _ in range(options.runs)
-                        ]
-                        shutil.rmtree(cache, ignore_errors=True)
-                        yield {
-                            "parameters": params,
-                            "file MB": round(kept / 1e6, 1),
-                            "child": how,
-                            "from": place,
-                            "seconds": [
-                                round(f([r["inheritSeconds"] for r in results]), 2)
-                                for f in (statistics.median, min, max)
-                            ],
-                            "processor seconds": round(statistics.median(_processor), 2),
-                            "read MB": round(results[-1]["bytesRead"] / 1e6, 1),
-                            "from cache MB": round(results[-1]["bytesFromCache"] / 1e6, 1),
-                        }
+                kept = keep(store, parent)
+                longer, half = network(width, count + 1), network(width, count // 2)
+                for how, architecture, place in (
+                    ("a convolution put in", longer, "S3"),
+                    ("a convolution put in", longer, "cache"),
+                    ("half of the tensors match", half, "S3"),
+                ):
+                    cache = folder / "cache"
+                    os.environ.pop(FOLDER, None)
+                    if place == "cache":
+                        os.environ[FOLDER] = str(cache)
+                        child(store, parent, architecture)  # which fills it
+                    costs = [child(store, parent, architecture) for _ in range(options.runs)]
+                    shutil.rmtree(cache, ignore_errors=True)
+                    seconds = [c.seconds for c in costs]
+                    yield {
+                        "parameters": params,
+                        "file MB": round(kept / 1e6, 1),
+                        "child": how,
+                        "from": place,
+                        "seconds": [round(f(seconds), 2) for f in (statistics.median, min, max)],
+                        "processor seconds": round(
+                            statistics.median([c.processor for c in costs]), 2
+                        ),
+                        "read MB": round(costs[-1].read / 1e6, 1),
+                        "from cache MB": round(costs[-1].cached / 1e6, 1),
+                    }
         finally:
             s3.stop()
 
@@ -187,14 +213,14 @@ def upload(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             seconds: list[float] = []
             for _ in range(options.runs):
                 began = time.perf_counter()
-                run(Slow(), 0, architecture, epochs=options.epochs)
+                trial.run(job_of(0, architecture, options.epochs), Slow())
                 seconds.append((time.perf_counter() - began) / options.epochs)
             found[f"{how}, ms an epoch"] = round(1000 * statistics.median(seconds))
         fast = []
         checkpoint.SMALL = 1 << 62
         for _ in range(options.runs):
             began = time.perf_counter()
-            run(MemoryStore(), 0, architecture, epochs=options.epochs)
+            trial.run(job_of(0, architecture, options.epochs), MemoryStore())
             fast.append((time.perf_counter() - began) / options.epochs)
         found["no network, ms an epoch"] = round(1000 * statistics.median(fast))
         yield found
@@ -215,7 +241,6 @@ def main() -> None:
     each.set_defaults(run=upload)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    lineage.begin = _timed
     for line in options.run(options):
         print(json.dumps(line), flush=True)
 

@@ -29,9 +29,9 @@ from kinase.store import NotFound, Store, StoreError
 
 CHECKPOINT = "checkpoint/last"
 """Below a trial's prefix."""
-SMALL = 1 << 20
-"""Bytes that are written at once: that takes hardly longer than to ask whether they were, and an
-epoch that is killed then has the checkpoint of the one before."""
+SMALL = 1 << 18
+"""Bytes that are written at once: that takes little longer than a request without any, and an epoch
+that is killed then has the checkpoint of the one before."""
 
 
 @dataclass
