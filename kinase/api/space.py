@@ -205,7 +205,7 @@ class ModelSpace(Model):
     `my_package.networks:make_network`."""
     arguments: Annotated[dict[str, Any], Field(max_length=32)] = Field(default_factory=dict)
     """What it is called with, by name, such as `{image_size: 32}`."""
-    graph: dict[str, Any] | None = None
+    graph: Annotated[dict[str, Any], Field(min_length=2, max_length=3)] | None = None
     """The network itself, as plain data: nodes and output."""
     weights: WeightsFile | None = None
     """Its trained weights: a safetensors file with the names of the module's `state_dict`, as a
