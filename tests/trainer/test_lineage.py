@@ -95,7 +95,7 @@ def store(family: tuple[MemoryStore, dict[int, TrialResult]]) -> MemoryStore:
 
 def begun(child: TrialJob, store: Store) -> tuple[Inherited, dict[str, float], Any]:
     """What a child begins with, its scores before the first epoch, and its optimiser's state."""
-    setting = trial._set_up(child)
+    setting = trial._set_up(child, store)
     optimiser = make_optimiser(setting.network, child.training)
     said = lineage.begin(child, store, setting.frame, setting.network, optimiser, setting.train)
     scores = evaluate(
