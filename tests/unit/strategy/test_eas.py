@@ -136,7 +136,7 @@ def test_what_the_api_cannot_see_is_refused_with_its_field() -> None:
 def test_an_episode_keeps_the_function_of_the_start(ops: Any, initial: Any) -> None:
     space = DEEP.model_copy(update={"ops": ops})
     strategy = eas(space, seed=3, initial=initial)
-    history = run(strategy, len_of, 12)
+    history = run(strategy, len_of, 8)
     start = history.asked[0]
     for trial in history.asked[1:]:
         assert trial.parents == (start.number,)
@@ -227,7 +227,7 @@ def capacity(chain: list[dict[str, Any]]) -> float:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_it_beats_random_search_where_more_is_better(seed: int) -> None:
-    trials = 40
+    trials = 30
     found = {}
     for name, strategy in (
         ("eas", eas(seed=seed)),
@@ -236,7 +236,7 @@ def test_it_beats_random_search_where_more_is_better(seed: int) -> None:
         history = run(strategy, capacity, trials, seed)
         found[name] = [-trial.losses[0] for trial in history.asked]
     assert max(found["eas"]) > max(found["random"])
-    assert np.mean(found["eas"][-20:]) > np.mean(found["random"][-20:])
+    assert np.mean(found["eas"][-15:]) > np.mean(found["random"][-15:])
 
 
 def test_it_learns_from_its_rewards() -> None:
