@@ -51,6 +51,7 @@ ModelName = Annotated[
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*([.:][A-Za-z_][A-Za-z0-9_]*)*$",
     ),
 ]
+NodeName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_]+$")]
 WeightsFile = Annotated[str, Field(min_length=1, max_length=1024)]
 Deviation = Annotated[float, Field(gt=0)]
 Factor = Annotated[float, Field(gt=1, le=16)]
@@ -192,6 +193,22 @@ class CellSpace(Model):
     Default: the preset's."""
 
 
+class ModelGraph(Model):
+    """A network as a graph of primitive operations, as `kinase.space.dump_graph` writes one."""
+
+    nodes: Annotated[tuple[dict[str, Any], ...], Field(min_length=2, max_length=2000)]
+    """Each with `name`, `op`, `inputs` and `attrs`, inputs first; the first are the images."""
+    output: NodeName
+    """Name of the node that gives the logits."""
+    auxiliary: NodeName | None = None
+    """Name of the node that gives an auxiliary head's logits, in training alone."""
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """As `kinase.space.load_graph` reads it."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
 class ModelSpace(Model):
     """A network that is there, and what network morphisms make of it: the search begins with its
     graph and its trained weights, and grows, widens or shrinks it.
@@ -205,7 +222,7 @@ class ModelSpace(Model):
     `my_package.networks:make_network`."""
     arguments: Annotated[dict[str, Any], Field(max_length=32)] = Field(default_factory=dict)
     """What it is called with, by name, such as `{image_size: 32}`."""
-    graph: Annotated[dict[str, Any], Field(min_length=2, max_length=3)] | None = None
+    graph: ModelGraph | None = None
     """The network itself, as plain data: nodes and output."""
     weights: WeightsFile | None = None
     """Its trained weights: a safetensors file with the names of the module's `state_dict`, as a

@@ -64,7 +64,7 @@ class Model(Space):
         self._known: OrderedDict[tuple[Any, ...], Graph] = OrderedDict()
         self._places: OrderedDict[tuple[str, ...], dict[str, list[Place]]] = OrderedDict()
         if options.graph is not None:
-            self._begin(load_graph(options.graph))
+            self._begin(load_graph(options.graph.plain))
 
     def rooted(self, root: Graph) -> Model:
         """The same space with another root: the network as the task wants it."""

@@ -56,6 +56,10 @@ class Case:
     """What the refusal must name: the end of the field's path."""
 
 
+GRAPH = {"nodes": [{"name": "input"}, {"name": "out"}], "output": "out"}
+"""As far as a manifest is checked."""
+
+
 def network(**options: Any) -> Changes:
     own = {"from": "torchvision", "name": "resnet18", **options}
     return {"space": {"type": "Model", "model": {k: v for k, v in own.items() if v is not None}}}
@@ -248,11 +252,9 @@ CASES: dict[str, Case] = {
         {"space": {"type": "MultiBranch", "multiBranch": {"kernels": [2]}}},
         "multiBranch.kernels",
     ),
-    "a network by its name": Case(
-        network(), network(graph={"nodes": [], "output": "x"}), "model.from"
-    ),
+    "a network by its name": Case(network(), network(graph=GRAPH), "model.from"),
     "a network that is written down": Case(
-        network(**{"from": "graph"}, name=None, graph={"nodes": [], "output": "x"}),
+        network(**{"from": "graph"}, name=None, graph=GRAPH),
         network(**{"from": "graph"}, name=None),
         "model.from",
     ),

@@ -98,7 +98,7 @@ def _network(options: ModelSpace, shape: tuple[int, int, int]) -> tuple[Graph, d
     """The network as it is, and its state."""
     if options.graph is not None:
         try:
-            graph = load_graph(options.graph).needed()
+            graph = load_graph(options.graph.plain).needed()
         except (GraphError, InfeasibleError) as error:
             raise ConfigError(f"space.model.graph: {error}") from error
         own = {
