@@ -28,6 +28,7 @@ def shortened(path: Path, tmp_path: Path) -> NASExperiment:
             spec["strategy"]["evolution"] |= {"population": 2, "sample": 1}
         for member in {"nash", "lemonade", "localSearch"} & set(spec["strategy"]):
             spec["strategy"][member]["initial"] = 1  # so that the second has a parent
+        spec["budget"]["trials"] = 7  # be the first infeasible
     else:
         spec["estimation"]["lowerFidelity"]["epochs"] = 1
     spec["finalists"] = {"count": 1, "epochs": 2}
