@@ -119,6 +119,10 @@ CASES: dict[str, Case] = {
     "branches are of their own type": Case(
         {"space": {"type": "MultiBranch"}}, {"space": {**DARTS, "multiBranch": {}}}, "space"
     ),
+    "a first network is of its own type": Case(
+        network(), {"space": {**network()["space"], "type": "Chain"}}, "space"
+    ),
+    "a first network is named": Case(network(), {"space": {"type": "Model"}}, "space.model"),
     "a space of another package has a name": Case(
         {"space": {"type": "Custom", "custom": {"name": "towers"}}},
         {"space": {"type": "Custom"}},
