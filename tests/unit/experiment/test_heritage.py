@@ -29,7 +29,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "LocalSearch": {"type": "LocalSearch", "localSearch": {"initial": 3}},
     "LargeScaleEvolution": {
         "type": "LargeScaleEvolution",
-        "largeScaleEvolution": {"population": 4, "resetWeights": False},
+        "largeScaleEvolution": {"population": 4, "resetWeights": False, "start": "random"},
     },
     "NASH": {"type": "NASH", "nash": {"neighbours": 3, "morphisms": 1}},
 }

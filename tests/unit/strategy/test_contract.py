@@ -53,7 +53,7 @@ class TestMembers(StrategyContract):
 
 
 GROWERS: dict[str, dict[str, Any]] = {
-    "nash": {"type": "NASH", "nash": {"neighbours": 4, "morphisms": 2, "initial": 2}},
+    "nash": {"type": "NASH", "nash": {"neighbours": 4, "morphisms": 1, "initial": 2}},
     "nash, from scratch": {
         "type": "NASH",
         "nash": {"neighbours": 4, "morphisms": 1, "includeParent": False, "start": "small"},
