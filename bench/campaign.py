@@ -1,6 +1,6 @@
 """A morphism search on a cluster through kills and an outage, beside the undisturbed one.
 
-    python -m bench.campaign --trials 30 --outage 60 --seed 0
+    python -m bench.campaign --trials 30 --kills 12 --outage 60 --seed 0
 
 NASH with the real trainer on the digits against a real API server and a real S3 server; each trial
 is a process of its own, as a pod is on a node. Killed by SIGKILL at random moments are trials and
@@ -29,6 +29,7 @@ from kinase.experiment.journal import Attempt, Journal
 from tests.cluster import campaign, system
 from tests.cluster.gate import Gate
 from tests.cluster.helpers import wait_for
+from tests.cluster.lab.s3 import VersityGW
 from tests.cluster.system import Scene
 
 NAME = "toy"
@@ -66,7 +67,9 @@ def disturb(scene: Scene, gate: Gate, options: argparse.Namespace) -> dict[str, 
             time.sleep(options.outage)
             gate.let()
             continue
-        controller = rng.random() < 1 / 3
+        if done.total() > options.kills:
+            continue
+        controller = done.total() % 3 == 2  # a kubelet takes longer and longer to start it again
         if strike(scene, controller=controller, rng=rng):
             done["controllers killed" if controller else "trials killed"] += 1
 
@@ -74,9 +77,12 @@ def disturb(scene: Scene, gate: Gate, options: argparse.Namespace) -> dict[str, 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """The whole campaign."""
     with lab(instant=None) as it:
-        keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s"}
         client = boto3.client(
-            "s3", endpoint_url=it.bucket.endpoint, region_name="us-east-1", **keys
+            "s3",
+            endpoint_url=it.bucket.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=VersityGW.access_key,
+            aws_secret_access_key=VersityGW.secret_key,
         )
         bucket = _Bucket(it.bucket.name, it.bucket.endpoint, client=client)
         scene = Scene(it.cluster, it.node, it.operator, SPACE, bucket)
@@ -87,12 +93,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         body = scene.create(NAME, **spec)
         folder = Path(it.folder) / "local"
         folder.mkdir()
-        whole = campaign.Undisturbed({**body, "status": None}, folder).wait(3600)
+        beside = campaign.Undisturbed({**body, "status": None}, folder)
         began = time.monotonic()
         done = disturb(scene, gate, options)
         seconds = time.monotonic() - began
         wait_for(lambda: scene.finished(NAME, options.limit), options.limit)
-        store = scene.store(NAME)
+        store, whole = scene.store(NAME), beside.wait(options.limit)
         story, wanted = campaign.story(store), campaign.story(whole)
         different = [n for n in {*story, *wanted} if story.get(n) != wanted.get(n)]
         left = campaign.results(store)
@@ -127,6 +133,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--neighbours", type=int, default=4)
     parser.add_argument("--outage", type=float, default=60, help="seconds without a store")
+    parser.add_argument("--kills", type=int, default=12, help="every third is of the controller")
     parser.add_argument("--every", type=float, default=10, help="seconds between kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=float, default=3600)
