@@ -36,8 +36,8 @@ def inheritance(
 ) -> Inheritance | None:
     """What a candidate may begin with; None: it is trained anew.
 
-    Of several parents the first is taken from which morphisms lead to the child, exact ones if there
-    are any, or else the first.
+    Of several parents the first is taken from which morphisms lead to the child, exact ones if
+    there are any, or else the first.
 
     Args:
         heritage: how weights pass.
