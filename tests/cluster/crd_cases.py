@@ -143,6 +143,16 @@ CASES: dict[str, Case] = {
         {"strategy": {"type": "Evolution", "random": {}}},
         "strategy",
     ),
+    "no hill climbing in an evolution": Case(
+        {"strategy": {"type": "NASH", "nash": {"neighbours": 4}}},
+        {"strategy": {"type": "Evolution", "nash": {}}},
+        "strategy",
+    ),
+    "no large-scale evolution in a smaller one": Case(
+        {"strategy": {"type": "LargeScaleEvolution", "largeScaleEvolution": {"population": 9}}},
+        {"strategy": {"type": "Evolution", "largeScaleEvolution": {}}},
+        "strategy",
+    ),
     "no evolution in a local search": Case(
         {"strategy": {"type": "LocalSearch", "localSearch": {"initial": 3}}},
         {"strategy": {"type": "LocalSearch", "evolution": {}}},

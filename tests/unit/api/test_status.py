@@ -25,6 +25,7 @@ from kinase.api.status import (
     Phase,
     StorageStatus,
     TrialCounts,
+    WeightsStatus,
     TrialStatus,
 )
 
@@ -67,6 +68,7 @@ def largest() -> ExperimentStatus:
         budget=(LimitStatus(name="deviceHours", spent=NUMBER, left=NUMBER, total=NUMBER),) * 4,
         budget_left="b" * 128,
         cost=CostStatus(epochs=COUNT, samples=COUNT, device_seconds=-NUMBER),
+        weights=WeightsStatus(written=COUNT, kept=COUNT),
         storage=StorageStatus(
             uri="u" * 1280,
             endpoint="e" * 1280,
