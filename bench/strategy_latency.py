@@ -25,6 +25,7 @@ SPACES: dict[str, dict[str, Any]] = {
     "darts cells": {"type": "Cell", "cell": {"preset": "darts"}},
     "chains": {"type": "Chain", "chain": {}},
     "multi-branch": {"type": "MultiBranch", "multiBranch": {}},
+    "trees": {"type": "Tree", "tree": {}},
 }
 STRATEGIES: dict[str, tuple[dict[str, Any], int]] = {
     "Random": ({"type": "Random"}, 1),
@@ -32,8 +33,9 @@ STRATEGIES: dict[str, tuple[dict[str, Any], int]] = {
     "Evolution": ({"type": "Evolution"}, 1),
     "Evolution, 2 objectives": ({"type": "Evolution"}, 2),
     "EAS": ({"type": "EAS", "eas": {"reward": "identity"}}, 1),
+    "PathLevel": ({"type": "PathLevel", "pathLevel": {"reward": "identity"}}, 1),
 }
-FOR_CHAINS = {"EAS"}
+ONLY_FOR = {"EAS": "chains", "PathLevel": "trees"}
 
 
 def measure(space: str, strategy: str, history: int, rounds: int) -> list[float]:
@@ -67,7 +69,7 @@ def main() -> None:
     )
     for space in SPACES:
         for strategy in STRATEGIES:
-            if strategy in FOR_CHAINS and space != "chains":
+            if ONLY_FOR.get(strategy, space) != space:
                 continue
             if arguments.only not in (None, strategy):
                 continue

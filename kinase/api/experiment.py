@@ -301,6 +301,19 @@ class ExperimentSpec(Model):
             ".strategy.eas.reward",
         ),
         Rule(
+            "self.strategy.type != 'PathLevel' || self.space.type in ['Tree', 'Custom']",
+            "strategy.type PathLevel is for the space type Tree; space.type is {self.space.type}",
+            ".strategy.type",
+        ),
+        Rule(
+            "self.strategy.type != 'PathLevel' || "
+            "self.strategy.?pathLevel.?reward.orValue('tan') != 'tan' || "
+            "(self.objective.goal == 'maximize' && self.objective.metric != 'val_loss')",
+            "strategy.pathLevel.reward tan is for an accuracy, to maximize; for "
+            "{self.objective.metric}, to {self.objective.goal}, use reward: identity",
+            ".strategy.pathLevel.reward",
+        ),
+        Rule(
             f"!(self.task.type in {list(TASK_METRICS)}) || !has(self.objective.target) || "
             "self.objective.metric != 'val_accuracy' || "
             "(self.objective.target > 0.0 && self.objective.target <= 1.0)",
@@ -402,18 +415,22 @@ class ExperimentSpec(Model):
         return self
 
     @model_validator(mode="after")
-    def _fits_eas(self) -> Self:
-        if self.strategy.eas is None:
+    def _fits_a_policy(self) -> Self:
+        strategy = self.strategy
+        policy = strategy.eas or strategy.path_level
+        if policy is None:
             return self
-        if self.space.type not in ("Chain", "Custom"):
+        space, field = ("Chain", "eas") if strategy.eas else ("Tree", "pathLevel")
+        if self.space.type not in (space, "Custom"):
             raise ValueError(
-                f"strategy.type EAS is for the space type Chain; space.type is {self.space.type}"
+                f"strategy.type {strategy.type} is for the space type {space}; "
+                f"space.type is {self.space.type}"
             )
         metric, goal = self.objective.metric, self.objective.goal
         accuracy = goal == "maximize" and metric != "val_loss"
-        if self.strategy.eas.reward == "tan" and not accuracy:
+        if policy.reward == "tan" and not accuracy:
             raise ValueError(
-                f"strategy.eas.reward tan is for an accuracy, to maximize; for {metric}, to "
+                f"strategy.{field}.reward tan is for an accuracy, to maximize; for {metric}, to "
                 f"{goal}, use reward: identity"
             )
         return self

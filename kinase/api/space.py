@@ -28,6 +28,14 @@ CellOp = Literal[
     "max_pool_3x3",
     "avg_pool_3x3",
 ]
+TreeOp = Literal[
+    "conv_1x1",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "sep_conv_7x7",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+]
 MorphismOp = Literal[
     "widen",
     "heads",
@@ -193,6 +201,44 @@ class CellSpace(Model):
     Default: the preset's."""
 
 
+class TreeSpace(Model):
+    """Tree-structured cells in a plain stack: what is searched is the tree into which the one
+    convolution of a cell unfolds (Cai et al. 2018b).
+
+    A network is a 3x3 convolution, stages of equal cells, global average pooling and a linear
+    layer; each stage after the first halves the map.
+    """
+
+    max_depth: Annotated[int, Field(ge=1, le=4)] = 3
+    """Most nodes one below the other, the first included."""
+    max_branches: Annotated[int, Field(ge=2, le=4)] = 3
+    """Most branches of a sum; it has at least two. A concatenation has two."""
+    merges: Annotated[tuple[Literal["add", "concat"], ...], Field(min_length=1, max_length=2)] = (
+        "add",
+        "concat",
+    )
+    """How a node may join branches. `add`: each takes all of the map. `concat`: each takes its part
+    of the channels."""
+    ops: Annotated[tuple[TreeOp, ...], Field(min_length=1, max_length=8)] = (
+        "conv_1x1",
+        "sep_conv_3x3",
+        "sep_conv_5x5",
+        "sep_conv_7x7",
+        "max_pool_3x3",
+        "avg_pool_3x3",
+    )
+    """Operations a branch may have; it may always have none, and then passes its map on."""
+    widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (16, 32, 64)
+    """Channels of each stage."""
+    cells: Annotated[int, Field(ge=1, le=32)] = 2
+    """Cells in each stage."""
+    evaluation_cells: Annotated[int, Field(ge=1, le=32)] | None = None
+    """The same in the finalists' networks, to which the found cell is transferred. Default: as in
+    the search."""
+    stem: Width | None = None
+    """Channels of the convolution before the first cell. Default: those of the first stage."""
+
+
 class ModelGraph(Model):
     """A network as a graph of primitive operations, as `kinase.space.dump_graph` writes one."""
 
@@ -329,7 +375,7 @@ class ModelSpace(Model):
 class Space(Union):
     """The search space: which architectures can be found."""
 
-    type: Literal["Chain", "MultiBranch", "Cell", "Model", "Custom"]
+    type: Literal["Chain", "MultiBranch", "Cell", "Tree", "Model", "Custom"]
     """Which of the structs below is set."""
     chain: ChainSpace | None = None
     """Chain-structured networks."""
@@ -337,6 +383,8 @@ class Space(Union):
     """Multi-branch networks."""
     cell: CellSpace | None = None
     """Stacked cells."""
+    tree: TreeSpace | None = None
+    """Stacked cells that are trees of branches."""
     model: ModelSpace | None = None
     """What network morphisms make of a network that one has."""
     custom: Custom | None = None

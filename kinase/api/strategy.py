@@ -173,6 +173,31 @@ class EASStrategy(Model):
         return self
 
 
+class PathLevelStrategy(Model):
+    """Path-level network transformation (Cai et al. 2018b): a policy, a tree LSTM, unfolds the
+    layer of a cell into a tree of branches and learns by reinforcement. For the space Tree; made
+    for `estimation: Morphism`."""
+
+    architecture: dict[str, Any] | None = None
+    """The start network's cell, in the form of `spec.space`. Default: its one layer, not
+    unfolded."""
+    batch: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Episodes from which the policy learns at a time."""
+    reward: Literal["tan", "identity"] = "tan"
+    """What the policy is rewarded with: `tan` of accuracy x pi / 2, for an objective that is an
+    accuracy; or the objective's value, turned so that more is better."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Share of the way to a batch's mean reward that the baseline goes."""
+    entropy: Annotated[float, Field(ge=0, le=10)] = 1e-2
+    """Weight of the policy's entropy, which keeps it from settling too soon."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 6e-3
+    """Of the policy, by Adam."""
+    embedding: Annotated[int, Field(ge=1, le=256)] = 10
+    """Numbers by which the policy knows an operation or a merge."""
+    units: Annotated[int, Field(ge=1, le=512)] = 100
+    """Units of the tree LSTM, in each direction."""
+
+
 class Strategy(Union):
     """The search strategy: how to look."""
 
@@ -184,6 +209,7 @@ class Strategy(Union):
         "NASH",
         "LEMONADE",
         "EAS",
+        "PathLevel",
         "Custom",
     ]
     """Which of the structs below is set."""
@@ -201,5 +227,7 @@ class Strategy(Union):
     """Multi-objective evolution by network morphisms."""
     eas: EASStrategy | None = None
     """A policy over network morphisms that learns by reinforcement."""
+    path_level: PathLevelStrategy | None = None
+    """A policy over trees of branches that learns by reinforcement."""
     custom: Custom | None = None
     """A strategy of another package (entry point group `kinase.strategies`)."""

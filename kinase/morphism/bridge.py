@@ -11,6 +11,7 @@ from kinase.api.trial import Architecture
 from kinase.morphism.base import Base
 from kinase.morphism.chain import apply, load_chain
 from kinase.morphism.errors import MorphismError
+from kinase.morphism.path import Path
 from kinase.morphism.same import changes_nothing, renaming
 from kinase.morphism.shrink import Prune
 from kinase.morphism.tensors import WEIGHTED
@@ -90,7 +91,7 @@ def _verified(
         for morphism in load_chain([{**each, "seed": seed} for each in proposed]):
             if isinstance(morphism, Widen | Prune) and _width(graph, morphism.node) == morphism.to:
                 continue  # another one, whose width it shares, has changed it
-            if isinstance(morphism, Widen):
+            if isinstance(morphism, Widen | Path):
                 morphism = morphism.model_copy(update={"noise": noise})
             if exact and not morphism.exact:
                 return None

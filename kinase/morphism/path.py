@@ -32,7 +32,7 @@ class Path(Base):
     `split_concat`: both, for a layer that keeps channels apart (pool, depthwise, identity)."""
     branches: Annotated[int, Field(ge=2, le=64)] = 2
     segment: bool = False
-    """`replicate_add`: copy the normalisation and the ReLU after the layer with it."""
+    """`replicate_add`: copy the normalisation, ReLU and identity that come after the layer, too."""
 
     def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
         """See `Base`."""
@@ -105,7 +105,7 @@ class Path(Base):
     def _chain(self, draft: Draft, node: Node) -> list[Node]:
         """The nodes that each branch copies."""
         chain = [node]
-        wanted = ["batch_norm", "relu"] if self.segment else []
+        wanted = ["batch_norm", "relu", "identity"] if self.segment else []
         for op in wanted:
             follower = draft.only_reader(chain[-1].name)
             if follower is not None and follower.op == op and len(follower.inputs) == 1:

@@ -266,6 +266,11 @@ CASES: dict[str, Case] = {
         {"space": {"type": "MultiBranch", "multiBranch": {"kernels": [2]}}},
         "multiBranch.kernels",
     ),
+    "branches of a tree": Case(
+        {"space": {"type": "Tree", "tree": {"maxBranches": 2, "merges": ["concat"], "stem": 5}}},
+        {"space": {"type": "Tree", "tree": {"maxBranches": 1}}},
+        "tree.maxBranches",
+    ),
     "a network by its name": Case(network(), network(graph=GRAPH), "model.from"),
     "a network that is written down": Case(
         network(**{"from": "graph"}, name=None, graph=GRAPH),
@@ -346,6 +351,29 @@ CASES: dict[str, Case] = {
         },
         {"strategy": {"type": "EAS"}, "objective": {"metric": "val_loss", "goal": "minimize"}},
         "eas.reward",
+    ),
+    "cells are unfolded": Case(
+        {"strategy": {"type": "PathLevel"}, "space": {"type": "Tree"}},
+        {"strategy": {"type": "PathLevel"}},
+        "strategy.type",
+    ),
+    "chains are not unfolded, nor trees made wider": Case(
+        {"strategy": {"type": "EAS", "eas": {"batch": 5}}},
+        {"strategy": {"type": "EAS"}, "space": {"type": "Tree"}},
+        "strategy.type",
+    ),
+    "a tangent of an accuracy over trees": Case(
+        {
+            "strategy": {"type": "PathLevel", "pathLevel": {"reward": "identity"}},
+            "space": {"type": "Tree"},
+            "objective": {"metric": "val_loss", "goal": "minimize"},
+        },
+        {
+            "strategy": {"type": "PathLevel"},
+            "space": {"type": "Tree"},
+            "objective": {"metric": "val_loss", "goal": "minimize"},
+        },
+        "pathLevel.reward",
     ),
     # estimation
     "epochs of a distillation": Case(

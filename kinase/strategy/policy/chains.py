@@ -9,13 +9,14 @@ import autograd.numpy as np
 import numpy
 from numpy.typing import NDArray
 
+from kinase.api.trial import Architecture
 from kinase.space import layers
 from kinase.space.chain import Chain
 from kinase.space.layers import Layer
 from kinase.strategy.policy import layers as nn
 from kinase.strategy.policy import parameters as begin
 from kinase.strategy.policy.edits import Edits, Layers
-from kinase.strategy.policy.layers import Traced
+from kinase.strategy.policy.layers import Traced, draw
 from kinase.strategy.policy.parameters import Array, Parameters
 
 Rng = numpy.random.Generator
@@ -50,6 +51,11 @@ class Episode:
 
     steps: tuple[Wider | Deeper, ...]
     chain: Layers
+
+    @property
+    def architecture(self) -> Architecture:
+        """Where it ends."""
+        return {"layers": self.chain}
 
 
 class ChainPolicy:
@@ -194,7 +200,7 @@ class Player:
             tokens, places = self._policy.read(chain), tuple(len(block) for block in blocks)
             made: tuple[int, ...] = ()
             for _ in self._policy.choices:
-                made = (*made, _draw(self._deeper(tokens, places, made)[1], rng))
+                made = (*made, draw(self._deeper(tokens, places, made)[1], rng))
             block, place, window = made
             steps.append(Deeper(tokens, places, (block, place, window)))
             chain = edits.deepen(chain, blocks[block][place], edits.kernels[window])
@@ -239,10 +245,3 @@ def _pad(
         table[: len(row), column] = row
         present[: len(row), column] = 1
     return table, None if present.all() else present
-
-
-def _draw(probabilities: Array, rng: Rng) -> int:
-    """An index, drawn by these probabilities."""
-    at = int(numpy.searchsorted(probabilities.cumsum(), rng.random(), side="right"))
-    # rounding may leave the sum a little below 1: then it is the last that is possible
-    return min(at, int(numpy.flatnonzero(probabilities)[-1]))

@@ -151,3 +151,10 @@ def log_sigmoid(logits: Traced, chosen: Traced) -> Traced:
 def sigmoid_entropy(logits: Traced) -> Traced:
     """Entropy of each yes or no."""
     return np.logaddexp(0, logits) - logits * sigmoid(logits)
+
+
+def draw(probabilities: Array, rng: numpy.random.Generator) -> int:
+    """An index, drawn by these probabilities."""
+    at = int(numpy.searchsorted(probabilities.cumsum(), rng.random(), side="right"))
+    # rounding may leave the sum a little below 1: then it is the last that is possible
+    return min(at, int(numpy.flatnonzero(probabilities)[-1]))

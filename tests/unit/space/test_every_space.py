@@ -45,6 +45,7 @@ SPACES: dict[str, dict[str, Any]] = {
     "darts": {"type": "Cell", "cell": {"preset": "darts"}},
     "darts, three nodes": {"type": "Cell", "cell": {"preset": "darts", "nodes": 3}},
     "nasbench201": {"type": "Cell", "cell": {"preset": "nasbench201"}},
+    "tree": {"type": "Tree", "tree": {}},
     "model": {"type": "Model", "model": {"from": "graph", "graph": dump_graph(network())}},
 }
 SEEDS = range(25)
