@@ -266,6 +266,11 @@ CASES: dict[str, Case] = {
         {"space": {"type": "MultiBranch", "multiBranch": {"kernels": [2]}}},
         "multiBranch.kernels",
     ),
+    "no tree in a chain": Case(
+        {"space": {"type": "Tree", "tree": {"cells": 3}}},
+        {"space": {"type": "Chain", "tree": {}}},
+        "space",
+    ),
     "branches of a tree": Case(
         {"space": {"type": "Tree", "tree": {"maxBranches": 2, "merges": ["concat"], "stem": 5}}},
         {"space": {"type": "Tree", "tree": {"maxBranches": 1}}},
@@ -351,6 +356,14 @@ CASES: dict[str, Case] = {
         },
         {"strategy": {"type": "EAS"}, "objective": {"metric": "val_loss", "goal": "minimize"}},
         "eas.reward",
+    ),
+    "no unfolding in an evolution": Case(
+        {
+            "strategy": {"type": "PathLevel", "pathLevel": {"batch": 5}},
+            "space": {"type": "Tree"},
+        },
+        {"strategy": {"type": "Evolution", "pathLevel": {}}},
+        "strategy",
     ),
     "cells are unfolded": Case(
         {"strategy": {"type": "PathLevel"}, "space": {"type": "Tree"}},
