@@ -79,7 +79,7 @@ class TestContract(StrategyContract):
     @pytest.fixture
     def space(self) -> Space:
         ops = ("conv_1x1", "sep_conv_3x3", "sep_conv_5x5", "max_pool_3x3", "avg_pool_3x3")
-        return Tree(TreeSpace(max_depth=2, ops=ops))
+        return Tree(TreeSpace(max_depth=2, max_branches=2, ops=ops))
 
     @pytest.fixture
     def tiny(self) -> Space | None:

@@ -159,7 +159,7 @@ def test_a_choice_that_is_rewarded_becomes_likely() -> None:
         cell = episode.cell
         return float(cell["merge"] == "none") + float(cell["branches"] == [good])
 
-    for update in range(60):
+    for update in range(50):
         player = Player(made, learner.parameters)
         drawn = [player.play(START, derive_rng(1, update, i)) for i in range(10)]
         learner.update(drawn, [value(each) for each in drawn])
