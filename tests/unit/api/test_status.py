@@ -25,8 +25,8 @@ from kinase.api.status import (
     Phase,
     StorageStatus,
     TrialCounts,
-    WeightsStatus,
     TrialStatus,
+    WeightsStatus,
 )
 
 COUNT = 2**53
