@@ -49,6 +49,7 @@ class _Scheduling(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    config.option.loadscopereorder = False  # by number of tests, the longest would come last
     return _Scheduling(config, log)
 
 
