@@ -554,11 +554,13 @@ def test_a_node_is_lost(scene: Scene, folder: Path) -> None:
     prefer = [{"weight": 100, "preference": there}]
     affinity = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": prefer}}
     bear = [{**taint, "operator": "Equal"}]
-    scene.create(**TINY, trialTemplate=template(0.5, affinity=affinity, tolerations=bear))
-    began = "trial 1 attempt 1 epoch 2 begins"
-    wait_for(
-        lambda: any(began in Path(pod["log"]).read_text() for pod in other.pods()), message=began
-    )
+    scene.create(**TINY, trialTemplate=template(2, affinity=affinity, tolerations=bear))
+
+    def began(number: int) -> bool:
+        line = f"trial {number} attempt 1 epoch 2 begins"
+        return any(line in Path(pod["log"]).read_text() for pod in other.pods())
+
+    wait_for(lambda: began(0) and began(1), 60, message="both trials' second epochs")
     other.crash()
     other.remove()
     assert charged(scene) == EPOCHS + 2, "the second epochs of both trials twice"

@@ -12,6 +12,7 @@ import pytest
 
 from kinase.api import trial as api
 from kinase.api.trial import TaskInfo, TaskJob, Termination
+from kinase.space import load_graph
 from kinase_trainer import ending, process, push
 from tests import pod_trainer
 from tests.trainer.contract import TASK, TrainerContract, trial_job
@@ -58,8 +59,11 @@ def test_the_page_shows_the_script() -> None:
 
 
 def test_the_page_s_examples_are_of_their_models() -> None:
-    task, info, inherited, point, termination = (json.loads(b) for b in blocks("jsonc"))
+    task, info, root, inherited, point, termination = (json.loads(b) for b in blocks("jsonc"))
     TaskJob.model_validate(task)
+    graph = load_graph(api.Root.model_validate(root.pop("root")).graph)
+    assert root == {}
+    assert graph.shapes()[graph.output] == (info["outputs"],)
     TaskInfo.model_validate(info)
     result = api.TrialResult.model_fields
     assert set(inherited) == {result[name].alias or name for name in ("inherited", "kept_bytes")}

@@ -49,6 +49,8 @@ def every_op() -> Graph:
     same = g.unary("identity", "identity", x)
     dropped = g.unary("drop_path", "drop_path", g.pool("max", x, "max", 3, 1))
     x = g.add("add", [wide, dilated, same, dropped, g.pool("avg", x, "avg", 3, 1)])
+    gate = g.unary("squeeze", "adaptive_avg_pool", x, height=1, width=1)
+    x = g.gate("gated", x, g.unary("gate", "hard_sigmoid", g.conv("excite", gate, 8, 1)))
     other = g.conv("second", g.unary("shift", "shift", x), 8, 1, 2, padding=0)
     x = g.concat(
         "concat", [g.conv("first", x, 8, 1, 2), other, g.unary("zero", "zero", x, stride=2)]

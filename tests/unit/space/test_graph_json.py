@@ -65,7 +65,10 @@ def changed(path: list[Any], value: Any) -> dict[str, Any]:
         (changed(["nodes", 1], 5), r"nodes\[1\] is 5; use an object"),
         (changed(["nodes", 1, "name"], "a b"), r"nodes\[1\].name is 'a b'"),
         (changed(["nodes", 1, "name"], "x" * 101), "use up to 100 letters"),
-        (changed(["nodes", 1, "op"], "eval"), "conv: op is 'eval'; use one of add"),
+        (
+            changed(["nodes", 1, "op"], "eval"),
+            "conv: op is 'eval'; use one of adaptive_avg_pool, add",
+        ),
         (changed(["nodes", 1, "inputs"], "input"), "conv: inputs is 'input'; use a list"),
         (changed(["nodes", 1, "inputs"], []), "conv: conv has 0 inputs; use 1"),
         (changed(["nodes", 1, "inputs"], ["nothing"]), "conv: its input 'nothing' is no node"),
