@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from kinase.morphism.errors import MorphismError
@@ -87,6 +87,19 @@ class Draft:
     def change(self, name: str, **attrs: int | float) -> None:
         """Other numbers of a node."""
         self.nodes[name] = replace(self.nodes[name], attrs={**self.nodes[name].attrs, **attrs})
+
+    def window(self, name: str, sizes: Sequence[int], padding: Sequence[int]) -> None:
+        """Another window of a convolution: heights, then widths."""
+        self.change(name, kernel=sizes[0], padding=padding[0])
+        attrs = self.nodes[name].attrs
+        if "kernel_h" in attrs or "padding_h" in attrs:
+            self.change(
+                name,
+                kernel_h=sizes[0],
+                kernel_w=sizes[1],
+                padding_h=padding[0],
+                padding_w=padding[1],
+            )
 
     def feed(self, name: str, inputs: tuple[str, ...]) -> None:
         """Other inputs of a node."""

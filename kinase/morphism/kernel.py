@@ -52,15 +52,8 @@ class Kernel(Base):
             raise MorphismError(
                 f"{self.node} has a window of {old[0]}x{old[1]}; to is {self.to}, use more"
             )
-        draft.change(self.node, kernel=sizes[0], padding=padded[0], dilation=dilation // gap)
-        if "kernel_h" in node.attrs or "padding_h" in node.attrs:
-            draft.change(
-                self.node,
-                kernel_h=sizes[0],
-                kernel_w=sizes[1],
-                padding_h=padded[0],
-                padding_w=padded[1],
-            )
+        draft.window(self.node, sizes, padded)
+        draft.change(self.node, dilation=dilation // gap)
         draft.tensor(f"{self.node}.weight", Parent(f"{self.node}.weight"), *steps)
         return Change(draft.build(), draft.plan)
 

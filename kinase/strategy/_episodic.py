@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from kinase.api.strategy import EASStrategy, PathLevelStrategy
 from kinase.api.trial import Architecture, Outcome
 from kinase.space import Rng
-from kinase.strategy._fresh import mutate_fresh, sample_fresh
+from kinase.strategy._fresh import mutate_fresh, random_fresh
 from kinase.strategy.base import History, Proposal, Strategy, Trial
 from kinase.strategy.policy import Adam, Parameters, Reinforce, reward
 from kinase.strategy.policy.reinforce import Score
@@ -98,15 +98,15 @@ class Episodic(Strategy, Generic[E]):
         near = mutate_fresh(self.space, episode.architecture, history, rng)
         if near is not None:
             return Proposal(near, parents, "mutate")
-        return self._random(history, rng)
+        return random_fresh(self.space, history, rng)
 
     def _begin(self, history: History, rng: Rng) -> Proposal | None:
         start = None if history.asked else self.options.architecture or self._first()
-        return self._random(history, rng) if start is None else Proposal(start, (), "start")
-
-    def _random(self, history: History, rng: Rng) -> Proposal | None:
-        architecture = sample_fresh(self.space, history, rng)
-        return None if architecture is None else Proposal(architecture)
+        return (
+            random_fresh(self.space, history, rng)
+            if start is None
+            else Proposal(start, (), "start")
+        )
 
     def _draw(self, history: History, number: int) -> list[tuple[str, E]]:
         """The episodes behind the trial of this number among the strategy's own: each but the last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kinase.api.trial import Architecture
 from kinase.space import Rng, Space
-from kinase.strategy.base import History
+from kinase.strategy.base import History, Proposal
 
 ATTEMPTS = 200
 """Draws before the space is taken for nearly exhausted and enumerated."""
@@ -25,6 +25,12 @@ def sample_fresh(space: Space, history: History, rng: Rng) -> Architecture | Non
     except NotImplementedError:
         return None
     return left[int(rng.integers(len(left)))] if left else None
+
+
+def random_fresh(space: Space, history: History, rng: Rng) -> Proposal | None:
+    """Propose such an architecture."""
+    architecture = sample_fresh(space, history, rng)
+    return None if architecture is None else Proposal(architecture)
 
 
 def mutate_fresh(

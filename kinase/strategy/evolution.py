@@ -6,7 +6,7 @@ from collections import deque
 
 from kinase.api.strategy import EvolutionStrategy
 from kinase.space import Rng
-from kinase.strategy._fresh import mutate_fresh, sample_fresh
+from kinase.strategy._fresh import mutate_fresh, random_fresh
 from kinase.strategy.base import History, Losses, Proposal, Strategy, Trial
 from kinase.strategy.pareto import crowding_distance, non_dominated_sort
 
@@ -35,7 +35,7 @@ class Evolution(Strategy):
         """A random architecture at first, then a child of the population."""
         size = self.options.population
         if len(history.asked) < size or not self._population:
-            return self._random(history, rng)
+            return random_fresh(self.space, history, rng)
         parent = self._tournament(rng, self.options.sample)
         if self.space.crosses and self.options.crossover and rng.random() < self.options.crossover:
             other = self._tournament(rng, self.options.sample)
@@ -44,12 +44,8 @@ class Evolution(Strategy):
                 return Proposal(child, (parent.number, other.number), "crossover")
         mutated = mutate_fresh(self.space, parent.architecture, history, rng)
         if mutated is None:
-            return self._random(history, rng)
+            return random_fresh(self.space, history, rng)
         return Proposal(mutated, (parent.number,), "mutate")
-
-    def _random(self, history: History, rng: Rng) -> Proposal | None:
-        architecture = sample_fresh(self.space, history, rng)
-        return None if architecture is None else Proposal(architecture)
 
     def _tournament(self, rng: Rng, size: int) -> Trial:
         drawn = [self._population[int(i)] for i in rng.integers(len(self._population), size=size)]

@@ -7,7 +7,7 @@ import math
 from kinase.api.strategy import LargeScaleEvolutionStrategy
 from kinase.api.trial import Architecture
 from kinase.space import Rng
-from kinase.strategy._fresh import mutate_fresh, sample_fresh
+from kinase.strategy._fresh import mutate_fresh, random_fresh, sample_fresh
 from kinase.strategy._grow import sample_small
 from kinase.strategy.base import History, Proposal, Strategy, Trial
 from kinase.strategy.evolution import best
@@ -50,8 +50,7 @@ class LargeScaleEvolution(Strategy):
             return self._other(kind, parent, history, rng)
         child, kind = self._edit(kind, parent.architecture, history, rng)
         if child is None:
-            architecture = sample_fresh(self.space, history, rng)
-            return None if architecture is None else Proposal(architecture)
+            return random_fresh(self.space, history, rng)
         return Proposal(child, (parent.number,), kind, parent.learning_rate)
 
     @property
@@ -74,9 +73,7 @@ class LargeScaleEvolution(Strategy):
     def _first(self, history: History, rng: Rng) -> Proposal | None:
         small = self.options.start == "small"
         found = sample_small(self.space, self.frame, history, rng) if small else None
-        if found is None:
-            found = sample_fresh(self.space, history, rng)
-        return None if found is None else Proposal(found)
+        return random_fresh(self.space, history, rng) if found is None else Proposal(found)
 
     def _other(self, kind: str, parent: Trial, history: History, rng: Rng) -> Proposal | None:
         """The parent's architecture again; None where the space has no other to go on with."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kinase.api.strategy import LocalSearchStrategy
 from kinase.api.trial import Architecture
 from kinase.space import Rng
-from kinase.strategy._fresh import sample_fresh
+from kinase.strategy._fresh import random_fresh
 from kinase.strategy.base import History, Proposal, Strategy, Trial
 
 
@@ -43,8 +43,7 @@ class LocalSearch(Strategy):
         """The next neighbour of the centre, or a random architecture for a start."""
         if self._centre is not None and self._untried(history):
             return Proposal(self._queue[-1], (self._centre.number,), "neighbour")
-        architecture = sample_fresh(self.space, history, rng)
-        return None if architecture is None else Proposal(architecture)
+        return random_fresh(self.space, history, rng)
 
     def parents_to_come(self, history: History) -> set[int]:
         """The centre, the best of its neighbours, and what the next start has so far."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kinase.api.strategy import NASHStrategy
 from kinase.space import Rng
-from kinase.strategy._fresh import mutate_fresh, sample_fresh
+from kinase.strategy._fresh import mutate_fresh, random_fresh
 from kinase.strategy._grow import grow_fresh, sample_small
 from kinase.strategy.base import History, Proposal, Strategy, Trial
 
@@ -59,7 +59,7 @@ class NASH(Strategy):
         if parent is None:
             small = self.options.start == "small"
             first = sample_small(self.space, self.frame, history, rng) if small else None
-            return self._random(history, rng) if first is None else Proposal(first)
+            return random_fresh(self.space, history, rng) if first is None else Proposal(first)
         if self.options.include_parent and len(self._children) == self.options.neighbours - 1:
             return Proposal(parent.architecture, (parent.number,), "continue")
         edits = self.options.morphisms
@@ -69,11 +69,7 @@ class NASH(Strategy):
         child = mutate_fresh(self.space, parent.architecture, history, rng)
         if child is not None:
             return Proposal(child, (parent.number,), "mutate")
-        return self._random(history, rng)
-
-    def _random(self, history: History, rng: Rng) -> Proposal | None:
-        architecture = sample_fresh(self.space, history, rng)
-        return None if architecture is None else Proposal(architecture)
+        return random_fresh(self.space, history, rng)
 
     def parents_to_come(self, history: History) -> set[int]:
         """The parent, and the best of this generation so far."""

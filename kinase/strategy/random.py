@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kinase.space import Rng
-from kinase.strategy._fresh import sample_fresh
+from kinase.strategy._fresh import random_fresh
 from kinase.strategy.base import History, Proposal, Strategy
 
 
@@ -13,8 +13,7 @@ class Random(Strategy):
 
     def propose(self, history: History, rng: Rng) -> Proposal | None:
         """A random architecture that was not asked before, or None when there is none."""
-        architecture = sample_fresh(self.space, history, rng)
-        return None if architecture is None else Proposal(architecture)
+        return random_fresh(self.space, history, rng)
 
     def parents_to_come(self, history: History) -> set[int]:
         """None: every architecture is drawn on its own."""

@@ -24,6 +24,7 @@ from kinase.strategy.policy import reward
 from kinase.strategy.random import Random
 from kinase.strategy.testing import Make, Session, StrategyContract
 from tests.cluster.crd_cases import manifest
+from tests.unit.strategy.helpers import play
 
 DEEP = ChainSpace(max_depth=12, widths=(4, 8, 16, 32), kernels=(1, 3, 5))
 
@@ -32,19 +33,9 @@ def eas(space: ChainSpace = DEEP, seed: int = 0, **options: Any) -> EAS:
     return EAS(Chain(space), EASStrategy(**options), seed)
 
 
-def run(
-    strategy: Any, value: Any, trials: int, seed: int = 0, outcome: Outcome = Outcome.SUCCEEDED
-) -> History:
-    """A search on a function of the architecture."""
-    session = Session(strategy, seed)
-    for _ in range(trials):
-        proposal = session.propose()
-        assert proposal is not None
-        trial = session.ask(proposal)
-        losses = (-value(trial.architecture["layers"]),)
-        session.history.tell(trial.number, outcome, losses)
-        strategy.observe(trial, session.history)
-    return session.history
+def run(strategy: Any, value: Any, *args: Any, **kwargs: Any) -> History:
+    """A search on a function of the layers."""
+    return play(strategy, lambda each: value(each["layers"]), *args, **kwargs)
 
 
 class TestContract(StrategyContract):

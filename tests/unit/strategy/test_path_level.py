@@ -22,8 +22,9 @@ from kinase.space.tree import Tree
 from kinase.strategy import History, derive_rng
 from kinase.strategy.path_level import PathLevel
 from kinase.strategy.policy import Parameters, reward, tree_lstm
-from kinase.strategy.testing import Make, Session, StrategyContract
+from kinase.strategy.testing import Make, StrategyContract
 from tests.cluster.crd_cases import manifest
+from tests.unit.strategy.helpers import play
 
 START = {"cell": {"merge": "none", "branches": [{"op": "layer"}]}}
 TWO = TreeSpace(max_depth=2, widths=(8, 16), cells=1)
@@ -33,19 +34,9 @@ def path_level(space: TreeSpace = TWO, seed: int = 0, **options: Any) -> PathLev
     return PathLevel(Tree(space), PathLevelStrategy(**{"units": 8, **options}), seed)
 
 
-def run(
-    strategy: Any, value: Any, trials: int, seed: int = 0, outcome: Outcome = Outcome.SUCCEEDED
-) -> History:
+def run(strategy: Any, value: Any, *args: Any, **kwargs: Any) -> History:
     """A search on a function of the cell."""
-    session = Session(strategy, seed)
-    for _ in range(trials):
-        proposal = session.propose()
-        assert proposal is not None
-        trial = session.ask(proposal)
-        losses = (-value(trial.architecture["cell"]),)
-        session.history.tell(trial.number, outcome, losses)
-        strategy.observe(trial, session.history)
-    return session.history
+    return play(strategy, lambda each: value(each["cell"]), *args, **kwargs)
 
 
 def count(cell: dict[str, Any], op: str) -> int:

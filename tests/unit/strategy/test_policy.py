@@ -17,6 +17,7 @@ from kinase.strategy.policy import Adam, Baseline, Parameters, Reinforce, reward
 from kinase.strategy.policy.chains import ChainPolicy, Deeper, Episode, Player, Wider
 from kinase.strategy.policy.layers import Traced, log_softmax, softmax_entropy
 from kinase.strategy.policy.reinforce import surrogate
+from tests.unit.strategy.helpers import assert_gradient
 
 SPACE = Chain(ChainSpace(max_depth=7, widths=(4, 8, 16), kernels=(1, 3, 5), skips=True))
 CONV = {"op": "conv", "width": 4, "kernel": 3, "stride": 1, "skip": None}
@@ -45,16 +46,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
     def loss(parameters: Parameters) -> Traced:
         return surrogate(made.score, parameters, drawn, advantages, 0.1)
 
-    found, rng, step = grad(loss)(p), derive_rng(3), 1e-6
-    for name, value in p.items():
-        for _ in range(2):
-            at = tuple(int(rng.integers(n)) for n in value.shape)
-            sides = []
-            for sign in (1, -1):
-                moved = value.copy()
-                moved[at] += sign * step
-                sides.append(loss({**p, name: moved}))
-            assert found[name][at] == pytest.approx((sides[0] - sides[1]) / 2 / step, abs=2e-8)
+    assert_gradient(loss, p, derive_rng(3))
 
 
 def test_a_batch_is_scored_as_its_episodes_are_one_by_one() -> None:

@@ -17,6 +17,7 @@ from kinase.strategy.policy import tree_lstm as lstm
 from kinase.strategy.policy.layers import Traced
 from kinase.strategy.policy.reinforce import surrogate
 from kinase.strategy.policy.trees import Choice, Episode, Player, TreePolicy
+from tests.unit.strategy.helpers import assert_gradient
 
 SPACE = Tree(TreeSpace(max_depth=2, ops=("conv_1x1", "max_pool_3x3"), widths=(2,)))
 START: dict[str, Any] = {"merge": "none", "branches": [{"op": "layer"}]}
@@ -43,16 +44,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
     def loss(parameters: Parameters) -> Traced:
         return surrogate(made.score, parameters, drawn, advantages, 0.1)
 
-    found, rng, step = grad(loss)(p), derive_rng(4), 1e-6
-    for name, value in p.items():
-        for _ in range(2):
-            at = tuple(int(rng.integers(n)) for n in value.shape)
-            sides = []
-            for sign in (1, -1):
-                moved = value.copy()
-                moved[at] += sign * step
-                sides.append(loss({**p, name: moved}))
-            assert found[name][at] == pytest.approx((sides[0] - sides[1]) / 2 / step, abs=2e-8)
+    assert_gradient(loss, p, derive_rng(4))
 
 
 def nodes(episode: Episode) -> list[lstm.Node]:
