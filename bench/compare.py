@@ -7,14 +7,11 @@ Every method has the same space, the same training, and the same number of epoch
 samples, finalists left out; methods are compared seed by seed.
 What is printed: the best accuracy on the validation part after each tenth of the budget, and the
 share of the budget after which a method is as good as random search is at its end.
-
-`fashion` is a subset of Fashion-MNIST at 14 x 14 pixels, from Debian's dataset-fashion-mnist.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import itertools
 import json
 import os
@@ -25,15 +22,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from bench.fashion import DATA, task_of
 from kinase.api import NASExperiment
 from kinase.api.trial import Kind
 from kinase.experiment.local import run
 
-FASHION = Path("/usr/share/datasets/fashion-mnist")
-SAMPLES = 3000
-"""Of Fashion-MNIST; a fifth each is for validation and test."""
 SPACE: dict[str, Any] = {
     "minDepth": 2,
     "maxDepth": 5,
@@ -68,19 +61,6 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         APPROXIMATE,
     ),
 }
-
-
-def fashion(folder: Path) -> Path:
-    """A subset as a file that the trainer reads."""
-    with gzip.open(FASHION / "train-images-idx3-ubyte.gz") as file:
-        images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
-    with gzip.open(FASHION / "train-labels-idx1-ubyte.gz") as file:
-        labels = np.frombuffer(file.read(), np.uint8, offset=8)
-    chosen = np.random.default_rng(0).permutation(len(images))[:SAMPLES]
-    path = folder / "fashion.npz"
-    small = images[chosen].reshape(-1, 14, 2, 14, 2).mean((2, 4)).round().astype(np.uint8)
-    np.savez(path, x=small[..., None], y=labels[chosen].astype(np.int64))
-    return path
 
 
 def manifest(method: str, seed: int, epochs: int, task: dict[str, Any], folder: str) -> Any:
@@ -153,7 +133,7 @@ def until(points: list[tuple[int, float]], goal: float) -> float:
 def main() -> None:
     """Measure, and print what came of it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", default="digits", help="digits, fashion, or an .npz file")
+    parser.add_argument("--data", default="digits", choices=DATA)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=600)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
@@ -161,11 +141,7 @@ def main() -> None:
     parser.add_argument("--json", help="a file for the curves")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        task: dict[str, Any] = {"dataset": "digits"}
-        if options.data != "digits":
-            made = options.data == "fashion"
-            path = fashion(Path(folder)) if made else Path(options.data).resolve()
-            task = {"dataset": "npz", "path": str(path)}
+        task = task_of(options.data, Path(folder))
         curves: dict[str, list[list[tuple[int, float]]]] = {}
         context = get_context("spawn")
         cores = context.Queue()

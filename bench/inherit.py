@@ -1,9 +1,10 @@
 """How soon a child that begins with its parent's weights is as good as one trained from scratch.
 
-    python -m bench.inherit --pairs 30 --epochs 9 --data 0.5
+    python -m bench.inherit --pairs 30 --epochs 30
+    python -m bench.inherit --pairs 30 --epochs 30 --data fashion
     python -m bench.inherit --bridges 400
 
-For each pair: a random chain is trained on the digits (the parent), and a mutation of it that
+For each pair: a random chain is trained (the parent), and a mutation of it that
 morphisms lead to is trained twice: from scratch for `--epochs`, and with the parent's weights for a
 third, two thirds and all of them, the shortest first, each with its own cosine schedule. What
 counts is the first epoch after which the child's accuracy on the validation part is that of the
@@ -17,13 +18,16 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.fashion import DATA, SIDE, task_of
 from kinase.api.space import Space as SpaceModel
 from kinase.api.trial import Architecture, TrialJob, TrialResult
 from kinase.morphism import dump_chain
@@ -63,10 +67,11 @@ SPACES: dict[str, dict[str, Any]] = {
 }
 
 
-def pair_of(space: Space, seed: int) -> tuple[Architecture, Architecture, list[dict[str, Any]]]:
-    """A parent with a convolution of stride 1 at least, a child, and the way there."""
+def pair_of(
+    space: Space, frame: Frame, seed: int
+) -> tuple[Architecture, Architecture, list[dict[str, Any]]]:
+    """A parent that has a layer with weights, a child, and the way there."""
     rng = np.random.default_rng(seed)
-    frame = Frame((1, 8, 8), 10)
     while True:
         parent = space.sample(rng)
         child = space.mutate(parent, rng)
@@ -102,25 +107,29 @@ def bridges(name: str, count: int) -> str:
     return f"{name}: {shares}; {1000 * seconds / (2 * count):.1f} ms each"
 
 
-def measure(seed: int, epochs: int, factor: float, data: float) -> dict[str, Any]:
+def measure(
+    seed: int, epochs: int, factor: float, share: float, task: dict[str, Any]
+) -> dict[str, Any]:
     """One pair."""
     import torch
 
     from kinase_trainer import trial
 
     torch.set_num_threads(1)
-    parent, child, morphisms = pair_of(make_space(SpaceModel.model_validate(SPACE)), seed)
+    side = 8 if task["dataset"] == "digits" else SIDE
+    space = make_space(SpaceModel.model_validate(SPACE))
+    parent, child, morphisms = pair_of(space, Frame((1, side, side), 10), seed)
     store = MemoryStore()
 
     def train(number: int, architecture: Architecture, length: int, **more: Any) -> TrialResult:
         document = {
             "experiment": "inherit",
             "trial": number,
-            "task": {"dataset": "digits"},
+            "task": task,
             "training": {**TRAINING, "epochs": length},
             "space": SPACE,
             "architecture": architecture,
-            "fidelity": {"epochs": length, "dataFraction": data},
+            "fidelity": {"epochs": length, "dataFraction": share},
             "seed": 10 * seed + number,
             "prefix": f"trials/{number:05d}",
             "keepWeights": True,
@@ -167,7 +176,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--epochs", type=int, default=9)
-    parser.add_argument("--data", type=float, default=1.0, help="share of the training part")
+    parser.add_argument("--data", default="digits", choices=DATA)
+    parser.add_argument("--share", type=float, default=1.0, help="of the training part")
     parser.add_argument("--factor", type=float, default=1.0, help="on a child's learning rate")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", help="a file for the single pairs")
@@ -177,9 +187,13 @@ def main() -> None:
         for name in SPACES:
             print(bridges(name, options.bridges), flush=True)
         return
-    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool,
+    ):
+        task = task_of(options.data, Path(folder))
         jobs = [
-            pool.submit(measure, seed, options.epochs, options.factor, options.data)
+            pool.submit(measure, seed, options.epochs, options.factor, options.share, task)
             for seed in range(options.pairs)
         ]
         pairs = []
