@@ -15,15 +15,19 @@ from kinase import registry
 from kinase.api.experiment import NASExperiment
 from kinase.api.load import ManifestError, format_problems
 from kinase.options import (
+    EXPORTED,
     Access,
     Context,
     Endpoint,
+    Folder,
+    Formats,
     FromSecret,
     Kubeconfig,
     Namespace,
     NoOpen,
     Port,
     Target,
+    TrialNumber,
     Watch,
     is_local,
 )
@@ -44,6 +48,7 @@ INTERRUPTED = 130
 """Exit code: ended by Ctrl-C with everything kept."""
 
 ManifestArgument = Annotated[Path, typer.Argument(help="The manifest of a NASExperiment.")]
+RunStore = Annotated[str | None, typer.Option(help="The run's --store.")]
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -182,7 +187,7 @@ def report(
             "on a cluster ('-': standard output).",
         ),
     ] = None,
-    store: Annotated[str | None, typer.Option(help="The run's --store.")] = None,
+    store: RunStore = None,
     namespace: Namespace = None,
     no_open: NoOpen = False,
     watch: Watch = False,
@@ -235,19 +240,10 @@ def export(
             "what lies here, unless an option names the cluster.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path(
-        "exported"
-    ),
-    formats: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format", help="safetensors, torchscript, exported-program, onnx; default: all."
-        ),
-    ] = None,
-    trial: Annotated[
-        int | None, typer.Option(help="Another finalist's or baseline's trial than the winner's.")
-    ] = None,
-    store: Annotated[str | None, typer.Option(help="The run's --store.")] = None,
+    out: Folder = EXPORTED,
+    formats: Formats = None,
+    trial: TrialNumber = None,
+    store: RunStore = None,
     namespace: Namespace = None,
     endpoint: Endpoint = None,
     credentials_from_secret: FromSecret = False,

@@ -1,4 +1,4 @@
-"""Options of commands that work on a cluster, and how an argument tells it from this machine."""
+"""Options that several commands have, and how an argument tells a cluster from this machine."""
 
 from __future__ import annotations
 
@@ -72,6 +72,17 @@ Port = Annotated[
     typer.Option(
         min=0, max=65535, help="Port for --watch; 0 takes any that is free.", rich_help_panel=PANEL
     ),
+]
+Folder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
+EXPORTED = Path("exported")
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format", help="safetensors, torchscript, exported-program, onnx; default: all."
+    ),
+]
+TrialNumber = Annotated[
+    int | None, typer.Option(help="Another finalist's or baseline's trial than the winner's.")
 ]
 
 

@@ -21,15 +21,19 @@ from rich.console import Console
 
 import kinase
 from kinase.options import (
+    EXPORTED,
     Access,
     Context,
     Endpoint,
+    Folder,
+    Formats,
     FromSecret,
     Kubeconfig,
     Namespace,
     NoOpen,
     Port,
     Target,
+    TrialNumber,
     Watch,
 )
 from kinase_kubectl.problem import INTERRUPTED, USAGE, Problem, escaped
@@ -308,18 +312,9 @@ def report(
 def export(
     name: ExperimentName,
     namespace: Namespace = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path(
-        "exported"
-    ),
-    formats: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format", help="safetensors, torchscript, exported-program, onnx; default: all."
-        ),
-    ] = None,
-    trial: Annotated[
-        int | None, typer.Option(help="Another finalist's or baseline's trial than the winner's.")
-    ] = None,
+    out: Folder = EXPORTED,
+    formats: Formats = None,
+    trial: TrialNumber = None,
     endpoint: Endpoint = None,
     credentials_from_secret: FromSecret = False,
     context: Context = None,
