@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from kinase.api import NASExperiment
 from kinase.api.space import Space as SpaceModel
 from kinase.api.trial import Architecture, TrialJob
+from kinase.engine.base import Event, Finished
+from kinase.engine.tabular import TabularEngine
+from kinase.experiment.loop import Loop
 from kinase.space import Frame, Graph, make_space
 from kinase.space.base import Rng
+from kinase.store.memory import MemoryStore
+from kinase_trainer import trial
 
 CHAIN: dict[str, Any] = {
     "type": "Chain",
@@ -59,3 +66,36 @@ def cell(rng: Rng) -> Architecture:
 
 def graph(space: dict[str, Any], architecture: Architecture, frame: Frame) -> Graph:
     return make_space(SpaceModel.model_validate(space)).graph(architecture, frame)
+
+
+class LocalTrainer(TabularEngine):
+    """Trains in this process, one trial after another."""
+
+    def __init__(self, experiment: NASExperiment, store: MemoryStore) -> None:
+        spec = experiment.spec
+        self.told = trial.describe(spec.task, spec.training, spec.space.begun, store)
+        super().__init__(lambda job: {}, self.told)
+        self.store = store
+
+    def poll(self, timeout: float | None) -> Sequence[Event]:
+        if not self._jobs:
+            return ()
+        job = self._jobs.popleft()
+        return (Finished(job.trial, trial.run(job, self.store)),)
+
+
+def search(name: str, **spec: Any) -> Loop:
+    """A search of digits from its beginning to its end, its trials trained in this process."""
+    experiment = NASExperiment.model_validate(
+        {
+            "apiVersion": "kinase.dev/v1alpha1",
+            "kind": "NASExperiment",
+            "metadata": {"name": name},
+            "spec": {"task": {"dataset": "digits"}, **spec},
+        }
+    )
+    store = MemoryStore()
+    engine = LocalTrainer(experiment, store)
+    loop = Loop(experiment, store, engine, engine.told)
+    assert loop.run().finished is not None
+    return loop

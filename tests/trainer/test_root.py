@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinase.api import Kind, NASExperiment, Outcome, TaskJob, TrialJob
+from kinase.api import Kind, Outcome, TaskJob, TrialJob
 from kinase.api.space import ModelSpace
 from kinase.api.task import Task, Training
-from kinase.engine.base import Event, Finished
-from kinase.engine.tabular import TabularEngine
-from kinase.experiment.loop import Loop
 from kinase.space import dump_graph
 from kinase.store import open_uri
 from kinase.store.memory import MemoryStore
@@ -29,7 +25,7 @@ from kinase_trainer import load, process, trial
 from kinase_trainer import root as roots
 from kinase_trainer.data import open_splits
 from kinase_trainer.errors import ConfigError, CorruptModel
-from tests.trainer.helpers import job
+from tests.trainer.helpers import job, search
 
 DIGITS = Task(dataset="digits")
 TRAINING = Training.model_validate(
@@ -150,49 +146,22 @@ def test_the_exported_winner_needs_no_module(trained: tuple[Path, float]) -> Non
         load(store.sub(own.prefix))
 
 
-class Trainer(TabularEngine):
-    """Trains in this process, one trial after another."""
-
-    def __init__(self, experiment: NASExperiment, store: MemoryStore) -> None:
-        spec = experiment.spec
-        self.told = trial.describe(spec.task, spec.training, spec.space.begun, store)
-        super().__init__(lambda job: {}, self.told)
-        self.store = store
-
-    def poll(self, timeout: float | None) -> Sequence[Event]:
-        if not self._jobs:
-            return ()
-        job = self._jobs.popleft()
-        return (Finished(job.trial, trial.run(job, self.store)),)
-
-
 def test_a_search_grows_and_shrinks_it(trained: tuple[Path, float]) -> None:
     path, accuracy = trained
-    experiment = NASExperiment.model_validate(
-        {
-            "apiVersion": "kinase.dev/v1alpha1",
-            "kind": "NASExperiment",
-            "metadata": {"name": "model"},
-            "spec": {
-                "task": {"dataset": "digits"},
-                "training": TRAINING.model_dump(by_alias=True),
-                "space": space(path, steps=1, operations=["widen", "prune", "skip", "kernel"]),
-                "strategy": {"type": "Evolution", "evolution": {"population": 3, "sample": 3}},
-                "estimation": {
-                    "type": "Morphism",
-                    "morphism": {"noise": 0, "approximate": True, "distilEpochs": 1},
-                },
-                "budget": {"trials": 7},
-                "control": {"share": 0.2},
-                "finalists": {"count": 1, "epochs": 1},
-                "baselines": [{"name": "as-it-is", "architecture": {"morphisms": []}}],
-            },
-        }
+    loop = search(
+        "model",
+        training=TRAINING.model_dump(by_alias=True),
+        space=space(path, steps=1, operations=["widen", "prune", "skip", "kernel"]),
+        strategy={"type": "Evolution", "evolution": {"population": 3, "sample": 3}},
+        estimation={
+            "type": "Morphism",
+            "morphism": {"noise": 0, "approximate": True, "distilEpochs": 1},
+        },
+        budget={"trials": 7},
+        control={"share": 0.2},
+        finalists={"count": 1, "epochs": 1},
+        baselines=[{"name": "as-it-is", "architecture": {"morphisms": []}}],
     )
-    store = MemoryStore()
-    engine = Trainer(experiment, store)
-    loop = Loop(experiment, store, engine, engine.told)
-    assert loop.run().finished is not None
     children = 0
     for each in loop.state.told:
         assert each.outcome is Outcome.SUCCEEDED

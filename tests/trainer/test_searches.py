@@ -2,61 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from kinase.api import Kind, NASExperiment, Outcome
-from kinase.engine.base import Event, Finished
-from kinase.engine.tabular import TabularEngine
+from kinase.api import Kind, Outcome
 from kinase.experiment import artifacts
 from kinase.experiment.loop import Loop
 from kinase.experiment.state import TrialRecord
-from kinase.store.memory import MemoryStore
 from kinase_trainer import trial
+from tests.trainer.helpers import search
 
 CHAIN = {"maxDepth": 4, "ops": ["conv"], "widths": [4, 8, 16], "kernels": [3], "strides": [1, 2]}
 
 
-class Trainer(TabularEngine):
-    """Trains in this process, one trial after another."""
-
-    def __init__(self, experiment: NASExperiment, store: MemoryStore) -> None:
-        info = trial.describe(experiment.spec.task, experiment.spec.training)
-        super().__init__(lambda job: {}, info)
-        self.store = store
-
-    def poll(self, timeout: float | None) -> Sequence[Event]:
-        if not self._jobs:
-            return ()
-        job = self._jobs.popleft()
-        return (Finished(job.trial, trial.run(job, self.store)),)
-
-
 def run(strategy: dict[str, Any], trials: int, epochs: int = 6, **morphism: Any) -> Loop:
-    experiment = NASExperiment.model_validate(
-        {
-            "apiVersion": "kinase.dev/v1alpha1",
-            "kind": "NASExperiment",
-            "metadata": {"name": "search"},
-            "spec": {
-                "task": {"dataset": "digits"},
-                "training": {"epochs": epochs, "device": "cpu", "batchSize": 128},
-                "space": {"type": "Chain", "chain": CHAIN},
-                "strategy": strategy,
-                "estimation": {"type": "Morphism", "morphism": {"epochsPerChild": 1, **morphism}},
-                "budget": {"trials": trials},
-                "control": {"share": 0},
-                "finalists": {"count": 1, "epochs": 1},
-            },
-        }
+    return search(
+        "search",
+        training={"epochs": epochs, "device": "cpu", "batchSize": 128},
+        space={"type": "Chain", "chain": CHAIN},
+        strategy=strategy,
+        estimation={"type": "Morphism", "morphism": {"epochsPerChild": 1, **morphism}},
+        budget={"trials": trials},
+        control={"share": 0},
+        finalists={"count": 1, "epochs": 1},
     )
-    store = MemoryStore()
-    engine = Trainer(experiment, store)
-    loop = Loop(experiment, store, engine, engine.describe(experiment.spec.task, None))  # type: ignore[arg-type]
-    assert loop.run().finished is not None
-    return loop
 
 
 def children(loop: Loop) -> list[TrialRecord]:

@@ -14,11 +14,14 @@ from kinase.experiment import artifacts
 from kinase.experiment.loop import Loop
 from kinase.morphism import KINDS
 from kinase.report.gather import gather, inherited_text
-from kinase.store.memory import MemoryStore
 from kinase.strategy.lemonade import LEMONADE
-from tests.unit.experiment.helpers import told
-from tests.unit.experiment.test_heritage import CHAIN, asked, manifest, run
-from tests.unit.experiment.test_loop import Killed, Mortal
+from tests.unit.experiment.test_heritage import (
+    CHAIN,
+    asked,
+    killed_at_every_write,
+    manifest,
+    run,
+)
 
 
 def lemonade(distil: int = 2, **spec: Any) -> NASExperiment:
@@ -89,17 +92,8 @@ def test_epochs_are_never_overspent(epochs: int) -> None:
 
 
 def test_killed_at_every_write_it_goes_on_with_the_same_lineage() -> None:
-    experiment = lemonade(budget={"trials": 14})
-    undisturbed, _ = run(experiment)
-    lineage = [each.inherit for each in asked(undisturbed.store)]
+    undisturbed = killed_at_every_write(lemonade(budget={"trials": 14}))
     assert any(map(approximates, asked(undisturbed.store)))
-    for moment in range(1, undisturbed.journal.length + 1):
-        store = MemoryStore()
-        with pytest.raises(Killed):
-            run(experiment, Mortal(store, [moment], after=moment % 2 == 0), store)
-        again, _ = run(experiment, store)
-        assert told(again) == told(undisturbed)
-        assert [each.inherit for each in asked(store)] == lineage
 
 
 @pytest.mark.parametrize("slots", [1, 3])

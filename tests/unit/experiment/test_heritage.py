@@ -125,9 +125,11 @@ def test_children_inherit_and_the_journal_says_what(strategy: str) -> None:
     assert all(job.keep_weights == (job.kind is not Kind.CONTROL) for job in jobs.values())
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_killed_at_every_write_it_goes_on_with_the_same_lineage(strategy: str) -> None:
-    experiment = manifest(strategy, budget={"trials": 12})
+def killed_at_every_write(experiment: NASExperiment) -> Loop:
+    """Kill a run at each write in turn: it goes on with the same lineage and the same weights.
+
+    Returns the run that nothing disturbed.
+    """
     undisturbed, _ = run(experiment)
     lineage = [each.inherit for each in asked(undisturbed.store)]
     for moment in range(1, undisturbed.journal.length + 1):
@@ -138,6 +140,12 @@ def test_killed_at_every_write_it_goes_on_with_the_same_lineage(strategy: str) -
         assert told(again) == told(undisturbed)
         assert [each.inherit for each in asked(store)] == lineage
         assert artifacts.with_weights(store) == artifacts.with_weights(undisturbed.store)
+    return undisturbed
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_killed_at_every_write_it_goes_on_with_the_same_lineage(strategy: str) -> None:
+    killed_at_every_write(manifest(strategy, budget={"trials": 12}))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
