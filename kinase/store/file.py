@@ -85,8 +85,9 @@ class FileStore(Store):
         try:
             with open(self._path(key), "rb", buffering=0) as file:
                 file.seek(start)
-                parts, left = [], end - start
-                while left and (part := file.read(left)):
+                # whoever asks may not know the size, and all that is asked for takes memory
+                parts, left = [], min(end, os.fstat(file.fileno()).st_size) - start
+                while left > 0 and (part := file.read(left)):
                     parts.append(part)
                     left -= len(part)
                 return b"".join(parts)

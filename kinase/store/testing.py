@@ -96,6 +96,7 @@ class StoreContract:
         assert store.sub("a").get_range("b", size - 3, size + 9) == data[-3:]
         assert store.get_range("a/b", size, size + 1) == b""
         assert store.get_range("a/b", 2 * size, 3 * size) == b""
+        assert store.get_range("a/b", 1, 2**46) == data[1:]
         assert store.get_range("empty", 0, 8) == b""
         for key in ("c", "a", "a/b/c"):
             with pytest.raises(NotFound, match=f"{key} is not there"):

@@ -19,6 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from kinase.store import CountingStore, NotFound
+from kinase.store.file import FileStore
 from kinase.store.memory import MemoryStore
 from kinase_trainer import weights
 from kinase_trainer.cache import Cache
@@ -153,6 +154,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         "do not fit its shape",
     ),
     "bytes beyond the end": (framed({"a": entry([2000], 0, 8000)}), "is not the file"),
+    "bytes beyond any file": (framed({"a": entry([2**31] * 2, 0, 2**64)}), "holds no tensors"),
     "bytes before the beginning": (framed({"a": entry([2], -4, 4)}, b"1234"), "holds no tensors"),
 }
 
@@ -164,6 +166,18 @@ def test_a_file_that_is_none_is_refused_before_it_is_read(name: str) -> None:
     with pytest.raises(CorruptModel, match=message):
         weights.read(store, KEY, digest(raw))
     assert store.traffic.read <= 1000
+
+
+def test_bytes_that_are_not_there_take_no_memory(tmp_path: Path) -> None:
+    """A header may promise more than there is memory, of a file in a folder or in the cache."""
+    raw, good = framed({"a": entry([2**40], 0, 2**42)}, b"1234"), save_tensors({"a": torch.rand(3)})
+    store = FileStore(tmp_path / "store")
+    store.put("bad", raw)
+    with pytest.raises(CorruptModel, match="is not the file that its card names"):
+        weights.read(store, "bad", digest(raw))
+    (tmp_path / digest(good)).write_bytes(raw)
+    store.put("good", good)
+    same(weights.read(store, "good", digest(good), cache=Cache(tmp_path)), load_tensors(good))
 
 
 def test_a_header_that_disagrees_with_the_card_is_refused() -> None:

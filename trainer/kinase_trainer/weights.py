@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
@@ -68,7 +69,7 @@ class _Entry(BaseModel):
 
     dtype: str
     shape: list[Annotated[int, Field(ge=0, lt=2**48)]]
-    data_offsets: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+    data_offsets: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0, lt=2**48)]]
 
 
 _HEADER = TypeAdapter(dict[str, _Entry | dict[str, str]])
@@ -141,7 +142,7 @@ def read(
 
 def _part(file: BinaryIO, start: int, end: int) -> bytes:
     file.seek(start)
-    return file.read(end - start)
+    return file.read(max(0, min(end, os.fstat(file.fileno()).st_size) - start))
 
 
 class _File:
