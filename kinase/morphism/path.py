@@ -108,7 +108,8 @@ class Path(Base):
         wanted = ["batch_norm", "relu", "identity"] if self.segment else []
         for op in wanted:
             follower = draft.only_reader(chain[-1].name)
-            if follower is not None and follower.op == op and len(follower.inputs) == 1:
+            ends = (draft.output, draft.auxiliary)
+            if follower is not None and follower.op == op and follower.name not in ends:
                 chain.append(follower)
         return chain
 

@@ -80,6 +80,15 @@ def test_the_child_is_the_same_function(case: dict[str, Any]) -> None:
     assert change.graph != graph
 
 
+def test_paths_end_before_what_gives_the_logits() -> None:
+    g = GraphBuilder(SHAPE)
+    x = g.linear("linear", g.flatten("flat", g.input), 3)
+    graph = g.build(g.unary("end", "identity", x))
+    change = apply(graph, morphism(op="path", node="linear", segment=True))
+    [end] = [node for node in change.graph if node.name == change.graph.output]
+    assert (end.name, end.inputs) == ("end", ("m1_add",))
+
+
 @pytest.mark.parametrize("op", KINDS)
 def test_every_candidate_fits(op: str) -> None:
     graph = network()
