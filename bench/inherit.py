@@ -23,7 +23,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from kinase.api.space import Space as SpaceModel
 from kinase.api.trial import Architecture, TrialJob, TrialResult
 from kinase.morphism import dump_chain
 from kinase.morphism.bridge import bridge
+from kinase.morphism.widen import Growth
 from kinase.space import Frame, InfeasibleError, Space, make_space
 from kinase.store.memory import MemoryStore
 
@@ -68,7 +69,7 @@ SPACES: dict[str, dict[str, Any]] = {
 
 
 def pair_of(
-    space: Space, frame: Frame, seed: int
+    space: Space, frame: Frame, seed: int, rule: Growth
 ) -> tuple[Architecture, Architecture, list[dict[str, Any]]]:
     """A parent that has a layer with weights, a child, and the way there."""
     rng = np.random.default_rng(seed)
@@ -76,7 +77,7 @@ def pair_of(
         parent = space.sample(rng)
         child = space.mutate(parent, rng)
         try:
-            found = bridge(space, parent, child, frame, seed=seed, noise=0.01)
+            found = bridge(space, parent, child, frame, seed=seed, noise=0.01, rule=rule)
             space.graph(child, frame)
         except InfeasibleError:
             continue
@@ -108,7 +109,7 @@ def bridges(name: str, count: int) -> str:
 
 
 def measure(
-    seed: int, epochs: int, factor: float, share: float, task: dict[str, Any]
+    seed: int, epochs: int, factor: float, share: float, rule: Growth, task: dict[str, Any]
 ) -> dict[str, Any]:
     """One pair."""
     import torch
@@ -118,7 +119,7 @@ def measure(
     torch.set_num_threads(1)
     side = 8 if task["dataset"] == "digits" else SIDE
     space = make_space(SpaceModel.model_validate(SPACE))
-    parent, child, morphisms = pair_of(space, Frame((1, side, side), 10), seed)
+    parent, child, morphisms = pair_of(space, Frame((1, side, side), 10), seed, rule)
     store = MemoryStore()
 
     def train(number: int, architecture: Architecture, length: int, **more: Any) -> TrialResult:
@@ -179,6 +180,7 @@ def main() -> None:
     parser.add_argument("--data", default="digits", choices=DATA)
     parser.add_argument("--share", type=float, default=1.0, help="of the training part")
     parser.add_argument("--factor", type=float, default=1.0, help="on a child's learning rate")
+    parser.add_argument("--rule", default="zero", choices=get_args(Growth), help="of new units")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", help="a file for the single pairs")
     parser.add_argument("--bridges", type=int, help="count ways in each space instead")
@@ -193,7 +195,15 @@ def main() -> None:
     ):
         task = task_of(options.data, Path(folder))
         jobs = [
-            pool.submit(measure, seed, options.epochs, options.factor, options.share, task)
+            pool.submit(
+                measure,
+                seed,
+                options.epochs,
+                options.factor,
+                options.share,
+                options.rule,
+                task,
+            )
             for seed in range(options.pairs)
         ]
         pairs = []

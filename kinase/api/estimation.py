@@ -48,6 +48,9 @@ class MorphismEstimation(Model):
     distil_epochs: Annotated[int, Field(ge=0, le=100_000)] = 5
     """Epochs in which such a child learns from its parent's outputs, before it learns from labels
     for `epochsPerChild` epochs. They are charged besides."""
+    rule: Literal["zero", "replicate"] = "zero"
+    """What the units of a wider layer are: drawn ones, whose outgoing weights are zero (Elsken et
+    al. 2017), or copies, whose outgoing weights are divided (Chen et al. 2016)."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Deviation of the noise on copied units, relative to the tensor's, so that the copies part
     ways. 0 keeps a child exactly its parent's function."""

@@ -9,6 +9,7 @@ from typing import Any
 from kinase import registry
 from kinase.api.estimation import Estimation as EstimationModel
 from kinase.api.trial import Fidelity
+from kinase.morphism.widen import Growth
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class Heritage:
 
     noise: float = 0.0
     """On copied units, relative to the tensor's deviation."""
+    rule: Growth = "replicate"
+    """Of new units."""
     matching: bool = True
     """Whether a child that no morphisms lead to takes the tensors of the same name and shape, and
     is trained as a child; else it is trained anew."""

@@ -24,6 +24,7 @@ class Morphism(Estimator):
         o = self.options
         return Heritage(
             noise=o.noise,
+            rule=o.rule,
             matching=o.fallback == "matching",
             learning_rate_factor=o.learning_rate_factor,
             optimizer=o.optimizer_state == "inherit",

@@ -58,6 +58,7 @@ def inheritance(
                 frame,
                 seed=seed,
                 noise=heritage.noise,
+                rule=heritage.rule,
                 approximate=approximate,
             )
             if found is not None:

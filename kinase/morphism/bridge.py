@@ -15,7 +15,7 @@ from kinase.morphism.path import Path
 from kinase.morphism.same import changes_nothing, renaming
 from kinase.morphism.shrink import Prune
 from kinase.morphism.tensors import WEIGHTED
-from kinase.morphism.widen import Widen
+from kinase.morphism.widen import Growth, Widen
 from kinase.space.base import Frame, InfeasibleError, Space
 from kinase.space.graph import Graph
 
@@ -44,6 +44,7 @@ def bridge(
     *,
     seed: int = 0,
     noise: float = 0.0,
+    rule: Growth = "replicate",
     approximate: bool = False,
 ) -> Bridge | None:
     """The morphisms that lead from one architecture of a space to another, if there are any.
@@ -58,6 +59,7 @@ def bridge(
         frame: of both networks.
         seed: of all that is drawn.
         noise: on copied units; identities need none, since their units differ.
+        rule: of new units, where the space does not say.
         approximate: whether approximate morphisms may lead there, where exact ones do not.
     """
     try:
@@ -66,10 +68,10 @@ def bridge(
         # no exact morphism takes a layer away; most refusals end here
         if not _layers(before) - _layers(after):
             proposed = space.growth(parent, child, frame)
-            found = _verified(before, after, proposed, True, seed, noise)
+            found = _verified(before, after, proposed, True, seed, noise, rule)
         if found is None and approximate:
             proposed = space.shrinkage(parent, child, frame)
-            found = _verified(before, after, proposed, False, seed, noise)
+            found = _verified(before, after, proposed, False, seed, noise, rule)
     except InfeasibleError:
         return None
     return found
@@ -82,13 +84,16 @@ def _verified(
     exact: bool,
     seed: int,
     noise: float,
+    rule: Growth,
 ) -> Bridge | None:
     """What was proposed, if it leads from the one network to the other."""
     if proposed is None:
         return None
     try:
         graph, taken = before.needed(), list[Base]()
-        for morphism in load_chain([{**each, "seed": seed} for each in proposed]):
+        wider = {"widen": {"rule": rule}}
+        chain = [{**wider.get(edit["op"], {}), **edit, "seed": seed} for edit in proposed]
+        for morphism in load_chain(chain):
             if isinstance(morphism, Widen | Prune) and _width(graph, morphism.node) == morphism.to:
                 continue  # another one, whose width it shares, has changed it
             if isinstance(morphism, Widen | Path):

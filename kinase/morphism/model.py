@@ -210,7 +210,11 @@ class Model(Space):
     ) -> list[dict[str, Any]] | None:
         """What the child's list has beyond the parent's, where it begins with that."""
         before, after = parent["morphisms"], child["morphisms"]
-        return after[len(before) :] if after[: len(before)] == before else None
+        if after[: len(before)] != before:
+            return None
+        # with their defaults, so that nobody takes what is left out for a free choice
+        rest = load_chain(after[len(before) :])
+        return [morphism.model_dump(mode="json", by_alias=True) for morphism in rest]
 
     # -- moving ------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from kinase.api.space import Space as SpaceModel
 from kinase.morphism import MorphismError, apply_all, tensors
 from kinase.morphism.bridge import bridge, follow
 from kinase.morphism.same import renaming
+from kinase.morphism.widen import Widen
 from kinase.space import Frame, Graph, GraphBuilder, InfeasibleError, Space, make_space
 
 FRAME = Frame((3, 16, 16), 10)
@@ -66,6 +67,16 @@ def ops(space: dict[str, Any], one: Any, other: Any, approximate: bool = False) 
 )
 def test_chains(child: Any, wanted: list[str] | None) -> None:
     assert ops(CHAIN, layers(CONV, POOL, CONV), child) == wanted
+
+
+@pytest.mark.parametrize("rule", ["zero", "replicate"])
+def test_new_units_are_as_is_said(rule: Any) -> None:
+    child = layers({**CONV, "width": 16}, POOL, CONV)
+    found = bridge(space_of(CHAIN), layers(CONV, POOL, CONV), child, FRAME, rule=rule)
+    assert found is not None
+    [widen] = found.morphisms
+    assert isinstance(widen, Widen)
+    assert widen.rule == rule
 
 
 def test_skips() -> None:

@@ -101,6 +101,16 @@ def test_a_bridge_is_what_the_list_has_more() -> None:
         assert bridge(space, child, parent, FRAME) is None
 
 
+def test_a_bridge_has_the_rule_of_the_list() -> None:
+    space = model(operations=["widen"])
+    for written in ({}, {"rule": "replicate"}, {"rule": "zero"}):
+        child = of({"op": "widen", "node": "conv1", "to": 9, **written})
+        for rule in ("zero", "replicate"):
+            found = bridge(space, ROOT, child, FRAME, rule=rule)  # type: ignore[arg-type]
+            assert found is not None
+            assert found.morphisms[0].model_dump()["rule"] == written.get("rule", "replicate")
+
+
 def test_a_shrunken_child_has_an_approximate_bridge() -> None:
     space = model()
     child = of({"op": "prune", "node": "conv1", "to": 3})
