@@ -104,7 +104,7 @@ def load_graph(data: object) -> Graph:
 
 
 def check_graph(graph: Graph) -> None:
-    """Check what an edit may break: order, shapes, groups and size.
+    """Check what an edit may break: order, numbers, shapes, groups and size.
 
     Raises:
         GraphError: the graph is none.
@@ -112,6 +112,8 @@ def check_graph(graph: Graph) -> None:
     """
     _check_order(graph.nodes)
     for node in graph:
+        for attr, value in node.attrs.items():
+            _number(node.name, node.op, attr, value)
         groups = int(node.attrs.get("groups", 1))
         if node.op == "conv" and (node.attrs["in"] % groups or node.attrs["out"] % groups):
             raise GraphError(

@@ -52,6 +52,19 @@ CASES: list[dict[str, Any]] = [
     {"op": "deepen", "node": "cat", "kernel": 5, "activation": "tanh", "norm": False},
     {"op": "deepen", "node": "r3", "layer": "linear"},
     {"op": "deepen", "node": "r1", "into": "dw", "layer": "sepconv", "norm": False},
+    {"op": "factor", "node": "c1", "first": 1},
+    {"op": "factor", "node": "c1", "first": 2, "width": 8, "activation": "tanh"},
+    {"op": "factor", "node": "c1", "first": 3, "second": 3},
+    {"op": "factor", "node": "c1", "first": 3, "second": 3, "width": 7},
+    {"op": "factor", "node": "c1", "first": 4, "second": 6, "activation": "none"},
+    {"op": "factor", "node": "c4", "first": 2},
+    {"op": "factor", "node": "c4", "first": 3},
+    {"op": "factor", "node": "c3", "first": 2},
+    {"op": "factor", "node": "c3", "first": 3, "second": 3},
+    {"op": "factor", "node": "grouped", "first": 2},
+    {"op": "factor", "node": "dw", "first": 2, "width": 20},
+    {"op": "factor", "node": "hidden", "first": 1, "width": 9},
+    {"op": "factor", "node": "classifier", "first": 1},
     {"op": "kernel", "node": "dw", "to": 5},
     {"op": "kernel", "node": "c3", "to": 3},
     {"op": "skip", "source": "r1", "node": "r2"},
@@ -89,6 +102,16 @@ def test_paths_end_before_what_gives_the_logits() -> None:
     assert (end.name, end.inputs) == ("end", ("m1_add",))
 
 
+def test_no_layer_loses_all_of_its_inputs() -> None:
+    g = GraphBuilder(SHAPE)
+    x = g.conv("conv", g.input, 4, 3)
+    last = g.conv("last", g.unary("slice", "slice", x, start=3, size=1), 2, 1)
+    x = g.concat("cat", [x, last])
+    graph = g.build(g.linear("classifier", g.global_avg_pool("pool", x), 3))
+    with pytest.raises(MorphismError, match="slice: size is 0; use a whole number of 1"):
+        apply(graph, morphism(op="prune", node="conv", to=2, keep=[0, 1]))
+
+
 @pytest.mark.parametrize("op", KINDS)
 def test_every_candidate_fits(op: str) -> None:
     graph = network()
@@ -105,6 +128,35 @@ def test_every_candidate_fits(op: str) -> None:
         change = apply(graph, morphism(op=op, **place, **more.get(op, {})))
         assert (change.plan is None) == (op == "prune")
         assert {node.name for node in graph if node.op == "input"} == {"input"}
+
+
+def test_the_windows_of_two_layers_fill_as_far_as_there_are_channels() -> None:
+    """Two layers of 3x3 that begin as one of 3x3: the first of them at least as a layer of one
+    pixel, with 2 channels, and both wholly where 5x5 could be made (Wei et al. 2016, algorithm 2).
+    """
+    graph = network()
+    state = random_state(graph)
+    filled = {}
+    for width in (2, 4, 5, 6):
+        case = {"op": "factor", "node": "c1", "first": 3, "second": 3, "width": width}
+        change = apply(graph, morphism(**case))
+        assert change.plan is not None
+        child = follow(change.graph, change.plan, state)
+        filled[width] = tuple(
+            int((child[f"{name}.weight"] != 0).any(axis=(0, 1)).sum()) for name in ("m1_conv", "c1")
+        )
+        assert change.graph.shapes()["m1_conv"] == (width, 7, 6)
+        assert change.graph.shapes()["c1"] == (4, 5, 4)
+    assert filled == {2: (1, 9), 4: (1, 9), 5: (4, 4), 6: (9, 9)}
+
+
+def test_the_first_of_two_layers_is_stepped_only_if_the_second_sees_one_pixel() -> None:
+    steps = {
+        first: [n.attrs["stride"] for n in graph if n.name in ("m1_conv", "c4")]
+        for first in (1, 2, 3)
+        for graph in (apply(network(), morphism(op="factor", node="c4", first=first)).graph,)
+    }
+    assert steps == {1: [1, 2], 2: [1, 2], 3: [2, 1]}
 
 
 def test_cropping_a_window_that_has_grown_gives_the_parent_back() -> None:
@@ -200,6 +252,7 @@ def test_a_chain_is_json_and_back() -> None:
     data = [
         {"op": "widen", "node": "c1", "to": 6, "seed": 3},
         {"op": "deepen", "node": "r1", "layer": "sepconv", "kernel": 5, "noise": 0.001},
+        {"op": "factor", "node": "c1", "first": 2, "width": 8, "activation": "tanh"},
         {"op": "prune", "node": "c4", "to": 2, "keep": [0, 3]},
     ]
     assert dump_chain(load_chain(data)) == data
@@ -214,6 +267,7 @@ def test_a_chain_is_json_and_back() -> None:
         ({"op": "widen"}, "morphisms is {'op': 'widen'}: Input should be a valid tuple"),
         ([{"op": "grow", "node": "c1"}], r"morphisms.0 is .*'deepen', 'widen'"),
         ([{"op": "widen", "node": "c1"}], r"morphisms.0.widen.to .*Field required"),
+        ([{"op": "factor", "node": "c1", "first": 0}], r"morphisms.0.factor.first is 0"),
         ([{"op": "widen", "node": "c1", "to": "6"}], r"morphisms.0.widen.to is '6'"),
         ([{"op": "widen", "node": "c1", "to": 10**9}], r"to is 1000000000"),
         ([{"op": "widen", "node": "c1", "to": 6, "rate": 1}], r"rate is 1: Extra inputs"),
@@ -243,6 +297,22 @@ def test_data_that_is_no_chain_is_refused(data: Any, message: str) -> None:
         ({"op": "deepen", "node": "classifier"}, "classifier gives the logits"),
         ({"op": "deepen", "node": "r1", "into": "c4"}, "c4 does not take r1; use one of dw, sum"),
         ({"op": "deepen", "node": "r1", "layer": "block"}, "a block needs tokens"),
+        (
+            {"op": "factor", "node": "n1", "first": 1},
+            "n1 is batch_norm; use a convolution or a lin",
+        ),
+        ({"op": "factor", "node": "hidden", "first": 3}, "hidden is linear, without a window; use"),
+        ({"op": "factor", "node": "c1", "first": 5}, "window of 3x3; first is 5, use at most 3"),
+        ({"op": "factor", "node": "c1", "first": 2, "second": 1}, "make one of 2, which must be"),
+        ({"op": "factor", "node": "c1", "first": 3, "second": 2}, "make one of 4, which must be"),
+        (
+            {"op": "factor", "node": "c1", "first": 2, "width": 4},
+            "c1: width is 4; between windows of 2 and 2 use 5 or more",
+        ),
+        (
+            {"op": "factor", "node": "grouped", "first": 1, "width": 9},
+            "width is 9; between windows of 1 and 3 use 8 or more, a multiple of 2",
+        ),
         ({"op": "kernel", "node": "c1", "to": 4}, "must differ by an even number"),
         ({"op": "kernel", "node": "c1", "to": 3}, "a window of 3x3; to is 3, use more"),
         ({"op": "kernel", "node": "hidden", "to": 3}, "hidden is linear; only a convolution"),
