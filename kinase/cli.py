@@ -1,5 +1,6 @@
-"""The command line: `kinase run`, `validate`, `explain`, `report`, `export`, `controller`, and the
-commands for clusters, which another package has (entry point group `kinase.clusters`)."""
+"""The command line: `kinase run`, `validate`, `explain`, `report`, `compare`, `export`,
+`controller`, and the commands for clusters, which another package has (entry point group
+`kinase.clusters`)."""
 
 from __future__ import annotations
 
@@ -15,17 +16,21 @@ from kinase import registry
 from kinase.api.experiment import NASExperiment
 from kinase.api.load import ManifestError, format_problems
 from kinase.options import (
+    COMPARISON,
     EXPORTED,
     Access,
+    ComparisonOut,
     Context,
     Endpoint,
     Folder,
     Formats,
     FromSecret,
     Kubeconfig,
+    Labels,
     Namespace,
     NoOpen,
     Port,
+    Reference,
     Target,
     TrialNumber,
     Watch,
@@ -227,6 +232,48 @@ def report(
     except (StoreError, OSError) as error:
         _fail(f"kinase: {error}", BAD_INPUT)
     typer.echo(out or f"{loop.store.uri}/report.html")
+
+
+@app.command()
+def compare(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE|NAME...",
+            help="Manifests that were run here, or names of experiments on the cluster, as "
+            "`kinase report` takes them.",
+        ),
+    ],
+    labels: Labels = None,
+    reference: Reference = None,
+    out: ComparisonOut = COMPARISON,
+    store: Annotated[str | None, typer.Option(help="The runs' --store.")] = None,
+    namespace: Namespace = None,
+    endpoint: Endpoint = None,
+    credentials_from_secret: FromSecret = False,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Write one page that holds searches against each other: what differs in the seed alone is
+    one group, and each group has its best value over the cost."""
+    from kinase.experiment.local import open_run
+    from kinase.report import Incomparable, write_comparison
+    from kinase.report.gather import gather
+    from kinase.store import StoreError
+
+    target = Target(namespace, context, kubeconfig)
+    runs = []
+    try:
+        for source in sources:
+            if is_local(source, target):
+                experiment = _load(Path(source), {"storage.uri": store} if store else None)
+                runs.append(gather(open_run(experiment)))
+            else:
+                access = Access(endpoint, credentials_from_secret)
+                runs.append(_cluster().run_gather(source, target, access))
+        write_comparison(runs, out, labels or (), reference)
+    except (StoreError, Incomparable, OSError) as error:
+        _fail(f"kinase: {error}", BAD_INPUT)
 
 
 @app.command()

@@ -85,6 +85,28 @@ TrialNumber = Annotated[
     int | None, typer.Option(help="Another finalist's or baseline's trial than the winner's.")
 ]
 
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="TEXT",
+        help="A group's name; once for each group, in the order in which they are given. By "
+        "default it is made of what differs.",
+    ),
+]
+Reference = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LABEL",
+        help="The group that the others are held against. Default: random search, or else the "
+        "first.",
+    ),
+]
+ComparisonOut = Annotated[
+    Path, typer.Option("--out", "-o", help="Where to write it ('-': standard output).")
+]
+COMPARISON = Path("comparison.html")
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

@@ -1,11 +1,16 @@
 """The HTML report.
 
-What it shows is gathered as plain values (`gather`, `ReportData`), and drawn by `render`.
+What it shows is gathered as plain values (`gather`, `ReportData`), and drawn by `render`; several
+experiments are held against each other by `render_comparison`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
 from kinase.report.data import ReportData
+from kinase.report.groups import Incomparable, named
 
 
 def render(data: ReportData) -> str:
@@ -20,4 +25,39 @@ def render(data: ReportData) -> str:
     return document(data)
 
 
-__all__ = ["ReportData", "render"]
+def render_comparison(runs: Iterable[tuple[str, ReportData]], reference: str | None = None) -> str:
+    """Searches held against each other, as one HTML document that asks the network for nothing.
+
+    Args:
+        runs: Experiments, each with the label of its group; `named` makes labels.
+        reference: Label of the group that the others are held against. Default: the first of
+            random search, or the first.
+
+    Raises:
+        Incomparable: two of them differ in metric, goal, task, data or fidelity; there are
+            fewer than two, or one is given twice; or no group is the reference.
+        ModuleNotFoundError: plotly or jinja2 is missing, which come with `kinase[report]`.
+    """
+    from kinase.report.versus import document
+
+    return document(list(runs), reference)
+
+
+def write_comparison(
+    runs: Sequence[ReportData], out: Path, labels: Sequence[str] = (), reference: str | None = None
+) -> None:
+    """Write that page to a file whose name is then printed, or to standard output for `-`.
+
+    Raises:
+        Incomparable: as `named` and `render_comparison` have it.
+        OSError: it cannot be written.
+    """
+    html = render_comparison(named(runs, labels), reference)
+    if str(out) == "-":
+        print(html)
+    else:
+        out.write_text(html, encoding="utf-8")
+        print(out)
+
+
+__all__ = ["Incomparable", "ReportData", "named", "render", "render_comparison", "write_comparison"]

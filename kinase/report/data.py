@@ -97,3 +97,5 @@ class ReportData:
     spec: dict[str, Any] = field(default_factory=dict)
     """The manifest's spec as run, defaults filled in."""
     store_uri: str = ""
+    checksum: str = ""
+    """Of the data and its division, where the trainer tells one."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 import plotly.graph_objects as go
 
 from kinase.api.trial import Kind
+from kinase.report.anytime import COSTS, curve
 from kinase.report.control import (
     best_of,
     ended,
@@ -82,15 +83,6 @@ def describe(data: ReportData, trial: ReportTrial) -> str:
     return "<br>".join(safe(line) for line in lines if line)
 
 
-COSTS: dict[str, tuple[str, Callable[[ReportTrial], float]]] = {
-    "epochs": ("training epochs", lambda t: t.cost.epochs),
-    "sample passes": ("sample passes", lambda t: t.cost.samples),
-    "device seconds": ("device seconds", lambda t: t.cost.device_seconds),
-    "trials": ("trials", lambda t: 1),
-}
-"""What the incumbent can be drawn over: (axis title, cost of a trial)."""
-
-
 def incumbent(data: ReportData, unit: str) -> go.Figure:
     """Best value so far over the cost, with the control's band and the target.
 
@@ -100,7 +92,7 @@ def incumbent(data: ReportData, unit: str) -> go.Figure:
     title, cost_of = COSTS[unit]
     figure = base(title, data.metric)
     s = sign(data)
-    xs, ys = _so_far(data, ended(data, Kind.SEARCH), cost_of)
+    xs, ys = curve(data, unit).steps()
     control = [s * v for _, v in valued(data, Kind.CONTROL)]
     whole = sum(cost_of(t) for t in ended(data, Kind.CONTROL))
     expected: list[float] = []
@@ -153,28 +145,9 @@ def incumbent(data: ReportData, unit: str) -> go.Figure:
     late += [y for at, y in zip(x, expected, strict=True) if at >= x[-1] / 10]
     shown = [*ys, *expected, *([data.target] if data.target is not None else [])]
     if late:
-        figure.update_yaxes(range=_padded(s, min(s * y for y in late), max(s * y for y in shown)))
+        figure.update_yaxes(range=padded(s, min(s * y for y in late), max(s * y for y in shown)))
     figure.update_xaxes(rangemode="tozero")
     return figure
-
-
-def _so_far(
-    data: ReportData, trials: Sequence[ReportTrial], cost_of: Callable[[ReportTrial], float]
-) -> tuple[list[float], list[float]]:
-    """(cost, best value) at each improvement, and at the end."""
-    xs: list[float] = []
-    ys: list[float] = []
-    spent = 0.0
-    for trial in trials:
-        spent += cost_of(trial)
-        value = value_of(data, trial)
-        if value is not None and (not ys or sign(data) * (value - ys[-1]) > 0):
-            xs.append(spent)
-            ys.append(value)
-    if xs and xs[-1] < spent:
-        xs.append(spent)
-        ys.append(ys[-1])
-    return xs, ys
 
 
 def _spread(count: int, most: int) -> list[int]:
@@ -184,7 +157,7 @@ def _spread(count: int, most: int) -> list[int]:
     return sorted({round(count ** (i / (most - 1))) for i in range(most)})
 
 
-def _padded(s: float, low: float, high: float) -> Range:
+def padded(s: float, low: float, high: float) -> Range:
     """An axis from worse to better, with room; s * value is between low and high."""
     pad = 0.06 * (high - low) or 0.02 * abs(high) or 0.02
     ends = (s * (low - pad), s * (high + 1.5 * pad))
@@ -211,7 +184,7 @@ def section(data: ReportData, view: str, values: Sequence[float]) -> Range | Non
     low, high = min(s * v for v in values), max(s * v for v in values)
     if view == VIEWS[0]:
         low = max(low, median(s * v for _, v in valued(data, Kind.SEARCH, Kind.CONTROL)))
-    return _padded(s, low, high)
+    return padded(s, low, high)
 
 
 def front_of(data: ReportData) -> list[ReportTrial]:

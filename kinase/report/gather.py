@@ -65,6 +65,7 @@ def gather(loop: Loop) -> ReportData:
         protocol=_protocol(loop),
         spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True),
         store_uri=loop.store.uri,
+        checksum=str(loop.info.facts.get("data checksum", "")),
     )
 
 

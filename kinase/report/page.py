@@ -1,29 +1,19 @@
-"""The report as one HTML document that needs nothing else.
-
-Names, messages and architectures are untrusted: the template escapes them, data for the scripts
-is embedded as JSON that can't end its element, and a content security policy lets the page run
-its own scripts only (by their SHA-256) and ask the network for nothing.
-"""
+"""The report of one experiment."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from kinase.api.trial import Cost, Kind, Outcome
 from kinase.report import figures, theme
+from kinase.report.anytime import COSTS
 from kinase.report.control import compare, ended, value_of, valued
 from kinase.report.data import ReportData, ReportTrial
+from kinase.report.html import fill
 from kinase.report.lineage import ANCESTORS, ancestors, lineage
 from kinase.report.sketch import draw
 
@@ -31,53 +21,6 @@ ROWS = 10_000
 """Most trials in the table; the latest are kept."""
 FAILURES = 200
 """Most failures listed."""
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("kinase.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": lambda number: f"{number:,.0f}",
-        "metric": theme.metric,
-        "quantity": theme.quantity,
-        "duration": theme.duration,
-        "brief": theme.brief,
-        "shorten": theme.shorten,
-    }
-    return environment
-
-
-@cache
-def _part(name: str) -> Markup:
-    """A file of ours that goes into the page as it is."""
-    return Markup(files("kinase.report").joinpath("templates", name).read_text("utf-8"))
-
-
-@cache
-def _scripts() -> tuple[Markup, Markup, str]:
-    """plotly.js, the page's own script, and the policy's word for the two."""
-    # A parser reads \r\n as \n, and hashes what it has read.
-    plotly, own = Markup(get_plotlyjs().replace("\r\n", "\n")), _part("report.js")
-    digests = (hashlib.sha256(text.encode()).digest() for text in (plotly, own))
-    return plotly, own, " ".join(f"'sha256-{base64.b64encode(d).decode()}'" for d in digests)
-
-
-def embed(data: Any) -> Markup:
-    """JSON for a script element: no character of it can end the element.
-
-    Raises:
-        ValueError: a number that JSON doesn't have.
-    """
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
 
 
 def _number(value: float | None) -> float | None:
@@ -91,7 +34,7 @@ def _origin(trial: ReportTrial) -> str:
 
 
 def _row(data: ReportData, trial: ReportTrial) -> list[Any]:
-    """A trial's line in the table, in the order of `columns` in report.js."""
+    """A trial's line in the table, in the order of `columns` in table.js."""
     return [
         trial.number,
         trial.label or trial.kind.value,
@@ -125,7 +68,7 @@ def document(data: ReportData) -> str:
     line = ancestors(data)
     drawn: dict[str, Any] = {}
     if searched:
-        drawn["incumbent"] = {u: figures.incumbent(data, u) for u in figures.COSTS}
+        drawn["incumbent"] = {u: figures.incumbent(data, u) for u in COSTS}
     if any(t.metrics.get("params", 0) > 0 for t, _ in scored):
         drawn["trials"] = {v: figures.trials(data, v) for v in figures.views(data)}
     if any(t.curve for t, _ in scored):
@@ -135,51 +78,39 @@ def document(data: ReportData) -> str:
     if _sum(data.cost).epochs:
         drawn["cost"] = {"": figures.cost(data)}
     plots = {n: {u: figures.as_json(f) for u, f in each.items()} for n, each in drawn.items()}
-    plotly, own, hashes = _scripts()
     failures = _failures(data)
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            data=data,
-            winner=winner,
-            found_by=by_number.get(winner.found_by) if winner else None,
-            comparison=compare(data),
-            control_count=len(ended(data, Kind.CONTROL)),
-            control_valued=len(valued(data, Kind.CONTROL)),
-            counts=_counts(data),
-            scored=len(scored),
-            searched=len(searched),
-            front=figures.front_of(data),
-            finals=_finals(data),
-            curve_count=len(figures.chosen_curves(data)),
-            with_curve=sum(bool(t.curve) for t, _ in searched),
-            ancestors=line,
-            ancestors_limit=ANCESTORS,
-            total=_sum(data.cost),
-            drawn=drawn,
-            sketch=draw(winner.sketch, "The winner's architecture") if winner else None,
-            architecture=json.dumps(winner.architecture, indent=1) if winner else "",
-            left_out=max(0, len(data.trials) - ROWS),
-            failures=failures[:FAILURES],
-            failure_count=len(failures),
-            manifest=yaml.safe_dump(data.spec, sort_keys=False, allow_unicode=True),
-            value_of=lambda trial: value_of(data, trial),
-            light=theme.LIGHT,
-            dark=theme.DARK,
-            style=_part("report.css"),
-            plotly=plotly,
-            script=own,
-            hashes=hashes,
-            embedded=embed(
-                {
-                    "figures": plots,
-                    "rows": [_row(data, t) for t in data.trials[-ROWS:]],
-                    "palette": {"light": theme.LIGHT, "dark": theme.DARK},
-                    "metric": data.metric,
-                }
-            ),
-        )
+    return fill(
+        "report.html",
+        ("figures.js", "table.js"),
+        {
+            "figures": plots,
+            "rows": [_row(data, t) for t in data.trials[-ROWS:]],
+            "metric": data.metric,
+        },
+        data=data,
+        winner=winner,
+        found_by=by_number.get(winner.found_by) if winner else None,
+        comparison=compare(data),
+        control_count=len(ended(data, Kind.CONTROL)),
+        control_valued=len(valued(data, Kind.CONTROL)),
+        counts=_counts(data),
+        scored=len(scored),
+        searched=len(searched),
+        front=figures.front_of(data),
+        finals=_finals(data),
+        curve_count=len(figures.chosen_curves(data)),
+        with_curve=sum(bool(t.curve) for t, _ in searched),
+        ancestors=line,
+        ancestors_limit=ANCESTORS,
+        total=_sum(data.cost),
+        drawn=drawn,
+        sketch=draw(winner.sketch, "The winner's architecture") if winner else None,
+        architecture=json.dumps(winner.architecture, indent=1) if winner else "",
+        left_out=max(0, len(data.trials) - ROWS),
+        failures=failures[:FAILURES],
+        failure_count=len(failures),
+        manifest=yaml.safe_dump(data.spec, sort_keys=False, allow_unicode=True),
+        value_of=lambda trial: value_of(data, trial),
     )
 
 

@@ -20,6 +20,7 @@ LIGHT = {
     "orange": "#c65700",
     "green": "#007d5c",
     "purple": "#a8507f",
+    "gold": "#8a7400",
     "band": "rgba(198,87,0,0.15)",
 }
 DARK = {
@@ -34,8 +35,15 @@ DARK = {
     "orange": "#f0953a",
     "green": "#2bc59b",
     "purple": "#e29bc4",
+    "gold": "#e3cf45",
     "band": "rgba(240,149,58,0.20)",
 }
+HUES = ("blue", "orange", "green", "purple", "gold", "ink")
+"""Colours that tell data apart."""
+for _palette, _opacity in ((LIGHT, 0.13), (DARK, 0.17)):
+    for _hue in HUES:
+        _parts = (int(_palette[_hue][i : i + 2], 16) for i in (1, 3, 5))
+        _palette[f"{_hue}Tint"] = f"rgba({','.join(map(str, _parts))},{_opacity})"
 
 
 def metric(value: float | None) -> str:

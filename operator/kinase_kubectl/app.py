@@ -14,29 +14,36 @@ import sys
 from collections.abc import Coroutine, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 
 import kinase
 from kinase.options import (
+    COMPARISON,
     EXPORTED,
     Access,
+    ComparisonOut,
     Context,
     Endpoint,
     Folder,
     Formats,
     FromSecret,
     Kubeconfig,
+    Labels,
     Namespace,
     NoOpen,
     Port,
+    Reference,
     Target,
     TrialNumber,
     Watch,
 )
 from kinase_kubectl.problem import INTERRUPTED, USAGE, Problem, escaped
+
+if TYPE_CHECKING:
+    from kinase.report import ReportData
 
 T = TypeVar("T")
 
@@ -256,6 +263,14 @@ def run_report(
             work.write(target, name, access, out, browse, _say)
 
 
+def run_gather(name: str, target: Target, access: Access) -> ReportData:
+    """What `kinase compare` shows of an experiment on a cluster."""
+    with _told():
+        from kinase_kubectl import report as work
+
+        return work.gathered(target, name, access)
+
+
 def run_export(
     name: str,
     target: Target,
@@ -306,6 +321,31 @@ def report(
         port=port,
         browse=not no_open,
     )
+
+
+@both.command()
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Experiments.")],
+    labels: Labels = None,
+    reference: Reference = None,
+    namespace: Namespace = None,
+    out: ComparisonOut = COMPARISON,
+    endpoint: Endpoint = None,
+    credentials_from_secret: FromSecret = False,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Write one page that holds experiments against each other, which are read from their store."""
+    target = Target(namespace, context, kubeconfig)
+    access = Access(endpoint, credentials_from_secret)
+    runs = [run_gather(name, target, access) for name in names]
+    with _told():
+        from kinase.report import Incomparable, write_comparison
+
+        try:
+            write_comparison(runs, out, labels or (), reference)
+        except (Incomparable, OSError) as error:
+            raise Problem(str(error), USAGE) from None
 
 
 @both.command()

@@ -7,11 +7,12 @@ while it stands still, it is made here, from the journal in the store.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.server
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 from kinase.api.status import ConditionType
 from kinase.options import Access, Target
+from kinase.report import ReportData
 from kinase.store import NotFound, StoreError
 from kinase_kube.client import Object
 from kinase_kubectl.cluster import Cluster, plain_name
@@ -77,9 +79,16 @@ async def _find(
         for pod in reversed(pods):
             if _ready(pod):
                 return experiment, str(pod["metadata"]["name"]), None
-        if not experiment.finished and experiment.status.start_time is None:
-            raise Problem(f"there is no report of {name} yet: it has not begun{_why(experiment)}")
-        return experiment, None, await prepare(cluster, experiment, access)
+        return experiment, None, await _stored(cluster, experiment, access)
+
+
+async def _stored(cluster: Cluster, experiment: Experiment, access: Access) -> Place:
+    """The store of an experiment that has begun."""
+    if not experiment.finished and experiment.status.start_time is None:
+        raise Problem(
+            f"there is no report of {experiment.name} yet: it has not begun{_why(experiment)}"
+        )
+    return await prepare(cluster, experiment, access)
 
 
 def _ready(pod: Object) -> bool:
@@ -98,23 +107,53 @@ def _why(experiment: Experiment) -> str:
     return ""
 
 
-def _rendered(experiment: Experiment, place: Place) -> bytes:
-    """The report, made from the journal; no controller runs that could."""
-    try:
-        from kinase.api import NASExperiment
-        from kinase.experiment.local import open_run
-        from kinase.report import render
-        from kinase.report.gather import gather
+def gathered(target: Target, name: str, access: Access) -> ReportData:
+    """What a report shows of an experiment, from the journal in its store, whoever runs it.
 
-        manifest = NASExperiment.model_validate(experiment.body)
-        root = place.uri.removesuffix(f"/{manifest.directory}")
-        fields = {"uri": root, "endpoint": place.endpoint, "region": place.region}
-        storage = manifest.spec.storage.model_copy(update=fields)
-        spec = manifest.spec.model_copy(update={"storage": storage})
-        with place.told():
-            return render(gather(open_run(manifest.model_copy(update={"spec": spec})))).encode()
+    Raises:
+        Problem: it has not begun, or the store says no.
+    """
+
+    async def find() -> tuple[Experiment, Place]:
+        async with Cluster.open(target) as cluster:
+            experiment = await cluster.experiment(plain_name(name))
+            return experiment, await _stored(cluster, experiment, access)
+
+    found = asyncio.run(find())
+    with _parts_told():
+        return _gathered(*found)
+
+
+def _gathered(experiment: Experiment, place: Place) -> ReportData:
+    """From the journal, as the controller gathers it."""
+    from kinase.api import NASExperiment
+    from kinase.experiment.local import open_run
+    from kinase.report.gather import gather
+
+    manifest = NASExperiment.model_validate(experiment.body)
+    root = place.uri.removesuffix(f"/{manifest.directory}")
+    fields = {"uri": root, "endpoint": place.endpoint, "region": place.region}
+    storage = manifest.spec.storage.model_copy(update=fields)
+    spec = manifest.spec.model_copy(update={"storage": storage})
+    with place.told():
+        return gather(open_run(manifest.model_copy(update={"spec": spec})))
+
+
+@contextlib.contextmanager
+def _parts_told() -> Iterator[None]:
+    """What of the package is missing, as a `Problem`."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise Problem(f"{error}; install it with: pip install 'kinase[report,s3]'") from None
+
+
+def _rendered(experiment: Experiment, place: Place) -> bytes:
+    """The report, made from the journal; no controller runs that could."""
+    with _parts_told():
+        from kinase.report import render
+
+        return render(_gathered(experiment, place)).encode()
 
 
 def write(

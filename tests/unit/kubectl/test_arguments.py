@@ -137,7 +137,7 @@ def test_without_the_kubernetes_client_it_says_what_to_install() -> None:
         "from kinase.cli import app\n"
         "app(sys.argv[1:])\n"
     )
-    for words in (["get"], ["report", "digits"], ["suspend", "digits"]):
+    for words in (["get"], ["report", "digits"], ["compare", "digits", "b"], ["suspend", "digits"]):
         done = subprocess.run(
             [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
         )
@@ -150,7 +150,7 @@ def test_without_the_kubernetes_client_it_says_what_to_install() -> None:
 def test_the_plugin_has_what_is_for_a_cluster_and_no_more() -> None:
     help_text = CliRunner().invoke(plugin, ["--help"], prog_name="kubectl kinase").output
     assert "Usage: kubectl kinase" in help_text
-    for command in ("get", "logs", "report", "export", "suspend", "resume", "wait"):
+    for command in ("get", "logs", "report", "compare", "export", "suspend", "resume", "wait"):
         assert f" {command} " in help_text
         assert CliRunner().invoke(plugin, [command, "--help"]).exit_code == 0
         assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0

@@ -8,6 +8,7 @@ import pytest
 
 from kinase.api.trial import Cost, Kind
 from kinase.report import figures
+from kinase.report.anytime import COSTS
 from kinase.report.lineage import ANCESTORS, ancestors, lineage
 from tests.unit.report import samples
 from tests.unit.report.samples import METRIC
@@ -20,12 +21,12 @@ def _trace(figure, name: str):
     return next(t for t in figure.data if (t.name or "").startswith(name))
 
 
-@pytest.mark.parametrize("unit", figures.COSTS)
+@pytest.mark.parametrize("unit", COSTS)
 def test_incumbent_improves_and_ends_with_the_whole_cost(unit: str) -> None:
     line = _trace(figures.incumbent(DATA, unit), "strategy")
     assert list(line.y) == sorted(line.y)
     search = [t for t in DATA.trials if t.kind is Kind.SEARCH]
-    assert line.x[-1] == pytest.approx(sum(figures.COSTS[unit][1](t) for t in search))
+    assert line.x[-1] == pytest.approx(sum(COSTS[unit][1](t) for t in search))
     assert line.y[-1] == max(t.metrics.get(METRIC, 0.0) for t in search)
 
 

@@ -1,0 +1,168 @@
+"""Best value so far over the cost: of one search, and of several that are held against each other.
+
+Only trials of the search count, in the order in which they ended; what they cost includes what
+killed attempts lost. Control, finalists and baselines are no part of it.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from kinase.api.trial import Kind
+from kinase.report.control import ended, sign, value_of
+from kinase.report.data import ReportData, ReportTrial
+
+COSTS: dict[str, tuple[str, Callable[[ReportTrial], float]]] = {
+    "epochs": ("training epochs", lambda t: t.cost.epochs),
+    "sample passes": ("sample passes", lambda t: t.cost.samples),
+    "device seconds": ("device seconds", lambda t: t.cost.device_seconds),
+    "trials": ("trials", lambda t: 1),
+}
+"""What a search can be drawn over: (axis title, cost of a trial)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A search's best value so far: a step at each improvement."""
+
+    xs: tuple[float, ...]
+    """Cost at each improvement."""
+    ys: tuple[float, ...]
+    """The best value from there on."""
+    spent: float
+    """Cost of the whole search."""
+    sign: float
+    """1 if more is better, -1 if less is."""
+
+    @property
+    def final(self) -> float | None:
+        """The best value at the end, or None if there is none."""
+        return self.ys[-1] if self.ys else None
+
+    def at(self, cost: float) -> float | None:
+        """The best value when so much was spent, or None if there was none yet."""
+        index = bisect_right(self.xs, cost)
+        return self.ys[index - 1] if index else None
+
+    def steps(self, begin: float = 0.0) -> tuple[list[float], list[float]]:
+        """Costs and best values from `begin` on: there, at each improvement, and at the end."""
+        late = [(x, y) for x, y in zip(self.xs, self.ys, strict=True) if x > begin]
+        first, last = self.at(begin), self.final
+        if first is not None:
+            late.insert(0, (begin, first))
+        if last is not None and late[-1][0] < self.spent:
+            late.append((self.spent, last))
+        return [x for x, _ in late], [y for _, y in late]
+
+    def until(self, goal: float) -> float | None:
+        """What was spent when the search was as good as that, or None if it never was."""
+        good = (x for x, y in zip(self.xs, self.ys, strict=True) if self.sign * (y - goal) >= 0)
+        return next(good, None)
+
+
+def curve(data: ReportData, unit: str) -> Curve:
+    """The best value so far of the search's trials."""
+    cost_of, s = COSTS[unit][1], sign(data)
+    xs: list[float] = []
+    ys: list[float] = []
+    spent = 0.0
+    for trial in ended(data, Kind.SEARCH):
+        spent += cost_of(trial)
+        value = value_of(data, trial)
+        if value is not None and (not ys or s * (value - ys[-1]) > 0):
+            xs.append(spent)
+            ys.append(value)
+    return Curve(tuple(xs), tuple(ys), spent, s)
+
+
+def quantile(values: Sequence[float | None], share: float, sign: float = 1.0) -> float | None:
+    """Quantile by linear interpolation, from the worst to the best; None is worse than any value,
+    and the result where the quantile lies among those that have none."""
+    ordered = sorted(-math.inf if v is None else sign * v for v in values)
+    if not ordered:
+        return None
+    below, part = divmod(share * (len(ordered) - 1), 1)
+    low = ordered[int(below)]
+    if part and math.isfinite(low):
+        low += part * (ordered[int(below) + 1] - low)
+    return sign * low if math.isfinite(low) else None
+
+
+def middle(values: Sequence[float | None], sign: float = 1.0) -> float | None:
+    """The median, with None as worse than any value."""
+    return quantile(values, 0.5, sign)
+
+
+Band = tuple[float, float | None, float | None, float | None]
+"""A cost, and the quartiles there: the worse, the median, the better."""
+
+
+def band(curves: Sequence[Curve]) -> list[Band]:
+    """The quartiles over runs at each cost at which one of them improves, up to `common`: there
+    every run is seen, and none is thought on beyond its end."""
+    end = common(curves)
+    costs = sorted({x for each in curves for x in each.xs if x <= end} | {end})
+    found: list[Band] = []
+    for cost in costs:
+        values = [each.at(cost) for each in curves]
+        low, mid, high = (quantile(values, q, curves[0].sign) for q in (0.25, 0.5, 0.75))
+        if high is not None:
+            found.append((cost, low, mid, high))
+    return found
+
+
+def common(curves: Sequence[Curve]) -> float:
+    """The cost that all have spent."""
+    return min((each.spent for each in curves), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What share of a reference's cost some runs take to be as good as it is at its end."""
+
+    seeds: tuple[int, ...]
+    """Of the runs, in the order of `shares`."""
+    shares: tuple[float | None, ...]
+    """Of each run; None where it never was as good."""
+    paired: bool
+    """Whether each run is held against the reference's run of the same seed, else against the
+    median of its runs, in value and in cost."""
+
+    @property
+    def median(self) -> float | None:
+        """None where half of the runs or more never were as good."""
+        if not self.shares:
+            return None
+        found = median(math.inf if share is None else share for share in self.shares)
+        return found if math.isfinite(found) else None
+
+
+Seeded = Sequence[tuple[int, Curve]]
+"""Runs, each with its seed."""
+
+
+def reach(runs: Seeded, reference: Seeded) -> Reach:
+    """Hold runs against a reference: by pairs of the same seed where there is one at least, else
+    against the medians. What has no end value or no cost is nothing to hold against."""
+    theirs: dict[int, list[Curve]] = defaultdict(list)
+    for seed, each in reference:
+        theirs[seed].append(each)
+    pairs = [(seed, each, theirs[seed].pop(0)) for seed, each in runs if theirs[seed]]
+    if pairs:
+        held = [(seed, each, other.final, other.spent) for seed, each, other in pairs]
+    else:
+        others = [each for _, each in reference]
+        goal = middle([each.final for each in others], others[0].sign) if others else None
+        cost = median(each.spent for each in others) if others else 0.0
+        held = [(seed, each, goal, cost) for seed, each in runs]
+    shares = {
+        place: None if (spent := each.until(goal)) is None else spent / cost
+        for place, (_, each, goal, cost) in enumerate(held)
+        if goal is not None and cost
+    }
+    return Reach(tuple(held[place][0] for place in shares), tuple(shares.values()), bool(pairs))

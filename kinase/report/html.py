@@ -1,0 +1,89 @@
+"""A page of ours as one HTML document that needs nothing else.
+
+Names, messages and architectures are untrusted: templates escape them, data for the scripts
+is embedded as JSON that can't end its element, and a content security policy lets a page run
+its own scripts only (by their SHA-256) and ask the network for nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from kinase.report import theme
+
+
+def fill(template: str, scripts: tuple[str, ...], embedded: dict[str, Any], **values: Any) -> str:
+    """The document: a template filled in, with our scripts of these names, which find
+    what is embedded."""
+    plotly, own, hashes = _scripts(scripts)
+    palette = {"light": theme.LIGHT, "dark": theme.DARK}
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            **values,
+            **palette,
+            style=_part("report.css"),
+            plotly=plotly,
+            script=own,
+            hashes=hashes,
+            embedded=embed({**embedded, "palette": palette}),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("kinase.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": lambda number: f"{number:,.0f}",
+        "metric": theme.metric,
+        "quantity": theme.quantity,
+        "duration": theme.duration,
+        "brief": theme.brief,
+        "shorten": theme.shorten,
+    }
+    return environment
+
+
+@cache
+def _part(name: str) -> Markup:
+    """A file of ours that goes into the page as it is."""
+    return Markup(files("kinase.report").joinpath("templates", name).read_text("utf-8"))
+
+
+@cache
+def _scripts(names: tuple[str, ...]) -> tuple[Markup, Markup, str]:
+    """plotly.js, the page's own script, and the policy's word for the two."""
+    # A parser reads \r\n as \n, and hashes what it has read.
+    plotly = Markup(get_plotlyjs().replace("\r\n", "\n"))
+    own = Markup("\n").join(_part(name) for name in names)
+    digests = (hashlib.sha256(text.encode()).digest() for text in (plotly, own))
+    return plotly, own, " ".join(f"'sha256-{base64.b64encode(d).decode()}'" for d in digests)
+
+
+def embed(data: Any) -> Markup:
+    """JSON for a script element: no character of it can end the element.
+
+    Raises:
+        ValueError: a number that JSON doesn't have.
+    """
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)

@@ -1,0 +1,295 @@
+"""Searches held against each other, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from kinase.api.trial import Kind
+from kinase.report import figures, theme
+from kinase.report.anytime import (
+    COSTS,
+    Curve,
+    Reach,
+    band,
+    common,
+    curve,
+    middle,
+    quantile,
+    reach,
+)
+from kinase.report.control import ended, sign
+from kinase.report.data import ReportData
+from kinase.report.gather import COST_NAMES
+from kinase.report.groups import Group, Incomparable, differences, grouped, seed_of, under_way
+from kinase.report.html import fill
+
+FEW = 5
+"""Below so many runs of a group, each run is drawn instead of the quartiles."""
+COLOURS = ("blue", "green", "purple", "gold", "ink")
+DASHES = ("solid", "dashdot", "dot", "longdash", "longdashdot")
+REFERENCE = ("orange", "dash")
+"""Colour and dash of the reference, as of random search in the report of one experiment."""
+PARTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+"""Shares of the common cost at which the table has the medians."""
+
+
+def document(runs: Sequence[tuple[str, ReportData]], reference: str | None = None) -> str:
+    """The page of some runs, each with the label of its group; see `render_comparison`."""
+    groups = grouped(runs)
+    if sum(len(group.runs) for group in groups) < 2:
+        raise Incomparable("give two experiments or more; `kinase report` shows one")
+    held = _reference(groups, reference)
+    everything = [run for group in groups for run in group.runs]
+    first = everything[0]
+    units = {unit: _over(groups, held, unit) for unit in COSTS}
+    drawn: dict[str, Any] = {}
+    if any(each.final is not None for each in (curve(r, "trials") for r in everything)):
+        drawn["anytime"] = {unit: _figure(groups, held, unit) for unit in COSTS}
+    plots = {n: {u: figures.as_json(f) for u, f in each.items()} for n, each in drawn.items()}
+    return fill(
+        "compare.html",
+        ("figures.js",),
+        {"figures": plots},
+        groups=groups,
+        reference=held,
+        metric_name=first.metric,
+        goal=first.goal,
+        facts=[fact for fact in first.summary if all(fact in run.summary for run in everything)],
+        results=[_result(group) for group in groups],
+        units=units,
+        drawn=drawn,
+        few=FEW,
+        runs=[_run(group, run) for group in groups for run in group.runs],
+        open_runs=sum(under_way(run) for run in everything),
+        differences=differences(groups),
+    )
+
+
+def _reference(groups: Sequence[Group], label: str | None) -> Group:
+    """The group that others are held against: by default the first of random search, or the
+    first."""
+    if label is not None:
+        for group in groups:
+            if group.label == label:
+                return group
+        known = "; ".join(group.label for group in groups)
+        raise Incomparable(f"there is no group {label!r} to be the reference; there are: {known}")
+    random = [g for g in groups if g.runs[0].spec.get("strategy", {}).get("type") == "Random"]
+    return (random or list(groups))[0]
+
+
+def _curves(group: Group, unit: str) -> list[Curve]:
+    return [curve(run, unit) for run in group.runs]
+
+
+# Numbers for the tables
+
+
+def _spanned(values: Sequence[float | None], show: Any, sign: float = 1.0) -> str:
+    """The median, with the least and the most where they differ."""
+    known = [v for v in values if v is not None]
+    if not known:
+        return "–"
+    least, most = show(min(known)), show(max(known))
+    mid = show(middle(values, sign))
+    return mid if least == most == mid else f"{mid} ({least} to {most})"
+
+
+def _result(group: Group) -> dict[str, Any]:
+    """A group's row in the table of results."""
+    curves = {unit: _curves(group, unit) for unit in ("epochs", "sample passes")}
+    finals = [each.final for each in curves["epochs"]]
+    s = sign(group.runs[0])
+    winners = [_winner(run) for run in group.runs]
+    return {
+        "group": group,
+        "without": finals.count(None),
+        "epochs": _spanned([each.spent for each in curves["epochs"]], theme.quantity),
+        "passes": _spanned([each.spent for each in curves["sample passes"]], theme.quantity),
+        "median": middle(finals, s),
+        "value": _spanned(finals, theme.metric, s),
+        "validation": _spanned([v for v, _ in winners if v is not None], theme.metric, s),
+        "test": _spanned([v for _, v in winners if v is not None], theme.metric, s),
+    }
+
+
+def _winner(run: ReportData) -> tuple[float | None, float | None]:
+    """The winner's value on the validation part, fully trained, and on the test part."""
+    if run.winner is None:
+        return None, None
+    tested = f"test_{run.metric.removeprefix('val_')}"
+    return run.winner.metrics.get(run.metric), run.winner.test.get(tested)
+
+
+def _over(groups: Sequence[Group], held: Group, unit: str) -> dict[str, Any]:
+    """What the tables have over one unit of cost."""
+    curves = {group.label: _curves(group, unit) for group in groups}
+    seeded = {
+        g.label: [(seed_of(r), c) for r, c in zip(g.runs, curves[g.label], strict=True)]
+        for g in groups
+    }
+    end = common([each for some in curves.values() for each in some])
+    s = sign(held.runs[0])
+    return {
+        "common": end,
+        "parts": [(part, part * end) for part in PARTS],
+        "medians": [
+            (label, [middle([each.at(part * end) for each in some], s) for part in PARTS])
+            for label, some in curves.items()
+        ],
+        "reach": {g.label: _reached(reach(seeded[g.label], seeded[held.label])) for g in groups},
+        "spent": [(group.label, _spent(group, unit)) for group in groups],
+    }
+
+
+def _reached(found: Reach) -> dict[str, Any]:
+    def show(share: float | None) -> str:
+        return "not reached" if share is None else f"{share:.2f}"
+
+    return {
+        "share": found.median,
+        "median": show(found.median) if found.shares else "–",
+        "each": ", ".join(map(show, found.shares)),
+        "reached": len(found.shares) - found.shares.count(None),
+        "of": len(found.shares),
+        "pairs": found.paired,
+        "seeds": ", ".join(map(str, found.seeds)),
+    }
+
+
+def _spent(group: Group, unit: str) -> dict[str, float]:
+    """What all runs of a group have spent, by kind of trial."""
+    cost_of = COSTS[unit][1]
+    return {
+        name: sum(cost_of(trial) for run in group.runs for trial in ended(run, kind))
+        for kind, name in COST_NAMES.items()
+    }
+
+
+def _run(group: Group, run: ReportData) -> dict[str, Any]:
+    """A run's row."""
+    validation, test = _winner(run)
+    return {
+        "group": group.label,
+        "run": run,
+        "seed": seed_of(run),
+        "under_way": under_way(run),
+        "trials": len(ended(run, Kind.SEARCH)),
+        "spent": {unit: curve(run, unit).spent for unit in COSTS},
+        "final": curve(run, "trials").final,
+        "validation": validation,
+        "test": test,
+    }
+
+
+# The figure
+
+
+def _figure(groups: Sequence[Group], held: Group, unit: str) -> go.Figure:
+    """Best value so far of each group: the median, and the quartiles or the single runs."""
+    title = COSTS[unit][0]
+    figure = figures.base(title, groups[0].runs[0].metric)
+    figure.update_layout(legend_itemwidth=48)  # room for a dash
+    others = [group for group in groups if group is not held]
+    # bands first, so that no line lies below one
+    for layer in (_bands, _singles, _medians):
+        for group in groups:
+            place = others.index(group) if group is not held else None
+            layer(figure, group, _curves(group, unit), _style(place), title)
+    figure.update_yaxes(range=_range([_curves(group, unit) for group in groups]))
+    figure.update_xaxes(rangemode="tozero")
+    return figure
+
+
+def _range(groups: Sequence[Sequence[Curve]]) -> figures.Range | None:
+    """The axis begins where the worst group is after a tenth of its cost: what comes before is far
+    below."""
+    valued = [[each for each in curves if each.ys] for curves in groups]
+    s = groups[0][0].sign
+    late = [
+        [s * each.steps(max(each.spent / 10, each.xs[0]))[1][0] for each in some] for some in valued
+    ]
+    lows = [low for values in late if (low := quantile(values, 0.25)) is not None]
+    highs = [s * each.ys[-1] for some in valued for each in some]
+    return figures.padded(s, min(lows), max(highs)) if lows else None
+
+
+def _style(place: int | None) -> tuple[str, str]:
+    """Colour and dash; groups differ in the dash, too, as long as there are dashes."""
+    if place is None:
+        return REFERENCE
+    turn = place // len(COLOURS)
+    return COLOURS[place % len(COLOURS)], DASHES[(place + turn) % len(DASHES)]
+
+
+def _bands(
+    figure: go.Figure, group: Group, curves: list[Curve], style: tuple[str, str], title: str
+) -> None:
+    if len(curves) < FEW:
+        return
+    points = [(x, low, high) for x, low, _, high in band(curves) if low is not None]
+    for side, fill_ in ((1, "none"), (2, "tonexty")):
+        figure.add_scatter(
+            x=[point[0] for point in points],
+            y=[point[side] for point in points],
+            mode="lines",
+            line={"width": 0, "shape": "hv", "color": f"var(--{style[0]})"},
+            fill=fill_,
+            fillcolor=f"var(--{style[0]}Tint)",
+            hoverinfo="skip",
+            legendgroup=group.label,
+            showlegend=False,
+        )
+
+
+def _singles(
+    figure: go.Figure, group: Group, curves: list[Curve], style: tuple[str, str], title: str
+) -> None:
+    """Each run, thin; where there is a band, only what is beyond its end."""
+    if len(curves) == 1:
+        return
+    begin = 0.0 if len(curves) < FEW else common(curves)
+    xs: list[float | None] = []
+    ys: list[float | None] = []
+    texts: list[str] = []
+    for run, each in zip(group.runs, curves, strict=True):
+        x, y = each.steps(begin)
+        if len(x) > 1:
+            xs += [*x, None]
+            ys += [*y, None]
+            texts += [f"{figures.safe(group.label)}, seed {seed_of(run)}"] * (len(x) + 1)
+    figure.add_scatter(
+        x=xs,
+        y=ys,
+        text=texts,
+        mode="lines",
+        line={"width": 1, "shape": "hv", "color": f"var(--{style[0]})"},
+        opacity=0.45,
+        hovertemplate="%{text}<br>%{x:,.0f} " + title + "<br>best %{y:.4f}<extra></extra>",
+        legendgroup=group.label,
+        showlegend=False,
+    )
+
+
+def _medians(
+    figure: go.Figure, group: Group, curves: list[Curve], style: tuple[str, str], title: str
+) -> None:
+    points = [(x, low, mid, high) for x, low, mid, high in band(curves) if mid is not None]
+    open_runs = f", {group.under_way} of {len(curves)} under way" if group.under_way else ""
+    quartiles = "<br>quartiles %{text}" if len(curves) >= FEW else ""
+    word = "median" if len(curves) > 1 else "best"
+    figure.add_scatter(
+        x=[point[0] for point in points],
+        y=[point[2] for point in points],
+        text=[f"{theme.metric(low)} to {theme.metric(high)}" for _, low, _, high in points],
+        mode="lines" if len(points) > 1 else "markers",
+        line={"width": 2.5, "shape": "hv", "color": f"var(--{style[0]})", "dash": style[1]},
+        marker={"color": f"var(--{style[0]})"},
+        hovertemplate=f"{figures.safe(group.label)}<br>%{{x:,.0f}} {title}<br>{word} %{{y:.4f}}"
+        f"{quartiles}<extra></extra>",
+        legendgroup=group.label,
+        name=figures.safe(theme.shorten(group.label, 60)) + open_runs,
+    )
