@@ -38,7 +38,7 @@ ROOM = 4
 KEPT = 128
 """Graphs that are kept at hand."""
 ATTEMPTS = 64
-"""Morphisms drawn before all that fit are looked for."""
+"""Morphisms drawn before none is taken to fit."""
 BUCKETS = 192
 """Features of a graph's nodes in `vector`."""
 PATH = 4
@@ -244,6 +244,11 @@ class Model(Space):
         grown = self._extended(architecture, rng)
         if grown is not None:
             return grown
+        key, chain = self.key(architecture), architecture["morphisms"]
+        while chain:
+            chain = chain[:-1]
+            if self.key({"morphisms": chain}) != key:
+                return {"morphisms": chain}
         return self.any_neighbour(architecture, rng)
 
     def _extended(self, architecture: Architecture, rng: Rng) -> Architecture | None:

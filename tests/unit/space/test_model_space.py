@@ -142,6 +142,19 @@ def test_where_nothing_more_may_be_done_the_last_is_taken_back() -> None:
     assert space.moves(architecture) == {}
 
 
+def test_the_last_is_taken_back_without_a_look_at_all_that_is_near(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A large network has thousands of neighbours."""
+    grown = of(
+        {"op": "widen", "node": "conv1", "to": 9}, {"op": "widen", "node": "conv3", "to": 18}
+    )
+    most = model().graph(grown, FRAME).params()
+    space = model(operations=["widen"], maxParams=most)
+    monkeypatch.setattr(Model, "edits", lambda self, architecture: pytest.fail("all were made"))
+    assert space.mutate(grown, derive_rng(1)) == of(*grown["morphisms"][:1])
+
+
 def test_limits_hold_for_what_is_drawn_and_for_what_is_given() -> None:
     params = network().params()
     wide = of({"op": "widen", "node": "conv3", "to": 18})
