@@ -83,7 +83,8 @@ class TreePolicy:
         return nn.log_softmax(nn.linear(p, actor, hidden), allowed)
 
     def score(self, p: Parameters, episodes: Sequence[Episode]) -> tuple[Traced, Traced]:
-        """For each episode the logarithm of its probability; the mean entropy of the choices."""
+        """For each episode the logarithm of its probability; the mean over the episodes of the sum
+        of their choices' entropies, as the authors weigh it."""
         steps = [(index, step) for index, each in enumerate(episodes) for step in each.steps]
         distinct = list(dict.fromkeys(step.focus for _, step in steps))
         row = {focus: index for index, focus in enumerate(distinct)}
@@ -102,7 +103,7 @@ class TreePolicy:
             owners[[index for index, _ in own], range(len(own))] = 1
             logs = logs + np.dot(owners, np.sum(taken * each, axis=1))
             entropy = entropy + np.sum(nn.softmax_entropy(each))
-        return logs, entropy / len(steps)
+        return logs, entropy / len(episodes)
 
 
 class Player:

@@ -68,9 +68,16 @@ def test_a_batch_is_scored_as_its_episodes_are_one_by_one() -> None:
     logs, entropy = made.score(p, drawn)
     alone = [made.score(p, [each]) for each in drawn]
     assert logs == pytest.approx([float(each[0]) for each, _ in alone])
-    steps = [len(each.steps) for each in drawn]
-    spread = sum(float(each) * n for (_, each), n in zip(alone, steps, strict=True))
-    assert entropy == pytest.approx(spread / sum(steps))
+    assert entropy == pytest.approx(np.mean([float(each) for _, each in alone]))
+
+
+def test_the_entropies_of_an_episodes_choices_are_summed() -> None:
+    """As in the authors' code, which adds the gradients of all choices, then divides by the number
+    of episodes."""
+    made, p = policy()
+    for episode in episodes(made, p, 4):
+        each = [made.score(p, [Episode((step,), {})])[1] for step in episode.steps]
+        assert made.score(p, [episode])[1] == pytest.approx(sum(each))
 
 
 def test_probabilities_of_all_choices_are_one() -> None:
