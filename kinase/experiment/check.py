@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kinase import registry
+from kinase.api._base import struct_name
 from kinase.api.experiment import NASExperiment
 from kinase.api.load import Document, ManifestError, Problem, read_document, validate
 from kinase.estimation import make_estimator
@@ -34,6 +35,8 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
             make_strategy(spec.strategy, space, spec.seed)
         except (registry.UnknownMember, ValueError, TypeError) as error:
             field = "type" if spec.strategy.custom is None else "custom.name"
+            if isinstance(error, ArchitectureError) and spec.strategy.custom is None:
+                field = f"{struct_name(spec.strategy.type)}.architecture"
             problem(f"spec.strategy.{field}", error)
         for index, baseline in enumerate(spec.baselines):
             try:

@@ -138,7 +138,7 @@ def test_a_start_of_another_space_is_refused_with_its_field() -> None:
         }
     )
     [problem] = check(NASExperiment.model_validate(document), Document("x.yaml", None, {}))
-    assert "spec.strategy.type" in str(problem)
+    assert "spec.strategy.pathLevel.architecture" in str(problem)
     assert "an object with the field cell" in str(problem)
 
 
