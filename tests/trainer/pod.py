@@ -13,9 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from unittest import mock
 from urllib.parse import urlsplit
 
 from kinase.api.trial import TaskJob, Termination, TrialJob
+from kinase_trainer.process import main
 
 TRAINER = (sys.executable, "-m", "kinase_trainer")
 
@@ -50,10 +52,7 @@ class Pod:
 
     def start(self, job: TrialJob | TaskJob | str | None, **more: str) -> subprocess.Popen[bytes]:
         """Begin an attempt; without a job, with what lies there."""
-        if job is not None:
-            text = job if isinstance(job, str) else job.model_dump_json(by_alias=True)
-            self.job.write_text(text)
-        self.log.unlink(missing_ok=True)
+        self._prepare(job)
         with self.output.open("wb") as output:
             return subprocess.Popen(
                 self.command,
@@ -64,6 +63,12 @@ class Pod:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def _prepare(self, job: TrialJob | TaskJob | str | None) -> None:
+        if job is not None:
+            text = job if isinstance(job, str) else job.model_dump_json(by_alias=True)
+            self.job.write_text(text)
+        self.log.unlink(missing_ok=True)
 
     @staticmethod
     def kill(process: subprocess.Popen[bytes]) -> None:
@@ -81,6 +86,19 @@ class Pod:
             finally:
                 if process.poll() is None:
                     self.kill(process)
+
+    def here(self, job: TrialJob | TaskJob | str | None, **more: str) -> int:
+        """`run` of this project's trainer where it need be no process of its own: in this one,
+        which has imported torch."""
+        self._prepare(job)
+        with (
+            self.output.open("w") as output,
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(output),
+            contextlib.chdir(self.folder),
+            mock.patch.dict(os.environ, {**self.environment, **more}, clear=True),
+        ):
+            return main([])
 
     @property
     def said(self) -> str:

@@ -204,7 +204,7 @@ def test_options_stand_above_the_environment(
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_a_task_is_described(pod: Pod, store: Store, device: str) -> None:
-    assert pod.run(task_job(training={"device": device})) == 0
+    assert pod.here(task_job(training={"device": device})) == 0
     info = TaskInfo.model_validate_json(store.get("trainer.json"))
     assert (info.input, info.outputs, info.train) == ((1, 8, 8), 10, 1079)
     assert list(store.list()) == ["trainer.json"]
@@ -218,7 +218,7 @@ def test_a_task_of_other_data_is_described(pod: Pod, store: Store) -> None:
     np.savez(pod.folder / "d.npz", x=rng.random((100, 6, 5)), y=np.arange(100) % 4)
     task = {"dataset": "npz", "path": str(pod.folder / "d.npz")}
     own = task_job(task=task, key="some/place.json")
-    assert pod.run(own) == 0
+    assert pod.here(own) == 0
     info = TaskInfo.model_validate_json(store.get("some/place.json"))
     assert info == trial.describe(own.task, own.training)
     assert (info.input, info.outputs) == ((1, 6, 5), 4)
@@ -237,7 +237,7 @@ def test_a_task_of_other_data_is_described(pod: Pod, store: Store) -> None:
 def test_a_task_that_is_not_there_ends_with_2(
     pod: Pod, store: Store, change: dict[str, Any], message: str
 ) -> None:
-    assert pod.run(task_job(**change)) == 2
+    assert pod.here(task_job(**change)) == 2
     assert message in pod.said
     assert message in pod.termination.message
     assert list(store.list()) == []
@@ -245,7 +245,7 @@ def test_a_task_that_is_not_there_ends_with_2(
 
 def test_what_cannot_work_is_told_in_the_termination_message(pod: Pod) -> None:
     layers = [{"op": "maxpool", "kernel": 3, "stride": 2}] * 4
-    assert pod.run(job(architecture={"layers": layers})) == 42
+    assert pod.here(job(architecture={"layers": layers})) == 42
     said = pod.termination
     assert (said.value, said.epochs) == (None, 0)
     assert "leaves nothing" in said.message
@@ -253,12 +253,12 @@ def test_what_cannot_work_is_told_in_the_termination_message(pod: Pod) -> None:
 
 def test_a_job_is_tested_once(pod: Pod, store: Store) -> None:
     final = job(kind="Final", keepWeights=True)
-    assert pod.run(final) == 0
+    assert pod.here(final) == 0
     asked = final.model_copy(update={"test": True, "attempt": 2})
-    assert pod.run(asked, KINASE_METRIC="test_accuracy") == 0
+    assert pod.here(asked, KINASE_METRIC="test_accuracy") == 0
     measured = TrialResult.model_validate_json(store.get(f"{PREFIX}/test.json"))
     assert pod.termination.value == measured.metrics["test_accuracy"]
-    assert pod.run(asked.model_copy(update={"attempt": 3})) == 0
+    assert pod.here(asked.model_copy(update={"attempt": 3})) == 0
     assert TrialResult.model_validate_json(store.get(f"{PREFIX}/test.json")) == measured
 
 
@@ -353,12 +353,11 @@ def test_a_finished_trial_is_answered_without_torch(pod: Pod, store: Store) -> N
 # -- signals ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("grace", ["", "30"])
 def test_a_trial_asked_to_end_goes_on_in_another_process_as_if_nothing_had_been(
-    pod: Pod, store: Store, grace: str
+    pod: Pod, store: Store
 ) -> None:
     own = job(fidelity={"epochs": 400})
-    with pod.start(own, KINASE_GRACE_SECONDS=grace) as process:
+    with pod.start(own, KINASE_GRACE_SECONDS="30") as process:
         until(lambda: store.exists(f"{PREFIX}/checkpoint/last"))
         process.terminate()
         assert process.wait(30) == 143
@@ -378,15 +377,15 @@ def test_a_trial_asked_to_end_goes_on_in_another_process_as_if_nothing_had_been(
 
 @pytest.mark.slow
 def test_an_epoch_longer_than_the_grace_period_is_not_waited_for(pod: Pod, store: Store) -> None:
-    own = job(fidelity={"epochs": 4}, **SLOW)
-    with pod.start(own, KINASE_GRACE_SECONDS="0.3") as process:
+    own = job(fidelity={"epochs": 4, "dataFraction": 0.3}, **SLOW)
+    with pod.start(own, KINASE_GRACE_SECONDS="0.05") as process:
         until(lambda: progress_of(store).epochs_begun >= 3)
         process.terminate()
         assert process.wait(30) == 143
     ledger = progress_of(store)
     assert ledger.epochs_begun - 1 == ledger.epochs_done >= 2
     assert pod.termination.message.endswith(f"epochs done: {ledger.epochs_done}")
-    assert pod.run(own.model_copy(update={"attempt": 2})) == 0
+    assert pod.here(own.model_copy(update={"attempt": 2})) == 0
     resumed = result_of(store)
     assert resumed.cost.epochs == 5
     assert curve(resumed) == curve(trial.run(own, FileStore(pod.folder / "other")))
@@ -457,7 +456,7 @@ def test_points_are_posted_and_the_answer_stops_the_trial(
         "answer",
         (200, b'{"continue": %s}' % [b"true", b"false"][len(controller.seen) > 1]),
     )
-    assert pod.run(job(fidelity={"epochs": 6}), **line) == 0
+    assert pod.here(job(fidelity={"epochs": 6}), **line) == 0
     found = result_of(store)
     assert found.outcome is Outcome.STOPPED
     assert [body for _, _, body in controller.seen] == [
@@ -467,18 +466,29 @@ def test_points_are_posted_and_the_answer_stops_the_trial(
     # another attempt goes on from there
     controller.before = lambda _: None
     controller.answer = (401, b"")
-    assert pod.run(job(fidelity={"epochs": 6}, attempt=2), **line) == 0
+    assert pod.here(job(fidelity={"epochs": 6}, attempt=2), **line) == 0
     whole = trial.run(job(fidelity={"epochs": 6}), FileStore(pod.folder / "other"))
     assert curve(result_of(store)) == curve(whole)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1/trials/7/points", "nonsense"])
 def test_nobody_to_post_to_ends_nothing(pod: Pod, store: Store, url: str) -> None:
-    assert pod.run(job(), KINASE_REPORT_URL=url) == 0
+    assert pod.here(job(), KINASE_REPORT_URL=url) == 0
     assert result_of(store).outcome is Outcome.SUCCEEDED
 
 
 # -- a store that is away --------------------------------------------------------------
+
+
+HASTY = (
+    sys.executable,
+    "-c",
+    "import runpy\n"
+    "from kinase.store import s3\n"
+    "s3.ATTEMPTS = 2\n"
+    "runpy.run_module('kinase_trainer', run_name='__main__')\n",
+)
+"""A trainer whose requests are given up after two attempts: between five pass up to 15 seconds."""
 
 
 @pytest.fixture
@@ -491,7 +501,7 @@ def network(s3: dict[str, str]) -> Iterator[Forwarder]:
 @pytest.fixture
 def s3_pod(tmp_path: Path, s3: dict[str, str], network: Forwarder) -> Pod:
     environment = {**s3, "KINASE_STORE_ENDPOINT": network.endpoint}
-    return Pod(tmp_path, s3["KINASE_STORE"], environment)
+    return Pod(tmp_path, s3["KINASE_STORE"], environment, HASTY)
 
 
 @pytest.fixture
@@ -500,7 +510,7 @@ def direct(s3: dict[str, str]) -> Store:
     return open_uri(s3["KINASE_STORE"], s3["KINASE_STORE_ENDPOINT"], s3["KINASE_STORE_REGION"])
 
 
-LONG: dict[str, Any] = {"fidelity": {"epochs": 60}}
+LONG: dict[str, Any] = {"fidelity": {"epochs": 30}}
 
 
 @pytest.mark.slow
@@ -516,7 +526,7 @@ def test_an_outage_is_sat_out(s3_pod: Pod, direct: Store, network: Forwarder) ->
     assert s3_pod.said.count("tried again") == s3_pod.said.count("can be used again") == 1
     found = result_of(direct)
     assert curve(found) == curve(trial.run(job(**LONG), FileStore(s3_pod.folder / "other")))
-    assert found.cost.epochs == 60
+    assert found.cost.epochs == 30
 
 
 @pytest.mark.slow
@@ -529,10 +539,10 @@ def test_patience_has_an_end_and_another_attempt_goes_on(
             assert process.wait(60) == 75
     assert "cannot be reached" in s3_pod.termination.message
     assert s3_pod.termination.epochs is not None
-    assert s3_pod.run(job(attempt=2, **LONG)) == 0
+    assert s3_pod.here(job(attempt=2, **LONG)) == 0
     found = result_of(direct)
     assert curve(found) == curve(trial.run(job(**LONG), FileStore(s3_pod.folder / "other")))
-    assert found.cost.epochs in (60, 61)
+    assert found.cost.epochs in (30, 31)
 
 
 @pytest.mark.slow
@@ -552,7 +562,7 @@ def test_a_signal_ends_the_waiting(s3_pod: Pod, direct: Store, network: Forwarde
 def test_an_outage_after_a_signal_is_not_sat_out(
     s3_pod: Pod, direct: Store, network: Forwarder
 ) -> None:
-    with s3_pod.start(job(fidelity={"epochs": 9}, **SLOW)) as process:
+    with s3_pod.start(job(fidelity={"epochs": 9, "dataFraction": 0.5}, **SLOW)) as process:
         until(lambda: progress_of(direct).epochs_begun >= 2)
         with network.away():
             process.terminate()
@@ -561,12 +571,15 @@ def test_an_outage_after_a_signal_is_not_sat_out(
     assert ledger.epochs_begun - 1 == ledger.epochs_done >= 1
 
 
-def test_a_store_that_is_away_from_the_beginning(s3_pod: Pod, network: Forwarder) -> None:
+def test_a_store_that_is_away_from_the_beginning(
+    s3_pod: Pod, network: Forwarder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kinase.store.s3.ATTEMPTS", 2)
     with network.away():
         for each in (task_job(), job()):
-            assert s3_pod.run(each, KINASE_STORE_PATIENCE="0.2") == 75
+            assert s3_pod.here(each, KINASE_STORE_PATIENCE="0.2") == 75
             assert "cannot be reached" in s3_pod.termination.message
-    assert s3_pod.run(task_job()) == 0
+    assert s3_pod.here(task_job()) == 0
 
 
 def test_a_store_that_refuses_is_an_error_for_a_person(s3_pod: Pod, direct: Store) -> None:
@@ -578,7 +591,7 @@ def test_a_store_that_refuses_is_an_error_for_a_person(s3_pod: Pod, direct: Stor
         ({"KINASE_STORE": "s3://"}, "no URI of a store"),
     ):
         change.setdefault("AWS_EC2_METADATA_DISABLED", "true")
-        assert s3_pod.run(job(), **change) == 2, change
+        assert s3_pod.here(job(), **change) == 2, change
         assert message in s3_pod.termination.message
     with pytest.raises(StoreError):
         direct.get(f"{PREFIX}/progress.json")
