@@ -10,12 +10,17 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.cluster.beside import alone, others
 from tests.cluster.fixtures import cluster, kinase, namespace, node, s3_bucket, scene
 from tests.cluster.lab import binaries
 from tests.cluster.lab.s3 import S3Server, VersityGW
 
-__all__ = ["cluster", "kinase", "namespace", "node", "s3_bucket", "scene"]
+__all__ = ["alone", "cluster", "kinase", "namespace", "node", "others", "s3_bucket", "scene"]
 """Fixtures of one cluster for all folders of tests."""
+
+os.environ["OMP_NUM_THREADS"] = "1"
+"""Tiny networks are slower on several threads, more so beside other tests, and sums then depend on
+their number. It is read when torch is first imported, here and in the processes of tests."""
 
 
 def _fail_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -116,7 +116,7 @@ class Bucket:
 def a_bucket(cluster: Cluster, namespace: str, server: S3Server) -> Bucket:
     """A new bucket named like the namespace, and its credentials there as a Secret."""
     keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
-    client: Any = boto3.client(
+    client: Any = boto3.Session().client(  # a session of its own, for threads may not share one
         "s3",
         endpoint_url=server.endpoint,
         region_name="us-east-1",
