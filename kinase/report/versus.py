@@ -7,7 +7,6 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from kinase.api.trial import Kind
 from kinase.report import figures, theme
 from kinase.report.anytime import (
     COSTS,
@@ -44,10 +43,10 @@ def document(runs: Sequence[tuple[str, ReportData]], reference: str | None = Non
     held = _reference(groups, reference)
     everything = [run for group in groups for run in group.runs]
     first = everything[0]
-    units = {unit: _over(groups, held, unit) for unit in COSTS}
+    curves = {unit: [[curve(run, unit) for run in g.runs] for g in groups] for unit in COSTS}
     drawn: dict[str, Any] = {}
-    if any(each.final is not None for each in (curve(r, "trials") for r in everything)):
-        drawn["anytime"] = {unit: _figure(groups, held, unit) for unit in COSTS}
+    if any(each.ys for some in curves["trials"] for each in some):
+        drawn["anytime"] = {unit: _figure(groups, held, curves[unit], unit) for unit in COSTS}
     plots = {n: {u: figures.as_json(f) for u, f in each.items()} for n, each in drawn.items()}
     return fill(
         "compare.html",
@@ -58,11 +57,18 @@ def document(runs: Sequence[tuple[str, ReportData]], reference: str | None = Non
         metric_name=first.metric,
         goal=first.goal,
         facts=[fact for fact in first.summary if all(fact in run.summary for run in everything)],
-        results=[_result(group) for group in groups],
-        units=units,
+        results=[
+            _result(group, curves["epochs"][i], curves["sample passes"][i])
+            for i, group in enumerate(groups)
+        ],
+        units={unit: _over(groups, held, curves[unit], unit) for unit in COSTS},
         drawn=drawn,
         few=FEW,
-        runs=[_run(group, run) for group in groups for run in group.runs],
+        runs=[
+            _run(group, run, {unit: curves[unit][i][j] for unit in COSTS})
+            for i, group in enumerate(groups)
+            for j, run in enumerate(group.runs)
+        ],
         open_runs=sum(under_way(run) for run in everything),
         differences=differences(groups),
     )
@@ -81,8 +87,8 @@ def _reference(groups: Sequence[Group], label: str | None) -> Group:
     return (random or list(groups))[0]
 
 
-def _curves(group: Group, unit: str) -> list[Curve]:
-    return [curve(run, unit) for run in group.runs]
+Curves = Sequence[Curve]
+"""Of the runs of a group, in their order."""
 
 
 # Numbers for the tables
@@ -98,17 +104,16 @@ def _spanned(values: Sequence[float | None], show: Any, sign: float = 1.0) -> st
     return mid if least == most == mid else f"{mid} ({least} to {most})"
 
 
-def _result(group: Group) -> dict[str, Any]:
+def _result(group: Group, epochs: Curves, passes: Curves) -> dict[str, Any]:
     """A group's row in the table of results."""
-    curves = {unit: _curves(group, unit) for unit in ("epochs", "sample passes")}
-    finals = [each.final for each in curves["epochs"]]
+    finals = [each.final for each in epochs]
     s = sign(group.runs[0])
     winners = [_winner(run) for run in group.runs]
     return {
         "group": group,
         "without": finals.count(None),
-        "epochs": _spanned([each.spent for each in curves["epochs"]], theme.quantity),
-        "passes": _spanned([each.spent for each in curves["sample passes"]], theme.quantity),
+        "epochs": _spanned([each.spent for each in epochs], theme.quantity),
+        "passes": _spanned([each.spent for each in passes], theme.quantity),
         "median": middle(finals, s),
         "value": _spanned(finals, theme.metric, s),
         "validation": _spanned([v for v, _ in winners if v is not None], theme.metric, s),
@@ -124,23 +129,26 @@ def _winner(run: ReportData) -> tuple[float | None, float | None]:
     return run.winner.metrics.get(run.metric), run.winner.test.get(tested)
 
 
-def _over(groups: Sequence[Group], held: Group, unit: str) -> dict[str, Any]:
+def _over(
+    groups: Sequence[Group], held: Group, curves: Sequence[Curves], unit: str
+) -> dict[str, Any]:
     """What the tables have over one unit of cost."""
-    curves = {group.label: _curves(group, unit) for group in groups}
-    seeded = {
-        g.label: [(seed_of(r), c) for r, c in zip(g.runs, curves[g.label], strict=True)]
-        for g in groups
-    }
-    end = common([each for some in curves.values() for each in some])
+    end = common([each for some in curves for each in some])
     s = sign(held.runs[0])
+    seeded = {
+        group.label: [(seed_of(run), each) for run, each in zip(group.runs, some, strict=True)]
+        for group, some in zip(groups, curves, strict=True)
+    }
     return {
         "common": end,
-        "parts": [(part, part * end) for part in PARTS],
+        "parts": [part * end for part in PARTS],
         "medians": [
-            (label, [middle([each.at(part * end) for each in some], s) for part in PARTS])
-            for label, some in curves.items()
+            (group.label, [middle([each.at(part * end) for each in some], s) for part in PARTS])
+            for group, some in zip(groups, curves, strict=True)
         ],
-        "reach": {g.label: _reached(reach(seeded[g.label], seeded[held.label])) for g in groups},
+        "reach": {
+            label: _reached(reach(some, seeded[held.label])) for label, some in seeded.items()
+        },
         "spent": [(group.label, _spent(group, unit)) for group in groups],
     }
 
@@ -169,17 +177,15 @@ def _spent(group: Group, unit: str) -> dict[str, float]:
     }
 
 
-def _run(group: Group, run: ReportData) -> dict[str, Any]:
+def _run(group: Group, run: ReportData, curves: dict[str, Curve]) -> dict[str, Any]:
     """A run's row."""
     validation, test = _winner(run)
     return {
         "group": group.label,
         "run": run,
         "seed": seed_of(run),
-        "under_way": under_way(run),
-        "trials": len(ended(run, Kind.SEARCH)),
-        "spent": {unit: curve(run, unit).spent for unit in COSTS},
-        "final": curve(run, "trials").final,
+        "spent": {unit: each.spent for unit, each in curves.items()},
+        "final": curves["trials"].final,
         "validation": validation,
         "test": test,
     }
@@ -188,7 +194,7 @@ def _run(group: Group, run: ReportData) -> dict[str, Any]:
 # The figure
 
 
-def _figure(groups: Sequence[Group], held: Group, unit: str) -> go.Figure:
+def _figure(groups: Sequence[Group], held: Group, curves: Sequence[Curves], unit: str) -> go.Figure:
     """Best value so far of each group: the median, and the quartiles or the single runs."""
     title = COSTS[unit][0]
     figure = figures.base(title, groups[0].runs[0].metric)
@@ -196,15 +202,15 @@ def _figure(groups: Sequence[Group], held: Group, unit: str) -> go.Figure:
     others = [group for group in groups if group is not held]
     # bands first, so that no line lies below one
     for layer in (_bands, _singles, _medians):
-        for group in groups:
+        for group, some in zip(groups, curves, strict=True):
             place = others.index(group) if group is not held else None
-            layer(figure, group, _curves(group, unit), _style(place), title)
-    figure.update_yaxes(range=_range([_curves(group, unit) for group in groups]))
+            layer(figure, group, some, _style(place), title)
+    figure.update_yaxes(range=_range(curves))
     figure.update_xaxes(rangemode="tozero")
     return figure
 
 
-def _range(groups: Sequence[Sequence[Curve]]) -> figures.Range | None:
+def _range(groups: Sequence[Curves]) -> figures.Range | None:
     """The axis begins where the worst group is after a tenth of its cost: what comes before is far
     below."""
     valued = [[each for each in curves if each.ys] for curves in groups]
@@ -226,7 +232,7 @@ def _style(place: int | None) -> tuple[str, str]:
 
 
 def _bands(
-    figure: go.Figure, group: Group, curves: list[Curve], style: tuple[str, str], title: str
+    figure: go.Figure, group: Group, curves: Curves, style: tuple[str, str], title: str
 ) -> None:
     if len(curves) < FEW:
         return
@@ -246,7 +252,7 @@ def _bands(
 
 
 def _singles(
-    figure: go.Figure, group: Group, curves: list[Curve], style: tuple[str, str], title: str
+    figure: go.Figure, group: Group, curves: Curves, style: tuple[str, str], title: str
 ) -> None:
     """Each run, thin; where there is a band, only what is beyond its end."""
     if len(curves) == 1:
@@ -275,7 +281,7 @@ def _singles(
 
 
 def _medians(
-    figure: go.Figure, group: Group, curves: list[Curve], style: tuple[str, str], title: str
+    figure: go.Figure, group: Group, curves: Curves, style: tuple[str, str], title: str
 ) -> None:
     points = [(x, low, mid, high) for x, low, mid, high in band(curves) if mid is not None]
     open_runs = f", {group.under_way} of {len(curves)} under way" if group.under_way else ""

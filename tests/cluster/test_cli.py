@@ -347,6 +347,21 @@ def test_a_store_that_only_the_cluster_reaches(user: Terminal, ended: str) -> No
         api.patch(path, {"status": {"storage": None}})
 
 
+# kinase compare
+
+
+def test_searches_are_compared(user: Terminal, going: str, ended: str) -> None:
+    """Read from the store, also while a controller runs."""
+    words = ["compare", ended, f"nasx/{going}", "--credentials-from-secret"]
+    assert user.says(*words, "--label", "short", "--label", "long") == "comparison.html\n"
+    html = (user.folder / "comparison.html").read_text()
+    assert "<h1>short; long</h1>" in html
+    assert "2 runs in 2 groups" in html
+    assert "1 is under way" in html
+    assert "no usable credentials" in user.refuses("compare", ended, going)
+    assert "'nothing' not found" in user.refuses("compare", "nothing", ended)
+
+
 # kinase export
 
 

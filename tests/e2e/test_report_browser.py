@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kinase.report import ReportData, render
-from tests.unit.report import samples
+from kinase.report import ReportData, named, render, render_comparison
+from tests.unit.report import samples, searches
 from tests.unit.report.test_page import DEGENERATE, EVIL
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -64,7 +64,7 @@ class Visit:
         self.page.on("requestfailed", lambda r: self.troubles.append(f"failed: {r.url[:200]}"))
         self.page.on("request", lambda r: self.requests.append(r.url))
         self.page.goto(path.as_uri())
-        _until(self.page, "document.querySelectorAll('#table tbody').length")
+        _until(self.page, "document.querySelectorAll('table tbody').length")
         for name in self.page.evaluate("Object.keys(report.figures)"):
             self.page.wait_for_selector(f"#{name} .main-svg", state="attached")
 
@@ -203,4 +203,44 @@ def test_prints_in_light_with_all_opened(browser, tmp_path: Path) -> None:
     assert pdf.startswith(b"%PDF")
     assert seen == [(0, "#5b6470")]
     assert visit.page.locator("details[open]").count() == 0
+    visit.check()
+
+
+# The comparison
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_searches_are_compared(browser, tmp_path: Path, width: int, scheme: str) -> None:
+    """Five methods on five seeds: the names stand above the figure, and fit."""
+    path = tmp_path / "comparison.html"
+    path.write_text(render_comparison(named(searches.five_by_five())), encoding="utf-8")
+    visit = Visit(browser, path, width, scheme)
+    page = visit.page
+    assert page.locator("#anytime .scatterlayer .js-line").count() >= 5
+    plot = page.locator("#anytime .nsewdrag").bounding_box()
+    legend = page.locator("#anytime .legend .bg").bounding_box()
+    assert legend["y"] + legend["height"] <= plot["y"]
+    assert plot["height"] > 200
+    names = page.locator("#anytime .legendtext")
+    assert names.count() == 5
+    for box in (name.bounding_box() for name in names.all()):
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+    visit.check()
+
+
+def test_tables_and_figure_have_one_unit(browser, tmp_path: Path) -> None:
+    path = tmp_path / "comparison.html"
+    runs = [searches.search([0.5, 0.6], method) for method in (searches.RANDOM, searches.NASH)]
+    path.write_text(render_comparison(named(runs)), encoding="utf-8")
+    visit = Visit(browser, path, 1280, "light")
+    page = visit.page
+    shown = "[...new Set([...document.querySelectorAll('[data-of]')].filter(e => !e.hidden)"
+    shown += ".map(e => e.dataset.variant))].join()"
+    assert page.evaluate(shown) == "epochs"
+    page.locator("#costs .axis").get_by_text("sample passes", exact=True).click()
+    _until(page, "document.querySelector('#anytime .xtitle').textContent === 'sample passes'")
+    assert page.evaluate(shown) == "sample passes"
+    checked = page.locator(".axis input:checked").evaluate_all("all => all.map(e => e.value)")
+    assert checked == ["sample passes"] * 3
     visit.check()
