@@ -41,6 +41,7 @@ MorphismOp = Literal[
     "heads",
     "deepen",
     "kernel",
+    "factor",
     "skip",
     "branch",
     "unfold",

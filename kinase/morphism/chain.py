@@ -12,6 +12,7 @@ from kinase.morphism.base import Base, Change, Place
 from kinase.morphism.branch import Branch, Unfold
 from kinase.morphism.deepen import Deepen
 from kinase.morphism.errors import MorphismError
+from kinase.morphism.factor import Factor
 from kinase.morphism.kernel import Kernel
 from kinase.morphism.path import Path
 from kinase.morphism.plan import Norms, Plan, shape_of
@@ -28,6 +29,7 @@ Morphism = Annotated[
     | Widen
     | Heads
     | Kernel
+    | Factor
     | Skip
     | Branch
     | Unfold
@@ -47,6 +49,7 @@ KINDS: dict[str, type[Base]] = {
         Widen,
         Heads,
         Kernel,
+        Factor,
         Skip,
         Branch,
         Unfold,

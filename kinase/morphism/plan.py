@@ -78,14 +78,31 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class Separable:
-    """Part of the best separable approximation of a convolution's weights (`separable.py`)."""
+    """Part of the best separable approximation of a convolution's weights (`numbers.py`)."""
 
     part: str
     """depthwise or pointwise."""
     name: str
 
 
-Base = Parent | Fill | Identity | Normal | Moments | Separable
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """Weights of one of two layers in a row that are another layer (`factoring.py`)."""
+
+    part: str
+    """first or second."""
+    name: str
+    """The weights of the one layer."""
+    width: int
+    """Channels between the two."""
+    first: Shape
+    """Window of the first: (height, width), or () of a linear layer."""
+    second: Shape
+    groups: int
+    seed: int
+
+
+Base = Parent | Fill | Identity | Normal | Moments | Separable | Factor
 
 
 # -- what is done to it ----------------------------------------------------------------------
@@ -210,3 +227,7 @@ def _begin(base: Base, parent: Mapping[str, Shape]) -> Shape:
             return (parent[name][1], 1, *parent[name][2:])
         case Separable(_, name):
             return (*parent[name][:2], 1, 1)
+        case Factor("first", name, width, first):
+            return (width, parent[name][1], *first)
+        case Factor(_, name, width, _, second, groups):
+            return (parent[name][0], width // groups, *second)

@@ -191,6 +191,8 @@ def numbers(op: str, graph: Graph, place: dict[str, Any], rng: np.random.Generat
                 "norm": pick(True, False),
                 "activation": pick("none", "relu", "gelu", "tanh"),
             }
+        case "factor":
+            more |= {"norm": pick(True, False), "activation": pick("none", "relu", "gelu", "tanh")}
         case "branch" | "unfold":
             more |= {"kernel": pick(1, 3), "norm": pick(True, False), "relu": pick(True, False)}
         case "path":

@@ -131,7 +131,7 @@ def test_an_average_of_the_weights_follows_as_the_weights_do() -> None:
     child_graph, chain = graph, list[Base]()
     for _ in range(8):
         child_graph, morphism = draw(
-            child_graph, rng, ["widen", "deepen", "skip", "path", "branch"]
+            child_graph, rng, ["widen", "deepen", "factor", "skip", "path", "branch"]
         )
         chain.append(morphism)
     child = inherit(graph, state, chain, average=average)

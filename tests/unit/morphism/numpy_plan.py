@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from kinase.morphism import factoring
 from kinase.morphism.plan import (
+    Factor,
     Fill,
     Identity,
     Noise,
@@ -53,6 +55,8 @@ def carry_out(recipe: Recipe, state: Mapping[str, Array]) -> Array:
                 value[(row, row % shape[1], *(size // 2 for size in shape[2:]))] = 1.0
         case Normal(shape, std, seed):
             value = std * normal(shape, seed)
+        case Factor(name=name):
+            value = factoring.factor(recipe.base, state[name])
         case base:
             raise NotImplementedError(base)
     for step in recipe.steps:

@@ -131,13 +131,12 @@ def test_every_candidate_fits(op: str) -> None:
 
 
 def test_the_windows_of_two_layers_fill_as_far_as_there_are_channels() -> None:
-    """Two layers of 3x3 that begin as one of 3x3: the first of them at least as a layer of one
-    pixel, with 2 channels, and both wholly where 5x5 could be made (Wei et al. 2016, algorithm 2).
-    """
+    """Two layers of 3x3 that begin as one of 3x3: the first as one of a pixel, within zeros, until
+    there are channels enough for any of 5x5 (Wei et al. 2016, algorithm 2)."""
     graph = network()
     state = random_state(graph)
     filled = {}
-    for width in (2, 4, 5, 6):
+    for width in (2, 6, 7):
         case = {"op": "factor", "node": "c1", "first": 3, "second": 3, "width": width}
         change = apply(graph, morphism(**case))
         assert change.plan is not None
@@ -147,7 +146,7 @@ def test_the_windows_of_two_layers_fill_as_far_as_there_are_channels() -> None:
         )
         assert change.graph.shapes()["m1_conv"] == (width, 7, 6)
         assert change.graph.shapes()["c1"] == (4, 5, 4)
-    assert filled == {2: (1, 9), 4: (1, 9), 5: (4, 4), 6: (9, 9)}
+    assert filled == {2: (1, 9), 6: (1, 9), 7: (8, 9)}
 
 
 def test_the_first_of_two_layers_is_stepped_only_if_the_second_sees_one_pixel() -> None:

@@ -122,10 +122,10 @@ def test_a_shrunken_child_has_an_approximate_bridge() -> None:
 
 
 def test_mutations_use_every_operation_that_fits_anywhere() -> None:
-    operations = ["widen", "heads", "deepen", "kernel", "crop", "skip", "branch", "path", "cut"]
-    space = model(operations=[*operations, "prune", "remove", "separate", "unfold"])
+    operations = ["widen", "heads", "deepen", "kernel", "factor", "crop", "skip", "branch", "path"]
+    space = model(operations=[*operations, "cut", "prune", "remove", "separate", "unfold"])
     ops = {space.mutate(ROOT, derive_rng(seed))["morphisms"][0]["op"] for seed in range(120)}
-    assert ops == {*operations, "prune", "remove", "separate", "unfold"} - {"heads"}
+    assert ops == {*operations, "cut", "prune", "remove", "separate", "unfold"} - {"heads"}
     moves = space.moves(ROOT)
     assert set(moves) == ops
     assert {"morphisms": [{"op": "widen", "node": "conv1", "to": 9}]} in moves["widen"]

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinase.morphism.factoring import factor
 from kinase.morphism.numbers import rectified, separate
 from kinase.morphism.plan import (
     Base,
+    Factor,
     Fill,
     Identity,
     Ints,
@@ -27,6 +29,7 @@ from kinase.morphism.plan import (
     Reals,
     Recipe,
     Scale,
+    Separable,
     Step,
     Take,
     normal,
@@ -45,7 +48,7 @@ class Like:
 
     def reals(self, values: Reals) -> Tensor:
         """Numbers as a tensor of its own memory."""
-        return torch.tensor(values, dtype=self.dtype, device=self.device)
+        return torch.tensor(np.ascontiguousarray(values), dtype=self.dtype, device=self.device)
 
     def index(self, values: Ints) -> Tensor:
         """Indices as a tensor."""
@@ -107,7 +110,9 @@ def _begin(base: Base, parent: Mapping[str, Tensor], like: Like) -> Tensor:
             return like.reals(std * normal(shape, seed))
         case Moments():
             return like.reals(_moments(base, parent))
-        case _:
+        case Factor(name=name):
+            return like.reals(factor(base, numpy_of(parent[name])))
+        case Separable():
             depthwise, pointwise = separate(numpy_of(parent[base.name]))
             return like.reals(depthwise if base.part == "depthwise" else pointwise)
 
