@@ -1,21 +1,20 @@
 """Searches by inheritance against searches that train every candidate from scratch.
 
-    python -m bench.compare --data digits --seeds 5
+    python -m bench.compare --data digits --seeds 5 --report digits.html
     python -m bench.compare --data fashion --seeds 5
 
 Every method has the same space, the same training, and the same number of epochs over the same
 samples, finalists left out; methods are compared seed by seed.
-What is printed: the best accuracy on the validation part after each tenth of the budget, and the
-share of the budget after which a method is as good as random search is at its end.
+What is printed: the best accuracy on the validation part after shares of the budget, and the share
+of it after which a method is as good as random search of the same seed is at its end. The page has
+the curves.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
-import statistics
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -26,6 +25,10 @@ from bench.fashion import DATA, task_of
 from kinase.api import NASExperiment
 from kinase.api.trial import Kind
 from kinase.experiment.local import run
+from kinase.report import ReportData, render_comparison
+from kinase.report.anytime import Curve, curve, middle, reach
+from kinase.report.control import valued
+from kinase.report.gather import gather
 
 SPACE: dict[str, Any] = {
     "minDepth": 2,
@@ -35,12 +38,16 @@ SPACE: dict[str, Any] = {
     "kernels": [3],
     "strides": [1, 2],
 }
+UNIT = "epochs"
+"""Every epoch passes over the same samples."""
+PARTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+PARAMS = (500, 1000, 2000, 4000, 8000)
 EPOCHS = 15
 """Of a training from scratch; a child that inherits has a third."""
 INHERIT: dict[str, Any] = {"type": "Morphism", "morphism": {"epochsPerChild": EPOCHS // 3}}
 APPROXIMATE: dict[str, Any] = {
     "type": "Morphism",
-    "morphism": {"epochsPerChild": EPOCHS // 3, "approximate": True, "distilEpochs": 2},
+    "morphism": {"epochsPerChild": EPOCHS // 3, "approximate": True, "distilEpochs": 1},
 }
 FULL: dict[str, Any] = {"type": "Full"}
 EVOLUTION: dict[str, Any] = {
@@ -51,13 +58,9 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "random": ({"type": "Random"}, FULL),
     "evolution": (EVOLUTION, FULL),
     "evolution, inherited": (EVOLUTION, INHERIT),
-    "NASH": ({"type": "NASH", "nash": {"initial": 2, "start": "small"}}, INHERIT),
-    "NASH, 2 edits": (
-        {"type": "NASH", "nash": {"initial": 2, "start": "small", "morphisms": 2}},
-        INHERIT,
-    ),
+    "NASH": ({"type": "NASH", "nash": {"initial": 2, "start": "small", "neighbours": 4}}, INHERIT),
     "LEMONADE": (
-        {"type": "LEMONADE", "lemonade": {"initial": 2, "children": 40, "accepted": 8}},
+        {"type": "LEMONADE", "lemonade": {"initial": 2, "children": 20, "accepted": 4}},
         APPROXIMATE,
     ),
 }
@@ -107,27 +110,10 @@ def stay(cores: Any) -> None:
     os.sched_setaffinity(0, {cores.get()})
 
 
-def curve(method: str, seed: int, epochs: int, task: dict[str, Any]) -> list[tuple[int, float]]:
-    """(epochs spent, best accuracy so far) after each trial."""
+def search(method: str, seed: int, epochs: int, task: dict[str, Any]) -> ReportData:
+    """One search, as the report sees it."""
     with tempfile.TemporaryDirectory() as folder:
-        state = run(manifest(method, seed, epochs, task, folder)).state
-    spent, best, points = 0, 0.0, []
-    for trial in state.told:
-        if trial.kind is Kind.SEARCH:
-            spent += trial.cost.epochs
-            best = max(best, trial.metrics.get("val_accuracy", 0.0))
-            points.append((spent, best))
-    return points
-
-
-def at(points: list[tuple[int, float]], epochs: float) -> float:
-    """The best accuracy when so many epochs were spent."""
-    return max((value for spent, value in points if spent <= epochs), default=0.0)
-
-
-def until(points: list[tuple[int, float]], goal: float) -> float:
-    """The epochs after which a search is as good as that."""
-    return next((spent for spent, value in points if value >= goal), float("inf"))
+        return gather(run(manifest(method, seed, epochs, task, folder)))
 
 
 def main() -> None:
@@ -135,14 +121,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", default="digits", choices=DATA)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="of the seeds")
     parser.add_argument("--epochs", type=int, default=600)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--json", help="a file for the curves")
+    parser.add_argument("--report", type=Path, help="a file for the page with all curves")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         task = task_of(options.data, Path(folder))
-        curves: dict[str, list[list[tuple[int, float]]]] = {}
         context = get_context("spawn")
         cores = context.Queue()
         for core in itertools.islice(
@@ -152,36 +138,55 @@ def main() -> None:
         with ProcessPoolExecutor(
             options.processes, context, initializer=stay, initargs=(cores,)
         ) as pool:
-            jobs = {
-                (method, seed): pool.submit(curve, method, seed, options.epochs, task)
-                for seed in range(options.seeds)
+            jobs = [
+                (method, seed, pool.submit(search, method, seed, options.epochs, task))
+                for seed in range(options.first, options.first + options.seeds)
                 for method in options.methods
-            }
-            for (method, seed), job in jobs.items():
-                curves.setdefault(method, []).append(job.result())
-                print(f"{method}, seed {seed}: {curves[method][-1][-1]}", flush=True)
-                if options.json:
-                    Path(options.json).write_text(json.dumps(curves))
-    show(curves, options.epochs)
+            ]
+            runs = []
+            for method, seed, job in jobs:
+                runs.append((method, job.result()))
+                print(f"{method}, seed {seed}: {curve(runs[-1][1], UNIT).final}", flush=True)
+                if options.report and len(runs) > 1:
+                    options.report.write_text(render_comparison(runs))
+    show(runs, options.epochs)
+    fronts(runs)
 
 
-def show(curves: dict[str, list[list[tuple[int, float]]]], epochs: int) -> None:
+def show(runs: list[tuple[str, ReportData]], epochs: int) -> None:
     """Anytime accuracy, and the cost of what random search has at its end."""
-    parts = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+    curves: dict[str, list[tuple[int, Curve]]] = {}
+    for method, data in runs:
+        curves.setdefault(method, []).append((int(data.spec["seed"]), curve(data, UNIT)))
     print(f"\nmedian of {len(next(iter(curves.values())))} seeds, {epochs} epochs")
-    print(f"{'':22}" + "".join(f"{part:>8.0%}" for part in parts) + "   as random: median, all")
-    for method, runs in curves.items():
-        row = "".join(
-            f"{statistics.median(at(points, part * epochs) for points in runs):8.4f}"
-            for part in parts
+    print(f"{'':22}" + "".join(f"{part:>8.0%}" for part in PARTS) + "   as random: median, all")
+    for method, seeded in curves.items():
+        row = [middle([each.at(part * epochs) for _, each in seeded]) for part in PARTS]
+        found = reach(seeded, curves.get("random", []))
+        shares = (found.median, *found.shares)
+        print(
+            f"{method:22}"
+            + "".join(f"{value or 0:8.4f}" for value in row)
+            + "   "
+            + ", ".join("never" if share is None else f"{share:.2f}" for share in shares)
         )
-        costs = []
-        if "random" in curves:
-            goals = [at(points, epochs) for points in curves["random"]]
-            costs = [until(run, goal) / epochs for run, goal in zip(runs, goals, strict=True)]
-        shown = ", ".join(f"{cost:.2f}" for cost in costs)
-        middle = f"{statistics.median(costs):.2f}" if costs else ""
-        print(f"{method:22}{row}   {middle}: {shown}")
+
+
+def fronts(runs: list[tuple[str, ReportData]]) -> None:
+    """The best accuracy of small networks, which is what LEMONADE looks for as well."""
+    print("\nmedian of the best accuracy at the end, with at most so many parameters")
+    print(f"{'':22}" + "".join(f"{most:>8,}" for most in PARAMS))
+    methods = dict.fromkeys(method for method, _ in runs)
+    for method in methods:
+        best = [
+            middle([_best(data, most) for each, data in runs if each == method]) for most in PARAMS
+        ]
+        print(f"{method:22}" + "".join(f"{value or 0:8.4f}" for value in best))
+
+
+def _best(data: ReportData, most: int) -> float | None:
+    found = (v for t, v in valued(data, Kind.SEARCH) if t.metrics["params"] <= most)
+    return max(found, default=None)
 
 
 if __name__ == "__main__":

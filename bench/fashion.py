@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-SAMPLES = 3000
+SAMPLES = 2000
 """Of the training part; a fifth each is for validation and test."""
 SIDE = 14
 DATA = ("digits", "fashion")
