@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from charts.dashboards import shared
 from charts.dashboards.panels import (
     BAD,
     EXPERIMENT,
     FAIR,
     GOOD,
     OUTCOMES,
-    PHASES,
     Panels,
     assemble,
     choice,
@@ -18,7 +18,6 @@ from charts.dashboards.panels import (
     lines,
     now,
     number,
-    quantile,
     query,
     states,
 )
@@ -178,15 +177,7 @@ def _trials() -> Panels:
             stepped=True,
             colours=OUTCOMES,
         ),
-        lines(
-            "Trials under way",
-            "Trials whose pod runs, or waits for a node, an image or a queue.",
-            "short",
-            query(f"sum by (phase) ({of('kinase_experiment_trials_under_way')})", "{{phase}}"),
-            stacked=True,
-            stepped=True,
-            colours=PHASES,
-        ),
+        shared.trials_under_way(WHERE),
         lines(
             "Trials ended a minute",
             "By why they are run: search, control, final, baseline.",
@@ -203,46 +194,15 @@ def _trials() -> Panels:
             "s",
             f"sum by (le) (increase({of('kinase_trial_seconds_bucket')}[$__rate_interval]))",
         ),
-        lines(
-            "Device time of a trial",
-            "Quantiles, all attempts of each trial together.",
-            "s",
-            query(quantile(0.5, "kinase_trial_seconds", WHERE), "half"),
-            query(quantile(0.95, "kinase_trial_seconds", WHERE), "95 %"),
-        ),
-        lines(
-            "Wait for a pod",
-            "From the asking of an attempt to the begin of its pod: operator, queue, scheduler, "
-            "image.",
-            "s",
-            query(quantile(0.5, "kinase_trial_queue_seconds", WHERE), "half"),
-            query(quantile(0.95, "kinase_trial_queue_seconds", WHERE), "95 %"),
-        ),
+        shared.device_time(WHERE),
+        shared.wait_for_a_pod(WHERE),
     ]
 
 
 def _controller() -> Panels:
-    total = f"kinase_store_operations_total{{{WHERE}"
     return [
-        lines(
-            "Time of an operation on the store",
-            "What 95 % of the controller's operations take less than.",
-            "s",
-            query(
-                quantile(0.95, "kinase_store_operation_seconds", WHERE, by="operation"),
-                "{{operation}}",
-            ),
-            span=6,
-        ),
-        lines(
-            "Operations that failed",
-            "A second, after the client's own retries; KinaseStoreErrors fires if they go on.",
-            "ops",
-            query(
-                f'sum by (outcome) (rate({total},outcome!="ok"}}[$__rate_interval]))', "{{outcome}}"
-            ),
-            span=6,
-        ),
+        shared.store_seconds(WHERE, span=6),
+        shared.store_failures(WHERE, span=6),
         lines(
             "Journal",
             "Entries of the journal: each is a turn of the loop that decided something.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from charts.dashboards import shared
 from charts.dashboards.panels import (
     BAD,
     EXPERIMENT,
@@ -123,15 +124,7 @@ def _experiments() -> Panels:
             stepped=True,
             colours=PHASES,
         ),
-        lines(
-            "Trials under way",
-            "Trials whose pod runs, or waits for a node, an image or a queue.",
-            "short",
-            query(f"sum by (phase) (kinase_experiment_trials_under_way{{{WHERE}}})", "{{phase}}"),
-            stacked=True,
-            stepped=True,
-            colours=PHASES,
-        ),
+        shared.trials_under_way(WHERE),
         lines(
             "Device seconds charged",
             "A second, over ten minutes: about as many as devices are kept busy. A trial is "
@@ -186,21 +179,8 @@ def _trials() -> Panels:
             stacked=True,
             colours=OUTCOMES,
         ),
-        lines(
-            "Device time of a trial",
-            "Quantiles over all trials that ended, all attempts of each together.",
-            "s",
-            query(quantile(0.5, "kinase_trial_seconds", WHERE), "half"),
-            query(quantile(0.95, "kinase_trial_seconds", WHERE), "95 %"),
-        ),
-        lines(
-            "Wait for a pod",
-            "From the asking of an attempt to the begin of its pod: operator, queue, scheduler, "
-            "image.",
-            "s",
-            query(quantile(0.5, "kinase_trial_queue_seconds", WHERE), "half"),
-            query(quantile(0.95, "kinase_trial_queue_seconds", WHERE), "95 %"),
-        ),
+        shared.device_time(WHERE),
+        shared.wait_for_a_pod(WHERE),
     ]
 
 
@@ -307,34 +287,18 @@ def _operator() -> Panels:
 
 
 def _store() -> Panels:
-    total = f"kinase_store_operations_total{{{WHERE}"
     return [
         lines(
             "Operations",
             "Operations of all controllers on their stores a second. Trials' own are not in it.",
             "ops",
             query(
-                f"sum by (operation) (rate({total}}}[$__rate_interval]))",
+                "sum by (operation) "
+                f"(rate(kinase_store_operations_total{{{WHERE}}}[$__rate_interval]))",
                 "{{operation}}",
             ),
             stacked=True,
         ),
-        lines(
-            "Time of an operation",
-            "What 95 % of the operations take less than.",
-            "s",
-            query(
-                quantile(0.95, "kinase_store_operation_seconds", WHERE, by="operation"),
-                "{{operation}}",
-            ),
-        ),
-        lines(
-            "Operations that failed",
-            "A second, after the client's own retries; KinaseStoreErrors fires if they go on.",
-            "ops",
-            query(
-                f'sum by (outcome) (rate({total},outcome!="ok"}}[$__rate_interval]))', "{{outcome}}"
-            ),
-            steps=((None, GOOD), (0.01, BAD)),
-        ),
+        shared.store_seconds(WHERE),
+        shared.store_failures(WHERE),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import count
 from types import MappingProxyType
+from typing import TypeVar
 
 from grafana_foundation_sdk.builders import (
     common,
@@ -79,6 +80,24 @@ def _colour(name: str) -> model.DynamicConfigValue:
     return model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": name})
 
 
+P = TypeVar("P", timeseries.Panel, stat.Panel, heatmap.Panel, statetimeline.Panel, table.Panel)
+
+
+def _panel(
+    panel: P, title: str, description: str, queries: Sequence[Query], span: int, height: int
+) -> P:
+    """What every panel has."""
+    targets = _lettered(queries)
+    return (
+        panel.title(title)
+        .description(description)
+        .datasource(SOURCE)
+        .targets(targets)  # type: ignore[arg-type]
+        .span(span)
+        .height(height)
+    )
+
+
 def lines(
     title: str,
     description: str,
@@ -94,14 +113,8 @@ def lines(
 ) -> timeseries.Panel:
     """Values over time, with the last and the largest of each series in the legend."""
     panel = (
-        timeseries.Panel()
-        .title(title)
-        .description(description)
-        .datasource(SOURCE)
-        .targets(_lettered(queries))  # type: ignore[arg-type]
+        _panel(timeseries.Panel(), title, description, queries, span, 8)
         .unit(unit)
-        .height(8)
-        .span(span)
         .line_width(1 if stacked else 2)
         .fill_opacity(40 if stacked else 0)
         .show_points(kinds.VisibilityMode.NEVER)
@@ -150,14 +163,8 @@ def number(
     """One value, large; with `named` the series' name instead."""
     mode = kinds.BigValueTextMode
     panel = (
-        stat.Panel()
-        .title(title)
-        .description(description)
-        .datasource(SOURCE)
-        .targets(_lettered([query]))  # type: ignore[arg-type]
+        _panel(stat.Panel(), title, description, [query], span, 4)
         .unit(unit)
-        .height(4)
-        .span(span)
         .no_value("–")
         .thresholds(_steps(steps))
         .color_mode(kinds.BigValueColorMode.VALUE)
@@ -172,13 +179,7 @@ def heat(title: str, description: str, unit: str, expr: str, *, span: int = 8) -
     """A histogram over time."""
     target = query(expr, "{{le}}").format(PromQueryFormat.HEATMAP)
     return (
-        heatmap.Panel()
-        .title(title)
-        .description(description)
-        .datasource(SOURCE)
-        .targets(_lettered([target]))  # type: ignore[arg-type]
-        .height(8)
-        .span(span)
+        _panel(heatmap.Panel(), title, description, [target], span, 8)
         .calculate(False)
         .y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(kinds.AxisPlacement.LEFT))
         .color(
@@ -208,13 +209,7 @@ def states(
         for i, (value, (text, colour)) in enumerate(texts.items())
     }
     return (
-        statetimeline.Panel()
-        .title(title)
-        .description(description)
-        .datasource(SOURCE)
-        .targets(_lettered(queries))  # type: ignore[arg-type]
-        .height(6)
-        .span(span)
+        _panel(statetimeline.Panel(), title, description, queries, span, 6)
         .mappings([model.ValueMap(results)])
         .show_value(kinds.VisibilityMode.AUTO)
         .merge_values(True)
@@ -247,13 +242,7 @@ def rows(
     renamed = {letter: name for name, letter in letters.items() if name not in text}
     hidden = {"Time": True, **{letters[name]: True for name in text}}
     panel = (
-        table.Panel()
-        .title(title)
-        .description(description)
-        .datasource(SOURCE)
-        .targets(_lettered([q for q, _ in columns.values()]))  # type: ignore[arg-type]
-        .height(height)
-        .span(24)
+        _panel(table.Panel(), title, description, [q for q, _ in columns.values()], 24, height)
         .show_header(True)
         .cell_height(kinds.TableCellHeight.SM)
         .with_transformation(model.DataTransformerConfig("merge", options={}))
