@@ -176,6 +176,12 @@ def _not_a_number(store: Store) -> None:
     _replaced(store, save_tensors(state))
 
 
+def _whole_numbers(store: Store) -> None:
+    state = load_tensors(store.get("trials/00005/weights.safetensors"))
+    _card(tensors={})(store)
+    _replaced(store, save_tensors({name: t.to(torch.int64) for name, t in state.items()}))
+
+
 def _other_shapes(store: Store) -> None:
     state = load_tensors(store.get("trials/00005/weights.safetensors"))
     name = next(n for n in state if n.endswith("classifier.weight"))
@@ -198,6 +204,7 @@ DAMAGES = {
     "pickled": (_pickled, "is a pickled file, which is never opened"),
     "nan": (_not_a_number, "no finite number"),
     "shapes": (_other_shapes, "does not fit its card: 'nodes.classifier.weight'"),
+    "whole numbers": (_whole_numbers, "is of type torch.int64"),
     "not in the card": (_card(tensors={"a": _STORED}), "has no tensor nodes."),
     "another experiment": (_card(experiment="other"), "its experiment is other"),
     "another space": (_card(space={"type": "Chain"}), "its space is"),
@@ -296,6 +303,32 @@ def test_momentum_follows_when_it_shall(store: MemoryStore) -> None:
     moved = [t for slots in state.values() for t in slots.values() if t.ndim]
     assert any(bool((t != 0).any()) for t in moved)
     assert len(moved) > sum(t.ndim > 0 for slots in kept.values() for t in slots.values())
+
+
+SLOTS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor] | None, str]] = {
+    "gone": (None, "its slots are not there"),
+    "of other shapes": (lambda t: torch.zeros(3), r"has shape (3,)"),
+    "not finite": (lambda t: t + float("nan"), "holds what is no finite number"),
+}
+
+
+@pytest.mark.parametrize("name", SLOTS)
+def test_momentum_that_cannot_be_used_costs_nothing_but_itself(
+    name: str, store: MemoryStore
+) -> None:
+    change, remark = SLOTS[name]
+    key = "trials/00005/optimizer.safetensors"
+    if change is None:
+        store.delete(key)
+    else:
+        raw = save_tensors({n: change(t) for n, t in load_tensors(store.get(key)).items()})
+        _card(slotsSha256=hashlib.sha256(raw).hexdigest())(store)
+        store.put(key, raw)
+    said, _, slots = begun(child_job(optimizer=True), store)
+    assert (said.trial, said.share, said.morphisms) == (5, 1.0, 1)
+    assert said.message.startswith("trial 5: ")
+    assert remark in said.message
+    assert not slots
 
 
 def test_the_learning_rate_is_that_of_a_child(store: MemoryStore) -> None:

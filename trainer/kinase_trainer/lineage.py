@@ -97,7 +97,12 @@ def begin(
             source = store.sub(ancestor.prefix)
             card = _card(job, source, ancestor, frame)
             if line is not None:
-                weights = _read(job, source, card, before, cache)
+                weights = _Weights(_state(source, card, before, cache), {})
+                if job.inherit.optimizer:
+                    try:
+                        weights.slots = _slots(source, card, weights.state, cache)
+                    except (NotFound, CorruptModel) as error:
+                        remarks.append(f"trial {ancestor.trial}: {why(error, 'slots')}")
                 try:
                     child = _follow(weights, line)
                     _give(child, network, optimiser, job.inherit.optimizer)
@@ -112,8 +117,7 @@ def begin(
                 share = inherit_matching(state, network).share
                 return _said(ancestor.trial, share, None, remarks)
         except (NotFound, CorruptModel) as error:
-            gone = "its weights are not there" if isinstance(error, NotFound) else str(error)
-            remarks.append(f"trial {ancestor.trial}: {gone}")
+            remarks.append(f"trial {ancestor.trial}: {why(error)}")
         after = before
     return _said(None, 0.0, None, remarks)
 
@@ -158,6 +162,11 @@ def teacher(
     return network.eval()
 
 
+def why(error: NotFound | CorruptModel, what: str = "weights") -> str:
+    """Why an ancestor's weights cannot be used."""
+    return f"its {what} are not there" if isinstance(error, NotFound) else str(error)
+
+
 def _said(trial: int | None, share: float, count: int | None, remarks: list[str]) -> Inherited:
     text = "; ".join(remarks)
     return Inherited(trial=trial, share=min(share, 1.0), morphisms=count, message=text[:2000])
@@ -198,27 +207,27 @@ def _card(job: TrialJob, source: Store, ancestor: Ancestor, frame: Frame) -> mod
     return card
 
 
-def _read(
-    job: TrialJob, source: Store, card: model.Card, graph: Graph, cache: Cache | None
-) -> _Weights:
-    """An ancestor's weights, checked.
-
-    Raises:
-        NotFound, CorruptModel: as `_card`.
-    """
-    state = _state(source, card, graph, cache)
-    slots: Slots = {}
-    if job.inherit is not None and job.inherit.optimizer:
-        slots = model.read_slots(source, card, cache)
-    finite = all(bool(torch.isfinite(t).all()) for each in slots.values() for t in each.values())
-    return _Weights(state, slots if finite else {})
-
-
 def _state(source: Store, card: model.Card, graph: Graph, cache: Cache | None) -> dict[str, Tensor]:
     _check_card(card, graph)
     state = model.read_state(source, card, cache=cache)
     check_state(graph.needed(), state)
     return state
+
+
+def _slots(source: Store, card: model.Card, state: dict[str, Tensor], cache: Cache | None) -> Slots:
+    """What an ancestor's optimiser kept, checked.
+
+    Raises:
+        NotFound, CorruptModel: as `_card`.
+    """
+    slots = model.read_slots(source, card, cache)
+    for name, each in slots.items():
+        for slot, tensor in each.items():
+            if name not in state or (tensor.ndim and tensor.shape != state[name].shape):
+                raise CorruptModel(f"its {slot} of {name} has shape {tuple(tensor.shape)}")
+            if not bool(torch.isfinite(tensor).all()):
+                raise CorruptModel(f"its {slot} of {name} holds what is no finite number")
+    return slots
 
 
 def _matching(

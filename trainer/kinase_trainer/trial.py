@@ -354,8 +354,7 @@ def _learn_from(
             job, store, inherited.trial, setting.frame, setting.splits, cache, setting.space
         )
     except (NotFound, CorruptModel) as error:
-        gone = "its weights are not there" if isinstance(error, NotFound) else str(error)
-        remark = f"trial {inherited.trial} could not be learnt from: {gone}"
+        remark = f"trial {inherited.trial} could not be learnt from: {lineage.why(error)}"
         if remark in inherited.message:  # an earlier attempt has said so
             return inherited
         message = "; ".join(filter(None, (inherited.message, remark)))

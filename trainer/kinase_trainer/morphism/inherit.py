@@ -18,6 +18,8 @@ from kinase_trainer.morphism.slots import Slots
 
 PREFIX = "nodes."
 """Before the names of a graph's tensors in its network's state."""
+COUNT = ".num_batches_tracked"
+"""The end of the names of those that are whole numbers."""
 State = dict[str, Tensor]
 
 
@@ -100,6 +102,9 @@ def check_state(graph: Graph, state: Mapping[str, Tensor]) -> None:
         CorruptModel: it is not; the message names the tensor.
     """
     check_shapes(graph, {name: tuple(t.shape) for name, t in state.items()})
+    for name, tensor in state.items():
+        if name.startswith(PREFIX) and tensor.is_floating_point() == name.endswith(COUNT):
+            raise CorruptModel(f"the parent's {name} is of type {tensor.dtype}")
     names = [name for name, t in state.items() if t.is_floating_point() and t.numel()]
     # extremes pass on what is no number, and are found twenty times as fast as each is looked at
     ends = [torch.stack(torch.aminmax(state[name])).double() for name in names]
