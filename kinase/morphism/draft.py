@@ -16,9 +16,9 @@ Attrs = Mapping[str, int | float]
 
 
 class Draft:
-    """Nodes by name, changed one by one. New nodes are named ``m<number>_<what>``, with the
-    smallest number that no node of the graph has yet; so the same edit of the same graph always
-    gives the same names."""
+    """Nodes by name, changed one by one. New nodes are named ``m<number>_<what>``, with the number
+    after the largest that a node of the graph has; so the same edit of the same graph always gives
+    the same names."""
 
     def __init__(self, graph: Graph, seed: int = 0, noise: float = 0.0) -> None:
         """Begin with a graph.
