@@ -32,6 +32,8 @@ MORPHISMS: dict[str, dict[str, Any]] = {
     "widen, zero": {"op": "widen", "node": "s1_0_conv1", "rule": "zero"},
     "deepen": {"op": "deepen", "node": "s2_1_out"},
     "kernel": {"op": "kernel", "node": "s1_1_conv1", "to": 5},
+    "factor, 1x1 and 3x3": {"op": "factor", "node": "s2_1_conv1", "first": 1},
+    "factor, 2x2 and 2x2": {"op": "factor", "node": "s2_1_conv1", "first": 2},
     "skip": {"op": "skip", "source": "s1_0_out", "node": "s2_0_out"},
     "branch": {"op": "branch", "node": "s2_1_out"},
     "path": {"op": "path", "node": "s2_1_conv1"},

@@ -55,12 +55,13 @@ class Factor(Base):
             pair: groups * least_width(inputs, outputs, *pair)
             for pair in _within(whole, first, second)
         }
-        width = self.width or min(least.values())
-        if width < min(least.values()) or width % groups:
+        fewest = min(least.values())
+        width = self.width or fewest
+        if width < fewest or width % groups:
             multiple = f", a multiple of {groups}" if groups > 1 else ""
             raise MorphismError(
                 f"{self.node}: width is {width}; between windows of {self.first} and "
-                f"{max(second, default=1)} use {min(least.values())} or more{multiple}"
+                f"{max(second, default=1)} use {fewest} or more{multiple}"
             )
         fitting = [pair for pair, need in least.items() if need <= width]
         inner = max(fitting, key=lambda pair: inputs * prod(pair[0]) + outputs * prod(pair[1]))

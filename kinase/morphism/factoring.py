@@ -26,6 +26,8 @@ import numpy as np
 from kinase.morphism.plan import Factor, Reals, normal
 
 Window = Sequence[int]
+BLOCK = 256
+"""Numbers of an entry that are mixed at once, so that a wide layer's stay in the cache."""
 
 
 def least_width(inputs: int, outputs: int, first: Window, second: Window) -> int:
@@ -87,7 +89,7 @@ def _divisor(inputs: int, width: int, drawn: Window, other: Window, seed: int) -
             if over and index + 1 < len(filters):
                 new[..., 0] = filters[index + 1]
         filters = grown
-    return _mixed(_mixed(_wider(filters, 0, width), 0, seed), 1, seed + 1)
+    return _spread(_mixed(_wider(filters, 0, width), 0, seed), drawn, seed)
 
 
 def _quotient(weight: Reals, width: int, drawn: Window, other: Window, seed: int) -> Reals:
@@ -97,7 +99,7 @@ def _quotient(weight: Reals, width: int, drawn: Window, other: Window, seed: int
         ((before + after - 1 - size) // 2,) * 2
         for size, before, after in zip(weight.shape[2:], drawn, other, strict=True)
     ]
-    parts = _mixed(np.pad(weight, ((0, 0), (0, 0), *sides)), 1, seed + 1)
+    parts = _spread(np.pad(weight, ((0, 0), (0, 0), *sides)), drawn, seed)
     for axis, (before, after) in enumerate(zip(drawn, other, strict=True), start=2):
         parts = _divided(np.moveaxis(parts, (1, axis), (0, 1)), before, after)
         parts = np.moveaxis(parts, (0, 1), (1, axis))
@@ -127,21 +129,27 @@ def _wider(filters: Reals, axis: int, width: int) -> Reals:
     return np.pad(filters, sides)
 
 
+def _spread(filters: Reals, drawn: Window, seed: int) -> Reals:
+    """Each tap over all inputs; where there is just one tap, mixing the channels between does."""
+    return _mixed(filters, 1, seed + 1) if max(drawn, default=1) > 1 else filters
+
+
 def _mixed(filters: Reals, axis: int, seed: int) -> Reals:
     """An axis times a random orthogonal matrix that is its own inverse: reflections of all pairs
     of entries 1, 2, 4, ... apart, up and down again."""
     moved = np.moveaxis(filters, axis, 0)
     mixed = moved.reshape(len(moved), -1).copy()
-    entries = np.arange(len(mixed))
-    scales = [1 << power for power in range((len(mixed) - 1).bit_length())]
-    turns = normal((len(scales), 2, len(mixed), 1), seed)
+    entries, pairs = np.arange(len(mixed)), []
+    powers = (len(mixed) - 1).bit_length()
+    turns = normal((powers, 2, len(mixed), 1), seed)
     turns /= np.sqrt((turns**2).sum(axis=1, keepdims=True))
-    for at in [*range(len(scales)), *range(len(scales) - 2, -1, -1)]:
-        one = entries[(entries & scales[at] == 0) & (entries + scales[at] < len(mixed))]
-        other = one + scales[at]
-        cos, sin = turns[at][:, one]
-        mixed[one], mixed[other] = (
-            cos * mixed[one] + sin * mixed[other],
-            sin * mixed[one] - cos * mixed[other],
-        )
+    for power, turn in enumerate(turns):
+        one = entries[(entries >> power & 1 == 0) & (entries + (1 << power) < len(mixed))]
+        pairs.append((one, one + (1 << power), *turn[:, one]))
+    for start in range(0, mixed.shape[1], BLOCK):
+        part = mixed[:, start : start + BLOCK]
+        for one, other, cos, sin in (*pairs, *pairs[-2::-1]):
+            left, right = part[one], part[other]
+            part[one] = cos * left + sin * right
+            part[other] = sin * left - cos * right
     return np.moveaxis(mixed.reshape(moved.shape), 0, axis)

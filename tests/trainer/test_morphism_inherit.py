@@ -124,6 +124,29 @@ def test_parameters_that_are_new_begin_with_empty_slots() -> None:
         write_slots(heir, follower, {"nodes.c1.weight": {"exp_avg": torch.zeros(1)}})
 
 
+def test_both_layers_of_a_product_begin_with_empty_slots_and_averages_have_the_same_one() -> None:
+    graph, network, optimiser = trained_with("adamw")
+    child = inherit(
+        graph,
+        network.state_dict(),
+        load_chain([{"op": "factor", "node": "c1", "first": 2}]),
+        slots=read_slots(network, optimiser),
+        average=trained(graph, 2),
+    )
+    new = {"nodes.c1.weight", "nodes.m1_conv.weight"}
+    assert new.isdisjoint(child.slots)
+    assert "nodes.c2.weight" in child.slots
+    heir = network_of(child.graph, child.state, torch.float64).train()
+    follower = OPTIMISERS["adamw"](heir.parameters())
+    write_slots(heir, follower, child.slots)
+    slots = read_slots(heir, follower)
+    assert {float(slots[name]["step"]) for name in new} == {0.0}
+    assert float(slots["nodes.c2.weight"]["step"]) == 3
+    assert child.average is not None
+    equal = {name for name in new if torch.equal(child.average[name], child.state[name])}
+    assert equal == {"nodes.m1_conv.weight"}  # what is drawn does not depend on the weights
+
+
 def test_an_average_of_the_weights_follows_as_the_weights_do() -> None:
     graph = plain()
     state, average = trained(graph, 1), trained(graph, 2)
