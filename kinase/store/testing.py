@@ -21,7 +21,7 @@ from kinase.store.bundle import Corrupt, read_bundle, write_bundle
 from kinase.store.open import probe
 
 THREADS = 8
-ROUNDS = 20
+ROUNDS = 10
 LARGE = 5_000_000
 
 NO_KEYS = (
@@ -54,6 +54,9 @@ KEYS = ("a", "a-b", "a.b", "b/c", "b/c.d/e_f", "b/ü/日本", "b/x y+z%20&=?#~'(
 
 class StoreContract:
     """The tests. Each begins with an empty store."""
+
+    page = 1000
+    """Keys that one page of a server's reply holds."""
 
     def test_uri(self, store: Store) -> None:
         """The URI ends without a slash, that of a part goes on from the whole's."""
@@ -184,7 +187,7 @@ class StoreContract:
 
         def work(number: int) -> None:
             below = store.sub(f"thread/{number}")
-            for turn in range(10):
+            for turn in range(5):
                 below.put(f"{turn}", b"%d %d" % (number, turn))
                 assert below.get(f"{turn}") == b"%d %d" % (number, turn)
                 assert list(below.list()) == [f"{turn}"]
@@ -221,11 +224,11 @@ class StoreContract:
 
     def test_list_many(self, store: Store) -> None:
         """More keys than one page of a server's reply holds."""
-        keys = [f"many/{number:04d}" for number in range(1100)]
+        keys = [f"many/{number:04d}" for number in range(self.page + 10)]
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(lambda key: store.put(key, b"1"), keys))
         assert list(store.list("many/")) == keys
-        assert list(store.list("many/10")) == keys[1000:]
+        assert list(store.list("many/00")) == keys[:100]
 
     def test_list_while_deleting(self, store: Store) -> None:
         """What is listed may be deleted on the way."""
@@ -265,32 +268,32 @@ class StoreContract:
         part.delete("c")
         assert not store.exists("a/b/c")
 
-    @pytest.mark.parametrize("key", NO_KEYS)
-    def test_no_key(self, store: Store, key: str) -> None:
+    def test_no_key(self, store: Store) -> None:
         """What is no key is refused wherever one is asked for, and nothing is touched."""
         store.put("b", b"1")
         below = store.sub("below")
-        calls: list[Callable[[], object]] = [
-            lambda: below.get(key),
-            lambda: below.get_range(key, 0, 1),
-            lambda: below.put(key, b"2"),
-            lambda: below.put(key, b"2", if_absent=True),
-            lambda: below.delete(key),
-            lambda: below.exists(key),
-            lambda: below.sub(key),
+        calls: list[Callable[[str], object]] = [
+            below.get,
+            lambda key: below.get_range(key, 0, 1),
+            lambda key: below.put(key, b"2"),
+            lambda key: below.put(key, b"2", if_absent=True),
+            below.delete,
+            below.exists,
+            below.sub,
         ]
-        for call in calls:
-            with pytest.raises(StoreError, match="is no key") as caught:
-                call()
-            assert not isinstance(caught.value, NotFound | Conflict)
+        for key in NO_KEYS:
+            for call in calls:
+                with pytest.raises(StoreError, match="is no key") as caught:
+                    call(key)
+                assert not isinstance(caught.value, NotFound | Conflict), key
         assert list(store.list()) == ["b"]
 
-    @pytest.mark.parametrize("prefix", NO_PREFIXES)
-    def test_no_prefix(self, store: Store, prefix: str) -> None:
+    def test_no_prefix(self, store: Store) -> None:
         """A list does not leave the store."""
         store.put("b", b"1")
-        with pytest.raises(StoreError, match="is no prefix"):
-            list(store.sub("below").list(prefix))
+        for prefix in NO_PREFIXES:
+            with pytest.raises(StoreError, match="is no prefix"):
+                list(store.sub("below").list(prefix))
 
     def test_probe(self, store: Store) -> None:
         """The probe finds that conditional puts are honoured, and leaves nothing."""

@@ -37,14 +37,29 @@ class TestFileStore(StoreContract):
         return FileStore(tmp_path / "not" / "there yet")
 
 
-class TestS3StoreOnMoto(StoreContract):
+class S3Contract(StoreContract):
+    page = 30
+
+    def small(self, store: S3Store) -> S3Store:
+        """The store, which asks for small pages, so that few keys are many."""
+
+        def ask(params: dict[str, Any], **_: Any) -> None:
+            params["MaxKeys"] = self.page
+
+        events = store._connection.client().meta.events
+        events.register("provide-client-params.s3.ListObjectsV2", ask)
+        return store
+
+
+class TestS3StoreOnMoto(S3Contract):
     @pytest.fixture
     def store(self, moto: str, new_store: NewStore) -> Store:
-        return new_store(moto, "testing", "testing")
+        return self.small(new_store(moto, "testing", "testing"))
 
 
 @pytest.mark.timeout(900)  # the first use may build the server
-class TestS3StoreOnServer(StoreContract):
+class TestS3StoreOnServer(S3Contract):
     @pytest.fixture
     def store(self, s3_server: Any, new_store: NewStore) -> Store:
-        return new_store(s3_server.endpoint, s3_server.access_key, s3_server.secret_key)
+        keys = s3_server.access_key, s3_server.secret_key
+        return self.small(new_store(s3_server.endpoint, *keys))
