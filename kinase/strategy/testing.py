@@ -120,7 +120,7 @@ class StrategyContract:
         assert runs[0] == runs[1]
         assert runs[0] != runs[2]
 
-    @pytest.mark.parametrize("outstanding", [1, 3, 64])
+    @pytest.mark.parametrize("outstanding", [1, 8])
     def test_a_replay_of_any_prefix_goes_on_alike(
         self, make: Make, space: Space, outstanding: int
     ) -> None:
@@ -133,7 +133,7 @@ class StrategyContract:
             if event == "ask":
                 following[asked] = content
                 asked += 1
-        for prefix in range(0, len(session.events), 7):
+        for prefix in range(0, len(session.events), 11):
             again = Session(make(space))
             for event, content in session.events[:prefix]:
                 again.ask(content) if event == "ask" else again.tell(content)
@@ -141,40 +141,25 @@ class StrategyContract:
             if event == "ask":
                 assert again.propose() == content
 
-    @pytest.mark.parametrize("outstanding", [1, 64])
-    @pytest.mark.parametrize("objectives", [1, 2])
-    def test_proposals_are_valid_and_new(
+    @pytest.mark.parametrize(("outstanding", "objectives"), [(1, 1), (1, 2), (8, 2), (64, 1)])
+    def test_proposals_are_valid_and_new_and_their_parents_are_kept(
         self, make: Make, space: Space, outstanding: int, objectives: int
     ) -> None:
         """Every proposal is plain data of the space, asked for the first time or its parent trained
-        on; parents were told before."""
+        on. Parents were told before, and `parents_to_come` named them ever since they ended: else
+        their weights may be gone."""
         session = Session(make(space, objectives=objectives), objectives=objectives)
-        for _ in range(80):
+        gone: set[int] = set()
+        for _ in range(100):
             proposal = session.propose()
             assert proposal is not None
             assert json.loads(json.dumps(proposal.architecture)) == proposal.architecture
             space.validate(proposal.architecture)
-            told = {t.number for t in session.history.told}
-            assert set(proposal.parents) <= told
+            told = {trial.number for trial in session.history.told}
+            assert set(proposal.parents) <= told - gone
             asked = set(session.history.by_key)
             trial = session.ask(proposal)
             assert trial.key not in asked or continues(trial, session.history)
-            if session.history.outstanding >= outstanding:
-                session.tell(next(t.number for t in session.history.asked if t.outcome is None))
-
-    @pytest.mark.parametrize("outstanding", [1, 8])
-    @pytest.mark.parametrize("objectives", [1, 2])
-    def test_parents_were_named_as_such_ever_since_they_ended(
-        self, make: Make, space: Space, outstanding: int, objectives: int
-    ) -> None:
-        """No parent is one that `parents_to_come` had left out: its weights may be gone."""
-        session = Session(make(space, objectives=objectives), objectives=objectives)
-        gone: set[int] = set()
-        for _ in range(120):
-            proposal = session.propose()
-            assert proposal is not None
-            assert gone.isdisjoint(proposal.parents)
-            session.ask(proposal)
             if session.history.outstanding >= outstanding:
                 session.tell(next(t.number for t in session.history.asked if t.outcome is None))
             told = {trial.number for trial in session.history.told}
