@@ -1,4 +1,5 @@
-"""Every example runs: as it is written, but for a budget that a test can wait for."""
+"""Every example runs: as it is written, but for a budget that a test can wait for, and in this
+process, where torch is imported once."""
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ import pytest
 
 from kinase.api import Kind, NASExperiment, Outcome
 from kinase.experiment.check import load_checked
-from kinase.experiment.local import run
+from kinase.experiment.keep import keep_final
 from kinase.report import render
 from kinase.report.gather import gather
+from kinase.store import open_store
+from tests.trainer.helpers import searched
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -58,7 +61,9 @@ def test_an_example_runs_to_its_end(path: Path, tmp_path: Path) -> None:
     from kinase_trainer import load
 
     experiment = shortened(path, tmp_path)
-    loop = run(experiment)
+    store = open_store(experiment.spec.storage).sub(experiment.directory)
+    loop = searched(experiment, store)
+    keep_final(store, loop)
     state = loop.state
     assert state.finished is not None
     assert state.finished.winner is not None

@@ -13,6 +13,7 @@ from kinase.engine.tabular import TabularEngine
 from kinase.experiment.loop import Loop
 from kinase.space import Frame, Graph, make_space
 from kinase.space.base import Rng
+from kinase.store import Store
 from kinase.store.memory import MemoryStore
 from kinase_trainer import trial
 
@@ -71,7 +72,7 @@ def graph(space: dict[str, Any], architecture: Architecture, frame: Frame) -> Gr
 class LocalTrainer(TabularEngine):
     """Trains in this process, one trial after another."""
 
-    def __init__(self, experiment: NASExperiment, store: MemoryStore) -> None:
+    def __init__(self, experiment: NASExperiment, store: Store) -> None:
         spec = experiment.spec
         self.told = trial.describe(spec.task, spec.training, spec.space.begun, store)
         super().__init__(lambda job: {}, self.told)
@@ -94,7 +95,11 @@ def search(name: str, **spec: Any) -> Loop:
             "spec": {"task": {"dataset": "digits"}, **spec},
         }
     )
-    store = MemoryStore()
+    return searched(experiment, MemoryStore())
+
+
+def searched(experiment: NASExperiment, store: Store) -> Loop:
+    """The same of any experiment."""
     engine = LocalTrainer(experiment, store)
     loop = Loop(experiment, store, engine, engine.told)
     assert loop.run().finished is not None
