@@ -30,8 +30,15 @@ from tests.watch.test_rules import RULES
 
 RUNBOOKS = sorted((Path(__file__).parents[2] / "docs/runbooks").glob("*.md"))
 NAME = "digits"
+TRIALS = 24
 SPEC: dict[str, Any] = {
-    "budget": {"trials": 40, "parallelism": 3, "deviceHours": 1, "epochs": 160, "duration": "1h"},
+    "budget": {
+        "trials": TRIALS,
+        "parallelism": 3,
+        "deviceHours": 1,
+        "epochs": 160,
+        "duration": "1h",
+    },
     "control": {"share": 0.4},
     "finalists": {"count": 1},
     "trialTemplate": {
@@ -177,9 +184,9 @@ def test_device_seconds_of_the_trials_add_up_to_the_experiments(watched: Watched
     store = watched.scene.store(NAME)
     keys = [key for key in store.list("trials/") if key.endswith("/result.json")]
     results = [TrialResult.model_validate_json(store.get(key)) for key in keys]
-    assert len(results) == 41  # forty of the search, one finalist
+    assert len(results) == TRIALS + 1  # and one finalist
     total = sum(result.cost.device_seconds for result in results)
-    assert total > 40 * 0.6
+    assert total > TRIALS * 0.6
     metric = watched.last("kinase_experiment_device_seconds_total")
     assert metric == pytest.approx(total, abs=0.001)
     assert watched.item["status"]["cost"]["deviceSeconds"] == metric
@@ -218,7 +225,7 @@ def test_the_best_objective_is_the_statuss(watched: Watched) -> None:
         series["metric"]["outcome"]: float(series["value"][1])
         for series in watched.prometheus.instant(outcomes, watched.end)
     }
-    assert found == {"Succeeded": 39, "Infeasible": 1, "Failed": 0, "Stopped": 0}
+    assert found == {"Succeeded": TRIALS - 1, "Infeasible": 1, "Failed": 0, "Stopped": 0}
 
 
 def test_experiments_are_told_under_their_own_namespace(watched: Watched) -> None:
