@@ -278,6 +278,9 @@ class Loop:
             test = result.metrics if result is not None else {}
             if self._results:  # what a killed trainer, or another's, has left
                 artifacts.clean(self.store, self.spec.storage)
+                if self._weights is not None:
+                    self._weights = artifacts.with_weights(self.store)
+                    self._free_weights()
             self._append(FinishedEntry(winner=winner.number, test=test, elapsed=self.elapsed))
         self._commit()
 

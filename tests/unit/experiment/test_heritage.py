@@ -177,6 +177,22 @@ def test_weights_are_deleted_when_no_child_can_need_them(strategy: str, slots: i
     assert loop.weights() == (SIZE * searched, 0)
 
 
+def test_what_a_lost_trainer_writes_later_is_deleted_at_the_end() -> None:
+    class Late(Trainer):
+        def launch(self, job: TrialJob) -> None:
+            if job.kind is Kind.FINAL:
+                self.store.put("trials/00000/weights.safetensors", b"x")
+            super().launch(job)
+
+    store = MemoryStore()
+    loop = make_loop(
+        manifest(budget={"trials": 6}), store, engine=Late(store), trainer_results=True
+    )
+    loop.run()
+    finalists = {t.number for t in loop.state.of_kind(Kind.FINAL)}
+    assert artifacts.with_weights(store) == finalists
+
+
 class Guarded(MemoryStore):
     """Refuses to delete weights that the journal, read anew, says a child may yet need."""
 
