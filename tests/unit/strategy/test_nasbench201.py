@@ -9,7 +9,7 @@ import pytest
 
 from bench.nasbench201 import METHODS, expected_regret, run, table
 
-SEEDS = 60
+SEEDS = 24
 BOUNDS = {
     "random": 0.71,
     "evolution": 0.21,
