@@ -74,18 +74,12 @@ class Limits:
     """Parameters."""
     nodes: int | None = None
     """Nodes of the graph."""
-    width: int | None = None
-    """Channels or features of any layer."""
 
     def check(self, graph: Graph, op: str) -> None:
         """Raise MorphismError if the graph is too large."""
-        widest = max(
-            (int(node.attrs["out"]) for node in graph if node.op in ("conv", "linear")), default=0
-        )
         for what, found, most in (
             ("parameters", graph.params(), self.params),
             ("nodes", len(graph.nodes), self.nodes),
-            ("channels in a layer", widest, self.width),
         ):
             if most is not None and found > most:
                 raise MorphismError(f"after {op} there would be {found:,} {what}; at most {most:,}")

@@ -16,7 +16,6 @@ from kinase.space import Graph, dump_graph, load_graph
 from kinase_trainer.errors import CorruptModel
 from kinase_trainer.morphism import (
     Distillation,
-    distil_step,
     inherit,
     inherit_matching,
     read_slots,
@@ -275,11 +274,15 @@ def test_distillation_brings_a_shrunken_child_back(kind: Any) -> None:
     goal = Distillation(teacher, kind, temperature=2.0)
     x = images(graph, torch.float64, 32)
     optimiser = torch.optim.Adam(student.parameters(), lr=0.003)
-    first = float(distil_step(student, optimiser, goal, x))
-    for _ in range(60):
-        last = float(distil_step(student, optimiser, goal, x))
-    assert first > 1e-3
-    assert last < first / 5
+    losses = []
+    for _ in range(61):
+        optimiser.zero_grad()
+        loss = goal.loss(student(x), x)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[0] > 1e-3
+    assert losses[-1] < losses[0] / 5
     assert float(goal.loss(teacher(x), x)) == pytest.approx(0, abs=1e-12)
     assert same(teacher.state_dict(), state)
 
@@ -319,7 +322,6 @@ def test_tensors_that_match_are_inherited_and_the_share_is_told() -> None:
     total = sum(p.numel() for p in network.parameters())
     missing = sum(fresh[name].numel() for name in changed)
     assert matched.share == pytest.approx((total - missing) / total)
-    assert str(matched).startswith(f"{matched.share:.1%} of the parameters")
     state["nodes.c1.weight"][0, 0, 0, 0] = float("nan")
     with pytest.raises(CorruptModel, match=r"nodes\.c1\.weight holds what is no finite number"):
         inherit_matching(state, network)

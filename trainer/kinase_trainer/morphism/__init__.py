@@ -1,7 +1,7 @@
 """Weights by inheritance: network morphisms on torch's tensors."""
 
 from kinase_trainer.morphism.calibrate import calibrate
-from kinase_trainer.morphism.distil import Distillation, distil_step
+from kinase_trainer.morphism.distil import Distillation
 from kinase_trainer.morphism.inherit import Inherited, check_shapes, check_state, inherit
 from kinase_trainer.morphism.matching import Matched, inherit_matching
 from kinase_trainer.morphism.slots import Slots, read_slots, write_slots
@@ -14,7 +14,6 @@ __all__ = [
     "calibrate",
     "check_shapes",
     "check_state",
-    "distil_step",
     "inherit",
     "inherit_matching",
     "read_slots",

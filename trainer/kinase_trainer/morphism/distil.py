@@ -56,14 +56,3 @@ class Distillation:
                 log_target=True,
             )
         )
-
-
-def distil_step(
-    student: nn.Module, optimiser: torch.optim.Optimizer, goal: Distillation, images: Tensor
-) -> Tensor:
-    """One step of the student towards its teacher; returns the loss before it."""
-    loss = goal.loss(student(images), images)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
-    return loss.detach()

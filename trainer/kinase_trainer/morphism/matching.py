@@ -21,10 +21,6 @@ class Matched:
     share: float
     """Of the child's parameters, by number."""
 
-    def __str__(self) -> str:
-        """The line of a report."""
-        return f"{self.share:.1%} of the parameters were inherited in {len(self.names)} tensors"
-
 
 def inherit_matching(state: Mapping[str, Tensor], child: nn.Module) -> Matched:
     """Give a network what another's state has under the same name in the same shape; the rest stays
