@@ -143,13 +143,13 @@ def _over(
         "common": end,
         "parts": [part * end for part in PARTS],
         "medians": [
-            (group.label, [middle([each.at(part * end) for each in some], s) for part in PARTS])
+            (group, [middle([each.at(part * end) for each in some], s) for part in PARTS])
             for group, some in zip(groups, curves, strict=True)
         ],
         "reach": {
             label: _reached(reach(some, seeded[held.label])) for label, some in seeded.items()
         },
-        "spent": [(group.label, _spent(group, unit)) for group in groups],
+        "spent": [(group, _spent(group, unit)) for group in groups],
     }
 
 
