@@ -27,7 +27,7 @@ TRAINER = "tests.fake_trainer"
 def manifest(tmp_path: Path, dataset: str = "ok", **spec: Any) -> NASExperiment:
     base: dict[str, Any] = {
         "task": {"dataset": dataset},
-        "budget": {"trials": 6, "parallelism": 2},
+        "budget": {"trials": 6},
         "finalists": {"count": 1},
         "storage": {"uri": f"file://{tmp_path}/runs"},
     }
@@ -40,7 +40,8 @@ def tells(loop: Loop) -> list[int]:
 
 
 def test_a_whole_run(tmp_path: Path) -> None:
-    loop = run(manifest(tmp_path), trainer=TRAINER)
+    spec = manifest(tmp_path, budget={"trials": 6, "parallelism": 2})
+    loop = run(spec, trainer=TRAINER)
     assert loop.state.finished is not None
     assert loop.state.finished.test == {"test_accuracy": 0.5}
     assert tells(loop) == list(range(7))
@@ -191,7 +192,13 @@ def test_a_second_process_is_told_who_runs_it(tmp_path: Path) -> None:
 
 
 def test_workers_die_with_a_killed_run(tmp_path: Path) -> None:
-    spec = manifest(tmp_path, "sleep", training={"epochs": 1000}, estimation={"type": "Full"})
+    spec = manifest(
+        tmp_path,
+        "sleep",
+        budget={"trials": 6, "parallelism": 2},
+        training={"epochs": 1000},
+        estimation={"type": "Full"},
+    )
     process = subprocess.Popen(command(tmp_path, spec), stderr=subprocess.PIPE, text=True)
     wait_for(tmp_path / "runs/default/toy/journal", 2)
     children = [
