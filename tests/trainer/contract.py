@@ -129,7 +129,7 @@ class TrainerContract:
         found = result_of(store)
         assert [p.epoch for p in found.curve] == [p.epoch for p in wanted.curve]
 
-    @pytest.mark.parametrize("epoch", [1, 2, 3])
+    @pytest.mark.parametrize("epoch", [1, 3])
     def test_a_killed_trial_goes_on(self, pod: Pod, store: Store, epoch: int) -> None:
         own = trial_job(8)
         with pod.start(own, **self.slow) as process:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,12 @@ def train(own: TrialJob, store: Store) -> tuple[TrialResult, dict[str, torch.Ten
         return trial.run(own, store), at_end
 
 
+@cache
+def undisturbed(optimizer: str) -> tuple[TrialResult, dict[str, torch.Tensor]]:
+    """What comes of `everything` if nothing happens."""
+    return train(everything(optimizer), MemoryStore())
+
+
 def without_time(result: TrialResult) -> list[Any]:
     return [result.outcome, result.metrics, [(p.epoch, p.metrics) for p in result.curve]]
 
@@ -91,7 +98,7 @@ def without_time(result: TrialResult) -> list[Any]:
 @pytest.mark.parametrize("place", PLACES)
 def test_killed_and_resumed_is_undisturbed_bit_for_bit(optimizer: str, place: str) -> None:
     own = everything(optimizer)
-    whole, wanted = train(own, MemoryStore())
+    whole, wanted = undisturbed(optimizer)
     assert len(whole.curve) == 5
     store = MemoryStore()
     with pytest.MonkeyPatch.context() as patch:
@@ -150,7 +157,7 @@ def test_a_stop_after_the_last_epoch_is_a_success() -> None:
     assert result.outcome is Outcome.SUCCEEDED
 
 
-@pytest.mark.parametrize("kills", [1, 2, 3])
+@pytest.mark.parametrize("kills", [1, 3])
 def test_every_epoch_begun_is_charged_however_often_it_is_killed(kills: int) -> None:
     store, own = MemoryStore(), job(fidelity={"epochs": 3})
     for attempt in range(1, kills + 1):
