@@ -295,6 +295,13 @@ def test_a_folder_that_cannot_be_used_costs_nothing_but_itself(
     assert "keeps no weights" in capsys.readouterr().err
 
 
+def test_a_pipe_in_place_of_a_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    raw = save_tensors(tensors())
+    os.mkfifo(tmp_path / digest(raw))
+    same(weights.read(Recorder(raw), KEY, digest(raw), cache=Cache(tmp_path)), tensors())
+    assert (tmp_path / digest(raw)).read_bytes() == raw
+
+
 def test_the_environment_says_where_and_how_much(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

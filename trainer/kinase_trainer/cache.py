@@ -70,7 +70,7 @@ class Cache:
             file: BinaryIO | None = None
             with contextlib.suppress(OSError):
                 path = self.folder / self._name(digest)
-                file = stack.enter_context(path.open("rb"))
+                file = stack.enter_context(open(path, "rb", opener=_opened))
                 os.utime(path)
             yield file
 
@@ -119,6 +119,11 @@ class Cache:
         if not _DIGEST.fullmatch(digest):
             raise OSError(f"{digest!r} is no digest")
         return digest
+
+
+def _opened(path: str, flags: int) -> int:
+    """Whatever lies there, opening it must not wait, as for the other end of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _lock(descriptor: int) -> None:
