@@ -58,6 +58,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     return _Scheduling(config, log)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Within a file, tests that run alone come when those beside one another have ended."""
+    files = {path: number for number, path in enumerate(dict.fromkeys(i.path for i in items))}
+    items.sort(key=lambda i: (files[i.path], "alone" in getattr(i, "fixturenames", ())))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build what is missing first: in a fixture it would count as the first test's time."""
     fixtures = {name for item in session.items for name in getattr(item, "fixturenames", ())}

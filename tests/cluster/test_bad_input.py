@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from kinase.api._base import MAX_NAME
 from kinase.api.status import MAX_ARCHITECTURE
 from kinase.api.trial import Outcome
 from tests.cluster import system
+from tests.cluster.beside import beside
 from tests.cluster.helpers import pod, wait_for
 from tests.cluster.lab.processes import free_ports
 from tests.cluster.lab.rest import ApiError
@@ -35,7 +37,10 @@ def template(seconds: float) -> dict[str, Any]:
 # -- members and data ----------------------------------------------------------------------
 
 
-def test_members_that_no_package_has_are_named_and_may_be_corrected(scene: Scene) -> None:
+@beside
+def test_members_that_no_package_has_are_named_and_may_be_corrected(
+    scene: Scene, folder: Path
+) -> None:
     custom = {"type": "Custom", "custom": {"name": "mine"}}
     good = scene.create("good", **TINY, suspend=True)["spec"]
     for field in ("space", "strategy"):
@@ -53,7 +58,10 @@ def test_members_that_no_package_has_are_named_and_may_be_corrected(scene: Scene
         assert reasons.count("InvalidSpec") == 1
 
 
-def test_a_data_set_that_the_trainer_has_not_is_told_in_its_own_words(scene: Scene) -> None:
+@beside
+def test_a_data_set_that_the_trainer_has_not_is_told_in_its_own_words(
+    scene: Scene, folder: Path
+) -> None:
     scene.create(**TINY, image=system.TRAINER, task={"dataset": "nothing"})
     said = scene.until("Progressing", "False", "TaskUnavailable")
     assert "'nothing'" in said
@@ -69,7 +77,8 @@ def test_a_data_set_that_the_trainer_has_not_is_told_in_its_own_words(scene: Sce
 # -- the store -----------------------------------------------------------------------------
 
 
-def test_a_place_that_pods_do_not_share_is_refused(scene: Scene) -> None:
+@beside
+def test_a_place_that_pods_do_not_share_is_refused(scene: Scene, folder: Path) -> None:
     scene.create(**TINY, storage={"uri": "file:///tmp/runs"})
     said = scene.until("Ready", "False", "Forbidden")
     assert said.startswith("spec.storage.uri 'file:///tmp/runs'")
@@ -77,7 +86,10 @@ def test_a_place_that_pods_do_not_share_is_refused(scene: Scene) -> None:
     assert not scene.all("jobs")
 
 
-def test_credentials_that_are_wrong_are_told_and_may_be_put_right(scene: Scene) -> None:
+@beside
+def test_credentials_that_are_wrong_are_told_and_may_be_put_right(
+    scene: Scene, folder: Path
+) -> None:
     path = scene.path("secrets", scene.bucket.secret)
     right = scene.cluster.api.get(path)["data"]["AWS_SECRET_ACCESS_KEY"]
     wrong = base64.b64encode(b"not-the-key-at-all").decode()
@@ -90,7 +102,10 @@ def test_credentials_that_are_wrong_are_told_and_may_be_put_right(scene: Scene) 
     scene.finished()
 
 
-def test_an_endpoint_where_nobody_answers_is_told_and_may_be_corrected(scene: Scene) -> None:
+@beside
+def test_an_endpoint_where_nobody_answers_is_told_and_may_be_corrected(
+    scene: Scene, folder: Path
+) -> None:
     storage = system.experiment(scene.namespace, scene.bucket)["spec"]["storage"]
     nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
     scene.create(**TINY, storage={**storage, "endpoint": nobody})
@@ -129,7 +144,9 @@ print(json.dumps(said), file=open("/dev/termination-log", "w"))
 """
 
 
-def test_a_trial_speaks_for_itself_alone_and_does_not_drown_the_others(scene: Scene) -> None:
+def test_a_trial_speaks_for_itself_alone_and_does_not_drown_the_others(
+    scene: Scene, alone: None
+) -> None:
     scene.create(**TINY, trialTemplate=template(1.5))
     scene.begins(0)
     scene.begins(1)
@@ -165,7 +182,8 @@ def test_a_trial_speaks_for_itself_alone_and_does_not_drown_the_others(scene: Sc
     assert status["trials"]["succeeded"] == 2
 
 
-def test_a_trainer_that_talks_much_is_cut_short(scene: Scene) -> None:
+@beside
+def test_a_trainer_that_talks_much_is_cut_short(scene: Scene, folder: Path) -> None:
     chatter = "import sys; sys.exit('“much” ' * 3000)"
     scene.create(
         **TINY, trialTemplate={"image": "lab/python", "command": ["python", "-c", chatter]}
@@ -176,7 +194,10 @@ def test_a_trainer_that_talks_much_is_cut_short(scene: Scene) -> None:
     assert len(scene.trial("task")["status"]["message"].encode()) <= 1024
 
 
-def test_a_trial_that_cannot_be_is_told_so_and_never_tried_again(scene: Scene) -> None:
+@beside
+def test_a_trial_that_cannot_be_is_told_so_and_never_tried_again(
+    scene: Scene, folder: Path
+) -> None:
     scene.create(**TINY, task={"dataset": "infeasible"})
     status = scene.finished()["status"]
     assert (status["trials"]["infeasible"], status["trials"]["succeeded"]) == (1, 1)
@@ -188,7 +209,10 @@ def test_a_trial_that_cannot_be_is_told_so_and_never_tried_again(scene: Scene) -
 # -- sizes ---------------------------------------------------------------------------------
 
 
-def test_an_architecture_too_large_for_the_status_is_in_the_store(scene: Scene) -> None:
+@beside
+def test_an_architecture_too_large_for_the_status_is_in_the_store(
+    scene: Scene, folder: Path
+) -> None:
     chain = {"minDepth": 48, "maxDepth": 48, "widths": [4, 8], "strides": [1]}
     scene.create(**TINY, space={"type": "Chain", "chain": chain})
     status = scene.finished()["status"]
@@ -201,7 +225,10 @@ def test_an_architecture_too_large_for_the_status_is_in_the_store(scene: Scene) 
     assert len(architecture["layers"]) == 48
 
 
-def test_a_name_of_the_greatest_length_leaves_room_for_attempts_and_tests(scene: Scene) -> None:
+@beside
+def test_a_name_of_the_greatest_length_leaves_room_for_attempts_and_tests(
+    scene: Scene, folder: Path
+) -> None:
     name = "n" * MAX_NAME
     scene.create(name, **TINY, task={"dataset": "exit"})
     scene.finished(name)
@@ -216,7 +243,8 @@ def test_a_name_of_the_greatest_length_leaves_room_for_attempts_and_tests(scene:
 # -- neighbours ----------------------------------------------------------------------------
 
 
-def test_experiments_of_one_namespace_do_not_disturb_each_other(scene: Scene) -> None:
+@beside
+def test_experiments_of_one_namespace_do_not_disturb_each_other(scene: Scene, folder: Path) -> None:
     """Not even where the name of one is the beginning of the other's, or that of a trial."""
     names = ("toy", "toy-task", "toy-00000", "toy-controller")
     spec: dict[str, Any] = {
