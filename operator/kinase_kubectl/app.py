@@ -341,9 +341,11 @@ def compare(
     runs = [run_gather(name, target, access) for name in names]
     with _told():
         from kinase.report import Incomparable, write_comparison
+        from kinase_kubectl.report import parts_told
 
         try:
-            write_comparison(runs, out, labels or (), reference)
+            with parts_told():
+                write_comparison(runs, out, labels or (), reference)
         except (Incomparable, OSError) as error:
             raise Problem(str(error), USAGE) from None
 

@@ -120,7 +120,7 @@ def gathered(target: Target, name: str, access: Access) -> ReportData:
             return experiment, await _stored(cluster, experiment, access)
 
     found = asyncio.run(find())
-    with _parts_told():
+    with parts_told():
         return _gathered(*found)
 
 
@@ -140,7 +140,7 @@ def _gathered(experiment: Experiment, place: Place) -> ReportData:
 
 
 @contextlib.contextmanager
-def _parts_told() -> Iterator[None]:
+def parts_told() -> Iterator[None]:
     """What of the package is missing, as a `Problem`."""
     try:
         yield
@@ -150,7 +150,7 @@ def _parts_told() -> Iterator[None]:
 
 def _rendered(experiment: Experiment, place: Place) -> bytes:
     """The report, made from the journal; no controller runs that could."""
-    with _parts_told():
+    with parts_told():
         from kinase.report import render
 
         return render(_gathered(experiment, place)).encode()
