@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from kinase.experiment.loop import Loop
 from kinase.store.memory import MemoryStore
 from tests import pod_trainer
 from tests.cluster import system
+from tests.cluster.beside import beside
 from tests.cluster.fixtures import a_bucket, a_namespace
 from tests.cluster.helpers import wait_for
 from tests.cluster.lab import binaries
@@ -180,7 +182,8 @@ def test_conditions_at_the_end(run: Run) -> None:
 # Suspension
 
 
-def test_one_that_is_suspended_before_it_starts(scene: Scene) -> None:
+@beside
+def test_one_that_is_suspended_before_it_starts(scene: Scene, folder: Path) -> None:
     scene.create(suspend=True, budget={"trials": 1}, finalists={"count": 1})
     scene.until("Suspended", "True", "Suspended")
     scene.until("Ready", "True", "Suspended")
@@ -191,8 +194,11 @@ def test_one_that_is_suspended_before_it_starts(scene: Scene) -> None:
     assert system.condition(item, "Suspended")["status"] == "False"
 
 
-def test_one_that_is_suspended_in_the_middle_ends_as_if_it_had_not_been(scene: Scene) -> None:
-    scene.create(**IN_A_ROW, trialTemplate=slow(0.4))
+@beside
+def test_one_that_is_suspended_in_the_middle_ends_as_if_it_had_not_been(
+    scene: Scene, folder: Path
+) -> None:
+    scene.create(**IN_A_ROW, trialTemplate=slow(1.2))
     scene.begins(2)
     scene.change(suspend=True)
     scene.until("Suspended", "True", timeout=30)
@@ -216,7 +222,7 @@ def test_one_that_is_suspended_in_the_middle_ends_as_if_it_had_not_been(scene: S
     assert again == [(2, 1, False), (6, 1, False)]
 
 
-def test_one_whose_controller_cannot_run_is_suspended_too(scene: Scene) -> None:
+def test_one_whose_controller_cannot_run_is_suspended_too(scene: Scene, alone: None) -> None:
     scene.create(**IN_A_ROW, trialTemplate=slow(0.5))
     scene.begins(0)
     image = system.images()[system.CONTROLLER]
@@ -239,7 +245,8 @@ def test_one_whose_controller_cannot_run_is_suspended_too(scene: Scene) -> None:
 # Edits
 
 
-def test_parallelism_goes_up_and_down_while_it_runs(scene: Scene) -> None:
+@beside
+def test_parallelism_goes_up_and_down_while_it_runs(scene: Scene, folder: Path) -> None:
     budget = {"trials": 60, "parallelism": 1}
     scene.create(budget=budget, trialTemplate=slow(1.0), control={"share": 0})
     scene.begins(0)
@@ -255,7 +262,8 @@ def test_parallelism_goes_up_and_down_while_it_runs(scene: Scene) -> None:
     wait_for(settled, 30, message="two at once", every=0.1)
 
 
-def test_a_budget_that_is_raised_while_it_runs(scene: Scene) -> None:
+@beside
+def test_a_budget_that_is_raised_while_it_runs(scene: Scene, folder: Path) -> None:
     small = {"trials": 2, "parallelism": 2}
     scene.create(budget=small, finalists={"count": 1}, trialTemplate=slow(1.0))
     scene.begins(1)
@@ -265,7 +273,10 @@ def test_a_budget_that_is_raised_while_it_runs(scene: Scene) -> None:
     assert item["status"]["cost"]["epochs"] == 4 * 2 + 3
 
 
-def test_what_cannot_change_while_it_runs_is_refused_with_the_reason(scene: Scene) -> None:
+@beside
+def test_what_cannot_change_while_it_runs_is_refused_with_the_reason(
+    scene: Scene, folder: Path
+) -> None:
     scene.create(trialTemplate=slow(1.0))
     scene.begins(0)
     with pytest.raises(ApiError) as refusal:
@@ -283,7 +294,8 @@ def test_what_cannot_change_while_it_runs_is_refused_with_the_reason(scene: Scen
 # What stays, and for how long
 
 
-def test_what_has_ended_goes_by_its_age(scene: Scene) -> None:
+@beside
+def test_what_has_ended_goes_by_its_age(scene: Scene, folder: Path) -> None:
     scene.create(
         budget={"trials": 3, "parallelism": 1},
         finalists={"count": 1},
@@ -312,14 +324,15 @@ def test_what_has_ended_goes_by_its_age(scene: Scene) -> None:
 # Removal
 
 
-def test_deletion_frees_everything(scene: Scene) -> None:
+@beside
+def test_deletion_frees_everything(scene: Scene, folder: Path) -> None:
     scene.create(trialTemplate=slow(1.0))
     scene.begins(1)
     scene.cluster.api.delete(scene.path(name="toy"))
     wait_for(lambda: gone(scene), 30, message="nothing is left")
 
 
-def test_deletion_while_the_operator_is_down(scene: Scene) -> None:
+def test_deletion_while_the_operator_is_down(scene: Scene, alone: None) -> None:
     scene.create(trialTemplate=slow(1.0))
     scene.begins(1)
     scene.operator.kill()
@@ -333,7 +346,7 @@ def test_deletion_while_the_operator_is_down(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("down", [False, True], ids=["operator up", "operator down"])
-def test_what_a_deletion_orphans_is_removed(scene: Scene, down: bool) -> None:
+def test_what_a_deletion_orphans_is_removed(scene: Scene, alone: None, down: bool) -> None:
     scene.create(trialTemplate=slow(1.0))
     scene.begins(1)
     if down:
@@ -346,7 +359,8 @@ def test_what_a_deletion_orphans_is_removed(scene: Scene, down: bool) -> None:
     wait_for(lambda: gone(scene, lease=False), 30, message="nothing is left")
 
 
-def test_one_that_is_deleted_and_made_anew_under_its_name(scene: Scene) -> None:
+@beside
+def test_one_that_is_deleted_and_made_anew_under_its_name(scene: Scene, folder: Path) -> None:
     small: dict[str, Any] = {"budget": {"trials": 2, "parallelism": 2}, "finalists": {"count": 1}}
     first = scene.create(**small, trialTemplate=slow(3.0))
     scene.begins(1)
@@ -359,7 +373,8 @@ def test_one_that_is_deleted_and_made_anew_under_its_name(scene: Scene) -> None:
     assert owners == {item["metadata"]["uid"]}
 
 
-def test_a_namespace_that_is_deleted_is_left_in_peace(scene: Scene) -> None:
+@beside
+def test_a_namespace_that_is_deleted_is_left_in_peace(scene: Scene, folder: Path) -> None:
     scene.create(trialTemplate=slow(1.0))
     scene.begins(1)
     before = len(scene.operator.log.read_text().splitlines())
