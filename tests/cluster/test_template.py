@@ -12,6 +12,7 @@ import pytest
 
 from kinase.api.pod import TrialTemplate
 from tests.cluster import system
+from tests.cluster.beside import beside
 from tests.cluster.fixtures import a_bucket
 from tests.cluster.helpers import wait_for
 from tests.cluster.lab.control_plane import Cluster
@@ -287,8 +288,9 @@ def test_every_field_is_in_the_job_and_its_pod_and_reaches_the_process(
     assert len([line for line in said if line.startswith("there")]) == 6
 
 
+@beside
 def test_volumes_of_drivers_and_another_controller_of_jobs_are_taken_as_they_are(
-    scene: Scene,
+    scene: Scene, folder: Path
 ) -> None:
     """The stand-in node cannot mount these, and nobody here is that controller."""
     volumes = [
@@ -444,7 +446,10 @@ BREAKS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_what_breaks_pod_security_is_refused_by_the_name_of_the_field(scene: Scene) -> None:
+@beside
+def test_what_breaks_pod_security_is_refused_by_the_name_of_the_field(
+    scene: Scene, folder: Path
+) -> None:
     names = {field: f"toy-{number}" for number, field in enumerate(BREAKS)}
     for field, fields in BREAKS.items():
         scene.create(names[field], **TINY, trialTemplate={"image": system.FAKE, **fields})
@@ -459,7 +464,9 @@ def test_what_breaks_pod_security_is_refused_by_the_name_of_the_field(scene: Sce
 
 
 @pytest.fixture
-def lenient(cluster: Cluster, kinase: system.Operator, tmp_path: Path) -> Iterator[system.Operator]:
+def lenient(
+    cluster: Cluster, kinase: system.Operator, alone: None, tmp_path: Path
+) -> Iterator[system.Operator]:
     """An operator that lets templates break Pod Security, while that of the session rests."""
     kinase.stop()
     operator = system.Operator(cluster, tmp_path / "lenient", KINASE_ALLOW_UNRESTRICTED="true")
