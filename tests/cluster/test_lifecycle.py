@@ -198,7 +198,7 @@ def test_one_that_is_suspended_before_it_starts(scene: Scene, folder: Path) -> N
 def test_one_that_is_suspended_in_the_middle_ends_as_if_it_had_not_been(
     scene: Scene, folder: Path
 ) -> None:
-    scene.create(**IN_A_ROW, trialTemplate=slow(1.2))
+    scene.create(**IN_A_ROW, trialTemplate=slow(2.0))
     scene.begins(2)
     scene.change(suspend=True)
     scene.until("Suspended", "True", timeout=30)
