@@ -8,8 +8,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,13 @@ from kinase_operator.actions import Delete, TrialStatus
 from kinase_operator.trials import plan as plan_trial
 from kinase_operator.views import Job
 from tests.cluster import system
-from tests.cluster.fixtures import a_bucket, a_namespace
+from tests.cluster.beside import beside
 from tests.cluster.gate import Gate
 from tests.cluster.helpers import RESTRICTED, wait_for
-from tests.cluster.lab.control_plane import Cluster, ControlPlane
+from tests.cluster.lab.control_plane import ControlPlane
 from tests.cluster.lab.node import Image, Node
 from tests.cluster.lab.processes import Child
 from tests.cluster.lab.rest import ApiError
-from tests.cluster.lab.s3 import S3Server
 from tests.cluster.system import Scene
 from tests.unit.operator import samples
 from tests.unit.operator.samples import at
@@ -86,54 +84,6 @@ def image(node: Node, name: str, stands_for: Image | None) -> Iterator[None]:
         node.set_image(name, before)
 
 
-_BESIDE: dict[str, Callable[[Scene, Path], None]] = {}
-
-
-def beside(test: Callable[[Scene, Path], None]) -> Callable[[dict[str, Future[None]]], None]:
-    """A test that waits most of the time: it begins when the module's first one does, and runs
-    beside the others."""
-    name = test.__name__
-    _BESIDE[name] = test
-
-    def ended(running: dict[str, Future[None]]) -> None:
-        running[name].result()
-
-    ended.__name__ = name
-    return ended
-
-
-@pytest.fixture(scope="module")
-def running(
-    request: pytest.FixtureRequest,
-    kinase: system.Operator,
-    cluster: Cluster,
-    node: Node,
-    s3_server: S3Server,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[dict[str, Future[None]]]:
-    """The tests that run beside the others."""
-
-    def run(test: Callable[[Scene, Path], None], folder: Path) -> None:
-        with a_namespace(cluster) as namespace:
-            bucket = a_bucket(cluster, namespace, s3_server)
-            test(Scene(cluster, node, kinase, namespace, bucket), folder)
-
-    wanted = {item.name for item in request.session.items}
-    with ThreadPoolExecutor(len(_BESIDE)) as pool:
-        yield {
-            name: pool.submit(run, test, tmp_path_factory.mktemp("beside"))
-            for name, test in _BESIDE.items()
-            if name in wanted
-        }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _early(request: pytest.FixtureRequest) -> None:
-    """Have those that run beside the others begin with the first of them."""
-    if any(item.name in _BESIDE for item in request.session.items):
-        request.getfixturevalue("running")
-
-
 # The page
 
 
@@ -161,7 +111,7 @@ def test_every_failure_of_the_page_has_its_test() -> None:
 # The controller does not start
 
 
-def test_the_controllers_image_cannot_be_pulled(scene: Scene) -> None:
+def test_the_controllers_image_cannot_be_pulled(scene: Scene, alone: None) -> None:
     with image(scene.node, system.CONTROLLER, None):
         scene.create(**TINY)
         said = scene.until("Ready", "False", "ImageNotFound")
@@ -184,7 +134,7 @@ def test_a_controller_that_cannot_start_gets_the_image_that_is_set_now() -> None
         assert ends == (["toy-controller"] if waiting else [])
 
 
-def test_the_controller_crashes_at_its_start(scene: Scene) -> None:
+def test_the_controller_crashes_at_its_start(scene: Scene, alone: None) -> None:
     works = system.images()[system.CONTROLLER]
     broken = Image(env={**works.env, "KINASE_LOG_LEVEL": "NONE"})
     with image(scene.node, system.CONTROLLER, broken):
@@ -194,7 +144,8 @@ def test_the_controller_crashes_at_its_start(scene: Scene) -> None:
     scene.until("Ready", "True", "ControllerRunning")
 
 
-def test_a_quota_leaves_no_room_for_the_controller(scene: Scene) -> None:
+@beside
+def test_a_quota_leaves_no_room_for_the_controller(scene: Scene, folder: Path) -> None:
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     scene.cluster.api.post(scene.path("resourcequotas"), quota)
     used = scene.path("resourcequotas", "none")
@@ -233,7 +184,8 @@ def policy(scene: Scene, resource: str, experiment: str) -> str:
     return f"{base}/validatingadmissionpolicybindings/{name}"
 
 
-def test_admission_refuses_the_controller(scene: Scene) -> None:
+@beside
+def test_admission_refuses_the_controller(scene: Scene, folder: Path) -> None:
     bindings = [policy(scene, "jobs", "one"), policy(scene, "pods", "two")]
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
@@ -268,7 +220,8 @@ def test_admission_refuses_the_controller(scene: Scene) -> None:
         scene.until("Ready", "True", "ControllerRunning", name)
 
 
-def test_a_name_is_taken_by_another_object(scene: Scene) -> None:
+@beside
+def test_a_name_is_taken_by_another_object(scene: Scene, folder: Path) -> None:
     ports = [{"port": 80}]
     service = {"metadata": {"name": "toy-controller"}, "spec": {"ports": ports}}
     scene.cluster.api.post(scene.path("services"), service)
@@ -279,7 +232,8 @@ def test_a_name_is_taken_by_another_object(scene: Scene) -> None:
     scene.until("Ready", "True", "ControllerRunning")
 
 
-def test_a_manifest_that_no_cluster_can_serve(scene: Scene) -> None:
+@beside
+def test_a_manifest_that_no_cluster_can_serve(scene: Scene, folder: Path) -> None:
     storage = system.experiment(scene.namespace, scene.bucket)["spec"]["storage"]
     scene.create(**TINY, storage={"uri": "file:///runs"})
     said = scene.until("Ready", "False", "Forbidden")
@@ -288,7 +242,8 @@ def test_a_manifest_that_no_cluster_can_serve(scene: Scene) -> None:
     scene.until("Ready", "True", "ControllerRunning")
 
 
-def test_the_credentials_secret_is_missing_or_lacks_a_key(scene: Scene) -> None:
+@beside
+def test_the_credentials_secret_is_missing_or_lacks_a_key(scene: Scene, folder: Path) -> None:
     secret = scene.path("secrets", scene.bucket.secret)
     keys = scene.cluster.api.get(secret)["data"]
     scene.cluster.api.delete(secret)
@@ -305,7 +260,8 @@ def test_the_credentials_secret_is_missing_or_lacks_a_key(scene: Scene) -> None:
 # The trainer does not start
 
 
-def test_the_trainers_image_cannot_be_pulled(scene: Scene) -> None:
+@beside
+def test_the_trainers_image_cannot_be_pulled(scene: Scene, folder: Path) -> None:
     scene.create(**TINY, trialTemplate={"image": "kinase/absent:test"})
     said = scene.until("Progressing", "False", "TaskPending")
     assert "kinase/absent:test" in said
@@ -316,7 +272,8 @@ def test_the_trainers_image_cannot_be_pulled(scene: Scene) -> None:
     assert charged(scene) == EPOCHS
 
 
-def test_no_node_has_the_gpus(scene: Scene) -> None:
+@beside
+def test_no_node_has_the_gpus(scene: Scene, folder: Path) -> None:
     sixteen = {"limits": {"nvidia.com/gpu": 16}}
     scene.create(**TINY, trialTemplate=template(resources=sixteen))
     said = scene.until("Progressing", "False", "TaskPending")
@@ -326,7 +283,8 @@ def test_no_node_has_the_gpus(scene: Scene) -> None:
     assert charged(scene) == EPOCHS
 
 
-def test_the_trainer_cannot_serve_the_task(scene: Scene) -> None:
+@beside
+def test_the_trainer_cannot_serve_the_task(scene: Scene, folder: Path) -> None:
     scene.create(**TINY, task={"dataset": "absent"})
     said = scene.until("Progressing", "False", "TaskUnavailable")
     assert "task.dataset 'absent' is not there" in said
@@ -351,7 +309,8 @@ def test_a_quota_leaves_no_room_for_trials(scene: Scene, folder: Path) -> None:
 # Parts of Kinase end
 
 
-def test_the_controllers_process_is_killed(scene: Scene) -> None:
+@beside
+def test_the_controllers_process_is_killed(scene: Scene, folder: Path) -> None:
     scene.create(**TINY, trialTemplate=template(1.0))
     scene.begins(1)
     scene.node.kill(scene.namespace, scene.controller())
@@ -377,7 +336,7 @@ def test_the_controllers_pod_is_deleted(scene: Scene, folder: Path) -> None:
     assert first not in [pod["metadata"]["name"] for pod in scene.pods("controller")]
 
 
-def test_the_operator_is_killed(scene: Scene) -> None:
+def test_the_operator_is_killed(scene: Scene, alone: None) -> None:
     scene.create(**TINY, trialTemplate=template(1.0))
     scene.begins(1)
     scene.operator.kill()
@@ -386,7 +345,7 @@ def test_the_operator_is_killed(scene: Scene) -> None:
     assert not attempts(scene)
 
 
-def test_trials_end_while_the_operator_is_down(scene: Scene) -> None:
+def test_trials_end_while_the_operator_is_down(scene: Scene, alone: None) -> None:
     scene.create(**TINY, trialTemplate=template(0.5), retention={"pods": "1s"})
     scene.begins(1)
     scene.operator.kill()
@@ -399,7 +358,7 @@ def test_trials_end_while_the_operator_is_down(scene: Scene) -> None:
     assert not attempts(scene)
 
 
-def test_two_operators_at_once(scene: Scene, tmp_path: Path) -> None:
+def test_two_operators_at_once(scene: Scene, alone: None, tmp_path: Path) -> None:
     second = system.Operator(scene.cluster, tmp_path).start()
     try:
         scene.create(**TINY)
@@ -491,8 +450,9 @@ def test_clocks_that_differ_hold_back_no_word() -> None:
 # Trials
 
 
-def test_a_trials_process_is_killed(scene: Scene) -> None:
-    scene.create(**TINY, trialTemplate=template(0.5))
+@beside
+def test_a_trials_process_is_killed(scene: Scene, folder: Path) -> None:
+    scene.create(**TINY, trialTemplate=template(1.0))
     scene.node.kill(scene.namespace, scene.begins(1, epoch=2))
     assert charged(scene) == EPOCHS + 1, "the second epoch of trial 1 twice"
     assert attempts(scene) == [(1, 2, True)]
@@ -500,7 +460,8 @@ def test_a_trials_process_is_killed(scene: Scene) -> None:
     assert (again.begun, again.done) == (2, 1), "it went on from the checkpoint"
 
 
-def test_a_trial_crashes_at_every_attempt(scene: Scene) -> None:
+@beside
+def test_a_trial_crashes_at_every_attempt(scene: Scene, folder: Path) -> None:
     scene.create(**TINY, task={"dataset": "exit-always"}, trialTemplate=template(maxRetries=1))
     charged(scene)
     assert attempts(scene) == [(1, 2, True)]
@@ -511,8 +472,9 @@ def test_a_trial_crashes_at_every_attempt(scene: Scene) -> None:
     assert (status["phase"], status["reason"], status["exitCode"]) == ("Failed", "Crashed", 3)
 
 
-def test_a_trial_runs_out_of_memory(scene: Scene) -> None:
-    scene.create(**TINY, trialTemplate=template(0.5))
+@beside
+def test_a_trial_runs_out_of_memory(scene: Scene, folder: Path) -> None:
+    scene.create(**TINY, trialTemplate=template(1.0))
     for attempt in (1, 2):
         pod = scene.begins(1, attempt=attempt, epoch=attempt)
         scene.node.oom(scene.namespace, pod)
@@ -524,7 +486,8 @@ def test_a_trial_runs_out_of_memory(scene: Scene) -> None:
     assert scene.trial(1)["status"]["reason"] == "OutOfMemory"
 
 
-def test_a_trial_takes_too_long(scene: Scene) -> None:
+@beside
+def test_a_trial_takes_too_long(scene: Scene, folder: Path) -> None:
     limits = template(timeLimit="2s", gracePeriod="1s")
     scene.create(**TINY, task={"dataset": "hang-always"}, trialTemplate=limits)
     charged(scene)
@@ -535,8 +498,9 @@ def test_a_trial_takes_too_long(scene: Scene) -> None:
     assert scene.trial(1)["status"]["reason"] == "DeadlineExceeded"
 
 
-def test_a_trial_is_evicted(scene: Scene) -> None:
-    scene.create(**TINY, trialTemplate=template(0.5))
+@beside
+def test_a_trial_is_evicted(scene: Scene, folder: Path) -> None:
+    scene.create(**TINY, trialTemplate=template(1.0))
     pod = scene.begins(1)
     scene.cluster.api.post(scene.path("pods", f"{pod}/eviction"), {"metadata": {"name": pod}})
     assert charged(scene) == EPOCHS, "it came to its checkpoint"
@@ -567,8 +531,9 @@ def test_a_node_is_lost(scene: Scene, folder: Path) -> None:
     assert sorted(attempts(scene)) == [(0, 2, False), (1, 2, False)]
 
 
-def test_a_trials_job_is_deleted(scene: Scene) -> None:
-    scene.create(**TINY, trialTemplate=template(0.5))
+@beside
+def test_a_trials_job_is_deleted(scene: Scene, folder: Path) -> None:
+    scene.create(**TINY, trialTemplate=template(1.0))
     scene.begins(1)
     body = {"propagationPolicy": "Background"}
     scene.cluster.api.delete(scene.path("jobs", "toy-00001-1"), body)
@@ -576,8 +541,9 @@ def test_a_trials_job_is_deleted(scene: Scene) -> None:
     assert [crash for *_, crash in attempts(scene)] == [False]
 
 
-def test_a_trials_resource_is_deleted(scene: Scene) -> None:
-    scene.create(**TINY, trialTemplate=template(0.5))
+@beside
+def test_a_trials_resource_is_deleted(scene: Scene, folder: Path) -> None:
+    scene.create(**TINY, trialTemplate=template(1.0))
     scene.begins(1)
     before = scene.trial(1)["metadata"]["uid"]
     scene.cluster.api.delete(scene.path("nastrials", "toy-00001"))
@@ -586,7 +552,8 @@ def test_a_trials_resource_is_deleted(scene: Scene) -> None:
     assert not [crash for *_, crash in attempts(scene) if crash]
 
 
-def test_a_trial_ends_well_without_a_result_of_its_own(scene: Scene) -> None:
+@beside
+def test_a_trial_ends_well_without_a_result_of_its_own(scene: Scene, folder: Path) -> None:
     bodies = {"missing": b"", "truncated": b'{"version": 1, "trial": 1, "att'}
     names = (*bodies, "foreign")
     other = {
@@ -644,12 +611,14 @@ def test_what_an_experiment_needs_is_deleted_or_changed(scene: Scene, folder: Pa
 # The store
 
 
-@pytest.fixture
-def gate(scene: Scene) -> Iterator[Gate]:
+@contextlib.contextmanager
+def a_gate(scene: Scene) -> Iterator[Gate]:
     """What stands before the scene's S3 server."""
     gate = Gate(scene.bucket.endpoint)
-    yield gate
-    gate.shut()
+    try:
+        yield gate
+    finally:
+        gate.shut()
 
 
 def through(scene: Scene, gate: Gate) -> dict[str, Any]:
@@ -658,28 +627,31 @@ def through(scene: Scene, gate: Gate) -> dict[str, Any]:
     return {**storage, "endpoint": gate.endpoint}
 
 
-def test_the_store_is_out_of_reach_for_a_while(scene: Scene, gate: Gate) -> None:
-    fake = system.images(KINASE_STORE_PATIENCE="1")[system.FAKE]
-    scene.node.set_image("kinase/impatient:test", fake)
-    template_ = {**template(0.5), "image": "kinase/impatient:test"}
-    scene.create(**TINY, storage=through(scene, gate), trialTemplate=template_)
-    scene.begins(1)
-    gate.shut()
-    said = scene.until("Progressing", "False", "StoreUnavailable")
-    assert gate.endpoint in said
-    assert scene.trial(1)["status"]["reason"] == "Unavailable"
+@beside
+def test_the_store_is_out_of_reach_for_a_while(scene: Scene, folder: Path) -> None:
+    with a_gate(scene) as gate:
+        fake = system.images(KINASE_STORE_PATIENCE="1")[system.FAKE]
+        scene.node.set_image("kinase/impatient:test", fake)
+        template_ = {**template(1.0), "image": "kinase/impatient:test"}
+        scene.create(**TINY, storage=through(scene, gate), trialTemplate=template_)
+        scene.begins(1)
+        gate.shut()
+        said = scene.until("Progressing", "False", "StoreUnavailable")
+        assert gate.endpoint in said
+        assert scene.trial(1)["status"]["reason"] == "Unavailable"
 
-    def told() -> bool:
-        return "StoreUnavailable" in [event["reason"] for event in scene.events()]
+        def told() -> bool:
+            return "StoreUnavailable" in [event["reason"] for event in scene.events()]
 
-    wait_for(told, message="an Event")
-    gate.let()
-    scene.until("Progressing", "True", "Searching")
-    charged(scene)
-    assert not [crash for *_, crash in attempts(scene) if crash]
+        wait_for(told, message="an Event")
+        gate.let()
+        scene.until("Progressing", "True", "Searching")
+        charged(scene)
+        assert not [crash for *_, crash in attempts(scene) if crash]
 
 
-def test_the_bucket_is_not_there(scene: Scene) -> None:
+@beside
+def test_the_bucket_is_not_there(scene: Scene, folder: Path) -> None:
     storage = system.experiment(scene.namespace, scene.bucket)["spec"]["storage"]
     bucket = f"{scene.bucket.name}-later"
     scene.create(**TINY, storage={**storage, "uri": f"s3://{bucket}/nas"})
@@ -690,16 +662,19 @@ def test_the_bucket_is_not_there(scene: Scene) -> None:
     scene.until("Progressing", "True", timeout=90)
 
 
-def test_the_store_denies_access(scene: Scene, gate: Gate) -> None:
-    gate.deny()
-    scene.create(**TINY, storage=through(scene, gate))
-    said = scene.until("Progressing", "False", "StoreRefused")
-    assert "AccessDenied" in said
-    gate.let()
-    assert charged(scene) == EPOCHS
+@beside
+def test_the_store_denies_access(scene: Scene, folder: Path) -> None:
+    with a_gate(scene) as gate:
+        gate.deny()
+        scene.create(**TINY, storage=through(scene, gate))
+        said = scene.until("Progressing", "False", "StoreRefused")
+        assert "AccessDenied" in said
+        gate.let()
+        assert charged(scene) == EPOCHS
 
 
-def test_the_place_in_the_store_is_another_experiments(scene: Scene) -> None:
+@beside
+def test_the_place_in_the_store_is_another_experiments(scene: Scene, folder: Path) -> None:
     item = scene.create(**TINY, suspend=True)
     uid = item["metadata"]["uid"]
     document = {"name": "toy", "version": "1", "spec": {**item["spec"], "seed": 8}}
@@ -715,7 +690,8 @@ def test_the_place_in_the_store_is_another_experiments(scene: Scene) -> None:
     assert charged(scene) == EPOCHS
 
 
-def test_the_journal_is_damaged(scene: Scene) -> None:
+@beside
+def test_the_journal_is_damaged(scene: Scene, folder: Path) -> None:
     scene.create(**TINY, trialTemplate=template(0.5))
     scene.begins(1)
     scene.change(suspend=True)
@@ -735,7 +711,7 @@ def test_the_journal_is_damaged(scene: Scene) -> None:
 # Too large
 
 
-def test_a_job_is_too_large_for_etcd(scene: Scene) -> None:
+def test_a_job_is_too_large_for_etcd(scene: Scene, alone: None) -> None:
     values = [f"{number:063d}" for number in range(21_000)]
     there = {"matchExpressions": [{"key": "lab", "operator": "NotIn", "values": values}]}
     prefer = [{"weight": 1, "preference": there}]
@@ -758,14 +734,10 @@ def test_a_job_is_too_large_for_etcd(scene: Scene) -> None:
 # The API server
 
 
-def test_the_api_server_is_away_and_every_watch_is_cut(
-    scene: Scene, request: pytest.FixtureRequest
-) -> None:
+def test_the_api_server_is_away_and_every_watch_is_cut(scene: Scene, alone: None) -> None:
     cluster = scene.cluster
     if not isinstance(cluster, ControlPlane):
         pytest.skip("only on a control plane that the test has started itself")
-    if any(item.name in _BESIDE for item in request.session.items):
-        wait(request.getfixturevalue("running").values())
     scene.create(**TINY, trialTemplate=template(1.0))
     scene.begins(1)
     cluster.stop_apiserver()
