@@ -57,7 +57,11 @@ def test_who_has_no_parent_is_trained_in_full() -> None:
 def test_weights_pass_as_the_options_say() -> None:
     assert make_estimator(Estimation(type="Full")).heritage is None
     heritage = morphism(
-        fallback="scratch", noise=0, rule="replicate", learningRateFactor=0.1, optimizerState="inherit"
+        fallback="scratch",
+        noise=0,
+        rule="replicate",
+        learningRateFactor=0.1,
+        optimizerState="inherit",
     ).heritage
     assert heritage == Heritage(noise=0.0, matching=False, learning_rate_factor=0.1, optimizer=True)
     assert morphism().heritage == Heritage(noise=0.01, rule="zero")
