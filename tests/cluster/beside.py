@@ -21,8 +21,8 @@ from tests.cluster.system import Scene
 
 Test = Callable[[Scene, Path], None]
 
-AT_ONCE = 4
-"""A machine of two cores has time for so many."""
+AT_ONCE = 3
+"""A machine of two cores has time for so many, beside another process of tests."""
 
 
 class Others:

@@ -337,7 +337,7 @@ class Scene:
                     return str(pod["name"])
             return ""
 
-        return wait_for(seen, 60, message=line)
+        return wait_for(seen, 120, message=line)
 
     def controller(self) -> str:
         """Wait until the controller is ready; its pod."""

@@ -273,9 +273,9 @@ def test_a_controllers_log_by_the_experiments_name(user: Terminal, going: str) -
 
 def trials_of(html: str) -> int:
     """Trials in a report's table."""
-    found = re.search(r'"rows":(\[\[.*?\]\]),"palette"', html)
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html)
     assert found
-    return len(json.loads(found[1]))
+    return len(json.loads(found[1])["rows"])
 
 
 def test_the_report_of_a_search_that_runs(user: Terminal, going: str) -> None:

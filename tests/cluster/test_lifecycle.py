@@ -164,7 +164,9 @@ def test_events_tell_the_turns_of_a_search_and_no_more(run: Run) -> None:
         ("Normal", "Succeeded", "6 trials were run"),
     ]
     wait_for(lambda: len(run.scene.events()) >= len(wanted), message="the last Event")
-    assert [(e["type"], e["reason"], e["message"]) for e in run.scene.events()] == wanted
+    found = [(e["type"], e["reason"], e["message"]) for e in run.scene.events()]
+    # two programs tell the first two, and within one second neither is the earlier
+    assert (sorted(found[:2]), found[2:]) == (wanted[:2], wanted[2:])
 
 
 def test_conditions_at_the_end(run: Run) -> None:
@@ -194,11 +196,10 @@ def test_one_that_is_suspended_before_it_starts(scene: Scene, folder: Path) -> N
     assert system.condition(item, "Suspended")["status"] == "False"
 
 
-@beside
 def test_one_that_is_suspended_in_the_middle_ends_as_if_it_had_not_been(
-    scene: Scene, folder: Path
+    scene: Scene, alone: None
 ) -> None:
-    scene.create(**IN_A_ROW, trialTemplate=slow(2.0))
+    scene.create(**IN_A_ROW, trialTemplate=slow(1.0))
     scene.begins(2)
     scene.change(suspend=True)
     scene.until("Suspended", "True", timeout=30)
