@@ -246,8 +246,7 @@ def test_one_whose_controller_cannot_run_is_suspended_too(scene: Scene, alone: N
 # Edits
 
 
-@beside
-def test_parallelism_goes_up_and_down_while_it_runs(scene: Scene, folder: Path) -> None:
+def test_parallelism_goes_up_and_down_while_it_runs(scene: Scene, alone: None) -> None:
     budget = {"trials": 60, "parallelism": 1}
     scene.create(budget=budget, trialTemplate=slow(1.0), control={"share": 0})
     scene.begins(0)
