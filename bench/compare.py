@@ -29,6 +29,7 @@ from kinase.report import ReportData, render_comparison
 from kinase.report.anytime import Curve, curve, middle, reach
 from kinase.report.control import valued
 from kinase.report.gather import gather
+from kinase.report.versus import PARTS
 
 SPACE: dict[str, Any] = {
     "minDepth": 2,
@@ -40,7 +41,6 @@ SPACE: dict[str, Any] = {
 }
 UNIT = "epochs"
 """Every epoch passes over the same samples."""
-PARTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 PARAMS = (500, 1000, 2000, 4000, 8000)
 EPOCHS = 15
 """Of a training from scratch; a child that inherits has a third."""

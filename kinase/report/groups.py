@@ -81,10 +81,9 @@ def named(runs: Sequence[ReportData], labels: Sequence[str] = ()) -> list[tuple[
     Raises:
         Incomparable: the labels are not one for each group, or two are the same.
     """
-    keys = [_key(options(run)) for run in runs]
-    groups: dict[str, Options] = {}
-    for key, run in zip(keys, runs, strict=True):
-        groups.setdefault(key, options(run))
+    each = [options(run) for run in runs]
+    keys = [_key(one) for one in each]
+    groups = dict(zip(keys, each, strict=True))
     names = _names(list(groups.values()))
     if labels:
         if len(labels) != len(names):

@@ -38,10 +38,10 @@ PARTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 def document(runs: Sequence[tuple[str, ReportData]], reference: str | None = None) -> str:
     """The page of some runs, each with the label of its group; see `render_comparison`."""
     groups = grouped(runs)
-    if sum(len(group.runs) for group in groups) < 2:
+    everything = [run for group in groups for run in group.runs]
+    if len(everything) < 2:
         raise Incomparable("give two experiments or more; `kinase report` shows one")
     held = _reference(groups, reference)
-    everything = [run for group in groups for run in group.runs]
     first = everything[0]
     curves = {unit: [[curve(run, unit) for run in g.runs] for g in groups] for unit in COSTS}
     drawn: dict[str, Any] = {}
