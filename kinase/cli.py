@@ -335,7 +335,8 @@ def controller() -> None:
         run_controller = registry.load("kinase.controllers", "kubernetes")
     except (registry.UnknownMember, ImportError) as error:
         _fail(
-            f"kinase: {error}; install it with: pip install 'kinase[operator,s3,report]'", BAD_INPUT
+            f"kinase: {error}; install it with: pip install 'kinase-nas[operator,s3,report]'",
+            BAD_INPUT,
         )
     raise typer.Exit(run_controller())
 

@@ -17,7 +17,7 @@ def render(data: ReportData) -> str:
     """The report as one HTML document that asks the network for nothing.
 
     Raises:
-        ModuleNotFoundError: plotly or jinja2 is missing, which come with `kinase[report]`.
+        ModuleNotFoundError: plotly or jinja2 is missing, which come with `kinase-nas[report]`.
     """
     # Here and not above: what only compares and gathers needs neither library.
     from kinase.report.page import document
@@ -36,7 +36,7 @@ def render_comparison(runs: Iterable[tuple[str, ReportData]], reference: str | N
     Raises:
         Incomparable: two of them differ in metric, goal, task, data or fidelity; there are
             fewer than two, or one is given twice; or no group is the reference.
-        ModuleNotFoundError: plotly or jinja2 is missing, which come with `kinase[report]`.
+        ModuleNotFoundError: plotly or jinja2 is missing, which come with `kinase-nas[report]`.
     """
     from kinase.report.versus import document
 

@@ -23,7 +23,7 @@ def open_uri(uri: str, endpoint: str | None = None, region: str | None = None) -
             from kinase.store.s3 import S3Store
         except ImportError as error:
             raise StoreError(
-                f"{uri} needs boto3 ({error}); install it with: pip install 'kinase[s3]'"
+                f"{uri} needs boto3 ({error}); install it with: pip install 'kinase-nas[s3]'"
             ) from error
         bucket, _, prefix = rest.rstrip("/").partition("/")
         return S3Store(bucket, prefix, endpoint=endpoint, region=region)

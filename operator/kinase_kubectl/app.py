@@ -84,7 +84,7 @@ def _told() -> Iterator[None]:
             raise
         _warn(
             f"error: commands for a cluster need the Kubernetes client ({error}); "
-            "install it with: pip install 'kinase[operator,s3]'"
+            "install it with: pip install 'kinase-nas[operator,s3]'"
         )
         raise typer.Exit(USAGE) from None
     except KeyboardInterrupt:

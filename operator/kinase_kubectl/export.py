@@ -32,7 +32,7 @@ def export(
     try:
         trainer = registry.load("kinase.trainers", "torch")
     except ImportError as error:
-        raise Problem(f"{error}; install it with: pip install 'kinase[trainer,s3]'") from None
+        raise Problem(f"{error}; install it with: pip install 'kinase-nas[trainer,s3]'") from None
     network = place.open().sub(FINAL if trial is None else artifacts.prefix(trial))
     with place.told():
         try:

@@ -145,7 +145,7 @@ def parts_told() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise Problem(f"{error}; install it with: pip install 'kinase[report,s3]'") from None
+        raise Problem(f"{error}; install it with: pip install 'kinase-nas[report,s3]'") from None
 
 
 def _rendered(experiment: Experiment, place: Place) -> bytes:

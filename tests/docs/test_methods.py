@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import distribution
+import tomllib
 
 import pytest
 import yaml
@@ -18,10 +18,9 @@ PILLARS = {
     "kinase.strategies": "spec.strategy",
     "kinase.estimators": "spec.estimation",
 }
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MEMBERS = [
-    (point.name, PILLARS[point.group])
-    for point in distribution("kinase").entry_points
-    if point.group in PILLARS
+    (name, field) for group, field in PILLARS.items() for name in PROJECT["entry-points"][group]
 ]
 FOLDER = ROOT / "docs" / "methods"
 HEADINGS = ["Paper", "Algorithm", "Options", "Differences", "Oracle", "Costs"]

@@ -99,7 +99,7 @@ def test_the_locks_hold_what_the_extras_require_and_no_more() -> None:
 
 
 def test_the_operator_starts_with_what_its_image_has() -> None:
-    has = names("operator") | {"kinase"}
+    has = names("operator") | {"kinase-nas"}
     absent = [
         module
         for module, owners in metadata.packages_distributions().items()

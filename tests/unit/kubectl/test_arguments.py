@@ -143,7 +143,7 @@ def test_without_the_kubernetes_client_it_says_what_to_install() -> None:
         )
         assert done.returncode == 2
         assert done.stderr.startswith("error: commands for a cluster need the Kubernetes client")
-        assert done.stderr.endswith("pip install 'kinase[operator,s3]'\n")
+        assert done.stderr.endswith("pip install 'kinase-nas[operator,s3]'\n")
         assert done.stderr.count("\n") == 1
 
 

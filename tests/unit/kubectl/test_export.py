@@ -57,7 +57,9 @@ def test_there_is_no_torch(held: list[Experiment], monkeypatch: pytest.MonkeyPat
         raise ModuleNotFoundError("No module named 'torch'")
 
     monkeypatch.setattr(registry, "load", load)
-    with pytest.raises(Problem, match=r"'torch'; install it with: pip install 'kinase\[trainer"):
+    with pytest.raises(
+        Problem, match=r"'torch'; install it with: pip install 'kinase-nas\[trainer"
+    ):
         exported()
 
 

@@ -238,5 +238,5 @@ def test_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_boto3_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kinase.store.s3", None)
-    with pytest.raises(StoreError, match=r"pip install 'kinase\[s3\]'"):
+    with pytest.raises(StoreError, match=r"pip install 'kinase-nas\[s3\]'"):
         open_uri("s3://bucket/a")
