@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from kinase.api import limits
 from kinase.api.experiment import Storage
 from kinase.api.trial import TrialProgress, TrialResult
-from kinase.store import NotFound, Store
+from kinase.store import NotFound, Store, TooLarge
 
 
 def prefix(trial: int) -> str:
@@ -17,16 +18,18 @@ def prefix(trial: int) -> str:
 def read_progress(store: Store, trial: int) -> TrialProgress:
     """What a trial has spent; nothing if it left no word of it."""
     try:
-        return TrialProgress.model_validate_json(store.get(f"{prefix(trial)}/progress.json"))
-    except (NotFound, ValidationError):
+        text = store.get(f"{prefix(trial)}/progress.json", limits.LEDGER)
+        return TrialProgress.model_validate_json(text)
+    except (NotFound, TooLarge, ValidationError):
         return TrialProgress()
 
 
 def read_result(store: Store, trial: int) -> TrialResult | None:
     """The result that a trial left, or None if it left none that is valid and its own."""
     try:
-        result = TrialResult.model_validate_json(store.get(f"{prefix(trial)}/result.json"))
-    except (NotFound, ValidationError):
+        text = store.get(f"{prefix(trial)}/result.json", limits.RESULT)
+        result = TrialResult.model_validate_json(text)
+    except (NotFound, TooLarge, ValidationError):
         return None
     return result if result.trial == trial else None
 

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 import kinase
+from kinase.api import limits
 from kinase.api.experiment import NASExperiment
 from kinase.engine.worker import LOCK
 from kinase.store import Conflict, Store, StoreError
@@ -79,7 +80,7 @@ def recorded(store: Store) -> dict[str, Any]:
         StoreError: there is no experiment, or its record is damaged.
     """
     try:
-        document = json.loads(store.get(KEY))
+        document = json.loads(store.get(KEY, limits.RECORD))
         if isinstance(document, dict) and isinstance(document.get("spec"), dict):
             return document
     except (ValidationError, ValueError):

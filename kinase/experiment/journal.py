@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from kinase.api import limits
 from kinase.api._base import Model
 from kinase.api.trial import (
     Architecture,
@@ -27,7 +28,7 @@ from kinase.api.trial import (
     Kind,
     Outcome,
 )
-from kinase.store import Conflict, NotFound, Store, StoreError
+from kinase.store import Conflict, NotFound, Store, StoreError, TooLarge
 
 SEGMENT = 512
 """Objects in a sealed segment."""
@@ -230,7 +231,11 @@ class Journal:
         """Entries of a segment that follows what was read so far, or None if it is not whole."""
         if int(name[8:16]) != self._sealed:
             return None
-        text, _, end = self._store.get(name).decode(errors="replace").rpartition("\n")
+        try:
+            data = self._store.get(name, limits.SEGMENT)
+        except TooLarge:
+            return None
+        text, _, end = data.decode(errors="replace").rpartition("\n")
         return self._parse(text) if end == json.dumps({"objects": SEGMENT}) else None
 
     @staticmethod
@@ -245,7 +250,7 @@ class Journal:
 
     def _read(self, number: int) -> str | None:
         try:
-            return self._store.get(self._key(number)).decode(errors="replace")
+            return self._store.get(self._key(number), limits.ENTRY).decode(errors="replace")
         except NotFound:
             return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from kinase.api import limits
 from kinase.api.trial import TaskInfo
 from kinase.experiment import artifacts, identity
 from kinase.experiment.loop import Loop
@@ -28,7 +29,7 @@ def same_task(store: Store, info: TaskInfo) -> None:
         return
     except Conflict:
         pass
-    before = TaskInfo.model_validate_json(store.get(TASK))
+    before = TaskInfo.model_validate_json(store.get(TASK, limits.RESULT))
     for field in ("input", "outputs", "train", "validation", "test"):
         was, now = getattr(before, field), getattr(info, field)
         if was != now:
@@ -53,7 +54,7 @@ def keep_final(store: Store, loop: Loop) -> None:
     source = artifacts.prefix(winner)
     try:
         for name in FINAL:
-            store.put(f"final/{name}", store.get(f"{source}/{name}"))
+            store.copy(f"{source}/{name}", f"final/{name}")
     except NotFound:
         return  # a trainer that keeps no weights
     measured = {

@@ -9,6 +9,7 @@ from types import FrameType
 
 from pydantic import ValidationError
 
+from kinase.api import limits
 from kinase.api.experiment import NASExperiment
 from kinase.api.trial import TaskInfo
 from kinase.engine.idle import IdleEngine
@@ -71,7 +72,7 @@ def open_run(experiment: NASExperiment) -> Loop:
     identity.recorded(store)
     identity.claim(store, experiment)
     try:
-        info = TaskInfo.model_validate_json(store.get(TASK))
+        info = TaskInfo.model_validate_json(store.get(TASK, limits.RESULT))
     except (NotFound, ValidationError) as error:
         raise StoreError(f"{store.uri}/{TASK} is missing or damaged; run it again") from error
     loop = Loop(experiment, store, IdleEngine(), info)

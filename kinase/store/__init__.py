@@ -1,6 +1,6 @@
 """Journal, weights and results by URI."""
 
-from kinase.store.base import Conflict, NotFound, Store, StoreError, StoreUnavailable
+from kinase.store.base import Conflict, NotFound, Store, StoreError, StoreUnavailable, TooLarge
 from kinase.store.bundle import Corrupt, read_bundle, write_bundle
 from kinase.store.counting import CountingStore
 from kinase.store.open import open_store, open_uri, probe
@@ -15,6 +15,7 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreUnavailable",
+    "TooLarge",
     "open_store",
     "open_uri",
     "probe",

@@ -27,6 +27,16 @@ class Conflict(StoreError):
     """A conditional put found an object already there."""
 
 
+class TooLarge(StoreError):
+    """An object has more bytes than its reader allows; none of them is kept."""
+
+    @classmethod
+    def at(cls, where: str, limit: int, size: int | None = None) -> TooLarge:
+        """The error for an object at `where`; `size` is None where the store did not tell it."""
+        has = "more" if size is None else f"{size:,} bytes"
+        return cls(f"{where} is too large: {has}, of at most {limit:,} bytes")
+
+
 def is_key(key: str) -> bool:
     """Whether a store can hold an object of that key."""
     return _KEY.fullmatch(key) is not None
@@ -82,11 +92,17 @@ class Store(ABC):
     """Where this store lies; ends without a slash."""
 
     @abstractmethod
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, limit: int | None = None) -> bytes:
         """Read an object.
+
+        Args:
+            key: of the object.
+            limit: the most bytes that it may have. Of a larger one at most one byte more than that
+                is read, whoever wrote it; None trusts it whatever its size.
 
         Raises:
             NotFound: there is none.
+            TooLarge: it has more bytes than `limit`.
             StoreError: it cannot be read.
         """
 
@@ -109,6 +125,17 @@ class Store(ABC):
             Conflict: `if_absent` is set and there is one already; it stays as it was.
             StoreError: it cannot be written.
         """
+
+    def copy(self, source: str, target: str) -> None:
+        """Write to `target` what is at `source`. A store that can do so moves the bytes itself,
+        so that the size does not matter to this process.
+
+        Raises:
+            NotFound: there is no object at `source`.
+            StoreError: it cannot be copied.
+        """
+        check_key(target)
+        self.put(target, self.get(source))
 
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[str]:

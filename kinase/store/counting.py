@@ -27,9 +27,9 @@ class CountingStore(Store):
         self.traffic = traffic if traffic is not None else Traffic()
         self._store = store
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, limit: int | None = None) -> bytes:
         """Read an object."""
-        data = self._store.get(key)
+        data = self._store.get(key, limit)
         self.traffic.read += len(data)
         return data
 
@@ -43,6 +43,10 @@ class CountingStore(Store):
         """Write an object."""
         self._store.put(key, data, if_absent=if_absent)
         self.traffic.written += len(data)
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object, by the store itself: nothing goes through here."""
+        self._store.copy(source, target)
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Keys below a prefix."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import itertools
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from kinase.store.base import (
     Store,
     StoreError,
     StoreUnavailable,
+    TooLarge,
     check_key,
     check_prefix,
     check_range,
@@ -69,15 +72,26 @@ class FileStore(Store):
     def _path(self, key: str) -> str:
         return f"{self._root}/{check_key(key)}"
 
-    def get(self, key: str) -> bytes:
+    @staticmethod
+    def _temporary(path: str) -> str:
+        # No other process has this name, on whichever machine: a pid may recur, the token not.
+        return f"{path.rpartition('/')[0]}/.{_token}.{os.getpid()}.{next(_counter)}"
+
+    def get(self, key: str, limit: int | None = None) -> bytes:
         """Read a file."""
         try:
             with open(self._path(key), "rb", buffering=0) as file:
-                return file.read()
+                if limit is None:
+                    return file.read()
+                size = os.fstat(file.fileno()).st_size
+                data = b"" if size > limit else _read(file, min(limit, size) + 1)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise NotFound(f"{self.uri}/{key} is not there") from None
         except OSError as error:
             raise self._failure("read", key, error) from error
+        if max(size, len(data)) > limit:
+            raise TooLarge.at(f"{self.uri}/{key}", limit, max(size, len(data)))
+        return data
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         """Read a part of a file."""
@@ -86,11 +100,7 @@ class FileStore(Store):
             with open(self._path(key), "rb", buffering=0) as file:
                 file.seek(start)
                 # whoever asks may not know the size, and all that is asked for takes memory
-                parts, left = [], min(end, os.fstat(file.fileno()).st_size) - start
-                while left > 0 and (part := file.read(left)):
-                    parts.append(part)
-                    left -= len(part)
-                return b"".join(parts)
+                return _read(file, min(end, os.fstat(file.fileno()).st_size) - start)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise NotFound(f"{self.uri}/{key} is not there") from None
         except OSError as error:
@@ -99,9 +109,7 @@ class FileStore(Store):
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """Write a file whole."""
         path = self._path(key)
-        folder = path.rpartition("/")[0]
-        # No other process has this name, on whichever machine: a pid may recur, the token not.
-        temporary = f"{folder}/.{_token}.{os.getpid()}.{next(_counter)}"
+        folder, temporary = path.rpartition("/")[0], self._temporary(path)
         try:
             try:
                 _write(temporary, data)
@@ -135,6 +143,22 @@ class FileStore(Store):
                 ) from error
             raise
         _unlink(temporary)
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy a file, piece by piece."""
+        path, wanted = self._path(source), self._path(target)
+        if not self.exists(source):
+            raise NotFound(f"{self.uri}/{source} is not there")
+        temporary = self._temporary(wanted)
+        try:
+            os.makedirs(temporary.rpartition("/")[0], exist_ok=True)
+            shutil.copyfile(path, temporary)
+            os.replace(temporary, wanted)
+        except BaseException as error:
+            _unlink(temporary)
+            if isinstance(error, OSError):
+                raise self._failure("write", target, error) from error
+            raise
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Files below the folder, temporary ones left out."""
@@ -196,6 +220,15 @@ class FileStore(Store):
         """The folder nearest to a key that is there and can be seen."""
         path = self.folder / key
         return next((p for p in path.parents if os.path.isdir(p)), self.folder)
+
+
+def _read(file: io.FileIO, size: int) -> bytes:
+    """At most so many bytes from where the file stands: one read may bring fewer."""
+    parts = []
+    while size > 0 and (part := file.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def _write(path: str, data: bytes) -> None:

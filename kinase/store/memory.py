@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
-from kinase.store.base import Conflict, NotFound, Store, check_key, check_prefix
+from kinase.store.base import Conflict, NotFound, Store, TooLarge, check_key, check_prefix
 
 
 class MemoryStore(Store):
@@ -24,12 +24,15 @@ class MemoryStore(Store):
         self._prefix = prefix
         self._lock = lock or threading.Lock()
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, limit: int | None = None) -> bytes:
         """Read an object."""
         try:
-            return self._objects[self._prefix + check_key(key)]
+            data = self._objects[self._prefix + check_key(key)]
         except KeyError:
             raise NotFound(f"{self.uri}/{key} is not there") from None
+        if limit is not None and len(data) > limit:
+            raise TooLarge.at(f"{self.uri}/{key}", limit, len(data))
+        return data
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """Write an object."""

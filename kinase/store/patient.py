@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from kinase.store.base import Conflict, NotFound, Store, StoreUnavailable
+from kinase.store.base import Conflict, NotFound, Store, StoreUnavailable, TooLarge
 
 FIRST_PAUSE = 0.5
 """Seconds until an operation is repeated; they double up to `LONGEST_PAUSE`."""
@@ -69,7 +69,7 @@ class PatientStore(Store):
                     self._tell(f"{error}; tried again for {self._patience:g} s")
                 time.sleep(min(deadline - now, pause * random.uniform(0.5, 1)))
                 pause = min(2 * pause, LONGEST_PAUSE)
-            except (NotFound, Conflict):
+            except (NotFound, Conflict, TooLarge):
                 self._over()
                 raise
             else:
@@ -82,9 +82,9 @@ class PatientStore(Store):
             self.outage.lasting = False
             self._tell(f"{self.uri} can be used again")
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, limit: int | None = None) -> bytes:
         """Read an object."""
-        return self._repeat(lambda: self._store.get(key))
+        return self._repeat(lambda: self._store.get(key, limit))
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         """Read a part of an object."""
@@ -96,6 +96,10 @@ class PatientStore(Store):
             self._store.put(key, data, if_absent=True)
         else:
             self._repeat(lambda: self._store.put(key, data))
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object."""
+        self._repeat(lambda: self._store.copy(source, target))
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Keys, read whole before the first is given."""

@@ -22,6 +22,7 @@ from kinase.store.base import (
     Store,
     StoreError,
     StoreUnavailable,
+    TooLarge,
     check_key,
     check_prefix,
     check_range,
@@ -180,9 +181,9 @@ class S3Store(Store):
             _check_endpoint(endpoint, self.uri)
         self._connection = _Connection(endpoint, region)
 
-    def get(self, key: str) -> bytes:
-        """Read an object."""
-        return self._read(key)[0]
+    def get(self, key: str, limit: int | None = None) -> bytes:
+        """Read an object. The reply's length is looked at before its body is read."""
+        return self._read(key, limit=limit)[0]
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         """Read a part of an object."""
@@ -224,8 +225,11 @@ class S3Store(Store):
                     _pause(attempt)
                     continue
                 if code in ("PreconditionFailed", "412", *_RACE):
-                    if repeated and self._is_ours(key, data, token):
+                    raced = code in _RACE
+                    if (repeated or raced) and self._is_ours(key, data, token):
                         return
+                    if raced and not self.exists(key):
+                        self._fail("write", key, error)  # nobody's put has succeeded yet
                     raise Conflict(f"{self.uri}/{key} is there already") from None
                 if code in ("NotImplemented", "501"):
                     raise StoreError(
@@ -242,6 +246,27 @@ class S3Store(Store):
             return False
         written = {name.lower(): value for name, value in metadata.items()}.get(_TOKEN)
         return found == data and written in (token, None)  # None: a server without metadata
+
+    def copy(self, source: str, target: str) -> None:
+        """Have the server copy an object."""
+        taken, name = self._name(source), self._name(target)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._connection.client().copy_object(
+                    Bucket=self._bucket,
+                    Key=name,
+                    CopySource={"Bucket": self._bucket, "Key": taken},
+                )
+                return
+            except _FAILURES as error:
+                if _code(error) in ("NoSuchKey", "404"):
+                    raise NotFound(f"{self.uri}/{source} is not there") from None
+                if _code(error) in ("NotImplemented", "501"):
+                    super().copy(source, target)
+                    return
+                if _code(error) != _FOLDER or attempt == ATTEMPTS:
+                    self._fail("write", target, error)
+            _pause(attempt)
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Keys of all pages."""
@@ -290,7 +315,9 @@ class S3Store(Store):
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
 
-    def _read(self, key: str, part: tuple[int, int] | None = None) -> tuple[bytes, dict[str, str]]:
+    def _read(
+        self, key: str, part: tuple[int, int] | None = None, limit: int | None = None
+    ) -> tuple[bytes, dict[str, str]]:
         name = self._name(key)
         wanted: Any = {"Range": f"bytes={part[0]}-{part[1] - 1}"} if part else {}
         for attempt in range(1, ATTEMPTS + 1):
@@ -306,8 +333,16 @@ class S3Store(Store):
                 self._fail("read", key, error)
             try:
                 # botocore repeats requests, but not a reply that breaks off in its body
+                # a body that is closed before its end is not read: the connection goes with it
                 with reply["Body"] as body:
-                    data = body.read()
+                    size = reply.get("ContentLength")
+                    if limit is not None and size is not None and size > limit:
+                        raise TooLarge.at(f"{self.uri}/{key}", limit, size)
+                    data = body.read() if limit is None else body.read(limit + 1)
+                if limit is not None and len(data) > limit:
+                    raise TooLarge.at(f"{self.uri}/{key}", limit)
+                if size is not None and len(data) < size:
+                    raise aws.IncompleteReadError(actual_bytes=len(data), expected_bytes=size)
                 if part and reply["ResponseMetadata"]["HTTPStatusCode"] == 200:
                     data = data[part[0] : part[1]]  # a server that knows no ranges
                 return data, reply["Metadata"]
@@ -342,7 +377,8 @@ class S3Store(Store):
             )
         code, said = _code(error), error.response.get("Error", {}).get("Message", "")
         action = {
-            "read": "s3:GetObject",
+            # without s3:ListBucket AWS denies an object that is not there
+            "read": "s3:GetObject on the objects, and s3:ListBucket on the bucket,",
             "write": "s3:PutObject",
             "list": "s3:ListBucket",
             "delete": "s3:DeleteObject",

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kinase.store.base import Conflict, NotFound, Store, StoreError
+from kinase.store.base import Conflict, NotFound, Store, StoreError, TooLarge
 from kinase.store.bundle import Corrupt, read_bundle, write_bundle
 from kinase.store.open import probe
 
@@ -86,6 +86,33 @@ class StoreContract:
         data = bytes(range(251)) * (LARGE // 251 + 1)
         store.put("large", data, if_absent=if_absent)
         assert store.get("large") == data
+
+    def test_limit(self, store: Store) -> None:
+        """An object of at most as many bytes as are allowed is read, a larger one refused, with
+        its name and the limit; the next read is as any other."""
+        store.put("a/b", b"12345")
+        assert store.get("a/b", 5) == store.get("a/b", 2**40) == b"12345"
+        for limit in (4, 0):
+            with pytest.raises(TooLarge, match=rf"a/b is too large: .* at most {limit} bytes"):
+                store.get("a/b", limit)
+        store.put("large", bytes(LARGE))
+        with pytest.raises(TooLarge, match=f"large is too large: .* at most {LARGE - 1:,} bytes"):
+            store.get("large", LARGE - 1)
+        with pytest.raises(NotFound):
+            store.get("none", 1)
+        assert store.get("large", LARGE) == bytes(LARGE)
+
+    def test_copy(self, store: Store) -> None:
+        """A copy takes the place of what is there, and the object stays; of none there is none."""
+        store.put("a/b", b"1")
+        store.put("c/d", b"222")
+        store.copy("a/b", "c/d")
+        store.sub("a").copy("b", "x y+z%20/e")
+        assert store.get("c/d") == store.get("a/x y+z%20/e") == store.get("a/b") == b"1"
+        for key in ("none", "a"):
+            with pytest.raises(NotFound, match=f"{key} is not there"):
+                store.copy(key, "c/d")
+        assert list(store.list()) == ["a/b", "a/x y+z%20/e", "c/d"]
 
     def test_get_range(self, store: Store) -> None:
         """A part is what lies between two places, as far as the object reaches; of none there is
@@ -274,6 +301,7 @@ class StoreContract:
         below = store.sub("below")
         calls: list[Callable[[str], object]] = [
             below.get,
+            lambda key: below.copy(key, "c"),
             lambda key: below.get_range(key, 0, 1),
             lambda key: below.put(key, b"2"),
             lambda key: below.put(key, b"2", if_absent=True),

@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
+from kinase.api import limits
 from kinase.api.space import Space
 from kinase.api.task import Task, Training
 from kinase.api.trial import Outcome, Point, TaskInfo, TaskJob, TrialJob, TrialResult
 from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
 from kinase.experiment.loop import MOST_ATTEMPTS
-from kinase.store import NotFound, Store
+from kinase.store import NotFound, Store, TooLarge
 from kinase_controller.rim import Gone, Rim, job_of
 from kinase_controller.trials import Seen, Wanted, lost
 
@@ -77,8 +78,8 @@ class KubernetesEngine(Engine):
             key=f"trainer-{digest}.json",
         )
         try:
-            return TaskInfo.model_validate_json(self._store.get(job.key))
-        except (NotFound, ValidationError):
+            return TaskInfo.model_validate_json(self._store.get(job.key, limits.RESULT))
+        except (NotFound, TooLarge, ValidationError):
             pass
         attempt, name = 1, Wanted.of(job.experiment, job).name
         before = self._rim.find(name)
@@ -103,12 +104,12 @@ class KubernetesEngine(Engine):
 
     def _told(self, seen: Seen, job: TaskJob) -> TaskInfo:
         try:
-            return TaskInfo.model_validate_json(self._store.get(job.key))
+            return TaskInfo.model_validate_json(self._store.get(job.key, limits.RESULT))
         except NotFound:
             raise EngineError(
                 f"the trainer cannot serve the task: {seen.message or seen.reason}"
             ) from None
-        except ValidationError as error:
+        except (TooLarge, ValidationError) as error:
             raise EngineError(f"the trainer's word of the task is not valid: {error}") from None
 
     def _check(self, generation: int) -> None:
@@ -215,11 +216,14 @@ class KubernetesEngine(Engine):
     def _outcome(self, wanted: Wanted, seen: Seen) -> Event:
         """The truth of an attempt's end is what lies in the store."""
         try:
-            result = TrialResult.model_validate_json(self._store.get(wanted.result))
+            text = self._store.get(wanted.result, limits.RESULT)
+            result = TrialResult.model_validate_json(text)
             # an attempt that was stopped leaves one too, and the next goes on from there
             whole = result.outcome is not Outcome.STOPPED or result.attempt == wanted.attempt
             if result.trial == wanted.number and whole:
                 return Finished(wanted.number, result)
+        except TooLarge as error:
+            return lost(seen, f"the trainer left no valid result of this trial: {error}")
         except (NotFound, ValidationError):
             pass
         return lost(seen)

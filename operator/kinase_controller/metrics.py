@@ -25,7 +25,7 @@ from kinase import __version__
 from kinase.api.trial import Outcome
 from kinase.experiment.loop import Loop
 from kinase.experiment.state import TrialRecord
-from kinase.store import Conflict, NotFound, Store, StoreUnavailable
+from kinase.store import Conflict, NotFound, Store, StoreUnavailable, TooLarge
 from kinase_controller.trials import KINDS
 
 _TRIAL = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600)
@@ -158,7 +158,7 @@ class MeteredStore(Store):
         try:
             answer = work()
             outcome = "ok"
-        except (NotFound, Conflict):
+        except (NotFound, Conflict, TooLarge):
             outcome = "ok"  # the store answered
             raise
         except StoreUnavailable:
@@ -168,9 +168,9 @@ class MeteredStore(Store):
             self._metrics.stored(operation, outcome, time.perf_counter() - began)
         return answer
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, limit: int | None = None) -> bytes:
         """Read an object."""
-        return self._measured("get", lambda: self._store.get(key))
+        return self._measured("get", lambda: self._store.get(key, limit))
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         """Read a part of an object."""
@@ -179,6 +179,10 @@ class MeteredStore(Store):
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """Write an object."""
         self._measured("put", lambda: self._store.put(key, data, if_absent=if_absent))
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object."""
+        self._measured("put", lambda: self._store.copy(source, target))
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Keys, read whole before the first is given: the time is that of the listing alone."""

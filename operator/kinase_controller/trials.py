@@ -149,8 +149,8 @@ KINDS = (Kind.SEARCH, Kind.CONTROL, Kind.FINAL, Kind.BASELINE)
 """Kinds of trial that the loop counts; `Task` and `Test` are not among them."""
 
 
-def lost(seen: Seen) -> Lost:
-    """What the loop is told of an attempt that left no valid result."""
+def lost(seen: Seen, why: str = "") -> Lost:
+    """What the loop is told of an attempt that left no valid result, and why it is not valid."""
     reason, text = seen.reason, seen.message or seen.reason
     match reason:
         case TrialReason.OUT_OF_MEMORY:
@@ -160,7 +160,7 @@ def lost(seen: Seen) -> Lost:
         case TrialReason.DISRUPTED | TrialReason.TERMINATED | TrialReason.UNAVAILABLE:
             return Lost(seen.number, text, crash=False)
         case TrialReason.COMPLETED:
-            text = "the trainer ended well, but left no valid result of this trial"
+            text = why or "the trainer ended well, but left no valid result of this trial"
             return Lost(seen.number, text)
         case _:
             return Lost(seen.number, text)

@@ -155,7 +155,7 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
         or _another_account(seen, seen.job)
     ):
         actions.append(Delete(kube.JOB, seen.job.name, seen.job.uid))
-    return [*actions, *_controller(seen)]
+    return [*actions, *_controller(seen, settings)]
 
 
 def _stuck(seen: Observed) -> bool:
@@ -245,7 +245,7 @@ def _stands_still(seen: Observed) -> list[Action]:
     return [ExperimentStatus(fields, for_controller=True)]
 
 
-def _controller(seen: Observed) -> list[Action]:
+def _controller(seen: Observed, settings: Settings) -> list[Action]:
     """Say whether the controller runs, and if not, why."""
     if seen.refusal is not None and not any(p.ready for p in seen.pods):
         return _ready(seen, False, *seen.refusal)
@@ -267,13 +267,27 @@ def _controller(seen: Observed) -> list[Action]:
     if pod is not None:
         if pod.waiting is not None and pod.waiting[0] in TROUBLE:
             reason, message = TROUBLE[pod.waiting[0]], ": ".join(filter(None, pod.waiting))
-            if reason == "Crashing" and pod.last_words:
+            if reason == "Crashing" and pod.out_of_memory:
+                reason, message = "OutOfMemory", _too_little(settings, pod)
+            elif reason == "Crashing" and pod.last_words:
                 message = pod.last_words
         elif pod.unschedulable is not None:
             reason, message = "Unschedulable", pod.unschedulable
+        elif pod.out_of_memory:
+            reason, message = "OutOfMemory", _too_little(settings, pod)
         elif pod.restarts and pod.last_words:
             reason, message = "Crashing", pod.last_words
     return _ready(seen, False, reason, message)
+
+
+def _too_little(settings: Settings, pod: Pod) -> str:
+    """Why a controller ran out of memory, for a person: its last words do not tell."""
+    limit = (settings.controller_resources.get("limits") or {}).get("memory", "none of its own")
+    return (
+        f"the controller was killed for using more memory than its limit ({limit}); pod {pod.name} "
+        "tells how often. The administrator can raise it (controller.resources in the chart, "
+        "KINASE_CONTROLLER_RESOURCES)"
+    )
 
 
 def _ready(seen: Observed, ready: bool, reason: str, message: str) -> list[Action]:

@@ -228,6 +228,8 @@ class Pod:
     restarts: int
     last_words: str
     """Termination message of the container's run before this one."""
+    out_of_memory: bool = False
+    """Whether the container's last run was ended for its memory."""
 
     @classmethod
     def of(cls, item: Object) -> Pod:
@@ -266,6 +268,7 @@ class Pod:
             ready=conditions.get("Ready", {}).get("status") == "True",
             restarts=int(containers[0].get("restartCount", 0)) if containers else 0,
             last_words=last.get("message", ""),
+            out_of_memory=(ended or last).get("reason") == "OOMKilled",
         )
 
     @property

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from kinase.api import limits
 from kinase.api.trial import Outcome
 from kinase_operator import experiments, manifests
-from kinase_operator.actions import Delete, TrialStatus
+from kinase_operator.actions import Delete, Emit, TrialStatus
 from kinase_operator.trials import plan as plan_trial
 from kinase_operator.views import Job
 from tests.cluster import system
@@ -142,6 +143,22 @@ def test_the_controller_crashes_at_its_start(scene: Scene, alone: None) -> None:
         said = scene.until("Ready", "False", "Crashing")
         assert "ValueError: Unknown level: 'NONE'" in said, "the last words of the process"
     scene.until("Ready", "True", "ControllerRunning")
+
+
+def test_a_controller_that_is_killed_for_its_memory_says_so() -> None:
+    job = manifests.controller_job(STARTED, samples.MANIFEST, samples.SETTINGS)
+    job["metadata"] |= {"uid": "job-uid", "resourceVersion": "30", "creationTimestamp": at(-60)}
+    end = {"last_words": "told 12", "last_reason": "OOMKilled", "restarts": 6}
+    for waiting in (("CrashLoopBackOff", "back-off 10s"), None):
+        pods = [samples.pod(waiting=waiting, **end)]
+        seen = experiments.Observed(
+            STARTED, samples.MANIFEST, {}, Job.of(job), pods, None, samples.NOW
+        )
+        actions = experiments.plan(seen, samples.SETTINGS)
+        (told,) = (a for a in actions if isinstance(a, Emit))
+        assert (told.kind, told.reason) == ("Warning", "OutOfMemory")
+        assert "limit (1Gi)" in told.message
+        assert "told 12" not in told.message
 
 
 @beside
@@ -555,7 +572,7 @@ def test_a_trials_resource_is_deleted(scene: Scene, folder: Path) -> None:
 @beside
 def test_a_trial_ends_well_without_a_result_of_its_own(scene: Scene, folder: Path) -> None:
     bodies = {"missing": b"", "truncated": b'{"version": 1, "trial": 1, "att'}
-    names = (*bodies, "foreign")
+    names = (*bodies, "foreign", "large")
     other = {
         "version": 1,
         "trial": 0,
@@ -565,6 +582,7 @@ def test_a_trial_ends_well_without_a_result_of_its_own(scene: Scene, folder: Pat
         "cost": {"epochs": 1, "samples": 1, "deviceSeconds": 1},
     }
     bodies["foreign"] = json.dumps(other).encode()
+    bodies["large"] = json.dumps({**other, "trial": 1}).encode().ljust(limits.RESULT + 1)
     for name in names:
         scene.create(name, **TINY, task={"dataset": "silent"}, suspend=True)
     for name in names:
@@ -578,6 +596,7 @@ def test_a_trial_ends_well_without_a_result_of_its_own(scene: Scene, folder: Pat
         assert attempts(scene, name) == [(1, 2, True)]
         (again,) = scene.journal(name, "attempt")
         assert "left no valid result" in again.message
+        assert ("is too large: 4,194,305 bytes" in again.message) == (name == "large")
 
 
 # What somebody takes away

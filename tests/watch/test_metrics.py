@@ -377,10 +377,10 @@ class Broken(MemoryStore):
 
     error: Exception | None = None
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, limit: int | None = None) -> bytes:
         if self.error is not None:
             raise self.error
-        return super().get(key)
+        return super().get(key, limit)
 
 
 def test_operations_on_the_store_are_counted() -> None:

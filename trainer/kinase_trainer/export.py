@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kinase.api import limits
 from kinase.store import NotFound, Store
 from kinase_trainer.model import CARD, WEIGHTS, load
 from kinase_trainer.network import Network
@@ -75,7 +76,7 @@ def _safetensors(network: Network, card: dict[str, Any], source: Store, out: Pat
     """The weights and the card as they are, the architecture, and a README."""
     files = {
         WEIGHTS: source.get(WEIGHTS),
-        CARD: source.get(CARD),
+        CARD: source.get(CARD, limits.CARD),
         "architecture.json": json.dumps(card["architecture"], indent=1).encode(),
         "README.md": _readme(card, _measured(source)).encode(),
     }

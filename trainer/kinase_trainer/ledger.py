@@ -8,8 +8,9 @@ import time
 import torch
 from pydantic import ValidationError
 
+from kinase.api import limits
 from kinase.api.trial import Cost, TrialProgress
-from kinase.store import NotFound, Store
+from kinase.store import NotFound, Store, TooLarge
 
 LEDGER = "progress.json"
 """Below a trial's prefix."""
@@ -18,8 +19,8 @@ LEDGER = "progress.json"
 def read_ledger(store: Store, prefix: str) -> TrialProgress:
     """What was spent so far; nothing if there is no valid word of it."""
     try:
-        return TrialProgress.model_validate_json(store.get(f"{prefix}/{LEDGER}"))
-    except (NotFound, ValidationError):
+        return TrialProgress.model_validate_json(store.get(f"{prefix}/{LEDGER}", limits.LEDGER))
+    except (NotFound, TooLarge, ValidationError):
         return TrialProgress()
 
 

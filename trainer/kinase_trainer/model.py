@@ -12,11 +12,12 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import kinase
+from kinase.api import limits
 from kinase.api._base import Model
 from kinase.api.space import Space as SpaceModel
 from kinase.api.trial import Architecture, Scale, TrialJob
 from kinase.space import Frame, Space, dump_graph, load_graph, make_space
-from kinase.store import Store, open_uri
+from kinase.store import Store, TooLarge, open_uri
 from kinase_trainer import weights as files
 from kinase_trainer.cache import Cache
 from kinase_trainer.data import Splits
@@ -144,7 +145,9 @@ def read_card(source: Store) -> Card:
         CorruptModel: it is no card.
     """
     try:
-        return Card.model_validate_json(source.get(CARD))
+        return Card.model_validate_json(source.get(CARD, limits.CARD))
+    except TooLarge as error:
+        raise CorruptModel(str(error)) from error
     except ValidationError as error:
         raise CorruptModel(f"{source.uri}/{CARD} is no model card: {error}") from error
 

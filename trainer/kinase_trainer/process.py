@@ -26,6 +26,7 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
+from kinase.api import limits
 from kinase.api.trial import (
     BAD_INPUT_EXIT,
     INFEASIBLE_EXIT,
@@ -43,6 +44,7 @@ from kinase.store import (
     Store,
     StoreError,
     StoreUnavailable,
+    TooLarge,
     open_uri,
 )
 from kinase_trainer.ending import Ending, Terminated, Terminator
@@ -187,8 +189,9 @@ def _describe(job: TaskJob, store: Store) -> None:
 def _finished(job: TrialJob, store: Store) -> TrialResult | None:
     """The result that an earlier process left, if it is this trial's and final."""
     try:
-        result = TrialResult.model_validate_json(store.get(f"{job.prefix}/result.json"))
-    except (NotFound, ValidationError):
+        text = store.get(f"{job.prefix}/result.json", limits.RESULT)
+        result = TrialResult.model_validate_json(text)
+    except (NotFound, TooLarge, ValidationError):
         return None
     own = result.trial == job.trial and result.attempt <= job.attempt
     final = result.outcome in (Outcome.SUCCEEDED, Outcome.INFEASIBLE)

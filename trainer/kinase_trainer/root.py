@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from kinase.api import limits
 from kinase.api.space import ModelSpace
 from kinase.api.trial import Inherited, Root, RootFiles, TrialJob
 from kinase.morphism import MorphismError, load_chain, tensors
@@ -35,7 +36,7 @@ from kinase.space import (
     make_space,
 )
 from kinase.space.fit import fit
-from kinase.store import NotFound, Store, StoreError, StoreUnavailable, open_uri
+from kinase.store import NotFound, Store, StoreError, StoreUnavailable, TooLarge, open_uri
 from kinase_trainer import weights as files
 from kinase_trainer.cache import Cache
 from kinase_trainer.data import Part, Splits, plain_batches
@@ -282,7 +283,10 @@ def space_of(job: TrialJob, store: Store) -> Space:
     if job.root is None:
         return make_space(job.space)
     key = f"root/{job.root.graph}.json"
-    raw = store.get(key)
+    try:
+        raw = store.get(key, limits.GRAPH)
+    except TooLarge as error:
+        raise CorruptModel(str(error)) from error
     if hashlib.sha256(raw).hexdigest() != job.root.graph:
         raise CorruptModel(f"{store.uri}/{key} is not the graph that the job names")
     try:

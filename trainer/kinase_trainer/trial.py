@@ -14,6 +14,7 @@ import torch
 from pydantic import ValidationError
 
 import kinase
+from kinase.api import limits
 from kinase.api.space import Space as SpaceModel
 from kinase.api.task import Task, Training
 from kinase.api.trial import (
@@ -26,7 +27,7 @@ from kinase.api.trial import (
     TrialResult,
 )
 from kinase.space import ArchitectureError, Frame, InfeasibleError, Space
-from kinase.store import CountingStore, NotFound, Store
+from kinase.store import CountingStore, NotFound, Store, TooLarge
 from kinase_trainer import checkpoint, lineage, model
 from kinase_trainer import root as roots
 from kinase_trainer.cache import Cache
@@ -378,8 +379,9 @@ def _test(job: TrialJob, store: Store) -> TrialResult:
     if job.kind not in (Kind.FINAL, Kind.BASELINE):
         raise ConfigError(f"test is set for a {job.kind} trial; the test part is for finalists")
     try:
-        return TrialResult.model_validate_json(store.get(f"{job.prefix}/{TEST}"))
-    except (NotFound, ValidationError):
+        text = store.get(f"{job.prefix}/{TEST}", limits.RESULT)
+        return TrialResult.model_validate_json(text)
+    except (NotFound, TooLarge, ValidationError):
         pass
     device = pick_device(job.training.device, _slot())
     network, _ = model.load(store.sub(job.prefix))

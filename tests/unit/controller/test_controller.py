@@ -406,7 +406,7 @@ def test_a_store_that_is_away_is_told_and_what_was_known_stays(
 class AwayStore(MemoryStore):
     error: StoreError = StoreUnavailable("s3://bucket: connection refused")
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, limit: int | None = None) -> bytes:
         raise self.error
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:

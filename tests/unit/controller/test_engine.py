@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kinase.api import Outcome, TaskInfo
+from kinase.api import Outcome, TaskInfo, limits
 from kinase.api.trial import Point
 from kinase.engine import EngineError, Finished, Lost, Progress
 from kinase.store import StoreUnavailable
@@ -158,7 +158,7 @@ def test_the_result_in_the_store_is_the_truth(world: World) -> None:
             "trials/00000/result.json", b'{"trial": 8, "attempt": 1, "outcome": "Succeeded"}'
         ),
     ],
-    ids=["missing", "empty", "truncated", "no text", "unknown outcome", "of another trial"],
+    ids=["missing", "empty", "truncated", "no text", "unknown outcome", "another's"],
 )
 def test_a_result_that_is_not_valid_counts_as_none(
     world: World, spoil: Callable[[Any], None]
@@ -173,9 +173,24 @@ def test_a_result_that_is_not_valid_counts_as_none(
         assert "no valid result" in event.message
 
 
+def test_a_result_that_is_too_large_is_not_read_and_said(world: World) -> None:
+    valid = b'{"trial": 0, "attempt": 1, "outcome": "Succeeded"}'
+    with world.engine() as (engine, _):
+        engine.launch(FIRST)
+        world.store.put("trials/00000/result.json", valid + b" " * limits.RESULT)
+        world.end("toy-00000")
+        [event] = events(engine)
+        assert isinstance(event, Lost)
+        assert event.crash
+        assert event.message == (
+            "the trainer left no valid result of this trial: memory:///trials/00000/result.json is "
+            "too large: 4,194,354 bytes, of at most 4,194,304 bytes"
+        )
+
+
 def test_a_store_that_is_away_ends_the_poll_with_its_error(world: World) -> None:
     class Away(type(world.store)):  # type: ignore[misc]
-        def get(self, key: str) -> bytes:
+        def get(self, key: str, limit: int | None = None) -> bytes:
             raise StoreUnavailable("the store is away")
 
     world.store = Away()

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from kinase.api import Outcome
+from kinase.api import Outcome, limits
+from kinase.api.trial import TrialProgress
 from kinase.experiment import journal as journal_module
+from kinase.experiment.artifacts import read_progress, read_result
 from kinase.experiment.journal import Ended, Fenced, Journal, JournalError, Told
+from kinase.store import StoreError
 from kinase.store.memory import MemoryStore
 
 
@@ -44,7 +47,9 @@ def test_sealed_entries_are_read_from_segments(monkeypatch: pytest.MonkeyPatch) 
     reads: list[str] = []
     get = MemoryStore.get
     monkeypatch.setattr(
-        MemoryStore, "get", lambda self, key: (reads.append(key), get(self, key))[1]
+        MemoryStore,
+        "get",
+        lambda self, key, limit=None: (reads.append(key), get(self, key, limit))[1],
     )
     list(Journal(store).replay())
     assert len(reads) == 3  # one segment, two entries
@@ -56,6 +61,31 @@ def test_a_segment_cut_short_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> 
     key = "journal/segment-00000000.jsonl"
     store.put(key, store.get(key)[:100])
     assert list(Journal(store).replay()) == [entry(n) for n in range(6)]
+
+
+def test_what_is_too_large_of_a_journal_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment is passed over, for its objects are there; of an object the name is said."""
+    monkeypatch.setattr(journal_module, "SEGMENT", 4)
+    monkeypatch.setattr(limits, "SEGMENT", 1000)
+    monkeypatch.setattr(limits, "ENTRY", 2000)
+    store = filled(6)
+    store.put("journal/segment-00000000.jsonl", bytes(1001))
+    assert list(Journal(store).replay()) == [entry(n) for n in range(6)]
+    store.put("journal/00000002.jsonl", bytes(2001))
+    with pytest.raises(StoreError, match=r"journal/00000002.jsonl is too large: 2,001 bytes"):
+        list(Journal(store).replay())
+
+
+@pytest.mark.parametrize("name", ["result", "progress"])
+def test_what_a_trial_leaves_is_read_up_to_a_limit(name: str) -> None:
+    store, key = MemoryStore(), f"trials/00001/{name}.json"
+    valid = b'{"trial": 1, "attempt": 1, "outcome": "Stopped"}' if name == "result" else b"{}"
+    limit = limits.RESULT if name == "result" else limits.LEDGER
+    read = read_result if name == "result" else read_progress
+    store.put(key, valid.ljust(limit))
+    assert read(store, 1) is not None
+    store.put(key, valid.ljust(limit + 1))
+    assert read(store, 1) == (None if name == "result" else TrialProgress())
 
 
 def test_a_last_entry_cut_short_is_written_anew() -> None:

@@ -24,8 +24,8 @@ class Mortal(Store):
     def __init__(self, inner: Store, life: list[int], after: bool) -> None:
         self.inner, self.life, self.after, self.uri = inner, life, after, inner.uri
 
-    def get(self, key: str) -> bytes:
-        return self.inner.get(key)
+    def get(self, key: str, limit: int | None = None) -> bytes:
+        return self.inner.get(key, limit)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         self.life[0] -= 1

@@ -145,6 +145,7 @@ def pod(
     ready: bool = False,
     restarts: int = 0,
     last_words: str = "",
+    last_reason: str = "Error",
 ) -> Pod:
     conditions = []
     if disrupted is not None:
@@ -168,7 +169,11 @@ def pod(
         state = {"terminated": {**end, "startedAt": at(started if started is not None else -40)}}
     elif phase == "Running" and started is not None:
         state = {"running": {"startedAt": at(started)}}
-    last = {"terminated": {"exitCode": 1, "message": last_words}} if last_words else {}
+    last = (
+        {"terminated": {"exitCode": 1, "message": last_words, "reason": last_reason}}
+        if last_words
+        else {}
+    )
     metadata = {
         "name": name,
         "uid": f"{name}-uid",

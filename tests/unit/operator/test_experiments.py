@@ -166,6 +166,11 @@ def test_the_operator_leaves_to_the_controller_what_is_the_controllers() -> None
     assert [c["type"] for c in status.fields["conditions"]] == ["Ready"]
 
 
+TOO_LITTLE = (
+    "the controller was killed for using more memory than its limit (1Gi); pod toy-controller-x "
+    "tells how often. The administrator can raise it (controller.resources in the chart, "
+    "KINASE_CONTROLLER_RESOURCES)"
+)
 TROUBLES: list[tuple[str, Pod, str, str]] = [
     (
         "no image",
@@ -204,6 +209,29 @@ TROUBLES: list[tuple[str, Pod, str, str]] = [
         "CrashLoopBackOff: back-off 10s",
     ),
     ("crashes, tries", pod(restarts=2, last_words="no bucket"), "Crashing", "no bucket"),
+    (
+        "killed for memory, waits",
+        pod(
+            waiting=("CrashLoopBackOff", "back-off 10s"),
+            restarts=6,
+            last_words="POST /v1/trials/1/points",
+            last_reason="OOMKilled",
+        ),
+        "OutOfMemory",
+        TOO_LITTLE,
+    ),
+    (
+        "killed for memory, tries",
+        pod(restarts=6, last_words="told 12", last_reason="OOMKilled"),
+        "OutOfMemory",
+        TOO_LITTLE,
+    ),
+    (
+        "killed for memory just now",
+        pod(exit=137, reason="OOMKilled", said="told 12"),
+        "OutOfMemory",
+        TOO_LITTLE,
+    ),
     (
         "no node",
         pod("Pending", started=None, unschedulable="0/3 nodes are available"),

@@ -122,8 +122,8 @@ def test_a_bundle_replaced_while_it_is_read() -> None:
     class Racing(MemoryStore):
         raced = False
 
-        def get(self, key: str) -> bytes:
-            data = super().get(key)
+        def get(self, key: str, limit: int | None = None) -> bytes:
+            data = super().get(key, limit)
             if key == "manifest.json" and not Racing.raced:
                 Racing.raced = True
                 write_bundle(store, "a", {"new": b"1"})

@@ -8,10 +8,12 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from kinase.store.base import Store
+from kinase.store.counting import CountingStore
 from kinase.store.file import FileStore
 from kinase.store.memory import MemoryStore
 from kinase.store.s3 import S3Store
 from kinase.store.testing import StoreContract
+from kinase_controller.metrics import MeteredStore, Metrics
 
 NewStore = Callable[[str, str, str], S3Store]
 
@@ -35,6 +37,14 @@ class TestFileStore(StoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
         return FileStore(tmp_path / "not" / "there yet")
+
+
+@pytest.mark.parametrize(
+    "around", [CountingStore, lambda store: MeteredStore(store, Metrics("ns", "toy"))]
+)
+def test_stores_around_others_hand_on_limits_and_copies(around: Callable[[Store], Store]) -> None:
+    StoreContract().test_limit(around(MemoryStore()))
+    StoreContract().test_copy(around(MemoryStore()))
 
 
 class S3Contract(StoreContract):

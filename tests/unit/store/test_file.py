@@ -203,7 +203,7 @@ class Refusing(MemoryStore):
 class Stale(MemoryStore):
     """Does not return what was written."""
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, limit: int | None = None) -> bytes:
         raise NotFound(key)
 
 

@@ -33,9 +33,9 @@ class Flaky(MemoryStore):
         if self.calls <= self.failures:
             raise self.error("away")
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, limit: int | None = None) -> bytes:
         self._fail()
-        return super().get(key)
+        return super().get(key, limit)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         self._fail()
@@ -146,7 +146,7 @@ def test_views_share_what_they_know_of_an_outage() -> None:
     class Away(MemoryStore):
         back = threading.Event()
 
-        def get(self, key: str) -> bytes:
+        def get(self, key: str, limit: int | None = None) -> bytes:
             if not self.back.is_set():
                 raise StoreUnavailable("away")
             return b"1"

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from kinase.store import Conflict, StoreError, StoreUnavailable, probe
+from kinase.store import Conflict, StoreError, StoreUnavailable, TooLarge, probe
 from kinase.store import s3 as s3_module
 from kinase.store.s3 import S3Store
 
@@ -163,9 +163,47 @@ def test_a_race_is_run_again(store: S3Store, proxy: Proxy, monkeypatch: pytest.M
     store.put("a", b"1", if_absent=True)
     assert store.get("a") == b"1"
     proxy.plan = [(409, "ConditionalRequestConflict")] * s3_module.ATTEMPTS
-    with pytest.raises(Conflict):
+    with pytest.raises(StoreUnavailable, match="cannot write"):
         store.put("b", b"1", if_absent=True)
     assert not store.exists("b")
+
+
+@pytest.mark.parametrize("theirs", [True, False])
+def test_what_lies_there_decides_a_race_that_does_not_end(
+    store: S3Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, theirs: bool
+) -> None:
+    """The last 409 is followed by a read: another's object is a conflict, our own is none."""
+    monkeypatch.setattr(s3_module.time, "sleep", lambda _: None)
+    race = (409, "ConditionalRequestConflict")
+    proxy.plan = [race] * (s3_module.ATTEMPTS - 1) + ([race] if theirs else ["lose", race])
+    if theirs:
+        proxy.before = lambda _: store.put("a", b"2") if not proxy.plan else None
+        with pytest.raises(Conflict, match="a is there already"):
+            store.put("a", b"1", if_absent=True)
+    else:
+        store.put("a", b"1", if_absent=True)
+        assert store.get("a") == b"1"
+
+
+def test_a_large_object_is_refused_before_its_body_is_read(store: S3Store, proxy: Proxy) -> None:
+    """A reply that tells its length is left where it is; one that does not is read up to the
+    limit."""
+    store.put("a", bytes(3_000_000))
+    with pytest.raises(TooLarge, match=r"a is too large: 3,000,000 bytes, of at most 1,000 bytes"):
+        store.get("a", 1000)
+    client = store._connection.client()
+    ask, left = client.get_object, []
+
+    def untold(**given: Any) -> Any:
+        reply = ask(**given)
+        del reply["ContentLength"]
+        left.append(reply["Body"]._raw_stream)
+        return reply
+
+    client.get_object = untold
+    with pytest.raises(TooLarge, match=r"a is too large: more, of at most 1,000 bytes"):
+        store.get("a", 1000)
+    assert left[0].tell() == 1001
 
 
 def test_a_reply_that_breaks_off_is_read_again(
@@ -304,6 +342,15 @@ def test_wrong_credentials(direct: S3Store, aws_environment: Credentials) -> Non
         with pytest.raises(StoreError, match=r"AWS_ACCESS_KEY_ID.*credentialsSecret") as caught:
             probe(store)
         assert type(caught.value) is StoreError
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", ""])
+def test_an_object_that_may_not_be_listed(store: S3Store, proxy: Proxy, code: str) -> None:
+    """AWS denies what is not there to whoever may not list the bucket."""
+    proxy.plan = [(403, code)] * 2
+    for call in (lambda: store.get("a"), lambda: store.exists("a")):
+        with pytest.raises(StoreError, match=r"allow s3:GetObject .* and s3:ListBucket on the buc"):
+            call()
 
 
 def test_no_credentials(aws_environment: Credentials) -> None:
