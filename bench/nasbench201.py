@@ -62,6 +62,8 @@ class Method:
     finalists: int = 1
     isomorphic: bool = True
     """Whether isomorphic cells count as one, as they do in Kinase."""
+    slots: int = 1
+    """Trials at once."""
 
 
 METHODS = (
@@ -73,6 +75,7 @@ METHODS = (
         150,
     ),
     Method("local search", {"type": "LocalSearch"}, 150),
+    Method("local search, 16 at once", {"type": "LocalSearch"}, 150, slots=16),
     Method("local search, 12 epochs", {"type": "LocalSearch"}, 200, epochs=12, finalists=5),
 )
 
@@ -134,7 +137,7 @@ def manifest(method: Method, seed: int) -> NASExperiment:
                     "type": "LowerFidelity",
                     "lowerFidelity": {"epochs": method.epochs},
                 },
-                "budget": {"trials": method.trials},
+                "budget": {"trials": method.trials, "parallelism": method.slots},
                 "finalists": {"count": method.finalists},
                 "control": {"share": 0},
                 "seed": seed,
@@ -151,7 +154,7 @@ def search(method: Method, seed: int) -> tuple[float, float]:
     loop = Loop(
         manifest(method, seed),
         MemoryStore(),
-        TabularEngine(evaluate, INFO),
+        TabularEngine(evaluate, INFO, method.slots),
         INFO,
         space=space(method.isomorphic),
         appraise=lambda architecture: {},

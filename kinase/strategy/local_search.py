@@ -17,8 +17,12 @@ class LocalSearch(Strategy):
     neighbours are tried in random order. With `move: first` the search moves as soon as a
     neighbour is better; with `move: best` once all neighbours are known. A centre with no
     better neighbour is a local optimum: the search restarts from `initial` new random
-    architectures. With trials outstanding it does not wait: when a neighbourhood has nothing
-    left to try, it begins on the next restart.
+    architectures.
+
+    The paper's search is sequential. Here it does not wait for outstanding trials: when a
+    neighbourhood has nothing left to try, it begins on the next restart. So results also come in
+    of an older centre's neighbours and of the next start. Whichever is better than the centre is a
+    reason to move like one of its own neighbours.
 
     Several objectives are compared in their order (lexicographically).
     """
@@ -33,7 +37,7 @@ class LocalSearch(Strategy):
         self._around: set[int] = set()
         """Outstanding neighbours of the centre."""
         self._better: Trial | None = None
-        """Best neighbour so far that is better than the centre (`move: best`)."""
+        """Best result so far that is better than the centre (`move: best`)."""
         self._fresh: set[int] = set()
         """Outstanding random architectures of this start."""
         self._start: list[Trial] = []
@@ -46,7 +50,7 @@ class LocalSearch(Strategy):
         return random_fresh(self.space, history, rng)
 
     def parents_to_come(self, history: History) -> set[int]:
-        """The centre, the best of its neighbours, and what the next start has so far."""
+        """The centre, the best result around it, and what the next start has so far."""
         trials = [self._centre, self._better, *self._start]
         return {trial.number for trial in trials if trial is not None and trial.usable}
 
@@ -70,7 +74,7 @@ class LocalSearch(Strategy):
             if len(self._start) >= self.options.initial:
                 self._begin()
             return
-        if trial.parents == (centre.number,) and trial.usable and trial.losses < centre.losses:
+        if trial.usable and trial.losses < centre.losses:
             if self.options.move == "first":
                 self._move(trial)
                 return
@@ -100,6 +104,7 @@ class LocalSearch(Strategy):
 
     def _move(self, trial: Trial) -> None:
         self._centre = trial
+        self._start = [other for other in self._start if other is not trial]
         self._better = None
         self._around = set()
         self._queue = list(self.space.neighbours(trial.architecture))
