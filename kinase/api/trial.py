@@ -240,6 +240,11 @@ class TaskInfo(Model):
     """Where trials run, such as cpu or cuda."""
     facts: dict[str, str] = Field(default_factory=dict)
     """What the report's protocol lists: versions, data, hardware."""
+    data: dict[str, Annotated[str, Field(max_length=128)]] = Field(
+        default_factory=dict, max_length=16
+    )
+    """Digests of the data by part, such as samples, test and files: by these a run notices that the
+    data has changed since it began. A part that is left out is not compared."""
     root: Root | None = None
     """The network that the search begins with, where the job names a space that begins with one."""
 

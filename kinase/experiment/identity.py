@@ -23,8 +23,11 @@ from kinase.store import Conflict, Store, StoreError
 
 KEY = "experiment.json"
 
-MUTABLE = ("budget", "suspend", "trialTemplate", "storage", "retention")
-"""Fields of the spec that may change between two runs of one experiment."""
+TASK = "task.json"
+"""What the trainer said of the task."""
+MUTABLE = ("budget", "suspend", "trialTemplate", "storage", "retention", "objective.target")
+"""Fields of the spec that may change between two runs of one experiment. Until the first trial was
+asked, all of them may."""
 
 
 class MismatchError(StoreError):
@@ -36,7 +39,8 @@ class BusyError(StoreError):
 
 
 def claim(store: Store, experiment: NASExperiment) -> bool:
-    """Take the experiment's place in the storage, or find that it is ours already.
+    """Take the experiment's place in the storage, or find that it is ours already. A manifest under
+    which no trial was asked yet may be corrected: the new one takes its place.
 
     Returns:
         Whether an earlier run's journal lies there.
@@ -55,12 +59,30 @@ def claim(store: Store, experiment: NASExperiment) -> bool:
         return False
     except Conflict:
         pass
+    if begun(store):
+        agree(store, experiment)
+        return True
+    store.delete(TASK)  # another task may be meant
+    store.put(KEY, json.dumps(document, indent=2).encode())
+    return False
+
+
+def begun(store: Store) -> bool:
+    """Whether a trial was asked already: the journal holds an entry."""
+    return next(iter(store.list("journal/")), None) is not None
+
+
+def agree(store: Store, experiment: NASExperiment) -> None:
+    """Compare a manifest with that of the experiment that has this place.
+
+    Raises:
+        MismatchError: they differ in more than what may change.
+    """
     found = _read(store)
     spec = experiment.spec.model_dump(mode="json", by_alias=True)
     different = [
         change
         for field in spec
-        if field not in MUTABLE
         for change in _differences(found.get(field), spec[field], f"spec.{field}")
     ]
     if different:
@@ -70,7 +92,6 @@ def claim(store: Store, experiment: NASExperiment) -> bool:
             f"Give this one another metadata.name or storage.uri, or restore the manifest; "
             f"only {', '.join(MUTABLE)} may change"
         )
-    return True
 
 
 def recorded(store: Store) -> dict[str, Any]:
@@ -94,7 +115,9 @@ def _read(store: Store) -> dict[str, Any]:
 
 
 def _differences(found: Any, wanted: Any, path: str) -> list[str]:
-    """Fields in which two specs differ, as text."""
+    """Fields in which two specs differ and may not, as text."""
+    if path.removeprefix("spec.") in MUTABLE:
+        return []
     if isinstance(found, dict) and isinstance(wanted, dict):
         return [
             line

@@ -10,8 +10,7 @@ from kinase.experiment import artifacts, identity
 from kinase.experiment.loop import Loop
 from kinase.store import Conflict, NotFound, Store
 
-TASK = "task.json"
-"""What the trainer said of the task."""
+TASK = identity.TASK
 RESULT = "result.json"
 """What the winner measured, beside its network: the last that a run writes."""
 FINAL = ("weights.safetensors", "model.json")
@@ -19,24 +18,27 @@ FINAL = ("weights.safetensors", "model.json")
 
 
 def same_task(store: Store, info: TaskInfo) -> None:
-    """Keep the description of the task, or compare it with that of an earlier run.
+    """Keep the description of the task, or compare it with that of an earlier run that has asked
+    for a trial.
 
     Raises:
         MismatchError: the data has changed in between, so results would not compare.
     """
+    text = info.model_dump_json(by_alias=True, indent=2).encode()
     try:
-        store.put(TASK, info.model_dump_json(by_alias=True, indent=2).encode(), if_absent=True)
+        store.put(TASK, text, if_absent=True)
         return
     except Conflict:
         pass
+    if not identity.begun(store):
+        store.put(TASK, text)
+        return
     before = TaskInfo.model_validate_json(store.get(TASK, limits.RESULT))
-    for field in ("input", "outputs", "train", "validation", "test"):
-        was, now = getattr(before, field), getattr(info, field)
-        if was != now:
-            raise identity.MismatchError(
-                f"the data is not that of the earlier run in {store.uri}: {field} was {was} and "
-                f"is {now}; restore the data, or give the experiment another name"
-            )
+    if different := changed(before, info):
+        raise identity.MismatchError(
+            f"the data is not that of the earlier run in {store.uri}: {'; '.join(different)}; "
+            "restore the data, or give the experiment another name"
+        )
     if before.root != info.root:
         raise identity.MismatchError(
             f"the network that the search begins with is not that of the earlier run in "
@@ -44,19 +46,34 @@ def same_task(store: Store, info: TaskInfo) -> None:
         )
 
 
+def changed(before: TaskInfo, now: TaskInfo) -> list[str]:
+    """What of the data differs between two descriptions of a task, for a person."""
+    found = [
+        f"{field} was {getattr(before, field)} and is {getattr(now, field)}"
+        for field in ("input", "outputs", "train", "validation", "test")
+        if getattr(before, field) != getattr(now, field)
+    ]
+    for part, digest in before.data.items():
+        if now.data.get(part, digest) != digest:
+            found.append(f"its {PARTS.get(part, part)} have changed, though not in number or shape")
+    return found
+
+
+PARTS = {
+    "samples": "images or targets",
+    "test": "test images or targets",
+    "files": "image files (names or sizes)",
+}
+"""What the digests of a task's data are of."""
+
+
 def keep_final(store: Store, loop: Loop) -> None:
-    """Copy the winner to `final/`, with its measurements, and the task's facts."""
+    """Copy the winner to `final/`, with its measurements, unless it lies there already."""
     assert loop.state.finished is not None
     winner = loop.state.finished.winner
     if winner is None:
         return
     trial = loop.state.trials[winner]
-    source = artifacts.prefix(winner)
-    try:
-        for name in FINAL:
-            store.copy(f"{source}/{name}", f"final/{name}")
-    except NotFound:
-        return  # a trainer that keeps no weights
     measured = {
         "trial": winner,
         "foundBy": trial.parents[0],
@@ -64,4 +81,16 @@ def keep_final(store: Store, loop: Loop) -> None:
         "test": loop.state.finished.test,
         "cost": trial.cost.model_dump(by_alias=True),
     }
-    store.put(f"final/{RESULT}", json.dumps(measured, indent=2).encode())
+    text = json.dumps(measured, indent=2).encode()
+    try:
+        if store.get(f"final/{RESULT}", limits.RESULT) == text:
+            return
+    except NotFound:
+        pass
+    source = artifacts.prefix(winner)
+    try:
+        for name in FINAL:
+            store.copy(f"{source}/{name}", f"final/{name}")
+    except NotFound:
+        return  # a trainer that keeps no weights
+    store.put(f"final/{RESULT}", text)

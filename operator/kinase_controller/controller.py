@@ -251,7 +251,7 @@ class Controller:
             return
         experiment = self._manifest()
         # what slipped in beside the start, before the API server knew of it, is refused here
-        identity.claim(loop.store, experiment)
+        identity.agree(loop.store, experiment)
         loop.update(experiment)
         if experiment.spec.suspend and not loop.stopping:
             self._say(progressing=(True, "Suspending", "running trials go to a checkpoint"))

@@ -19,6 +19,7 @@ from kinase_trainer.data import (
     plain_batches,
 )
 from kinase_trainer.errors import ConfigError
+from kinase_trainer.lazy import LazyImages
 from kinase_trainer.tasks import Classification
 
 DIGITS = Task()
@@ -193,3 +194,52 @@ def test_the_checksum_does_not_depend_on_the_test_part() -> None:
     one = datasets.Raw(images, targets, (torch.rand(2, 1, 2, 2), torch.arange(2)))
     assert one.checksum() == datasets.Raw(images, targets).checksum()
     assert one.checksum() != datasets.Raw(images + 1e-3, targets).checksum()
+
+
+def test_changed_data_has_other_digests(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "x": rng.integers(0, 255, (20, 4, 4), np.uint8),
+        "y": np.arange(20) % 2,
+        "x_test": rng.integers(0, 255, (4, 4, 4), np.uint8),
+        "y_test": np.arange(4) % 2,
+    }
+
+    def digests(**changes: np.ndarray) -> dict[str, str]:  # type: ignore[type-arg]
+        np.savez(tmp_path / "d.npz", **{**arrays, **changes})
+        return open_splits.__wrapped__(Task(dataset="npz", path=str(tmp_path / "d.npz"))).digests()
+
+    before = digests()
+    assert set(before) == {"samples", "test"}
+    assert digests() == before
+    other = digests(y=1 - arrays["y"])
+    assert other["samples"] != before["samples"]
+    assert other["test"] == before["test"]
+    other = digests(x_test=255 - arrays["x_test"])
+    assert other["samples"] == before["samples"]
+    assert other["test"] != before["test"]
+
+
+def test_images_that_are_not_in_memory_are_known_by_their_files(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    paths = [tmp_path / "cat" / f"{i}.png" for i in range(3)]
+    for path in paths:
+        path.write_bytes(b"x")
+
+    class Listing(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+        def __init__(self) -> None:
+            self.samples = [(str(path), 0) for path in paths]
+
+        def __len__(self) -> int:
+            return len(self.samples)
+
+    def files() -> str | None:
+        return LazyImages(Listing()).files()
+
+    before = files()
+    assert before is not None
+    assert files() == before
+    paths[1].write_bytes(b"xy")
+    assert files() != before
+    paths[1].unlink()
+    assert files() is None

@@ -92,12 +92,22 @@ class Splits:
     """Names of the classes, where the data set has them."""
     checksum: str
     """Of the data; see `Raw.checksum`."""
+    test_checksum: str | None = None
+    """Of the data set's own test part; None where it has none."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of a sample."""
         _, channels, height, width = self.train.images.shape
         return (channels, height, width)
+
+    def digests(self) -> dict[str, str]:
+        """Digests by which changed data is noticed: `samples`, the data set's own `test` part, and
+        `files` where images are read batch by batch."""
+        images = self.train.images
+        files = images.files() if isinstance(images, LazyImages) else None
+        found = {"samples": self.checksum, "test": self.test_checksum, "files": files}
+        return {name: digest for name, digest in found.items() if digest is not None}
 
 
 def _divide(
@@ -140,6 +150,7 @@ def open_splits(task: Task) -> Splits:
         deviation=deviation,
         classes=raw.classes,
         checksum=raw.checksum(),
+        test_checksum=raw.test_checksum(),
     )
 
 

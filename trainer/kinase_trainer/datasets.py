@@ -49,6 +49,10 @@ class Raw:
         images = [self.images.numpy()] if isinstance(self.images, Tensor) else []
         return arrays.checksum(*images, self.targets.numpy())
 
+    def test_checksum(self) -> str | None:
+        """The same of the data set's own test part; None where it has none."""
+        return None if self.test is None else Raw(*self.test).checksum()
+
 
 def open_raw(task: Task) -> Raw:
     """The data set that a task names.

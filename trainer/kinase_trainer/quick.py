@@ -39,6 +39,7 @@ def describe(task: Task, training: Training) -> TaskInfo | None:
     images, targets = arrays.digits()
     train, validation, test = arrays.divide(task, len(targets), targets, own_test=False)
     side = task.resolution or images.shape[-1]
+    checksum = arrays.checksum(images, targets)
     facts = {
         "kinase": kinase.__version__,
         "python": platform.python_version(),
@@ -46,7 +47,7 @@ def describe(task: Task, training: Training) -> TaskInfo | None:
         "numpy": np.__version__,
         "hardware": platform.processor() or platform.machine(),
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
-        "data checksum": arrays.checksum(images, targets),
+        "data checksum": checksum,
     }
     return TaskInfo(
         input=(images.shape[1], side, side),
@@ -57,6 +58,7 @@ def describe(task: Task, training: Training) -> TaskInfo | None:
         metrics=("val_accuracy", "val_loss"),
         device="cpu",
         facts={name: fact for name, fact in facts.items() if fact},
+        data={"samples": checksum},
     )
 
 

@@ -92,6 +92,7 @@ def describe(
             "threads": str(torch.get_num_threads()),
             "data checksum": splits.checksum,
         },
+        data=splits.digests(),
         root=root,
     )
 

@@ -91,6 +91,7 @@ def test_what_the_trainer_says_is_not_believed(info: TaskInfo, message: str) -> 
 def test_a_run_goes_on_with_the_network_that_it_began_with() -> None:
     store = MemoryStore()
     same_task(store, told())
+    store.put("journal/00000000.jsonl", b"{}")
     same_task(store, told())
     other = Root(graph=GRAPH, weights="1" * 64)
     with pytest.raises(MismatchError, match="the network that the search begins with is not that"):
