@@ -134,7 +134,7 @@ def run(
             loop = run_local(experiment, trainer=trainer, listener=progress)
         data = gather(loop)
         loop.store.put("report.html", render(data).encode())
-    except (StoreError, EngineError) as error:
+    except (StoreError, EngineError, ManifestError) as error:
         _fail(f"kinase: {error}", BAD_INPUT)
     except KeyboardInterrupt:
         _fail("ended at once; the same command goes on from the last checkpoints", INTERRUPTED)
@@ -229,7 +229,7 @@ def report(
             loop.store.put("report.html", html)
         else:
             out.write_bytes(html)
-    except (StoreError, OSError) as error:
+    except (StoreError, ManifestError, OSError) as error:
         _fail(f"kinase: {error}", BAD_INPUT)
     typer.echo(out or f"{loop.store.uri}/report.html")
 
@@ -272,7 +272,7 @@ def compare(
                 access = Access(endpoint, credentials_from_secret)
                 runs.append(_cluster().run_gather(source, target, access))
         write_comparison(runs, out, labels or (), reference)
-    except (StoreError, Incomparable, OSError) as error:
+    except (StoreError, ManifestError, Incomparable, OSError) as error:
         _fail(f"kinase: {error}", BAD_INPUT)
 
 

@@ -14,63 +14,25 @@ from kinase.api._base import (
     MAX_NAME,
     Duration,
     Keyed,
-    Metric,
     Model,
     Name,
     Rule,
 )
 from kinase.api.estimation import Epochs, Estimation, Fraction
 from kinase.api.names import API_VERSION
+from kinase.api.objective import (
+    RESOURCE_METRICS,
+    TASK_METRICS,
+    Measure,
+    Objective,
+    check_objective,
+    objective_rules,
+)
 from kinase.api.pod import TrialTemplate
 from kinase.api.space import Space
 from kinase.api.status import ExperimentStatus
 from kinase.api.strategy import Strategy
 from kinase.api.task import Task, Training
-
-RESOURCE_METRICS = ("params", "macs")
-"""What is known of an architecture before any training."""
-TASK_METRICS: dict[str, tuple[str, ...]] = {"Classification": ("val_accuracy", "val_loss")}
-"""What the validation part of each task of ours measures."""
-
-
-class Measure(Model):
-    """A metric and which way is better."""
-
-    metric: Metric
-    """Name of the metric: params, macs, or one that the task measures."""
-    goal: Literal["maximize", "minimize"] = "minimize"
-    """Which way is better."""
-    enough: float | None = None
-    """Value beyond which better is no better, such as a number of parameters that fits the
-    device. Default: more is always better."""
-
-
-class Objective(Model):
-    """What the search optimises."""
-
-    metric: Metric = "val_accuracy"
-    """Metric of the validation part. Classification: val_accuracy (share in 0..1), val_loss."""
-    goal: Literal["maximize", "minimize"] = "maximize"
-    """Which way is better."""
-    target: float | None = None
-    """The search ends when a trial's value reaches this. Default: no target."""
-    also: Annotated[tuple[Measure, ...], Field(max_length=4), Keyed("metric")] = ()
-    """Further objectives: candidates are then ranked by Pareto dominance. `params` and `macs`
-    (multiply-adds of one sample) are counted on the network of full fidelity."""
-
-    rules: ClassVar = (
-        Rule(
-            "!has(self.also) || !self.also.exists(m, m.metric == self.metric)",
-            "metric '{self.metric}' is named twice, here and in also",
-            ".metric",
-        ),
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if any(measure.metric == self.metric for measure in self.also):
-            raise ValueError(f"metric {self.metric!r} is named twice, here and in also")
-        return self
 
 
 class Budget(Model):
@@ -189,6 +151,18 @@ _SEARCH_EPOCHS = f"{_LOWER}.?epochs.orValue(self.training.epochs)"
 _NETWORKS = "(self.finalists.count + (has(self.baselines) ? size(self.baselines) : 0))"
 _LEAST_EPOCHS = f"{_SEARCH_EPOCHS} + {_NETWORKS} * {_FINAL_EPOCHS}"
 """CEL of what `final_epochs`, `search_epochs` and `_budget_pays_for_one_trial` compute."""
+_LESS = [
+    name
+    for known in (*TASK_METRICS.values(), RESOURCE_METRICS)
+    for name, facts in known.items()
+    if facts.goal == "minimize"
+]
+"""Metrics of ours of which less is better."""
+_ACCURACY = (
+    f"(!(self.objective.metric in {_LESS}) && "
+    "(!has(self.objective.goal) || self.objective.goal == 'maximize'))"
+)
+"""CEL of whether the objective may be an accuracy."""
 
 
 class ExperimentSpec(Model):
@@ -259,26 +233,7 @@ class ExperimentSpec(Model):
             "{self.training.epochs}: a child needs no more than a network that begins anew",
             ".estimation.morphism.epochsPerChild",
         ),
-        *(
-            rule
-            for task, known in TASK_METRICS.items()
-            for rule in (
-                Rule(
-                    f"self.task.type != '{task}' || self.objective.metric in {list(known)}",
-                    f"objective.metric '{{self.objective.metric}}' is not measured by task.type "
-                    f"{task}; it measures {', '.join(known)}",
-                    ".objective.metric",
-                ),
-                Rule(
-                    f"self.task.type != '{task}' || !has(self.objective.also) || "
-                    f"self.objective.also.all(m, m.metric in {[*known, *RESOURCE_METRICS]})",
-                    "objective.also has a metric that is neither measured by task.type "
-                    f"{task} ({', '.join(known)}) nor one of {', '.join(RESOURCE_METRICS)}: "
-                    f"{{self.objective.also.map(m, m.metric)}}",
-                    ".objective.also",
-                ),
-            )
-        ),
+        *objective_rules(),
         Rule(
             "self.strategy.type != 'LEMONADE' || (has(self.objective.also) && "
             f"self.objective.also.exists(m, m.metric in {list(RESOURCE_METRICS)}))",
@@ -288,16 +243,22 @@ class ExperimentSpec(Model):
             "Required",
         ),
         Rule(
+            "self.strategy.type != 'LEMONADE' || "
+            f"!(self.objective.metric in {list(RESOURCE_METRICS)})",
+            "objective.metric '{self.objective.metric}' is known before the training, and "
+            "strategy.type LEMONADE trades it against what is not: name it in objective.also",
+            ".objective.metric",
+        ),
+        Rule(
             "self.strategy.type != 'EAS' || self.space.type in ['Chain', 'Custom']",
             "strategy.type EAS is for the space type Chain; space.type is {self.space.type}",
             ".strategy.type",
         ),
         Rule(
             "self.strategy.type != 'EAS' || "
-            "self.strategy.?eas.?reward.orValue('tan') != 'tan' || "
-            "(self.objective.goal == 'maximize' && self.objective.metric != 'val_loss')",
+            f"self.strategy.?eas.?reward.orValue('tan') != 'tan' || {_ACCURACY}",
             "strategy.eas.reward tan is for an accuracy, to maximize; for "
-            "{self.objective.metric}, to {self.objective.goal}, use reward: identity",
+            "{self.objective.metric} use reward: identity",
             ".strategy.eas.reward",
         ),
         Rule(
@@ -307,19 +268,10 @@ class ExperimentSpec(Model):
         ),
         Rule(
             "self.strategy.type != 'PathLevel' || "
-            "self.strategy.?pathLevel.?reward.orValue('tan') != 'tan' || "
-            "(self.objective.goal == 'maximize' && self.objective.metric != 'val_loss')",
+            f"self.strategy.?pathLevel.?reward.orValue('tan') != 'tan' || {_ACCURACY}",
             "strategy.pathLevel.reward tan is for an accuracy, to maximize; for "
-            "{self.objective.metric}, to {self.objective.goal}, use reward: identity",
+            "{self.objective.metric} use reward: identity",
             ".strategy.pathLevel.reward",
-        ),
-        Rule(
-            f"!(self.task.type in {list(TASK_METRICS)}) || !has(self.objective.target) || "
-            "self.objective.metric != 'val_accuracy' || "
-            "(self.objective.target > 0.0 && self.objective.target <= 1.0)",
-            "objective.target {self.objective.target} is out of reach: "
-            "val_accuracy is a share in 0..1",
-            ".objective.target",
         ),
         Rule(
             f"!has(self.budget.epochs) || self.budget.epochs >= {_LEAST_EPOCHS}",
@@ -382,32 +334,20 @@ class ExperimentSpec(Model):
 
     @model_validator(mode="after")
     def _metrics_of_the_task(self) -> Self:
-        known = TASK_METRICS.get(self.task.type)
-        if known is None:  # another package's task: the trainer knows its metrics
-            return self
-        if self.objective.metric not in known:
-            raise ValueError(
-                f"objective.metric {self.objective.metric!r} is not measured by task.type "
-                f"{self.task.type}; it measures {', '.join(known)}"
-            )
-        for measure in self.objective.also:
-            if measure.metric not in known + RESOURCE_METRICS:
-                raise ValueError(
-                    f"objective.also metric {measure.metric!r} is neither measured by task.type "
-                    f"{self.task.type} ({', '.join(known)}) nor one of "
-                    f"{', '.join(RESOURCE_METRICS)}"
-                )
-        target = self.objective.target
-        if self.objective.metric == "val_accuracy" and target is not None and not 0 < target <= 1:
-            raise ValueError(
-                f"objective.target {target} is out of reach: val_accuracy is a share in 0..1"
-            )
+        check_objective(self.objective, self.task.type)
         return self
 
     @model_validator(mode="after")
     def _something_cheap(self) -> Self:
+        if self.strategy.type != "LEMONADE":
+            return self
+        if self.objective.metric in RESOURCE_METRICS:
+            raise ValueError(
+                f"objective.metric {self.objective.metric!r} is known before the training, and "
+                "strategy.type LEMONADE trades it against what is not: name it in objective.also"
+            )
         named = {measure.metric for measure in self.objective.also}
-        if self.strategy.type == "LEMONADE" and named.isdisjoint(RESOURCE_METRICS):
+        if named.isdisjoint(RESOURCE_METRICS):
             raise ValueError(
                 "strategy.type is LEMONADE, which trades accuracy against what is known before the "
                 f"training: objective.also must name one of {', '.join(RESOURCE_METRICS)}"
@@ -427,11 +367,10 @@ class ExperimentSpec(Model):
                 f"space.type is {self.space.type}"
             )
         metric, goal = self.objective.metric, self.objective.goal
-        accuracy = goal == "maximize" and metric != "val_loss"
-        if policy.reward == "tan" and not accuracy:
+        if policy.reward == "tan" and (goal == "minimize" or metric in _LESS):
             raise ValueError(
-                f"strategy.{field}.reward tan is for an accuracy, to maximize; for {metric}, to "
-                f"{goal}, use reward: identity"
+                f"strategy.{field}.reward tan is for an accuracy, to maximize; for {metric} "
+                "use reward: identity"
             )
         return self
 

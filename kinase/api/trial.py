@@ -13,8 +13,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from kinase.api._base import Model, Name, Rule
+from kinase.api._base import Metric, Model, Name, Rule
 from kinase.api.estimation import Epochs, Fraction
+from kinase.api.objective import Goal
 from kinase.api.space import Space
 from kinase.api.status import TrialStatus
 from kinase.api.task import Task, Training
@@ -236,6 +237,8 @@ class TaskInfo(Model):
     """Samples of the test split."""
     metrics: tuple[str, ...]
     """What is measured on the validation split."""
+    goals: Annotated[dict[Metric, Goal], Field(max_length=64)] = Field(default_factory=dict)
+    """Which way each metric is better; one that is left out must have its goal in the manifest."""
     device: str
     """Where trials run, such as cpu or cuda."""
     facts: dict[str, str] = Field(default_factory=dict)

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 import kinase
 from kinase.api import limits
-from kinase.api.experiment import NASExperiment
+from kinase.api.experiment import ExperimentSpec, NASExperiment
+from kinase.api.objective import goal_of
 from kinase.engine.worker import LOCK
 from kinase.store import Conflict, Store, StoreError
 
@@ -49,11 +50,8 @@ def claim(store: Store, experiment: NASExperiment) -> bool:
         MismatchError: it holds an experiment that differs in more than what may change.
         StoreError: it cannot be written.
     """
-    document = {
-        "name": experiment.metadata.name,
-        "version": kinase.__version__,
-        "spec": experiment.spec.model_dump(mode="json", by_alias=True),
-    }
+    spec = _settled(experiment.spec)
+    document = {"name": experiment.metadata.name, "version": kinase.__version__, "spec": spec}
     try:
         store.put(KEY, json.dumps(document, indent=2).encode(), if_absent=True)
         return False
@@ -78,8 +76,7 @@ def agree(store: Store, experiment: NASExperiment) -> None:
     Raises:
         MismatchError: they differ in more than what may change.
     """
-    found = _read(store)
-    spec = experiment.spec.model_dump(mode="json", by_alias=True)
+    found, spec = _read(store), _settled(experiment.spec)
     different = [
         change
         for field in spec
@@ -92,6 +89,16 @@ def agree(store: Store, experiment: NASExperiment) -> None:
             f"Give this one another metadata.name or storage.uri, or restore the manifest; "
             f"only {', '.join(MUTABLE)} may change"
         )
+
+
+def _settled(spec: ExperimentSpec) -> dict[str, Any]:
+    """A spec with all defaults, and with the goals that follow from its metrics: leaving one out is
+    the same as saying it."""
+    document = spec.model_dump(mode="json", by_alias=True)
+    objective = document["objective"]
+    for measure in (objective, *objective["also"]):
+        measure["goal"] = measure["goal"] or goal_of(spec.task.type, measure["metric"])
+    return document
 
 
 def recorded(store: Store) -> dict[str, Any]:
@@ -110,8 +117,13 @@ def recorded(store: Store) -> dict[str, Any]:
 
 
 def _read(store: Store) -> dict[str, Any]:
+    """The recorded spec, with the defaults of fields that the version which wrote it did not
+    have."""
     spec: dict[str, Any] = recorded(store)["spec"]
-    return spec
+    try:
+        return _settled(ExperimentSpec.model_validate(spec))
+    except ValidationError:  # that version's rules were others
+        return spec
 
 
 def _differences(found: Any, wanted: Any, path: str) -> list[str]:

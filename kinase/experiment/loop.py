@@ -27,6 +27,7 @@ from kinase.api.trial import (
 from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
 from kinase.estimation import make_estimator
 from kinase.experiment import artifacts, budget, finals, heritage
+from kinase.experiment.aims import aims_of, refuse_unmeasured
 from kinase.experiment.journal import Asked, Attempt, Ended, Journal, Told
 from kinase.experiment.journal import Finished as FinishedEntry
 from kinase.experiment.root import space_of
@@ -99,9 +100,14 @@ class Loop:
                 `InfeasibleError`; by default counted on its graph.
             trainer_results: whether trials leave results in the store (a tabular engine
                 does not).
+
+        Raises:
+            ManifestError: nothing says which way a metric of the objective is better.
         """
         self.experiment = experiment
         self.spec = spec = experiment.spec
+        self.aims = aims_of(spec, info)
+        """The objectives with their directions; the first is the main one."""
         self.store = store
         self.engine = engine
         self.info = info
@@ -136,7 +142,7 @@ class Loop:
         self.final_fidelity = search.model_copy(
             update={"epochs": spec.final_epochs, "scale": self.space.scale(final=True)}
         )
-        objectives = 1 + len(spec.objective.also)
+        objectives = len(self.aims)
         frame = Frame(self._reduced, info.outputs, self.fidelity.scale)
         control = spec.strategy.__class__.model_validate({"type": "Random"})
         self._members: dict[Kind, tuple[Strategy, History, int]] = {
@@ -171,20 +177,21 @@ class Loop:
         return self._interrupted
 
     def losses(self, trial: TrialRecord) -> tuple[float, ...]:
-        """The trial's objectives, turned so that less is better."""
-        if trial.outcome not in (Outcome.SUCCEEDED, Outcome.STOPPED):
-            return (math.inf,) * (1 + len(self.spec.objective.also))
-        return losses(self.spec.objective, trial.values)
+        """The trial's objectives, turned so that less is better. One that measured nothing is the
+        worst in all of them, however small its network."""
+        if trial.outcome not in (Outcome.SUCCEEDED, Outcome.STOPPED) or not trial.metrics:
+            return (math.inf,) * len(self.aims)
+        return losses(self.aims, trial.values)
 
     def _known(self, architecture: Architecture) -> tuple[float, ...]:
         """The objectives of an architecture that need no training, turned as those of a trial."""
-        return losses(self.spec.objective, self._appraise(architecture))
+        return losses(self.aims, self._appraise(architecture))
 
     def _losses_kept(self, finalist: TrialRecord) -> tuple[float, ...]:
         """Those of a finalist, the worst if it did not get to the end: it kept no network."""
         if finalist.outcome is Outcome.SUCCEEDED:
             return self.losses(finalist)
-        return (math.inf,) * (1 + len(self.spec.objective.also))
+        return (math.inf,) * len(self.aims)
 
     def weights(self) -> tuple[int, int]:
         """Bytes of weights that the search's trials have kept for children, and of those the ones
@@ -213,9 +220,15 @@ class Loop:
         return self.state
 
     def run(self) -> State:
-        """Run until the experiment is finished or interrupted."""
+        """Run until the experiment is finished or interrupted.
+
+        Raises:
+            ManifestError: no trial would measure a metric of the objective.
+        """
         if self.replay().finished is not None:
             return self.state
+        if not self.state.trials:
+            refuse_unmeasured(self.aims, self.info)
         waiting = self._recover()
         if self.heritage is not None and self._results:
             self._weights = artifacts.with_weights(self.store)
@@ -318,8 +331,9 @@ class Loop:
         target = self.spec.objective.target
         if target is None or self.best is None:
             return False
-        value = self.best.metrics[self.spec.objective.metric]
-        return value >= target if self.spec.objective.goal == "maximize" else value <= target
+        main = self.aims[0]
+        value = self.best.values[main.metric]
+        return value >= target if main.goal == "maximize" else value <= target
 
     @property
     def best(self) -> TrialRecord | None:

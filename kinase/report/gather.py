@@ -53,10 +53,10 @@ def gather(loop: Loop) -> ReportData:
         namespace=loop.experiment.metadata.namespace,
         phase=phase,
         reason=reason,
-        metric=spec.objective.metric,
-        goal=spec.objective.goal,
+        metric=loop.aims[0].metric,
+        goal=loop.aims[0].goal,
         target=spec.objective.target,
-        also=tuple((m.metric, m.goal) for m in spec.objective.also),
+        also=tuple((aim.metric, aim.goal) for aim in loop.aims[1:]),
         summary=_summary(loop),
         trials=trials,
         winner=_winner(loop),
@@ -106,7 +106,7 @@ def _trial(loop: Loop, trial: TrialRecord, seconds: float) -> ReportTrial:
         outcome=trial.outcome,
         architecture=trial.architecture,
         key=trial.key,
-        metrics=trial.values,
+        metrics=_values(loop, trial),
         cost=trial.cost,
         fidelity=fidelity_text(trial.fidelity),
         parents=trial.parents,
@@ -122,6 +122,14 @@ def _trial(loop: Loop, trial: TrialRecord, seconds: float) -> ReportTrial:
         message="; ".join(filter(None, (trial.message, _passed_over(trial)))),
         label=trial.operation if trial.kind is Kind.BASELINE else "",
     )
+
+
+def _values(loop: Loop, trial: TrialRecord) -> dict[str, float]:
+    """What was measured and counted, without the main metric of a trial that measured nothing:
+    that metric may be a counted one."""
+    if trial.metrics:
+        return trial.values
+    return {name: value for name, value in trial.values.items() if name != loop.aims[0].metric}
 
 
 def inherited_text(inherited: Inherited) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from kinase import registry
-from kinase.api.experiment import Objective
+from kinase.api.objective import Aim
 from kinase.api.strategy import Strategy as StrategyModel
 from kinase.api.trial import Architecture, Outcome
 from kinase.space import Frame, Rng, Space
@@ -169,20 +169,16 @@ def derive_rng(seed: int, *labels: int) -> Rng:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *labels])))
 
 
-def losses(objective: Objective, metrics: Mapping[str, float]) -> Losses:
+def losses(aims: Sequence[Aim], metrics: Mapping[str, float]) -> Losses:
     """Metrics as values to minimise; a missing or undefined one counts as worst."""
-    return (
-        _loss(metrics, objective.metric, objective.goal, None),
-        *(_loss(metrics, m.metric, m.goal, m.enough) for m in objective.also),
-    )
+    return tuple(_loss(aim, metrics.get(aim.metric, math.nan)) for aim in aims)
 
 
-def _loss(metrics: Mapping[str, float], name: str, goal: str, enough: float | None) -> float:
-    value = metrics.get(name, math.nan)
+def _loss(aim: Aim, value: float) -> float:
     if not math.isfinite(value):
         return math.inf
-    sign = -1.0 if goal == "maximize" else 1.0
-    return sign * value if enough is None else max(sign * value, sign * enough)
+    sign = -1.0 if aim.goal == "maximize" else 1.0
+    return sign * value if aim.enough is None else max(sign * value, sign * aim.enough)
 
 
 def make_strategy(

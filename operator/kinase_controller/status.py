@@ -99,7 +99,7 @@ class Summary:
         self._take()
         loop = self._loop
         state, spec = loop.state, loop.spec
-        objectives = [spec.objective.metric, *(m.metric for m in spec.objective.also)]
+        objectives = [aim.metric for aim in loop.aims]
         limits = loop.limits
         ended = sum(self._outcomes.values())
         total = f"/{spec.budget.trials}" if spec.budget.trials is not None else ""

@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from kinase import __version__
 from kinase.api import names
+from kinase.api.objective import goal_of
 from kinase.api.status import ConditionType, Phase, TrialPhase
 from kinase_operator.views import Experiment, Pod, Trial
 
@@ -254,14 +255,16 @@ class _Spec:
         def kind(field: str) -> str:
             return _text((spec.get(field) or {}).get("type"))
 
+        task = spec.get("task") or {}
         self.metric = _text(objective.get("metric"))
+        goal = objective.get("goal") or goal_of(_text(task.get("type")), self.metric)
         self.info = (
-            _text((spec.get("task") or {}).get("dataset")),
+            _text(task.get("dataset")),
             kind("space"),
             kind("strategy"),
             kind("estimation"),
             self.metric,
-            _text(objective.get("goal")),
+            _text(goal),
         )
 
 

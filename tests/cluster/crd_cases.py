@@ -218,6 +218,74 @@ CASES: dict[str, Case] = {
         {"objective": {"metric": "val_bleu"}},
         "objective.metric",
     ),
+    "a counted metric": Case(
+        {"objective": {"metric": "params", "also": [{"metric": "val_accuracy"}]}},
+        {"objective": {"metric": "latency"}},
+        "objective.metric",
+    ),
+    "a loss is to be minimised": Case(
+        {"objective": {"metric": "val_loss"}},
+        {"objective": {"metric": "val_loss", "goal": "maximize"}},
+        "objective.goal",
+    ),
+    "an accuracy is to be maximised": Case(
+        {"objective.goal": "maximize"}, {"objective.goal": "minimize"}, "objective.goal"
+    ),
+    "another package's metric has any goal": Case(
+        {"task.type": "Translation", "objective": {"metric": "val_loss", "goal": "maximize"}},
+        {"task.type": "Translation", "objective": {"metric": "val_loss", "goal": "more"}},
+        "objective.goal",
+    ),
+    "parameters are to be minimised": Case(
+        {"objective": {"metric": "params", "goal": "minimize"}},
+        {"task.type": "Translation", "objective": {"metric": "params", "goal": "maximize"}},
+        "objective.goal",
+    ),
+    "a network has a parameter": Case(
+        {"objective": {"metric": "params", "target": 1}},
+        {"objective": {"metric": "params", "target": 0}},
+        "objective.target",
+    ),
+    "a further accuracy is to be maximised": Case(
+        {"objective": {"metric": "val_loss", "also": [{"metric": "val_accuracy"}]}},
+        {
+            "objective": {
+                "metric": "val_loss",
+                "also": [{"metric": "val_accuracy", "goal": "minimize"}],
+            }
+        },
+        "objective.also",
+    ),
+    "enough of a share": Case(
+        {
+            "objective": {
+                "metric": "val_loss",
+                "also": [{"metric": "val_accuracy", "enough": 0.95}],
+            }
+        },
+        {"objective": {"metric": "val_loss", "also": [{"metric": "val_accuracy", "enough": 95}]}},
+        "objective.also",
+    ),
+    "a further loss is to be minimised": Case(
+        {"objective.also": [{"metric": "val_loss", "goal": "minimize"}]},
+        {"objective.also": [{"metric": "val_loss", "goal": "maximize"}]},
+        "objective.also",
+    ),
+    "enough of a loss": Case(
+        {"objective.also": [{"metric": "val_loss", "enough": 0}]},
+        {"objective.also": [{"metric": "val_loss", "enough": -1}]},
+        "objective.also",
+    ),
+    "further parameters are to be minimised": Case(
+        {"objective.also": [{"metric": "params", "goal": "minimize"}]},
+        {"objective.also": [{"metric": "params", "goal": "maximize"}]},
+        "objective.also",
+    ),
+    "enough parameters": Case(
+        {"objective.also": [{"metric": "macs", "enough": 1}]},
+        {"objective.also": [{"metric": "macs", "enough": 0}]},
+        "objective.also",
+    ),
     "another package's task has its own metrics": Case(
         {"task.type": "Translation", "objective": {"metric": "val_bleu", "target": 30}},
         {"task.type": "Classification", "objective": {"metric": "val_bleu", "target": 30}},
@@ -245,8 +313,8 @@ CASES: dict[str, Case] = {
         {"objective.target": 0.001}, {"objective.target": 0}, "objective.target"
     ),
     "a loss below zero": Case(
+        {"objective": {"metric": "val_loss", "target": 0}},
         {"objective": {"metric": "val_loss", "target": -3.5}},
-        {"objective": {"metric": "val_accuracy", "target": -3.5}},
         "objective.target",
     ),
     # spaces
@@ -329,6 +397,14 @@ CASES: dict[str, Case] = {
         {"strategy": {"type": "LEMONADE"}, "objective.also": [{"metric": "macs"}]},
         {"strategy": {"type": "LEMONADE"}, "objective.also": [{"metric": "val_loss"}]},
         "objective.also",
+    ),
+    "an objective that needs training": Case(
+        lemonade(),
+        {
+            "strategy": {"type": "LEMONADE"},
+            "objective": {"metric": "params", "also": [{"metric": "macs"}]},
+        },
+        "objective.metric",
     ),
     "another objective": Case(lemonade(), {"strategy": {"type": "LEMONADE"}}, "objective.also"),
     "no lemonade in an evolution": Case(

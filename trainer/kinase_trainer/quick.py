@@ -56,6 +56,7 @@ def describe(task: Task, training: Training) -> TaskInfo | None:
         validation=len(validation),
         test=0 if test is None else len(test),
         metrics=("val_accuracy", "val_loss"),
+        goals={"val_accuracy": "maximize", "val_loss": "minimize"},
         device="cpu",
         facts={name: fact for name, fact in facts.items() if fact},
         data={"samples": checksum},

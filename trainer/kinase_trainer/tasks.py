@@ -7,12 +7,15 @@ Another kind of task is one class with these methods, registered in the entry po
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from kinase import registry
+from kinase.api.objective import Goal
 from kinase_trainer.errors import ConfigError
 
 
@@ -21,6 +24,9 @@ class LearningTask(ABC):
 
     metrics: tuple[str, ...]
     """Names of what `measure` gives, without the part's prefix (`val_`, `test_`)."""
+    goals: Mapping[str, Goal] = MappingProxyType({})
+    """Which way each of them is better; a search for one that is left out must say so in its
+    manifest (`spec.objective.goal`)."""
 
     @abstractmethod
     def prepare(self, targets: Tensor) -> Tensor:
@@ -55,6 +61,7 @@ class Classification(LearningTask):
     """One class of several: cross entropy; accuracy is a share in 0..1."""
 
     metrics = ("accuracy", "loss")
+    goals = MappingProxyType({"accuracy": "maximize", "loss": "minimize"})
 
     def prepare(self, targets: Tensor) -> Tensor:
         """One class number a sample, from 0."""

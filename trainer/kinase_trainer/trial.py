@@ -82,6 +82,7 @@ def describe(
         validation=len(splits.validation),
         test=splits.test_size,
         metrics=tuple(f"val_{name}" for name in learning.metrics),
+        goals={f"val_{name}": goal for name, goal in learning.goals.items()},
         device=device.type,
         facts={
             "kinase": kinase.__version__,

@@ -24,7 +24,7 @@ from kinase.experiment.loop import Loop
 from kinase.experiment.state import SEARCHING, TrialRecord
 from kinase.store.memory import MemoryStore
 from kinase_controller.status import Summary, conditions, document, incumbent, limit_text, phase
-from tests.unit.experiment.helpers import experiment, make_loop, score
+from tests.unit.experiment.helpers import INFO, experiment, make_loop, score
 from tests.unit.experiment.test_heritage import SIZE, Trainer, manifest
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -234,6 +234,7 @@ def test_the_largest_status_of_a_run_is_below_its_bound() -> None:
                 "strategy": {"type": "Random"},
                 "objective": {
                     "metric": names[0],
+                    "goal": "maximize",
                     "also": [{"metric": name, "goal": "minimize"} for name in names[1:5]],
                 },
                 "budget": {
@@ -254,7 +255,7 @@ def test_the_largest_status_of_a_run_is_below_its_bound() -> None:
             "Not A Name!": 1.0,
         }
 
-    loop = make_loop(manifest, evaluate=evaluate)
+    loop = make_loop(manifest, evaluate=evaluate, info=INFO.model_copy(update={"metrics": ()}))
     loop.run()
     fields = Summary(loop).fields()
     assert len(fields.front) == MAX_FRONT

@@ -52,11 +52,12 @@ def score(job: TrialJob) -> dict[str, float]:
 def make_loop(
     manifest: NASExperiment, store: Store | None = None, slots: int = 1, **options: Any
 ) -> Loop:
+    info = options.pop("info", INFO)
     return Loop(
         manifest,
         store if store is not None else MemoryStore(),
-        options.pop("engine", None) or TabularEngine(options.pop("evaluate", score), INFO, slots),
-        INFO,
+        options.pop("engine", None) or TabularEngine(options.pop("evaluate", score), info, slots),
+        info,
         trainer_results=options.pop("trainer_results", False),
         **options,
     )

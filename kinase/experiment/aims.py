@@ -1,0 +1,53 @@
+"""What a search optimises, once the trainer has said what it measures: pure checks of a manifest
+against what is known of its task."""
+
+from __future__ import annotations
+
+from kinase.api.experiment import ExperimentSpec
+from kinase.api.load import ManifestError, Problem
+from kinase.api.objective import RESOURCE_METRICS, Aim, Undirected, aims
+from kinase.api.trial import TaskInfo
+
+MANIFEST = "the manifest"
+
+
+def aims_of(spec: ExperimentSpec, info: TaskInfo) -> tuple[Aim, ...]:
+    """The objectives of a search with their directions; the first is the main one.
+
+    Raises:
+        ManifestError: neither the manifest nor the trainer says which way a metric is better, or
+            they contradict each other, or the strategy's reward.
+    """
+    try:
+        found = aims(spec.objective, spec.task.type, info.goals)
+    except Undirected as error:
+        raise _refused(f"spec.{error.field}", error.message) from None
+    policy = spec.strategy.eas or spec.strategy.path_level
+    if policy is not None and policy.reward == "tan" and found[0].goal == "minimize":
+        field = "eas" if spec.strategy.eas else "pathLevel"
+        raise _refused(
+            f"spec.strategy.{field}.reward",
+            "tan is for an accuracy, to maximize; less is better of "
+            f"{found[0].metric}: use reward: identity",
+        )
+    return found
+
+
+def refuse_unmeasured(aims: tuple[Aim, ...], info: TaskInfo) -> None:
+    """Refuse to begin a search for what no trial of it will measure.
+
+    Raises:
+        ManifestError: a metric is neither measured by the task nor counted.
+    """
+    for place, aim in enumerate(aims):
+        if info.metrics and aim.metric not in (*info.metrics, *RESOURCE_METRICS):
+            field = "spec.objective" if place == 0 else f"spec.objective.also[{place - 1}]"
+            raise _refused(
+                f"{field}.metric",
+                f"{aim.metric!r} is not measured by this task; it measures "
+                f"{', '.join(info.metrics)}",
+            )
+
+
+def _refused(field: str, message: str) -> ManifestError:
+    return ManifestError([Problem(MANIFEST, 0, field, message)])
