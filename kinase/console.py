@@ -15,8 +15,8 @@ from rich.text import Text
 
 from kinase.api.trial import Outcome, Point
 from kinase.experiment.state import SEARCHING, TrialRecord
-from kinase.report.control import compare
 from kinase.report.gather import inherited_text
+from kinase.report.verdict import verdict
 
 if TYPE_CHECKING:
     from kinase.experiment.budget import Limit
@@ -230,9 +230,9 @@ def summary(console: Console, loop: Loop, data: ReportData) -> None:
                 f"{cost.epochs:,} epochs, {quantity(cost.samples)} "
                 f"sample passes, {clock(cost.device_seconds)} of devices",
             )
-    comparison = compare(data)
-    if comparison is not None:
-        table.add_row("random control", comparison.text)
+    judged = verdict(data)
+    if judged is not None:
+        table.add_row("random control", judged.text)
     for trial in data.trials:
         if trial.label:
             table.add_row(

@@ -1,10 +1,9 @@
-"""What the strategy was worth: held against random search at equal cost."""
+"""Trials by kind, and what random search is expected to reach at a cost."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 from kinase.api.trial import Kind
@@ -55,20 +54,6 @@ def _weights(count: int, draws: int) -> list[float]:
     return weights
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Search and control after the same number of trials at the same fidelity."""
-
-    trials: int
-    search: float
-    """The search's best after so many of its trials."""
-    control: float
-    """The control's best after as many."""
-    text: str
-    gain: float
-    """How much better the search's value is; below zero where random search was better."""
-
-
 def sign(data: ReportData) -> float:
     """1 if the objective is maximised, -1 if it is minimised."""
     return 1.0 if data.goal == "maximize" else -1.0
@@ -95,25 +80,3 @@ def best_of(data: ReportData, trials: Sequence[ReportTrial]) -> tuple[ReportTria
     """The best trial and its value; the first among equals; None if none has a value."""
     scored = [(t, v) for t in trials if (v := value_of(data, t)) is not None]
     return max(scored, key=lambda pair: sign(data) * pair[1], default=None)
-
-
-def compare(data: ReportData) -> Comparison | None:
-    """The search's best against the control's at equal cost, or None without a control.
-
-    Both are trained at one fidelity, so the same number of trials is the same cost; a trial
-    that failed counts as one.
-    """
-    control, search = ended(data, Kind.CONTROL), ended(data, Kind.SEARCH)
-    count = min(len(control), len(search))
-    theirs, ours = best_of(data, control[:count]), best_of(data, search[:count])
-    whole = best_of(data, search)
-    if theirs is None or ours is None or whole is None:
-        return None
-    gain = sign(data) * (ours[1] - theirs[1])
-    word = "better" if gain > 0 else "worse" if gain < 0 else "the same"
-    text = (
-        f"best of {count} random trials {theirs[1]:.4f}; the strategy's best after as many "
-        f"{ours[1]:.4f} ({ours[1] - theirs[1]:+.4f}, {word}), after all {len(search)} "
-        f"{whole[1]:.4f}"
-    )
-    return Comparison(count, ours[1], theirs[1], text, gain)

@@ -99,3 +99,5 @@ class ReportData:
     store_uri: str = ""
     checksum: str = ""
     """Of the data and its division, where the trainer tells one."""
+    validation: int = 0
+    """Samples of the validation part; 0 if that is not known."""

@@ -66,6 +66,7 @@ def gather(loop: Loop) -> ReportData:
         spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True),
         store_uri=loop.store.uri,
         checksum=str(loop.info.facts.get("data checksum", "")),
+        validation=loop.info.validation,
     )
 
 

@@ -11,11 +11,12 @@ import yaml
 from kinase.api.trial import Cost, Kind, Outcome
 from kinase.report import figures, theme
 from kinase.report.anytime import COSTS
-from kinase.report.control import compare, ended, value_of, valued
+from kinase.report.control import ended, value_of, valued
 from kinase.report.data import ReportData, ReportTrial
 from kinase.report.html import fill
 from kinase.report.lineage import ANCESTORS, ancestors, lineage
 from kinase.report.sketch import draw
+from kinase.report.verdict import verdict
 
 ROWS = 10_000
 """Most trials in the table; the latest are kept."""
@@ -90,7 +91,7 @@ def document(data: ReportData) -> str:
         data=data,
         winner=winner,
         found_by=by_number.get(winner.found_by) if winner else None,
-        comparison=compare(data),
+        verdict=verdict(data),
         control_count=len(ended(data, Kind.CONTROL)),
         control_valued=len(valued(data, Kind.CONTROL)),
         counts=_counts(data),

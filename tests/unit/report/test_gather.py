@@ -7,8 +7,8 @@ import pytest
 from kinase.api.trial import Cost, Kind
 from kinase.experiment.loop import Loop
 from kinase.report import render
-from kinase.report.control import compare
 from kinase.report.gather import gather
+from kinase.report.verdict import verdict
 from tests.unit.experiment.helpers import experiment, make_loop
 
 
@@ -32,7 +32,8 @@ def test_every_trial_and_the_winner_are_told(loop: Loop) -> None:
     winner = loop.state.trials[data.winner.trial]
     assert winner.kind is Kind.FINAL
     assert data.winner.found_by == winner.parents[0]
-    assert compare(data) is not None
+    assert data.validation == loop.info.validation
+    assert verdict(data) is not None
 
 
 def test_protocol_is_kept_to_but_for_the_single_run(loop: Loop) -> None:
@@ -49,7 +50,7 @@ def test_without_a_control_the_protocol_says_so() -> None:
     items = {item.question: item for item in gather(loop).protocol}
     control = items["Is the search held against random search under the same protocol?"]
     assert control.satisfied is False
-    assert compare(gather(loop)) is None
+    assert verdict(gather(loop)) is None
 
 
 def test_it_renders(loop: Loop) -> None:

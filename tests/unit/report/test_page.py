@@ -77,7 +77,7 @@ def test_head_tells_the_winner_the_control_and_the_budget() -> None:
         "0.9917",
         "48,835",
         "2.25M",
-        "best of 12 trials of random search",
+        "the strategy against random search at the same cost",
         "four layers by hand",
         "0:03:12",
         "from kinase_trainer import load",

@@ -57,6 +57,38 @@ def test_hypervolume_is_the_share_of_dominated_points() -> None:
     assert hypervolume(points, (1.0, 1.0)) == pytest.approx(covered / 400**2, abs=1e-3)
 
 
-def test_hypervolume_is_for_two_objectives() -> None:
-    with pytest.raises(ValueError, match="two objectives"):
-        hypervolume([(1.0, 2.0, 3.0)], (4.0, 4.0, 4.0))
+def union(points: list[tuple[float, ...]], reference: tuple[float, ...]) -> float:
+    """The volume of a union of boxes, by inclusion and exclusion."""
+    whole = 0.0
+    for count in range(1, len(points) + 1):
+        for some in itertools.combinations(points, count):
+            corner = [max(column) for column in zip(*some, strict=True)]
+            sides = [max(0.0, r - c) for c, r in zip(corner, reference, strict=True)]
+            whole += (-1) ** (count + 1) * math.prod(sides)
+    return whole
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("seed", range(4))
+def test_hypervolume_is_exact(objectives: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    # some beyond the reference, some equal in an objective or in all
+    points = [tuple(map(float, row)) for row in rng.integers(0, 7, (8, objectives))]
+    reference = (5.5,) * objectives
+    assert hypervolume(points, reference) == pytest.approx(union(points, reference), abs=1e-9)
+
+
+def test_hypervolume_of_a_sphere_comes_near_its_own() -> None:
+    # the part of the unit cube outside of an eighth of the unit ball
+    angles = [(i + 0.5) / 14 * math.pi / 2 for i in range(14)]
+    points = [
+        (1 - math.cos(a) * math.cos(b), 1 - math.cos(a) * math.sin(b), 1 - math.sin(a))
+        for a in angles
+        for b in angles
+    ]
+    assert hypervolume(points, (1.0, 1.0, 1.0)) == pytest.approx(math.pi / 6, rel=0.12)
+
+
+def test_points_and_reference_must_have_as_many_objectives() -> None:
+    with pytest.raises(ValueError, match="reference has 2 objectives"):
+        hypervolume([(1.0, 2.0, 3.0)], (4.0, 4.0))

@@ -1,0 +1,81 @@
+"""Several objectives of a search as points, and the hypervolume of their front.
+
+Parameters and multiply-adds, of which architectures differ by factors, are taken as logarithms.
+Each objective is scaled by the front of all that is compared: 0 is its best value there and 1 its
+worst. The reference point is 1.1 in each (Ishibuchi, Imada, Setoguchi & Nojima 2018, "How to
+Specify a Reference Point in Hypervolume Calculation for Fair Performance Comparison"), so that a
+front's ends count, too; and the volume is given as a share of the box up to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kinase.api.experiment import RESOURCE_METRICS
+from kinase.report.control import sign
+from kinase.report.data import ReportData, ReportTrial
+from kinase.strategy.pareto import hypervolume, pareto_front
+
+REFERENCE = 1.1
+"""Where the reference point lies in each objective, scaled."""
+
+Point = tuple[float, ...]
+"""Values of the objectives, turned so that less is better."""
+
+
+def objectives(data: ReportData) -> list[tuple[str, float]]:
+    """Each objective and its sign: 1 if more is better, -1 if less is."""
+    also = [(metric, 1.0 if goal == "maximize" else -1.0) for metric, goal in data.also]
+    return [(data.metric, sign(data)), *also]
+
+
+def enough(data: ReportData) -> dict[str, float]:
+    """Values of further objectives beyond which better is no better."""
+    also = data.spec.get("objective", {}).get("also") or ()
+    return {m["metric"]: m["enough"] for m in also if m.get("enough") is not None}
+
+
+def losses_of(data: ReportData, trial: ReportTrial) -> Point | None:
+    """A trial's objectives, or None if one of them has no finite value."""
+    limits, found = enough(data), list[float]()
+    for metric, s in objectives(data):
+        value = trial.metrics.get(metric, math.nan)
+        if not math.isfinite(value):
+            return None
+        if metric in limits:
+            value = s * min(s * value, s * limits[metric])
+        if metric in RESOURCE_METRICS:
+            value = math.log(max(value, 1.0))
+        found.append(-s * value)
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The part of the objectives' space in which a volume is measured."""
+
+    best: Point
+    worst: Point
+    """Of each objective on the front."""
+
+    @classmethod
+    def around(cls, points: Sequence[Point]) -> Box:
+        """The box of the points' front; there must be a point."""
+        columns = list(zip(*(points[i] for i in pareto_front(points)), strict=True))
+        return cls(tuple(map(min, columns)), tuple(map(max, columns)))
+
+    def scaled(self, point: Point) -> Point:
+        """0 where the best value is, 1 where the worst is; an objective in which the front
+        agrees is taken as it is."""
+        return tuple(
+            (x - low) / ((high - low) or 1.0)
+            for x, low, high in zip(point, self.best, self.worst, strict=True)
+        )
+
+    def volume(self, points: Sequence[Point]) -> float:
+        """The share of the box that the points dominate, 0 to 1."""
+        reference = (REFERENCE,) * len(self.best)
+        inside = [self.scaled(point) for point in points]
+        return hypervolume(inside, reference) / REFERENCE ** len(reference)

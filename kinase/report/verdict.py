@@ -1,0 +1,360 @@
+"""What the strategy was worth: held against random search at equal cost, with a test.
+
+**Null hypothesis.** A unit of cost spent on the strategy, after its random start, is as likely to
+give a network beyond any value as one spent on random search. Under it each of the best networks
+of both, taken from the top down, is the strategy's with probability r, the strategy's share of the
+cost. So the strategy's networks beyond the j-th best of random search number k or more with
+probability P(at most j - 1 of the first j + k - 1 are random), a sum of binomial terms. This is
+the exact test of exceedances (Epstein 1954, "Tables for the distribution of the number of
+exceedances"; Gastwirth 1968, "The first-median test") with shares of cost in the place of sample
+sizes. It takes no form of the values' distribution for granted, and unequal costs of trials are
+part of it. j is a tenth of the control's trials: what is compared is the best of random search,
+and not one lucky network of it.
+
+**Interval.** What the strategy's values must be shifted by for the test to say nothing: from its
+k-th best less the j-th best of random search to the other way round, with k the least number that
+the test takes for more than chance at `LEVEL` / 2. It is widened by the measurement: networks that
+descend from one another err on the same samples, so the luck of the validation part is inherited,
+which no test of the trials sees. For a share of n samples the variance of a difference is at most
+2 a (1 - a) / n where errors are no less than independent. The luck of single trainings is in the
+values of both alike, and so in the test.
+
+**Several objectives.** The strategy's networks that fewer than j random ones dominate are counted
+instead, which is the same for one objective. Their number under the null hypothesis is simulated:
+labels are drawn over the networks of both. What is compared besides is the fronts' hypervolume.
+
+**Verdict.** Better or worse where the interval leaves out 0, else no difference is shown. Of a
+search that is random itself each of the two is said with a probability of `LEVEL` / 2 at most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinase.api.trial import Kind
+from kinase.report.control import ended, expected_best, sign, value_of
+from kinase.report.data import ReportData, ReportTrial
+from kinase.report.fronts import Box, losses_of
+from kinase.strategy.pareto import pareto_front
+
+LEVEL = 0.1
+"""Probability of an interval that leaves out the truth, both sides together. Of a search that is
+random itself each of better and worse is said with half of it at most."""
+TOP = 10
+"""One in so many of the control's trials is its best, beyond which the strategy's are counted."""
+MOST_DRAWS = 2000
+"""Draws of the labels by which several objectives are tested."""
+SUBSETS = 100
+"""Draws over which a hypervolume at equal cost is averaged."""
+MOST_POINTS = 1000
+"""Networks at which such a test looks: the first fronts of all, until there are so many."""
+
+Word = Literal["better", "worse", "no difference shown", "too few trials to tell"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Search and control at equal cost."""
+
+    word: Word
+    search: float | None
+    """The strategy's best at `cost`, expected over its trials after the random start; with several
+    objectives, its front's hypervolume."""
+    control: float | None
+    """Of random search."""
+    interval: tuple[float, float] | None
+    """Of the difference, turned so that more is better for the strategy; None with several
+    objectives. Infinite where there are too few trials for a bound."""
+    cost: float
+    unit: str
+    """The cost at which they are compared, and what it is counted in."""
+    start: int
+    """Trials of the random start, which are left out."""
+    text: str
+    """All of it, in words."""
+
+    @property
+    def gain(self) -> float | None:
+        """The difference, as measured: strategy less random search."""
+        if self.search is None or self.control is None:
+            return None
+        return self.search - self.control
+
+
+def tail(count: int, rank: int, share: float) -> float:
+    """Probability that `count` or more of the strategy's networks lie beyond the `rank`-th best of
+    random search, where each next one from the top down is the strategy's with probability
+    `share`."""
+    if count <= 0:
+        return 1.0
+    n = count + rank - 1
+    terms = (math.comb(n, i) * (1 - share) ** i * share ** (n - i) for i in range(min(rank, n + 1)))
+    return min(1.0, math.fsum(terms))
+
+
+def critical(rank: int, share: float, level: float, most: int) -> int | None:
+    """The least count of which `tail` is `level` or less, up to `most`; None if there is none."""
+    # `tail` falls with the count, so the first is found by halving
+    low, high = 0, most
+    if most < 1 or tail(most, rank, share) > level:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if tail(middle, rank, share) <= level else (middle, high)
+    return high
+
+
+def random_start(trials: Sequence[ReportTrial]) -> int:
+    """How many trials of the search come before the first that is made of others, in the order in
+    which they were begun; none where no trial is."""
+    numbers = sorted(t.number for t in trials)
+    first = min((t.number for t in trials if t.parents), default=None)
+    return 0 if first is None else numbers.index(first)
+
+
+def unit_of(data: ReportData) -> str:
+    """What cost is counted in: device seconds where time is what the budget limits, else epochs."""
+    budget = data.spec.get("budget", {})
+    timed = any(budget.get(name) for name in ("deviceHours", "duration"))
+    counted = any(budget.get(name) for name in ("trials", "epochs"))
+    return "device seconds" if timed and not counted else "epochs"
+
+
+def cost_of(trials: Sequence[ReportTrial], unit: str) -> float:
+    """What they were charged."""
+    if unit == "epochs":
+        return float(sum(t.cost.epochs for t in trials))
+    return math.fsum(t.cost.device_seconds for t in trials)
+
+
+def margin(data: ReportData, value: float, level: float) -> float:
+    """Half the interval of a difference between two values that are shares of the validation part's
+    samples; 0 for what is no share, or where their number is not known."""
+    share = data.metric.endswith("accuracy") and 0 <= value <= 1
+    if not share or not data.validation:
+        return 0.0
+    deviation = math.sqrt(2 * value * (1 - value) / data.validation)
+    return NormalDist().inv_cdf(1 - level) * deviation
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """What is compared with what."""
+
+    ours: list[ReportTrial]
+    theirs: list[ReportTrial]
+    start: int
+    unit: str
+    costs: tuple[float, float]
+
+    @property
+    def cost(self) -> float:
+        """What both have had."""
+        return min(self.costs)
+
+    @property
+    def share(self) -> float:
+        """The strategy's share of the cost."""
+        return self.costs[0] / sum(self.costs)
+
+    def draws(self, valued: int, side: int) -> int:
+        """How many of a side's trials with a value the common cost pays for."""
+        return max(1, min(valued, round(valued * self.cost / self.costs[side])))
+
+
+def _sides(data: ReportData) -> _Sides | None:
+    search = sorted(ended(data, Kind.SEARCH), key=lambda t: t.number)
+    asked = [t for t in data.trials if t.kind is Kind.SEARCH]
+    # what descends from the start by its weights has not had it for nothing
+    inherits = data.spec.get("estimation", {}).get("type") == "Morphism"
+    first = 0 if inherits else random_start(asked)
+    numbers = set(sorted(t.number for t in asked)[first:])
+    ours = [t for t in search if t.number in numbers]
+    theirs = ended(data, Kind.CONTROL)
+    unit = unit_of(data)
+    costs = cost_of(ours, unit), cost_of(theirs, unit)
+    if not all(costs):
+        return None
+    return _Sides(ours, theirs, first, unit, costs)
+
+
+def verdict(data: ReportData) -> Verdict | None:
+    """The strategy against the control at equal cost, or None where one of them has no value."""
+    sides = _sides(data)
+    if sides is None:
+        return None
+    return _of_fronts(data, sides) if data.also else _of_values(data, sides)
+
+
+def _of_values(data: ReportData, sides: _Sides) -> Verdict | None:
+    s = sign(data)
+    ours, theirs = (
+        sorted((s * v for t in side if (v := value_of(data, t)) is not None), reverse=True)
+        for side in (sides.ours, sides.theirs)
+    )
+    if not ours or not theirs:
+        return None
+    best = expected_best(ours, sides.draws(len(ours), 0))
+    random = expected_best(theirs, sides.draws(len(theirs), 1))
+    rank = max(1, len(theirs) // TOP)
+    ahead = critical(rank, sides.share, LEVEL / 2, len(ours))
+    behind = critical(rank, 1 - sides.share, LEVEL / 2, len(theirs))
+    gain = best - random
+    low = -math.inf if ahead is None else min(gain, ours[ahead - 1] - theirs[rank - 1])
+    high = math.inf
+    if behind is not None and len(ours) >= rank:
+        high = max(gain, ours[rank - 1] - theirs[behind - 1])
+    noise = margin(data, s * max(best, random), LEVEL / 2)
+    interval = gain - math.hypot(gain - low, noise), gain + math.hypot(high - gain, noise)
+    word: Word = "no difference shown"
+    if interval[0] > 0:
+        word = "better"
+    elif interval[1] < 0:
+        word = "worse"
+    elif not any(map(math.isfinite, interval)):
+        word = "too few trials to tell"
+    return Verdict(
+        word,
+        s * best,
+        s * random,
+        interval,
+        sides.cost,
+        sides.unit,
+        sides.start,
+        _text(data, sides, word, s * best, s * random, interval),
+    )
+
+
+def _text(
+    data: ReportData,
+    sides: _Sides,
+    word: Word,
+    best: float,
+    random: float,
+    interval: tuple[float, float],
+) -> str:
+    s = sign(data)
+    low, high = sorted(s * end for end in interval)
+    found = (
+        f"{word}: best at the same cost ({sides.cost:,.0f} {sides.unit}) {best:.4f}, random search "
+        f"{random:.4f}; difference {best - random:+.4f}"
+    )
+    if word == "too few trials to tell":
+        return f"{found}; {_needed(sides)}"
+    return f"{found}, {1 - LEVEL:.0%} interval {_end(low)} to {_end(high)}; {_whose(sides)}"
+
+
+def _end(value: float) -> str:
+    return f"{value:+.4f}" if math.isfinite(value) else "unbounded"
+
+
+def _whose(sides: _Sides) -> str:
+    after = f" after its random start of {sides.start}" if sides.start else ""
+    return (
+        f"{len(sides.ours)} trials of the strategy{after} against {len(sides.theirs)} random ones"
+    )
+
+
+def _needed(sides: _Sides) -> str:
+    """How many trials it takes for a verdict, at these shares of the cost."""
+    ours, theirs = (
+        math.ceil(math.log(LEVEL / 2) / math.log(share)) for share in (sides.share, 1 - sides.share)
+    )
+    return (
+        f"it takes {ours} trials of the strategy after its random start, of which there are "
+        f"{len(sides.ours)}, or {theirs} random ones, of which there are {len(sides.theirs)}"
+    )
+
+
+# Several objectives
+
+
+def _of_fronts(data: ReportData, sides: _Sides) -> Verdict | None:
+    ours, theirs = (
+        [x for t in side if (x := losses_of(data, t)) is not None]
+        for side in (sides.ours, sides.theirs)
+    )
+    if not ours or not theirs:
+        return None
+    frame = Box.around([*ours, *theirs])
+    best, random = (
+        _expected_volume(frame, side, sides.draws(len(side), index))
+        for index, side in enumerate((ours, theirs))
+    )
+    rank = max(1, len(theirs) // TOP)
+    noise = margin(data, abs(min(x[0] for x in [*ours, *theirs])), LEVEL / 2)
+    ahead = chance(_worsened(ours, noise), theirs, rank, sides.share)
+    behind = chance(_worsened(theirs, noise), ours, rank, 1 - sides.share)
+    word: Word = "no difference shown"
+    if best > random and ahead <= LEVEL / 2:
+        word = "better"
+    elif best < random and behind <= LEVEL / 2:
+        word = "worse"
+    elif not any(
+        critical(rank, share, LEVEL / 2, len(side))
+        for share, side in ((sides.share, ours), (1 - sides.share, theirs))
+    ):
+        word = "too few trials to tell"
+    text = (
+        f"{word}: hypervolume at the same cost ({sides.cost:,.0f} {sides.unit}) {best:.4f}, random "
+        f"search {random:.4f}; "
+    )
+    text += _needed(sides) if word == "too few trials to tell" else _whose(sides)
+    return Verdict(word, best, random, None, sides.cost, sides.unit, sides.start, text)
+
+
+def _worsened(points: Sequence[tuple[float, ...]], by: float) -> list[tuple[float, ...]]:
+    return [(point[0] + by, *point[1:]) for point in points]
+
+
+def _expected_volume(frame: Box, points: Sequence[tuple[float, ...]], draws: int) -> float:
+    """Expected hypervolume of so many of the points, drawn without replacement; over some draws."""
+    if draws == len(points):
+        return frame.volume(points)
+    rng = np.random.default_rng(0)
+    found = [rng.choice(len(points), draws, replace=False) for _ in range(SUBSETS)]
+    return fmean(frame.volume([points[i] for i in some]) for some in found)
+
+
+def chance(
+    ours: Sequence[tuple[float, ...]],
+    theirs: Sequence[tuple[float, ...]],
+    rank: int,
+    share: float,
+) -> float:
+    """Probability that as many of `ours` are dominated, or equalled, by fewer than `rank` of
+    `theirs`, where each of all points is one of ours with probability `share`; by `MOST_DRAWS`
+    draws of who is whose, with a generator that is always the same."""
+    kept = _first_fronts([*ours, *theirs])
+    points = np.array([[*ours, *theirs][i] for i in kept], np.float64)
+    no_worse = (points[None, :, :] <= points[:, None, :]).all(axis=2)
+    beaten: NDArray[np.float32] = np.array(no_worse, np.float32)
+    np.fill_diagonal(beaten, 0)
+
+    def count(mine: NDArray[np.bool_]) -> NDArray[np.int64]:
+        above = (~mine).astype(np.float32) @ beaten.T
+        found: NDArray[np.int64] = (mine & (above < rank)).sum(axis=-1)
+        return found
+
+    seen = count(np.array(kept) < len(ours))
+    drawn = count(np.random.default_rng(0).random((MOST_DRAWS, len(points))) < share)
+    return float((1 + (drawn >= seen).sum()) / (1 + MOST_DRAWS))
+
+
+def _first_fronts(points: Sequence[tuple[float, ...]]) -> list[int]:
+    """Indices of the first fronts, `MOST_POINTS` or more together, if there are so many."""
+    left, kept = list(range(len(points))), list[int]()
+    if len(left) <= MOST_POINTS:
+        return left
+    while left and len(kept) < MOST_POINTS:
+        front = {left[i] for i in pareto_front([points[i] for i in left])}
+        kept += sorted(front)
+        left = [i for i in left if i not in front]
+    return kept
