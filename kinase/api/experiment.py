@@ -101,7 +101,8 @@ class Baseline(Model):
     name: Annotated[str, Field(min_length=1, max_length=64)]
     """What the report calls it."""
     architecture: dict[str, Any]
-    """Its architecture, in the form of `spec.space`."""
+    """Its architecture, in the form of `spec.space`; of a `Cell` space also a published one by its
+    name, such as `{named: DARTS_V2}` or, with the preset nasnet, `{named: NASNet-A}`."""
 
 
 def is_shared(uri: str) -> bool:

@@ -185,14 +185,16 @@ class CellSpace(Model):
 
     The preset `darts` is the NASNet-like space of Liu et al. 2019 (two input nodes, two
     inputs a node, a normal and a reduction cell); `nasbench201` is that of Dong & Yang 2020
-    (one cell, an operation on every edge, residual blocks between the stages). A field that
-    is set replaces the preset's value.
+    (one cell, an operation on every edge, residual blocks between the stages); `nasnet` is that
+    of Zoph et al. 2018 and Real et al. 2019 (as `darts`, but both inputs of a node may come from
+    one source, and a cell ends in the nodes that no other takes). A field that is set replaces
+    the preset's value.
     """
 
-    preset: Literal["darts", "nasbench201"] = "darts"
+    preset: Literal["darts", "nasbench201", "nasnet"] = "darts"
     """Named space that the other fields start from."""
     nodes: Annotated[int, Field(ge=1, le=12)] | None = None
-    """Intermediate nodes of a cell. Default: the preset's (darts 4, nasbench201 3)."""
+    """Intermediate nodes of a cell. Default: the preset's (darts 4, nasbench201 3, nasnet 5)."""
     ops: Annotated[tuple[CellOp, ...], Field(min_length=1, max_length=16)] | None = None
     """Operations an edge may have. Default: the preset's."""
     search: CellScale | None = None
@@ -200,6 +202,41 @@ class CellSpace(Model):
     evaluation: CellScale | None = None
     """Scale of the finalists' networks, to which the found cell is transferred.
     Default: the preset's."""
+    same_source: bool | None = None
+    """Whether both inputs of a node may come from one source. Not of nasbench201. Default: the
+    preset's (darts false, nasnet true)."""
+    concat: Literal["all", "unused", "chosen"] | None = None
+    """Intermediate nodes that a cell ends in, concatenated. `unused`: those that no other node
+    takes, unless an architecture lists its own. `chosen`: each architecture lists its own, which
+    are searched too. Not of nasbench201. Default: the preset's (darts all, nasnet unused)."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.preset != 'nasbench201' || !has(self.sameSource)",
+            "sameSource is {self.sameSource}; a node of nasbench201 takes every node before it, "
+            "so leave it out",
+            ".sameSource",
+        ),
+        Rule(
+            "self.preset != 'nasbench201' || !has(self.concat)",
+            "concat is {self.concat}; a cell of nasbench201 ends in its last node, so leave it out",
+            ".concat",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.preset == "nasbench201" and self.same_source is not None:
+            raise ValueError(
+                f"sameSource is {str(self.same_source).lower()}; a node of nasbench201 takes every "
+                "node before it, so leave it out"
+            )
+        if self.preset == "nasbench201" and self.concat is not None:
+            raise ValueError(
+                f"concat is {self.concat}; a cell of nasbench201 ends in its last node, so leave "
+                "it out"
+            )
+        return self
 
 
 class TreeSpace(Model):

@@ -40,7 +40,7 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
             problem(f"spec.strategy.{field}", error)
         for index, baseline in enumerate(spec.baselines):
             try:
-                space.validate(baseline.architecture)
+                space.validate(space.resolve(baseline.architecture))
             except ArchitectureError as error:
                 problem(f"spec.baselines.{index}.architecture", error)
     try:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from kinase.api.experiment import ExperimentSpec
 from kinase.api.trial import Kind
 from kinase.experiment.state import SEARCHING, State, TrialRecord
+from kinase.space import Space
 from kinase.strategy import Proposal
 from kinase.strategy.pareto import pareto_front
 
@@ -33,7 +34,9 @@ def choose(trials: list[TrialRecord], count: int, losses: LossesOf) -> list[Tria
     )[:count]
 
 
-def due(spec: ExperimentSpec, state: State, losses: LossesOf) -> list[tuple[Kind, Proposal]]:
+def due(
+    spec: ExperimentSpec, state: State, losses: LossesOf, space: Space
+) -> list[tuple[Kind, Proposal]]:
     """Finalists and baselines that are still to be asked.
 
     A function of the search's results alone, so a restarted experiment chooses the same.
@@ -49,7 +52,7 @@ def due(spec: ExperimentSpec, state: State, losses: LossesOf) -> list[tuple[Kind
         for t in chosen
         if t.number not in asked_finalists
     ] + [
-        (Kind.BASELINE, Proposal(b.architecture, (), b.name))
+        (Kind.BASELINE, Proposal(space.resolve(b.architecture), (), b.name))
         for b in spec.baselines
         if b.name not in asked_baselines
     ]

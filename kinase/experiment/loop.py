@@ -264,7 +264,7 @@ class Loop:
 
     def _finals(self, waiting: list[TrialRecord]) -> bool:
         """Train finalists and baselines at full fidelity. False: interrupted."""
-        due = finals.due(self.spec, self.state, self.losses)
+        due = finals.due(self.spec, self.state, self.losses, self.space)
         while True:
             self._launch(waiting)
             while due and not self._interrupted and self._free(waiting):

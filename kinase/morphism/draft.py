@@ -101,6 +101,12 @@ class Draft:
                 padding_w=padding[1],
             )
 
+    def step(self, name: str, strides: tuple[int, int]) -> None:
+        """Other strides of a convolution: down, then across."""
+        self.change(name, stride=strides[0])
+        if "stride_h" in self.nodes[name].attrs:
+            self.change(name, stride_h=strides[0], stride_w=strides[1])
+
     def feed(self, name: str, inputs: tuple[str, ...]) -> None:
         """Other inputs of a node."""
         self.nodes[name] = replace(self.nodes[name], inputs=inputs)

@@ -16,7 +16,7 @@ from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.factoring import least_width
 from kinase.morphism.plan import Fill, Norms, Step, Take, seed_for
-from kinase.morphism.tensors import kernel, padding
+from kinase.morphism.tensors import kernel, padding, stride
 from kinase.space.graph import Graph, Node, Shape
 
 Window = Annotated[int, Field(ge=1, le=63)]
@@ -122,8 +122,9 @@ class Factor(Base):
         draft.window(layer, first, pads)
         draft.window(self.node, second, (0, 0))
         step_first = max(second) == 1
-        draft.change(layer, bias=0, stride=a["stride"] if step_first else 1)
-        draft.change(self.node, stride=1 if step_first else a["stride"])
+        draft.change(layer, bias=0)
+        draft.step(layer, stride(node) if step_first else (1, 1))
+        draft.step(self.node, (1, 1) if step_first else stride(node))
 
     @classmethod
     def places(cls, graph: Graph) -> Iterator[Place]:

@@ -20,7 +20,7 @@ from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.facts import CLEAR
 from kinase.morphism.identity import identity
-from kinase.morphism.tensors import kernel
+from kinase.morphism.tensors import kernel, stride
 from kinase.space.base import ArchitectureError, Frame, InfeasibleError, Rng, Size, Sketch, Space
 from kinase.space.fit import fit
 from kinase.space.graph import ACTIVATIONS, Graph, Node
@@ -404,9 +404,10 @@ def _label(node: Node) -> str:
     match node.op:
         case "conv":
             high, wide = kernel(node)
-            stride = f"/{a['stride']:g}" if a["stride"] > 1 else ""
+            down, across = stride(node)
+            step = f"/{down}x{across}" if down != across else f"/{down}" if down > 1 else ""
             groups = f" in {a['groups']:g}" if a["groups"] > 1 else ""
-            return f"conv {high}x{wide}{stride} {a['out']:g}{groups}"
+            return f"conv {high}x{wide}{step} {a['out']:g}{groups}"
         case "linear":
             return f"linear {a['out']:g}"
         case "attention":

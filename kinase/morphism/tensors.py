@@ -74,3 +74,9 @@ def padding(node: Node) -> tuple[int, int]:
     """(rows, columns) of zeros on each side."""
     a = node.attrs
     return int(a.get("padding_h", a["padding"])), int(a.get("padding_w", a["padding"]))
+
+
+def stride(node: Node) -> tuple[int, int]:
+    """(rows, columns) from one place of a window to the next."""
+    a = node.attrs
+    return int(a.get("stride_h", a["stride"])), int(a.get("stride_w", a["stride"]))

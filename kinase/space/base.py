@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -78,6 +78,24 @@ class Space(ABC):
             TypeError: it begins with none.
         """
         raise TypeError(f"{type(self).__name__} begins with no network")
+
+    @property
+    def named(self) -> Mapping[str, Architecture]:
+        """Published architectures by their names, which a manifest may give instead."""
+        return {}
+
+    def resolve(self, architecture: Architecture) -> Architecture:
+        """The architecture itself, or the named one where it is ``{"named": NAME}``.
+
+        Raises:
+            ArchitectureError: the space has none of that name.
+        """
+        if not self.named or not isinstance(architecture, dict) or set(architecture) != {"named"}:
+            return architecture
+        name = architecture["named"]
+        if not isinstance(name, str) or name not in self.named:
+            raise ArchitectureError(f"named is {name!r:.80}; use one of {', '.join(self.named)}")
+        return self.named[name]
 
     @abstractmethod
     def sample(self, rng: Rng) -> Architecture:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import combinations, product
+from collections.abc import Iterator, Mapping
+from itertools import combinations, combinations_with_replacement, product
 from math import comb
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +11,15 @@ import numpy as np
 
 from kinase.api.space import CellScale, CellSpace
 from kinase.api.trial import Architecture, Scale
-from kinase.space import growth, skeletons
+from kinase.space import genes, growth, skeletons
 from kinase.space.base import ArchitectureError, Frame, Rng, Size, Sketch, Space
 from kinase.space.canonical import canonical_form
+from kinase.space.genes import CellGenes, Pair
 from kinase.space.graph import Graph
 from kinase.space.presets import PRESETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-Pair = list[Any]
-"""[operation, number of the node that it comes from]."""
-CellGenes = list[list[Pair]]
-"""For every intermediate node its pairs."""
 
 ENUMERABLE = 100_000
 """Largest space that is enumerated."""
@@ -36,8 +32,10 @@ class Cell(Space):
     An architecture is ``{"normal": [[["sep_conv_3x3", 0], ["skip_connect", 1]], ...],
     "reduction": [...]}``: for every intermediate node the pairs of an operation and the node
     that it comes from. Nodes are numbered from the cell's inputs on. A node is the sum of its
-    pairs. `darts` cells end in the concatenation of their intermediate nodes, `nasbench201`
-    cells in the last one.
+    pairs. `darts` cells end in the concatenation of their intermediate nodes, `nasnet` cells in
+    that of the nodes that no other node takes, or of those that the architecture lists:
+    ``"concat": {"normal": [2, 4, 5], "reduction": [6]}``. `nasbench201` cells end in the last
+    node.
     """
 
     crosses = True
@@ -50,6 +48,10 @@ class Cell(Space):
         self.ops: tuple[str, ...] = tuple(dict.fromkeys(options.ops or preset.ops))
         self.inputs = preset.inputs
         self.dense = preset.dense
+        self.same_source = (
+            preset.same_source if options.same_source is None else options.same_source
+        )
+        self.concat = options.concat or preset.concat
         self.parts = ("normal", "reduction") if preset.reduction else ("normal",)
 
     def scale(self, final: bool) -> Scale:
@@ -66,25 +68,56 @@ class Cell(Space):
     def _op(self, rng: Rng) -> str:
         return self.ops[int(rng.integers(len(self.ops)))]
 
+    @property
+    def named(self) -> Mapping[str, Architecture]:
+        """The preset's published cells."""
+        return self.preset.named
+
     def sample(self, rng: Rng) -> Architecture:
-        """Sources, then operations, uniformly; two pairs of a node have different sources."""
-        return {part: [self._node(i, rng) for i in range(self.nodes)] for part in self.parts}
+        """Sources, then operations, uniformly; two pairs of a node have different sources, unless
+        they may share one. Where it is searched, any set of nodes to concatenate."""
+        found: Architecture = {
+            part: [self._node(i, rng) for i in range(self.nodes)] for part in self.parts
+        }
+        if self.concat == "chosen":
+            found["concat"] = {part: self._chosen(rng) for part in self.parts}
+        return found
 
     def _node(self, index: int, rng: Rng) -> list[Pair]:
         before = self.inputs + index
-        sources = (
-            range(before)
-            if self.dense
-            else sorted(rng.choice(before, size=min(2, before), replace=False).tolist())
-        )
+        if self.dense:
+            sources = list(range(before))
+        else:
+            size = self._pairs(before)
+            sources = sorted(rng.choice(before, size=size, replace=self.same_source).tolist())
         return [[self._op(rng), int(source)] for source in sources]
+
+    def _chosen(self, rng: Rng) -> list[int]:
+        """A set of nodes that is not empty, uniformly."""
+        bits = int(rng.integers(1, 2**self.nodes))
+        return [self.inputs + i for i in range(self.nodes) if bits >> i & 1]
+
+    def _pairs(self, before: int) -> int:
+        """Of a node with so many nodes before it."""
+        return before if self.dense else 2 if self.same_source else min(2, before)
+
+    def _ends(self, architecture: Architecture, part: str) -> list[int]:
+        """The nodes that a cell ends in."""
+        cell = architecture[part]
+        if self.dense:
+            return [self.inputs + len(cell) - 1]
+        if self.concat == "all":
+            return list(range(self.inputs, self.inputs + len(cell)))
+        return genes.ends(cell, self.inputs, architecture.get("concat", {}).get(part))
 
     def validate(self, architecture: Architecture) -> None:
         """Check untrusted data."""
-        if not isinstance(architecture, dict) or set(architecture) != set(self.parts):
+        fields = set(architecture) if isinstance(architecture, dict) else set()
+        lists = not self.dense and self.concat != "all"
+        if (fields - {"concat"} if lists else fields) != set(self.parts):
             raise ArchitectureError(
                 f"architecture is {architecture!r:.80}; it must have the fields "
-                f"{', '.join(self.parts)}"
+                f"{', '.join(self.parts)}{', and may have concat' if lists else ''}"
             )
         for part in self.parts:
             cell = architecture[part]
@@ -92,10 +125,18 @@ class Cell(Space):
                 raise ArchitectureError(f"{part} must be a list of {self.nodes} nodes")
             for index, node in enumerate(cell):
                 self._validate_node(node, index, f"{part}[{index}]")
+        if "concat" in architecture:
+            chosen = architecture["concat"]
+            if not isinstance(chosen, dict) or not set(chosen) <= set(self.parts):
+                raise ArchitectureError(
+                    f"concat is {chosen!r:.80}; it may have the fields {', '.join(self.parts)}"
+                )
+            for part, listed in chosen.items():
+                genes.check_chosen(listed, self.inputs, self.nodes, f"concat.{part}")
 
     def _validate_node(self, node: Any, index: int, path: str) -> None:
         before = self.inputs + index
-        wanted = before if self.dense else min(2, before)
+        wanted = self._pairs(before)
         if not isinstance(node, list) or len(node) != wanted:
             raise ArchitectureError(f"{path} is {node!r:.80}; it must be a list of {wanted} pairs")
         sources = []
@@ -113,27 +154,39 @@ class Cell(Space):
                     f"{where}[1] is {source!r:.80}; use a node before this one, 0 to {before - 1}"
                 )
             sources.append(source)
-        if len(set(sources)) < len(sources):
+        if len(set(sources)) < len(sources) and (self.dense or not self.same_source):
             raise ArchitectureError(f"{path} takes node {sources[0]} twice; sources must differ")
 
     # -- moving ------------------------------------------------------------------------
 
     def edits(self, architecture: Architecture) -> Iterator[Architecture]:
-        """One operation or one source changed (White et al. 2021, section 3)."""
+        """One operation or one source changed (White et al. 2021, section 3), or one node put to
+        or taken from what is concatenated, where that is searched."""
+        if self.concat == "chosen":
+            yield from self._other_ends(architecture)
         for part in self.parts:
             for index, node in enumerate(architecture[part]):
                 for number, (op, source) in enumerate(node):
                     for other in self.ops:
                         if other != op:
                             yield self._with(architecture, part, index, number, [other, source])
-                    for moved in self._free_sources(index, node):
+                    for moved in self._free_sources(index, node, number):
                         yield self._with(architecture, part, index, number, [op, moved])
 
-    def _free_sources(self, index: int, node: list[Pair]) -> list[int]:
+    def _free_sources(self, index: int, node: list[Pair], number: int) -> list[int]:
+        """Where a pair may come from instead."""
         if self.dense:
             return []
-        used = {source for _, source in node}
+        used = {node[number][1]} if self.same_source else {source for _, source in node}
         return [s for s in range(self.inputs + index) if s not in used]
+
+    def _other_ends(self, architecture: Architecture) -> Iterator[Architecture]:
+        for part in self.parts:
+            now = set(self._ends(architecture, part))
+            for node in range(self.inputs, self.inputs + self.nodes):
+                if other := sorted(now ^ {node}):
+                    chosen = {**architecture.get("concat", {}), part: other}
+                    yield {**architecture, "concat": chosen}
 
     @staticmethod
     def _with(
@@ -151,12 +204,19 @@ class Cell(Space):
         the network is another one."""
         key = self.key(architecture)
         for _ in range(50):
+            # as often as the operations of one node
+            if self.concat == "chosen" and rng.random() < 1 / (self.nodes + 1):
+                others = list(self._other_ends(architecture))
+                edit = others[int(rng.integers(len(others)))] if others else architecture
+                if self.key(edit) != key:
+                    return edit
+                continue
             part = self.parts[int(rng.integers(len(self.parts)))]
             index = int(rng.integers(self.nodes))
             node = architecture[part][index]
             number = int(rng.integers(len(node)))
             op, source = node[number]
-            free = self._free_sources(index, node)
+            free = self._free_sources(index, node, number)
             if free and rng.random() < 0.5:
                 pair: Pair = [op, free[int(rng.integers(len(free)))]]
             else:
@@ -168,11 +228,15 @@ class Cell(Space):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The operation or the source of a pair."""
-        return ("operation",) if self.dense else ("operation", "source")
+        """The operation or the source of a pair, and what is concatenated."""
+        if self.dense:
+            return ("operation",)
+        return ("operation", "source", *(("concat",) if self.concat == "chosen" else ()))
 
     def kind(self, one: Architecture, other: Architecture) -> str:
         """Which of these."""
+        if one.get("concat") != other.get("concat"):
+            return "concat"
         ops = [
             [sorted(str(op) for op, _ in node) for node in each[part]]
             for each in (one, other)
@@ -182,13 +246,22 @@ class Cell(Space):
         return "source" if ops[:half] == ops[half:] else "operation"
 
     def crossover(self, one: Architecture, other: Architecture, rng: Rng) -> Architecture:
-        """Uniform crossover: every node from one parent or the other."""
-        return {
+        """Uniform crossover: every node from one parent or the other, and what a cell
+        concatenates, where they list it."""
+        child: Architecture = {
             part: [
                 a if rng.random() < 0.5 else b for a, b in zip(one[part], other[part], strict=True)
             ]
             for part in self.parts
         }
+        lists = [each["concat"] for each in (one, other) if "concat" in each]
+        if lists:
+            child["concat"] = {
+                part: chosen[part]
+                for part in self.parts
+                if part in (chosen := lists[int(rng.integers(len(lists)))])
+            }
+        return child
 
     # -- identity and size -------------------------------------------------------------
 
@@ -199,61 +272,25 @@ class Cell(Space):
         input, fall away; a node that only passes one map on is merged with its source. Nodes
         are never merged because they compute alike: each has weights of its own.
         """
-        return [self._canonical_cell(architecture[part]) for part in self.parts]
+        return [self._canonical_cell(architecture, part) for part in self.parts]
 
-    def _canonical_cell(self, cell: CellGenes) -> Any:
-        labels, edges = self._as_graph(cell)
+    def _canonical_cell(self, architecture: Architecture, part: str) -> Any:
+        outputs = self._ends(architecture, part)
+        # in a cell of one width a sum of one identity is that map itself
+        labels, edges = genes.as_graph(
+            architecture[part], self.inputs, outputs, contracted=self.dense
+        )
         return canonical_form(labels, edges)
 
-    def _as_graph(self, cell: CellGenes) -> tuple[list[str], list[tuple[int, int]]]:
-        """Operations and sums as labelled nodes, pruned and contracted."""
-        total = self.inputs + self.nodes
-        into: dict[int, list[Pair]] = {}
-        stands_for = list(range(total))
-        alive = [True] * self.inputs + [False] * self.nodes
-        for index, node in enumerate(cell):
-            number = self.inputs + index
-            pairs = [
-                [op, stands_for[source]] for op, source in node if op != "none" and alive[source]
-            ]
-            alive[number] = bool(pairs)
-            into[number] = pairs
-            # in a normal cell of one output width a sum of one identity is that map itself
-            if self.dense and len(pairs) == 1 and pairs[0][0] == "skip_connect":
-                stands_for[number] = pairs[0][1]
-        outputs = [total - 1] if self.dense else list(range(self.inputs, total))
-        needed: set[int] = set()
-        stack = [stands_for[o] for o in outputs if alive[o]]
-        ends = list(stack)
-        while stack:
-            number = stack.pop()
-            if number not in needed:
-                needed.add(number)
-                stack += [source for _, source in into.get(number, ())]
-        labels = [f"in{i}" for i in range(self.inputs)]
-        edges: list[tuple[int, int]] = []
-        place = {i: i for i in range(self.inputs)}
-        for number in sorted(n for n in needed if n >= self.inputs):
-            place[number] = len(labels)
-            labels.append("sum")
-        for number in sorted(n for n in needed if n >= self.inputs):
-            for op, source in into[number]:
-                if op == "skip_connect":
-                    edges.append((place[source], place[number]))
-                else:
-                    edges += [(place[source], len(labels)), (len(labels), place[number])]
-                    labels.append(op)
-        out = len(labels)
-        labels.append("out")
-        edges += [(place[end], out) for end in ends]
-        return labels, edges
-
     def size(self) -> Size:
-        """Product over the cells, nodes and pairs."""
-        cell = 1
+        """Product over the cells, nodes and pairs, and over what may be concatenated."""
+        cell = 2**self.nodes - 1 if self.concat == "chosen" else 1
         for index in range(self.nodes):
             before = self.inputs + index
-            pairs = before if self.dense else min(2, before)
+            if self.same_source and not self.dense:
+                cell *= comb(before * len(self.ops) + 1, 2)  # two pairs, perhaps equal, unordered
+                continue
+            pairs = self._pairs(before)
             cell *= len(self.ops) ** pairs * (1 if self.dense else comb(before, pairs))
         return Size(cell ** len(self.parts), exact=True)
 
@@ -262,18 +299,35 @@ class Cell(Space):
         if self.size().count > ENUMERABLE:
             raise NotImplementedError(f"{self.size()} architectures are too many to enumerate")
         seen: set[str] = set()
+        lists = list(self._lists())
         for cells in product(*[list(self._cells()) for _ in self.parts]):
-            architecture = dict(zip(self.parts, cells, strict=True))
-            key = self.key(architecture)
-            if key not in seen:
-                seen.add(key)
-                yield architecture
+            for chosen in product(lists, repeat=len(self.parts)):
+                architecture: Architecture = dict(zip(self.parts, cells, strict=True))
+                if self.concat == "chosen":
+                    architecture["concat"] = dict(zip(self.parts, chosen, strict=True))
+                key = self.key(architecture)
+                if key not in seen:
+                    seen.add(key)
+                    yield architecture
+
+    def _lists(self) -> Iterator[list[int]]:
+        """Everything that a cell may concatenate, where that is searched; else one empty list."""
+        if self.concat != "chosen":
+            yield []
+            return
+        numbers = range(self.inputs, self.inputs + self.nodes)
+        for size in range(1, self.nodes + 1):
+            yield from map(list, combinations(numbers, size))
 
     def _cells(self) -> Iterator[CellGenes]:
         per_node: list[list[list[Pair]]] = []
         for index in range(self.nodes):
             before = self.inputs + index
-            pairs = before if self.dense else min(2, before)
+            if self.same_source and not self.dense:
+                every = [[op, source] for source in range(before) for op in self.ops]
+                per_node.append([list(two) for two in combinations_with_replacement(every, 2)])
+                continue
+            pairs = self._pairs(before)
             per_node.append(
                 [
                     [[op, source] for op, source in zip(ops, sources, strict=True)]
@@ -288,14 +342,18 @@ class Cell(Space):
 
     def vector(self, architecture: Architecture) -> NDArray[np.float64]:
         """Adjacency encoding: for every possible edge a one-hot operation, zero where there is
-        no edge."""
+        no edge. Where two pairs may share a source each counts one half. Unless all nodes are
+        concatenated, which of them are."""
         rows = []
         for part in self.parts:
             for index, node in enumerate(architecture[part]):
                 block = np.zeros((self.inputs + index, len(self.ops)))
                 for op, source in node:
-                    block[source, self.ops.index(op)] = 1.0
+                    block[source, self.ops.index(op)] += 0.5 if self.same_source else 1.0
                 rows.append(block.ravel())
+            if self.concat != "all":
+                ends = self._ends(architecture, part)
+                rows.append(np.isin(np.arange(self.nodes) + self.inputs, ends).astype(float))
         return np.concatenate(rows)
 
     def paths(self, architecture: Architecture) -> frozenset[str]:
@@ -312,8 +370,7 @@ class Cell(Space):
                         for path in at[source]
                     }
                 )
-            ends = at[-1:] if self.dense else at[self.inputs :]
-            found.update(*ends)
+            found.update(*(at[end] for end in self._ends(architecture, part)))
         return frozenset(found)
 
     # -- networks ----------------------------------------------------------------------
@@ -327,9 +384,8 @@ class Cell(Space):
         )
         if self.dense:
             return skeletons.residual(architecture["normal"], frame, cells, filters)
-        return skeletons.imagenet_style(
-            architecture["normal"], architecture["reduction"], frame, cells, filters
-        )
+        normal, reduction = ((architecture[p], self._ends(architecture, p)) for p in self.parts)
+        return skeletons.imagenet_style(normal, reduction, frame, cells, filters)
 
     def growth(
         self, parent: Architecture, child: Architecture, frame: Frame
@@ -355,8 +411,7 @@ class Cell(Space):
                         edges.append((ids[source], ids[self.inputs + index], op))
             end = f"{part}out"
             nodes.append((end, "out" if self.dense else "concat"))
-            last = ids[-1:] if self.dense else ids[self.inputs :]
-            edges += [(each, end, "") for each in last]
+            edges += [(ids[last], end, "") for last in self._ends(architecture, part)]
             group |= dict.fromkeys([*ids, end], part)
         return Sketch(tuple(nodes), tuple(edges), group)
 

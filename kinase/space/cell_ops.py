@@ -31,6 +31,15 @@ def factorized_reduce(g: GraphBuilder, name: str, x: str, out: int) -> str:
     return g.batch_norm(f"{name}_bn", joined)
 
 
+def halve(g: GraphBuilder, name: str, x: str) -> str:
+    """Halve the map by averages that take every pixel in; one of a single pixel stays."""
+    _, height, width = g.shape(x)
+    if height == width == 1:
+        return x
+    even = height % 2 == 0 and width % 2 == 0
+    return g.pool(name, x, "avg", *((2, 2, 0) if even else (3, 2, 1)))
+
+
 def _separable(
     g: GraphBuilder, name: str, x: str, out: int, kernel: int, stride: int, dilation: int = 1
 ) -> str:
@@ -51,6 +60,12 @@ def apply(g: GraphBuilder, name: str, op: str, x: str, out: int, stride: int) ->
             if stride == 1 and channels == out:
                 return x
             return factorized_reduce(g, name, x, out)
+        case "nor_conv_1x1" if stride == 2:
+            # a window of one pixel that steps would pass over three of four: He et al. 2019
+            # (bag of tricks, section 4.1) average before it
+            x = g.relu(f"{name}_relu", x)
+            x = g.conv(f"{name}_conv", halve(g, f"{name}_pool", x), out, 1)
+            return g.batch_norm(f"{name}_bn", x)
         case "nor_conv_1x1" | "nor_conv_3x3":
             return relu_conv_bn(g, name, x, out, int(op[-1]), stride)
         case "sep_conv_3x3" | "sep_conv_5x5" | "sep_conv_7x7":
@@ -60,8 +75,9 @@ def apply(g: GraphBuilder, name: str, op: str, x: str, out: int, stride: int) ->
             return _separable(g, name, x, out, int(op[-1]), stride, dilation=2)
         case "conv_7x1_1x7":
             x = g.relu(f"{name}_relu", x)
-            x = g.conv(f"{name}_conv1", x, out, (1, 7), stride)
-            x = g.conv(f"{name}_conv2", x, out, (7, 1), 1)
+            # each steps along its own window, so that no pixel is passed over
+            x = g.conv(f"{name}_conv1", x, out, (1, 7), (1, stride))
+            x = g.conv(f"{name}_conv2", x, out, (7, 1), (stride, 1))
             return g.batch_norm(f"{name}_bn", x)
         case "max_pool_3x3" | "avg_pool_3x3":
             return g.pool(name, x, op[:3], 3, stride)

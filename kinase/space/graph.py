@@ -104,11 +104,12 @@ def _window(node: Node, size: int, axis: str) -> int:
     a = node.attrs
     kernel = int(a.get(f"kernel_{axis}", a["kernel"]))
     padding = int(a.get(f"padding_{axis}", a["padding"]))
+    stride = int(a.get(f"stride_{axis}", a["stride"]))
     dilation = int(a.get("dilation", 1))
-    out = (size + 2 * padding - dilation * (kernel - 1) - 1) // int(a["stride"]) + 1
+    out = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     if out < 1:
         raise InfeasibleError(
-            f"{node.name}: a window of {kernel} with stride {a['stride']} on a feature map "
+            f"{node.name}: a window of {kernel} with stride {stride} on a feature map "
             f"of size {size} leaves nothing"
         )
     return out
@@ -316,32 +317,34 @@ class GraphBuilder:
         x: str,
         out: int,
         kernel: int | tuple[int, int],
-        stride: int = 1,
+        stride: int | tuple[int, int] = 1,
         *,
         dilation: int = 1,
         groups: int = 1,
         bias: bool = False,
         padding: int | None = None,
     ) -> str:
-        """A convolution; by default its padding keeps the size at stride 1."""
+        """A convolution; by default its padding keeps the size at stride 1. A pair is of height
+        and width."""
         high, wide = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        down, across = stride if isinstance(stride, tuple) else (stride, stride)
+        top, left = (
+            dilation * (size - 1) // 2 if padding is None else padding for size in (high, wide)
+        )
         attrs: dict[str, int | float] = {
             "in": self._shapes[x][0],
             "out": out,
             "kernel": high,
-            "stride": stride,
-            "padding": dilation * (high - 1) // 2 if padding is None else padding,
+            "stride": down,
+            "padding": top,
             "dilation": dilation,
             "groups": groups,
             "bias": int(bias),
         }
         if high != wide:
-            attrs |= {
-                "kernel_h": high,
-                "kernel_w": wide,
-                "padding_h": dilation * (high - 1) // 2,
-                "padding_w": dilation * (wide - 1) // 2,
-            }
+            attrs |= {"kernel_h": high, "kernel_w": wide, "padding_h": top, "padding_w": left}
+        if down != across:
+            attrs |= {"stride_h": down, "stride_w": across}
         return self._node(name, "conv", (x,), attrs)
 
     def batch_norm(self, name: str, x: str, *, affine: bool = True) -> str:

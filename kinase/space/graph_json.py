@@ -57,6 +57,8 @@ _OPTIONAL: dict[str, dict[str, Bounds]] = {
         "kernel_w": _SIZE,
         "padding_h": (0, MAX_SIZE),
         "padding_w": (0, MAX_SIZE),
+        "stride_h": _SIZE,
+        "stride_w": _SIZE,
     },
     "linear": {"bias": _FLAG},
 }

@@ -298,7 +298,8 @@ def _join(g: GraphBuilder, name: str, maps: list[str], merge: str) -> str:
     channels = max(g.shape(m)[0] for m in maps)
     fitted = []
     for number, x in enumerate(maps):
-        stride = -(-g.shape(x)[1] // height)
+        # the least that brings both sides down; where one side is small it says less of the stride
+        stride = max(-(-g.shape(x)[1] // height), -(-g.shape(x)[2] // width))
         if stride > 1:
             window = stride if stride % 2 else stride + 1
             x = g.pool(f"{name}_in{number}_pool", x, "max", window, stride)

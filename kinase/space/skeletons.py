@@ -9,10 +9,12 @@ from kinase.space.base import Frame
 from kinase.space.graph import Graph, GraphBuilder
 
 Genes = list[list[list[Any]]]
+Ended = tuple[Genes, list[int]]
+"""A cell's nodes, and the numbers of those that it concatenates, its two inputs being 0 and 1."""
 
 
 def imagenet_style(
-    normal: Genes, reduction: Genes, frame: Frame, cells: int, filters: int
+    normal: Ended, reduction: Ended, frame: Frame, cells: int, filters: int
 ) -> Graph:
     """The DARTS network for CIFAR-10 (Liu et al. 2019, section 3.2): a 3x3 stem of three times
     the filters, cells that take the two before them, reduction cells at one and two thirds of
@@ -31,9 +33,9 @@ def imagenet_style(
     for index in range(cells):
         reduces = index in reductions
         filters *= 2 if reduces else 1
-        genes = reduction if reduces else normal
+        chosen = reduction if reduces else normal
         name = f"cell{index}"
-        out = _cell(g, name, genes, before, last, filters, 2 if reduces else 1, was_reduced)
+        out = _cell(g, name, chosen, before, last, filters, 2 if reduces else 1, was_reduced)
         before, last, was_reduced = last, out, reduces
         if frame.auxiliary and reductions and index == 2 * cells // 3:
             auxiliary = _auxiliary(g, last, frame.outputs)
@@ -44,7 +46,7 @@ def imagenet_style(
 def _cell(
     g: GraphBuilder,
     name: str,
-    genes: Genes,
+    cell: Ended,
     before: str,
     last: str,
     filters: int,
@@ -57,6 +59,7 @@ def _cell(
     else:
         first = cell_ops.relu_conv_bn(g, f"{name}_pre0", before, filters, 1, 1)
     states = [first, cell_ops.relu_conv_bn(g, f"{name}_pre1", last, filters, 1, 1)]
+    genes, ends = cell
     for index, node in enumerate(genes):
         terms = []
         for number, (op, source) in enumerate(node):
@@ -68,7 +71,7 @@ def _cell(
                 out = g.unary(f"{edge}_drop", "drop_path", out)
             terms.append(out)
         states.append(g.add(f"{name}_node{index}", terms))
-    return g.concat(f"{name}_out", states[2:])
+    return g.concat(f"{name}_out", [states[end] for end in ends])
 
 
 def _auxiliary(g: GraphBuilder, x: str, outputs: int) -> str:
@@ -111,11 +114,7 @@ def _residual_block(g: GraphBuilder, name: str, x: str, filters: int) -> str:
     """ReLU-conv-BN twice, beside an average pooling and a 1x1 convolution (He et al. 2016)."""
     y = cell_ops.relu_conv_bn(g, f"{name}_a", x, filters, 3, 2)
     y = cell_ops.relu_conv_bn(g, f"{name}_b", y, filters, 3, 1)
-    _, height, width = g.shape(x)
-    if height > 1 and width > 1:
-        even = height % 2 == 0 and width % 2 == 0
-        kernel, padding = (2, 0) if even else (3, 1)
-        x = g.pool(f"{name}_pool", x, "avg", kernel, 2, padding=padding)
+    x = cell_ops.halve(g, f"{name}_pool", x)
     return g.add(name, [g.conv(f"{name}_project", x, filters, 1), y])
 
 

@@ -142,13 +142,14 @@ def _module(node: Node) -> nn.Module:
         case "conv":
             kernel = (a.get("kernel_h", a["kernel"]), a.get("kernel_w", a["kernel"]))
             padding = (a.get("padding_h", a["padding"]), a.get("padding_w", a["padding"]))
+            stride = (a.get("stride_h", a["stride"]), a.get("stride_w", a["stride"]))
             pointwise = kernel == (1, 1) and padding == (0, 0)
             few = a["in"] // a["groups"] < 16  # a block of channels, with AVX-512
-            return (Sampled if pointwise and few and a["stride"] > 1 else nn.Conv2d)(
+            return (Sampled if pointwise and few and max(stride) > 1 else nn.Conv2d)(
                 a["in"],
                 a["out"],
                 kernel,
-                a["stride"],
+                stride,
                 padding,
                 a["dilation"],
                 a["groups"],

@@ -135,15 +135,16 @@ def convolve(x: Array, weight: Array, a: Mapping[str, int]) -> Array:
     out, inside, high, wide = weight.shape
     pads = (a.get("padding_h", a["padding"]), a.get("padding_w", a["padding"]))
     x = np.pad(x, ((0, 0), (0, 0), *((pad, pad) for pad in pads)))
-    gap, stride, groups = a["dilation"], a["stride"], a["groups"]
-    rows = (x.shape[2] - gap * (high - 1) - 1) // stride + 1
-    columns = (x.shape[3] - gap * (wide - 1) - 1) // stride + 1
+    gap, groups = a["dilation"], a["groups"]
+    down, across = (a.get(f"stride_{axis}", a["stride"]) for axis in "hw")
+    rows = (x.shape[2] - gap * (high - 1) - 1) // down + 1
+    columns = (x.shape[3] - gap * (wide - 1) - 1) // across + 1
     result = np.zeros((len(x), out, rows, columns))
     for o in range(out):
         first = o // (out // groups) * inside
         for i in range(inside):
             for h in range(high):
                 for w in range(wide):
-                    part = x[:, first + i, h * gap :, w * gap :][:, ::stride, ::stride]
+                    part = x[:, first + i, h * gap :, w * gap :][:, ::down, ::across]
                     result[:, o] += weight[o, i, h, w] * part[:, :rows, :columns]
     return result
