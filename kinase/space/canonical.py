@@ -78,7 +78,7 @@ def _search(
         )
     # twins (same parents and children) are interchangeable: one of them stands for all
     signatures = {(tuple(sorted(parents[n])), tuple(sorted(children[n]))) for n in tied}
-    candidates = tied[:1] if len(signatures) == 1 else tied
+    candidates = tied[:1] if len(signatures) == 1 else _one_of_each(tied, colours, members, edges)
     forms = []
     for chosen in candidates:
         split = [2 * c + 1 for c in colours]
@@ -87,3 +87,34 @@ def _search(
             _search(_refine(_rank(split), parents, children), parents, children, labels, edges)
         )
     return min(forms, key=repr)
+
+
+def _one_of_each(
+    tied: list[int], colours: list[int], members: dict[int, list[int]], edges: Sequence[Edge]
+) -> list[int]:
+    """The tied nodes, one of those that are surely interchangeable.
+
+    Ties fall into parts that only nodes without a tie join. Where two nodes stand in the same way
+    in equal parts, the parts can be exchanged, or one turned in itself.
+    """
+    part = {node: node for group in members.values() if len(group) > 1 for node in group}
+
+    def root(node: int) -> int:
+        while part[node] != node:
+            node = part[node]
+        return node
+
+    for a, b in edges:
+        if a in part and b in part:
+            part[root(a)] = root(b)
+    if len({root(node) for node in part}) == 1:
+        return tied
+    first: dict[tuple[object, ...], int] = {}
+    for node in tied:
+        touched = [e for e in edges if any(end in part and root(end) == root(node) for end in e)]
+        inside = sorted({end for edge in touched for end in edge})
+        place = {each: index for index, each in enumerate(inside)}
+        labels = [(colours[each], each == node) for each in inside]
+        form = canonical_form(labels, [(place[a], place[b]) for a, b in touched])
+        first.setdefault(form, node)
+    return list(first.values())

@@ -334,6 +334,16 @@ CASES: dict[str, Case] = {
         {"space": {"type": "MultiBranch", "multiBranch": {"kernels": [2]}}},
         "multiBranch.kernels",
     ),
+    "a cell's inputs from one source": Case(
+        {"space": {"type": "Cell", "cell": {"preset": "nasnet", "sameSource": False}}},
+        {"space": {"type": "Cell", "cell": {"preset": "nasbench201", "sameSource": False}}},
+        "cell.sameSource",
+    ),
+    "what a cell ends in": Case(
+        {"space": {"type": "Cell", "cell": {"preset": "darts", "concat": "chosen"}}},
+        {"space": {"type": "Cell", "cell": {"preset": "nasbench201", "concat": "all"}}},
+        "cell.concat",
+    ),
     "no tree in a chain": Case(
         {"space": {"type": "Tree", "tree": {"cells": 3}}},
         {"space": {"type": "Chain", "tree": {}}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 
@@ -10,8 +11,10 @@ import yaml
 
 from kinase.api._base import struct_name
 from kinase.api.reference import filled
+from kinase.api.space import CellSpace
+from kinase.space.cell import Cell
 from kinase.space.presets import PRESETS
-from tests.docs.blocks import ROOT, exists
+from tests.docs.blocks import ROOT, blocks, exists
 
 PILLARS = {
     "kinase.spaces": "spec.space",
@@ -66,7 +69,7 @@ def test_pages_are_told_apart_by_their_names() -> None:
 def test_presets_are_as_the_page_of_cells_says() -> None:
     text = (FOLDER / "cell.md").read_text()
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines()]
-    stated = {row[0]: row[1:] for row in rows if len(row) == 3}
+    stated = {row[0]: row[1:] for row in rows if len(row) == 1 + len(PRESETS)}
     assert stated[""] == [f"`{name}`" for name in PRESETS]
     for column, preset in enumerate(PRESETS.values()):
         assert stated["inputs of a cell"][column].startswith(f"{preset.inputs},")
@@ -74,6 +77,15 @@ def test_presets_are_as_the_page_of_cells_says() -> None:
         assert stated["operations"][column] == ", ".join(f"`{op}`" for op in preset.ops)
         for row, scale in (("search", preset.search), ("finalists", preset.evaluation)):
             assert stated[f"{row}, cells x filters"][column] == f"{scale.cells} x {scale.filters}"
+
+
+def test_architectures_of_the_page_of_cells_are_of_its_presets() -> None:
+    texts = [json.loads(block.text) for block in blocks("docs/methods/cell.md", "json")]
+    for preset, architecture in zip(("darts", "nasnet"), texts, strict=True):
+        Cell(CellSpace(preset=preset, nodes=2)).validate(architecture)  # type: ignore[arg-type]
+    text = (FOLDER / "cell.md").read_text()
+    [row] = [line for line in text.splitlines() if line.startswith("| published cells |")]
+    assert re.findall(r"`([^`]+)`", row) == [n for p in PRESETS.values() for n in p.named]
 
 
 def test_tables_elsewhere_are_as_the_models_have_them() -> None:

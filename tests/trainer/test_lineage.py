@@ -371,6 +371,10 @@ SPACES: dict[str, dict[str, Any]] = {
         "type": "Cell",
         "cell": {"preset": "darts", "nodes": 2, "search": {"cells": 3, "filters": 4}},
     },
+    "nasnet": {
+        "type": "Cell",
+        "cell": {"preset": "nasnet", "nodes": 2, "search": {"cells": 3, "filters": 4}},
+    },
 }
 
 

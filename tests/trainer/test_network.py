@@ -24,6 +24,10 @@ SPACES: dict[str, dict[str, Any]] = {
         "type": "Cell",
         "cell": {"preset": "nasbench201", "search": {"cells": 6, "filters": 4}},
     },
+    "nasnet": {
+        "type": "Cell",
+        "cell": {"preset": "nasnet", "concat": "chosen", "search": {"cells": 3, "filters": 4}},
+    },
 }
 
 
@@ -45,6 +49,7 @@ def every_op() -> Graph:
     x = g.conv("conv", g.input, 8, 3, bias=True)
     x = g.relu("relu", g.batch_norm("bn", x))
     wide = g.conv("wide", x, 8, (1, 7), groups=4)
+    step = g.conv("step", x, 8, (5, 3), (1, 2))
     dilated = g.conv("dilated", x, 8, 3, dilation=2)
     same = g.unary("identity", "identity", x)
     dropped = g.unary("drop_path", "drop_path", g.pool("max", x, "max", 3, 1))
@@ -53,7 +58,13 @@ def every_op() -> Graph:
     x = g.gate("gated", x, g.unary("gate", "hard_sigmoid", g.conv("excite", gate, 8, 1)))
     other = g.conv("second", g.unary("shift", "shift", x), 8, 1, 2, padding=0)
     x = g.concat(
-        "concat", [g.conv("first", x, 8, 1, 2), other, g.unary("zero", "zero", x, stride=2)]
+        "concat",
+        [
+            g.conv("first", x, 8, 1, 2),
+            other,
+            g.conv("down", step, 8, 1, (2, 1)),
+            g.unary("zero", "zero", x, stride=2),
+        ],
     )
     auxiliary = g.linear("aux_linear", g.flatten("aux_flat", g.pool("aux", x, "avg", 3, 2)), 10)
     x = g.global_avg_pool("pool", g.batch_norm("plain", x, affine=False))

@@ -22,6 +22,10 @@ CHAIN = {"type": "Chain", "chain": {"widths": [4, 8, 16], "kernels": [1, 3, 5]}}
 SKIPS = {"type": "Chain", "chain": {**CHAIN["chain"], "skips": True}}  # type: ignore[dict-item]
 MULTI = {"type": "MultiBranch", "multiBranch": {"widths": [4, 8, 16]}}
 NB201 = {"type": "Cell", "cell": {"preset": "nasbench201", "search": {"cells": 3, "filters": 4}}}
+NASNET = {
+    "type": "Cell",
+    "cell": {"preset": "nasnet", "nodes": 3, "search": {"cells": 3, "filters": 4}},
+}
 DARTS = {"type": "Cell", "cell": {"preset": "darts", "search": {"cells": 3, "filters": 4}}}
 
 
@@ -219,8 +223,25 @@ def test_cells() -> None:
     assert ops(NB201, grown, cell(conv, none, skip, skip, none, none), True) == ["cut"] * 15
 
 
+def test_cells_whose_nodes_take_one_source_twice() -> None:
+    def cell(one: str, other: str) -> dict[str, Any]:
+        first = [[one, 0], [other, 0]]
+        rest = [[["max_pool_3x3", 1], ["skip_connect", 1]]] * 2
+        return {"normal": [first, *rest], "reduction": [first, *rest]}
+
+    parent = cell("sep_conv_3x3", "sep_conv_3x3")
+    grown = cell("sep_conv_3x3", "sep_conv_5x5")
+    assert ops(NASNET, parent, grown) == ["kernel"] * 40  # two layers in each of 20 cells
+    assert ops(NASNET, grown, parent) is None
+    assert ops(NASNET, grown, parent, True) == ["crop"] * 40
+    same = cell("avg_pool_3x3", "avg_pool_3x3")
+    assert ops(NASNET, same, same) == []
+    less = {**same, "concat": {"normal": [3, 4]}}  # of another width: nothing is inherited
+    assert ops(NASNET, same, less) is None
+
+
 @pytest.mark.parametrize("approximate", [False, True])
-@pytest.mark.parametrize("document", [CHAIN, SKIPS, MULTI, NB201, DARTS])
+@pytest.mark.parametrize("document", [CHAIN, SKIPS, MULTI, NB201, DARTS, NASNET])
 def test_at_the_end_of_a_bridge_every_tensor_is_there_in_its_shape(
     document: dict[str, Any], approximate: bool
 ) -> None:

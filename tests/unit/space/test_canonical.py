@@ -84,6 +84,22 @@ def test_what_refinement_cannot_tell_apart_is_told_apart() -> None:
         assert canonical_form(*permuted(*cycles(3, 3), rng)) == canonical_form(*cycles(3, 3))
 
 
+@pytest.mark.parametrize("preset", ["darts", "nasnet"])
+def test_a_cell_of_twelve_equal_nodes_is_no_riddle(preset: Any) -> None:
+    """They may be exchanged in 12! ways, and the operations of each in two."""
+    space = Cell(CellSpace(preset=preset, nodes=12))
+    sources = (0, 0) if preset == "nasnet" else (0, 1)
+    equal = [["sep_conv_3x3", source] for source in sources]
+    other = [["sep_conv_3x3", sources[0]], ["max_pool_3x3", sources[1]]]
+    keys = {
+        space.key({"normal": cell, "reduction": cell})
+        for place in (0, 5, 11)
+        for cell in ([other if index == place else equal for index in range(12)],)
+    }
+    assert len(keys) == 1
+    assert keys != {space.key({"normal": [equal] * 12, "reduction": [equal] * 12})}
+
+
 def test_nodes_of_a_branching_network_may_be_told_in_any_order() -> None:
     space = MultiBranch(MultiBranchSpace(min_nodes=3))
     rng = np.random.default_rng(3)
@@ -193,7 +209,9 @@ def test_a_pooling_of_nothing_is_an_identity() -> None:
     assert space.key({"layers": [conv, conv]}) != space.key({"layers": [conv]})
 
 
-@pytest.mark.parametrize(("preset", "limit"), [("nasbench201", 0.3), ("darts", 1.0)])
+@pytest.mark.parametrize(
+    ("preset", "limit"), [("nasbench201", 0.3), ("darts", 1.0), ("nasnet", 2.0)]
+)
 def test_a_key_is_quick(preset: str, limit: float) -> None:
     space = Cell(CellSpace(preset=preset))  # type: ignore[arg-type]
     taken = []

@@ -45,6 +45,11 @@ SPACES: dict[str, dict[str, Any]] = {
     "darts": {"type": "Cell", "cell": {"preset": "darts"}},
     "darts, three nodes": {"type": "Cell", "cell": {"preset": "darts", "nodes": 3}},
     "nasbench201": {"type": "Cell", "cell": {"preset": "nasbench201"}},
+    "nasnet": {"type": "Cell", "cell": {"preset": "nasnet"}},
+    "nasnet, searched ends": {
+        "type": "Cell",
+        "cell": {"preset": "nasnet", "nodes": 3, "concat": "chosen"},
+    },
     "tree": {"type": "Tree", "tree": {}},
     "model": {"type": "Model", "model": {"from": "graph", "graph": dump_graph(network())}},
 }
@@ -140,6 +145,29 @@ def test_networks_end_in_the_classes(space: Space, shape: tuple[int, int, int]) 
         assert len({node.name for node in graph}) == len(graph.nodes)
         assert all(re.fullmatch(r"\w+", node.name) for node in graph)
     assert built > 5
+
+
+def sizes_of(space: Space, seed: int, shape: tuple[int, int, int]) -> tuple[int, int] | None:
+    """Parameters and multiply-adds; None where there is no such network."""
+    try:
+        graph = space.graph(draw(space, seed), Frame(shape, 7, Scale(cells=3, filters=4)))
+    except InfeasibleError:
+        return None
+    return graph.params(), graph.macs()
+
+
+@pytest.mark.parametrize(("high", "wide"), [(6, 32), (4, 17)])
+def test_a_network_of_turned_images_is_the_turned_network(
+    space: Space, high: int, wide: int
+) -> None:
+    built = 0
+    for seed in SEEDS:
+        one, other = (sizes_of(space, seed, (1, *size)) for size in ((high, wide), (wide, high)))
+        if one is not None and other is not None and "conv_7x1_1x7" in str(draw(space, seed)):
+            one, other = one[:1], other[:1]  # it goes across first, and then down
+        assert one == other
+        built += one is not None
+    assert built > 3
 
 
 def test_more_filters_are_more_parameters(space: Space) -> None:

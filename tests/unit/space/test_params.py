@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import comb, prod
+from typing import Literal
 
 import pytest
 
@@ -15,44 +16,23 @@ from kinase.space.multibranch import MultiBranch
 
 CIFAR10 = Frame((3, 32, 32), 10)
 
-# Genotypes of Liu et al. 2019 as published with the paper (quark0/darts, cnn/genotypes.py)
-DARTS_V1 = {
-    "normal": [
-        [["sep_conv_3x3", 1], ["sep_conv_3x3", 0]],
-        [["skip_connect", 0], ["sep_conv_3x3", 1]],
-        [["skip_connect", 0], ["sep_conv_3x3", 1]],
-        [["sep_conv_3x3", 0], ["skip_connect", 2]],
-    ],
-    "reduction": [
-        [["max_pool_3x3", 0], ["max_pool_3x3", 1]],
-        [["skip_connect", 2], ["max_pool_3x3", 0]],
-        [["max_pool_3x3", 0], ["skip_connect", 2]],
-        [["skip_connect", 2], ["avg_pool_3x3", 0]],
-    ],
-}
-DARTS_V2 = {
-    "normal": [
-        [["sep_conv_3x3", 0], ["sep_conv_3x3", 1]],
-        [["sep_conv_3x3", 0], ["sep_conv_3x3", 1]],
-        [["sep_conv_3x3", 1], ["skip_connect", 0]],
-        [["skip_connect", 0], ["dil_conv_3x3", 2]],
-    ],
-    "reduction": [
-        [["max_pool_3x3", 0], ["max_pool_3x3", 1]],
-        [["skip_connect", 2], ["max_pool_3x3", 1]],
-        [["max_pool_3x3", 0], ["skip_connect", 2]],
-        [["skip_connect", 2], ["max_pool_3x3", 1]],
-    ],
-}
-
 
 @pytest.mark.parametrize(
-    ("genotype", "params"), [(DARTS_V1, 3_169_414), (DARTS_V2, 3_349_342)], ids=["V1", "V2"]
+    ("preset", "name", "params"),
+    [
+        ("darts", "DARTS_V1", 3_169_414),
+        ("darts", "DARTS_V2", 3_349_342),
+        ("nasnet", "NASNet-A", 3_830_950),
+        ("nasnet", "AmoebaNet-A", 3_145_078),
+    ],
 )
-def test_params_of_the_darts_network(genotype: dict[str, object], params: int) -> None:
-    """The CIFAR-10 network of 20 cells and 36 filters: published as 3.3 M for V2 (README of
+def test_params_of_published_cells(
+    preset: Literal["darts", "nasnet"], name: str, params: int
+) -> None:
+    """The CIFAR-10 network of 20 cells and 36 filters: published as 3.3 M for DARTS_V2 (README of
     quark0/darts); the digits follow from the definitions published there."""
-    space = Cell(CellSpace(preset="darts"))
+    space = Cell(CellSpace(preset=preset))
+    genotype = space.resolve({"named": name})
     space.validate(genotype)
     assert space.scale(final=True) == Scale(cells=20, filters=36)
     graph = space.graph(genotype, CIFAR10)
@@ -82,6 +62,14 @@ def test_size_of_the_darts_space() -> None:
     assert cell == 1_037_664_180
     size = Cell(CellSpace(preset="darts")).size()
     assert (size.count, size.exact) == (cell**2, True)
+
+
+def test_size_of_the_nasnet_space() -> None:
+    """Five blocks of two inputs and two operations, of which the order means nothing: of the first
+    there are 136 with eight operations (Liu et al. 2018, PNAS, section 3.1)."""
+    sizes = [Cell(CellSpace(preset="nasnet", nodes=n)).size().count for n in (1, 5)]
+    assert sizes[0] == 136**2
+    assert sizes[1] == prod(8 * n * (8 * n + 1) // 2 for n in range(2, 7)) ** 2
 
 
 def test_size_of_nasbench201() -> None:
