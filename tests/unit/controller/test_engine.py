@@ -183,7 +183,7 @@ def test_a_result_that_is_too_large_is_not_read_and_said(world: World) -> None:
         assert isinstance(event, Lost)
         assert event.crash
         assert event.message == (
-            "the trainer left no valid result of this trial: memory:///trials/00000/result.json is "
+            "the trainer left no valid result of this trial: memory:/trials/00000/result.json is "
             "too large: 4,194,354 bytes, of at most 4,194,304 bytes"
         )
 
