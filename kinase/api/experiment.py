@@ -28,7 +28,7 @@ from kinase.api.objective import (
     check_objective,
     objective_rules,
 )
-from kinase.api.pod import TrialTemplate
+from kinase.api.pod import ControllerTemplate, TrialTemplate
 from kinase.api.space import Space
 from kinase.api.status import ExperimentStatus
 from kinase.api.strategy import Strategy
@@ -191,6 +191,8 @@ class ExperimentSpec(Model):
     """Networks made by hand, trained as the finalists are and charged as they are."""
     storage: Storage = Storage()
     """Where everything is kept."""
+    controller: ControllerTemplate = ControllerTemplate()
+    """How the controller is run on a cluster."""
     trial_template: TrialTemplate = TrialTemplate()
     """How a trial is run."""
     retention: Retention = Retention()
@@ -496,6 +498,7 @@ __all__ = [
     "TASK_METRICS",
     "Budget",
     "Control",
+    "ControllerTemplate",
     "ExperimentSpec",
     "Finalists",
     "Fraction",

@@ -466,6 +466,15 @@ class LocalReference(Model):
     """Name of the object."""
 
 
+class ControllerTemplate(Model):
+    """How the experiment's controller is run on a cluster."""
+
+    service_account_name: ObjectName | None = None
+    """ServiceAccount of its pod, by which a cloud knows it, where the operator's administrator
+    allows it. It is given the controller's rights. Default: the operator's choice, which is one of
+    the controller's own."""
+
+
 class TrialTemplate(Model):
     """How a trial is run. Only `timeLimit` and `maxRetries` matter on one machine; the rest
     shapes the pod on a cluster."""
@@ -498,6 +507,9 @@ class TrialTemplate(Model):
     """Affinity, as in a pod."""
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = ()
     """Taints that are borne."""
+    service_account_name: ObjectName | None = None
+    """ServiceAccount of the pods, by which a cloud knows them, where the operator's administrator
+    allows it. The token of the API server is not mounted. Default: the namespace's `default`."""
     priority_class_name: ObjectName | None = None
     """Priority class of the pods."""
     runtime_class_name: ObjectName | None = None

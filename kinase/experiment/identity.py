@@ -26,7 +26,15 @@ KEY = "experiment.json"
 
 TASK = "task.json"
 """What the trainer said of the task."""
-MUTABLE = ("budget", "suspend", "trialTemplate", "storage", "retention", "objective.target")
+MUTABLE = (
+    "budget",
+    "suspend",
+    "trialTemplate",
+    "controller",
+    "storage",
+    "retention",
+    "objective.target",
+)
 """Fields of the spec that may change between two runs of one experiment. Until the first trial was
 asked, all of them may."""
 

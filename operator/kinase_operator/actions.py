@@ -32,16 +32,12 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
-class Replace:
-    """Change an object of ours to what is wanted."""
+class Correct:
+    """Change an object of ours to what is wanted, by a merge patch."""
 
     resource: Resource
-    body: Object
-
-    @property
-    def name(self) -> str:
-        """Name of the object."""
-        return str(self.body["metadata"]["name"])
+    name: str
+    patch: Object
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +67,8 @@ class Emit:
     """Normal or Warning."""
     reason: str
     message: str
+    about: str = ""
+    """What tells two Events apart that say the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +78,4 @@ class Again:
     seconds: float
 
 
-Action = Create | Delete | Replace | TrialStatus | ExperimentStatus | Emit | Again
+Action = Create | Delete | Correct | TrialStatus | ExperimentStatus | Emit | Again

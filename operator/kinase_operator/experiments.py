@@ -18,15 +18,15 @@ from kinase.api.experiment import is_shared
 from kinase.api.pod import unrestricted
 from kinase.api.status import ConditionType, Phase, clip
 from kinase_kube import client as kube
-from kinase_operator import manifests
+from kinase_operator import drift, manifests
 from kinase_operator.actions import (
     Action,
     Again,
+    Correct,
     Create,
     Delete,
     Emit,
     ExperimentStatus,
-    Replace,
 )
 from kinase_operator.settings import Settings
 from kinase_operator.storage import record
@@ -111,6 +111,16 @@ def forbidden(manifest: NASExperiment, settings: Settings) -> str | None:
             f"{shown}: breaks Pod Security 'restricted', which this operator keeps to; remove it, "
             "or have the administrator allow it (KINASE_ALLOW_UNRESTRICTED)"
         )
+    for field, name in (
+        ("trialTemplate", manifest.spec.trial_template.service_account_name),
+        ("controller", manifest.spec.controller.service_account_name),
+    ):
+        if name is not None and not settings.allows_account(manifest.metadata.namespace, name):
+            return (
+                f"spec.{field}.serviceAccountName: pods may not run as {name!r} in the namespace "
+                f"{manifest.metadata.namespace}; remove it, or have the administrator allow it "
+                "(serviceAccounts.allowed in the chart, KINASE_SERVICE_ACCOUNTS)"
+            )
     return None
 
 
@@ -135,13 +145,9 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
     if view.suspend:
         return _suspended(seen)
     actions: list[Action] = []
-    for resource, body in manifests.children(view, seen.manifest):
+    for resource, body in manifests.children(view, seen.manifest, settings):
         there = seen.children.get((resource.kind, body["metadata"]["name"]))
-        if there is None:
-            actions.append(Create(resource, body))
-        elif there.digest != body["metadata"]["annotations"][names.SPEC_HASH]:
-            # a binding's role cannot change; what it names does not change either
-            actions.append(Replace(resource, body))
+        actions += [Create(resource, body)] if there is None else _corrected(resource, body, there)
     wanted = manifests.controller_job(view, seen.manifest, settings)
     digest = wanted["metadata"]["annotations"][names.SPEC_HASH]
     if seen.job is None:
@@ -152,10 +158,29 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
         # that it can start: the next look makes it anew
         seen.job.finished
         or (seen.job.digest != digest and (not view.started or _stuck(seen)))
-        or _another_account(seen, seen.job)
+        or _another_account(seen, seen.job, wanted)
     ):
         actions.append(Delete(kube.JOB, seen.job.name, seen.job.uid))
     return [*actions, *_controller(seen, settings)]
+
+
+def _corrected(resource: kube.Resource, body: Object, there: Child) -> list[Action]:
+    """What makes of a child what is wanted, if it is not, with an Event where somebody else
+    changed it."""
+    found = there.content
+    fields = drift.changed(drift.content(body), found)
+    if not fields:
+        return []
+    actions: list[Action] = []
+    if "roleRef" in fields:  # it cannot change: the next look makes the binding again
+        actions.append(Delete(resource, there.name, there.uid))
+    else:
+        actions.append(Correct(resource, there.name, drift.correction(body, found)))
+    if drift.by_hand(body, found):
+        text = f"somebody changed {', '.join(fields)} of {resource.kind} {there.name}; it is again "
+        text += "what the experiment needs"
+        actions.append(Emit("Warning", "Corrected", text, f"{there.uid} {there.version}"))
+    return actions
 
 
 def _stuck(seen: Observed) -> bool:
@@ -163,10 +188,13 @@ def _stuck(seen: Observed) -> bool:
     return any(p.waiting is not None and p.waiting[0] in TROUBLE for p in seen.pods)
 
 
-def _another_account(seen: Observed, job: Job) -> bool:
-    """Whether the ServiceAccount was deleted and made again: a pod's token is good for the very
-    account that it was made for."""
-    name = names.controller_name(seen.experiment.name)
+def _another_account(seen: Observed, job: Job, wanted: Object) -> bool:
+    """Whether the Job's pods are not of the ServiceAccount that has the rights: it is to be another
+    one, or was deleted and made again, and a pod's token is good for the very account that it was
+    made for."""
+    name = wanted["spec"]["template"]["spec"]["serviceAccountName"]
+    if job.account and job.account != name:
+        return True
     account = seen.children.get((kube.SERVICE_ACCOUNT.kind, name))
     if account is None or account.created is None or job.created is None:
         return False

@@ -27,6 +27,10 @@ CACHE = "/kinase-cache"
 """Where a trial finds the weights that the trials of its node share."""
 CONTAINER = "kinase"
 """Name of the only container of our pods."""
+DNS = (53, 5353)
+"""Ports of DNS: the usual one, and that of OpenShift's pods behind it."""
+NAMESPACE = "kubernetes.io/metadata.name"
+"""Label of every namespace: its name."""
 LONG_AGO = 1_000_000
 """Restarts of a controller before its Job gives up: practically never."""
 
@@ -64,8 +68,15 @@ def labels(experiment: str, uid: str, component: str) -> dict[str, str]:
     }
 
 
-def _object(resource: kube.Resource, name: str, view: Experiment, **fields: Any) -> Object:
-    """An object of an experiment, with the digest by which a difference is seen."""
+def _object(
+    resource: kube.Resource,
+    name: str,
+    view: Experiment,
+    annotations: Mapping[str, str] | None = None,
+    **fields: Any,
+) -> Object:
+    """An object of an experiment, with the digest of what was wanted when it was made."""
+    own = {**annotations} if annotations else {}
     return {
         "apiVersion": resource.api_version,
         "kind": resource.kind,
@@ -73,16 +84,18 @@ def _object(resource: kube.Resource, name: str, view: Experiment, **fields: Any)
             "name": name,
             "namespace": view.namespace,
             "labels": labels(view.name, view.uid, "controller"),
-            "annotations": {names.SPEC_HASH: digest(fields)},
+            "annotations": {**own, names.SPEC_HASH: digest({**fields, **own})},
             "ownerReferences": [owner(view)],
         },
         **fields,
     }
 
 
-def children(view: Experiment, manifest: NASExperiment) -> list[tuple[kube.Resource, Object]]:
+def children(
+    view: Experiment, manifest: NASExperiment, settings: Settings
+) -> list[tuple[kube.Resource, Object]]:
     """What an experiment needs beside its controller's Job, in the order of making it."""
-    name = names.controller_name(view.name)
+    name, given = names.controller_name(view.name), _given_account(manifest, settings)
     selector = labels(view.name, view.uid, "controller")
     role = _object(kube.ROLE, name, view, rules=controller_rules(view.name))
     binding = _object(
@@ -90,14 +103,18 @@ def children(view: Experiment, manifest: NASExperiment) -> list[tuple[kube.Resou
         name,
         view,
         roleRef={"apiGroup": kube.ROLE.group, "kind": "Role", "name": name},
-        subjects=[{"kind": "ServiceAccount", "name": name, "namespace": view.namespace}],
+        subjects=[{"kind": "ServiceAccount", "name": given or name, "namespace": view.namespace}],
     )
-    account = _object(kube.SERVICE_ACCOUNT, name, view, automountServiceAccountToken=False)
+    annotations = settings.controller_service_account_annotations
+    account = _object(
+        kube.SERVICE_ACCOUNT, name, view, annotations, automountServiceAccountToken=False
+    )
     service = _object(
         kube.SERVICE,
         name,
         view,
         spec={
+            "type": "ClusterIP",
             "selector": selector,
             "ports": [{"name": "http", "port": names.PORT, "targetPort": names.PORT}],
         },
@@ -106,15 +123,20 @@ def children(view: Experiment, manifest: NASExperiment) -> list[tuple[kube.Resou
         kube.NETWORK_POLICY,
         names.trials_policy_name(view.name),
         view,
-        spec=_trials_policy(view, manifest.spec.storage),
+        spec=_trials_policy(view, manifest.spec.storage, settings),
     )
     return [
-        (kube.SERVICE_ACCOUNT, account),
+        *([] if given else [(kube.SERVICE_ACCOUNT, account)]),
         (kube.ROLE, role),
         (kube.ROLE_BINDING, binding),
         (kube.SERVICE, service),
         (kube.NETWORK_POLICY, policy),
     ]
+
+
+def _given_account(manifest: NASExperiment, settings: Settings) -> str | None:
+    """The ServiceAccount that the controller runs as, if it is not one of its own."""
+    return manifest.spec.controller.service_account_name or settings.controller_service_account
 
 
 def controller_rules(experiment: str) -> list[Object]:
@@ -160,23 +182,45 @@ def controller_rules(experiment: str) -> list[Object]:
     ]
 
 
-def _trials_policy(view: Experiment, storage: Storage) -> Object:
-    """Trials are reached by nobody, and reach names, their controller and the store's port."""
+def _trials_policy(view: Experiment, storage: Storage, settings: Settings) -> Object:
+    """Trials are reached by nobody, and reach names, their controller, the store, and what the
+    administrator has opened.
+
+    A policy holds after a Service's translation, so it is the ports of the pods that count: the
+    DNS pods of some clusters listen on 5353, and those of a store in the cluster on any port, so
+    all of its namespace are open.
+    """
     parts = urlsplit(storage.endpoint or "https://aws")
     port = parts.port or (443 if parts.scheme == "https" else 80)
+    ports = [port, *(p for p in settings.trial_egress_ports if p != port)]
+    dns = [{"port": p, "protocol": kind} for p in DNS for kind in ("UDP", "TCP")]
     controller = labels(view.name, view.uid, "controller")
+    egress: list[Object] = [
+        {"ports": dns},
+        {
+            "to": [{"podSelector": {"matchLabels": controller}}],
+            "ports": [{"port": names.PORT, "protocol": "TCP"}],
+        },
+        {"ports": [{"port": p, "protocol": "TCP"} for p in ports]},
+    ]
+    if namespace := _namespace_of(parts.hostname or "", view.namespace):
+        egress.append({"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE: namespace}}}]})
     return {
         "podSelector": {"matchLabels": labels(view.name, view.uid, "trial")},
         "policyTypes": ["Ingress", "Egress"],
-        "egress": [
-            {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]},
-            {
-                "to": [{"podSelector": {"matchLabels": controller}}],
-                "ports": [{"port": names.PORT, "protocol": "TCP"}],
-            },
-            {"ports": [{"port": port, "protocol": "TCP"}]},
-        ],
+        "egress": [{}] if settings.trial_egress_open else egress,
     }
+
+
+def _namespace_of(host: str, own: str) -> str | None:
+    """The namespace of a Service by its name (`store.ns.svc`, `store.ns`, or `store` in the
+    experiment's own); None for an address and for a host that is elsewhere."""
+    parts = host.rstrip(".").split(".")
+    if ":" in host or parts[-1].isdecimal() or host in ("", "aws"):
+        return None
+    if len(parts) == 1:
+        return own
+    return parts[1] if len(parts) == 2 or parts[2] == "svc" else None
 
 
 def controller_job(view: Experiment, manifest: NASExperiment, settings: Settings) -> Object:
@@ -217,7 +261,7 @@ def controller_job(view: Experiment, manifest: NASExperiment, settings: Settings
     }
     pod: Object = {
         "restartPolicy": "OnFailure",
-        "serviceAccountName": name,
+        "serviceAccountName": _given_account(manifest, settings) or name,
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 30,
@@ -326,6 +370,9 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
         value = getattr(template, field)
         if value is not None:
             pod[TrialTemplate.model_fields[field].alias or field] = value
+    if template.service_account_name is not None:
+        # for a cloud's identity: the token of the API server is not mounted all the same
+        pod["serviceAccountName"] = template.service_account_name
     if template.node_selector:
         pod["nodeSelector"] = template.node_selector
     if template.tolerations:
@@ -486,6 +533,8 @@ def _pod_security(user: int, group: int, fs_group: int) -> Object:
         "runAsUser": user,
         "runAsGroup": group,
         "fsGroup": fs_group,
+        # else a volume with many files is walked through at every start of a pod
+        "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},
     }
 

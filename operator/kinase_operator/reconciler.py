@@ -37,11 +37,11 @@ from kinase_operator import experiments, trials
 from kinase_operator.actions import (
     Action,
     Again,
+    Correct,
     Create,
     Delete,
     Emit,
     ExperimentStatus,
-    Replace,
     TrialStatus,
 )
 from kinase_operator.metrics import Metrics
@@ -252,9 +252,9 @@ class Reconciler:
         self._wake(name[0], view.labels)
 
     def _child_changed(self, name: Name, before: Child | None, after: Child | None) -> None:
-        view = after or before
-        assert view is not None
-        self._wake(name[0], view.labels)
+        for view in (before, after):  # the labels may have been changed, too
+            if view is not None:
+                self._wake(name[0], view.labels)
 
     def _wake(self, namespace: str, labels: dict[str, str]) -> None:
         """Queue what an object of ours belongs to, by its labels."""
@@ -535,8 +535,8 @@ class Reconciler:
             match action:
                 case Create(resource, body):
                     await self._create(resource, view, body)
-                case Replace(resource, body):
-                    await self._replace(resource, view, body)
+                case Correct(resource, name, patch):
+                    await self._correct(resource, view.namespace, name, patch)
                 case Delete():
                     await self._delete(view.namespace, action)
                 case TrialStatus(name, uid, fields):
@@ -576,6 +576,10 @@ class Reconciler:
             if not any(owner["uid"] == view.uid for owner in owners):
                 text = f"{resource.kind} {name} of another owner is there; delete it or choose "
                 raise Forbidden(409, "NameConflict", text + "another name") from None
+            if resource in CHILDREN and not _is_ours(item):
+                # somebody took away the labels by which we watch it
+                await self._correct(resource, view.namespace, name, _without_owner(body))
+                return
             self._observe(self._of(resource), item)
             return
         except Invalid as error:
@@ -589,10 +593,11 @@ class Reconciler:
         self.metrics.wrote(resource.plural, "create")
         self._observe(self._of(resource), item)
 
-    async def _replace(self, resource: Resource, view: Experiment | Trial, body: Object) -> None:
-        item = await self.client.merge(
-            resource, view.namespace, body["metadata"]["name"], _without_owner(body)
-        )
+    async def _correct(self, resource: Resource, namespace: str, name: str, patch: Object) -> None:
+        try:
+            item = await self.client.merge(resource, namespace, name, patch)
+        except NotFound:
+            return  # it was deleted meanwhile, and is made at the next look
         self.metrics.wrote(resource.plural, "update")
         self._observe(self._of(resource), item)
 
@@ -623,7 +628,7 @@ class Reconciler:
 
     async def _emit(self, view: Experiment | Trial, event: Emit) -> None:
         """Record an Event; its name follows from what it says, so that twice is once."""
-        text = f"{view.uid}{view.generation}{event.reason}{event.message}"
+        text = f"{view.uid}{view.generation}{event.reason}{event.message}{event.about}"
         suffix = hashlib.sha256(text.encode()).hexdigest()[:16]
         now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
         body = {
@@ -681,6 +686,11 @@ def _reason(error: ApiError) -> str:
     # admission may refuse with the status of an object that is invalid
     refused = isinstance(error, Forbidden) or "is forbidden" in text or "denied" in text
     return "Refused" if refused else "Invalid"
+
+
+def _is_ours(item: Object) -> bool:
+    """Whether an object has the label by which we watch."""
+    return bool((item["metadata"].get("labels") or {}).get(names.MANAGED_BY) == names.MANAGER)
 
 
 def _without_owner(body: Object) -> Object:

@@ -54,6 +54,21 @@ class Settings:
     """Nodes of the controllers, which need no GPU. KINASE_CONTROLLER_NODE_SELECTOR, as JSON."""
     controller_tolerations: tuple[dict[str, Any], ...] = ()
     """Taints that the controllers tolerate. KINASE_CONTROLLER_TOLERATIONS, as JSON."""
+    controller_service_account: str | None = None
+    """ServiceAccount, in each namespace with experiments, that the controllers run as, where their
+    manifest names none. None: each has one of its own. KINASE_CONTROLLER_SERVICE_ACCOUNT."""
+    controller_service_account_annotations: dict[str, str] = field(default_factory=dict)
+    """Annotations of the controllers' own ServiceAccounts, such as a cloud's role.
+    KINASE_CONTROLLER_SERVICE_ACCOUNT_ANNOTATIONS, as JSON."""
+    service_accounts: tuple[str, ...] = ()
+    """ServiceAccounts that a manifest may name for its trials and its controller: NAME in any
+    namespace that is served, NAMESPACE/NAME in one. None means none. KINASE_SERVICE_ACCOUNTS,
+    separated by commas."""
+    trial_egress_ports: tuple[int, ...] = ()
+    """TCP ports that trials reach on any address, besides the store's: those of a proxy, a tracker,
+    a data set's server. KINASE_TRIAL_EGRESS_PORTS, separated by commas."""
+    trial_egress_open: bool = False
+    """Whether trials reach everything; nobody reaches them. KINASE_TRIAL_EGRESS_OPEN."""
     store: Storage | None = None
     """Where experiments are kept whose manifest names no place that pods reach, so that a laptop's
     manifest runs as it is. KINASE_STORE_URI, with KINASE_STORE_ENDPOINT, KINASE_STORE_REGION, and,
@@ -75,6 +90,10 @@ class Settings:
     resync: float = 60.0
     """Seconds after which every unfinished experiment is looked at again, whatever was seen."""
 
+    def allows_account(self, namespace: str, name: str) -> bool:
+        """Whether a manifest in this namespace may have its pods run as this ServiceAccount."""
+        return not {name, f"{namespace}/{name}"}.isdisjoint(self.service_accounts)
+
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     """Settings by the environment.
@@ -89,12 +108,22 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         ("trainer_image", "KINASE_TRAINER_IMAGE"),
         ("pull_policy", "KINASE_PULL_POLICY"),
         ("controller_priority_class", "KINASE_CONTROLLER_PRIORITY_CLASS"),
+        ("controller_service_account", "KINASE_CONTROLLER_SERVICE_ACCOUNT"),
     ):
         if env.get(key):
             given[name] = env[key]
-    for name, key in (("namespaces", "KINASE_NAMESPACES"), ("pull_secrets", "KINASE_PULL_SECRETS")):
-        given[name] = tuple(part.strip() for part in env.get(key, "").split(",") if part.strip())
-    given["allow_unrestricted"] = env.get("KINASE_ALLOW_UNRESTRICTED", "").lower() in _TRUE
+    for name, key in (
+        ("namespaces", "KINASE_NAMESPACES"),
+        ("pull_secrets", "KINASE_PULL_SECRETS"),
+        ("service_accounts", "KINASE_SERVICE_ACCOUNTS"),
+    ):
+        given[name] = _parts(env, key)
+    for name, key in (
+        ("allow_unrestricted", "KINASE_ALLOW_UNRESTRICTED"),
+        ("trial_egress_open", "KINASE_TRIAL_EGRESS_OPEN"),
+    ):
+        given[name] = env.get(key, "").lower() in _TRUE
+    given["trial_egress_ports"] = tuple(_port(p) for p in _parts(env, "KINASE_TRIAL_EGRESS_PORTS"))
     for name, key, kind in (
         ("port", "KINASE_PORT", int),
         ("workers", "KINASE_WORKERS", int),
@@ -111,6 +140,11 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         ("controller_resources", "KINASE_CONTROLLER_RESOURCES", dict),
         ("controller_node_selector", "KINASE_CONTROLLER_NODE_SELECTOR", dict),
         ("controller_tolerations", "KINASE_CONTROLLER_TOLERATIONS", list),
+        (
+            "controller_service_account_annotations",
+            "KINASE_CONTROLLER_SERVICE_ACCOUNT_ANNOTATIONS",
+            dict,
+        ),
     ):
         if env.get(key):
             value = _json(key, env[key], shape)
@@ -123,6 +157,16 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         given["store_checksums"] = checksums
     given["store"] = _store(env)
     return Settings(**given)
+
+
+def _parts(env: Mapping[str, str], key: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in env.get(key, "").split(",") if part.strip())
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise ValueError(f"KINASE_TRIAL_EGRESS_PORTS has {text!r}; a port is a number in 1..65535")
+    return int(text)
 
 
 def _json(key: str, text: str, shape: type) -> Any:

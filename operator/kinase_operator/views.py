@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from kinase.api import names
+from kinase_operator import drift
 
 Object = dict[str, Any]
 
@@ -169,11 +171,14 @@ class Job:
     """Reason and message of the condition `Failed` or `FailureTarget`."""
     digest: str = ""
     """What it was made from."""
+    account: str = ""
+    """ServiceAccount of its pods."""
 
     @classmethod
     def of(cls, item: Object) -> Job:
         """From the API's object."""
         metadata, status = item["metadata"], item.get("status") or {}
+        pod = item["spec"].get("template", {}).get("spec", {})
         true = {c["type"]: c for c in status.get("conditions") or () if c["status"] == "True"}
         failed = true.get("Failed") or true.get("FailureTarget")
         return cls(
@@ -189,6 +194,7 @@ class Job:
             complete="Complete" in true or "SuccessCriteriaMet" in true,
             failure=(failed.get("reason", ""), failed.get("message", "")) if failed else None,
             digest=(metadata.get("annotations") or {}).get(names.SPEC_HASH, ""),
+            account=sys.intern(pod.get("serviceAccountName", "")),
         )
 
     @property
@@ -279,15 +285,22 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """Any other object of ours: that it is there, whose it is, and what it was made from."""
+    """Any other object of ours: that it is there, whose it is, and what it says."""
 
     name: str
     uid: str
     version: int
     owner: str | None
     labels: dict[str, str]
-    digest: str
+    held: str
+    """What is compared of it (`drift.content`), as JSON, which is small."""
     created: datetime | None = None
+
+    @property
+    def content(self) -> Object:
+        """What is compared of it."""
+        found: Object = json.loads(self.held)
+        return found
 
     @classmethod
     def of(cls, item: Object) -> Child:
@@ -299,6 +312,6 @@ class Child:
             version=int(metadata["resourceVersion"]),
             owner=_owner(metadata),
             labels=_labels(metadata),
-            digest=(metadata.get("annotations") or {}).get(names.SPEC_HASH, ""),
+            held=json.dumps(drift.content(item), sort_keys=True),
             created=parse_time(metadata.get("creationTimestamp")),
         )

@@ -69,8 +69,13 @@ _EVERYTHING: Values = {
         "priorityClassName": "search",
         "nodeSelector": {"pool": "cpu"},
         "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}],
+        "serviceAccount": {
+            "name": "controllers",
+            "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/nas"},
+        },
     },
-    "trials": {"allowUnrestricted": True},
+    "serviceAccounts": {"allowed": ["reader", "vision/writer"]},
+    "trials": {"allowUnrestricted": True, "egress": {"ports": [3128, 5000], "open": True}},
     "store": {
         "uri": "s3://models/search",
         "endpoint": "https://s3.example.com:9000",

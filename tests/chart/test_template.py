@@ -434,7 +434,9 @@ def test_the_operator_reaches_names_and_the_api_server_alone(
 ) -> None:
     [policy] = of_kind(rendered["everything"], "NetworkPolicy")
     dns, api = policy["spec"]["egress"]
-    assert {(p["port"], p["protocol"]) for p in dns["ports"]} == {(53, "UDP"), (53, "TCP")}
+    assert {(p["port"], p["protocol"]) for p in dns["ports"]} == {
+        (port, protocol) for port in (53, 5353) for protocol in ("UDP", "TCP")
+    }
     assert api == {
         "ports": [{"port": 6443, "protocol": "TCP"}],
         "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}, {"ipBlock": {"cidr": "fd00::1/128"}}],

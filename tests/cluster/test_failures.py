@@ -19,6 +19,7 @@ from kinase.api import limits
 from kinase.api.trial import Outcome
 from kinase_operator import experiments, manifests
 from kinase_operator.actions import Delete, Emit, TrialStatus
+from kinase_operator.drift import FIELDS
 from kinase_operator.trials import plan as plan_trial
 from kinase_operator.views import Job
 from tests.cluster import system
@@ -602,6 +603,15 @@ def test_a_trial_ends_well_without_a_result_of_its_own(scene: Scene, folder: Pat
 # What somebody takes away
 
 
+KINDS = ("Service", "Role", "RoleBinding", "ServiceAccount", "NetworkPolicy")
+
+
+def stated(item: dict[str, Any]) -> dict[str, Any]:
+    """What an object says, but for other people's annotations."""
+    labels = {k: v for k, v in item["metadata"]["labels"].items() if "kube" in k or "kinase" in k}
+    return {"labels": labels} | {name: item[name] for name in FIELDS if name in item}
+
+
 @beside
 def test_what_an_experiment_needs_is_deleted_or_changed(scene: Scene, folder: Path) -> None:
     scene.create(**TINY, trialTemplate=template(3.0))
@@ -614,6 +624,36 @@ def test_what_an_experiment_needs_is_deleted_or_changed(scene: Scene, folder: Pa
         "networkpolicies": "toy-trials",
     }
     before = {kind: scene.get(name, kind)["metadata"]["uid"] for kind, name in children.items()}
+    meant = {kind: stated(scene.get(name, kind)) for kind, name in children.items()}
+    secrets = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list"]}
+    port = {"name": "more", "port": 82, "targetPort": 22}
+    edits: list[tuple[str, dict[str, Any]]] = [
+        ("services", {"spec": {"ports": [{"name": "http", "port": 81, "targetPort": 81}, port]}}),
+        ("services", {"spec": {"type": "NodePort", "selector": {"app": "other"}}}),
+        ("roles", {"rules": [secrets]}),
+        ("roles", {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
+        ("rolebindings", {"subjects": [{"kind": "User", "name": "eve"}]}),
+        ("serviceaccounts", {"automountServiceAccountToken": True}),
+        ("networkpolicies", {"spec": {"egress": [{}], "ingress": [{}]}}),
+    ]
+    for kind, edit in edits:
+        scene.cluster.api.patch(scene.path(kind, children[kind]), edit)
+    foreign = {"metadata": {"annotations": {"example.com/team": "vision"}}}
+    scene.cluster.api.patch(scene.path("services", "toy-controller"), foreign)
+
+    def corrected() -> bool:
+        return meant == {kind: stated(scene.get(name, kind)) for kind, name in children.items()}
+
+    wait_for(corrected, message="all are as they were")
+    assert before == {kind: scene.get(n, kind)["metadata"]["uid"] for kind, n in children.items()}
+    held = scene.get("toy-controller", "services")["metadata"]["annotations"]
+    assert held["example.com/team"] == "vision"
+
+    def said() -> bool:
+        told = [e["message"] for e in scene.events() if e["reason"] == "Corrected"]
+        return all(any(f" of {kind} toy-" in text for text in told) for kind in KINDS)
+
+    wait_for(said, message="an Event for each")
     for kind, name in children.items():
         scene.cluster.api.delete(scene.path(kind, name))
 

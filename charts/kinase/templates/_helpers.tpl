@@ -88,6 +88,10 @@ runAsNonRoot: true
 {{ $key }}: {{ int64 . }}
 {{- end }}
 {{- end }}
+{{- if .Values.podSecurity.fsGroup }}
+# else a volume with many files is walked through at every start
+fsGroupChangePolicy: OnRootMismatch
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end }}

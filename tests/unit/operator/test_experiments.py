@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from kinase.api import NASExperiment
+from kinase.api import NASExperiment, names
 from kinase.api.pod import unrestricted
 from kinase_kube.client import EXPERIMENT, JOB
-from kinase_operator import experiments, manifests
+from kinase_operator import drift, experiments, manifests
 from kinase_operator.actions import (
     Action,
     Again,
+    Correct,
     Create,
     Delete,
     Emit,
     ExperimentStatus,
-    Replace,
 )
 from kinase_operator.experiments import Observed, plan
 from kinase_operator.views import Child, Experiment, Job, Pod
@@ -58,11 +59,26 @@ def after(before: Observed, actions: list[Action]) -> Observed:
                 job = Job.of(made(body))
             case Delete(resource, _, _) if resource == JOB:
                 job = None
-            case Create(resource, body) | Replace(resource, body):
+            case Delete(resource, name, _):
+                del children[resource.kind, name]
+            case Create(resource, body):
                 children[resource.kind, action.name] = Child.of(made(body))
+            case Correct(resource, name, patch):
+                old = whole_of(before.experiment)[resource.kind]
+                changed = made({**old, **children[resource.kind, name].content})
+                changed["metadata"]["annotations"] = children[resource.kind, name].content[
+                    "annotations"
+                ]
+                children[resource.kind, name] = Child.of(samples.merged(changed, patch))
     return replace(
         before, experiment=replace(before.experiment, status=status), children=children, job=job
     )
+
+
+def whole_of(this: Experiment) -> dict[str, dict[str, Any]]:
+    """The children that are wanted, by their kind."""
+    found = manifests.children(this, samples.MANIFEST, SETTINGS)
+    return {resource.kind: body for resource, body in found}
 
 
 def settled(this: Experiment, **more: Any) -> Observed:
@@ -136,12 +152,157 @@ def test_what_is_missing_is_made_again_and_what_differs_is_changed() -> None:
         [action] = writes(plan(replace(whole, children=rest), SETTINGS))
         assert isinstance(action, Create)
         assert (action.resource.kind, action.name) == key
-        old = {**whole.children, key: replace(child, digest="of an older operator")}
+        other = child.content["annotations"] | {names.SPEC_HASH: "of an older operator"}
+        older = replace(child, held=json.dumps({**child.content, "annotations": other}))
+        old = {**whole.children, key: older}
         [action] = writes(plan(replace(whole, children=old), SETTINGS))
-        assert isinstance(action, Replace)
+        assert isinstance(action, Correct)
         assert (action.resource.kind, action.name) == key
         assert writes(plan(after(replace(whole, children=old), [action]), SETTINGS)) == []
     assert kinds(writes(plan(replace(whole, job=None), SETTINGS))) == ["Create"]
+
+
+PORTS: list[dict[str, Any]] = [{"port": 8080, "targetPort": 8080, "name": "http"}]
+EDITS: list[tuple[str, str, dict[str, Any], str]] = [
+    ("egress opened", "NetworkPolicy", {"spec": {"egress": [{}]}}, "spec"),
+    ("ingress opened", "NetworkPolicy", {"spec": {"ingress": [{}]}}, "spec"),
+    ("egress not meant", "NetworkPolicy", {"spec": {"policyTypes": ["Ingress"]}}, "spec"),
+    ("another's pods", "NetworkPolicy", {"spec": {"podSelector": {"matchLabels": None}}}, "spec"),
+    (
+        "secrets added",
+        "Role",
+        {"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]},
+        "rules",
+    ),
+    ("no rules", "Role", {"rules": None}, "rules"),
+    ("port changed", "Service", {"spec": {"ports": [{**PORTS[0], "port": 81}]}}, "spec"),
+    ("port added", "Service", {"spec": {"ports": [*PORTS, {"port": 81, "name": "b"}]}}, "spec"),
+    ("other pods", "Service", {"spec": {"selector": {"app": "other"}}}, "spec"),
+    ("opened to the world", "Service", {"spec": {"type": "LoadBalancer"}}, "spec"),
+    ("an address", "Service", {"spec": {"externalIPs": ["192.0.2.1"]}}, "spec"),
+    (
+        "a subject added",
+        "RoleBinding",
+        {"subjects": [{"kind": "User", "name": "eve"}]},
+        "subjects",
+    ),
+    (
+        "a token mounted",
+        "ServiceAccount",
+        {"automountServiceAccountToken": True},
+        "automountServiceAccountToken",
+    ),
+    (
+        "the digest",
+        "Role",
+        {"metadata": {"annotations": None}},
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("_", "kind", "edit", "fields"), EDITS, ids=[edit[0].replace(" ", "-") for edit in EDITS]
+)
+def test_what_somebody_changes_of_a_child_is_corrected_and_said(
+    _: str, kind: str, edit: dict[str, Any], fields: str
+) -> None:
+    whole = settled(view(), pods=[pod(ready=True)])
+    whole = after(whole, plan(whole, SETTINGS))
+    body = whole_of(view())[kind]
+    child = Child.of(samples.merged(made(body), edit))
+    edited = replace(whole, children={**whole.children, (kind, child.name): child})
+    actions = plan(edited, SETTINGS)
+    assert isinstance(actions[0], Correct)
+    assert (actions[0].resource.kind, actions[0].name) == (kind, body["metadata"]["name"])
+    if fields:
+        [emitted] = actions[1:]
+        assert isinstance(emitted, Emit)
+        assert (emitted.kind, emitted.reason) == ("Warning", "Corrected")
+        assert f"changed {fields} of {kind} {child.name};" in emitted.message
+    else:
+        assert not actions[1:]  # as if another operator had made it
+    now = samples.merged(samples.merged(made(body), edit), actions[0].patch)
+    assert now["metadata"]["annotations"] == body["metadata"]["annotations"]
+    assert drift.content(now) == drift.content(body)
+
+
+def test_a_binding_to_another_role_is_deleted_and_made_again() -> None:
+    whole = settled(view(), pods=[pod(ready=True)])
+    whole = after(whole, plan(whole, SETTINGS))
+    other = {"roleRef": {"kind": "ClusterRole", "name": "admin"}}
+    child = Child.of(samples.merged(made(whole_of(view())["RoleBinding"]), other))
+    edited = replace(whole, children={**whole.children, ("RoleBinding", child.name): child})
+    gone = plan(edited, SETTINGS)
+    assert kinds(gone) == ["Delete", "Emit"]
+    assert kinds(plan(after(edited, gone), SETTINGS)) == ["Create"]
+
+
+def test_what_others_may_add_to_a_child_stays() -> None:
+    """What the API server fills in, other labels and annotations, a distribution's pull secrets."""
+    whole = settled(view(), pods=[pod(ready=True)])
+    whole = after(whole, plan(whole, SETTINGS))
+    added: dict[str, dict[str, Any]] = {
+        "Service": {
+            "spec": {
+                "clusterIP": "10.0.0.1",
+                "ipFamilies": ["IPv4"],
+                "sessionAffinity": "None",
+                "type": "ClusterIP",
+                "ports": [{**PORTS[0], "protocol": "TCP"}],
+            }
+        },
+        "ServiceAccount": {"imagePullSecrets": [{"name": "x"}], "secrets": [{"name": "y"}]},
+        "Role": {"metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}}},
+        "NetworkPolicy": {"status": {}},
+        "RoleBinding": {},
+    }
+    children = {
+        (kind, body["metadata"]["name"]): Child.of(samples.merged(made(body), added[kind]))
+        for kind, body in whole_of(view()).items()
+    }
+    assert plan(replace(whole, children=children), SETTINGS) == []
+
+
+# -- identity ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("allowed", "namespace", "fine"),
+    [
+        ((), "ns", False),
+        (("cloud",), "ns", True),
+        (("ns/cloud",), "ns", True),
+        (("other/cloud",), "ns", False),
+        (("clou", "cloud2"), "ns", False),
+    ],
+)
+@pytest.mark.parametrize("field", ["trialTemplate", "controller"])
+def test_pods_run_only_as_accounts_that_the_administrator_allows(
+    allowed: tuple[str, ...], namespace: str, fine: bool, field: str
+) -> None:
+    this = view(**{field: {"serviceAccountName": "cloud"}})
+    settings = replace(SETTINGS, service_accounts=allowed)
+    actions = plan(seen(this), settings)
+    if fine:
+        assert "Create" in kinds(actions)
+        return
+    assert "Create" not in kinds(actions)
+    _, reason, message = said(actions)
+    assert reason == "Forbidden"
+    assert f"spec.{field}.serviceAccountName: pods may not run as 'cloud'" in message
+    assert "KINASE_SERVICE_ACCOUNTS" in message
+
+
+def test_a_controller_whose_account_is_to_be_another_is_made_again() -> None:
+    started = {"startTime": at(-100), "phase": "Searching"}
+    whole = settled(view(started), pods=[pod(ready=True)])
+    settings = replace(SETTINGS, controller_service_account="cloud")
+    actions = plan(whole, settings)
+    assert [a.resource.kind for a in actions if isinstance(a, Delete)] == ["Job"]
+    [binding] = [a for a in actions if isinstance(a, Correct)]
+    assert [s["name"] for s in binding.patch["subjects"]] == ["cloud"]
+    assert "Emit" not in kinds(actions[:-2])
 
 
 def test_the_controller_runs() -> None:

@@ -83,6 +83,7 @@ FULL: Object = {
     "annotations": {"team": "nas"},
     "gracePeriod": "2m",
     "managedBy": "kueue.x-k8s.io/multikueue",
+    "serviceAccountName": "bucket-reader",
     "security": {"runAsUser": 1000, "runAsGroup": 1001, "fsGroup": 1002},
 }
 """A template that uses every field that Pod Security `restricted` lets in."""
@@ -133,7 +134,7 @@ def objects() -> list[Object]:
         trial_job(),
         trial_job(FULL, storage={"uri": "s3://b/r", "credentialsSecret": "s3"}),
         controller_job(storage={"uri": "s3://b/r", "credentialsSecret": "s3"}),
-        *(body for _, body in manifests.children(view(), manifest())),
+        *(body for _, body in manifests.children(view(), manifest(), SETTINGS)),
         deployment(),
     ]
 
@@ -280,11 +281,13 @@ def test_only_the_controller_has_a_service_accounts_token() -> None:
     for template in ({}, FULL):
         pod, _ = pod_of(trial_job(template))
         assert pod["automountServiceAccountToken"] is False
-        assert "serviceAccountName" not in pod
+    assert "serviceAccountName" not in pod_of(trial_job({}))[0]
     pod, _ = pod_of(controller_job())
     assert pod["automountServiceAccountToken"] is True
     assert pod["serviceAccountName"] == "toy-controller"
-    [account] = [b for r, b in manifests.children(view(), manifest()) if r.kind == "ServiceAccount"]
+    [account] = [
+        b for r, b in manifests.children(view(), manifest(), SETTINGS) if r.kind == "ServiceAccount"
+    ]
     assert account["metadata"]["name"] == "toy-controller"
     assert account["automountServiceAccountToken"] is False
 
@@ -319,7 +322,9 @@ def test_the_controllers_rights_end_at_its_namespace_and_its_own_names() -> None
         assert not {"secrets", "pods", "jobs", "roles"} & set(rule["resources"])
         if names.EXPERIMENTS in rule["resources"]:
             assert rule["resourceNames"] == ["toy"]
-    [binding] = [b for r, b in manifests.children(view(), manifest()) if r.kind == "RoleBinding"]
+    [binding] = [
+        b for r, b in manifests.children(view(), manifest(), SETTINGS) if r.kind == "RoleBinding"
+    ]
     assert binding["subjects"] == [
         {"kind": "ServiceAccount", "name": "toy-controller", "namespace": "ns"}
     ]
@@ -433,7 +438,7 @@ def test_labels_tell_whose_an_object_is_and_the_users_cannot_override_them() -> 
 
 
 def test_everything_is_owned_and_goes_with_its_owner() -> None:
-    for _, body in manifests.children(view(), manifest()):
+    for _, body in manifests.children(view(), manifest(), SETTINGS):
         [reference] = body["metadata"]["ownerReferences"]
         assert (reference["uid"], reference["kind"]) == ("exp-uid", "NASExperiment")
         assert reference["controller"] is reference["blockOwnerDeletion"] is True
@@ -444,7 +449,7 @@ def test_everything_is_owned_and_goes_with_its_owner() -> None:
 
 
 def test_the_trials_policy_selects_trials_and_the_service_the_controller() -> None:
-    children = {r.kind: b for r, b in manifests.children(view(), manifest())}
+    children = {r.kind: b for r, b in manifests.children(view(), manifest(), SETTINGS)}
     trial_labels = trial_job()["spec"]["template"]["metadata"]["labels"]
     controller_labels = controller_job()["spec"]["template"]["metadata"]["labels"]
     policy = children["NetworkPolicy"]["spec"]
@@ -458,24 +463,100 @@ def test_the_trials_policy_selects_trials_and_the_service_the_controller() -> No
     assert not selector.items() <= trial_labels.items()
 
 
+def egress(settings: Settings = SETTINGS, **storage: Any) -> list[Object]:
+    """What trials reach, but for names and their controller."""
+    given = manifest(storage={"uri": "s3://b/r", **storage})
+    found = {r.kind: b for r, b in manifests.children(view(), given, settings)}
+    rules: list[Object] = found["NetworkPolicy"]["spec"]["egress"]
+    return rules[2:] if len(rules) > 1 else rules
+
+
+def ports(*numbers: int) -> Object:
+    return {"ports": [{"port": number, "protocol": "TCP"} for number in numbers]}
+
+
 @pytest.mark.parametrize(
-    ("endpoint", "port"),
+    ("endpoint", "port", "namespace"),
     [
-        (None, 443),
-        ("https://s3.example", 443),
-        ("http://minio", 80),
-        ("http://minio:9000", 9000),
-        ("http://[::1]:9000", 9000),
+        (None, 443, None),
+        ("https://s3.eu-west-1.amazonaws.com", 443, None),
+        ("https://s3.example.com:9000", 9000, None),
+        ("http://minio", 80, "ns"),
+        ("http://minio:9000", 9000, "ns"),
+        ("http://minio.storage:80", 80, "storage"),
+        ("http://minio.storage.svc:80", 80, "storage"),
+        ("https://minio.storage.svc.cluster.local.", 443, "storage"),
+        ("http://[::1]:9000", 9000, None),
+        ("http://10.0.0.7:9000", 9000, None),
     ],
 )
-def test_trials_reach_the_stores_port(endpoint: str | None, port: int) -> None:
-    storage = {"uri": "s3://b/r", **({"endpoint": endpoint} if endpoint else {})}
+def test_trials_reach_the_store(endpoint: str | None, port: int, namespace: str | None) -> None:
+    """A policy holds after a Service's translation: 80 of the Service may be 9000 of the pod."""
+    rules = egress(**({"endpoint": endpoint} if endpoint else {}))
+    inside = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    assert rules == [ports(port), *([{"to": [inside]}] if namespace else [])]
+
+
+def test_trials_reach_names_on_both_ports_of_dns_and_what_the_administrator_opens() -> None:
     [policy] = [
-        b
-        for r, b in manifests.children(view(), manifest(storage=storage))
-        if r.kind == "NetworkPolicy"
+        b for r, b in manifests.children(view(), manifest(), SETTINGS) if r.kind == "NetworkPolicy"
     ]
-    assert policy["spec"]["egress"][-1] == {"ports": [{"port": port, "protocol": "TCP"}]}
+    dns, controller, _ = policy["spec"]["egress"]
+    assert {(p["port"], p["protocol"]) for p in dns["ports"]} == {
+        (53, "UDP"),
+        (53, "TCP"),
+        (5353, "UDP"),
+        (5353, "TCP"),
+    }
+    assert controller["ports"] == ports(8080)["ports"]
+    assert egress(replace(SETTINGS, trial_egress_ports=(443, 3128, 5000))) == [
+        ports(443, 3128, 5000)
+    ]
+    assert egress(replace(SETTINGS, trial_egress_open=True)) == [{}]
+
+
+# -- identity ------------------------------------------------------------------------------
+
+
+def test_trials_run_as_the_account_that_is_named_and_have_no_token_of_the_api_server() -> None:
+    pod, _ = pod_of(trial_job({"serviceAccountName": "bucket-reader"}))
+    assert pod["serviceAccountName"] == "bucket-reader"
+    assert pod["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("by", ["manifest", "settings"])
+def test_a_controller_runs_as_a_given_account_which_gets_its_rights(by: str) -> None:
+    spec: Object = {"controller": {"serviceAccountName": "cloud"}} if by == "manifest" else {}
+    name = "other" if by == "manifest" else "cloud"  # the manifest's word is the nearer one
+    settings = replace(SETTINGS, controller_service_account=name)
+    pod, _ = pod_of(controller_job(settings, **spec))
+    assert pod["serviceAccountName"] == "cloud"
+    found = {r.kind: b for r, b in manifests.children(view(**spec), manifest(**spec), settings)}
+    assert "ServiceAccount" not in found
+    assert found["RoleBinding"]["subjects"] == [
+        {"kind": "ServiceAccount", "name": "cloud", "namespace": "ns"}
+    ]
+    assert found["RoleBinding"]["roleRef"]["name"] == "toy-controller"
+
+
+def test_a_controllers_own_account_has_the_annotations_that_are_set() -> None:
+    role = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/nas"}
+    settings = replace(SETTINGS, controller_service_account_annotations=role)
+    digests = []
+    for each in (SETTINGS, settings):
+        [account] = [
+            b for r, b in manifests.children(view(), manifest(), each) if r.kind == "ServiceAccount"
+        ]
+        digests.append(account["metadata"]["annotations"].pop(names.SPEC_HASH))
+    assert account["metadata"]["annotations"] == role
+    assert digests[0] != digests[1]
+
+
+@pytest.mark.parametrize("template", [{}, {"security": {"fsGroup": 1002}}])
+def test_volumes_are_walked_through_only_where_their_owner_is_another(template: Object) -> None:
+    for job in (trial_job(template), controller_job()):
+        pod, _ = pod_of(job)
+        assert pod["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
 
 
 def test_names_fit_into_a_label() -> None:
@@ -492,7 +573,7 @@ def test_names_fit_into_a_label() -> None:
 
 def test_a_digest_follows_what_is_wanted_and_nothing_else() -> None:
     def digests(**spec: Any) -> dict[str, str]:
-        found = manifests.children(view(**spec), manifest(**spec))
+        found = manifests.children(view(**spec), manifest(**spec), SETTINGS)
         return {r.kind: b["metadata"]["annotations"][names.SPEC_HASH] for r, b in found}
 
     assert digests() == digests(seed=5)

@@ -139,7 +139,7 @@ def test_the_trials_may_reach_its_port() -> None:
         for a in plan(seen, SETTINGS)
         if isinstance(a, Create) and a.body["kind"] == "NetworkPolicy"
     ]
-    ports = [rule["ports"][0]["port"] for rule in policy["spec"]["egress"]]
+    ports = [rule["ports"][0]["port"] for rule in policy["spec"]["egress"] if "ports" in rule]
     assert 9000 in ports
 
 
@@ -176,10 +176,20 @@ def test_from_the_environment() -> None:
             "KINASE_CONTROLLER_PRIORITY_CLASS": "high",
             "KINASE_CONTROLLER_NODE_SELECTOR": '{"pool": "cpu"}',
             "KINASE_CONTROLLER_TOLERATIONS": '[{"key": "cpu", "operator": "Exists"}]',
+            "KINASE_CONTROLLER_SERVICE_ACCOUNT": "cloud",
+            "KINASE_CONTROLLER_SERVICE_ACCOUNT_ANNOTATIONS": '{"role": "nas"}',
+            "KINASE_SERVICE_ACCOUNTS": "reader, vision/writer",
+            "KINASE_TRIAL_EGRESS_PORTS": "443, 3128",
+            "KINASE_TRIAL_EGRESS_OPEN": "true",
         }
     )
     assert settings == replace(
         SETTINGS,
+        controller_service_account="cloud",
+        controller_service_account_annotations={"role": "nas"},
+        service_accounts=("reader", "vision/writer"),
+        trial_egress_ports=(443, 3128),
+        trial_egress_open=True,
         controller_priority_class="high",
         controller_node_selector={"pool": "cpu"},
         controller_tolerations=({"key": "cpu", "operator": "Exists"},),
@@ -201,6 +211,12 @@ def test_from_the_environment() -> None:
         (
             {"KINASE_STORE_URI": "s3://x", "KINASE_STORE_SECRET": "No Name"},
             "KINASE_STORE_SECRET is 'No Name'",
+        ),
+        ({"KINASE_TRIAL_EGRESS_PORTS": "443,all"}, "KINASE_TRIAL_EGRESS_PORTS has 'all'"),
+        ({"KINASE_TRIAL_EGRESS_PORTS": "70000"}, "KINASE_TRIAL_EGRESS_PORTS has '70000'"),
+        (
+            {"KINASE_CONTROLLER_SERVICE_ACCOUNT_ANNOTATIONS": "[]"},
+            "KINASE_CONTROLLER_SERVICE_ACCOUNT_ANNOTATIONS must be a JSON",
         ),
         ({"KINASE_STORE_CHECKSUMS": "never"}, "KINASE_STORE_CHECKSUMS is 'never'"),
         ({"KINASE_STORE_PATIENCE": "long"}, "KINASE_STORE_PATIENCE is 'long'"),
