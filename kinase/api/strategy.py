@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from kinase.api._base import Custom, Model, Rule, Union
 
+Start = Annotated[tuple[dict[str, Any], ...], Field(max_length=100)]
+"""Architectures in the form of the space, or published ones as `{named: NASNet-A}`."""
+
 
 class RandomStrategy(Model):
     """Uniform sampling without replacement: isomorphic architectures are tried once."""
@@ -17,9 +20,12 @@ class LocalSearchStrategy(Model):
     """Local search (White et al. 2020): try the neighbours of the incumbent, move, restart."""
 
     initial: Annotated[int, Field(ge=1, le=10_000)] = 10
-    """Random architectures tried first; the best of them is the first centre."""
+    """Architectures tried first, those of `start` and random ones; the best is the first centre."""
     move: Literal["first", "best"] = "first"
     """Move to the first neighbour that is better, or to the best of all neighbours."""
+    start: Start = ()
+    """Architectures tried before random ones, in the form of `spec.space`; of a `Cell` space also
+    published ones by name, such as `{named: NASNet-A}`."""
 
 
 class EvolutionStrategy(Model):
@@ -34,6 +40,9 @@ class EvolutionStrategy(Model):
     tournament (Real et al. 2017)."""
     crossover: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability that a child has two parents, where the space has a crossover."""
+    start: Start = ()
+    """Architectures tried before random ones, in the form of `spec.space`; of a `Cell` space also
+    published ones by name, such as `{named: NASNet-A}`."""
 
     rules: ClassVar = (
         Rule(

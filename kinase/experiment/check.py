@@ -31,8 +31,16 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
     except (registry.UnknownMember, ValueError, TypeError) as error:
         problem("spec.space.custom.name", error)
     if space is not None:
+        begins = spec.strategy.evolution or spec.strategy.local_search
+        begun = len(problems)
+        for index, architecture in enumerate(begins.start if begins is not None else ()):
+            try:
+                space.validate(space.resolve(architecture))
+            except ArchitectureError as error:
+                problem(f"spec.strategy.{struct_name(spec.strategy.type)}.start.{index}", error)
         try:
-            make_strategy(spec.strategy, space, spec.seed)
+            if len(problems) == begun:
+                make_strategy(spec.strategy, space, spec.seed)
         except (registry.UnknownMember, ValueError, TypeError) as error:
             field = "type" if spec.strategy.custom is None else "custom.name"
             if isinstance(error, ArchitectureError) and spec.strategy.custom is None:

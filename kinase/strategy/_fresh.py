@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kinase.api.trial import Architecture
-from kinase.space import Rng, Space
+from kinase.space import ArchitectureError, Rng, Space
 from kinase.strategy.base import History, Proposal
 
 ATTEMPTS = 200
@@ -31,6 +33,29 @@ def random_fresh(space: Space, history: History, rng: Rng) -> Proposal | None:
     """Propose such an architecture."""
     architecture = sample_fresh(space, history, rng)
     return None if architecture is None else Proposal(architecture)
+
+
+def check_start(space: Space, start: Sequence[Architecture]) -> None:
+    """Check the architectures that a search is to begin with.
+
+    Raises:
+        ArchitectureError: one of them is not of the space; the message says which.
+    """
+    for index, architecture in enumerate(start):
+        try:
+            space.validate(space.resolve(architecture))
+        except ArchitectureError as error:
+            raise ArchitectureError(f"start[{index}]: {error}") from error
+
+
+def start_fresh(
+    space: Space, start: Sequence[Architecture], history: History, rng: Rng
+) -> Proposal | None:
+    """Propose the first of these that was not asked before, then random ones."""
+    for architecture in map(space.resolve, start):
+        if space.key(architecture) not in history.by_key:
+            return Proposal(architecture, (), "start")
+    return random_fresh(space, history, rng)
 
 
 def mutate_fresh(

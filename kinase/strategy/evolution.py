@@ -6,7 +6,7 @@ from collections import deque
 
 from kinase.api.strategy import EvolutionStrategy
 from kinase.space import Rng
-from kinase.strategy._fresh import mutate_fresh, random_fresh
+from kinase.strategy._fresh import check_start, mutate_fresh, random_fresh, start_fresh
 from kinase.strategy.base import History, Losses, Proposal, Strategy, Trial
 from kinase.strategy.pareto import crowding_distance, non_dominated_sort
 
@@ -15,9 +15,9 @@ class Evolution(Strategy):
     """Regularised evolution (Real et al. 2019, algorithm 1) and large-scale evolution's
     tournament (Real et al. 2017, section 3.1).
 
-    The first `population` architectures are random. After that every proposal draws `sample`
-    members with replacement; the best becomes the parent, and a mutation of it the child. A
-    child that ends joins the population, and one member dies: with `removal: oldest` the
+    The first `population` architectures are those of `start`, then random. After that every
+    proposal draws `sample` members with replacement; the best becomes the parent, and a mutation of
+    it the child. A child that ends joins the population, and one member dies: with `removal: oldest` the
     oldest, with `removal: worst` the worst of a tournament of two, as in Real et al. 2017.
 
     With several objectives "better" is the lower non-dominated rank, then the larger crowding
@@ -29,13 +29,15 @@ class Evolution(Strategy):
     def __init__(self, *args: object, **kwargs: object) -> None:
         """See `Strategy`."""
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        check_start(self.space, self.options.start)
         self._population: deque[Trial] = deque()
 
     def propose(self, history: History, rng: Rng) -> Proposal | None:
         """A random architecture at first, then a child of the population."""
         size = self.options.population
-        if len(history.asked) < size or not self._population:
-            return random_fresh(self.space, history, rng)
+        start = self.options.start
+        if len(history.asked) < max(size, len(start)) or not self._population:
+            return start_fresh(self.space, start, history, rng)
         parent = self._tournament(rng, self.options.sample)
         if self.space.crosses and self.options.crossover and rng.random() < self.options.crossover:
             other = self._tournament(rng, self.options.sample)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kinase.api.strategy import LocalSearchStrategy
 from kinase.api.trial import Architecture
 from kinase.space import Rng
-from kinase.strategy._fresh import random_fresh
+from kinase.strategy._fresh import check_start, start_fresh
 from kinase.strategy.base import History, Proposal, Strategy, Trial
 
 
@@ -13,7 +13,8 @@ class LocalSearch(Strategy):
     """Local search (White, Nolen & Savani 2021, "Exploring the Loss Landscape in Neural
     Architecture Search", algorithm 1; iterated with restarts).
 
-    `initial` random architectures are tried; the best of them is the first centre. Its
+    `initial` architectures are tried, those of `start`, then random ones; the best of them is the
+    first centre. Its
     neighbours are tried in random order. With `move: first` the search moves as soon as a
     neighbour is better; with `move: best` once all neighbours are known. A centre with no
     better neighbour is a local optimum: the search restarts from `initial` new random
@@ -32,6 +33,7 @@ class LocalSearch(Strategy):
     def __init__(self, *args: object, **kwargs: object) -> None:
         """See `Strategy`."""
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        check_start(self.space, self.options.start)
         self._centre: Trial | None = None
         self._queue: list[Architecture] = []
         self._around: set[int] = set()
@@ -47,7 +49,7 @@ class LocalSearch(Strategy):
         """The next neighbour of the centre, or a random architecture for a start."""
         if self._centre is not None and self._untried(history):
             return Proposal(self._queue[-1], (self._centre.number,), "neighbour")
-        return random_fresh(self.space, history, rng)
+        return start_fresh(self.space, self.options.start, history, rng)
 
     def parents_to_come(self, history: History) -> set[int]:
         """The centre, the best result around it, and what the next start has so far."""

@@ -118,6 +118,22 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"baselines": [{"name": "b", "architecture": {"layers": [{"op": "conv3d"}]}}]},
         r"baselines\[0\]\.architecture: layers\[0\]\.op is 'conv3d'; use one of conv",
     ),
+    "a published cell by a wrong name": (
+        {
+            "space": {"type": "Cell", "cell": {"preset": "nasnet"}},
+            "baselines": [{"name": "b", "architecture": {"named": "NASNet"}}],
+        },
+        r"baselines\[0\]\.architecture: named is 'NASNet'; use one of NASNet-A, AmoebaNet-A",
+    ),
+    "a start that is not of the space": (
+        {
+            "strategy": {
+                "type": "Evolution",
+                "evolution": {"start": [{"layers": []}]},
+            }
+        },
+        r"evolution\.start\[0\]: layers is 0; use a list of",
+    ),
     "an even kernel": ({"space__chain": {"kernels": [4]}}, r"a kernel must be odd"),
     "a mistyped choice": (
         {"strategy": {"type": "Evolutoin"}},

@@ -188,6 +188,18 @@ def test_baselines_are_trained_as_finalists_are_and_never_win() -> None:
     assert state.finished.winner != baseline.number
 
 
+def test_a_baseline_by_its_name_is_written_out_in_the_journal() -> None:
+    cell = {"preset": "darts", "search": {"cells": 1, "filters": 1}}
+    manifest = experiment(
+        space={"type": "Cell", "cell": {**cell, "evaluation": cell["search"]}},
+        baselines=[{"name": "by Liu et al.", "architecture": {"named": "DARTS_V2"}}],
+    )
+    loop = make_loop(manifest, evaluate=lambda job: {"val_accuracy": job.trial / 100})
+    [baseline] = loop.run().of_kind(Kind.BASELINE)
+    assert baseline.architecture == loop.space.named["DARTS_V2"]
+    loop.space.validate(baseline.architecture)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.2, 0.33, 0.5])
 def test_the_control_gets_its_share_evenly(share: float) -> None:
     turns = [is_control(n, share) for n in range(1000)]
