@@ -17,8 +17,9 @@ class Evolution(Strategy):
 
     The first `population` architectures are those of `start`, then random. After that every
     proposal draws `sample` members with replacement; the best becomes the parent, and a mutation of
-    it the child. A child that ends joins the population, and one member dies: with `removal: oldest` the
-    oldest, with `removal: worst` the worst of a tournament of two, as in Real et al. 2017.
+    it the child. A child that ends joins the population, and one member dies: with `removal:
+    oldest` the oldest, with `removal: worst` the worst of a tournament of two, as in Real et al.
+    2017.
 
     With several objectives "better" is the lower non-dominated rank, then the larger crowding
     distance (Deb et al. 2002), both among the members drawn.
