@@ -16,6 +16,7 @@ from rich.text import Text
 from kinase.api.trial import Outcome, Point
 from kinase.experiment.state import SEARCHING, TrialRecord
 from kinase.report.gather import inherited_text
+from kinase.report.task import data_lines
 from kinase.report.verdict import verdict
 
 if TYPE_CHECKING:
@@ -101,11 +102,13 @@ class Progress:
         self.console.print(
             f"[bold]{loop.experiment.metadata.name}[/]: {spec.strategy.kind} over "
             f"{loop.space.size()} {spec.space.kind} architectures, "
-            f"{spec.task.dataset} ({loop.info.train} training, {loop.info.validation} "
-            f"validation samples), {loop.info.device}, "
+            f"{spec.task.dataset}, {loop.info.device}, "
             f"{spec.budget.parallelism} at once{again}",
             highlight=False,
         )
+        for line in data_lines(loop.info):
+            style = "yellow" if line.startswith("warning:") else ""
+            self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
         self._recent.extend(loop.state.told[-RECENT:])
         self._draw(loop, force=True)
 

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+import json
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from kinase.api._base import Model, Rule, Union
 
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 NonNegative = Annotated[float, Field(ge=0, le=1e6)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+
+DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "npz", "folder")
+"""The data sets of our own trainer. They take no `datasetOptions`."""
+TASKS = ("Classification",)
+"""The tasks of our own trainer. They take no `typeOptions`."""
+MAX_OPTIONS = 64 * 1024
+"""Most characters of options, as JSON."""
+
+
+def _small(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that are plain data of a bounded size."""
+    try:
+        size = len(json.dumps(options, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"options are plain data, as JSON writes it: {error}") from None
+    if size > MAX_OPTIONS:
+        raise ValueError(f"the options are {size} characters of JSON; use at most {MAX_OPTIONS}")
+    return options
+
+
+Options = Annotated[dict[str, Any], Field(max_length=64), AfterValidator(_small)]
 
 
 class Split(Model):
@@ -42,23 +64,102 @@ class Split(Model):
         return self
 
 
+class FolderImages(Model):
+    """How the images of a `folder` become squares of `resolution` pixels."""
+
+    fit: Literal["pad", "crop", "stretch"] = "pad"
+    """An image that is not square: `pad` scales its longer side and fills the rest with the
+    background; `crop` cuts its centre out and scales it; `stretch` scales both sides."""
+    background: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$", max_length=7)] = "#ffffff"
+    """Colour behind transparent pixels and of padding, as red, green and blue in hexadecimal."""
+
+
+class ArrayImages(Model):
+    """How the arrays of an `npz` archive are read."""
+
+    channels: Literal["auto", "first", "last"] = "auto"
+    """Order of the axes of four: `first` is (N, C, H, W), `last` is (N, H, W, C). `auto` goes by
+    the sizes, and refuses what can be read both ways."""
+
+
 class Task(Model):
     """What is learnt, and on which data."""
 
     type: Annotated[str, Field(min_length=1, max_length=128)] = "Classification"
     """Kind of task: Classification, or the entry point of another package
     (group `kinase.tasks`)."""
+    type_options: Options | None = None
+    """Plain data for a task of another package, which its constructor takes."""
     dataset: Annotated[str, Field(min_length=1, max_length=128)] = "digits"
     """Data set: digits (embedded), mnist, fashion-mnist, cifar10, cifar100, svhn, npz, folder,
     or the entry point of another package (group `kinase.datasets`)."""
+    dataset_options: Options | None = None
+    """Plain data for a data set of another package, which reads it from the task."""
+    folder: FolderImages | None = None
+    """Only where dataset is folder: how its images become squares."""
+    npz: ArrayImages | None = None
+    """Only where dataset is npz: how its arrays are read."""
     path: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """Folder (or file, for npz) that holds the data. Not needed for digits."""
     download: bool = False
     """Whether a torchvision data set may be downloaded into `path` when it is not there."""
     resolution: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Input height and width in pixels. Default: the data set's own."""
+    """Input height and width in pixels. Default: the data set's own. A folder needs it."""
     split: Split = Split()
     """Training, validation and test parts."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.folder) || self.dataset == 'folder'",
+            "dataset is {self.dataset}, so folder must not be set; "
+            "remove it, or set dataset: folder",
+            ".folder",
+        ),
+        Rule(
+            "!has(self.npz) || self.dataset == 'npz'",
+            "dataset is {self.dataset}, so npz must not be set; remove it, or set dataset: npz",
+            ".npz",
+        ),
+        Rule(
+            f"!has(self.datasetOptions) || !(self.dataset in {list(DATASETS)})",
+            "dataset is {self.dataset}, which takes no datasetOptions; "
+            "they are for a data set of another package",
+            ".datasetOptions",
+        ),
+        Rule(
+            f"!has(self.typeOptions) || !(self.type in {list(TASKS)})",
+            "type is {self.type}, which takes no typeOptions; "
+            "they are for a task of another package",
+            ".typeOptions",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.folder is not None and self.dataset != "folder":
+            raise ValueError(
+                f"dataset is {self.dataset}, so folder must not be set; "
+                "remove it, or set dataset: folder"
+            )
+        if self.npz is not None and self.dataset != "npz":
+            raise ValueError(
+                f"dataset is {self.dataset}, so npz must not be set; remove it, or set dataset: npz"
+            )
+        if self.dataset_options is not None and self.dataset in DATASETS:
+            raise ValueError(
+                f"dataset is {self.dataset}, which takes no datasetOptions; "
+                "they are for a data set of another package"
+            )
+        if self.type_options is not None and self.type in TASKS:
+            raise ValueError(
+                f"type is {self.type}, which takes no typeOptions; "
+                "they are for a task of another package"
+            )
+        return self
+
+    def __hash__(self) -> int:
+        """By the fields that can be hashed: options are plain data, which cannot."""
+        return hash((self.type, self.dataset, self.path, self.resolution, self.split))
 
 
 class SGD(Model):

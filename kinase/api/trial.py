@@ -222,6 +222,25 @@ class TrialJob(Model):
     """Whether the stored weights are scored on the test part; nothing is trained then."""
 
 
+Said = Annotated[str, Field(max_length=1000)]
+"""One line for a person."""
+MOST_CLASSES = 1000
+"""Classes that a trainer names; the others go without."""
+
+
+class ClassCount(Model):
+    """How many samples of a class each part holds."""
+
+    name: Annotated[str, Field(max_length=128)]
+    """Name of the class."""
+    train: Annotated[int, Field(ge=0)] = 0
+    """Samples of the training split."""
+    validation: Annotated[int, Field(ge=0)] = 0
+    """Samples of the validation split."""
+    test: Annotated[int, Field(ge=0)] = 0
+    """Samples of the test split."""
+
+
 class TaskInfo(Model):
     """What the trainer says of a task before any trial: that its data is there, and its size."""
 
@@ -239,6 +258,12 @@ class TaskInfo(Model):
     """What is measured on the validation split."""
     goals: Annotated[dict[Metric, Goal], Field(max_length=64)] = Field(default_factory=dict)
     """Which way each metric is better; one that is left out must have its goal in the manifest."""
+    classes: Annotated[tuple[ClassCount, ...], Field(max_length=MOST_CLASSES)] = ()
+    """The classes in the order of the network's outputs, where there are any."""
+    notes: Annotated[tuple[Said, ...], Field(max_length=32)] = ()
+    """How the data was read, where that is not plain: files passed over, labels numbered again."""
+    warnings: Annotated[tuple[Said, ...], Field(max_length=32)] = ()
+    """What may be wrong with the data: a class that a part lacks, an imbalance."""
     device: str
     """Where trials run, such as cpu or cuda."""
     facts: dict[str, str] = Field(default_factory=dict)

@@ -10,6 +10,7 @@ from kinase.experiment.loop import Loop
 from kinase.experiment.state import TrialRecord
 from kinase.report.data import ProtocolItem, ReportData, ReportTrial, Winner
 from kinase.report.protocol import checklist
+from kinase.report.task import classes_text, samples_text
 from kinase.report.theme import size
 
 COST_NAMES = {
@@ -216,16 +217,27 @@ def _limit(limit: Limit) -> tuple[str, str, str]:
 
 def _summary(loop: Loop) -> tuple[tuple[str, str], ...]:
     spec, info = loop.spec, loop.info
-    shape = "x".join(map(str, info.input))
     return (
         ("Space", f"{spec.space.kind}, {loop.space.size()} architectures"),
         ("Strategy", spec.strategy.kind),
         ("Estimation", f"{spec.estimation.kind}: {fidelity_text(loop.fidelity)}"),
         *_weights(loop),
         ("Finalists", f"{spec.finalists.count}: {fidelity_text(loop.final_fidelity)}"),
-        ("Data", f"{spec.task.dataset}, samples of {shape}, {info.outputs} classes"),
+        ("Data", f"{spec.task.dataset}, {samples_text(info)}"),
+        *_data(loop),
         ("Seed", str(spec.seed)),
     )
+
+
+def _data(loop: Loop) -> tuple[tuple[str, str], ...]:
+    """What else was read of the data, and how."""
+    info = loop.info
+    said = (
+        ("Classes", classes_text(info).partition(" classes: ")[2]),
+        ("How it was read", "; ".join(info.notes)),
+        ("Warning", "; ".join(info.warnings)),
+    )
+    return tuple((label, text) for label, text in said if text)
 
 
 def _protocol(loop: Loop) -> tuple[ProtocolItem, ...]:

@@ -35,6 +35,7 @@ from kinase.experiment.loop import Loop
 from kinase.experiment.state import TrialRecord
 from kinase.report import render
 from kinase.report.gather import gather
+from kinase.report.task import classes_text, data_lines, samples_text
 from kinase.store import Store, StoreError, StoreUnavailable, open_store, probe
 from kinase_controller import status as words
 from kinase_controller.engine import Interrupted, KubernetesEngine
@@ -291,6 +292,12 @@ class Controller:
         self._say(progressing=(True, "Searching", ""), suspended=(False, "NotSuspended", ""))
         text = f"going on after {len(loop.state.told)} trials" if loop.journal.length else ""
         self.rim.emit("Normal", "Started", text or "the search begins")
+        for line in data_lines(loop.info):
+            log.info("%s", line)
+        read = filter(None, (samples_text(loop.info), classes_text(loop.info), *loop.info.notes))
+        self.rim.emit("Normal", "DataRead", "; ".join(read)[:1000])
+        if loop.info.warnings:
+            self.rim.emit("Warning", "DataDoubtful", "; ".join(loop.info.warnings)[:1000])
 
     def progressed(self, loop: Loop, trial: int, point: Point) -> None:
         """A trial posted an epoch."""

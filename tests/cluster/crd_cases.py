@@ -205,6 +205,40 @@ CASES: dict[str, Case] = {
         "optimizer",
     ),
     # the task and its metrics
+    "a folder's own struct": Case(
+        {"task.dataset": "folder", "task.folder": {"fit": "crop", "background": "#00ff7F"}},
+        {"task.dataset": "npz", "task.folder": {}},
+        "folder",
+    ),
+    "a colour": Case(
+        {"task.dataset": "folder", "task.folder": {"background": "#000000"}},
+        {"task.dataset": "folder", "task.folder": {"background": "white"}},
+        "background",
+    ),
+    "an archive's own struct": Case(
+        {"task.dataset": "npz", "task.npz": {"channels": "last"}},
+        {"task.dataset": "folder", "task.npz": {}},
+        "npz",
+    ),
+    "an order of axes": Case(
+        {"task.dataset": "npz", "task.npz": {"channels": "first"}},
+        {"task.dataset": "npz", "task.npz": {"channels": "NCHW"}},
+        "channels",
+    ),
+    "options of another package's data set": Case(
+        {"task.dataset": "spectra", "task.datasetOptions": {"bands": [1, 2], "deep": {"a": None}}},
+        {"task.dataset": "digits", "task.datasetOptions": {}},
+        "datasetOptions",
+    ),
+    "options of another package's task": Case(
+        {
+            "task.type": "Own",
+            "task.typeOptions": {"scale": 2.5},
+            "objective": {"metric": "val_mse", "goal": "minimize"},
+        },
+        {"task.typeOptions": {"scale": 2.5}},
+        "typeOptions",
+    ),
     "parts that leave something to train on": Case(
         {"task.split": {"validation": 0.5, "test": 0.49}},
         {"task.split": {"validation": 0.5, "test": 0.5}},

@@ -17,6 +17,7 @@ from kinase.api import NASExperiment, TaskInfo, TrialJob
 from kinase.api.status import MAX_STATUS
 from kinase.engine.tabular import TabularEngine
 from kinase.experiment.loop import Loop
+from kinase.report.task import samples_text
 from kinase.store.memory import MemoryStore
 from tests import pod_trainer
 from tests.cluster import system
@@ -160,13 +161,14 @@ def test_events_tell_the_turns_of_a_search_and_no_more(run: Run) -> None:
     (pod,) = run.scene.pods("controller")
     wanted = [
         ("Normal", "ControllerRunning", f"pod {pod['metadata']['name']} runs the search"),
+        ("Normal", "DataRead", samples_text(TaskInfo.model_validate(pod_trainer.INFO))),
         ("Normal", "Started", "the search begins"),
         ("Normal", "Succeeded", "6 trials were run"),
     ]
     wait_for(lambda: len(run.scene.events()) >= len(wanted), message="the last Event")
     found = [(e["type"], e["reason"], e["message"]) for e in run.scene.events()]
-    # two programs tell the first two, and within one second neither is the earlier
-    assert (sorted(found[:2]), found[2:]) == (wanted[:2], wanted[2:])
+    # two programs tell the first three, and within one second none is the earlier
+    assert (sorted(found[:3]), found[3:]) == (wanted[:3], wanted[3:])
 
 
 def test_conditions_at_the_end(run: Run) -> None:

@@ -100,7 +100,7 @@ def begun(child: TrialJob, store: Store) -> tuple[Inherited, dict[str, float], A
     said = lineage.begin(child, store, setting.frame, setting.network, optimiser, setting.train)
     scores = evaluate(
         setting.network,
-        make_task("Classification"),
+        make_task(child.task),
         setting.validation,
         child.training,
         setting.device,

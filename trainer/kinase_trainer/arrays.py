@@ -47,15 +47,22 @@ def checksum(*arrays: NDArray[Any]) -> str:
 
 
 def divide(
-    task: Task, count: int, labels: NDArray[Any] | None, *, own_test: bool
-) -> tuple[Indices, Indices, Indices | None]:
-    """Indices of the training, validation and test part of `count` samples, sorted.
+    task: Task,
+    count: int,
+    labels: NDArray[Any] | None,
+    *,
+    own_test: bool,
+    own_validation: bool = False,
+) -> tuple[Indices, Indices | None, Indices | None]:
+    """Indices of the training, validation and test part of `count` samples, sorted; None for a
+    part that the data set brings.
 
     Args:
         task: whose `split` gives the shares and the seed.
-        count: samples, without those of the data set's own test part.
+        count: samples, without those of the parts that the data set brings.
         labels: classes whose shares every part keeps, or None.
         own_test: whether the data set brings a test part, so that none is cut off.
+        own_validation: whether it brings a validation part.
 
     Raises:
         ConfigError: a part is empty.
@@ -64,21 +71,24 @@ def divide(
     groups = [np.arange(count)]
     if labels is not None:
         groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    shares = [task.split.validation] + ([] if own_test else [task.split.test])
-    parts: list[list[Indices]] = [[] for _ in range(3)]
+    shares = {}
+    if not own_validation:
+        shares["validation"] = task.split.validation
+    if not own_test:
+        shares["test"] = task.split.test
+    parts: dict[str, list[Indices]] = {"training": [], **{name: [] for name in shares}}
     for group in groups:
         shuffled = rng.permutation(group)
-        cuts = np.cumsum([round(len(group) * share) for share in shares])
-        held = np.split(shuffled, cuts)
-        parts[0].append(held[-1])
-        for place, piece in zip(parts[1:], held[:-1], strict=False):
-            place.append(piece)
-    train, validation = (np.sort(np.concatenate(part)) for part in parts[:2])
-    test = np.sort(np.concatenate(parts[2])) if parts[2] else None
-    for name, part in (("training", train), ("validation", validation), ("test", test)):
-        if part is not None and not len(part):
+        cuts = np.cumsum([round(len(group) * share) for share in shares.values()], dtype=int)
+        *held, rest = np.split(shuffled, cuts)
+        parts["training"].append(rest)
+        for name, piece in zip(shares, held, strict=True):
+            parts[name].append(piece)
+    found = {name: np.sort(np.concatenate(pieces)) for name, pieces in parts.items()}
+    for name, part in found.items():
+        if not len(part):
             raise ConfigError(
                 f"task.split leaves no {name} samples of the {count} that "
                 f"task.dataset {task.dataset!r} has; use more data or other shares"
             )
-    return train, validation, test
+    return found["training"], found.get("validation"), found.get("test")

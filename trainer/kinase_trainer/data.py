@@ -11,16 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from kinase.api.task import Augmentation, Task
-from kinase_trainer.arrays import divide
+from kinase_trainer.arrays import Indices, divide
 from kinase_trainer.datasets import Raw, open_raw
+from kinase_trainer.errors import ConfigError
 from kinase_trainer.lazy import LazyImages, as_float, resize
+from kinase_trainer.summary import Told, tell
 from kinase_trainer.tasks import LearningTask, make_task
 
 EVALUATION_BATCH = 1024
@@ -89,7 +93,9 @@ class Splits:
     deviation: tuple[float, ...]
     """Standard deviation of each channel of the training part."""
     classes: tuple[str, ...]
-    """Names of the classes, where the data set has them."""
+    """Names of the classes, in the order of the outputs, where there are classes."""
+    told: Told
+    """What there is to say of the data."""
     checksum: str
     """Of the data; see `Raw.checksum`."""
     test_checksum: str | None = None
@@ -110,15 +116,98 @@ class Splits:
         return {name: digest for name, digest in found.items() if digest is not None}
 
 
-def _divide(
-    task: Task, learning: LearningTask, raw: Raw, targets: Tensor
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Indices of the training, validation and (where the data set brings none) test part."""
-    strata = learning.strata(targets)
-    labels = None if strata is None else strata.numpy()
-    train, validation, test = divide(task, len(targets), labels, own_test=raw.test is not None)
-    held = None if test is None else torch.from_numpy(test)
-    return torch.from_numpy(train), torch.from_numpy(validation), held
+@dataclass(frozen=True)
+class _Opened:
+    """A data set whose targets are the task's."""
+
+    learning: LearningTask
+    raw: Raw
+    train: Part
+    """All that the data set's own validation and test parts do not hold."""
+    validation: Part | None
+    test: Part | None
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def _open(task: Task) -> _Opened:
+    """The data set of a task, its targets in the task's form and its classes numbered from 0.
+
+    Raises:
+        ConfigError: the task cannot use them; a part has a class that the training part lacks.
+    """
+    learning = make_task(task)
+    raw = open_raw(task)
+    given = {"training": (raw.images, raw.targets), "validation": raw.validation, "test": raw.test}
+    targets: dict[str, Tensor] = {}
+    for part, pair in given.items():
+        if pair is not None:
+            try:
+                targets[part] = learning.prepare(pair[1])
+            except ConfigError as error:
+                raise ConfigError(f"task.dataset {task.dataset!r}, {part} part: {error}") from None
+    try:
+        values = learning.classes(targets["training"])
+    except ConfigError as error:
+        raise ConfigError(f"task.dataset {task.dataset!r}: {error}") from None
+    names, notes = raw.classes, list(raw.notes)
+    if values is not None:
+        names = tuple(
+            raw.classes[value] if value < len(raw.classes) else str(value)
+            for value in values.tolist()
+        )
+        if raw.targets.ndim == 2 and raw.targets.shape[1] > 1:
+            notes.append("labels are one-hot: the class is the place of the 1")
+        count = len(values)
+        if int(values[-1]) >= count:
+            shown = ", ".join(map(str, values.tolist()[:10])) + (", ..." * (count > 10))
+            notes.append(
+                f"labels have gaps: {shown} are numbered 0 to {count - 1} as the network's outputs"
+            )
+        for part, labels in targets.items():
+            targets[part] = _numbered(labels, values, f"task.dataset {task.dataset!r}", part)
+
+    held = {name: Part(pair[0], targets[name]) for name, pair in given.items() if pair is not None}
+    return _Opened(
+        learning,
+        raw,
+        held["training"],
+        held.get("validation"),
+        held.get("test"),
+        names,
+        tuple(notes),
+    )
+
+
+def _numbered(labels: Tensor, values: Tensor, where: str, part: str) -> Tensor:
+    """Labels as positions in the sorted `values`."""
+    unknown = torch.unique(labels[~torch.isin(labels, values)])
+    if len(unknown):
+        raise ConfigError(
+            f"{where} has samples of class {int(unknown[0])} in its {part} part, and none to "
+            "train on; remove them, or add some to the training part"
+        )
+    return torch.searchsorted(values, labels)
+
+
+def _divide(task: Task, opened: _Opened) -> tuple[Part, Part, Part]:
+    """The training, validation and test part, of the data set's own or cut off."""
+    strata = opened.learning.strata(opened.train.targets)
+    train, validation, test = divide(
+        task,
+        len(opened.train),
+        None if strata is None else strata.numpy(),
+        own_test=opened.test is not None,
+        own_validation=opened.validation is not None,
+    )
+
+    def part(own: Part | None, indices: Indices | None) -> Part:
+        if own is not None:
+            return own
+        assert indices is not None
+        return opened.train.subset(torch.from_numpy(indices))
+
+    return part(None, train), part(opened.validation, validation), part(opened.test, test)
 
 
 @lru_cache(maxsize=1)
@@ -128,43 +217,32 @@ def open_splits(task: Task) -> Splits:
     Raises:
         ConfigError: the data is not there, or not of a form that the task can use.
     """
-    learning = make_task(task.type)
-    raw = open_raw(task)
-    targets = learning.prepare(raw.targets)
-    train, validation, test = _divide(task, learning, raw, targets)
-    if raw.test is None:
-        assert test is not None
-        size, outputs = len(test), learning.outputs(targets)
-    else:
-        own = learning.prepare(raw.test[1])
-        size, outputs = len(own), learning.outputs(torch.cat([targets, own]))
-    part = Part(raw.images, targets)
-    seen = part.subset(train).at(task.resolution)
+    opened = _open(task)
+    train, validation, test = _divide(task, opened)
+    targets = [each.targets for each in (opened.train, opened.validation, opened.test) if each]
+    labels: dict[str, NDArray[Any]] = {}
+    if opened.classes:
+        parts = {"train": train, "validation": validation, "test": test}
+        labels = {name: part.targets.numpy() for name, part in parts.items()}
+    seen = train.at(task.resolution)
     mean, deviation = _statistics(seen, task.split.seed)
     return Splits(
         train=seen,
-        validation=part.subset(validation).at(task.resolution),
-        test_size=size,
-        outputs=outputs,
+        validation=validation.at(task.resolution),
+        test_size=len(test),
+        outputs=opened.learning.outputs(torch.cat(targets)),
         mean=mean,
         deviation=deviation,
-        classes=raw.classes,
-        checksum=raw.checksum(),
-        test_checksum=raw.test_checksum(),
+        classes=opened.classes,
+        told=tell(opened.classes, labels, opened.notes),
+        checksum=opened.raw.checksum(),
+        test_checksum=opened.raw.test_checksum(),
     )
 
 
 def open_test(task: Task) -> Part:
     """The test part. Only the final scoring of the winner calls this."""
-    learning = make_task(task.type)
-    raw = open_raw(task)
-    if raw.test is not None:
-        images, targets = raw.test
-        return Part(images, learning.prepare(targets)).at(task.resolution)
-    targets = learning.prepare(raw.targets)
-    test = _divide(task, learning, raw, targets)[2]
-    assert test is not None
-    return Part(raw.images, targets).subset(test).at(task.resolution)
+    return _divide(task, _open(task))[2].at(task.resolution)
 
 
 @lru_cache(maxsize=1)
@@ -176,7 +254,7 @@ def open_parts(
     The last answer is kept, so that trials of one fidelity do not prepare it again.
     """
     splits = open_splits(task)
-    train = fraction(splits.train, share, task.split.seed, make_task(task.type))
+    train = fraction(splits.train, share, task.split.seed, make_task(task))
     return train.at(side).to(device), splits.validation.at(side).to(device)
 
 

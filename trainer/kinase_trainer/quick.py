@@ -18,7 +18,7 @@ import numpy as np
 import kinase
 from kinase.api.task import Task, Training
 from kinase.api.trial import TaskInfo
-from kinase_trainer import arrays
+from kinase_trainer import arrays, summary
 
 OURS = {
     "kinase.datasets": ("digits", "kinase_trainer.datasets:digits"),
@@ -38,6 +38,12 @@ def describe(task: Task, training: Training) -> TaskInfo | None:
         return None
     images, targets = arrays.digits()
     train, validation, test = arrays.divide(task, len(targets), targets, own_test=False)
+    assert validation is not None
+    assert test is not None
+    told = summary.tell(
+        [str(digit) for digit in range(10)],
+        {"train": targets[train], "validation": targets[validation], "test": targets[test]},
+    )
     side = task.resolution or images.shape[-1]
     checksum = arrays.checksum(images, targets)
     facts = {
@@ -54,9 +60,12 @@ def describe(task: Task, training: Training) -> TaskInfo | None:
         outputs=int(targets.max()) + 1,
         train=len(train),
         validation=len(validation),
-        test=0 if test is None else len(test),
+        test=len(test),
         metrics=("val_accuracy", "val_loss"),
         goals={"val_accuracy": "maximize", "val_loss": "minimize"},
+        classes=told.classes,
+        notes=told.notes,
+        warnings=told.warnings,
         device="cpu",
         facts={name: fact for name, fact in facts.items() if fact},
         data={"samples": checksum},

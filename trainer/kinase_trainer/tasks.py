@@ -1,7 +1,7 @@
 """What is learnt: loss, metrics, and the width of the network's output.
 
 Another kind of task is one class with these methods, registered in the entry point group
-`kinase.tasks`.
+`kinase.tasks`. Where the manifest has `task.typeOptions`, the class is made with them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from kinase import registry
 from kinase.api.objective import Goal
+from kinase.api.task import Task
 from kinase_trainer.errors import ConfigError
 
 
@@ -56,6 +57,15 @@ class LearningTask(ABC):
         """Classes whose shares a split keeps, or None."""
         return None
 
+    def classes(self, targets: Tensor) -> Tensor | None:
+        """The labels (K,) that the prepared targets of the training part hold, sorted, or None
+        where targets are no classes. Targets are then numbered by them, from 0.
+
+        Raises:
+            ConfigError: nothing can be learnt of them.
+        """
+        return None
+
 
 class Classification(LearningTask):
     """One class of several: cross entropy; accuracy is a share in 0..1."""
@@ -64,19 +74,44 @@ class Classification(LearningTask):
     goals = MappingProxyType({"accuracy": "maximize", "loss": "minimize"})
 
     def prepare(self, targets: Tensor) -> Tensor:
-        """One class number a sample, from 0."""
+        """One class number a sample. (N, 1), whole floats, and one row of a single 1 a sample
+        (one-hot) are read as such."""
+        if targets.ndim == 2 and targets.shape[1] == 1:
+            targets = targets[:, 0]
+        if targets.is_floating_point() and bool((targets == targets.round()).all()):
+            targets = targets.long()
+        if targets.ndim == 2 and not targets.is_floating_point() and not targets.is_complex():
+            ones = (targets == 1).sum(1) == 1
+            if bool((ones & ((targets != 0).sum(1) == 1)).all()):
+                targets = targets.long().argmax(1)
         if targets.ndim != 1 or targets.is_floating_point() or targets.is_complex():
             raise ConfigError(
                 f"the targets have shape {tuple(targets.shape)} and type {targets.dtype}; "
                 "task.type Classification takes one whole number a sample, its class"
             )
         low, high = int(targets.min()), int(targets.max())
-        if low < 0 or high >= max(2, len(targets)):
+        if low < 0:
             raise ConfigError(
-                f"the classes are numbered from {low} to {high}, for {len(targets)} samples; "
-                "number them from 0, without gaps"
+                f"the classes are numbered from {low} to {high}; number them from 0, and leave "
+                "out samples without a label"
             )
         return targets.long()
+
+    def classes(self, targets: Tensor) -> Tensor:
+        """The numbers that there are; those between them that are not have no output."""
+        found: Tensor = torch.unique(targets)
+        if len(found) < 2:
+            raise ConfigError(
+                f"all {len(targets)} samples have one class, {found.tolist()[0]}, and one class "
+                "cannot be learnt; use data of at least two"
+            )
+        if len(found) > max(2, len(targets) // 2):
+            raise ConfigError(
+                f"there are {len(found)} classes, numbered from {int(found[0])} to "
+                f"{int(found[-1])}, for {len(targets)} samples; a class needs several samples, "
+                "and a quantity is learnt by a task of its own, not by Classification"
+            )
+        return found
 
     def outputs(self, targets: Tensor) -> int:
         """Classes are numbered from 0."""
@@ -102,19 +137,33 @@ class Classification(LearningTask):
         return targets
 
 
-def make_task(name: str) -> LearningTask:
+def make_task(task: Task) -> LearningTask:
     """The task that a manifest names.
 
     Raises:
-        ConfigError: no package registers it.
+        ConfigError: no package registers it, or it does not take its options.
     """
+    where = f"task.type {task.type!r}"
     try:
-        task = registry.load("kinase.tasks", name)()
+        member = registry.load("kinase.tasks", task.type)
     except registry.UnknownMember:
         known = ", ".join(registry.names("kinase.tasks"))
-        raise ConfigError(f"task.type {name!r} is not known; known: {known}") from None
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"task.type {name!r} cannot be loaded: {error}") from error
-    if not isinstance(task, LearningTask):
-        raise ConfigError(f"task.type {name!r} is no kinase_trainer.tasks.LearningTask")
-    return task
+        raise ConfigError(f"{where} is not known; known: {known}") from None
+    except (ImportError, AttributeError) as error:  # which say what they are
+        raise ConfigError(f"{where} cannot be loaded: {error}") from error
+    except Exception as error:  # of code that is not ours
+        raise ConfigError(
+            f"{where} cannot be loaded: {type(error).__name__}: {error!s:.300}"
+        ) from error
+    try:
+        made = member() if task.type_options is None else member(task.type_options)
+    except ConfigError:
+        raise
+    except Exception as error:  # of code that is not ours
+        given = "" if task.type_options is None else " with task.typeOptions"
+        raise ConfigError(
+            f"{where} cannot be made{given}: {type(error).__name__}: {error!s:.300}"
+        ) from error
+    if not isinstance(made, LearningTask):
+        raise ConfigError(f"{where} is no kinase_trainer.tasks.LearningTask")
+    return made

@@ -67,7 +67,7 @@ def describe(
         ConfigError: the data set, the device or the network is not there.
         CorruptModel: the network's weights are not what they should be.
     """
-    learning = make_task(task.type)
+    learning = make_task(task)
     device = pick_device(training.device)
     splits = open_splits(task)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
@@ -83,6 +83,9 @@ def describe(
         test=splits.test_size,
         metrics=tuple(f"val_{name}" for name in learning.metrics),
         goals={f"val_{name}": goal for name, goal in learning.goals.items()},
+        classes=splits.told.classes,
+        notes=splits.told.notes,
+        warnings=splits.told.warnings,
         device=device.type,
         facts={
             "kinase": kinase.__version__,
@@ -212,7 +215,7 @@ def _train(
     run = Run(
         model=setting.network,
         optimiser=make_optimiser(setting.network, job.training),
-        task=make_task(job.task.type),
+        task=make_task(job.task),
         training=job.training,
         device=setting.device,
         train=setting.train,
@@ -388,7 +391,7 @@ def _test(job: TrialJob, store: Store) -> TrialResult:
     device = pick_device(job.training.device, _slot())
     network, _ = model.load(store.sub(job.prefix))
     part = open_test(job.task).to(device)
-    measured = evaluate(network.to(device), make_task(job.task.type), part, job.training, device)
+    measured = evaluate(network.to(device), make_task(job.task), part, job.training, device)
     result = TrialResult(
         trial=job.trial,
         attempt=job.attempt,

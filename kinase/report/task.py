@@ -1,0 +1,37 @@
+"""What was read of the data, in words: the terminal, the report and the cluster say the same."""
+
+from __future__ import annotations
+
+from kinase.api.trial import TaskInfo
+
+MOST_NAMED = 12
+"""Classes that are named; the others are counted."""
+
+
+def samples_text(info: TaskInfo) -> str:
+    """How many samples there are, their shape, and the parts."""
+    total = info.train + info.validation + info.test
+    channels, height, width = info.input
+    return (
+        f"{total:,} samples of {channels}x{height}x{width} (channels, height, width): "
+        f"{info.train:,} training, {info.validation:,} validation, {info.test:,} test"
+    )
+
+
+def classes_text(info: TaskInfo) -> str:
+    """The classes with their counts over all parts; empty where the task has none."""
+    if not info.classes:
+        return ""
+    named = [f"{c.name} ({c.train + c.validation + c.test:,})" for c in info.classes[:MOST_NAMED]]
+    more = info.outputs - len(named)
+    return f"{info.outputs:,} classes: {', '.join(named)}" + (f", and {more:,} more" * (more > 0))
+
+
+def data_lines(info: TaskInfo) -> tuple[str, ...]:
+    """All that a trainer says of the data, a line each; warnings come last."""
+    return (
+        samples_text(info),
+        *filter(None, (classes_text(info),)),
+        *(f"note: {note}" for note in info.notes),
+        *(f"warning: {warning}" for warning in info.warnings),
+    )

@@ -1,0 +1,193 @@
+"""Image files of all kinds, as squares of one size and three channels.
+
+A file is untrusted: only formats that Pillow decodes by itself are opened, up to `MAX_PIXELS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from kinase.api.task import FolderImages
+from kinase_trainer.datasets.raw import shown
+from kinase_trainer.errors import ConfigError
+from kinase_trainer.lazy import as_float
+
+FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
+"""Formats that are opened, by Pillow's names; none of them runs another program."""
+ENDINGS = frozenset(
+    [
+        ".png",
+        ".apng",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".gif",
+        ".bmp",
+        ".dib",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".jp2",
+        ".j2k",
+        ".avif",
+    ]
+)
+"""Endings of the names of image files, in small letters."""
+MAX_PIXELS = 80_000_000
+"""Largest image that is decoded, in pixels: a small file may hold a very large one."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image file as it was read."""
+
+    pixels: Tensor
+    """(3, side, side): unsigned bytes, or floats in 0..1 where it has more than 8 bits."""
+    square: bool
+    transparent: bool
+    animated: bool
+    """Whether it has further frames or pages, which are passed over."""
+
+
+def read(path: str, side: int, options: FolderImages) -> Picture:
+    """Read one image file, upright and on the background, and make it a square.
+
+    Raises:
+        ConfigError: it cannot be read; the message names the file.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ConfigError(_too_large(path))
+            animated = image.format != "MPO" and getattr(image, "is_animated", False)
+            scale = 65535 if image.format == "PNG" or image.mode.startswith("I;16") else 0
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            transparent = upright.mode in ("RGBA", "LA", "PA", "La", "RGBa")
+            transparent |= "transparency" in upright.info
+            pixels = _pixels(upright, scale, options.background)
+    except ConfigError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ConfigError(_too_large(path)) from None
+    except FileNotFoundError:
+        raise ConfigError(f"{shown(path)} is not there (any more)") from None
+    except UnidentifiedImageError:
+        raise ConfigError(
+            f"{shown(path)} is not an image, or is damaged at its beginning; replace or remove it"
+        ) from None
+    except Exception as error:  # a decoder of a damaged file raises anything
+        text = f"{type(error).__name__}: {error!s:.200}"
+        raise ConfigError(
+            f"{shown(path)} cannot be read as an image ({text}); replace or remove it"
+        ) from error
+    if pixels.is_floating_point() and not bool(((pixels >= 0) & (pixels <= 1)).all()):
+        low, high = float(pixels.min()), float(pixels.max())
+        raise ConfigError(
+            f"{shown(path)} holds values from {low:g} to {high:g}; floats must be in 0..1"
+        )
+    square = pixels.shape[1] == pixels.shape[2]
+    return Picture(fit(pixels, side, options), square, transparent, animated)
+
+
+def _too_large(path: str) -> str:
+    return (
+        f"{shown(path)} has more than {MAX_PIXELS:,} pixels; make it smaller, at best to "
+        "task.resolution"
+    )
+
+
+def _pixels(image: Any, scale: int, background: str) -> Tensor:
+    """A PIL image as unsigned bytes or floats (3, H, W)."""
+    from PIL import Image
+
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.asarray(image)
+        if image.mode != "F":
+            if not scale:
+                raise ValueError(
+                    "whole numbers of 32 bits, whose range is unknown; use 8 or 16 bits, or "
+                    "floats in 0..1"
+                )
+            values = values / scale
+        grey = torch.from_numpy(np.ascontiguousarray(values, np.float32))
+        return grey.expand(3, *grey.shape)
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        image = image.convert("LA") if image.mode == "La" else image
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def fit(pixels: Tensor, side: int, options: FolderImages) -> Tensor:
+    """Make an image (3, H, W) a square, by the rule that `options.fit` names.
+
+    Scaling is bilinear, with antialiasing.
+    """
+    from torchvision.transforms.v2 import functional as V
+
+    _, height, width = pixels.shape
+    size = [side, side]
+    if options.fit == "crop" and height != width:
+        pixels = V.center_crop(pixels, [min(height, width)] * 2)
+    elif options.fit == "pad" and height != width:
+        longer = max(height, width)
+        size = [max(1, round(side * height / longer)), max(1, round(side * width / longer))]
+    scaled: Tensor = V.resize(pixels.contiguous(), size, antialias=True)
+    if size == [side, side]:
+        return scaled
+    colour = torch.tensor(list(bytes.fromhex(options.background[1:])), dtype=torch.uint8)
+    colour = as_float(colour) if scaled.is_floating_point() else colour
+    whole = colour[:, None, None].repeat(1, side, side)
+    top, left = (side - size[0]) // 2, (side - size[1]) // 2
+    whole[:, top : top + size[0], left : left + size[1]] = scaled
+    return whole
+
+
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """Image files and their targets, read when they are asked for."""
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        targets: Sequence[int],
+        side: int,
+        options: FolderImages,
+        *,
+        deep: bool = False,
+    ) -> None:
+        """Nothing is read yet; `deep` says whether all become floats or unsigned bytes."""
+        self.paths, self.targets = paths, targets
+        self.side, self.options, self.deep = side, options, deep
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def samples(self) -> list[tuple[str, int]]:
+        """Paths and targets, as torchvision's `ImageFolder` gives them."""
+        return list(zip(self.paths, self.targets, strict=True))
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """One image, of the type that all have."""
+        pixels = read(self.paths[index], self.side, self.options).pixels
+        if self.deep:
+            pixels = as_float(pixels)
+        elif pixels.is_floating_point():
+            pixels = (pixels * 255).round_().byte()
+        return pixels, self.targets[index]

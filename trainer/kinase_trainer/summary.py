@@ -1,0 +1,84 @@
+"""What there is to say of the data before a search: counts of the classes, and what may be wrong
+with them. Without torch, whose import takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinase.api.trial import MOST_CLASSES, ClassCount
+
+IMBALANCE = 10
+"""So many times as many samples in one class as in another are worth a warning."""
+LONGEST = 128
+"""Characters of a class's name that are told."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """See the fields of `kinase.api.trial.TaskInfo`."""
+
+    classes: tuple[ClassCount, ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def tell(
+    names: Sequence[str], labels: Mapping[str, NDArray[Any]], notes: Sequence[str] = ()
+) -> Told:
+    """Count the classes.
+
+    Args:
+        names: of the classes, by number.
+        labels: class numbers of the parts `train`, `validation` and `test`; empty where targets
+            are no classes.
+        notes: how the data was read.
+    """
+    kept = tuple(note[:1000] for note in notes[:32])
+    if not labels:
+        return Told((), kept, ())
+    counts = {part: np.bincount(array, minlength=len(names)) for part, array in labels.items()}
+    columns = {part: array.tolist() for part, array in counts.items()}
+    classes = tuple(
+        ClassCount(name=name[:LONGEST], **{part: column[index] for part, column in columns.items()})
+        for index, name in enumerate(names[:MOST_CLASSES])
+    )
+    return Told(classes, kept, tuple(text[:1000] for text in warnings(names, counts)))
+
+
+def warnings(names: Sequence[str], counts: Mapping[str, NDArray[Any]]) -> list[str]:
+    """What may be wrong, a sentence each.
+
+    Args:
+        names: of the classes, by number.
+        counts: samples of each class (K,) in the parts `train`, `validation` and `test`.
+    """
+    found = []
+    shown = [repr(name[:LONGEST]) for name in names]
+    for part, word in (("train", "training"), ("validation", "validation"), ("test", "test")):
+        lacking = np.flatnonzero(counts[part] == 0)
+        if len(lacking):
+            many = "class has" if len(lacking) == 1 else "classes have"
+            some = ", ".join(shown[index] for index in lacking[:10])
+            more = ", ..." if len(lacking) > 10 else ""
+            found.append(f"{len(lacking):,} {many} no {word} samples: {some}{more}")
+    train = counts["train"]
+    most, least = int(train.argmax()), int(train.argmin())
+    if train[least] and train[most] >= IMBALANCE * train[least]:
+        share = counts["validation"][most] / counts["validation"].sum()
+        found.append(
+            f"class {shown[most]} has {train[most]:,} training samples and class {shown[least]} "
+            f"{train[least]:,}: a network that always answers {shown[most]} has a validation "
+            f"accuracy of {share:.3f}"
+        )
+    by_case: dict[str, str] = {}
+    for name in names:
+        other = by_case.setdefault(name.casefold(), name)
+        if other != name:
+            found.append(f"classes {other!r} and {name!r} differ in capital letters alone")
+            break
+    return found
