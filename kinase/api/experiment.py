@@ -122,6 +122,15 @@ class Storage(Model):
     """Region of the bucket. Default: the environment's."""
     credentials_secret: Name | None = None
     """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (on a cluster)."""
+    role_arn: Annotated[str, Field(pattern=r"^arn:\S+$", max_length=2048)] | None = None
+    """Role that the pods take by a token of their ServiceAccount (AssumeRoleWithWebIdentity), in
+    place of a Secret (on a cluster)."""
+    token_audience: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """Audience of that token, where it is the one of the administrator's default store. Default:
+    sts.amazonaws.com."""
+    sts_endpoint: Annotated[str, Field(pattern=r"^https?://.+", max_length=1024)] | None = None
+    """URL of the service that gives credentials for that token, where it is the one of the
+    administrator's default store. Default: AWS's own."""
     ca_config_map: Name | None = None
     """ConfigMap whose key ca.crt holds the certificates of the authorities that signed the
     server's (on a cluster; a local run reads AWS_CA_BUNDLE)."""
@@ -131,6 +140,38 @@ class Storage(Model):
     """Which weights of the search's trials are kept where children inherit them (estimation type
     Morphism): those that an unfinished or future child may need, or all. A finalist's always are.
     """
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.roleArn) || !has(self.credentialsSecret)",
+            "roleArn and credentialsSecret are both set; the pods have one or the other",
+            ".roleArn",
+        ),
+        *(
+            Rule(
+                f"!has(self.{name}) || has(self.roleArn)",
+                f"{name} is for the token that roleArn is taken by; set roleArn, or remove it",
+                f".{name}",
+            )
+            for name in ("tokenAudience", "stsEndpoint")
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _one_identity(self) -> Self:
+        if self.role_arn is not None and self.credentials_secret is not None:
+            raise ValueError(
+                "roleArn and credentialsSecret are both set; the pods have one or the other"
+            )
+        for name, given in (
+            ("tokenAudience", self.token_audience),
+            ("stsEndpoint", self.sts_endpoint),
+        ):
+            if given is not None and self.role_arn is None:
+                raise ValueError(
+                    f"{name} is for the token that roleArn is taken by; set roleArn, or remove it"
+                )
+        return self
 
 
 class Retention(Model):

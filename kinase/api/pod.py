@@ -531,7 +531,8 @@ class TrialTemplate(Model):
     env_from: Annotated[tuple[EnvFrom, ...], Field(max_length=8)] = ()
     """Variables from all keys of Secrets or ConfigMaps."""
     shm_size: Quantity | None = None
-    """Size of /dev/shm, which data loaders use, such as 2Gi. Default: the runtime's 64 MiB."""
+    """Size of /dev/shm, through which data loaders hand over batches, such as 2Gi; there are as
+    many of them as it holds batches for. Default: the runtime's 64 MiB."""
     labels: Labels = Field(default_factory=dict)
     """Labels of a trial's Job and pod, such as Kueue's kueue.x-k8s.io/queue-name."""
     annotations: Annotations = Field(default_factory=dict)

@@ -176,6 +176,12 @@ class StorageStatus(Status):
     """Region of the bucket."""
     credentials_secret: Annotated[str, Field(max_length=253)] | None = None
     """Secret with the credentials, in the experiment's namespace."""
+    role_arn: Annotated[str, Field(max_length=2048)] | None = None
+    """Role that the pods take by a token of their ServiceAccount."""
+    token_audience: Annotated[str, Field(max_length=253)] | None = None
+    """Audience of that token."""
+    sts_endpoint: Uri | None = None
+    """URL of the service that gives credentials for that token."""
     ca_config_map: Annotated[str, Field(max_length=253)] | None = None
     """ConfigMap with the authorities' certificates, in the experiment's namespace."""
 

@@ -376,6 +376,13 @@ class S3Store(Store):
                 "storage.endpoint, storage.region and the network, then run the same command again"
             )
         code, said = _code(error), error.response.get("Error", {}).get("Message", "")
+        if error.operation_name == "AssumeRoleWithWebIdentity":
+            return (
+                f"the role {os.environ.get('AWS_ROLE_ARN')} is not given for the token in "
+                f"{os.environ.get('AWS_WEB_IDENTITY_TOKEN_FILE')} ({code}: {said}); have the role "
+                "trust the pod's ServiceAccount, and check storage.roleArn and "
+                "storage.tokenAudience"
+            )
         action = {
             # without s3:ListBucket AWS denies an object that is not there
             "read": "s3:GetObject on the objects, and s3:ListBucket on the bucket,",

@@ -111,6 +111,24 @@ def forbidden(manifest: NASExperiment, settings: Settings) -> str | None:
             f"{shown}: breaks Pod Security 'restricted', which this operator keeps to; remove it, "
             "or have the administrator allow it (KINASE_ALLOW_UNRESTRICTED)"
         )
+    # the controller's token must not be shown to whomever a manifest names, nor be one for the API
+    # server: that would hand out the controller's rights
+    default = settings.store
+    for field, given, own, key in (
+        (
+            "tokenAudience",
+            storage.token_audience,
+            default and default.token_audience,
+            "KINASE_STORE_AUDIENCE",
+        ),
+        ("stsEndpoint", storage.sts_endpoint, default and default.sts_endpoint, "KINASE_STORE_STS"),
+    ):
+        if given is not None and given != own:
+            return (
+                f"spec.storage.{field} {given!r} is not the administrator's ({own or 'not set'}), "
+                "who alone says whom the controller's token is for; remove it, or have it set "
+                f"({key})"
+            )
     for field, name in (
         ("trialTemplate", manifest.spec.trial_template.service_account_name),
         ("controller", manifest.spec.controller.service_account_name),

@@ -23,6 +23,10 @@ CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Keys of the Secret that `storage.credentialsSecret` names."""
 AUTHORITIES = "/kinase-ca"
 """Where a pod finds the certificates of the authorities that it trusts the store by."""
+IDENTITY = "/kinase-identity"
+"""Where a pod finds the token by which it takes the store's role."""
+AUDIENCE = "sts.amazonaws.com"
+"""Audience of that token, if no other is named."""
 CACHE = "/kinase-cache"
 """Where a trial finds the weights that the trials of its node share."""
 CONTAINER = "kinase"
@@ -190,9 +194,13 @@ def _trials_policy(view: Experiment, storage: Storage, settings: Settings) -> Ob
     DNS pods of some clusters listen on 5353, and those of a store in the cluster on any port, so
     all of its namespace are open.
     """
-    parts = urlsplit(storage.endpoint or "https://aws")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    ports = [port, *(p for p in settings.trial_egress_ports if p != port)]
+    hosts = [storage.endpoint, storage.sts_endpoint]
+    namespaces = (_namespace_of(urlsplit(h).hostname or "", view.namespace) for h in hosts if h)
+    port = _port_of(storage.endpoint)
+    ports = [port]
+    if storage.role_arn is not None:
+        ports.append(_port_of(storage.sts_endpoint))
+    ports = list(dict.fromkeys([*ports, *settings.trial_egress_ports]))
     dns = [{"port": p, "protocol": kind} for p in DNS for kind in ("UDP", "TCP")]
     controller = labels(view.name, view.uid, "controller")
     egress: list[Object] = [
@@ -203,7 +211,7 @@ def _trials_policy(view: Experiment, storage: Storage, settings: Settings) -> Ob
         },
         {"ports": [{"port": p, "protocol": "TCP"} for p in ports]},
     ]
-    if namespace := _namespace_of(parts.hostname or "", view.namespace):
+    for namespace in dict.fromkeys(n for n in namespaces if n):
         egress.append({"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE: namespace}}}]})
     return {
         "podSelector": {"matchLabels": labels(view.name, view.uid, "trial")},
@@ -212,11 +220,17 @@ def _trials_policy(view: Experiment, storage: Storage, settings: Settings) -> Ob
     }
 
 
+def _port_of(endpoint: str | None) -> int:
+    """Port of a server; without an endpoint it is AWS's."""
+    parts = urlsplit(endpoint or "https://aws")
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
 def _namespace_of(host: str, own: str) -> str | None:
     """The namespace of a Service by its name (`store.ns.svc`, `store.ns`, or `store` in the
     experiment's own); None for an address and for a host that is elsewhere."""
     parts = host.rstrip(".").split(".")
-    if ":" in host or parts[-1].isdecimal() or host in ("", "aws"):
+    if ":" in host or parts[-1].isdecimal() or not host:
         return None
     if len(parts) == 1:
         return own
@@ -270,6 +284,7 @@ def controller_job(view: Experiment, manifest: NASExperiment, settings: Settings
         "volumes": [{"name": "kinase-tmp", "emptyDir": {}}],
     }
     _authorities(container, pod, manifest.spec.storage)
+    _identity(container, pod, manifest.spec.storage)
     _image_options(container, pod, settings.pull_policy, settings.pull_secrets)
     if settings.controller_priority_class:
         pod["priorityClassName"] = settings.controller_priority_class
@@ -360,6 +375,7 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
         )
         container["volumeMounts"].append({"name": "kinase-shm", "mountPath": "/dev/shm"})
     _authorities(container, pod, manifest.spec.storage)
+    _identity(container, pod, manifest.spec.storage)
     _image_options(
         container,
         pod,
@@ -475,7 +491,7 @@ def _variables(values: Mapping[str, str | None]) -> list[Object]:
 
 def _store_access(storage: Storage, settings: Settings) -> list[Object]:
     """What the S3 client of a pod reads from its environment."""
-    found = _credentials(storage)
+    found = [*_credentials(storage), *_role(storage)]
     if settings.store_checksums is not None:
         found += [
             {"name": name, "value": settings.store_checksums}
@@ -484,6 +500,38 @@ def _store_access(storage: Storage, settings: Settings) -> list[Object]:
     if storage.ca_config_map is not None:
         found.append({"name": "AWS_CA_BUNDLE", "value": f"{AUTHORITIES}/ca.crt"})
     return found
+
+
+def _role(storage: Storage) -> list[Object]:
+    """The role that a pod takes by its token, as the S3 client reads it from the environment."""
+    if storage.role_arn is None:
+        return []
+    return _variables(
+        {
+            "AWS_ROLE_ARN": storage.role_arn,
+            "AWS_WEB_IDENTITY_TOKEN_FILE": f"{IDENTITY}/token",
+            "AWS_ROLE_SESSION_NAME": "kinase",
+            "AWS_ENDPOINT_URL_STS": storage.sts_endpoint,
+            "AWS_DEFAULT_REGION": storage.region or "us-east-1",
+        }
+    )
+
+
+def _identity(container: Object, pod: Object, storage: Storage) -> None:
+    """Mount the token by which a pod takes the store's role. It is of the pod's ServiceAccount, and
+    for an audience of its own: the API server does not accept it."""
+    if storage.role_arn is None:
+        return
+    token = {
+        "audience": storage.token_audience or AUDIENCE,
+        "expirationSeconds": 3600,
+        "path": "token",
+    }
+    source = {"sources": [{"serviceAccountToken": token}]}
+    pod["volumes"].append({"name": "kinase-identity", "projected": source})
+    container["volumeMounts"].append(
+        {"name": "kinase-identity", "mountPath": IDENTITY, "readOnly": True}
+    )
 
 
 def _authorities(container: Object, pod: Object, storage: Storage) -> None:

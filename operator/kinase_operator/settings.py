@@ -18,6 +18,9 @@ STORE = {
     "endpoint": "KINASE_STORE_ENDPOINT",
     "region": "KINASE_STORE_REGION",
     "credentialsSecret": "KINASE_STORE_SECRET",
+    "roleArn": "KINASE_STORE_ROLE",
+    "tokenAudience": "KINASE_STORE_AUDIENCE",
+    "stsEndpoint": "KINASE_STORE_STS",
     "caConfigMap": "KINASE_STORE_CA",
 }
 """The default store's fields, as `spec.storage` has them, and their variables."""
@@ -73,7 +76,8 @@ class Settings:
     """Where experiments are kept whose manifest names no place that pods reach, so that a laptop's
     manifest runs as it is. KINASE_STORE_URI, with KINASE_STORE_ENDPOINT, KINASE_STORE_REGION, and,
     in the experiment's namespace, the Secret KINASE_STORE_SECRET and the ConfigMap
-    KINASE_STORE_CA."""
+    KINASE_STORE_CA. In place of the Secret KINASE_STORE_ROLE, with KINASE_STORE_AUDIENCE and
+    KINASE_STORE_STS."""
     store_checksums: str | None = None
     """When requests to stores carry checksums: when_required (the default: many servers know no
     others) or when_supported. KINASE_STORE_CHECKSUMS."""
@@ -191,5 +195,7 @@ def _store(env: Mapping[str, str]) -> Storage | None:
         return Storage.model_validate(given)
     except ValidationError as error:
         [first, *_] = error.errors()
+        if not first["loc"]:
+            raise ValueError(f"KINASE_STORE_ROLE: {first['msg']}") from None
         key = STORE.get(str(first["loc"][0]), "KINASE_STORE_URI")
         raise ValueError(f"{key} is {env.get(key)!r}: {first['msg']}") from None

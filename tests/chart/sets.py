@@ -177,8 +177,16 @@ SETS: dict[str, Values] = {
         }
     },
     "aws-by-role": {
-        "store": {"uri": "s3://models/search", "region": "eu-west-1"},
-        "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn"}},
+        "store": {
+            "uri": "s3://models/search",
+            "region": "eu-west-1",
+            "roleArn": "arn:aws:iam::1:role/nas",
+            "tokenAudience": "nas",
+            "stsEndpoint": "https://sts.eu-west-1.amazonaws.com",
+        },
+        "controller": {
+            "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn"}},
+        },
     },
     "openshift": {
         "podSecurity": {"runAsUser": None, "runAsGroup": None, "fsGroup": None},

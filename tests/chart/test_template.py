@@ -167,6 +167,12 @@ def test_the_longest_release_name_fits(helm: Helm) -> None:
         # what the templates refuse
         ({"store": {"endpoint": "http://a"}}, "store.uri is not"),
         ({"store": {"credentialsSecret": "a"}}, "store.uri is not"),
+        ({"store": {"roleArn": "arn:a"}}, "store.uri is not"),
+        (
+            {"store": {"uri": "s3://b", "roleArn": "arn:a", "credentialsSecret": "a"}},
+            "leave one of them out",
+        ),
+        ({"store": {"uri": "s3://b", "tokenAudience": "a"}}, "for store.roleArn"),
         (
             {"store": {"credentials": {"accessKeyId": "a", "secretAccessKey": "b"}}},
             "store.uri is not",

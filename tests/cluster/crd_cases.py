@@ -607,6 +607,26 @@ CASES: dict[str, Case] = {
     "a URL of a server": Case(
         {"storage.endpoint": "http://s3:9000"}, {"storage.endpoint": "s3:9000"}, "storage.endpoint"
     ),
+    "a role or a Secret": Case(
+        {"storage.roleArn": "arn:aws:iam::1:role/nas"},
+        {"storage.roleArn": "arn:aws:iam::1:role/nas", "storage.credentialsSecret": "s3"},
+        "storage.roleArn",
+    ),
+    "a role's token": Case(
+        {"storage.roleArn": "arn:aws:iam::1:role/nas", "storage.tokenAudience": "nas"},
+        {"storage.tokenAudience": "nas"},
+        "storage.tokenAudience",
+    ),
+    "a role's service": Case(
+        {"storage.roleArn": "arn:aws:iam::1:role/nas", "storage.stsEndpoint": "https://sts"},
+        {"storage.stsEndpoint": "https://sts"},
+        "storage.stsEndpoint",
+    ),
+    "a role": Case(
+        {"storage.roleArn": "arn:aws:iam::1:role/nas"},
+        {"storage.roleArn": "nas"},
+        "storage.roleArn",
+    ),
     # volumes
     "a volume of one source": Case(
         volume(**CLAIM), volume(**CLAIM, emptyDir={"medium": "Memory"}), "volumes"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from kinase_trainer.data import (
     plain_batches,
 )
 from kinase_trainer.errors import ConfigError
-from kinase_trainer.lazy import LazyImages
+from kinase_trainer.lazy import LazyImages, count_loaders
 from kinase_trainer.tasks import Classification
 
 DIGITS = Task()
@@ -243,3 +244,33 @@ def test_images_that_are_not_in_memory_are_known_by_their_files(tmp_path: Path) 
     assert files() != before
     paths[1].unlink()
     assert files() is None
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("free", "batch", "loaders"),
+    [
+        (64 * MIB, 1 * MIB, 4),  # of small images all that the CPUs allow
+        (64 * MIB, 10 * MIB, 2),  # 5 batches fit in 80 %: 2 ahead of each loader, and one in use
+        (64 * MIB, 17 * MIB, 1),
+        (64 * MIB, 38 * MIB, 0),  # 64 of 224 x 224: the trial reads by itself
+        (2048 * MIB, 38 * MIB, 4),
+        (0, 1, 0),
+        (None, 38 * MIB, 4),
+    ],
+)
+def test_as_many_loaders_as_the_shared_memory_holds_batches_for(
+    monkeypatch: pytest.MonkeyPatch, free: int | None, batch: int, loaders: int
+) -> None:
+    def about(path: object) -> os.statvfs_result:
+        if free is None:
+            raise FileNotFoundError(path)
+        return os.statvfs_result((4096, 4096, 0, 0, free // 4096, 0, 0, 0, 0, 255))
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    monkeypatch.setattr(os, "statvfs", about)
+    assert count_loaders(batch) == loaders
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert count_loaders(batch) == 0

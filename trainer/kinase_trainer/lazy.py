@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from kinase_trainer.errors import ConfigError
 
 MAX_LOADERS = 4
 """Most processes that read ahead for one trial."""
+AHEAD = 2
+"""Batches that one of them has ready, or on their way."""
+SHARE = 0.8
+"""How much of the free shared memory they may take."""
 
 
 def resize(images: Tensor, side: int | None) -> Tensor:
@@ -104,13 +109,28 @@ class LazyImages(Dataset[Tensor]):
         """Images (n, C, H, W) in an order of indices, `size` at a time."""
         batches = [piece.tolist() for piece in torch.split(order, size)]
         # a daemonic process, such as a worker of the local engine, may have no children
-        loaders = 0 if multiprocessing.current_process().daemon else _loaders()
-        for images in DataLoader(self, batch_sampler=batches, num_workers=loaders):
+        loaders = 0
+        if batches and not multiprocessing.current_process().daemon:
+            first = self[batches[0][0]]
+            loaders = count_loaders(first.numel() * first.element_size() * size)
+        ahead = AHEAD if loaders else None
+        for images in DataLoader(
+            self, batch_sampler=batches, num_workers=loaders, prefetch_factor=ahead
+        ):
             yield resize(images, self.side)
 
 
-def _loaders() -> int:
-    return min(MAX_LOADERS, torch.get_num_threads() - 1)
+def count_loaders(batch: int, shared: Path = Path("/dev/shm")) -> int:
+    """How many processes read ahead batches of so many bytes: as the CPUs allow, and the shared
+    memory in which they hand them over, of which a pod has 64 MiB unless `shmSize` gives it more.
+    None: the trial reads by itself."""
+    loaders = min(MAX_LOADERS, torch.get_num_threads() - 1)
+    try:
+        about = os.statvfs(shared)
+    except OSError:  # not on Linux: the memory is not limited in this way
+        return max(0, loaders)
+    batches = int(SHARE * about.f_bavail * about.f_frsize) // max(1, batch)
+    return max(0, min(loaders, (batches - 1) // AHEAD))  # one batch more is in use
 
 
 def _tensor(image: Any) -> Tensor:

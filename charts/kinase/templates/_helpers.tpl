@@ -117,6 +117,9 @@ uri: {{ $store.uri | quote }}
 endpoint: {{ $store.endpoint | quote }}
 region: {{ $store.region | quote }}
 {{- end }}
+role: {{ $store.roleArn | quote }}
+audience: {{ $store.tokenAudience | quote }}
+sts: {{ $store.stsEndpoint | quote }}
 {{- if $store.credentialsSecret }}
 secret: {{ $store.credentialsSecret }}
 {{- else if or $embedded $store.credentials.accessKeyId }}

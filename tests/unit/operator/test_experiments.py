@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kinase.api import NASExperiment, names
+from kinase.api.experiment import Storage
 from kinase.api.pod import unrestricted
 from kinase_kube.client import EXPERIMENT, JOB
 from kinase_operator import drift, experiments, manifests
@@ -292,6 +293,33 @@ def test_pods_run_only_as_accounts_that_the_administrator_allows(
     assert reason == "Forbidden"
     assert f"spec.{field}.serviceAccountName: pods may not run as 'cloud'" in message
     assert "KINASE_SERVICE_ACCOUNTS" in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "setting"),
+    [
+        ("tokenAudience", "https://kubernetes.default.svc", "KINASE_STORE_AUDIENCE"),
+        ("stsEndpoint", "http://thief.example", "KINASE_STORE_STS"),
+    ],
+)
+def test_a_controllers_token_is_shown_only_to_whom_the_administrator_names(
+    field: str, value: str, setting: str
+) -> None:
+    """Else a manifest could have the controller hand out a token of its own."""
+    role = {"uri": "s3://b", "roleArn": "arn:aws:iam::1:role/nas"}
+    own = Storage.model_validate({**role, field: value})
+    other = Storage.model_validate({**role, field: f"{value}.org"})
+    for store in (None, other, own):
+        settings = replace(SETTINGS, store=store)
+        actions = plan(seen(view(storage={**role, field: value})), settings)
+        if store is own:
+            assert "Create" in kinds(actions)
+            continue
+        assert "Create" not in kinds(actions)
+        _, reason, message = said(actions)
+        assert reason == "Forbidden"
+        assert f"spec.storage.{field} {value!r} is not the administrator's" in message
+        assert setting in message
 
 
 def test_a_controller_whose_account_is_to_be_another_is_made_again() -> None:

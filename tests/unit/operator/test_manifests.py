@@ -524,6 +524,41 @@ def test_trials_run_as_the_account_that_is_named_and_have_no_token_of_the_api_se
     assert pod["automountServiceAccountToken"] is False
 
 
+@pytest.mark.parametrize("of", ["trial", "controller"])
+def test_a_role_is_taken_by_a_token_for_its_audience_alone(of: str) -> None:
+    storage = {"uri": "s3://b/r", "region": "eu-west-1", "roleArn": "arn:aws:iam::1:role/nas"}
+
+    def made(**more: str) -> tuple[Object, Object]:
+        given = {**storage, **more}
+        job = trial_job(storage=given) if of == "trial" else controller_job(storage=given)
+        return pod_of(job)
+
+    pod, container = made()
+    [volume] = [v for v in pod["volumes"] if v["name"] == "kinase-identity"]
+    token = {"audience": "sts.amazonaws.com", "expirationSeconds": 3600, "path": "token"}
+    assert volume["projected"] == {"sources": [{"serviceAccountToken": token}]}
+    [mount] = [m for m in container["volumeMounts"] if m["name"] == "kinase-identity"]
+    env = environment(container)
+    assert env["AWS_ROLE_ARN"] == storage["roleArn"]
+    assert env["AWS_WEB_IDENTITY_TOKEN_FILE"] == f"{mount['mountPath']}/token"
+    assert env["AWS_DEFAULT_REGION"] == "eu-west-1"
+    assert not {"AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL_STS"} & set(env)
+    pod, container = made(tokenAudience="nas", stsEndpoint="http://sts.iam:81")
+    [volume] = [v for v in pod["volumes"] if v["name"] == "kinase-identity"]
+    assert volume["projected"]["sources"][0]["serviceAccountToken"]["audience"] == "nas"
+    assert environment(container)["AWS_ENDPOINT_URL_STS"] == "http://sts.iam:81"
+
+
+def test_trials_reach_the_service_that_knows_their_role() -> None:
+    role = "arn:aws:iam::1:role/nas"
+    assert egress(endpoint="http://10.0.0.7:9000", roleArn=role) == [ports(9000, 443)]
+    inside = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "iam"}}}
+    assert egress(roleArn=role, stsEndpoint="http://sts.iam:81") == [
+        ports(443, 81),
+        {"to": [inside]},
+    ]
+
+
 @pytest.mark.parametrize("by", ["manifest", "settings"])
 def test_a_controller_runs_as_a_given_account_which_gets_its_rights(by: str) -> None:
     spec: Object = {"controller": {"serviceAccountName": "cloud"}} if by == "manifest" else {}

@@ -218,6 +218,14 @@ def test_from_the_environment() -> None:
             {"KINASE_CONTROLLER_SERVICE_ACCOUNT_ANNOTATIONS": "[]"},
             "KINASE_CONTROLLER_SERVICE_ACCOUNT_ANNOTATIONS must be a JSON",
         ),
+        (
+            {
+                "KINASE_STORE_URI": "s3://x",
+                "KINASE_STORE_ROLE": "arn:a",
+                "KINASE_STORE_SECRET": "s",
+            },
+            "KINASE_STORE_ROLE: Value error, roleArn and credentialsSecret are both set",
+        ),
         ({"KINASE_STORE_CHECKSUMS": "never"}, "KINASE_STORE_CHECKSUMS is 'never'"),
         ({"KINASE_STORE_PATIENCE": "long"}, "KINASE_STORE_PATIENCE is 'long'"),
         ({"KINASE_CONTROLLER_RESOURCES": "{"}, "KINASE_CONTROLLER_RESOURCES is no JSON"),

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from botocore.exceptions import ClientError
 
 from kinase.store import Conflict, StoreError, StoreUnavailable, TooLarge, probe
 from kinase.store import s3 as s3_module
@@ -357,6 +358,17 @@ def test_no_credentials(aws_environment: Credentials) -> None:
     store = S3Store("bucket", endpoint="http://127.0.0.1:9")
     with pytest.raises(StoreError, match=r"no usable credentials for bucket 'bucket'.*AWS_ACCESS"):
         probe(store)
+
+
+def test_a_role_that_is_not_given_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::1:role/nas")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/kinase-identity/token")
+    said = {"Error": {"Code": "AccessDenied", "Message": "not authorized"}}
+    error = ClientError(said, "AssumeRoleWithWebIdentity")
+    with pytest.raises(
+        StoreError, match=r"role arn:aws:iam::1:role/nas is not given .* trust the pod's ServiceA"
+    ):
+        S3Store("bucket")._fail("read", "a", error)
 
 
 @pytest.mark.parametrize("call", ["get", "put", "list", "delete"])
