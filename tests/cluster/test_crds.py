@@ -310,6 +310,10 @@ REFUSED: dict[str, tuple[Changes, str]] = {
         "spec.baselines cannot change",
     ),
     "another storage": ({"storage": {"uri": "file://elsewhere"}}, "spec.storage cannot change"),
+    "another controller": (
+        {"controller": {"serviceAccountName": "other"}},
+        "spec.controller cannot change",
+    ),
     "another template": ({"trialTemplate": {"maxRetries": 3}}, "spec.trialTemplate cannot change"),
     "another image": ({"trialTemplate": {"image": "other"}}, "spec.trialTemplate cannot change"),
     "another seed": ({"seed": 1}, "spec.seed cannot change"),
