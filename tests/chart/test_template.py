@@ -169,10 +169,10 @@ def test_the_longest_release_name_fits(helm: Helm) -> None:
         ({"store": {"credentialsSecret": "a"}}, "store.uri is not"),
         ({"store": {"roleArn": "arn:a"}}, "store.uri is not"),
         (
-            {"store": {"uri": "s3://b", "roleArn": "arn:a", "credentialsSecret": "a"}},
+            {"store": {"uri": "s3://bucket", "roleArn": "arn:a", "credentialsSecret": "a"}},
             "leave one of them out",
         ),
-        ({"store": {"uri": "s3://b", "tokenAudience": "a"}}, "for store.roleArn"),
+        ({"store": {"uri": "s3://bucket", "tokenAudience": "a"}}, "for store.roleArn"),
         (
             {"store": {"credentials": {"accessKeyId": "a", "secretAccessKey": "b"}}},
             "store.uri is not",
@@ -394,17 +394,32 @@ def test_every_setting_arrives(rendered: dict[str, list[Object]]) -> None:
     assert given.controller_priority_class == "search"
     assert given.controller_node_selector == {"pool": "cpu"}
     assert given.controller_tolerations == tuple(SETS["everything"]["controller"]["tolerations"])
+    assert given.controller_service_account == "controllers"
+    annotations = SETS["everything"]["controller"]["serviceAccount"]["annotations"]
+    assert given.controller_service_account_annotations == annotations
+    assert given.service_accounts == ("reader", "vision/writer")
+    assert given.trial_egress_ports == (3128, 5000)
+    assert given.trial_egress_open
     assert (given.workers, given.running_after, given.resync) == (8, 0.5, 30)
     assert given.store_patience == 1200000
     assert given.store is not None
     place = given.store.model_dump(by_alias=True)
-    assert {name: place[name] for name in settings.STORE} == {
+    assert {name: place[name] for name in settings.STORE if place[name]} == {
         "uri": "s3://models/search",
         "endpoint": "https://s3.example.com:9000",
         "region": "eu-west-1",
         "credentialsSecret": "kinase-store",
         "caConfigMap": "kinase-store-ca",
     }
+
+
+def test_a_role_in_place_of_a_secret_arrives(rendered: dict[str, list[Object]]) -> None:
+    given = settings.from_environment(environment(rendered["aws-by-role"])).store
+    assert given is not None
+    assert given.credentials_secret is None
+    assert given.role_arn == "arn:aws:iam::1:role/nas"
+    assert given.token_audience == "nas"
+    assert given.sts_endpoint == "https://sts.eu-west-1.amazonaws.com"
 
 
 def test_the_embedded_server_is_the_default_store(rendered: dict[str, list[Object]]) -> None:
