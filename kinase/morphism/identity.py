@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
 
 from kinase.morphism.same import normal
 from kinase.space.graph import Graph
@@ -28,20 +27,28 @@ def identity(graph: Graph) -> list[str]:
     for name in order:
         for place, each in enumerate(inputs[name]):
             readers[each].append((name, 0 if ops[name] == ORDERLESS else place))
-    digests = {name: _digest([ops[name], attrs[name], name == output]) for name in order}
+    digests = {
+        name: _digest(json.dumps([ops[name], attrs[name], name == output], separators=(",", ":")))
+        for name in order
+    }
     told = 0
     while told < (told := len(set(digests.values()))):
         for name in order:  # inputs come first, so one pass looks at all that is before a node
             below = [digests[each] for each in inputs[name]]
-            digests[name] = _digest(
-                [digests[name], sorted(below) if ops[name] == ORDERLESS else below]
+            digests[name] = _refined(
+                digests[name], sorted(below) if ops[name] == ORDERLESS else below
             )
         for name in reversed(order):
             above = sorted(f"{digests[each]}/{place}" for each, place in readers[name])
-            digests[name] = _digest([digests[name], above])
+            digests[name] = _refined(digests[name], above)
     return sorted(digests.values())
 
 
-def _digest(data: Any) -> str:
-    text = json.dumps(data, separators=(",", ":"))
+def _refined(digest: str, others: list[str]) -> str:
+    """Of the text that JSON makes of both; none of their letters needs to be escaped."""
+    listed = ",".join([f'"{each}"' for each in others])
+    return _digest(f'["{digest}",[{listed}]]')
+
+
+def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

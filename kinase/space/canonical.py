@@ -52,7 +52,7 @@ def _refine(colours: list[int], parents: list[list[int]], children: list[list[in
             ]
         )
         now = len(set(colours))
-        if now == classes:
+        if now in (classes, len(colours)):
             return colours
         classes = now
 

@@ -44,6 +44,10 @@ def of(*morphisms: dict[str, Any]) -> dict[str, Any]:
 # -- one network, one key ----------------------------------------------------------------
 
 
+def test_the_key_of_a_network_stays_as_journals_have_it() -> None:
+    assert model().key(ROOT) == "2b8111a8a3e071c5"
+
+
 def test_keys_are_equal_for_one_network_and_for_no_others() -> None:
     """Against the pairing of nodes that inheritance goes by."""
     space = model(operations=["widen", "prune", "skip", "branch", "cut", "remove"], steps=2)
