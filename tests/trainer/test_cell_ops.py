@@ -58,3 +58,18 @@ def test_gradients_reach_every_pixel_and_parameter_of_a_published_network(
     assert sum(p.numel() for p in network.parameters()) == built.params()
     assert reached(network, frame.input, 4).all()  # type: ignore[arg-type]
     assert [n for n, p in network.named_parameters() if p.grad is None] == []
+
+
+def test_a_map_that_is_added_to_itself_is_doubled() -> None:
+    space = Cell(CellSpace(preset="nasnet", nodes=1))
+    twice = [[["skip_connect", 1], ["skip_connect", 1]]]
+    cell = {"normal": twice, "reduction": twice}
+    space.validate(cell)
+    network = Network(space.graph(cell, Frame((3, 4, 4), 10, Scale(cells=1, filters=4)))).eval()
+    seen: dict[str, torch.Tensor] = {}
+    for name in ("cell0_pre1_bn", "cell0_out"):
+        network.nodes[name].register_forward_hook(
+            lambda _, __, out, name=name: seen.__setitem__(name, out)
+        )
+    network(torch.rand(2, 3, 4, 4))
+    assert torch.equal(seen["cell0_out"], 2 * seen["cell0_pre1_bn"])

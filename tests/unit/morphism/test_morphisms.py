@@ -158,6 +158,32 @@ def test_the_first_of_two_layers_is_stepped_only_if_the_second_sees_one_pixel() 
     assert steps == {1: [1, 2], 2: [1, 2], 3: [2, 1]}
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        *(
+            {"op": "factor", "first": first, "norm": False, "activation": "none"}
+            for first in (1, 2, 7)
+        ),
+        {"op": "kernel", "to": 9},
+        {"op": "widen", "to": 6},
+    ],
+    ids=lambda case: " ".join(map(str, case.values())),
+)
+@pytest.mark.parametrize("node", ["across", "down"])
+def test_a_layer_that_steps_one_way_is_the_same_function(node: str, case: dict[str, Any]) -> None:
+    g = GraphBuilder((2, 8, 7))
+    x = g.conv("across", g.input, 4, (1, 7), (1, 2))
+    x = g.global_avg_pool("pool", g.conv("down", x, 4, (7, 1), (2, 1)))
+    graph = g.build(g.linear("end", x, 3))
+    change = apply(graph, morphism(**case, node=node))
+    assert change.plan is not None
+    state = random_state(graph)
+    child = follow(change.graph, change.plan, state)
+    images = np.random.default_rng(0).normal(size=(2, 2, 8, 7))
+    assert np.allclose(run(change.graph, child, images), run(graph, state, images), atol=1e-9)
+
+
 def test_cropping_a_window_that_has_grown_gives_the_parent_back() -> None:
     graph = network()
     state = random_state(graph)
