@@ -54,16 +54,23 @@ def test_the_estimator_of_the_page() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "model"),
+    ("page", "models"),
     [
-        ("chain", {"type": "Chain"}),
-        ("multi-branch", {"type": "MultiBranch"}),
-        ("cell", {"type": "Cell", "cell": {"nodes": 2}}),
+        ("chain", [{"type": "Chain"}]),
+        ("multi-branch", [{"type": "MultiBranch"}]),
+        (
+            "cell",
+            [
+                {"type": "Cell", "cell": {"nodes": 2}},
+                {"type": "Cell", "cell": {"preset": "nasnet", "nodes": 2}},
+            ],
+        ),
     ],
 )
-def test_the_architectures_of_the_pages_are_valid(page: str, model: dict[str, Any]) -> None:
-    [block] = blocks(f"docs/methods/{page}.md", "json")
-    make_space(SpaceModel.model_validate(model)).validate(json.loads(block.text))
+def test_the_architectures_of_the_pages_are_valid(page: str, models: list[dict[str, Any]]) -> None:
+    found = blocks(f"docs/methods/{page}.md", "json")
+    for block, model in zip(found, models, strict=True):
+        make_space(SpaceModel.model_validate(model)).validate(json.loads(block.text))
 
 
 def test_the_trial_contracts_examples_are_of_its_models() -> None:

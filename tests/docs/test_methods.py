@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 
@@ -11,10 +10,8 @@ import yaml
 
 from kinase.api._base import struct_name
 from kinase.api.reference import filled
-from kinase.api.space import CellSpace
-from kinase.space.cell import Cell
 from kinase.space.presets import PRESETS
-from tests.docs.blocks import ROOT, blocks, exists
+from tests.docs.blocks import ROOT, exists
 
 PILLARS = {
     "kinase.spaces": "spec.space",
@@ -79,10 +76,7 @@ def test_presets_are_as_the_page_of_cells_says() -> None:
             assert stated[f"{row}, cells x filters"][column] == f"{scale.cells} x {scale.filters}"
 
 
-def test_architectures_of_the_page_of_cells_are_of_its_presets() -> None:
-    texts = [json.loads(block.text) for block in blocks("docs/methods/cell.md", "json")]
-    for preset, architecture in zip(("darts", "nasnet"), texts, strict=True):
-        Cell(CellSpace(preset=preset, nodes=2)).validate(architecture)  # type: ignore[arg-type]
+def test_published_cells_are_named_on_the_page_of_cells() -> None:
     text = (FOLDER / "cell.md").read_text()
     [row] = [line for line in text.splitlines() if line.startswith("| published cells |")]
     assert re.findall(r"`([^`]+)`", row) == [n for p in PRESETS.values() for n in p.named]
