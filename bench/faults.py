@@ -3,9 +3,10 @@
     python -m bench.faults large --megabytes 400    # a result of a trial that nobody should read
     python -m bench.faults drift                    # somebody edits what an experiment needs
 
-Both run one small experiment against a real API server and a real S3 server; pods are processes of a
-stand-in node. It enforces no memory limits, so `large` looks at the controller's resident memory every
-10 ms and has the node end it, as the kernel does, where it is above the chart's limit of 1 GiB.
+Both run one small experiment against a real API server and a real S3 server; pods are processes
+of a stand-in node. It enforces no memory limits, so `large` looks at the controller's resident
+memory every 10 ms and has the node end it, as the kernel does, where it is above the chart's limit
+of 1 GiB.
 """
 
 from __future__ import annotations

@@ -72,6 +72,10 @@ class Bad(Exception):
     """An error for a person."""
 
 
+MOST = 4 << 20
+"""Bytes of a result; what is larger is not valid."""
+
+
 class Away(Exception):
     """The store is out of reach."""
 
@@ -228,8 +232,11 @@ def terminate(*_: object) -> None:
 
 def read(store: Store, key: str) -> Document:
     """A JSON object of the store; empty if there is none that is valid."""
+    text = store.get(key) or b"{}"
+    if len(text) > MOST:
+        return {}
     try:
-        found = json.loads(store.get(key) or b"{}")
+        found = json.loads(text)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

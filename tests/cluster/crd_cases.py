@@ -225,20 +225,6 @@ CASES: dict[str, Case] = {
         {"task.dataset": "npz", "task.npz": {"channels": "NCHW"}},
         "channels",
     ),
-    "options of another package's data set": Case(
-        {"task.dataset": "spectra", "task.datasetOptions": {"bands": [1, 2], "deep": {"a": None}}},
-        {"task.dataset": "digits", "task.datasetOptions": {}},
-        "datasetOptions",
-    ),
-    "options of another package's task": Case(
-        {
-            "task.type": "Own",
-            "task.typeOptions": {"scale": 2.5},
-            "objective": {"metric": "val_mse", "goal": "minimize"},
-        },
-        {"task.typeOptions": {"scale": 2.5}},
-        "typeOptions",
-    ),
     "parts that leave something to train on": Case(
         {"task.split": {"validation": 0.5, "test": 0.49}},
         {"task.split": {"validation": 0.5, "test": 0.5}},
