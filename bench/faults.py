@@ -96,7 +96,7 @@ def large(megabytes: int, patience: float) -> dict[str, Any]:
     with lab(instant=None) as it:
         uid = start(it, task={"dataset": "silent"}, suspend=True)
         result = {"version": 1, "trial": 1, "attempt": 1, "outcome": "Succeeded"}
-        body = json.dumps({**result, "facts": {"log": "x" * (megabytes * 10**6)}}).encode()
+        body = json.dumps({**result, "facts": {"loss": [0.5] * (megabytes * 10**6 // 5)}}).encode()
         keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s"}
         client = boto3.client(
             "s3", endpoint_url=it.bucket.endpoint, region_name="us-east-1", **keys

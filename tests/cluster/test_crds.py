@@ -162,6 +162,10 @@ def test_one_manifest_beyond_each_bound(experiments: Kind) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+UNSEEN = "Options; they are for a "
+"""Of what the models say: CEL does not see a field whose values may be anything."""
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_models_and_the_api_server_agree(experiments: Kind, seed: int) -> None:
     """On a verdict, and on the defaults of what is accepted."""
@@ -170,6 +174,8 @@ def test_the_models_and_the_api_server_agree(experiments: Kind, seed: int) -> No
     for _ in range(250):
         document = random_manifest(rng)
         theirs, ours = experiments.refusal(document), refusal_of_the_models(document)
+        if not theirs and UNSEEN in ours:
+            continue
         assert bool(theirs) == bool(ours), f"{document}\nserver: {theirs}\nmodels: {ours}"
         if not ours:
             accepted += 1
