@@ -76,6 +76,10 @@ def _load(
         _fail(f"{path}, with the options of the command line: {rules}", BAD_INPUT)
 
 
+def _unchecked(why: str) -> str:
+    return f"whether the data is still that of the search could not be checked: {why}"
+
+
 def _changed(experiment: NASExperiment, changes: dict[str, Any]) -> NASExperiment:
     if not changes:
         return experiment
@@ -104,17 +108,27 @@ def run(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or mps, instead of the manifest's.")
     ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Start from scratch: what an earlier run of this name left is kept beside it, as "
+            "NAME.1, NAME.2, ...",
+        ),
+    ] = False,
     trainer: Annotated[
         str, typer.Option(help="Entry point of the group kinase.trainers.", hidden=True)
     ] = "torch",
 ) -> None:
     """Search on this machine, then train, test and keep the winner.
 
-    The same command again goes on where it was.
+    The same command again goes on where it was; with a larger budget, also after the end.
     """
     from kinase.console import Progress, summary
     from kinase.engine import EngineError
+    from kinase.experiment.identity import MismatchError
     from kinase.experiment.local import run as run_local
+    from kinase.experiment.local import set_aside
     from kinase.report import render
     from kinase.report.gather import gather
     from kinase.store import StoreError
@@ -130,15 +144,21 @@ def run(
     if experiment.spec.suspend:
         _fail(f"{file}: spec.suspend is true; set it to false to run", BAD_INPUT)
     try:
+        if fresh and (aside := set_aside(experiment)):
+            typer.echo(f"the earlier run is kept in {aside}", err=True)
         with Progress() as progress:
             loop = run_local(experiment, trainer=trainer, listener=progress)
         data = gather(loop)
         loop.store.put("report.html", render(data).encode())
+    except MismatchError as error:
+        _fail(f"kinase: {error}; or start from scratch with --fresh", BAD_INPUT)
     except (StoreError, EngineError, ManifestError) as error:
         _fail(f"kinase: {error}", BAD_INPUT)
     except KeyboardInterrupt:
         _fail("ended at once; the same command goes on from the last checkpoints", INTERRUPTED)
     summary(Console(), loop, data)
+    for note in filter(None, (loop.stays, loop.unchecked and _unchecked(loop.unchecked))):
+        typer.echo(f"\n{note}", err=True)
     if loop.state.finished is None:
         raise typer.Exit(INTERRUPTED)
     if loop.state.finished.winner is None:

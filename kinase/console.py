@@ -99,6 +99,7 @@ class Progress:
         told = len(loop.state.told)
         spec = loop.spec
         again = f", going on after {told} finished trials" if loop.journal.length else ""
+        again += " and an earlier end" if loop.state.before else ""
         self.console.print(
             f"[bold]{loop.experiment.metadata.name}[/]: {spec.strategy.kind} over "
             f"{loop.space.size()} {spec.space.kind} architectures, "
@@ -219,7 +220,8 @@ def summary(console: Console, loop: Loop, data: ReportData) -> None:
         )
         table.add_row("validation", f"{data.metric} {value(winner.metrics.get(data.metric))}")
         for name, number in sorted(winner.test.items()):
-            table.add_row("test, once", f"{name} {number:.4f}")
+            use = "once" if winner.tests == 1 else f"use {winner.tests}"
+            table.add_row(f"test, {use}", f"{name} {number:.4f}")
         counts = [
             f"{winner.metrics[m]:,.0f} {label}"
             for m, label in (("params", "parameters"), ("macs", "multiply-adds"))

@@ -9,6 +9,7 @@ running trials are stopped at their next checkpoint.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kinase.api.experiment import ExperimentSpec
@@ -38,9 +39,36 @@ def sample_passes(fidelity: Fidelity, train_size: int) -> int:
 
 
 def final_networks(spec: ExperimentSpec, state: State) -> int:
-    """Finalists and baselines that are still to be asked."""
-    asked = state.counts[Kind.FINAL] + state.counts[Kind.BASELINE]
-    return max(0, spec.finalists.count + len(spec.baselines) - asked)
+    """Finalists and baselines that are still to be asked, at most: where a search goes on after its
+    end, other finalists may follow, and the baselines are there already."""
+    finalists = spec.finalists.count - (state.counts[Kind.FINAL] - state.finalists_before)
+    return max(0, finalists + len(spec.baselines) - state.counts[Kind.BASELINE])
+
+
+def recorded(spec: ExperimentSpec) -> dict[str, float]:
+    """The limits that are set, by name, as the journal keeps them: durations in seconds."""
+    budget, target = spec.budget, spec.objective.target
+    found = {
+        "trials": budget.trials,
+        "epochs": budget.epochs,
+        "deviceHours": budget.device_hours,
+        "duration": None if budget.duration is None else budget.duration.total_seconds(),
+        "target": target,
+    }
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def raised(before: Mapping[str, float], spec: ExperimentSpec) -> list[str]:
+    """The limits that a search ended under, and that are higher now or not set any more.
+
+    A target counts as raised where it is another one, or none.
+    """
+    now = recorded(spec)
+    return [
+        name
+        for name, value in before.items()
+        if name not in now or (now[name] != value if name == "target" else now[name] > value)
+    ]
 
 
 def limits(spec: ExperimentSpec, state: State, elapsed: float) -> list[Limit]:

@@ -39,10 +39,11 @@ def due(
 ) -> list[tuple[Kind, Proposal]]:
     """Finalists and baselines that are still to be asked.
 
-    A function of the search's results alone, so a restarted experiment chooses the same.
+    A function of the search's results alone, so a restarted experiment chooses the same. What was
+    trained at an earlier end of the search is not trained again.
     """
     asked_baselines = {t.operation for t in state.of_kind(Kind.BASELINE)}
-    asked_finalists = {t.parents[0] for t in state.of_kind(Kind.FINAL)}
+    asked_finalists = {t.key for t in state.of_kind(Kind.FINAL)}
     chosen = choose(list(state.of_kind(*SEARCHING)), spec.finalists.count, losses)
     return [
         (
@@ -50,7 +51,7 @@ def due(
             Proposal(t.architecture, (t.number,), "finalist", learning_rate=t.learning_rate),
         )
         for t in chosen
-        if t.number not in asked_finalists
+        if t.key not in asked_finalists
     ] + [
         (Kind.BASELINE, Proposal(space.resolve(b.architecture), (), b.name))
         for b in spec.baselines

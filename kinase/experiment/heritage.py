@@ -48,7 +48,7 @@ def inheritance(
         architecture: the candidate's.
         seed: of its training.
     """
-    able = [trials[number] for number in parents if left_weights(trials[number])]
+    able = [trials[n] for n in parents if left_weights(trials[n]) and not trials[n].gone]
     for approximate in (False, True) if heritage.approximate else (False,):
         for parent in able:
             found = bridge(

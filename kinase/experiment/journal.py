@@ -118,12 +118,15 @@ class Ended(Model):
     type: Literal["ended"] = "ended"
     reason: str
     """Why, for a person."""
+    limits: dict[str, float] = Field(default_factory=dict)
+    """The budget's limits that were set, by name, durations in seconds, and the target: by these it
+    is known later whether one was raised."""
     elapsed: Seconds = 0.0
     """Seconds that the experiment has run."""
 
 
 class Finished(Model):
-    """All is done. A winner that has one was tested once."""
+    """All is done, unless a limit is raised. A winner was tested once."""
 
     type: Literal["finished"] = "finished"
     winner: int | None
@@ -136,11 +139,21 @@ class Finished(Model):
     """Seconds that the experiment has run."""
 
 
-Entry = Annotated[
-    Asked | Attempt | Told | Ended | Finished,
-    Field(discriminator="type"),
-]
-_ENTRY: TypeAdapter[Asked | Attempt | Told | Ended | Finished] = TypeAdapter(Entry)
+class Reopened(Model):
+    """A search that was over goes on, since a limit was raised. What it earned stays."""
+
+    type: Literal["reopened"] = "reopened"
+    limits: dict[str, float]
+    """The limits that are set now, as `Ended` has them."""
+    weights: tuple[int, ...] = ()
+    """Trials of the search whose weights are still there for children to begin with."""
+    elapsed: Seconds = 0.0
+    """Seconds that the experiment has run."""
+
+
+AnyEntry = Asked | Attempt | Told | Ended | Finished | Reopened
+Entry = Annotated[AnyEntry, Field(discriminator="type")]
+_ENTRY: TypeAdapter[AnyEntry] = TypeAdapter(Entry)
 
 
 class Fenced(StoreError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from kinase.api import limits
 from kinase.api.experiment import NASExperiment
 from kinase.api.trial import TaskInfo
+from kinase.engine import EngineError
 from kinase.engine.idle import IdleEngine
 from kinase.engine.local import LocalEngine
 from kinase.experiment import identity
@@ -25,8 +27,8 @@ def run(
 ) -> Loop:
     """Search on this machine's processes, from the manifest to the tested winner.
 
-    The same call goes on where an earlier one was interrupted or killed. Ctrl-C once ends
-    it with everything kept.
+    The same call goes on where an earlier one was interrupted or killed, and with a search that
+    had ended if a limit of the budget was raised since. Ctrl-C once ends it with everything kept.
 
     Raises:
         StoreError: the storage cannot be used, or holds another experiment.
@@ -35,13 +37,13 @@ def run(
     root = open_store(experiment.spec.storage)
     store = root.sub(experiment.directory)
     probe(store)
-    if identity.claim(store, experiment) and store.exists(f"final/{RESULT}"):
-        return open_run(experiment)
+    begun = identity.claim(store, experiment)
     folder = identity.scratch(store)
     limit = experiment.spec.trial_template.time_limit
     with identity.exclusive(folder):
+        over = _over(experiment) if begun and store.exists(f"final/{RESULT}") else None
         engine = LocalEngine(
-            experiment.spec.budget.parallelism,
+            experiment.spec.budget.parallelism if over is None else 1,
             experiment.spec.storage,
             experiment.directory,
             trainer=trainer,
@@ -50,7 +52,14 @@ def run(
         )
         try:
             spec = experiment.spec
-            info = engine.describe(spec.task, spec.training, spec.space.begun)
+            try:
+                info = engine.describe(spec.task, spec.training, spec.space.begun)
+            except EngineError as error:
+                if over is None:
+                    raise
+                over.unchecked = str(error)
+                keep_final(store, over)
+                return over
             same_task(store, info)
             loop = Loop(experiment, store, engine, info, listener=listener)
             with _interruptible(loop):
@@ -62,6 +71,45 @@ def run(
     return loop
 
 
+def _over(experiment: NASExperiment) -> Loop | None:
+    """A finished run that does not go on, or None."""
+    loop = open_run(experiment)
+    return loop if loop.state.finished is not None and not loop.goes_on else None
+
+
+def set_aside(experiment: NASExperiment) -> str | None:
+    """Move what an earlier run of this name left out of the way: its folder is renamed, from
+    `NAME` to the first of `NAME.1`, `NAME.2`, ... that is free. Nothing of it is deleted.
+
+    Returns:
+        Where it lies now, or None if there was none.
+
+    Raises:
+        StoreError: it runs, or lies in a store that cannot rename.
+    """
+    store = open_store(experiment.spec.storage).sub(experiment.directory)
+    if not store.uri.startswith("file://"):
+        if not store.exists(identity.KEY):
+            return None
+        raise StoreError(
+            f"--fresh renames the folder of the earlier run, and {store.uri} is in a store without "
+            "folders; give this run another metadata.name or storage.uri, or delete "
+            "the earlier one yourself"
+        )
+    folder = Path(store.uri.removeprefix("file://"))
+    if not folder.is_dir():
+        return None
+    with identity.exclusive(identity.scratch(store)):
+        number = 1
+        while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+            number += 1
+        try:
+            folder.rename(aside)
+        except OSError as error:
+            raise StoreError(f"{folder} cannot be renamed to {aside}: {error.strerror}") from error
+    return str(aside)
+
+
 def open_run(experiment: NASExperiment) -> Loop:
     """A finished or unfinished run, replayed for reading; nothing is trained.
 
@@ -70,7 +118,7 @@ def open_run(experiment: NASExperiment) -> Loop:
     """
     store = open_store(experiment.spec.storage).sub(experiment.directory)
     identity.recorded(store)
-    identity.claim(store, experiment)
+    identity.agree(store, experiment)
     try:
         info = TaskInfo.model_validate_json(store.get(TASK, limits.RESULT))
     except (NotFound, ValidationError) as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from kinase.api.experiment import NASExperiment
@@ -28,7 +29,7 @@ from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
 from kinase.estimation import make_estimator
 from kinase.experiment import artifacts, budget, finals, heritage
 from kinase.experiment.aims import aims_of, refuse_unmeasured
-from kinase.experiment.journal import Asked, Attempt, Ended, Journal, Told
+from kinase.experiment.journal import Asked, Attempt, Ended, Journal, Reopened, Told
 from kinase.experiment.journal import Finished as FinishedEntry
 from kinase.experiment.root import space_of
 from kinase.experiment.seeds import Stream, derive
@@ -225,19 +226,71 @@ class Loop:
         Raises:
             ManifestError: no trial would measure a metric of the objective.
         """
-        if self.replay().finished is not None:
+        self.replay()
+        if self.state.finished is not None and not self.goes_on:
             return self.state
         if not self.state.trials:
             refuse_unmeasured(self.aims, self.info)
         waiting = self._recover()
         if self.heritage is not None and self._results:
             self._weights = artifacts.with_weights(self.store)
+        self._reopen()
         self._commit()
         self._free_weights()  # what a process that was killed had decided and not done
         self._tell_listener("started")
-        if self._search(waiting) and self._finals(waiting):
-            self._finish()
+        while self._search(waiting) and self._finals(waiting):
+            if not self._reopen():  # a limit that was raised meanwhile leads on at once
+                self._finish()
+                break
+            self._commit()
         return self.state
+
+    @property
+    def raised(self) -> list[str]:
+        """Limits that were raised since the search ended; empty while it goes on."""
+        if self.state.ended is None:
+            return []
+        return budget.raised(self.state.limits, self.spec)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a search that was over goes on: a limit was raised, and pays for a trial."""
+        if self.state.ended is None or (self.state.limits and not self.raised):
+            return False
+        return self._why_stay() is None
+
+    def _why_stay(self) -> str | None:
+        """Why the search would be over at once if it went on: other finalists may follow then."""
+        asked = self.state.counts[Kind.FINAL]
+        return self._why_end(replace(self.state, finalists_before=asked))
+
+    @property
+    def stays(self) -> str | None:
+        """Why a search that was over does not go on though a limit was raised, for a person."""
+        if not self.raised or self.goes_on:
+            return None
+        places = {"target": "objective.target"}
+        names = " and ".join(places.get(name, f"budget.{name}") for name in self.raised)
+        advice = "raise or remove objective.target"
+        if not self._reached():
+            advice = "raise it further"
+            least = (
+                self.state.committed_epochs
+                + self._cheapest.epochs
+                + self.spec.finalists.count * self.final_fidelity.epochs
+            )
+            if self.spec.budget.epochs is not None and least > self.spec.budget.epochs:
+                advice = f"raise budget.epochs to {least} or more"
+        return f"{names} has changed, but the search stays over: {self._why_stay()}; {advice}"
+
+    def _reopen(self) -> bool:
+        """Go on with a search that was over, if a limit was raised."""
+        if not self.goes_on:
+            return False
+        there = tuple(sorted(self._weights or ())) if self.heritage is not None else ()
+        limits = budget.recorded(self.spec)
+        self._append(Reopened(limits=limits, weights=there, elapsed=self.elapsed))
+        return True
 
     def _search(self, waiting: list[TrialRecord]) -> bool:
         """Search until the budget, the target or the space is exhausted. False: interrupted."""
@@ -279,16 +332,19 @@ class Loop:
             self._handle(self.engine.poll(self._patience()), waiting)
 
     def _finish(self) -> None:
-        """Touch the test part once, for the winner, and finish; nothing if interrupted."""
+        """Touch the test part once for the winner, not again where it has won before, and finish;
+        nothing if interrupted."""
         winner = finals.winner(self.state, self._losses_kept)
         if winner is None:
             message = "no trial gave a network that could be trained and measured"
             self._append(FinishedEntry(winner=None, message=message, elapsed=self.elapsed))
         else:
-            result = self._test(winner) if self._results else None
-            if result is None and self._results:
-                return
-            test = result.metrics if result is not None else {}
+            test = self.state.tested.get(winner.number)
+            if test is None:
+                result = self._test(winner) if self._results else None
+                if result is None and self._results:
+                    return
+                test = result.metrics if result is not None else {}
             if self._results:  # what a killed trainer, or another's, has left
                 artifacts.clean(self.store, self.spec.storage)
                 if self._weights is not None:
@@ -341,17 +397,23 @@ class Loop:
         return self._best
 
     _best: TrialRecord | None = None
+    unchecked: str | None = None
+    """Why the data could not be compared with that of a run that is over."""
 
-    def _why_end(self) -> str | None:
+    def _why_end(self, state: State | None = None) -> str | None:
         if self._reached():
             return f"the target {self.spec.objective.target:g} is reached"
-        return self._refusal(min(self.fidelity, self.child_fidelity, key=lambda f: f.epochs))
+        return self._refusal(self._cheapest, state)
 
-    def _refusal(self, fidelity: Fidelity) -> str | None:
+    @property
+    def _cheapest(self) -> Fidelity:
+        return min(self.fidelity, self.child_fidelity, key=lambda f: f.epochs)
+
+    def _refusal(self, fidelity: Fidelity, state: State | None = None) -> str | None:
         """Why a trial of this fidelity cannot be paid for, if it cannot."""
         return budget.refusal(
             self.spec,
-            self.state,
+            state or self.state,
             fidelity,
             self.final_fidelity,
             self.info.train,
@@ -381,7 +443,7 @@ class Loop:
         if self.heritage is None or not proposal.parents or not proposal.inherits:
             return None
         frame = Frame(self._reduced, self.info.outputs, self.fidelity.scale)
-        seed = derive(self.spec.seed, Stream.TRAINING, len(self.state.trials))
+        seed = derive(self.spec.seed, Stream.TRAINING, self.state.searched)
         return heritage.inheritance(
             self.heritage,
             self.space,
@@ -421,7 +483,10 @@ class Loop:
                 architecture=proposal.architecture,
                 key=self.space.key(proposal.architecture),
                 fidelity=self.final_fidelity if final else self._fidelity_of(inherit),
-                seed=derive(self.spec.seed, Stream.FINAL if final else Stream.TRAINING, number),
+                # as if finalists of an earlier end had not been numbered in between
+                seed=derive(self.spec.seed, Stream.FINAL, number)
+                if final
+                else derive(self.spec.seed, Stream.TRAINING, self.state.searched),
                 resources=resources,
                 parents=proposal.parents,
                 operation=proposal.operation,
@@ -608,7 +673,8 @@ class Loop:
         self._told.append(trial)
 
     def _end(self, reason: str) -> None:
-        self._append(Ended(reason=reason, elapsed=self.elapsed))
+        limits = budget.recorded(self.spec)
+        self._append(Ended(reason=reason, limits=limits, elapsed=self.elapsed))
 
     def _append(self, entry: Any) -> None:
         """Decide; nothing outside follows from it before `_commit`."""

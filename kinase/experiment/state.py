@@ -16,7 +16,7 @@ from kinase.api.trial import (
     Kind,
     Outcome,
 )
-from kinase.experiment.journal import Asked, Attempt, Ended, Finished, Told
+from kinase.experiment.journal import AnyEntry, Asked, Attempt, Ended, Finished, Reopened, Told
 
 SEARCHING = (Kind.SEARCH, Kind.CONTROL)
 """The kinds of trial that the search consists of."""
@@ -57,6 +57,8 @@ class TrialRecord:
     """What it began with."""
     kept_bytes: int = 0
     """Size of what it kept for its children."""
+    gone: bool = False
+    """Whether that was deleted when the search was over, which goes on since."""
     order: int | None = None
     """Position among the trials in the order in which they ended."""
     ended: float | None = None
@@ -92,11 +94,17 @@ class State:
     """Seconds that the experiment had run when the last entry was written."""
     ended: str | None = None
     """Why the search ended, or None while it goes on."""
+    limits: dict[str, float] = field(default_factory=dict)
+    """The limits under which the search ended; empty where an older journal does not tell."""
     finished: Finished | None = None
+    before: list[Finished] = field(default_factory=list)
+    """Earlier ends of a search that went on."""
+    finalists_before: int = 0
+    """Finalists that were asked before the search went on last."""
     slowest: float = 0.0
     """Most device seconds for one sample pass, over the finished trials."""
 
-    def apply(self, entry: Asked | Attempt | Told | Ended | Finished) -> None:
+    def apply(self, entry: AnyEntry) -> None:
         """Take in the next entry of the journal.
 
         Raises:
@@ -147,15 +155,34 @@ class State:
                     rate = entry.cost.device_seconds / entry.cost.samples
                     self.slowest = max(self.slowest, rate)
             case Ended():
-                self.ended = entry.reason
+                self.ended, self.limits = entry.reason, entry.limits
             case Finished():
                 self.finished = entry
+            case Reopened():
+                self._reopen(entry)
+
+    def _reopen(self, entry: Reopened) -> None:
+        if self.ended is None:
+            raise ValueError("a search that is not over cannot go on again")
+        if self.finished is not None:
+            self.before.append(self.finished)
+        self.ended = self.finished = None
+        self.finalists_before = self.counts[Kind.FINAL]
+        there = set(entry.weights)
+        for trial in self.told:
+            trial.gone = trial.gone or trial.number not in there
 
     def _open(self, number: int) -> TrialRecord:
         try:
             return self.outstanding[number]
         except KeyError:
             raise ValueError(f"trial {number} is not outstanding") from None
+
+    @property
+    def tested(self) -> dict[int, dict[str, float]]:
+        """What was measured on the test part, by the winner's trial: one for each of its uses."""
+        ends = [*self.before, *([self.finished] if self.finished is not None else [])]
+        return {end.winner: end.test for end in ends if end.winner is not None and end.test}
 
     @property
     def searched(self) -> int:

@@ -52,10 +52,13 @@ class Winner:
     metrics: dict[str, float]
     """Validation metrics, `params` and `macs`."""
     test: dict[str, float]
-    """Test metrics, measured once; empty if that is still to come."""
+    """Test metrics; empty if they are still to come."""
     model_uri: str
     load_lines: tuple[str, ...]
     """Lines of Python that load the model."""
+    tests: int = 1
+    """Networks that were scored on the test part: more than one where the search went on after its
+    end and found another winner."""
 
 
 @dataclass(frozen=True, slots=True)

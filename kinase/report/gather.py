@@ -195,6 +195,7 @@ def _winner(loop: Loop) -> Winner | None:
         sketch=loop.space.sketch(trial.architecture),
         metrics=trial.values,
         test=finished.test,
+        tests=max(1, len(loop.state.tested)),
         model_uri=uri,
         load_lines=(
             "from kinase_trainer import load",
@@ -248,7 +249,7 @@ def _protocol(loop: Loop) -> tuple[ProtocolItem, ...]:
         search_fidelity=fidelity_text(loop.fidelity),
         final_fidelity=fidelity_text(loop.final_fidelity),
         control_trials=state.counts[Kind.CONTROL],
-        tested=state.finished is not None and bool(state.finished.test),
+        tested=state.tested,
         spent=state.spent,
         space_size=str(loop.space.size()),
     )

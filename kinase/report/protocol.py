@@ -6,6 +6,8 @@ Architecture Search", JMLR 21) and Yang et al. 2020 ("NAS evaluation is frustrat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kinase.api.experiment import ExperimentSpec
 from kinase.api.trial import Cost, TaskInfo
 from kinase.report.data import ProtocolItem
@@ -18,7 +20,7 @@ def checklist(
     search_fidelity: str,
     final_fidelity: str,
     control_trials: int,
-    tested: bool,
+    tested: Mapping[int, Mapping[str, float]],
     spent: Cost,
     space_size: str,
 ) -> tuple[ProtocolItem, ...]:
@@ -50,8 +52,8 @@ def checklist(
         ),
         ProtocolItem(
             "Is the test part touched once, by the final network alone?",
-            "once, by the winner" if tested else "not yet",
-            True if tested else None,
+            _tests(tested),
+            len(tested) == 1 if tested else None,
         ),
         ProtocolItem(
             "Are the fidelities of search and final training stated?",
@@ -84,4 +86,18 @@ def checklist(
             f"data {facts.get('data checksum', 'unknown')}",
             bool(versions),
         ),
+    )
+
+
+def _tests(tested: Mapping[int, Mapping[str, float]]) -> str:
+    """How often the test part was used: once for each network that was a winner."""
+    if len(tested) < 2:
+        return "once, by the winner" if tested else "not yet"
+    uses = "; ".join(
+        f"trial {number} {', '.join(f'{name} {value:.4f}' for name, value in sorted(test.items()))}"
+        for number, test in tested.items()
+    )
+    return (
+        f"{len(tested)} times, since the search went on after it had ended: {uses}. The more often "
+        "it is used, the less the best of these figures says of new data"
     )

@@ -306,3 +306,45 @@ def test_suspended_is_not_run(tmp_path: Path) -> None:
     code, output = invoke("run", write(tmp_path, suspend=True))
     assert code == 2
     assert "spec.suspend is true" in output
+
+
+FAKE = ("--trainer", "tests.fake_trainer")
+
+
+def test_a_larger_budget_goes_on_with_a_finished_search(tmp_path: Path) -> None:
+    path = write(tmp_path, budget={"trials": 2})
+    code, output = invoke("run", path, *FAKE)
+    assert code == 0, output
+    code, output = invoke("run", path, *FAKE, "--trials", 4)
+    assert code == 0, output
+    plain = " ".join(output.split())
+    assert "going on after 3 finished trials and an earlier end" in plain
+    assert "4 trials were run" in plain
+    run = tmp_path / "runs/default/tiny"
+    entries = [e for f in sorted((run / "journal").iterdir()) for e in f.read_text().splitlines()]
+    assert sum('"type":"finished"' in entry for entry in entries) == 2
+
+
+def test_a_fresh_start_keeps_the_earlier_run(tmp_path: Path) -> None:
+    path = write(tmp_path, budget={"trials": 2})
+    for _ in range(2):
+        code, output = invoke("run", path, "--fresh", *FAKE)
+        assert code == 0, output
+    assert f"the earlier run is kept in {tmp_path}/runs/default/tiny.1" in output
+    assert "going on" not in output
+    code, output = invoke("run", write(tmp_path, budget={"trials": 2}, seed=5), *FAKE)
+    assert code == 2
+    assert "spec.seed is 0 there and 5 here" in output
+    assert "or start from scratch with --fresh" in output
+    code, output = invoke("run", path, "--fresh", *FAKE)
+    assert code == 0, output
+    names = sorted(p.name for p in (tmp_path / "runs/default").iterdir())
+    assert names == ["tiny", "tiny.1", "tiny.2"]
+
+
+def test_a_task_that_could_not_be_described_can_be_corrected(tmp_path: Path) -> None:
+    code, output = invoke("run", write(tmp_path, task__dataset="absent"), *FAKE)
+    assert code == 2
+    assert "task.dataset 'absent' is not there" in output
+    code, output = invoke("run", write(tmp_path, task__dataset="ok", training__epochs=1), *FAKE)
+    assert code == 0, output

@@ -1,0 +1,284 @@
+"""A search that was over goes on when a limit is raised."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kinase.api import Kind, NASExperiment, TrialJob
+from kinase.engine import Event
+from kinase.engine import Finished as Done
+from kinase.engine.tabular import TabularEngine
+from kinase.experiment import budget
+from kinase.experiment.journal import Ended, Finished, Journal, Reopened
+from kinase.experiment.loop import Loop
+from kinase.experiment.state import SEARCHING, State
+from kinase.report import render
+from kinase.report.gather import gather
+from kinase.store import Store
+from kinase.store.memory import MemoryStore
+from tests.unit.experiment.helpers import INFO, experiment, make_loop, score, told
+from tests.unit.experiment.test_loop import Killed, Mortal
+
+
+def sized(trials: int, **spec: Any) -> NASExperiment:
+    return experiment(**{"budget": {"trials": trials}, **spec})
+
+
+def searched(loop: Loop) -> list[tuple[Any, ...]]:
+    """The search's trials without their numbers, which those of finalists shift."""
+    trials = loop.state.trials
+    return [
+        (t.kind, t.key, t.seed, t.metrics, t.cost, [trials[p].key for p in t.parents])
+        for t in loop.state.of_kind(*SEARCHING)
+    ]
+
+
+@pytest.mark.parametrize("strategy", ["Random", "Evolution"])
+def test_it_is_the_search_that_a_larger_budget_would_have_been(strategy: str) -> None:
+    store = MemoryStore()
+    kind = {"strategy": {"type": strategy}}
+    first = make_loop(sized(9, **kind), store)
+    first.run()
+    earlier = told(first)
+    loop = make_loop(sized(23, **kind), store)
+    state = loop.run()
+    assert told(loop)[: len(earlier)] == earlier
+    whole = make_loop(sized(23, **kind))
+    whole.run()
+    assert searched(loop) == searched(whole)
+    assert state.ended == "23 trials were run"
+    finalists = {t.key for t in state.of_kind(Kind.FINAL)}
+    assert {t.key for t in whole.state.of_kind(Kind.FINAL)} <= finalists
+
+
+def test_what_was_trained_as_a_finalist_is_not_trained_again() -> None:
+    store = MemoryStore()
+    runs = Counter[str]()
+
+    def evaluate(job: TrialJob) -> dict[str, float]:
+        if job.kind is Kind.FINAL:
+            runs[repr(job.architecture)] += 1
+        return score(job)
+
+    layers = [{"op": "conv", "width": 8, "kernel": 3, "stride": 1}] * 4
+    baseline = {"baselines": [{"name": "by hand", "architecture": {"layers": layers}}]}
+    for trials in range(3, 30, 3):
+        loop = make_loop(sized(trials, **baseline), store, evaluate=evaluate)
+        state = loop.run()
+        assert state.searched == trials
+        assert len(state.before) == trials // 3 - 1
+        assert state.counts[Kind.BASELINE] == 1
+    assert set(runs.values()) == {1}
+    best = max(state.of_kind(Kind.FINAL), key=lambda t: t.metrics["val_accuracy"])
+    assert state.finished is not None
+    assert state.finished.winner == best.number
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_epochs_stay_exact_however_often_it_goes_on(slots: int) -> None:
+    store = MemoryStore()
+    for epochs in range(12, 90, 3):
+        manifest = experiment(budget={"epochs": epochs, "parallelism": slots})
+        state = make_loop(manifest, store, slots=slots).run()
+        assert state.finished is not None
+        assert state.spent.epochs == sum(t.cost.epochs for t in state.trials.values()) <= epochs
+    # what is left pays for no trial with as many finalists as may follow
+    assert epochs - state.spent.epochs < 2 + 2 * 4
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_at_every_write_it_comes_to_the_same_end(after: bool) -> None:
+    def raised_from_the_first_end() -> MemoryStore:
+        store = MemoryStore()
+        make_loop(sized(6), store).run()
+        return store
+
+    undisturbed = make_loop(sized(12), raised_from_the_first_end())
+    before = len(list(undisturbed.store.list("journal/")))
+    undisturbed.run()
+    entries = list(Journal(undisturbed.store).replay())
+    for moment in range(1, undisturbed.journal.length - before + 1):
+        store = raised_from_the_first_end()
+        with pytest.raises(Killed):
+            make_loop(sized(12), Mortal(store, [moment], after)).run()
+        again = make_loop(sized(12), store)
+        again.run()
+        assert told(again) == told(undisturbed)
+        assert len(list(Journal(store).replay())) == len(entries)
+        assert [end.winner for end in again.state.before] == [
+            end.winner for end in undisturbed.state.before
+        ]
+
+
+def test_an_unchanged_or_smaller_budget_changes_nothing() -> None:
+    store = MemoryStore()
+    make_loop(sized(6), store).run()
+    written = list(store.list())
+    for trials in (6, 4):
+        loop = make_loop(sized(trials), store)
+        loop.run()
+        assert loop.stays is None
+    loop = make_loop(experiment(budget={"trials": 6, "epochs": 10_000}), store)
+    loop.run()
+    assert list(store.list()) == written
+
+
+def test_a_limit_that_is_taken_away_counts_as_raised() -> None:
+    store = MemoryStore()
+    make_loop(experiment(budget={"trials": 6, "epochs": 1000}), store).run()
+    state = make_loop(experiment(budget={"epochs": 40}), store).run()
+    assert state.searched > 6
+    assert state.spent.epochs <= 40
+
+
+def test_a_target_that_is_reached_is_said() -> None:
+    store = MemoryStore()
+    make_loop(sized(500, objective={"target": 0.85}), store).run()
+    loop = make_loop(sized(600, objective={"target": 0.85}), store)
+    length = len(loop.run().told)
+    assert loop.stays == (
+        "budget.trials has changed, but the search stays over: the target 0.85 is reached; "
+        "raise or remove objective.target"
+    )
+    loop = make_loop(sized(10, objective={"target": 0.93}), store)
+    assert loop.run().ended == ("10 trials were run" if length < 12 else loop.state.ended)
+    state = make_loop(sized(length + 20), store).run()
+    assert state.searched == length + 20
+    assert state.ended == f"{length + 20} trials were run"
+
+
+def test_a_budget_that_pays_for_no_trial_is_said() -> None:
+    store = MemoryStore()
+    spent = make_loop(experiment(budget={"epochs": 20}), store).run().spent.epochs
+    loop = make_loop(experiment(budget={"epochs": 21}), store)
+    loop.run()
+    assert loop.stays is not None
+    assert loop.stays.startswith("budget.epochs has changed, but the search stays over: the 21 ")
+    assert loop.stays.endswith(f"raise budget.epochs to {spent + 2 + 8} or more")
+    state = make_loop(experiment(budget={"epochs": spent + 2 + 8}), store).run()
+    assert state.before
+
+
+class Raises:
+    """Raises the budget once the finalists are trained."""
+
+    def __init__(self, manifest: NASExperiment) -> None:
+        self.manifest = manifest
+
+    def tick(self, loop: Loop) -> None:
+        if loop.state.ended is not None:
+            loop.update(self.manifest)
+
+    def started(self, loop: Loop) -> None: ...
+
+    def told(self, loop: Loop, trial: object) -> None: ...
+
+    def progressed(self, loop: Loop, trial: int, point: object) -> None: ...
+
+
+def test_a_limit_raised_while_finalists_train_touches_no_test_part_in_between() -> None:
+    loop = make_loop(sized(6), listener=Raises(sized(12)))
+    state = loop.run()
+    assert state.searched == 12
+    assert state.before == []
+    entries = list(Journal(loop.store).replay())
+    assert sum(isinstance(e, Reopened) for e in entries) == 1
+    assert sum(isinstance(e, Finished) for e in entries) == 1
+    assert state.spent.epochs == 12 * 2 + state.counts[Kind.FINAL] * 4
+
+
+def test_a_journal_without_limits_is_read() -> None:
+    line = Journal._line(Ended(reason="6 trials were run"))
+    assert '"limits"' not in line
+    state = State()
+    state.apply(Ended(reason="6 trials were run"))
+    assert budget.raised(state.limits, experiment().spec) == []
+    store: Store = MemoryStore()
+    make_loop(sized(6), store).run()
+    keys = [key for key in store.list("journal/") if b'"ended"' in store.get(key)]
+    [entry] = [e for e in Journal(store).replay() if isinstance(e, Ended)]
+    old = Journal._line(entry.model_copy(update={"limits": {}}))
+    store.put(keys[0], old.encode())
+    assert make_loop(sized(6), store).run().searched == 6
+    assert make_loop(sized(8), store).run().searched == 8
+
+
+def test_an_entry_that_does_not_follow_is_refused() -> None:
+    with pytest.raises(ValueError, match="a search that is not over cannot go on again"):
+        State().apply(Reopened(limits={}))
+
+
+def test_each_use_of_the_test_part_is_told() -> None:
+    """A winner that wins again is not tested again; another one is, and both values are shown."""
+    store = MemoryStore()
+    tests = Counter[int]()
+
+    def evaluate(job: TrialJob) -> dict[str, float]:
+        if job.test:
+            tests[job.trial] += 1
+            return {"test_accuracy": job.trial / 1000}
+        # a finalist is better the later its architecture was found
+        return {"val_accuracy": job.trial / 1000} if job.kind is Kind.FINAL else score(job)
+
+    for trials in (3, 12, 13):
+        loop = make_loop(sized(trials), store, evaluate=evaluate, trainer_results=True)
+        state = loop.run()
+    assert set(tests.values()) == {1}
+    assert state.tested == {number: {"test_accuracy": number / 1000} for number in tests}
+    assert len(tests) > 1
+    data = gather(loop)
+    assert data.winner is not None
+    assert data.winner.tests == len(tests)
+    [item] = [item for item in data.protocol if "test part" in item.question]
+    assert item.satisfied is False
+    assert item.answer.startswith(f"{len(tests)} times, since the search went on")
+    for number in tests:
+        assert f"trial {number} test_accuracy {number / 1000:.4f}" in item.answer
+    assert f"use {len(tests)} of the test part" in render(data)
+
+
+def test_children_of_trials_whose_weights_are_gone_are_trained_from_scratch() -> None:
+    store = MemoryStore()
+
+    def evaluate(job: TrialJob) -> dict[str, float]:
+        store.put(f"{job.prefix}/weights.safetensors", b"1")
+        return score(job)
+
+    class Keeps(TabularEngine):
+        def poll(self, timeout: float | None) -> Sequence[Event]:
+            return tuple(
+                replace(e, result=e.result.model_copy(update={"kept_bytes": 1}))
+                if isinstance(e, Done)
+                else e
+                for e in super().poll(timeout)
+            )
+
+    def go(trials: int, weights: str, place: MemoryStore) -> Loop:
+        manifest = sized(
+            trials,
+            estimation={"type": "Morphism"},
+            storage={"uri": "file://unused", "weights": weights},
+            strategy={"type": "Evolution", "evolution": {"population": 2, "sample": 2}},
+            control={"share": 0},
+        )
+        loop = make_loop(manifest, place, engine=Keeps(evaluate, INFO), trainer_results=True)
+        loop.run()
+        return loop
+
+    go(6, "needed", store)
+    assert not [k for k in store.list("trials/") if "/00000/weights" in k]
+    loop = go(9, "needed", store)
+    [entry] = [e for e in Journal(store).replay() if isinstance(e, Reopened)]
+    assert not set(entry.weights) & set(range(6))
+    later = [t for t in loop.state.of_kind(Kind.SEARCH) if t.number > 6]
+    assert later
+    for trial in later:
+        ancestors = trial.inherit.ancestors if trial.inherit is not None else ()
+        assert all(a.trial > 6 for a in ancestors)
+        if not ancestors:
+            assert trial.fidelity.epochs == 4
