@@ -114,9 +114,16 @@ class LazyImages(Dataset[Tensor]):
             first = self[batches[0][0]]
             loaders = count_loaders(first.numel() * first.element_size() * size)
         ahead = AHEAD if loaders else None
-        for images in DataLoader(
-            self, batch_sampler=batches, num_workers=loaders, prefetch_factor=ahead
-        ):
+        loader = iter(
+            DataLoader(self, batch_sampler=batches, num_workers=loaders, prefetch_factor=ahead)
+        )
+        while True:
+            try:
+                images = next(loader)
+            except StopIteration:
+                return
+            except ConfigError as error:  # of another process it comes with a traceback before it
+                raise ConfigError(str(error).rpartition("ConfigError: ")[2].strip()) from None
             yield resize(images, self.side)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,35 +20,24 @@ from kinase_trainer.datasets.raw import shown
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.lazy import as_float
 
-FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
 """Formats that are opened, by Pillow's names; none of them runs another program."""
-ENDINGS = frozenset(
-    [
-        ".png",
-        ".apng",
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".gif",
-        ".bmp",
-        ".dib",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".jp2",
-        ".j2k",
-        ".avif",
-    ]
+ENDINGS = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif", ".bmp", ".dib"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff", ".webp", ".jp2", ".j2k", ".avif"),
 )
 """Endings of the names of image files, in small letters."""
 MAX_PIXELS = 80_000_000
 """Largest image that is decoded, in pixels: a small file may hold a very large one."""
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow was built with."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 @dataclass(frozen=True)
@@ -71,7 +61,7 @@ def read(path: str, side: int, options: FolderImages) -> Picture:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=_formats()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ConfigError(_too_large(path))
             animated = image.format != "MPO" and getattr(image, "is_animated", False)
@@ -125,7 +115,7 @@ def _pixels(image: Any, scale: int, background: str) -> Tensor:
                     "floats in 0..1"
                 )
             values = values / scale
-        grey = torch.from_numpy(np.ascontiguousarray(values, np.float32))
+        grey = torch.from_numpy(np.array(values, np.float32))
         return grey.expand(3, *grey.shape)
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
         image = image.convert("LA") if image.mode == "La" else image
