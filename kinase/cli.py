@@ -245,6 +245,9 @@ def report(
     try:
         loop = open_run(experiment)
         html = render(gather(loop)).encode()
+        if out == Path("-"):
+            typer.echo(html, nl=False)
+            return
         if out is None:
             loop.store.put("report.html", html)
         else:

@@ -18,6 +18,10 @@ def _group(group: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=group)}
 
 
+class BrokenMember(ImportError):
+    """An entry point is registered and cannot be loaded."""
+
+
 def names(group: str) -> list[str]:
     """Names registered in an entry point group, sorted."""
     return sorted(_group(group))
@@ -28,6 +32,7 @@ def load(group: str, name: str) -> Any:
 
     Raises:
         UnknownMember: no installed package registers it.
+        BrokenMember: its module is missing, fails to import, or has no such object.
     """
     try:
         point = _group(group)[name]
@@ -36,7 +41,13 @@ def load(group: str, name: str) -> Any:
         raise UnknownMember(
             f"{name!r} is not registered in the entry point group {group!r}; known: {known}"
         ) from None
-    return point.load()
+    try:
+        return point.load()
+    except Exception as error:
+        raise BrokenMember(
+            f"{name!r} of the entry point group {group!r} cannot be loaded from {point.value}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def resolve(group: str, union: Union) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import re
 import typing
@@ -114,6 +115,7 @@ def read_document(path: str | Path) -> Document:
         raise ManifestError([Problem(file, 0, "", f"cannot be read: {reason}")]) from None
     if len(raw) > MAX_BYTES:
         raise ManifestError([Problem(file, 0, "", f"is larger than {MAX_BYTES} bytes")])
+    raw = _utf8(file, raw)
     try:
         nodes = [n for n in yaml.compose_all(raw, Loader=_Loader) if n is not None]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -135,6 +137,24 @@ def read_document(path: str | Path) -> Document:
             ]
         )
     return found[0]
+
+
+def _utf8(file: str, raw: bytes) -> bytes:
+    """The file's text as UTF-8: UTF-16 is read by its byte order mark, another encoding refused."""
+    if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        try:
+            return raw.decode("utf-16").encode()
+        except UnicodeDecodeError as error:
+            raise ManifestError(
+                [Problem(file, 0, "", f"begins as UTF-16 and is not: {error.reason}")]
+            ) from None
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        message = f"is not UTF-8 (byte 0x{raw[error.start]:02x}); save the file as UTF-8"
+        raise ManifestError([Problem(file, line, "", message)]) from None
+    return raw
 
 
 def _kind(data: Any) -> Any:
@@ -199,7 +219,8 @@ def validate(document: Document) -> NASExperiment:
         message = f"is {_shown(document.data)}; a manifest is a mapping with apiVersion and kind"
         raise ManifestError([document.problem((), message)])
     try:
-        return NASExperiment.model_validate(document.data)
+        # camelCase alone, as the API server takes it
+        return NASExperiment.model_validate(document.data, by_alias=True, by_name=False)
     except ValidationError as error:
         raise ManifestError([_explain(document, e) for e in error.errors()]) from None
 

@@ -13,6 +13,9 @@ from kinase.estimation import make_estimator
 from kinase.space import ArchitectureError, make_space
 from kinase.strategy import make_strategy
 
+MEMBER_ERRORS = (registry.UnknownMember, ImportError, ValueError, TypeError)
+"""What a member that cannot be used raises."""
+
 
 def check(experiment: NASExperiment, document: Document, trainer: str = "torch") -> list[Problem]:
     """What is wrong beyond what the models can say: a member that no package registers, options
@@ -28,7 +31,7 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
     space = None
     try:
         space = make_space(spec.space)
-    except (registry.UnknownMember, ValueError, TypeError) as error:
+    except MEMBER_ERRORS as error:
         problem("spec.space.custom.name", error)
     if space is not None:
         begins = spec.strategy.evolution or spec.strategy.local_search
@@ -41,7 +44,7 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
         try:
             if len(problems) == begun:
                 make_strategy(spec.strategy, space, spec.seed)
-        except (registry.UnknownMember, ValueError, TypeError) as error:
+        except MEMBER_ERRORS as error:
             field = "type" if spec.strategy.custom is None else "custom.name"
             if isinstance(error, ArchitectureError) and spec.strategy.custom is None:
                 field = f"{struct_name(spec.strategy.type)}.architecture"
@@ -53,7 +56,7 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
                 problem(f"spec.baselines.{index}.architecture", error)
     try:
         make_estimator(spec.estimation)
-    except (registry.UnknownMember, ValueError, TypeError) as error:
+    except MEMBER_ERRORS as error:
         problem("spec.estimation.custom.name", error)
     for path, group, name in (
         ("spec.task.type", "kinase.tasks", spec.task.type),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -427,7 +428,7 @@ class Loop:
         turn = is_control(number, self.spec.control.share)
         for kind in (Kind.CONTROL, Kind.SEARCH) if turn else (Kind.SEARCH,):
             strategy, history, seed = self._members[kind]
-            proposal = strategy.propose(history, derive_rng(seed, 0, number))
+            proposal = self._propose(kind, strategy, history, derive_rng(seed, 0, number))
             if proposal is None:
                 continue
             inherit = self._inheritance(proposal) if kind is Kind.SEARCH else None
@@ -437,6 +438,34 @@ class Loop:
                 self._ask(kind, proposal, inherit)
                 return None
         return refusal or self._members[Kind.SEARCH][0].why_none
+
+    def _propose(
+        self, kind: Kind, strategy: Strategy, history: History, rng: Any
+    ) -> Proposal | None:
+        """What a strategy proposes, which may be another package's: checked before it counts.
+
+        Raises:
+            EngineError: it failed, or gave what is no proposal; names the log.
+        """
+        name = self.spec.strategy.kind if kind is Kind.SEARCH else "Random"
+        try:
+            found: Any = strategy.propose(history, rng)
+            if found is None:
+                return None
+            if not isinstance(found, Proposal):
+                raise TypeError(f"it proposed {found!r:.200}; wanted is a Proposal or None")
+            self.space.validate(found.architecture)
+            strange = [p for p in found.parents if p not in self.state.trials]
+            if strange:
+                raise ValueError(f"it names the parent {strange[0]!r}, which is no trial")
+            return found
+        except Exception as error:
+            key = f"errors/strategy-{self.state.searched:05d}.txt"
+            self.store.put(key, traceback.format_exc().encode())
+            raise EngineError(
+                f"the strategy {name} cannot go on after {self.state.searched} trials: "
+                f"{type(error).__name__}: {error}; the traceback is in {self.store.uri}/{key}"
+            ) from error
 
     def _inheritance(self, proposal: Proposal) -> Inheritance | None:
         """What the next trial may begin with, if that is to be."""

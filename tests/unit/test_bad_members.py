@@ -1,0 +1,111 @@
+"""Members of other packages that fail, and files that are no manifest: named, in one line."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kinase import registry
+from kinase.api.load import ManifestError, load_manifest
+from kinase.engine import EngineError
+from kinase.experiment.check import load_checked
+from kinase.strategy import Proposal
+from tests.unit.experiment.helpers import experiment, make_loop
+from tests.unit.test_cli import MANIFEST, invoke, write
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (None, "cannot be loaded from broken_member:Own: ModuleNotFoundError: No module named"),
+        ("raise RuntimeError('at import')", "broken_member:Own: RuntimeError: at import"),
+        ("x = 1", "AttributeError: module 'broken_member' has no attribute 'Own'"),
+        ("import sys; sys.modules[1", "broken_member:Own: SyntaxError"),
+    ],
+)
+@pytest.mark.parametrize("pillar", ["space", "strategy", "estimation"])
+def test_a_module_that_cannot_be_loaded(
+    pillar: str, source: str | None, message: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    group = {"space": "spaces", "strategy": "strategies", "estimation": "estimators"}[pillar]
+    point = EntryPoint("own", "broken_member:Own", f"kinase.{group}")
+    real = registry._group
+    monkeypatch.setattr(
+        registry, "_group", lambda g: {**real(g), "own": point} if g == point.group else real(g)
+    )
+    if source is not None:
+        (tmp_path / "broken_member.py").write_text(source)
+        monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "broken_member", raising=False)
+    path = write(tmp_path, **{pillar: {"type": "Custom", "custom": {"name": "own"}}})
+    with pytest.raises(ManifestError) as caught:
+        load_checked(path)
+    [problem] = caught.value.problems
+    assert message in str(problem)
+    assert problem.path == f"spec.{pillar}.custom.name"
+    assert "\n" not in str(problem)
+
+
+def _raise(history: Any, rng: Any) -> Proposal:
+    raise KeyError("theirs")
+
+
+@pytest.mark.parametrize(
+    ("propose", "message"),
+    [
+        (_raise, "after 0 trials: KeyError: 'theirs'; the traceback is in memory:"),
+        (lambda history, rng: {"layers": []}, "it proposed {'layers': []}; wanted is a Proposal"),
+        (lambda history, rng: Proposal({"layers": [{"op": "?"}]}), r"layers[0].op is '?'"),
+        (lambda history, rng: Proposal(None), "ArchitectureError"),
+        (
+            lambda h, r: Proposal(
+                {"layers": [{"op": "conv", "width": 8, "kernel": 3, "stride": 1}]}, (7,)
+            ),
+            "it names the parent 7, which is no trial",
+        ),
+    ],
+)
+def test_a_strategy_that_proposes_nonsense(propose: Any, message: str) -> None:
+    loop = make_loop(experiment(control={"share": 0}))
+    for strategy, _, _ in loop._members.values():
+        strategy.propose = propose  # type: ignore[method-assign]
+    with pytest.raises(EngineError) as caught:
+        loop.run()
+    assert message in str(caught.value)
+    assert "the strategy Evolution cannot go on" in str(caught.value)
+    assert "Traceback" in loop.store.get("errors/strategy-00000.txt").decode()
+    assert list(loop.journal.replay()) == []
+
+
+def test_other_encodings_are_read_or_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    text = MANIFEST.replace("name: tiny", "name: tiny # größer")
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_bytes(text.encode(encoding))
+        assert load_manifest(path).metadata.name == "tiny"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ManifestError, match=r"m.yaml:4: is not UTF-8 \(byte 0xf6\); save the file"):
+        load_manifest(path)
+
+
+@pytest.mark.parametrize(("field", "right"), [("max_depth", "maxDepth"), ("min_depth", "minDepth")])
+def test_a_field_in_snake_case_is_refused(field: str, right: str, tmp_path: Path) -> None:
+    path = write(tmp_path, space={"type": "Chain", "chain": {field: 3}})
+    with pytest.raises(ManifestError, match=f"unknown field '{field}'; did you mean '{right}'"):
+        load_manifest(path)
+
+
+def test_a_report_goes_to_standard_output(tmp_path: Path, monkeypatch: Any) -> None:
+    path = write(tmp_path, budget={"trials": 1})
+    code, output = invoke("run", path, "--trainer", "tests.fake_trainer")
+    assert code == 0, output
+    monkeypatch.chdir(tmp_path)
+    code, output = invoke("report", path, "-o", "-")
+    assert code == 0
+    assert output.startswith("<!doctype html>")
+    assert output.rstrip().endswith("</html>")
+    assert not (tmp_path / "-").exists()
