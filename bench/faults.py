@@ -43,7 +43,8 @@ def start(it: Lab, **spec: Any) -> str:
 class Watch:
     """The kernel's part, and what is to be seen meanwhile."""
 
-    def __init__(self, it: Lab) -> None:
+    def __init__(self, it: Lab, limit: float) -> None:
+        self._limit = limit
         self._it, self._began, self._over = it, time.monotonic(), threading.Event()
         self.kills, self.most = 0, 0.0
         self.said: dict[str, float] = {}
@@ -65,7 +66,7 @@ class Watch:
                 self.most = max(self.most, taken or 0.0)
                 if taken is None:
                     break
-                if taken > LIMIT:
+                if taken > self._limit:
                     self._it.node.oom(SPACE, pods[0]["name"])
                     self.kills += 1
                     break
@@ -91,7 +92,7 @@ def resident(pid: int) -> float | None:
     return own + sum(resident(int(child)) or 0.0 for child in below)
 
 
-def large(megabytes: int, patience: float) -> dict[str, Any]:
+def large(megabytes: int, patience: float, limit: float) -> dict[str, Any]:
     """A trial leaves a result of so many MB."""
     with lab(instant=None) as it:
         uid = start(it, task={"dataset": "silent"}, suspend=True)
@@ -105,7 +106,7 @@ def large(megabytes: int, patience: float) -> dict[str, Any]:
         client.put_object(Bucket=SPACE, Key=key, Body=body)
         path = f"{system.EXPERIMENTS.format(SPACE)}/toy"
         it.cluster.api.patch(path, {"spec": {"suspend": False}})
-        watch = Watch(it)
+        watch = Watch(it, limit)
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             item = system.get(it.cluster, SPACE)
@@ -199,9 +200,12 @@ def main() -> None:
     parser.add_argument("what", choices=("large", "drift"))
     parser.add_argument("--megabytes", type=int, default=400)
     parser.add_argument("--patience", type=float, default=80, help="seconds to wait for the end")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="MiB of the controller")
     given = parser.parse_args()
     found = (
-        large(given.megabytes, given.patience) if given.what == "large" else drift(given.patience)
+        large(given.megabytes, given.patience, given.limit)
+        if given.what == "large"
+        else drift(given.patience)
     )
     print(json.dumps(found, indent=1))
 
