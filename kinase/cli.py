@@ -76,6 +76,15 @@ def _load(
         _fail(f"{path}, with the options of the command line: {rules}", BAD_INPUT)
 
 
+def _refuse(what: str, flags: dict[str, object]) -> None:
+    """Refuse the options that would have no effect on what a command was given."""
+    if given := [flag for flag, value in flags.items() if value not in (None, False, 0, ())]:
+        _fail(f"{', '.join(given)}: no effect on {what}; leave it out", BAD_INPUT)
+
+
+ON_A_CLUSTER = "an experiment on a cluster, whose manifest says where it is kept"
+
+
 def _unchecked(why: str) -> str:
     return f"whether the data is still that of the search could not be checked: {why}"
 
@@ -226,6 +235,8 @@ def report(
     on a cluster."""
     target = Target(namespace, context, kubeconfig)
     if not is_local(source, target):
+        _refuse(ON_A_CLUSTER, {"--store": store})
+        _refuse("a report that is not served; add --watch", {"--port": 0 if watch else port})
         _cluster().run_report(
             source,
             target,
@@ -236,6 +247,16 @@ def report(
             browse=not no_open,
         )
         return
+    _refuse(
+        f"{source}, a run of this machine",
+        {
+            "--watch": watch,
+            "--port": port,
+            "--no-open": no_open,
+            "--endpoint": endpoint,
+            "--credentials-from-secret": credentials_from_secret,
+        },
+    )
     from kinase.experiment.local import open_run
     from kinase.report import render
     from kinase.report.gather import gather
@@ -285,6 +306,14 @@ def compare(
     from kinase.store import StoreError
 
     target = Target(namespace, context, kubeconfig)
+    here = [is_local(source, target) for source in sources]
+    if all(here):
+        _refuse(
+            "runs of this machine",
+            {"--endpoint": endpoint, "--credentials-from-secret": credentials_from_secret},
+        )
+    if not any(here):
+        _refuse(ON_A_CLUSTER, {"--store": store})
     runs = []
     try:
         for source in sources:
@@ -324,6 +353,7 @@ def export(
     an exported program, and ONNX that was checked against the network."""
     target = Target(namespace, context, kubeconfig)
     if not is_local(source, target):
+        _refuse(ON_A_CLUSTER, {"--store": store})
         _cluster().run_export(
             source,
             target,
@@ -333,6 +363,12 @@ def export(
             trial=trial,
         )
         return
+    _refuse(
+        f"{source}, which this machine reads itself",
+        {"--endpoint": endpoint, "--credentials-from-secret": credentials_from_secret},
+    )
+    if not source.endswith((".yaml", ".yml", ".json")):
+        _refuse(f"{source}, a trained network", {"--trial": trial is not None, "--store": store})
     from kinase.experiment import artifacts
     from kinase.store import StoreError, open_store, open_uri
 

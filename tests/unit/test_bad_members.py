@@ -109,3 +109,30 @@ def test_a_report_goes_to_standard_output(tmp_path: Path, monkeypatch: Any) -> N
     assert output.startswith("<!doctype html>")
     assert output.rstrip().endswith("</html>")
     assert not (tmp_path / "-").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", "m.yaml", "--watch"),
+        ("report", "m.yaml", "--port", 80),
+        ("report", "m.yaml", "--no-open"),
+        ("report", "m.yaml", "--endpoint", "http://x"),
+        ("report", "m.yaml", "--credentials-from-secret"),
+        ("report", "digits", "--store", "file://x"),
+        ("report", "digits", "--port", 80),
+        ("compare", "a.yaml", "b.yaml", "--endpoint", "http://x"),
+        ("compare", "a", "b", "--store", "file://x"),
+        ("export", "m.yaml", "--credentials-from-secret"),
+        ("export", "digits", "--store", "file://x"),
+        ("export", "./final", "--trial", 0),
+        ("export", "./final", "--store", "file://x"),
+    ],
+    ids=lambda arguments: " ".join(map(str, arguments)),
+)
+def test_an_option_without_effect_is_refused(arguments: tuple[Any, ...]) -> None:
+    code, output = invoke(*arguments)
+    assert code == 2
+    flag = next(a for a in arguments if str(a).startswith("--"))
+    assert output.startswith(f"{flag}: no effect on ")
+    assert output.count("\n") == 1
