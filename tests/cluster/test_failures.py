@@ -631,7 +631,6 @@ def test_what_an_experiment_needs_is_deleted_or_changed(scene: Scene, folder: Pa
         ("services", {"spec": {"ports": [{"name": "http", "port": 81, "targetPort": 81}, port]}}),
         ("services", {"spec": {"type": "NodePort", "selector": {"app": "other"}}}),
         ("roles", {"rules": [secrets]}),
-        ("roles", {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
         ("rolebindings", {"subjects": [{"kind": "User", "name": "eve"}]}),
         ("serviceaccounts", {"automountServiceAccountToken": True}),
         ("networkpolicies", {"spec": {"egress": [{}], "ingress": [{}]}}),
@@ -654,6 +653,9 @@ def test_what_an_experiment_needs_is_deleted_or_changed(scene: Scene, folder: Pa
         return all(any(f" of {kind} toy-" in text for text in told) for kind in KINDS)
 
     wait_for(said, message="an Event for each")
+    unseen = {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}, "rules": [secrets]}
+    scene.cluster.api.patch(scene.path("roles", children["roles"]), unseen)
+    wait_for(corrected, message="what lost the label by which it is watched, too")
     for kind, name in children.items():
         scene.cluster.api.delete(scene.path(kind, name))
 
