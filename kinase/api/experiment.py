@@ -337,6 +337,29 @@ class ExperimentSpec(Model):
         lower = self.estimation.lower_fidelity
         return (lower.epochs if lower else None) or self.training.epochs
 
+    @property
+    def search_trials(self) -> int | None:
+        """About how many trials the budget pays for, the control's left out; None where it limits
+        time alone."""
+        found = [self.budget.trials] if self.budget.trials is not None else []
+        if self.budget.epochs is not None:
+            networks = self.finalists.count + len(self.baselines)
+            morphism = self.estimation.morphism
+            each = (morphism.epochs_per_child if morphism else None) or self.search_epochs
+            found.append((self.budget.epochs - networks * self.final_epochs) // each)
+        return round(min(found) * (1 - self.control.share)) if found else None
+
+    def sized(self) -> Self:
+        """The same with the defaults filled in that follow from the budget. They are settled when
+        an experiment begins: its record keeps them, so a larger budget changes none."""
+        evolution = self.strategy.evolution
+        if evolution is None:
+            return self
+        whole = evolution.sized(self.search_trials)
+        return self.model_copy(
+            update={"strategy": self.strategy.model_copy(update={"evolution": whole})}
+        )
+
     @model_validator(mode="after")
     def _fidelity_below_full(self) -> Self:
         lower = self.estimation.lower_fidelity

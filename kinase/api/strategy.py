@@ -31,10 +31,13 @@ class LocalSearchStrategy(Model):
 class EvolutionStrategy(Model):
     """Evolution by tournament selection (Real et al. 2017, 2019)."""
 
-    population: Annotated[int, Field(ge=2, le=10_000)] = 100
-    """Members of the population P."""
-    sample: Annotated[int, Field(ge=1, le=10_000)] = 25
-    """Members drawn for one tournament S; the best of them becomes the parent."""
+    population: Annotated[int, Field(ge=2, le=10_000)] | None = None
+    """Members of the population P. Default: a quarter of the trials that the budget pays for, the
+    control's left out, but 10 at least and 100, the paper's, at most; 30 where time alone is
+    limited. It is settled when the experiment begins."""
+    sample: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Members drawn for one tournament S; the best of them becomes the parent. Default: half of the
+    population, but 25, the paper's, at most."""
     removal: Literal["oldest", "worst"] = "oldest"
     """Who dies: the oldest (regularised evolution, Real et al. 2019) or the worst of a
     tournament (Real et al. 2017)."""
@@ -46,7 +49,7 @@ class EvolutionStrategy(Model):
 
     rules: ClassVar = (
         Rule(
-            "self.sample <= self.population",
+            "!has(self.sample) || !has(self.population) || self.sample <= self.population",
             "sample {self.sample} is above population {self.population}; "
             "a tournament is drawn from the population",
             ".sample",
@@ -55,12 +58,28 @@ class EvolutionStrategy(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.sample is None or self.population is None:
+            return self
         if self.sample > self.population:
             raise ValueError(
                 f"sample {self.sample} is above population {self.population}; "
                 "a tournament is drawn from the population"
             )
         return self
+
+    def sized(self, trials: int | None) -> EvolutionStrategy:
+        """The same with both sizes set.
+
+        Args:
+            trials: How many trials the search has, or None if that is not known.
+        """
+        population, sample = self.population, self.sample
+        if population is None:
+            population = 30 if trials is None else min(100, max(10, round(trials / 4)))
+            population = max(population, sample or 0)
+        if sample is None:
+            sample = min(25, (population + 1) // 2)
+        return self.model_copy(update={"population": population, "sample": sample})
 
 
 class LargeScaleEvolutionStrategy(Model):

@@ -19,6 +19,7 @@ import kinase
 from kinase.api import limits
 from kinase.api.experiment import ExperimentSpec, NASExperiment
 from kinase.api.objective import goal_of
+from kinase.api.strategy import EvolutionStrategy
 from kinase.engine.worker import LOCK
 from kinase.store import Conflict, Store, StoreError
 
@@ -37,6 +38,11 @@ MUTABLE = (
 )
 """Fields of the spec that may change between two runs of one experiment. Until the first trial was
 asked, all of them may."""
+
+
+SETTLED = ("strategy.evolution.population", "strategy.evolution.sample")
+"""Fields whose defaults follow from what may change; they are settled when the experiment begins,
+so a manifest without them means what is recorded."""
 
 
 class MismatchError(StoreError):
@@ -58,7 +64,7 @@ def claim(store: Store, experiment: NASExperiment) -> bool:
         MismatchError: it holds an experiment that differs in more than what may change.
         StoreError: it cannot be written.
     """
-    spec = _settled(experiment.spec)
+    spec = _settled(experiment.spec.sized())
     document = {"name": experiment.metadata.name, "version": kinase.__version__, "spec": spec}
     try:
         store.put(KEY, json.dumps(document, indent=2).encode(), if_absent=True)
@@ -109,6 +115,29 @@ def _settled(spec: ExperimentSpec) -> dict[str, Any]:
     return document
 
 
+def settled(store: Store, experiment: NASExperiment) -> NASExperiment:
+    """The experiment with the defaults that were settled when it began; as it is, if it has not.
+
+    Raises:
+        StoreError: its record is damaged.
+    """
+    evolution = experiment.spec.strategy.evolution
+    if evolution is None or not begun(store):
+        return experiment
+    kept = recorded(store)["spec"].get("strategy", {}).get("evolution") or {}
+    unset = {
+        name: kept.get(name) for name in ("population", "sample") if not getattr(evolution, name)
+    }
+    spec, strategy = experiment.spec, experiment.spec.strategy
+    try:
+        evolution = EvolutionStrategy.model_validate({**evolution.model_dump(), **unset})
+    except ValidationError:  # `claim` says what does not agree
+        return experiment
+    strategy = strategy.model_copy(update={"evolution": evolution})
+    spec = spec.model_copy(update={"strategy": strategy})
+    return experiment.model_copy(update={"spec": spec})
+
+
 def recorded(store: Store) -> dict[str, Any]:
     """What `claim` wrote: name, version and spec.
 
@@ -137,6 +166,8 @@ def _read(store: Store) -> dict[str, Any]:
 def _differences(found: Any, wanted: Any, path: str) -> list[str]:
     """Fields in which two specs differ and may not, as text."""
     if path.removeprefix("spec.") in MUTABLE:
+        return []
+    if path.removeprefix("spec.") in SETTLED and wanted is None:
         return []
     if isinstance(found, dict) and isinstance(wanted, dict):
         return [

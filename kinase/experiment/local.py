@@ -38,6 +38,7 @@ def run(
     store = root.sub(experiment.directory)
     probe(store)
     begun = identity.claim(store, experiment)
+    experiment = identity.settled(store, experiment)
     folder = identity.scratch(store)
     limit = experiment.spec.trial_template.time_limit
     with identity.exclusive(folder):
@@ -123,7 +124,7 @@ def open_run(experiment: NASExperiment) -> Loop:
         info = TaskInfo.model_validate_json(store.get(TASK, limits.RESULT))
     except (NotFound, ValidationError) as error:
         raise StoreError(f"{store.uri}/{TASK} is missing or damaged; run it again") from error
-    loop = Loop(experiment, store, IdleEngine(), info)
+    loop = Loop(identity.settled(store, experiment), store, IdleEngine(), info)
     loop.replay()
     return loop
 

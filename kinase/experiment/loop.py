@@ -107,7 +107,7 @@ class Loop:
             ManifestError: nothing says which way a metric of the objective is better.
         """
         self.experiment = experiment
-        self.spec = spec = experiment.spec
+        self.spec = spec = experiment.spec.sized()
         self.aims = aims_of(spec, info)
         """The objectives with their directions; the first is the main one."""
         self.store = store
@@ -210,7 +210,8 @@ class Loop:
     def update(self, experiment: NASExperiment) -> None:
         """Go on by a manifest that has changed in what may change: budget, parallelism,
         retention. To be called by a listener, between two steps."""
-        self.experiment, self.spec = experiment, experiment.spec
+        kept = {"strategy": self.spec.strategy}  # its defaults were settled at the beginning
+        self.experiment, self.spec = experiment, experiment.spec.model_copy(update=kept)
 
     # -- the loop ----------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from kinase.api.strategy import EvolutionStrategy
 from kinase.space import Rng
@@ -22,7 +23,10 @@ class Evolution(Strategy):
     2017.
 
     With several objectives "better" is the lower non-dominated rank, then the larger crowding
-    distance (Deb et al. 2002), both among the members drawn.
+    distance (Deb et al. 2002, section III), both in the whole population.
+
+    Where `population` or `sample` is not set, and no experiment has settled them by its budget,
+    they are those of an unknown budget.
     """
 
     options: EvolutionStrategy
@@ -31,17 +35,22 @@ class Evolution(Strategy):
         """See `Strategy`."""
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         check_start(self.space, self.options.start)
+        sized = self.options.sized(None)
+        assert sized.population is not None
+        assert sized.sample is not None
+        self._size, self._sample = sized.population, sized.sample
         self._population: deque[Trial] = deque()
+        self._ranked: tuple[tuple[int, ...], list[Rank]] = ((), [])
+        """The population's numbers, and its members' ranks; only saves time."""
 
     def propose(self, history: History, rng: Rng) -> Proposal | None:
         """A random architecture at first, then a child of the population."""
-        size = self.options.population
         start = self.options.start
-        if len(history.asked) < max(size, len(start)) or not self._population:
+        if len(history.asked) < max(self._size, len(start)) or not self._population:
             return start_fresh(self.space, start, history, rng)
-        parent = self._tournament(rng, self.options.sample)
+        parent = self._tournament(rng, self._sample)
         if self.space.crosses and self.options.crossover and rng.random() < self.options.crossover:
-            other = self._tournament(rng, self.options.sample)
+            other = self._tournament(rng, self._sample)
             child = self.space.crossover(parent.architecture, other.architecture, rng)
             if self.space.key(child) not in history.by_key:
                 return Proposal(child, (parent.number, other.number), "crossover")
@@ -51,8 +60,15 @@ class Evolution(Strategy):
         return Proposal(mutated, (parent.number,), "mutate")
 
     def _tournament(self, rng: Rng, size: int) -> Trial:
-        drawn = [self._population[int(i)] for i in rng.integers(len(self._population), size=size)]
-        return drawn[best(tuple(t.losses for t in drawn))]
+        drawn = [int(i) for i in rng.integers(len(self._population), size=size)]
+        return self._population[self._best(drawn)]
+
+    def _best(self, drawn: Sequence[int]) -> int:
+        """The place of the best of some members; of equals the first."""
+        numbers = tuple(trial.number for trial in self._population)
+        if self._ranked[0] != numbers:
+            self._ranked = numbers, ranked([trial.losses for trial in self._population])
+        return min(drawn, key=self._ranked[1].__getitem__)
 
     def parents_to_come(self, history: History) -> set[int]:
         """The population."""
@@ -67,23 +83,33 @@ class Evolution(Strategy):
         if not trial.usable:
             return
         self._population.append(trial)
-        if len(self._population) <= self.options.population:
+        if len(self._population) <= self._size:
             return
         if self.options.removal == "oldest":
             self._population.popleft()
             return
         rng = self.rng(trial.number)
         pair = [int(i) for i in rng.choice(len(self._population), size=2, replace=False)]
-        winner = pair[best(tuple(self._population[i].losses for i in pair))]
+        winner = self._best(pair)
         loser = pair[0] if winner == pair[1] else pair[1]
         del self._population[loser]
 
 
-def best(losses: tuple[Losses, ...]) -> int:
-    """Index of the best; the first among equals."""
-    if len(losses[0]) == 1:
-        return min(range(len(losses)), key=lambda i: losses[i])
-    ranks = non_dominated_sort(losses)
-    front = [i for i, rank in enumerate(ranks) if rank == 0]
-    distances = crowding_distance([losses[i] for i in front])
-    return front[max(range(len(front)), key=lambda i: (distances[i], -i))]
+Rank = tuple[float, ...]
+"""Less is better."""
+
+
+def ranked(losses: Sequence[Losses]) -> list[Rank]:
+    """How good each member of a population is: its loss, or with several objectives its
+    non-dominated rank, then its crowding distance among those of that rank, the larger the better.
+    """
+    if not losses or len(losses[0]) == 1:
+        return list(losses)
+    fronts: dict[int, list[int]] = {}
+    for index, rank in enumerate(non_dominated_sort(losses)):
+        fronts.setdefault(rank, []).append(index)
+    found: dict[int, Rank] = {}
+    for rank, members in fronts.items():
+        distances = crowding_distance([losses[i] for i in members])
+        found |= {i: (rank, -d) for i, d in zip(members, distances, strict=True)}
+    return [found[i] for i in range(len(losses))]

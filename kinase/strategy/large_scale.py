@@ -10,7 +10,7 @@ from kinase.space import Rng
 from kinase.strategy._fresh import mutate_fresh, random_fresh, sample_fresh
 from kinase.strategy._grow import sample_small
 from kinase.strategy.base import History, Proposal, Strategy, Trial
-from kinase.strategy.evolution import best
+from kinase.strategy.evolution import Rank, ranked
 
 ATTEMPTS = 16
 """Mutations drawn for one of a kind before all neighbours are looked at."""
@@ -38,6 +38,8 @@ class LargeScaleEvolution(Strategy):
         """See `Strategy`."""
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self._population: list[Trial] = []
+        self._ranked: tuple[tuple[int, ...], list[Rank]] = ((), [])
+        """The population's numbers, and its members' ranks; only saves time."""
 
     def propose(self, history: History, rng: Rng) -> Proposal | None:
         """A network of the space at first, then a child of the better of two."""
@@ -110,9 +112,17 @@ class LargeScaleEvolution(Strategy):
     def _tournament(self, *labels: int) -> tuple[Trial, Trial]:
         """The better and the worse of two members drawn at random."""
         drawn = self.rng(*labels).choice(len(self._population), size=2, replace=False)
-        pair = [self._population[int(index)] for index in drawn]
-        better = best((pair[0].losses, pair[1].losses))
-        return pair[better], pair[1 - better]
+        ranks = self._ranks()
+        first, second = (int(index) for index in drawn)
+        if ranks[second] < ranks[first]:
+            first, second = second, first
+        return self._population[first], self._population[second]
+
+    def _ranks(self) -> list[Rank]:
+        numbers = tuple(trial.number for trial in self._population)
+        if self._ranked[0] != numbers:
+            self._ranked = numbers, ranked([trial.losses for trial in self._population])
+        return self._ranked[1]
 
     def parents_to_come(self, history: History) -> set[int]:
         """The population."""

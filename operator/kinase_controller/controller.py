@@ -176,6 +176,7 @@ class Controller:
             info = self._engine.describe(spec.task, spec.training, spec.space.begun)
         except Interrupted:
             return False
+        experiment = identity.settled(store, experiment)
         loop = self._loop = Loop(experiment, store, self._engine, info, listener=self)
         self._summary = words.Summary(loop)
         if not self._begun():

@@ -413,11 +413,6 @@ CASES: dict[str, Case] = {
         {"strategy": {"type": "Evolution", "evolution": {"population": 8, "sample": 9}}},
         "evolution.sample",
     ),
-    "the default tournament of a small population": Case(
-        {"strategy": {"type": "Evolution", "evolution": {"population": 25}}},
-        {"strategy": {"type": "Evolution", "evolution": {"population": 24}}},
-        "evolution.sample",
-    ),
     "those that are trained are of the children": Case(
         lemonade(children=5, accepted=5),
         lemonade(children=5, accepted=6),

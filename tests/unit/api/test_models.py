@@ -115,7 +115,7 @@ def test_a_manifest_survives_being_written_and_read(path: Path) -> None:
 def test_a_union_fills_in_the_struct_of_its_type() -> None:
     from kinase.api.strategy import Strategy
 
-    assert Strategy.model_validate({"type": "Evolution"}).member.population == 100
+    assert Strategy.model_validate({"type": "Evolution"}).member.removal == "oldest"
     with pytest.raises(ValidationError, match="must not be set"):
         Strategy.model_validate({"type": "Random", "evolution": {}})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from kinase.api import Outcome
 from kinase.api.strategy import EvolutionStrategy
 from kinase.space import Graph, Rng, Size, Sketch, Space
 from kinase.strategy.base import History, Trial, derive_rng
-from kinase.strategy.evolution import Evolution
+from kinase.strategy.evolution import Evolution, ranked
 
 BITS = 100
 
@@ -105,3 +106,72 @@ def test_children_descend_from_the_population(removal: str) -> None:
         [parent] = trial.parents
         ours, theirs = trial.architecture["bits"], history.by_number[parent].architecture["bits"]
         assert sum(a != b for a, b in zip(ours, theirs, strict=True)) == 1
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    ("given", "trials", "sizes"),
+    [
+        ({}, 20, (10, 5)),
+        ({}, 80, (20, 10)),
+        ({}, 120, (30, 15)),
+        ({}, 400, (100, 25)),  # the paper's
+        ({}, 100_000, (100, 25)),
+        ({}, None, (30, 15)),
+        ({"population": 16}, 400, (16, 8)),
+        ({"sample": 40}, 80, (40, 40)),
+        ({"population": 100, "sample": 10}, 20, (100, 10)),
+    ],
+)
+def test_sizes_follow_the_budget(given: Any, trials: int | None, sizes: tuple[int, int]) -> None:
+    sized = EvolutionStrategy(**given).sized(trials)
+    assert (sized.population, sized.sample) == sizes
+    assert sized.sized(7) == sized
+
+
+# Several objectives
+
+
+def parents(losses: list[tuple[float, ...]], sample: int, draws: int) -> list[int]:
+    """Who wins tournaments in a population of these losses."""
+    options = EvolutionStrategy(population=len(losses), sample=sample)
+    strategy, history = Evolution(BitStrings(), options, 0, len(losses[0])), History()
+    rng = np.random.default_rng(0)
+    for number, each in enumerate(losses):
+        bits = {"bits": [int(b) for b in rng.integers(0, 2, BITS)]}
+        history.ask(Trial(number, bits, str(number)))
+        strategy.observe(history.tell(number, Outcome.SUCCEEDED, each), history)
+    found = [strategy.propose(history, derive_rng(0, 0, n)) for n in range(draws)]
+    return [p.parents[0] for p in found if p is not None]
+
+
+def test_crowding_is_that_of_the_whole_population() -> None:
+    """A line of points of which one stands apart: by the definition of Deb et al. 2002 the ends
+    come first, then that one, whoever is drawn beside it."""
+    line = [(x, 10.0 - x) for x in (0.0, 1.0, 2.0, 3.0, 6.5, 10.0)]
+    ranks = ranked(line)
+    assert ranks[0] == ranks[5] == (0, -math.inf)
+    assert ranks[4] == pytest.approx((0, -2 * 7 / 10))
+    assert ranks[1] == pytest.approx((0, -2 * 2 / 10))
+    ladder = [(1.0, 1.0), (0.0, 0.0), (2.0, 2.0)]
+    assert [rank for rank, _ in ranked(ladder)] == [1, 0, 2]
+
+
+def test_the_ends_of_the_front_are_parents_as_often_as_they_are_drawn() -> None:
+    """Of a population on one front the two ends are equal and before all others: a tournament of 2
+    of 50 is theirs where one is drawn, 1 - (48 / 50)^2 of all. Ranked among those drawn, every pair
+    is two ends, and the first one wins."""
+    front = [(float(i), float(49 - i)) for i in range(50)]
+    won = parents(front, 2, 2000)
+    share = sum(parent in (0, 49) for parent in won) / len(won)
+    assert share == pytest.approx(1 - (48 / 50) ** 2, abs=0.02)
+    assert len(set(won)) > 45  # everyone else has children, too
+
+
+def test_a_member_of_a_worse_front_is_no_parent_beside_a_better_one() -> None:
+    points = [(float(i), float(9 - i)) for i in range(10)]
+    behind = [(x + 20, y + 20) for x, y in points]
+    won = parents(points + behind, 20, 200)
+    assert sum(parent >= 10 for parent in won) == 0

@@ -1,0 +1,74 @@
+"""Defaults that follow from the budget are settled when an experiment begins."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from kinase.experiment import identity
+from kinase.store import Store
+from kinase.store.memory import MemoryStore
+from tests.unit.experiment.helpers import experiment, make_loop
+
+
+def sizes(document: Any) -> tuple[int | None, int | None]:
+    evolution = document["strategy"]["evolution"]
+    return evolution["population"], evolution["sample"]
+
+
+def made(trials: int, **options: int) -> Any:
+    strategy = {"type": "Evolution", "evolution": options}
+    return experiment(strategy=strategy, budget={"trials": trials}, control={"share": 0.2})
+
+
+def begun(trials: int) -> Store:
+    store = MemoryStore()
+    identity.claim(store, made(trials))
+    store.put("journal/00000000.jsonl", b"")
+    return store
+
+
+def test_the_record_keeps_them() -> None:
+    store = begun(100)
+    assert sizes(identity.recorded(store)["spec"]) == (20, 10)
+
+
+def test_a_larger_budget_changes_none() -> None:
+    store, larger = begun(100), made(400)
+    assert larger.spec.sized().strategy.evolution.population == 80
+    identity.claim(store, larger)  # agrees
+    kept = identity.settled(store, larger).spec.sized().strategy.evolution
+    assert (kept.population, kept.sample) == (20, 10)
+
+
+def test_an_experiment_of_an_earlier_version_keeps_that_versions_defaults() -> None:
+    store = begun(100)
+    document = identity.recorded(store)
+    document["spec"]["strategy"]["evolution"] |= {"population": 100, "sample": 25}
+    store.put(identity.KEY, json.dumps(document).encode())
+    identity.claim(store, made(100))
+    kept = identity.settled(store, made(100)).spec.strategy.evolution
+    assert (kept.population, kept.sample) == (100, 25)
+
+
+def test_to_name_what_was_settled_is_no_change_and_another_value_is() -> None:
+    store = begun(100)
+    identity.claim(store, made(100, population=20, sample=10))
+    with pytest.raises(identity.MismatchError, match="population is 20 there and 50 here"):
+        identity.claim(store, made(100, population=50))
+
+
+def test_before_the_first_trial_nothing_is_settled() -> None:
+    store = MemoryStore()
+    identity.claim(store, made(100))
+    assert identity.settled(store, made(400)).spec.strategy.evolution.population is None
+
+
+def test_a_loop_goes_by_them_also_when_its_budget_grows() -> None:
+    loop = make_loop(made(40))
+    assert sizes(loop.spec.model_dump()) == (10, 5)
+    loop.update(made(4000))
+    assert sizes(loop.spec.model_dump()) == (10, 5)
+    assert loop.spec.budget.trials == 4000
