@@ -66,6 +66,8 @@ EXPERIMENT_COLUMNS: tuple[Column, ...] = (
 )
 TRIAL_COLUMNS: tuple[Column, ...] = (
     ("Phase", "string", ".status.phase"),
+    ("Reason", "string", ".status.reason"),
+    ("Attempt", "integer", ".spec.attempt"),
     ("Value", "number", ".status.value"),
     ("Epochs", "integer", ".status.epochs"),
     ("Node", "string", ".status.node"),

@@ -31,6 +31,8 @@ JOB = f"{GROUP}/job"
 SPEC_HASH = f"{GROUP}/spec-hash"
 """Annotation: digest of what the operator wants, by which it sees a difference."""
 
+CONTAINER = "kinase"
+"""Name of the container that does a pod's work. Admission may have put others beside it."""
 PORT = 8080
 """Port of the controller's HTTP endpoint."""
 

@@ -480,11 +480,17 @@ class TrialTemplate(Model):
     shapes the pod on a cluster."""
 
     time_limit: Duration | None = None
-    """Longest time of one attempt, such as 10m; a trial that takes longer is infeasible.
+    """Longest time of one attempt, such as 10m, counted from the start of its process; a trial that
+    takes longer is infeasible. The wait for a node, a queue or an image does not count.
     Default: none."""
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
     """Further attempts after a crash. A lost machine, an eviction or a killed controller does
     not count."""
+    max_disruptions: Annotated[int, Field(ge=0, le=999)] = 100
+    """On a cluster, further attempts in a row after one that was lost for no fault of the trial's
+    own: its node rejected or evicted the pod, or the store was away. An attempt that runs for 10
+    minutes starts the count again. The wait between attempts grows from 10 s to 5 min, so 100 of
+    them take about 8 hours; after them the trial has failed."""
     image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     """Image of the trainer. Default: the operator's."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None

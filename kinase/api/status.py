@@ -292,8 +292,30 @@ class TrialReason(StrEnum):
     """The kernel ended it for lack of memory."""
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     """It ran longer than `trialTemplate.timeLimit`."""
+    REJECTED = "Rejected"
+    """Its node did not take the pod, or the pod failed before the trainer began."""
+    GIVEN_UP = "GivenUp"
+    """More attempts in a row were lost for no fault of its own than
+    `trialTemplate.maxDisruptions` allows."""
     DISRUPTED = "Disrupted"
     """Its pod was evicted, preempted or deleted, or its node was lost."""
+
+
+class LastAttempt(Status):
+    """How an attempt ended that another has followed."""
+
+    number: Count
+    """Its number."""
+    reason: Annotated[str, Field(max_length=128)] | None = None
+    """Why it ended, in one word."""
+    message: Text | None = None
+    """Why it ended, for a person."""
+    exit_code: int | None = None
+    """Its exit code."""
+    node: Annotated[str, Field(max_length=253)] | None = None
+    """Where it ran."""
+    completion_time: Time | None = None
+    """When it ended."""
 
 
 class TrialStatus(Status):
@@ -319,6 +341,13 @@ class TrialStatus(Status):
     """When the attempt's pod began."""
     completion_time: Time | None = None
     """When it ended."""
+    disruptions: Count | None = None
+    """Attempts in a row that were lost for no fault of the trial's own, up to the last that ended.
+    One that ran for 10 minutes begins the count again."""
+    retry_time: Time | None = None
+    """The next attempt begins no sooner."""
+    last_attempt: LastAttempt | None = None
+    """How the attempt before this one ended."""
     value: float | None = None
     """Value of the objective's metric, as the trainer says."""
     epochs: Count | None = None

@@ -44,6 +44,8 @@ class Lost:
     """Whether the machine ran out of memory for it."""
     permanent: bool = False
     """Whether trying again is of no use, as at the time limit."""
+    given_up: bool = False
+    """Whether it was lost too often, for no fault of its own, to be tried again."""
 
 
 Event = Progress | Finished | Lost

@@ -366,7 +366,8 @@ class Loop:
                     if self._interrupted:
                         return None
                     winner.attempt += 1
-                    if event.permanent or event.crash or winner.attempt > 100:
+                    over = winner.attempt > MOST_ATTEMPTS
+                    if event.permanent or event.crash or event.given_up or over:
                         raise EngineError(f"the winner could not be tested: {event.message}")
                     self.engine.launch(self._job(winner, test=True))
 
@@ -627,6 +628,8 @@ class Loop:
             self._tell_partial(trial, lost.message)
         elif lost.permanent or (lost.out_of_memory and crashes > 1):
             self._tell_partial(trial, lost.message, Outcome.INFEASIBLE)
+        elif lost.given_up:
+            self._tell_partial(trial, lost.message, Outcome.FAILED)
         elif crashes > self.spec.trial_template.max_retries or trial.attempt >= MOST_ATTEMPTS:
             times = f" ({crashes} attempts)" if crashes > 1 else ""
             self._tell_partial(trial, f"{lost.message}{times}", Outcome.FAILED)

@@ -106,9 +106,9 @@ class KubernetesEngine(Engine):
         try:
             return TaskInfo.model_validate_json(self._store.get(job.key, limits.RESULT))
         except NotFound:
-            raise EngineError(
-                f"the trainer cannot serve the task: {seen.message or seen.reason}"
-            ) from None
+            end = lost(seen)
+            what = "cannot serve the task" if end.crash else "could not be asked about the task"
+            raise EngineError(f"the trainer {what}: {end.message}") from None
         except (TooLarge, ValidationError) as error:
             raise EngineError(f"the trainer's word of the task is not valid: {error}") from None
 

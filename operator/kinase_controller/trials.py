@@ -157,7 +157,14 @@ def lost(seen: Seen, why: str = "") -> Lost:
             return Lost(seen.number, text, out_of_memory=True)
         case TrialReason.DEADLINE_EXCEEDED | TrialReason.INFEASIBLE:
             return Lost(seen.number, text, permanent=True)
-        case TrialReason.DISRUPTED | TrialReason.TERMINATED | TrialReason.UNAVAILABLE:
+        case TrialReason.GIVEN_UP:
+            return Lost(seen.number, text, crash=False, given_up=True)
+        case (
+            TrialReason.REJECTED
+            | TrialReason.DISRUPTED
+            | TrialReason.TERMINATED
+            | TrialReason.UNAVAILABLE
+        ):
             return Lost(seen.number, text, crash=False)
         case TrialReason.COMPLETED:
             text = why or "the trainer ended well, but left no valid result of this trial"

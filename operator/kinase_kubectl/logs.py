@@ -14,8 +14,6 @@ from kinase_kubectl.problem import USAGE, Problem
 from kinase_kubectl.views import Experiment, Trial
 
 TRIAL_KINDS = ("nastrials", "nastrial", "nast")
-CONTAINER = "kinase"
-"""The only container of our pods."""
 LOOK = 0.5
 """Seconds between two looks for a pod that has not begun."""
 
@@ -34,7 +32,7 @@ class Wanted:
 
     def params(self) -> dict[str, Any]:
         """As the API names it."""
-        found: dict[str, Any] = {"container": CONTAINER}
+        found: dict[str, Any] = {"container": names.CONTAINER}
         for name in ("follow", "previous", "timestamps"):
             if getattr(self, name):
                 found[name] = "true"
@@ -131,15 +129,19 @@ def _name(pod: Object) -> str:
 
 
 def _statuses(pod: Object) -> list[Object]:
-    return list(pod.get("status", {}).get("containerStatuses") or ())
+    """Of our container first, then of those that must run before it."""
+    status = pod.get("status", {})
+    ours = [c for c in status.get("containerStatuses") or () if c["name"] == names.CONTAINER]
+    return [*ours, *(status.get("initContainerStatuses") or ())]
 
 
 def _begun(pod: Object) -> bool:
-    """Whether its container has printed, or could have."""
+    """Whether our container has printed, or could have; one that was put beside it says nothing."""
     return any(
         {"running", "terminated"} & (status.get("state") or {}).keys()
         or (status.get("lastState") or {}).get("terminated")
         for status in _statuses(pod)
+        if status["name"] == names.CONTAINER
     )
 
 
@@ -148,7 +150,7 @@ def _waits(pods: list[Object]) -> str:
     for pod in pods[-1:]:
         for status in _statuses(pod):
             waiting = (status.get("state") or {}).get("waiting") or {}
-            if waiting:
+            if waiting.get("reason") and waiting["reason"] != "PodInitializing":
                 return ": ".join(
                     filter(None, (waiting.get("reason", ""), waiting.get("message", "")))
                 )

@@ -304,7 +304,7 @@ TRIALS = (
     Column("VALUE", lambda t, now: metric(t.status.value) if t.status.value is not None else ""),
     Column("EPOCHS", lambda t, now: str(t.status.epochs) if t.status.epochs is not None else ""),
     Column("NODE", lambda t, now: t.status.node or ""),
-    Column("ATTEMPT", lambda t, now: str(t.attempt), wide=True),
+    Column("ATTEMPT", lambda t, now: str(t.attempt)),
     Column("LASTED", lambda t, now: t.lasted(now), wide=True),
     Column("POD", lambda t, now: t.status.pod or "", wide=True),
     Column("AGE", lambda t, now: age((now - t.created).total_seconds())),

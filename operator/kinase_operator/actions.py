@@ -41,6 +41,15 @@ class Correct:
 
 
 @dataclass(frozen=True, slots=True)
+class Shorten:
+    """Have a pod's node end it so many seconds after it took it on."""
+
+    name: str
+    uid: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrialStatus:
     """Write these fields of a trial's status."""
 
@@ -61,7 +70,7 @@ class ExperimentStatus:
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Record an Event about the experiment; the same one twice is one."""
+    """Record an Event about the experiment or the trial; the same one twice is one."""
 
     kind: str
     """Normal or Warning."""
@@ -78,4 +87,4 @@ class Again:
     seconds: float
 
 
-Action = Create | Delete | Correct | TrialStatus | ExperimentStatus | Emit | Again
+Action = Create | Delete | Correct | Shorten | TrialStatus | ExperimentStatus | Emit | Again

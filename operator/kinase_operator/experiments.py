@@ -27,6 +27,7 @@ from kinase_operator.actions import (
     Delete,
     Emit,
     ExperimentStatus,
+    Shorten,
 )
 from kinase_operator.settings import Settings
 from kinase_operator.storage import record
@@ -175,6 +176,7 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
         # that was corrected before the search began, or of the settings that were corrected so
         # that it can start: the next look makes it anew
         seen.job.finished
+        or _through(seen)
         or (seen.job.digest != digest and (not view.started or _stuck(seen)))
         or _another_account(seen, seen.job, wanted)
     ):
@@ -199,6 +201,11 @@ def _corrected(resource: kube.Resource, body: Object, there: Child) -> list[Acti
         text += "what the experiment needs"
         actions.append(Emit("Warning", "Corrected", text, f"{there.uid} {there.version}"))
     return actions
+
+
+def _through(seen: Observed) -> bool:
+    """Whether the controller has ended for good while a sidecar keeps its pod running."""
+    return any(p.lingers for p in seen.pods)
 
 
 def _stuck(seen: Observed) -> bool:
@@ -250,6 +257,9 @@ def _after(seen: Observed, manifest: NASExperiment) -> list[Action]:
     """A finished experiment needs nothing any more, and may go by age."""
     view = seen.experiment
     actions = _ready(seen, True, "Finished", "the experiment is finished")
+    # a sidecar that lives on would keep the Job for ever; a deadline leaves the logs
+    cut = (p for p in seen.pods if p.lingers and p.deadline != 1)
+    actions = [*actions, *(Shorten(p.name, p.uid, 1) for p in cut)]
     keep, ended = manifest.spec.retention.experiment, view.status.get("completionTime")
     if keep is not None and ended:
         left = (datetime.fromisoformat(ended) + keep - seen.now).total_seconds()
@@ -262,7 +272,7 @@ def _after(seen: Observed, manifest: NASExperiment) -> list[Action]:
 def _suspended(seen: Observed) -> list[Action]:
     job, pods = seen.job, seen.pods
     if job is not None and not job.deleting:
-        idle = job.finished or not any(p.ready for p in pods)
+        idle = job.finished or not any(p.ready and not p.ended for p in pods)
         if idle:  # one that works brings its trials to a checkpoint and ends by itself
             return [
                 Delete(kube.JOB, job.name, job.uid),

@@ -55,7 +55,7 @@ def operator_rules() -> list[Object]:
             "verbs": ["update"],
         },
         {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": [*watch, "create", "delete"]},
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "patch"]},
         {"apiGroups": [""], "resources": ["services", "serviceaccounts"], "verbs": change},
         {"apiGroups": [""], "resources": ["events"], "verbs": ["list", "create"]},
         {

@@ -29,8 +29,6 @@ AUDIENCE = "sts.amazonaws.com"
 """Audience of that token, if no other is named."""
 CACHE = "/kinase-cache"
 """Where a trial finds the weights that the trials of its node share."""
-CONTAINER = "kinase"
-"""Name of the only container of our pods."""
 DNS = (53, 5353)
 """Ports of DNS: the usual one, and that of OpenShift's pods behind it."""
 NAMESPACE = "kubernetes.io/metadata.name"
@@ -252,7 +250,7 @@ def controller_job(view: Experiment, manifest: NASExperiment, settings: Settings
         *_store_access(manifest.spec.storage, settings),
     ]
     container: Object = {
-        "name": CONTAINER,
+        "name": names.CONTAINER,
         "image": settings.controller_image,
         "command": ["python", "-m", "kinase_controller"],
         "env": environment,
@@ -318,7 +316,7 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
     grace = _seconds(template.grace_period) if template.grace_period else GRACE
     own_tmp = any(mount.mount_path.rstrip("/") == "/tmp" for mount in template.volume_mounts)
     container: Object = {
-        "name": CONTAINER,
+        "name": names.CONTAINER,
         "image": template.image or settings.trainer_image,
         "env": [
             *_user_environment(template),
@@ -404,7 +402,7 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
                 {
                     "action": "FailJob",
                     "onExitCodes": {
-                        "containerName": CONTAINER,
+                        "containerName": names.CONTAINER,
                         "operator": "NotIn",
                         "values": [0],
                     },
@@ -425,8 +423,9 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
     }
     if template.managed_by is not None:
         spec["managedBy"] = template.managed_by
-    if template.time_limit is not None:
-        spec["activeDeadlineSeconds"] = _seconds(template.time_limit)
+        if template.time_limit is not None:
+            # its pods may be in another cluster, where nobody but the Job's controller ends them
+            spec["activeDeadlineSeconds"] = _seconds(template.time_limit)
     return {
         "apiVersion": kube.JOB.api_version,
         "kind": kube.JOB.kind,

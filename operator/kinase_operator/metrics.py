@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 from kinase import __version__
 from kinase.api import names
 from kinase.api.objective import goal_of
-from kinase.api.status import ConditionType, Phase, TrialPhase
+from kinase.api.status import ConditionType, Phase, TrialPhase, TrialReason
 from kinase_operator.views import Experiment, Pod, Trial
 
 KINDS = ("experiment", "trial")
@@ -89,6 +89,14 @@ class Metrics:
             "Experiments and trials that wait to be reconciled, or are being reconciled.",
             registry=self.registry,
         )
+        self._attempts = Counter(
+            "kinase_operator_attempts_total",
+            "Attempts of trials that have ended, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
+        for reason in TrialReason:
+            self._attempts.labels(reason)
         for kind in KINDS:  # a rate sees the first error only if there was a zero before it
             self._seconds.labels(kind)
             self._waited.labels(kind)
@@ -107,6 +115,10 @@ class Metrics:
     def wrote(self, resource: str, verb: str) -> None:
         """Count a write."""
         self._writes.labels(resource, verb).inc()
+
+    def attempt_ended(self, reason: str) -> None:
+        """Count an attempt whose end was told."""
+        self._attempts.labels(reason).inc()
 
     def see(
         self, experiments: Iterable[Experiment], trials: Iterable[Trial], pods: Iterable[Pod]
@@ -136,7 +148,7 @@ class _Experiments(Collector):
         running = {
             (pod.labels.get(names.EXPERIMENT_UID), pod.labels.get(names.JOB_TRIAL))
             for pod in pods
-            if pod.phase == "Running"
+            if pod.started is not None and not pod.ended
         }
         for trial in trials:
             phase = str(trial.status.get("phase"))

@@ -42,6 +42,7 @@ from kinase_operator.actions import (
     Delete,
     Emit,
     ExperimentStatus,
+    Shorten,
     TrialStatus,
 )
 from kinase_operator.metrics import Metrics
@@ -539,6 +540,8 @@ class Reconciler:
                     await self._correct(resource, view.namespace, name, patch)
                 case Delete():
                     await self._delete(view.namespace, action)
+                case Shorten():
+                    await self._shorten(view.namespace, action)
                 case TrialStatus(name, uid, fields):
                     # the API server compares no UID in a status: the version says of whom it is
                     metadata = {"uid": uid, "resourceVersion": str(view.version)}
@@ -550,6 +553,8 @@ class Reconciler:
                     except NotFound:
                         continue
                     self.metrics.wrote(kube.TRIAL.plural, "status")
+                    if fields.get("completionTime"):
+                        self.metrics.attempt_ended(str(fields["reason"]))
                     self._observe(self.trials, item)
                 case ExperimentStatus(fields, for_controller):
                     manager = FOR_CONTROLLER if for_controller else MANAGER
@@ -565,6 +570,14 @@ class Reconciler:
                 action.resource, namespace, action.name, uid=action.uid, policy=action.policy
             )
         self.metrics.wrote(action.resource.plural, "delete")
+
+    async def _shorten(self, namespace: str, pod: Shorten) -> None:
+        """Set a pod's deadline, one of the few fields of its spec that may change."""
+        body = {"metadata": {"uid": pod.uid}, "spec": {"activeDeadlineSeconds": pod.seconds}}
+        with contextlib.suppress(NotFound):
+            item = await self.client.merge(kube.POD, namespace, pod.name, body)
+            self.metrics.wrote(kube.POD.plural, "update")
+            self._observe(self.pods, item)
 
     async def _create(self, resource: Resource, view: Experiment | Trial, body: Object) -> None:
         try:
@@ -635,7 +648,7 @@ class Reconciler:
             "metadata": {"name": f"{view.name}.{suffix}", "namespace": view.namespace},
             "involvedObject": {
                 "apiVersion": names.API_VERSION,
-                "kind": "NASExperiment",
+                "kind": "NASTrial" if isinstance(view, Trial) else "NASExperiment",
                 "name": view.name,
                 "namespace": view.namespace,
                 "uid": view.uid,

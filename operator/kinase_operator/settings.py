@@ -91,6 +91,12 @@ class Settings:
     running_after: float = 5.0
     """Seconds that a pod runs before its trial is said to be running: short trials need no
     word of it, and a write is spared. KINASE_RUNNING_AFTER."""
+    backoff_first: float = 10.0
+    """Seconds before a trial is begun again that was lost for no fault of its own, as when its node
+    did not take the pod; twice as long after each further loss. KINASE_BACKOFF_FIRST."""
+    backoff_most: float = 300.0
+    """Longest of these waits: what keeps nodes from taking pods is seldom mended sooner, and a
+    person who has mended it waits no longer. KINASE_BACKOFF_MOST."""
     resync: float = 60.0
     """Seconds after which every unfinished experiment is looked at again, whatever was seen."""
 
@@ -133,6 +139,8 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         ("workers", "KINASE_WORKERS", int),
         ("running_after", "KINASE_RUNNING_AFTER", float),
         ("resync", "KINASE_RESYNC", float),
+        ("backoff_first", "KINASE_BACKOFF_FIRST", float),
+        ("backoff_most", "KINASE_BACKOFF_MOST", float),
         ("store_patience", "KINASE_STORE_PATIENCE", float),
     ):
         if env.get(key):

@@ -12,30 +12,31 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import ValidationError
-
-from kinase.api import NASExperiment, Termination, TrialPhase, TrialReason
-from kinase.api.status import MAX_MESSAGE, clip
-from kinase.api.trial import (
-    BAD_INPUT_EXIT,
-    INFEASIBLE_EXIT,
-    TERMINATED_EXIT,
-    UNAVAILABLE_EXIT,
-)
+from kinase.api import NASExperiment, TrialPhase, TrialReason
+from kinase.api.status import clip
 from kinase_kube import client as kube
-from kinase_operator import manifests
-from kinase_operator.actions import Action, Again, Create, Delete, TrialStatus
+from kinase_operator import backoff, manifests
+from kinase_operator.actions import (
+    Action,
+    Again,
+    Create,
+    Delete,
+    Emit,
+    Shorten,
+    TrialStatus,
+)
+from kinase_operator.ends import End, allowed, classify, termination
 from kinase_operator.experiments import forbidden
 from kinase_operator.settings import Settings
-from kinase_operator.views import Job, Pod, Trial
+from kinase_operator.views import NO_TROUBLE, Job, Pod, Trial, parse_time
 
 GIVEN_UP = timedelta(seconds=60)
 """How long after its grace period a pod may fail to end before its node is taken for lost. Should
 it live on, cut off, it writes what the next attempt writes: a training follows from its seed."""
 STUCK = timedelta(seconds=3)
 """How long a pod may wait before its trial's status says what for."""
-WAITING = ("ContainerCreating", "PodInitializing", "")
-"""Reasons of a waiting container that are no trouble."""
+BACK_OFF = "BackOff"
+"""Reason of a trial that waits because attempts before were lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +58,6 @@ class Observed:
     now: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class End:
-    """How an attempt ended."""
-
-    phase: TrialPhase
-    reason: TrialReason
-    message: str = ""
-    pod: Pod | None = None
-
-
 def plan(seen: Observed, settings: Settings) -> list[Action]:
     """What is to be done now. Doing it twice does no harm, and once it is done the next plan
     is empty until something changes."""
@@ -75,6 +66,22 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
         return []  # what it owns goes with it
     if seen.manifest is None:
         return [Delete(kube.TRIAL, trial.name, trial.uid)]
+    return [*_cut(seen), *_next(seen, seen.manifest, settings)]
+
+
+def _cut(seen: Observed) -> list[Action]:
+    """Have pods end in which a sidecar lives on after the end of the trainer was told: they hold
+    their node's devices. A deadline, unlike a deletion, leaves the logs."""
+    trial = seen.trial
+    return [
+        Shorten(pod.name, pod.uid, 1)
+        for pod in seen.pods
+        if pod.lingers and pod.deadline != 1 and (trial.ended or pod.job != trial.job_name)
+    ]
+
+
+def _next(seen: Observed, manifest: NASExperiment, settings: Settings) -> list[Action]:
+    trial = seen.trial
     job = next((j for j in seen.jobs if j.name == trial.job_name), None)
     stray = [
         j
@@ -96,7 +103,7 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
     pods = [p for p in seen.pods if p.job == trial.job_name and (not job or p.owner == job.uid)]
     running = any(not p.ended for p in seen.pods)
     stop = trial.stop or seen.suspended
-    end = classify(job, pods, seen.manifest, seen.now)
+    end = classify(job, pods, manifest, seen.now)
     if end is None and stop:
         if job is not None or stray or running:
             return _end(stray if job is None else [*stray, job])
@@ -104,18 +111,37 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
     if end is not None:
         if stop and end.reason in (TrialReason.DISRUPTED, TrialReason.TERMINATED):
             end = End(TrialPhase.STOPPED, TrialReason.TERMINATED, "stopped", end.pod)
-        return [_status(trial, _ended_fields(trial, end, seen.now))]
+        return _tell_end(seen, end, manifest, settings)
     if job is not None:
-        return [*_end(stray), *_under_way(seen, job, pods, settings)]
+        return [*_end(stray), *_under_way(seen, job, pods, manifest, settings)]
     if stray or running:
         return _end(stray)  # two pods of a trial would write to the same place
-    bad = forbidden(seen.manifest, settings)
+    bad = forbidden(manifest, settings)
     if bad is not None:
         return _waiting(seen, "Forbidden", bad)
+    if held := _held(seen):
+        return held
     return [
         *_waiting(seen, "Refused", seen.refusal),
-        Create(kube.JOB, manifests.trial_job(trial, seen.manifest, settings)),
+        Create(kube.JOB, manifests.trial_job(trial, manifest, settings)),
     ]
+
+
+def _held(seen: Observed) -> list[Action]:
+    """Wait before an attempt that follows others that were lost, and say for what."""
+    trial, status = seen.trial, seen.trial.status
+    until = parse_time(status.get("retryTime"))
+    if until is None or until <= seen.now:
+        return []
+    before = status if status.get("attempt") != trial.attempt else status.get("lastAttempt") or {}
+    why = ": ".join(filter(None, (before.get("reason"), before.get("message"))))
+    text = f"starts again at {until:%H:%M:%S} UTC: {_lost(status.get('disruptions', 1))}: {why}"
+    left = (until - seen.now).total_seconds()
+    return [*_waiting(seen, BACK_OFF, text), Again(left)]
+
+
+def _lost(count: int) -> str:
+    return f"{count} attempts in a row were lost, the last" if count > 1 else "an attempt was lost"
 
 
 def settled(pod: Pod, now: datetime) -> Pod:
@@ -162,110 +188,18 @@ def _age(seen: Observed) -> list[Action]:
     return [Again(left) if left > 0 else Delete(kube.TRIAL, trial.name, trial.uid)]
 
 
-def classify(
-    job: Job | None, pods: Sequence[Pod], manifest: NASExperiment, now: datetime
-) -> End | None:
-    """How the attempt ended, or None while it has not.
-
-    A pod's own end is believed before its Job's condition, which follows about a second later.
-    """
-    if job is not None and job.failure is not None and job.failure[0] == "DeadlineExceeded":
-        return _overtime(manifest)
-    ended = [p for p in pods if p.ended]
-    if ended:
-        pod = min(ended, key=lambda p: (p.phase != "Succeeded", p.created or now, p.name))
-        deleted = pod.deleting and pod.disrupted is None
-        if deleted and manifest.spec.trial_template.time_limit is not None and _will_tell(job):
-            return None  # whether it was the deadline that deleted it
-        return _pod_end(pod)
-    if job is None or pods:
-        return None  # of a Job that has ended, the pod's end is about to be seen
-    if job.complete:
-        return End(TrialPhase.SUCCEEDED, TrialReason.COMPLETED)
-    if job.failure is not None:  # the pod is gone: the Job's words are all there is
-        reason, message = job.failure
-        if reason == "PodFailurePolicy" and "DisruptionTarget" not in message:
-            code = _code_in(message)
-            if code is not None:
-                return _exit(code, "", message)
-        return End(TrialPhase.FAILED, TrialReason.DISRUPTED, message or reason)
-    return None
-
-
-def _will_tell(job: Job | None) -> bool:
-    """Whether the Job, whose pod has ended, is about to say why."""
-    return job is not None and not (job.finished or job.deleting or job.suspended)
-
-
-def _overtime(manifest: NASExperiment) -> End:
-    limit = manifest.spec.trial_template.time_limit
-    text = f"it ran longer than trialTemplate.timeLimit, {limit}" if limit else "past its deadline"
-    return End(TrialPhase.INFEASIBLE, TrialReason.DEADLINE_EXCEEDED, text)
-
-
-def _code_in(message: str) -> int | None:
-    """The exit code in the Job controller's message."""
-    _, found, rest = message.partition("failed with exit code ")
-    number = rest.split(" ", 1)[0]
-    return int(number) if found and number.isdigit() else None
-
-
-def _pod_end(pod: Pod) -> End:
-    said = termination(pod.exit_message)
-    message = said.message if said else _last_words(pod.exit_message)
-    if pod.phase == "Succeeded":
-        return End(TrialPhase.SUCCEEDED, TrialReason.COMPLETED, message, pod)
-    if pod.exit_reason == "OOMKilled":
-        text = "the container ran out of memory (trialTemplate.resources)"
-        return End(TrialPhase.FAILED, TrialReason.OUT_OF_MEMORY, text, pod)
-    if pod.exit_code is None or (
-        pod.exit_code not in (INFEASIBLE_EXIT, BAD_INPUT_EXIT, UNAVAILABLE_EXIT)
-        and (pod.disrupted is not None or pod.deleting)
-    ):
-        text = pod.disrupted or "the pod was deleted"
-        return End(TrialPhase.FAILED, TrialReason.DISRUPTED, text, pod)
-    end = _exit(pod.exit_code, message, message)
-    return End(end.phase, end.reason, end.message, pod)
-
-
-def _last_words(text: str) -> str:
-    """The end of what a container printed: there an error says what it is."""
-    whole = text.encode(errors="replace")
-    return text if len(whole) <= MAX_MESSAGE else whole[-MAX_MESSAGE:].decode(errors="ignore")
-
-
-def _exit(code: int, message: str, otherwise: str) -> End:
-    """What an exit code of trial contract v1 says."""
-    match code:
-        case int(c) if c == INFEASIBLE_EXIT:
-            return End(TrialPhase.INFEASIBLE, TrialReason.INFEASIBLE, message)
-        case int(c) if c == BAD_INPUT_EXIT:
-            return End(TrialPhase.FAILED, TrialReason.BAD_INPUT, message or otherwise)
-        case int(c) if c == TERMINATED_EXIT:
-            return End(TrialPhase.FAILED, TrialReason.TERMINATED, message)
-        case int(c) if c == UNAVAILABLE_EXIT:
-            return End(TrialPhase.FAILED, TrialReason.UNAVAILABLE, message or otherwise)
-        case _:
-            text = message or otherwise or f"exit code {code}"
-            return End(TrialPhase.FAILED, TrialReason.CRASHED, text)
-
-
-def termination(message: str) -> Termination | None:
-    """A termination message that honours the contract; it is untrusted."""
-    try:
-        said = Termination.model_validate_json(message)
-    except ValidationError:
-        return None
-    return said if (said.epochs or 0) < 2**63 else None  # more is no integer of the API's
-
-
-def _under_way(seen: Observed, job: Job, pods: Sequence[Pod], settings: Settings) -> list[Action]:
+def _under_way(
+    seen: Observed, job: Job, pods: Sequence[Pod], manifest: NASExperiment, settings: Settings
+) -> list[Action]:
     trial = seen.trial
     pod = min(pods, key=lambda p: (p.created or seen.now, p.name), default=None)
-    if pod is not None and pod.phase == "Running" and pod.started is not None:
+    if pod is not None and pod.started is not None:
+        limit = manifest.spec.trial_template.time_limit
+        shorten = _limited(pod, limit)
         wait = settings.running_after - (seen.now - pod.started).total_seconds()
         if 0 < wait <= settings.running_after:  # else the node's clock is ahead of ours
-            return [Again(wait)]
+            soon = limit is not None and limit.total_seconds() <= 2 * settings.running_after
+            return [*(shorten if soon else []), Again(wait)]
         fields = {
             "phase": TrialPhase.RUNNING,
             "reason": None,
@@ -274,14 +208,14 @@ def _under_way(seen: Observed, job: Job, pods: Sequence[Pod], settings: Settings
             "pod": pod.name,
             "startTime": pod.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
-        return _unless_there(trial, fields)
+        return [*shorten, *_unless_there(trial, fields)]
     reason, message = "", ""
     if pod is None:
         if job.suspended:
             reason, message = "Queued", "the Job is suspended: a queue holds it back"
         elif seen.refusal is not None:
             reason, message = "Refused", seen.refusal
-    elif pod.waiting is not None and pod.waiting[0] not in WAITING:
+    elif pod.waiting is not None and pod.waiting[0] not in NO_TROUBLE:
         reason, message = pod.waiting
     elif pod.unschedulable is not None:
         reason, message = "Unschedulable", pod.unschedulable
@@ -293,6 +227,15 @@ def _under_way(seen: Observed, job: Job, pods: Sequence[Pod], settings: Settings
     if since is not None and timedelta() <= seen.now - since < STUCK:
         return [Again((since + STUCK - seen.now).total_seconds() + 0.1)]
     return _waiting(seen, reason, message)
+
+
+def _limited(pod: Pod, limit: timedelta | None) -> list[Action]:
+    """Give a pod whose trainer runs its deadline, which its node keeps also while no operator runs.
+    What has not begun, for want of a node, an image or a place, has none."""
+    seconds = allowed(pod, limit)
+    if seconds is None or (pod.deadline is not None and pod.deadline <= seconds):
+        return []
+    return [Shorten(pod.name, pod.uid, seconds)]
 
 
 def _waiting(seen: Observed, reason: str, message: str | None) -> list[Action]:
@@ -326,11 +269,54 @@ _BLANK = dict.fromkeys(
 )
 
 
+_KEPT = ("reason", "message", "exitCode", "node", "completionTime")
+"""What is kept of an attempt when the next begins."""
+
+
 def _status(trial: Trial, fields: dict[str, Any]) -> TrialStatus:
     """Fields for a merge patch; those of an earlier attempt are taken away."""
     base = _BLANK if trial.status.get("attempt") not in (None, trial.attempt) else {}
+    if base:
+        kept = {name: trial.status.get(name) for name in _KEPT}
+        base = {**base, "lastAttempt": {**kept, "number": trial.status["attempt"]}}
     whole = {**base, **fields, "attempt": trial.attempt, "observedGeneration": trial.generation}
     return TrialStatus(trial.name, trial.uid, whole)
+
+
+def _tell_end(
+    seen: Observed, end: End, manifest: NASExperiment, settings: Settings
+) -> list[Action]:
+    """Tell an attempt's end; of one that was lost also when the next may begin."""
+    trial, now, pod = seen.trial, seen.now, end.pod
+    began = pod is None or pod.started is not None
+    ran = (pod.finished or now) - pod.started if pod is not None and pod.started else None
+    stopped = end.phase is TrialPhase.STOPPED
+    before = int(trial.status.get("disruptions") or 0)
+    losses = 0 if stopped else backoff.in_a_row(before, end.reason, ran)
+    fields = _ended_fields(trial, end, now)
+    fields |= {name: None for name in ("disruptions", "retryTime") if name in trial.status}
+    if not losses:
+        return [_status(trial, fields)]
+    most = manifest.spec.trial_template.max_disruptions
+    where = f" on {pod.node}" if pod is not None and pod.node else ""
+    text = f"attempt {trial.attempt}{where}: {end.message or end.reason}"
+    fields["disruptions"] = losses
+    if losses > most:
+        why = ": ".join(filter(None, (end.reason, end.message)))
+        said = f"more than trialTemplate.maxDisruptions, {most}: {_lost(losses)}: {why}"
+        fields |= {"reason": TrialReason.GIVEN_UP, "message": clip(said)}
+        return [_status(trial, fields), Emit("Warning", TrialReason.GIVEN_UP, said)]
+    seconds = backoff.wait(
+        losses,
+        trial.name,
+        began=began,
+        first=settings.backoff_first,
+        most=settings.backoff_most,
+    )
+    if seconds:
+        fields["retryTime"] = (now + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        text += f"; starts again in {seconds:.0f} s"
+    return [_status(trial, fields), Emit("Warning", end.reason, text)]
 
 
 def _ended_fields(trial: Trial, end: End, now: datetime) -> dict[str, Any]:

@@ -19,6 +19,8 @@ def parse_time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
+NO_TROUBLE = ("ContainerCreating", "PodInitializing", "")
+"""Reasons of a waiting container that are no trouble."""
 _LABELS = (
     names.COMPONENT,
     names.EXPERIMENT,
@@ -203,6 +205,35 @@ class Job:
         return self.complete or self.failure is not None
 
 
+def _state(container: Object, kind: str) -> Object:
+    found: Object = container.get("state", {}).get(kind) or {}
+    return found
+
+
+def _waiting(ours: Object, status: Object) -> tuple[str, str] | None:
+    """Why our container waits: its own trouble, or that of one that must run before it."""
+    waits = _state(ours, "waiting")
+    found = waits.get("reason", ""), waits.get("message", "")
+    if found[0] in NO_TROUBLE:
+        for other in status.get("initContainerStatuses") or ():
+            trouble = _state(other, "waiting")
+            if trouble.get("reason", "") not in NO_TROUBLE:
+                text = f"container {other['name']}: {trouble.get('message', '')}"
+                return trouble["reason"], text
+    return found if waits else None
+
+
+def _failed_init(status: Object) -> str:
+    """Which container that was to run before ours has failed."""
+    for other in status.get("initContainerStatuses") or ():
+        if code := _state(other, "terminated").get("exitCode"):
+            said = _state(other, "terminated").get("message", "")
+            return f"the init container {other['name']} ended with exit code {code}" + (
+                f": {said}" if said else ""
+            )
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
     """A pod of ours."""
@@ -230,26 +261,39 @@ class Pod:
     exit_message: str
     started: datetime | None
     finished: datetime | None
+    over: bool
+    """Whether the container has ended for good. Others of the pod may live on."""
     ready: bool
     restarts: int
     last_words: str
     """Termination message of the container's run before this one."""
+    reason: str
+    """Why the node ended it, or did not take it, in one word."""
+    message: str
+    """The same for a person."""
+    accepted: datetime | None
+    """When its node took it on, by the node's clock."""
+    deadline: int | None
+    """Seconds after which its node ends it, counted from `accepted`."""
     out_of_memory: bool = False
     """Whether the container's last run was ended for its memory."""
 
     @classmethod
     def of(cls, item: Object) -> Pod:
-        """From the API's object."""
-        metadata, status = item["metadata"], item.get("status") or {}
+        """From the API's object. Of its containers it is ours that counts, wherever it stands."""
+        metadata, status, spec = item["metadata"], item.get("status") or {}, item["spec"]
         labels = metadata.get("labels") or {}
         conditions = {c["type"]: c for c in status.get("conditions") or ()}
         scheduled = conditions.get("PodScheduled", {})
         disruption = conditions.get("DisruptionTarget", {})
         containers = status.get("containerStatuses") or ()
-        state = containers[0].get("state", {}) if containers else {}
-        last = containers[0].get("lastState", {}).get("terminated", {}) if containers else {}
-        waiting, ended = state.get("waiting"), state.get("terminated") or {}
-        begun = (state.get("running") or ended or {}).get("startedAt")
+        ours: Object = next((c for c in containers if c["name"] == names.CONTAINER), {})
+        state, last = ours.get("state", {}), ours.get("lastState", {}).get("terminated", {})
+        ended = state.get("terminated") or {}
+        begun = (state.get("running") or ended).get("startedAt")
+        policy = spec.get("restartPolicy", "Always")
+        for_good = policy == "Never" or (policy == "OnFailure" and ended.get("exitCode") == 0)
+        reason, message = status.get("reason", ""), status.get("message", "")
         cannot = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
         return cls(
             name=metadata["name"],
@@ -261,26 +305,36 @@ class Pod:
             phase=status.get("phase", "Pending"),
             deleting="deletionTimestamp" in metadata,
             due=parse_time(metadata.get("deletionTimestamp")),
-            node=item["spec"].get("nodeName"),
+            node=spec.get("nodeName"),
             created=parse_time(metadata.get("creationTimestamp")),
             disrupted=disruption.get("message", "") if disruption.get("status") == "True" else None,
             unschedulable=scheduled.get("message", "") if cannot else None,
-            waiting=(waiting.get("reason", ""), waiting.get("message", "")) if waiting else None,
+            waiting=None if begun else _waiting(ours, status),
             exit_code=ended.get("exitCode"),
             exit_reason=ended.get("reason", ""),
             exit_message=ended.get("message", ""),
             started=parse_time(begun),
             finished=parse_time(ended.get("finishedAt")),
+            over=bool(ended) and for_good,
             ready=conditions.get("Ready", {}).get("status") == "True",
-            restarts=int(containers[0].get("restartCount", 0)) if containers else 0,
+            restarts=int(ours.get("restartCount", 0)),
             last_words=last.get("message", ""),
             out_of_memory=(ended or last).get("reason") == "OOMKilled",
+            reason=reason,
+            message=message or _failed_init(status),
+            accepted=parse_time(status.get("startTime")),
+            deadline=spec.get("activeDeadlineSeconds"),
         )
 
     @property
     def ended(self) -> bool:
-        """Whether nothing runs in it any more."""
-        return self.phase in ("Succeeded", "Failed")
+        """Whether our container does not run in it, and will not."""
+        return self.over or self.phase in ("Succeeded", "Failed")
+
+    @property
+    def lingers(self) -> bool:
+        """Whether containers of others live on in it after ours has ended for good."""
+        return self.over and self.phase not in ("Succeeded", "Failed") and not self.deleting
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,26 +104,28 @@ def test_a_phase_of_a_later_version_is_no_end() -> None:
 
 
 KNOWN = {
-    TrialReason.COMPLETED: (True, False, False),
-    TrialReason.INFEASIBLE: (True, False, True),
-    TrialReason.BAD_INPUT: (True, False, False),
-    TrialReason.TERMINATED: (False, False, False),
-    TrialReason.UNAVAILABLE: (False, False, False),
-    TrialReason.CRASHED: (True, False, False),
-    TrialReason.OUT_OF_MEMORY: (True, True, False),
-    TrialReason.DEADLINE_EXCEEDED: (True, False, True),
-    TrialReason.DISRUPTED: (False, False, False),
+    TrialReason.COMPLETED: {"crash"},
+    TrialReason.INFEASIBLE: {"crash", "permanent"},
+    TrialReason.BAD_INPUT: {"crash"},
+    TrialReason.TERMINATED: set(),
+    TrialReason.UNAVAILABLE: set(),
+    TrialReason.CRASHED: {"crash"},
+    TrialReason.OUT_OF_MEMORY: {"crash", "out_of_memory"},
+    TrialReason.DEADLINE_EXCEEDED: {"crash", "permanent"},
+    TrialReason.REJECTED: set(),
+    TrialReason.DISRUPTED: set(),
+    TrialReason.GIVEN_UP: {"given_up"},
 }
-"""Whether the trial may be at fault, whether memory was short, whether another go is of no use."""
+"""What of a lost attempt holds."""
 
 
 @pytest.mark.parametrize("reason", [*TrialReason, "OfALaterVersion", ""])
 def test_what_a_reason_means_for_the_loop(reason: str) -> None:
     status = {"attempt": 2, "phase": "Failed", "reason": reason, "message": "it said so"}
     event = lost(Seen.of(item(status=status)))
-    said = event.crash, event.out_of_memory, event.permanent
+    flags = ("crash", "out_of_memory", "permanent", "given_up")
     assert event.trial == 7
-    assert said == KNOWN.get(reason, (True, False, False))  # type: ignore[call-overload]
+    assert {f for f in flags if getattr(event, f)} == KNOWN.get(reason, {"crash"})  # type: ignore[call-overload]
     if reason == TrialReason.COMPLETED:
         assert event.message == "the trainer ended well, but left no valid result of this trial"
     else:

@@ -36,13 +36,18 @@ class Outside:
     """Where trials run whatever becomes of the loop. An epoch passes at a step."""
 
     def __init__(
-        self, evicted: Callable[[TrialJob], bool] = lambda job: False, polite: bool = False
+        self,
+        evicted: Callable[[TrialJob], bool] = lambda job: False,
+        polite: bool = False,
+        most: int = 1000,
     ) -> None:
         """
         Args:
             evicted: whether an attempt is lost in the middle of its second epoch.
             polite: whether a trial that is stopped leaves a result that says so.
+            most: attempts after which the cluster gives up a trial that is lost.
         """
+        self._most = most
         self.store = MemoryStore()
         self.launches: Counter[tuple[int, int, bool]] = Counter()
         """Trial, attempt, and whether it is a test."""
@@ -102,7 +107,8 @@ class Outside:
         progress = progress.model_copy(update=begun)
         self.store.put(place, progress.model_dump_json(by_alias=True).encode())
         if lost:
-            run.end = Lost(job.trial, "evicted", crash=False)
+            over = job.attempt >= self._most
+            run.end = Lost(job.trial, "evicted", crash=False, given_up=over)
         elif progress.epochs_done >= job.fidelity.epochs:
             run.end = self._result(job, Outcome.SUCCEEDED, progress.metrics, progress.cost)
 
@@ -366,6 +372,11 @@ def test_a_trial_that_is_lost_again_and_again_is_given_up(monkeypatch: pytest.Mo
     trial = loop.run().trials[1]
     assert (trial.outcome, trial.attempt, trial.crashes) == (Outcome.FAILED, 5, 0)
     assert trial.message == "evicted"
+    check_the_books(loop, outside)
+    outside = Outside(lambda job: job.trial == 1, most=3)
+    loop = loop_of(outside, experiment(budget={"trials": 3}, **spec))
+    trial = loop.run().trials[1]
+    assert (trial.outcome, trial.attempt, trial.crashes) == (Outcome.FAILED, 3, 0)
     check_the_books(loop, outside)
 
 

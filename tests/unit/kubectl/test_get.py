@@ -72,7 +72,7 @@ def test_one_with_its_trials() -> None:
     assert f"Trouble:       Crashing for 60s: {'x' * 200}" in text
     blank = text.index("")
     head = text[blank + 1].split()
-    assert head == ["NAME", "KIND", "PHASE", "VALUE", "EPOCHS", "NODE", "AGE", "REASON"]
+    assert head == ["NAME", "KIND", "PHASE", "VALUE", "EPOCHS", "NODE", "ATTEMPT", "AGE", "REASON"]
     assert [line.split()[0] for line in text[blank + 2 : -1]] == ["digits-00004", "digits-00005"]
     assert text[-1] == "4 more trials ended before; --trials 0 shows all"
     drawn = printed(query, found, trials, room=80)

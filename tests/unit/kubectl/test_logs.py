@@ -127,6 +127,20 @@ def test_a_pod_that_has_not_begun_is_waited_for(monkeypatch: pytest.MonkeyPatch)
             "has not begun: no GPU is free; -f waits for it",
         ),
         ([], "attempt 1, has not begun; -f waits for it"),
+        (
+            [
+                pod(
+                    "a",
+                    {"waiting": {"reason": "PodInitializing"}},
+                    containerStatuses=[
+                        {"name": "istio-proxy", "state": RUNNING},
+                        {"name": "kinase", "state": {"waiting": {"reason": "PodInitializing"}}},
+                    ],
+                    initContainerStatuses=[{"name": "proxy", "state": PULLING}],
+                )
+            ],
+            "has not begun: ImagePullBackOff: no such image; -f waits for it",
+        ),
     ],
 )
 def test_why_a_pod_has_not_begun(

@@ -38,6 +38,10 @@ from tests.unit.operator.samples import merged
 Key = tuple[str, str, str]
 """Plural, namespace, name."""
 
+OVERTIME = "DeadlineExceeded"
+"""Why a node ends a pod."""
+REJECTED = "UnexpectedAdmissionError"
+"""Why a node does not take a pod."""
 BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
 FOREGROUND = "foregroundDeletion"
 TRACKING = "batch.kubernetes.io/job-tracking"
@@ -72,6 +76,16 @@ def ended(pod: Object) -> bool:
     return pod["status"]["phase"] in ("Succeeded", "Failed")
 
 
+def trains(pod: Object) -> bool:
+    """Whether our container runs in it."""
+    containers = pod["status"].get("containerStatuses") or [{}]
+    return pod["status"]["phase"] == "Running" and "running" in containers[0].get("state", {})
+
+
+def since(moment: str, seconds: float) -> datetime:
+    return datetime.fromisoformat(moment) + timedelta(seconds=seconds)
+
+
 def condition(item: Object, kind: str) -> Object | None:
     found = item.get("status", {}).get("conditions", ())
     return next((c for c in found if c["type"] == kind and c["status"] == "True"), None)
@@ -94,9 +108,11 @@ class Fate:
     seconds: float
     exit: int = 0
     reason: str = ""
-    """OOMKilled, or `Evicted`, or why it waits before it begins."""
+    """OOMKilled, or `Evicted`, or `REJECTED`, or why it waits before it begins."""
     wait: float = 0.0
     """Seconds that it waits for the reason."""
+    sidecar: bool = False
+    """Whether a container beside it lives on after its end."""
 
 
 @dataclass
@@ -117,6 +133,8 @@ class Cluster:
     """Whether the namespace goes, so that nothing can be made in it."""
     down: bool = False
     """Whether the API server answers nobody."""
+    injected: bool = False
+    """Whether a sidecar that never ends is put beside every controller."""
     seen: Callable[[str, Object | None, Object | None], None] = lambda plural, old, new: None
     """Called after every change."""
 
@@ -488,6 +506,9 @@ class Cluster:
                 self._end(namespace, name, None, "")
         elif pod["status"]["phase"] == "Pending":
             fate = Fate(0) if is_controller else self.fate(pod)
+            if fate.reason == REJECTED:
+                self._end(namespace, name, None, REJECTED)
+                return
             waited = (
                 clock() - datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
             ).seconds
@@ -500,8 +521,24 @@ class Cluster:
                 self._run(pod)
             else:
                 self.later(
-                    fate.seconds, fate.seconds, self._end, namespace, name, fate.exit, fate.reason
+                    fate.seconds,
+                    fate.seconds,
+                    self._end,
+                    namespace,
+                    name,
+                    fate.exit,
+                    fate.reason,
+                    fate.sidecar,
                 )
+        elif (limit := pod["spec"].get("activeDeadlineSeconds")) is not None:
+            left = (since(pod["status"]["startTime"], limit) - clock()).total_seconds()
+            if left > 0:
+                self.later(left, left + 0.5, self._pod_time_is_up, namespace, name)
+            else:
+                self.later(0.1, 3, self._end, namespace, name, 143, OVERTIME)
+
+    def _pod_time_is_up(self, namespace: str, name: str) -> None:
+        self._sync_pod(namespace, name)
 
     def _hold(self, pod: Object, fate: Fate) -> None:
         def change(new: Object) -> None:
@@ -518,6 +555,7 @@ class Cluster:
         def change(new: Object) -> None:
             new["spec"]["nodeName"] = "node-1"
             new["status"]["phase"] = "Running"
+            new["status"].setdefault("startTime", stamp())
             state = {"running": {"startedAt": stamp()}}
             restarts = (new["status"].get("containerStatuses") or [{}])[0].get("restartCount", -1)
             status = {"name": "kinase", "state": state, "restartCount": restarts + 1}
@@ -539,7 +577,7 @@ class Cluster:
                     await asyncio.sleep(self.rng.uniform(0.5, 3))
                     if (again := self.find(kube.POD, *where)) is not None:
                         self._begin(again)
-            self._end(*where, 0, "")
+            self._end(*where, 0, "", self.injected)
 
         self._programs[pod["metadata"]["uid"]] = asyncio.create_task(run())
 
@@ -550,20 +588,27 @@ class Cluster:
     def _kill(self, namespace: str, name: str, code: int) -> None:
         self._end(namespace, name, code, "")
 
-    def _end(self, namespace: str, name: str, code: int | None, reason: str) -> None:
+    def _end(
+        self, namespace: str, name: str, code: int | None, reason: str, lives_on: bool = False
+    ) -> None:
+        """End the pod's container, and the pod, unless a sidecar lives on in it."""
         pod = self.find(kube.POD, namespace, name)
-        if pod is None or ended(pod):
+        if pod is None or ended(pod) or (lives_on and not trains(pod)):
             return
         evicted = reason == "Evicted"
 
         def change(new: Object) -> None:
             status = new["status"]
-            status["phase"] = "Succeeded" if code == 0 and not evicted else "Failed"
-            if code is not None:
+            if code is not None and trains(new):
                 begun = status["containerStatuses"][0]["state"]["running"]["startedAt"]
                 end = {"exitCode": code, "startedAt": begun, "finishedAt": stamp()}
                 end |= {"reason": "OOMKilled" if reason == "OOMKilled" else "Error"}
                 status["containerStatuses"][0]["state"] = {"terminated": end}
+            if lives_on:
+                return
+            status["phase"] = "Succeeded" if code == 0 and not evicted else "Failed"
+            if reason in (REJECTED, OVERTIME):
+                status |= {"reason": reason, "message": "by the node"}
             if evicted:
                 self.disrupt(new)
             kept = [f for f in new["metadata"]["finalizers"] if f != KUBELET]

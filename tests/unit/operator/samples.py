@@ -146,6 +146,12 @@ def pod(
     restarts: int = 0,
     last_words: str = "",
     last_reason: str = "Error",
+    node_says: tuple[str, str] = ("", ""),
+    accepted: float | None = None,
+    deadline: int | None = None,
+    sidecar: Object | None = None,
+    inits: Sequence[Object] = (),
+    policy: str = "Never",
 ) -> Pod:
     conditions = []
     if disrupted is not None:
@@ -186,13 +192,28 @@ def pod(
         "ownerReferences": owner(of),
         **({"deletionTimestamp": at(0)} if deleting else {}),
     }
-    statuses = [{"name": "kinase", "state": state, "lastState": last, "restartCount": restarts}]
-    status = {
+    ours = {"name": "kinase", "state": state, "lastState": last, "restartCount": restarts}
+    # the kubelet sorts them by name
+    statuses = [{"name": "istio-proxy", "state": sidecar, "restartCount": 0}] if sidecar else []
+    statuses += [ours] if state or restarts else []
+    status: Object = {
         "phase": phase,
         "conditions": conditions,
-        **({"containerStatuses": statuses} if state or restarts else {}),
+        "reason": node_says[0],
+        "message": node_says[1],
+        "containerStatuses": statuses,
+        "initContainerStatuses": list(inits),
     }
-    return Pod.of({"metadata": metadata, "spec": {"nodeName": "node-1"}, "status": status})
+    if accepted is not None:
+        status["startTime"] = at(accepted)
+    spec: Object = {"nodeName": "node-1", "restartPolicy": policy}
+    if deadline is not None:
+        spec["activeDeadlineSeconds"] = deadline
+    return Pod.of({"metadata": metadata, "spec": spec, "status": status})
+
+
+LIVES: Object = {"running": {"startedAt": at(-40)}}
+"""State of a sidecar that lives on."""
 
 
 def seen(

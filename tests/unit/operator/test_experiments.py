@@ -22,6 +22,7 @@ from kinase_operator.actions import (
     Delete,
     Emit,
     ExperimentStatus,
+    Shorten,
 )
 from kinase_operator.experiments import Observed, plan
 from kinase_operator.views import Child, Experiment, Job, Pod
@@ -91,7 +92,9 @@ def settled(this: Experiment, **more: Any) -> Observed:
 
 def pod(phase: str = "Running", **more: Any) -> Pod:
     name = more.pop("name", f"{CONTROLLER}-x")
-    return samples.pod(phase, name=name, job=CONTROLLER, of="made", **more)
+    return samples.pod(
+        phase, name=name, job=CONTROLLER, of="made", **{"policy": "OnFailure", **more}
+    )
 
 
 def ready(status: dict[str, Any]) -> tuple[str, str, str]:
@@ -536,6 +539,25 @@ def test_one_that_is_resumed_while_the_ended_job_is_there_gets_a_new_one() -> No
     gone = after(resumed, plan(resumed, SETTINGS))
     assert gone.job is None
     assert after(gone, plan(gone, SETTINGS)).job is not None
+
+
+# -- a sidecar beside the controller ------------------------------------------------------
+
+
+def test_a_controllers_end_does_not_wait_for_a_sidecar() -> None:
+    done, crashed = (pod(exit=code, sidecar=samples.LIVES, ready=code == 0) for code in (0, 1))
+    whole = settled(view({"startTime": at(-90)}))
+    delete = Delete(JOB, CONTROLLER, "made")
+    # resumed after a suspension that it has ended for; one that crashed is started by its node
+    assert delete in plan(replace(whole, pods=[done]), SETTINGS)
+    assert delete not in plan(replace(whole, pods=[crashed]), SETTINGS)
+    suspended = view({"startTime": at(-90)}, suspend=True)
+    still = replace(whole, experiment=suspended, manifest=experiments.parse(suspended))
+    assert delete in plan(replace(still, pods=[done]), SETTINGS)
+    finished = seen(view({"startTime": at(-90), "completionTime": at(-60)}), pods=[done])
+    told = after(finished, plan(finished, SETTINGS))
+    assert plan(told, SETTINGS) == [Shorten(done.name, done.uid, 1)]
+    assert plan(replace(told, pods=[replace(done, deadline=1)]), SETTINGS) == []
 
 
 # -- what cannot be ------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def test_every_field_is_one_that_the_api_knows(body: Object) -> None:
 
 @pytest.mark.parametrize("field", [f.alias for f in TrialTemplate.model_fields.values()])
 def test_every_field_of_the_template_makes_a_difference(field: str) -> None:
-    if field == "maxRetries":  # the controller counts
+    if field in ("maxRetries", "maxDisruptions"):  # they are counted, not asked of the pod
         return
     rest = {name: value for name, value in FULL.items() if name != field}
     if field == "volumes":
@@ -160,7 +160,9 @@ def test_every_field_of_the_template_makes_a_difference(field: str) -> None:
 def test_the_template_lands_where_the_pod_api_has_it() -> None:
     job = trial_job(FULL)
     pod, container = pod_of(job)
-    assert job["spec"]["activeDeadlineSeconds"] == 91
+    assert job["spec"]["activeDeadlineSeconds"] == 91, "which is for Jobs that another manages"
+    here = trial_job({k: v for k, v in FULL.items() if k != "managedBy"})
+    assert "activeDeadlineSeconds" not in here["spec"], "a Job would count the wait for a node"
     assert job["spec"]["managedBy"] == "kueue.x-k8s.io/multikueue"
     for name in ("image", "imagePullPolicy", "command", "args", "resources", "envFrom"):
         assert container[name] == FULL[name]

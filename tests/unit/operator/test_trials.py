@@ -10,11 +10,14 @@ import pytest
 
 from kinase.api import TrialPhase, TrialReason
 from kinase_kube.client import JOB, TRIAL
-from kinase_operator.actions import Action, Again, Create, Delete, TrialStatus
-from kinase_operator.trials import classify, plan, settled
+from kinase_operator.actions import Action, Again, Create, Delete, Emit, Shorten, TrialStatus
+from kinase_operator.backoff import LOSSES
+from kinase_operator.ends import classify
+from kinase_operator.trials import plan, settled
 from kinase_operator.views import Job, Object, Pod, Trial
 from tests.unit.operator.samples import (
     COMPLETE,
+    LIVES,
     NOW,
     SETTINGS,
     at,
@@ -30,6 +33,10 @@ from tests.unit.operator.samples import (
 )
 
 EVICTED = "Eviction API: evicting"
+LOST = "Failed Disrupted"
+REJECTED = ("UnexpectedAdmissionError", "Pod was rejected: no healthy devices present")
+OVERTIME = ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+FAILED_INIT: Object = {"name": "wait", "state": {"terminated": {"exitCode": 3, "message": "no"}}}
 POLICY = "PodFailurePolicy"
 
 
@@ -54,7 +61,13 @@ ENDS: list[tuple[str, Job | None, list[Pod], str | None]] = [
         (f"exit {code}", job(), [pod("Failed", exit=code)], "Failed Crashed")
         for code in (1, 3, 41, 43, 126, 127, 128, 134, 137, 139, 255)
     ),
-    ("exit 0 in a failed pod", job(), [pod("Failed", exit=0)], "Failed Crashed"),
+    (
+        "exit 0 in a pod that a sidecar let fail",
+        job(failed("BackoffLimitExceeded")),
+        [pod("Failed", exit=0, sidecar={"terminated": {"exitCode": 1}})],
+        "Succeeded Completed",
+    ),
+    ("exit 0 as it was evicted", job(), [pod("Failed", exit=0, disrupted=EVICTED)], LOST),
     ("OOM", job(), [pod("Failed", exit=137, reason="OOMKilled")], "Failed OutOfMemory"),
     (
         "OOM while it is evicted",
@@ -95,7 +108,25 @@ ENDS: list[tuple[str, Job | None, list[Pod], str | None]] = [
     ),
     ("deleted", job(), [pod("Failed", exit=143, deleting=True)], "Failed Disrupted"),
     ("deleted, killed", job(), [pod("Failed", exit=137, deleting=True)], "Failed Disrupted"),
-    ("never began", job(), [pod("Failed", started=None)], "Failed Disrupted"),
+    ("never began", job(), [pod("Failed", started=None)], "Failed Rejected"),
+    (
+        "rejected by its node",
+        job(),
+        [pod("Failed", started=None, node_says=REJECTED)],
+        "Failed Rejected",
+    ),
+    (
+        "preempted before it began",
+        job(),
+        [pod("Failed", started=None, disrupted=EVICTED)],
+        "Failed Disrupted",
+    ),
+    (
+        "an init container failed",
+        job(),
+        [pod("Failed", waiting=("PodInitializing", ""), inits=[FAILED_INIT])],
+        "Failed Rejected",
+    ),
     ("deleted, not ended", job(), [pod("Running", deleting=True)], None),
     ("evicted, not ended", job(), [pod("Running", disrupted=EVICTED)], None),
     # under way
@@ -133,6 +164,68 @@ ENDS: list[tuple[str, Job | None, list[Pod], str | None]] = [
     ("pod gone by force", None, [pod("Failed", exit=143, deleting=True)], "Failed Disrupted"),
     ("complete, the pod is seen late", job(COMPLETE), [pod("Running")], None),
     ("failed, the pod is seen late", job(failed(POLICY, exited(137))), [pod("Running")], None),
+    # beside the trainer a sidecar lives on: the pod runs, and the trainer has ended
+    *(
+        (f"{wanted} beside a sidecar", job(), [pod("Running", exit=code, sidecar=LIVES)], wanted)
+        for code, wanted in (
+            (0, "Succeeded Completed"),
+            (42, "Infeasible Infeasible"),
+            (2, "Failed BadInput"),
+            (75, "Failed Unavailable"),
+            (143, "Failed Terminated"),
+            (1, "Failed Crashed"),
+        )
+    ),
+    (
+        "OOM beside a sidecar",
+        job(),
+        [pod("Running", exit=137, reason="OOMKilled", sidecar=LIVES)],
+        "Failed OutOfMemory",
+    ),
+    ("runs beside a sidecar", job(), [pod("Running", sidecar=LIVES)], None),
+    (
+        "waits beside a sidecar",
+        job(),
+        [pod("Pending", waiting=("ErrImagePull", ""), sidecar=LIVES)],
+        None,
+    ),
+    (
+        "a sidecar ended first",
+        job(),
+        [pod("Running", sidecar={"terminated": {"exitCode": 42}})],
+        None,
+    ),
+    # time is up, by the pod's own deadline
+    (
+        "deadline of the pod",
+        job(),
+        [pod("Failed", exit=143, node_says=OVERTIME)],
+        "Infeasible DeadlineExceeded",
+    ),
+    (
+        "deadline of the pod, killed",
+        job(),
+        [pod("Failed", exit=137, node_says=OVERTIME)],
+        "Infeasible DeadlineExceeded",
+    ),
+    (
+        "crashed before a sidecar's time was up",
+        job(),
+        [pod("Failed", exit=1, finished=-30, node_says=OVERTIME, accepted=-60, deadline=60)],
+        "Failed Crashed",
+    ),
+    (
+        "ended as its time was up",
+        job(),
+        [pod("Failed", exit=1, finished=-1, node_says=OVERTIME, accepted=-60, deadline=60)],
+        "Infeasible DeadlineExceeded",
+    ),
+    (
+        "done as its time was up",
+        job(),
+        [pod("Failed", exit=0, node_says=OVERTIME)],
+        "Succeeded Completed",
+    ),
     # time is up
     ("deadline", job(failed(*DEADLINE)), [], "Infeasible DeadlineExceeded"),
     (
@@ -158,7 +251,9 @@ def test_how_an_attempt_ended(_: str, job: Job, pods: list[Pod], wanted: str | N
 
 
 def test_who_deleted_a_pod_that_has_a_deadline_is_the_jobs_to_say() -> None:
-    limited = manifest(trialTemplate={"timeLimit": "60s"})
+    """Of Jobs that another controller manages; the pods of all others have a deadline."""
+    elsewhere = {"timeLimit": "60s", "managedBy": "queue.example/cluster"}
+    limited = manifest(trialTemplate=elsewhere)
 
     def reason(job: Job | None, **more: Any) -> str | None:
         end = classify(
@@ -222,11 +317,15 @@ def test_an_end_is_written_once_and_nothing_runs_on(
     if wanted is None:
         assert not any(isinstance(a, TrialStatus) and "completionTime" in a.fields for a in actions)
         return
-    assert kinds(actions) == ["TrialStatus"]
+    lost = wanted.split()[1] in LOSSES
+    assert kinds(actions) == ["TrialStatus", *(["Emit"] if lost else [])]
     told = after(this, actions)
     assert told.ended
     assert f"{told.status['phase']} {told.status['reason']}" == wanted
-    ended = [replace(p, phase="Failed") if p.deleting else p for p in pods]
+    assert told.status.get("disruptions") == (1 if lost else None)
+    left = [Shorten(p.name, p.uid, 1) for p in pods if p.lingers]
+    assert plan(seen(told, job, pods), SETTINGS) == left
+    ended = [replace(p, phase="Failed") for p in pods]
     assert plan(seen(told, job, ended), SETTINGS) == []
 
 
@@ -503,6 +602,14 @@ def test_a_raised_attempt_gets_a_job_of_its_own_and_a_blank_status() -> None:
         "startTime": at(-40),
         "attempt": 2,
         "observedGeneration": 1,
+        "lastAttempt": {
+            "number": 1,
+            "reason": "Crashed",
+            "message": "boom",
+            "exitCode": 1,
+            "node": "node-1",
+            "completionTime": at(-1),
+        },
     }
     over = after(told, plan(seen(told, jobs, [end, replace(running, phase="Failed")]), SETTINGS))
     assert (over.status["attempt"], over.ended) == (2, True)
@@ -618,3 +725,176 @@ def test_a_pod_that_never_ends_after_its_deletion_is_given_up_and_the_next_attem
     assert (fields["phase"], fields["reason"]) == ("Failed", "Disrupted")
     assert fields["message"] == "the node node-1 does not answer"
     assert settled(pod("Running", started=-300), NOW + timedelta(days=1)).phase == "Running"
+
+
+# -- the time limit ------------------------------------------------------------------------
+
+LIMITED = manifest(trialTemplate={"timeLimit": "60s"})
+
+
+def test_a_time_limit_counts_from_the_start_of_the_trainer() -> None:
+    """Its node counts from when it took on the pod: here the image took it 100 s."""
+    running = pod("Running", accepted=-140, started=-40, created=-5000)
+    this = trial()
+    cut = Shorten(running.name, running.uid, 100 + 60 + 1)
+    actions = plan(seen(this, job(), running, manifest=LIMITED), SETTINGS)
+    assert kinds(actions) == ["Shorten", "TrialStatus"]
+    assert actions[0] == cut
+    told = after(this, actions)
+    assert plan(seen(told, job(), running, manifest=LIMITED), SETTINGS) == [cut]
+    for there in (161, 30):  # a shorter one is somebody else's
+        limited = replace(running, deadline=there)
+        assert plan(seen(told, job(), limited, manifest=LIMITED), SETTINGS) == []
+    longer = replace(running, deadline=1000)
+    assert plan(seen(told, job(), longer, manifest=LIMITED), SETTINGS) == [cut]
+    assert plan(seen(told, job(), running), SETTINGS) == [], "there is no limit"
+
+
+def test_a_short_trial_is_spared_the_write_and_a_short_limit_is_not_missed() -> None:
+    young = pod("Running", accepted=-3, started=-1)
+    assert kinds(plan(seen(trial(), job(), young, manifest=LIMITED), SETTINGS)) == ["Again"]
+    short = manifest(trialTemplate={"timeLimit": "2s"})
+    actions = plan(seen(trial(), job(), young, manifest=short), SETTINGS)
+    assert actions == [Shorten(young.name, young.uid, 2 + 2 + 1), Again(4.0)]
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        pod("Pending", started=None, unschedulable="0/1 nodes are available", created=-9000),
+        pod("Pending", waiting=("ImagePullBackOff", "no such image"), created=-9000),
+        pod("Pending", waiting=("PodInitializing", ""), created=-9000, accepted=-9000),
+        None,  # a quota lets in no pod
+    ],
+    ids=["no node", "no image", "init containers", "quota"],
+)
+def test_what_never_began_is_pending_however_long_and_has_no_deadline(waits: Pod | None) -> None:
+    pods = [] if waits is None else [waits]
+    this = seen(trial(), job(created=-9000), pods, manifest=LIMITED, refusal="exceeded quota: q")
+    actions = plan(this, SETTINGS)
+    assert not any(isinstance(a, Shorten | Delete) for a in actions)
+    assert all(a.fields["phase"] == "Pending" for a in actions if isinstance(a, TrialStatus))
+
+
+def test_a_pod_past_its_deadline_tells_the_limit() -> None:
+    over = pod("Failed", exit=143, node_says=OVERTIME, deadline=61)
+    fields = status_of(plan(seen(trial(), job(), over, manifest=LIMITED), SETTINGS))
+    assert fields["message"] == "it ran longer than trialTemplate.timeLimit, 0:01:00"
+    assert (fields["exitCode"], fields["pod"]) == (143, over.name)
+
+
+# -- sidecars ------------------------------------------------------------------------------
+
+
+def test_the_trainer_is_found_by_its_name_wherever_it_stands() -> None:
+    beside = pod("Running", exit=42, said="never", sidecar=LIVES)
+    assert (beside.exit_code, beside.exit_message, beside.over) == (42, "never", True)
+    assert (beside.ended, beside.lingers) == (True, True)
+    alone = pod("Running", sidecar=LIVES, started=None)
+    assert (alone.exit_code, alone.started, alone.ended) == (None, None, False)
+
+
+def test_a_controllers_container_that_failed_is_run_again_and_has_not_ended() -> None:
+    crashed = pod("Running", exit=1, policy="OnFailure", sidecar=LIVES)
+    done = pod("Running", exit=0, policy="OnFailure", sidecar=LIVES)
+    assert (crashed.ended, done.ended) == (False, True)
+
+
+def test_a_trainer_that_runs_before_its_sidecar_does_is_running() -> None:
+    """The phase of such a pod is Pending, but an epoch passes."""
+    early = replace(pod("Running", started=-40), phase="Pending")
+    assert status_of(plan(seen(trial(), job(), early), SETTINGS))["phase"] == "Running"
+
+
+def test_a_sidecar_that_cannot_start_is_what_the_trial_waits_for() -> None:
+    proxy = {"name": "proxy", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}}
+    waits = pod("Pending", waiting=("PodInitializing", ""), inits=[proxy])
+    fields = status_of(plan(seen(trial(), job(), waits), SETTINGS))
+    assert (fields["reason"], fields["message"]) == ("ErrImagePull", "container proxy: no")
+
+
+def test_a_sidecar_lives_no_longer_than_the_end_of_its_trainer_is_untold() -> None:
+    """A deadline would make of an exit code a time limit, so the status comes first."""
+    this, left = trial(), pod("Running", exit=1, sidecar=LIVES)
+    actions = plan(seen(this, job(), left), SETTINGS)
+    assert kinds(actions) == ["TrialStatus"]
+    told = after(this, actions)
+    cut = Shorten(left.name, left.uid, 1)
+    assert plan(seen(told, job(), left), SETTINGS) == [cut]
+    assert plan(seen(told, job(), replace(left, deadline=1)), SETTINGS) == []
+    assert plan(seen(told, job(), replace(left, deadline=900)), SETTINGS) == [cut]
+    assert plan(seen(told, job(), replace(left, deleting=True)), SETTINGS) == []
+    # the next attempt does not wait for it, and it is ended even where the status was not seen
+    second = replace(told, attempt=2, body={"token": None, "job": "{}"})
+    assert kinds(plan(seen(second, job(), left), SETTINGS)) == ["Shorten", "Create"]
+
+
+# -- lost attempts -------------------------------------------------------------------------
+
+
+def lose(this: Trial, what: Pod, *, later: float = 0.0, most: int = 100) -> tuple[Trial, list[str]]:
+    """The trial once an attempt's end is told, and the Events of it."""
+    limits = manifest(trialTemplate={"maxDisruptions": most})
+    actions = plan(seen(this, job(), what, manifest=limits, later=later), SETTINGS)
+    events = [f"{a.reason}: {a.message}" for a in actions if isinstance(a, Emit)]
+    return after(this, actions), events
+
+
+def test_a_rejected_attempt_keeps_its_reason_and_the_next_waits_for_its_time() -> None:
+    rejected = pod("Failed", started=None, node_says=REJECTED)
+    first, [event] = lose(trial(), rejected)
+    words = "UnexpectedAdmissionError: Pod was rejected: no healthy devices present"
+    assert first.status["reason"] == "Rejected"
+    assert first.status["message"] == words
+    assert "startTime" not in first.status, "it held no device"
+    assert event.startswith(f"Rejected: attempt 1 on node-1: {words}; starts again in ")
+    until = first.status["retryTime"]
+    assert at(8) <= until <= at(10)
+    second = replace(first, attempt=2, body={"token": None, "job": "{}"})
+    actions = plan(seen(second, None, rejected), SETTINGS)
+    assert kinds(actions) == ["TrialStatus", "Again"]
+    told = after(second, actions)
+    assert (told.status["phase"], told.status["reason"]) == ("Pending", "BackOff")
+    assert told.status["message"] == (
+        f"starts again at {until[11:19]} UTC: an attempt was lost: Rejected: {words}"
+    )
+    assert told.status["lastAttempt"]["message"] == words
+    # a new operator knows no more than the status, and waits as long
+    assert kinds(plan(seen(told, None, rejected, later=5), SETTINGS)) == ["Again"]
+    assert kinds(plan(seen(told, None, rejected, later=10), SETTINGS)) == ["Create"]
+    stopped = replace(told, stop=True)
+    gone = after(stopped, plan(seen(stopped, None, rejected), SETTINGS))
+    assert gone.status["phase"] == "Stopped"
+    assert not {"retryTime", "disruptions"} & gone.status.keys(), "resumed, it begins at once"
+
+
+def test_a_trial_that_is_lost_too_often_in_a_row_is_given_up() -> None:
+    this, said = trial(), []
+    for attempt in range(1, 5):
+        number = job(name=f"toy-00007-{attempt}")
+        rejected = pod("Failed", started=None, node_says=REJECTED, job=f"toy-00007-{attempt}")
+        limits = manifest(trialTemplate={"maxDisruptions": 3})
+        this = replace(this, attempt=attempt, body={"token": None, "job": "{}"})
+        actions = plan(seen(this, number, rejected, manifest=limits), SETTINGS)
+        this = after(this, actions)
+        said += [a.reason for a in actions if isinstance(a, Emit)]
+        assert this.status["disruptions"] == attempt
+    assert said == ["Rejected", "Rejected", "Rejected", "GivenUp"]
+    assert (this.status["phase"], this.status["reason"]) == ("Failed", "GivenUp")
+    assert this.status["message"] == (
+        "more than trialTemplate.maxDisruptions, 3: 4 attempts in a row were lost, the last: "
+        "Rejected: UnexpectedAdmissionError: Pod was rejected: no healthy devices present"
+    )
+    assert "retryTime" not in this.status
+
+
+def test_a_crash_or_a_long_run_begins_the_count_of_losses_again() -> None:
+    often = trial({"attempt": 1, "disruptions": 7, "retryTime": at(-99)})
+    crashed, events = lose(often, pod("Failed", exit=1))
+    assert (crashed.status.get("disruptions"), events) == (None, [])
+    short, _ = lose(often, pod("Failed", exit=137, disrupted=EVICTED, started=-590))
+    assert short.status["disruptions"] == 8
+    long, [event] = lose(often, pod("Failed", exit=137, disrupted=EVICTED, started=-602))
+    assert long.status["disruptions"] == 1
+    assert "retryTime" not in long.status
+    assert event == f"Disrupted: attempt 1 on node-1: {EVICTED}"

@@ -12,15 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinase.api import names
-from kinase.api.status import TrialPhase, TrialReason
+from kinase.api.status import TrialPhase
 from kinase_kube import client as kube
 from kinase_kube.client import ApiError, Object
+from kinase_operator.backoff import LOSSES
 from kinase_operator.metrics import Metrics
 from kinase_operator.reconciler import Reconciler
 from kinase_operator.settings import Settings
 from tests.unit.kube.virtual import VirtualLoop, now
 from tests.unit.operator import samples
 from tests.unit.operator.cluster import (
+    REJECTED,
     Cluster,
     FakeClient,
     Fate,
@@ -31,11 +33,11 @@ from tests.unit.operator.cluster import (
     ended,
     finished,
     stamp,
+    trains,
 )
 
 NS = "ns"
 OVER = (TrialPhase.SUCCEEDED, TrialPhase.INFEASIBLE, TrialPhase.STOPPED, TrialPhase.FAILED)
-UNCOUNTED = (TrialReason.DISRUPTED, TrialReason.TERMINATED, TrialReason.UNAVAILABLE)
 CALM = Faults()
 
 
@@ -67,6 +69,7 @@ class World:
         self.rng = random.Random(seed)
         self.cluster = Cluster(random.Random(seed + 1), self.fate, self.search)
         self.cluster.seen = self.check
+        self.cluster.injected = troubles and seed % 3 == 0
         self.memory: dict[str, Memory] = {}
         self.trials = 3
         self.spec = samples.spec(
@@ -107,12 +110,12 @@ class World:
             if trial is not None and attempt_over(trial) >= attempt:
                 self.late.append(f"{now():.2f} Job {name} for an attempt that has ended")
         if plural == "pods" and new is not None and old is not None:
-            began = new["status"]["phase"] == "Running" != old["status"]["phase"]
+            began = trains(new) and not trains(old)
             if began and self.trial_name(new) is not None:
                 running = [
                     pod["metadata"]["name"]
                     for pod in self.cluster.all(kube.POD)
-                    if pod["status"]["phase"] == "Running"
+                    if trains(pod)
                     and self.trial_name(pod) == self.trial_name(new)
                     and pod["metadata"]["labels"][names.EXPERIMENT_UID]
                     == new["metadata"]["labels"][names.EXPERIMENT_UID]
@@ -180,6 +183,8 @@ class World:
                 Fate(90),
                 Fate(seconds, 0, "Unschedulable", wait=5),
                 Fate(seconds, 0, "ErrImagePull", wait=5),
+                Fate(seconds, 0, REJECTED),
+                Fate(seconds, rng.choice([0, 1, 42, 75]), sidecar=True),
             ]
         )
 
@@ -270,7 +275,7 @@ class World:
         if owner_uid != metadata["uid"] or deleting(trial) or attempt_over(trial) != attempt:
             return
         status = trial["status"]
-        if status["phase"] == TrialPhase.FAILED and status["reason"] not in UNCOUNTED:
+        if status["phase"] == TrialPhase.FAILED and status["reason"] not in LOSSES:
             memory.crashes[number] = memory.crashes.get(number, 0) + 1
         again = status["phase"] == TrialPhase.STOPPED and not trial["spec"].get("stop")
         again |= status["phase"] == TrialPhase.FAILED and memory.crashes.get(number, 0) <= 2

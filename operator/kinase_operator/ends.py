@@ -1,0 +1,176 @@
+"""How an attempt ended, by what is seen of its pod and its Job: pure functions.
+
+The trainer's own container decides, by its exit code. What else is in the pod, such as a sidecar
+that admission has put there, may have ended otherwise, or live on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import ValidationError
+
+from kinase.api import NASExperiment, Termination, TrialPhase, TrialReason
+from kinase.api.status import MAX_MESSAGE
+from kinase.api.trial import (
+    BAD_INPUT_EXIT,
+    INFEASIBLE_EXIT,
+    TERMINATED_EXIT,
+    UNAVAILABLE_EXIT,
+)
+from kinase_operator.views import Job, Pod
+
+DEADLINE = "DeadlineExceeded"
+"""Reason of a pod, and of a Job, that was ended because its time was up."""
+LONGEST = 2**31 - 1
+"""Most seconds that a pod's deadline may say."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an attempt ended."""
+
+    phase: TrialPhase
+    reason: TrialReason
+    message: str = ""
+    pod: Pod | None = None
+
+
+def allowed(pod: Pod, limit: timedelta | None) -> int | None:
+    """Seconds after which a pod's node shall end it, so that its trainer has `limit`; None where it
+    has all the time it wants, or has not begun.
+
+    The node counts from when it took on the pod, so what passed until the trainer began, as for its
+    image, is added. Both times are of the node's clock, and that clock alone tells when time is up.
+    """
+    if limit is None or pod.started is None:
+        return None
+    before = pod.started - (pod.accepted or pod.started)
+    # both are whole seconds: one more, so that the trainer never has less
+    return min(LONGEST, math.ceil((before + limit).total_seconds()) + 1)
+
+
+def classify(
+    job: Job | None, pods: Sequence[Pod], manifest: NASExperiment, now: datetime
+) -> End | None:
+    """How the attempt ended, or None while it has not.
+
+    A pod's own end is believed before its Job's condition, which follows about a second later.
+    """
+    template = manifest.spec.trial_template
+    if job is not None and job.failure is not None and job.failure[0] == DEADLINE:
+        return _overtime(template.time_limit)
+    ended = [p for p in pods if p.ended]
+    if ended:
+        pod = min(ended, key=lambda p: (not _ended_well(p), p.created or now, p.name))
+        deleted = pod.deleting and pod.disrupted is None
+        by_job = template.managed_by is not None and template.time_limit is not None
+        if deleted and by_job and _will_tell(job):
+            return None  # whether it was the Job's deadline that deleted it
+        return _pod_end(pod, template.time_limit)
+    if job is None or pods:
+        return None  # of a Job that has ended, the pod's end is about to be seen
+    if job.complete:
+        return End(TrialPhase.SUCCEEDED, TrialReason.COMPLETED)
+    if job.failure is not None:  # the pod is gone: the Job's words are all there is
+        reason, message = job.failure
+        if reason == "PodFailurePolicy" and "DisruptionTarget" not in message:
+            code = _code_in(message)
+            if code is not None:
+                return _exit(code, "", message)
+        return End(TrialPhase.FAILED, TrialReason.DISRUPTED, message or reason)
+    return None
+
+
+def _will_tell(job: Job | None) -> bool:
+    """Whether the Job, whose pod has ended, is about to say why."""
+    return job is not None and not (job.finished or job.deleting or job.suspended)
+
+
+def _overtime(limit: timedelta | None, pod: Pod | None = None) -> End:
+    text = f"it ran longer than trialTemplate.timeLimit, {limit}" if limit else "past its deadline"
+    return End(TrialPhase.INFEASIBLE, TrialReason.DEADLINE_EXCEEDED, text, pod)
+
+
+def _code_in(message: str) -> int | None:
+    """The exit code in the Job controller's message."""
+    _, found, rest = message.partition("failed with exit code ")
+    number = rest.split(" ", 1)[0]
+    return int(number) if found and number.isdigit() else None
+
+
+def _ended_well(pod: Pod) -> bool:
+    """Whether the trainer did; where that is not told, whether the whole pod did."""
+    return pod.exit_code == 0 or (pod.exit_code is None and pod.phase == "Succeeded")
+
+
+def _pod_end(pod: Pod, limit: timedelta | None) -> End:
+    said = termination(pod.exit_message)
+    message = said.message if said else _last_words(pod.exit_message)
+    removed = pod.disrupted is not None or pod.deleting
+    if _ended_well(pod) and not (pod.phase == "Failed" and removed):
+        return End(TrialPhase.SUCCEEDED, TrialReason.COMPLETED, message, pod)
+    if pod.exit_reason == "OOMKilled":
+        text = "the container ran out of memory (trialTemplate.resources)"
+        return End(TrialPhase.FAILED, TrialReason.OUT_OF_MEMORY, text, pod)
+    if pod.exit_code not in (INFEASIBLE_EXIT, BAD_INPUT_EXIT, UNAVAILABLE_EXIT):
+        if pod.started is not None and _time_was_up(pod):
+            return _overtime(limit, pod)
+        if removed or pod.exit_code is None:
+            return _lost(pod, removed)
+    assert pod.exit_code is not None
+    end = _exit(pod.exit_code, message, message)
+    return End(end.phase, end.reason, end.message, pod)
+
+
+def _time_was_up(pod: Pod) -> bool:
+    """Whether its deadline ended the trainer, and not only a sidecar that had outlived it."""
+    if pod.reason != DEADLINE:
+        return False
+    if pod.finished is None or pod.accepted is None or pod.deadline is None:
+        return True
+    return pod.finished >= pod.accepted + timedelta(seconds=pod.deadline - 1)
+
+
+def _lost(pod: Pod, removed: bool) -> End:
+    """The end of a pod that says nothing of the trial in it."""
+    words = ": ".join(dict.fromkeys(filter(None, (pod.reason, pod.disrupted or pod.message))))
+    if removed or pod.started is not None:
+        text = words or ("the pod was deleted" if removed else "the pod ended without a word")
+        return End(TrialPhase.FAILED, TrialReason.DISRUPTED, text, pod)
+    text = words or "the pod failed before its trainer began"
+    return End(TrialPhase.FAILED, TrialReason.REJECTED, text, pod)
+
+
+def _last_words(text: str) -> str:
+    """The end of what a container printed: there an error says what it is."""
+    whole = text.encode(errors="replace")
+    return text if len(whole) <= MAX_MESSAGE else whole[-MAX_MESSAGE:].decode(errors="ignore")
+
+
+def _exit(code: int, message: str, otherwise: str) -> End:
+    """What an exit code of trial contract v1 says."""
+    match code:
+        case int(c) if c == INFEASIBLE_EXIT:
+            return End(TrialPhase.INFEASIBLE, TrialReason.INFEASIBLE, message)
+        case int(c) if c == BAD_INPUT_EXIT:
+            return End(TrialPhase.FAILED, TrialReason.BAD_INPUT, message or otherwise)
+        case int(c) if c == TERMINATED_EXIT:
+            return End(TrialPhase.FAILED, TrialReason.TERMINATED, message)
+        case int(c) if c == UNAVAILABLE_EXIT:
+            return End(TrialPhase.FAILED, TrialReason.UNAVAILABLE, message or otherwise)
+        case _:
+            text = message or otherwise or f"exit code {code}"
+            return End(TrialPhase.FAILED, TrialReason.CRASHED, text)
+
+
+def termination(message: str) -> Termination | None:
+    """A termination message that honours the contract; it is untrusted."""
+    try:
+        said = Termination.model_validate_json(message)
+    except ValidationError:
+        return None
+    return said if (said.epochs or 0) < 2**63 else None  # more is no integer of the API's
