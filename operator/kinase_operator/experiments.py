@@ -27,7 +27,6 @@ from kinase_operator.actions import (
     Delete,
     Emit,
     ExperimentStatus,
-    Shorten,
 )
 from kinase_operator.settings import Settings
 from kinase_operator.storage import record
@@ -257,9 +256,9 @@ def _after(seen: Observed, manifest: NASExperiment) -> list[Action]:
     """A finished experiment needs nothing any more, and may go by age."""
     view = seen.experiment
     actions = _ready(seen, True, "Finished", "the experiment is finished")
-    # a sidecar that lives on would keep the Job for ever; a deadline leaves the logs
-    cut = (p for p in seen.pods if p.lingers and p.deadline != 1)
-    actions = [*actions, *(Shorten(p.name, p.uid, 1) for p in cut)]
+    if seen.job is not None and not seen.job.deleting and _through(seen):
+        # a sidecar would keep the pod for ever, and after a deadline the Job would make another
+        actions = [*actions, Delete(kube.JOB, seen.job.name, seen.job.uid)]
     keep, ended = manifest.spec.retention.experiment, view.status.get("completionTime")
     if keep is not None and ended:
         left = (datetime.fromisoformat(ended) + keep - seen.now).total_seconds()

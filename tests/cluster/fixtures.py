@@ -97,7 +97,8 @@ def kinase(
     system.install_crds(cluster)
     system.install_rights(cluster)
     system.put_images(node)
-    operator = system.Operator(cluster, tmp_path_factory.mktemp("operator"))
+    waits = {"KINASE_BACKOFF_FIRST": "1", "KINASE_BACKOFF_MOST": "4"}
+    operator = system.Operator(cluster, tmp_path_factory.mktemp("operator"), **waits)
     operator.start()
     yield operator
     operator.stop()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import signal
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from kinase.experiment.journal import Journal
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
 from kinase_operator import install
-from tests.cluster.helpers import wait_for
+from tests.cluster.helpers import RESTRICTED, wait_for
 from tests.cluster.lab.control_plane import Cluster
 from tests.cluster.lab.node import PYTHON, Image, Node
 from tests.cluster.lab.processes import Child
@@ -238,6 +240,70 @@ def trials(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
     """All trials of a namespace, by name."""
     items: list[dict[str, Any]] = cluster.api.get(TRIALS.format(namespace))["items"]
     return sorted(items, key=lambda item: str(item["metadata"]["name"]))
+
+
+SIDECAR = "istio-proxy"
+"""Name of a sidecar that sorts before ours."""
+
+
+@contextlib.contextmanager
+def injected(
+    cluster: Cluster, namespace: str, image: str, *command: str, native: bool = False
+) -> Iterator[None]:
+    """Have admission put a sidecar into each pod of ours in a namespace, as a service mesh does: an
+    ordinary container, or a native sidecar."""
+    containers = "initContainers" if native else "containers"
+    kind = f"Object.spec.{containers}"
+    own = f"{kind}.securityContext"
+    security = (
+        f"{own}{{allowPrivilegeEscalation: false, runAsNonRoot: true, "
+        f'capabilities: {own}.capabilities{{drop: ["ALL"]}}, '
+        f'seccompProfile: {own}.seccompProfile{{type: "RuntimeDefault"}}}}'
+    )
+    always = 'restartPolicy: "Always", ' if native else ""
+    sidecar = (
+        f"{kind}{{name: {json.dumps(SIDECAR)}, image: {json.dumps(image)}, {always}"
+        f"command: {json.dumps(command)}, securityContext: {security}}}"
+    )
+    path, value = ("initContainers", f"[{sidecar}]") if native else ("containers/-", sidecar)
+    expression = f'[JSONPatch{{op: "add", path: "/spec/{path}", value: {value}}}]'
+    name = f"sidecar.{namespace}"
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
+    policy = {
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                "objectSelector": {"matchLabels": {names.MANAGED_BY: names.MANAGER}},
+                "resourceRules": [{**rule, "operations": ["CREATE"]}],
+            },
+            "failurePolicy": "Fail",
+            "reinvocationPolicy": "Never",
+            "mutations": [
+                {"patchType": "JSONPatch", "jsonPatch": {"expression": expression}},
+            ],
+        },
+    }
+    base = "/apis/admissionregistration.k8s.io/v1"
+    kinds = ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings")
+    cluster.api.post(f"{base}/{kinds[0]}", policy)
+    bound = {"metadata": {"name": name}, "spec": {"policyName": name}}
+    cluster.api.post(f"{base}/{kinds[1]}", bound)
+    probe = {
+        "metadata": {"name": "probe", "labels": {names.MANAGED_BY: names.MANAGER}},
+        "spec": {"containers": [{"name": "kinase", "image": image, "securityContext": RESTRICTED}]},
+    }
+
+    def works() -> bool:
+        made = cluster.api.post(f"/api/v1/namespaces/{namespace}/pods?dryRun=All", probe)
+        return SIDECAR in [c["name"] for c in made["spec"].get(containers, ())]
+
+    try:
+        wait_for(works, message="the sidecar's policy", every=0.1)
+        yield
+    finally:
+        for plural in reversed(kinds):
+            cluster.api.delete(f"{base}/{plural}/{name}")
 
 
 @dataclass(frozen=True)

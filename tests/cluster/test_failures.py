@@ -316,12 +316,77 @@ def test_a_quota_leaves_no_room_for_trials(scene: Scene, folder: Path) -> None:
     scene.cluster.api.post(scene.path("resourcequotas"), quota)
     used = scene.path("resourcequotas", "few")
     wait_for(lambda: scene.cluster.api.get(used)["status"]["used"], message="the quota is known")
-    scene.create(**TINY)
+    scene.create(**TINY, trialTemplate=template(timeLimit="2s"))
     said = scene.until("Progressing", "False", "TaskPending")
     assert "exceeded quota: few" in said
     assert scene.trial("task")["status"]["reason"] == "Refused"
     scene.cluster.api.delete(used)
     assert charged(scene) == EPOCHS
+    assert {e.outcome for e in scene.journal(kind="told")} == {Outcome.SUCCEEDED}
+    task = scene.trial("task")
+    assert task["spec"]["attempt"] == 1, "to wait for longer than the time limit is no failure"
+
+
+@beside
+def test_a_node_rejects_a_trials_pod(scene: Scene, folder: Path) -> None:
+    words = "Pod was rejected: Allocate failed: no healthy devices present"
+    scene.create(**TINY, trialTemplate=template(1.0))
+    pod = scene.begins(1)
+    scene.node.reject(scene.namespace, "UnexpectedAdmissionError", words)
+    scene.cluster.api.post(scene.path("pods", f"{pod}/eviction"), {"metadata": {"name": pod}})
+
+    def waits() -> bool:
+        """An attempt that follows two that were rejected."""
+        status = scene.trial(1)["status"]
+        return status.get("reason") == "BackOff" and status["attempt"] > 3
+
+    wait_for(waits, 60, message="a third attempt after two rejections", every=0.1)
+    status = scene.trial(1)["status"]
+    assert (
+        f"3 attempts in a row were lost, the last: Rejected: UnexpectedAdmissionError: {words}"
+        in (status["message"])
+    )
+    assert status["lastAttempt"]["reason"] == "Rejected"
+    assert (status["phase"], status["disruptions"]) == ("Pending", status["attempt"] - 1)
+    scene.node.reject(scene.namespace)
+    assert charged(scene) == EPOCHS, "what was rejected began no epoch"
+    again = attempts(scene)
+    assert {crash for *_, crash in again} == {False}
+    assert len([1 for trial, *_ in again if trial == 1]) >= 3
+    uid = scene.trial(1)["metadata"]["uid"]
+    where = f"fieldSelector=involvedObject.uid%3D{uid}"
+    told = scene.cluster.api.get(f"{scene.path('events')}?{where}")["items"]
+    assert {"Disrupted", "Rejected"} >= {e["reason"] for e in told} >= {"Rejected"}
+    counted = re.search(
+        r'kinase_operator_attempts_total{reason="Rejected"} (\d+)', scene.operator.page("/metrics")
+    )
+    assert counted
+    assert int(counted[1]) >= 2
+
+
+@beside
+def test_a_sidecar_runs_beside_the_trainer(scene: Scene, folder: Path) -> None:
+    """As admission puts it there. Its status comes first, for they are sorted by name."""
+    with system.injected(scene.cluster, scene.namespace, system.FAKE, "sleep", "1000"):
+        scene.create(**TINY, task={"dataset": "infeasible"})
+        scene.create("away", **TINY, task={"dataset": "unavailable"})
+        scene.finished()
+        assert charged(scene, "away") == EPOCHS + 1
+    ends = {e.trial: e.outcome for e in scene.journal(kind="told")}
+    assert ends == {0: Outcome.SUCCEEDED, 1: Outcome.INFEASIBLE, 2: Outcome.SUCCEEDED}
+    assert attempts(scene, "away") == [(1, 2, False)]
+    status = scene.trial(1)["status"]
+    assert (status["reason"], status["exitCode"]) == ("Infeasible", 42)
+    assert scene.trial(1, "away")["status"]["lastAttempt"]["exitCode"] == 75
+
+    def over() -> bool:
+        pods = scene.pods()
+        for pod in pods:
+            found = [c["name"] for c in pod["status"]["containerStatuses"]]
+            assert found == [system.SIDECAR, "kinase"]
+        return {p["status"]["phase"] for p in pods} == {"Failed"} and not scene.pods("controller")
+
+    wait_for(over, 30, message="no sidecar holds its pod", every=0.2)
 
 
 # Parts of Kinase end

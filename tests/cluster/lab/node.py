@@ -143,6 +143,12 @@ class Node:
         """Kill the pod's process as the kernel does when memory is short."""
         self._control("POST", "/oom", {"namespace": namespace, "pod": name})
 
+    def reject(self, namespace: str, reason: str = "", message: str = "") -> None:
+        """Take no pod of the namespace from now on, as admission by a node does; without a reason
+        take them again."""
+        body = {"namespace": namespace, "reason": reason, "message": message}
+        self._control("POST", "/reject", body)
+
     def pause(self) -> None:
         """Cut the node off: no heartbeats, no reports, no orders heard. Its pods run on."""
         self._control("POST", "/pause", {})

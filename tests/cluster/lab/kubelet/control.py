@@ -11,7 +11,7 @@ from tests.cluster.lab.kubelet.node import Kubelet
 
 
 class Control:
-    """POST /kill, /oom, /pause, /resume; GET /pods."""
+    """POST /kill, /oom, /pause, /resume, /reject; GET /pods."""
 
     def __init__(self, node: Kubelet) -> None:
         self._node = node
@@ -23,6 +23,7 @@ class Control:
         app.router.add_post("/oom", self._oom)
         app.router.add_post("/pause", self._pause)
         app.router.add_post("/resume", self._resume)
+        app.router.add_post("/reject", self._reject)
         app.router.add_get("/pods", self._pods)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
@@ -48,6 +49,14 @@ class Control:
         pod.oom = oom
         pod.signal(number)
         return web.json_response(pod.describe())
+
+    async def _reject(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self._node.rejections.pop(body["namespace"], None)
+        if body.get("reason"):
+            said = {"reason": body["reason"], "message": body["message"]}
+            self._node.rejections[body["namespace"]] = said
+        return web.json_response({})
 
     async def _pause(self, request: web.Request) -> web.Response:
         self._node.api.open.clear()

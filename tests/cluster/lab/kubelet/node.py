@@ -58,6 +58,8 @@ class Kubelet:
         """All pods of the cluster by UID: where a Service may lead to."""
         self.services: dict[tuple[str, str], Any] = {}
         """By namespace and name. Like a node's network they outlive the API server."""
+        self.rejections: dict[str, dict[str, str]] = {}
+        """By namespace: reason and message with which the node takes none of its pods."""
         self.proxy_port = 0
         self.port = 0
         self._options = options

@@ -119,8 +119,14 @@ class Pod:
         self._source = Source(node.api, self.namespace)
         self._volumes = Volumes(self._source, self._folder / "volumes", ip, node.name)
         spec = found["spec"]
-        self._inits = [self._container(c) for c in spec.get("initContainers") or ()]
-        self._main = self._container(spec["containers"][0])
+        inits = spec.get("initContainers") or ()
+        self._inits = [self._container(c) for c in inits if not c.get("restartPolicy")]
+        main = next((c for c in spec["containers"] if c["name"] == "kinase"), spec["containers"][0])
+        self._main = self._container(main)
+        # whoever admission has put beside the main container is said to run, and does nothing
+        self._native = [self._container(c) for c in inits if c.get("restartPolicy")]
+        self._beside = [self._container(c) for c in spec["containers"] if c is not main]
+        self._rejected = False
         self._not_begun = "PodInitializing" if self._inits else "ContainerCreating"
         self._main.wait(self._not_begun)
         self._process: Process | None = None
@@ -146,6 +152,7 @@ class Pod:
         with contextlib.suppress(NotYet):
             self._volumes.refresh(found)
         meta = found["metadata"]
+        self._set_deadline()
         if meta.get("deletionTimestamp"):
             self._end_within(meta.get("deletionGracePeriodSeconds") or 0)
 
@@ -255,25 +262,31 @@ class Pod:
         if self.object["metadata"].get("deletionTimestamp"):
             raise _Stopped
         asyncio.get_running_loop().call_later(_PATIENCE, self._changed)
-        if seconds := self.object["spec"].get("activeDeadlineSeconds"):
-            left = _seconds_since(self._started_at)
-            loop = asyncio.get_running_loop()
-            loop.call_later(max(0, seconds - left), self._deadline)
-        sidecars = [c for c in self._inits if c.spec.get("restartPolicy")]
-        if sidecars or len(self.object["spec"]["containers"]) > 1:
-            self._reason = {
-                "reason": "StandIn",
-                "message": "the stand-in runs one container at a time",
-            }
-            raise _Stopped
+        if rejection := self._node.rejections.get(self.namespace):
+            self._reason, self._rejected, self.phase = rejection, True, "Failed"
+            self._changed()
+            return
+        self._set_deadline()
         if not self._volumes_ready:
             await self._until_there(self._main, self._not_begun, self._make_volumes)
         for container in self._inits:
             await self._run(container, "OnFailure" if self._policy != "Never" else "Never")
             if container.state["terminated"]["exitCode"]:
                 raise _Stopped
+        for container in (*self._native, *self._beside):
+            container.ready = container.started = True
+            container.state = {"running": {"startedAt": _now()}}
         await self._run(self._main, self._policy)
+        if self._beside:
+            self._changed()
+            await self._stop.wait()
+            raise _Stopped
         self._finish()
+
+    def _set_deadline(self) -> None:
+        if seconds := self.object["spec"].get("activeDeadlineSeconds"):
+            left = seconds - _seconds_since(self._started_at)
+            asyncio.get_running_loop().call_later(max(0, left), self._deadline, seconds)
 
     @property
     def _initialized(self) -> bool:
@@ -565,8 +578,9 @@ class Pod:
         self._kill_at = min(self._kill_at, time.monotonic() + seconds)
         self._stop.set()
 
-    def _deadline(self) -> None:
-        if self.phase in ("Succeeded", "Failed"):
+    def _deadline(self, seconds: int) -> None:
+        changed = seconds != self.object["spec"].get("activeDeadlineSeconds")
+        if changed or self._reason or self.phase in ("Succeeded", "Failed"):
             return
         self._reason = {
             "reason": "DeadlineExceeded",
@@ -586,6 +600,9 @@ class Pod:
                 else:
                     container.state = {"terminated": {**_LOST}}
             container.ready = container.started = False
+        for other in (*self._native, *self._beside):
+            other.ready = other.started = False
+            other.state = {"terminated": {"exitCode": 0, "finishedAt": _now()}}
         failed = self._reason or any(c.state["terminated"]["exitCode"] for c in containers)
         self.phase = "Failed" if failed else "Succeeded"
         self._changed()
@@ -652,11 +669,14 @@ class Pod:
             "podIP": self.ip,
             "podIPs": [{"$patch": "replace"}, {"ip": self.ip}],
             "conditions": list(self._conditions.values()),
-            "containerStatuses": [self._main.status()],
             **self._reason,
         }
-        if self._inits:
-            status["initContainerStatuses"] = [c.status() for c in self._inits]
+        if self._rejected:  # no node took it, so nobody speaks of containers
+            return status
+        containers = [c.status() for c in (self._main, *self._beside)]
+        status["containerStatuses"] = sorted(containers, key=lambda c: str(c["name"]))
+        if self._inits or self._native:
+            status["initContainerStatuses"] = [c.status() for c in (*self._inits, *self._native)]
         return status
 
     def _condition(self, kind: str, true: bool, reason: str = "", message: str = "") -> None:
