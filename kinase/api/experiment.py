@@ -476,8 +476,8 @@ class Metadata(Model):
 
 CHANGEABLE = ("suspend", "budget", "retention")
 """Fields of the spec that can change once the experiment has started: of the budget the limits
-only upward. When it has ended, `AFTER_END` can."""
-AFTER_END = ("retention",)
+only upward. When it has ended, `AFTER_END` can: a limit that is raised then has it go on."""
+AFTER_END = ("budget", "retention")
 LIMITS = ("trials", "epochs", "deviceHours", "duration")
 """The budget's limits, by their names in a manifest."""
 
@@ -493,7 +493,8 @@ def _change_rules() -> Iterator[Rule]:
         when, happened = _STARTED, "started"
         others = "suspend, budget.parallelism, retention and (upward) the budget's limits"
         if name in CHANGEABLE:
-            when, happened, others = _ENDED, "ended", "retention"
+            when, happened = _ENDED, "ended"
+            others = "retention, budget.parallelism and (upward) the budget's limits"
         field = f"spec.{info.alias}"
         same = f"self.{field} == oldSelf.{field}"
         if info.default == ():  # in a schema nothing stands for an empty list

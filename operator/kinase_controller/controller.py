@@ -228,7 +228,7 @@ class Controller:
         store.put("report.html", render(gather(loop)).encode())
         good = finished.winner is not None
         reason = "Succeeded" if good else "NoNetwork"
-        message = finished.message or loop.state.ended or ""
+        message = loop.stays or finished.message or loop.state.ended or ""
         self._say(
             phase=Phase.SUCCEEDED if good else Phase.FAILED,
             progressing=(False, "Finished", message),

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from kinase.api import names
+from kinase.api._base import parse_duration
 from kinase_operator import drift
 
 Object = dict[str, Any]
@@ -89,7 +90,23 @@ class Experiment:
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to do for its controller."""
-        return bool(self.status.get("completionTime"))
+        return bool(self.status.get("completionTime")) and not self.raised
+
+    @property
+    def raised(self) -> bool:
+        """Whether a limit of the budget is higher than, or missing from, what the status told last:
+        the controller then says whether a search that has ended goes on."""
+        budget = self.spec.get("budget") or {}
+        for limit in self.status.get("budget") or ():
+            wanted = budget.get(limit.get("name"))
+            try:
+                if limit.get("name") == "duration" and isinstance(wanted, str):
+                    wanted = parse_duration(wanted).total_seconds()
+                if wanted is None or float(wanted) > float(limit["total"]):
+                    return True
+            except (KeyError, TypeError, ValueError):
+                continue
+        return False
 
     def condition(self, kind: str) -> Object | None:
         """The condition of this type."""

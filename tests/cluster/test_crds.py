@@ -363,15 +363,17 @@ def test_before_the_start_everything_may_change(experiments: Kind) -> None:
 
 
 @pytest.mark.parametrize("began", [True, False])
-def test_after_the_end_only_retention_may_change(experiments: Kind, began: bool) -> None:
+def test_after_the_end_only_retention_and_the_budget_upward_may_change(
+    experiments: Kind, began: bool
+) -> None:
     status = {"completionTime": TIME, **({"startTime": TIME} if began else {})}
     name = experiments.make(manifest(STARTED), status)
     for what, spec in ALLOWED.items():
         said = experiments.change(name, spec)
-        if what in ("nothing", "retention"):
+        if set(spec) <= {"retention", "budget"}:
             assert not said, what
         else:
-            assert re.search("spec.*cannot change.*has ended; only retention can", said), what
+            assert re.search("spec.*cannot change.*has ended; only retention, budget", said), what
     for what, (spec, _) in REFUSED.items():
         assert experiments.change(name, spec), what
 

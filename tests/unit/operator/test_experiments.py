@@ -668,3 +668,33 @@ def test_an_event_is_recorded_where_the_reason_is_new_and_somebody_should_know()
 def test_the_owner_that_counts_is_the_one_that_controls() -> None:
     item = made({"metadata": {"name": "a", "ownerReferences": [{"uid": "x"}, *owner("y")]}})
     assert Child.of(item).owner == "y"
+
+
+LIMIT = {"name": "trials", "spent": 20, "left": 0, "total": 20}
+
+
+@pytest.mark.parametrize(
+    ("limits", "budget", "raised"),
+    [
+        ([LIMIT], {"trials": 20}, False),
+        ([LIMIT], {"trials": 21}, True),
+        ([LIMIT], {"epochs": 100}, True),
+        ([{**LIMIT, "name": "duration", "total": 3600.0}], {"duration": "1h"}, False),
+        ([{**LIMIT, "name": "duration", "total": 3600.0}], {"duration": "61m"}, True),
+        ([{**LIMIT, "name": "deviceHours", "total": 2.0}], {"deviceHours": 2.5}, True),
+        ([{**LIMIT, "name": "duration", "total": 3600.0}], {"duration": "nonsense"}, False),
+        ([], {"trials": 500}, False),
+    ],
+)
+def test_a_raised_limit_brings_the_controller_back(
+    limits: list[dict[str, Any]], budget: dict[str, Any], raised: bool
+) -> None:
+    status = {"startTime": at(0), "completionTime": at(1), "budget": limits}
+    this = view(status)
+    this = replace(this, spec={**this.spec, "budget": budget})
+    assert this.raised is raised
+    assert this.finished is not raised
+    if budget == {"duration": "nonsense"}:
+        return
+    made_jobs = [a for a in plan(seen(this), SETTINGS) if isinstance(a, Create)]
+    assert any(a.resource == JOB for a in made_jobs) is raised
