@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from kinase.api import names
+from kinase_operator.manifests import CREDENTIALS
+from tests.cluster import system
 from tests.cluster.fixtures import a_namespace
 from tests.cluster.helpers import RESTRICTED, wait_for
 from tests.cluster.lab import oci
@@ -120,6 +125,102 @@ def test_restricted_is_enforced_by_the_api_server_and_by_the_node(lab: Lab, name
         "readOnlyRootFilesystem": True,
     }
     assert "Read-only file system" in said(lab, make(lab, namespace, "pods", held))
+
+
+ENDS = {
+    "0": ("Succeeded", "Completed", 0),
+    "42": ("Infeasible", "Infeasible", 42),
+    "75": ("Failed", "Unavailable", 75),
+    "143": ("Failed", "Terminated", 143),
+    "3": ("Failed", "Crashed", 3),
+    "memory": ("Failed", "OutOfMemory", 137),
+    "slow": ("Infeasible", "DeadlineExceeded", 137),
+}
+"""What a trainer does, and what its trial then says."""
+TRAINER = """
+/busybox echo trains; how=$(/busybox cat /kinase/job.json)
+case $how in
+*memory*) exec /busybox tail /dev/zero ;;
+*slow*) exec /busybox sleep 1000 ;;
+esac
+exit $(/busybox tr -dc 0-9 < /kinase/job.json)
+"""
+
+
+@pytest.fixture(scope="module")
+def operator(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[system.Operator]:
+    """The operator, as a process of this machine."""
+    system.install_crds(lab.cluster)
+    system.install_rights(lab.cluster)
+    operator = system.Operator(lab.cluster, tmp_path_factory.mktemp("operator"))
+    operator.start()
+    yield operator
+    operator.stop()
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["injected", "native"])
+def test_a_trial_ends_as_its_trainer_does_beside_a_sidecar(
+    lab: Lab, operator: system.Operator, namespace: str, native: bool
+) -> None:
+    api = lab.cluster.api
+    secret = {"metadata": {"name": "s"}, "stringData": dict.fromkeys(CREDENTIALS, "x")}
+    api.post(f"/api/v1/namespaces/{namespace}/secrets", secret)
+    bucket = SimpleNamespace(name="b", endpoint="http://127.0.0.1:1", secret="s")
+    template = {
+        "image": BUSYBOX,
+        "command": ["/busybox", "sh", "-c", TRAINER],
+        "timeLimit": "8s",
+        "gracePeriod": "1s",
+        "resources": {"limits": {"memory": "32Mi"}},
+    }
+    with system.injected(
+        lab.cluster, namespace, BUSYBOX, "/busybox", "sleep", "1000", native=native
+    ):
+        made = system.create(
+            lab.cluster, system.experiment(namespace, bucket, trialTemplate=template)
+        )
+        for number, how in enumerate(ENDS):
+            job = json.dumps({"how": how})
+            wanted = {"experiment": "toy", "number": number, "kind": "Search", "job": job}
+            body = {
+                "apiVersion": names.API_VERSION,
+                "kind": "NASTrial",
+                "metadata": {
+                    "name": names.trial_name("toy", number),
+                    "labels": {names.EXPERIMENT_UID: made["metadata"]["uid"]},
+                    "ownerReferences": [
+                        {
+                            "apiVersion": names.API_VERSION,
+                            "kind": "NASExperiment",
+                            "name": "toy",
+                            "uid": made["metadata"]["uid"],
+                            "controller": True,
+                        }
+                    ],
+                },
+                "spec": wanted,
+            }
+            api.post(system.TRIALS.format(namespace), body)
+
+        def told() -> dict[str, Any]:
+            found = [item.get("status", {}) for item in system.trials(lab.cluster, namespace)]
+            seen = {
+                how: (s.get("phase"), s.get("reason"), s.get("exitCode"))
+                for how, s in zip(ENDS, found, strict=True)
+            }
+            return seen if all(s.get("completionTime") for s in found) else {}
+
+        assert wait_for(told, 90, message="every trial's end", every=0.5) == ENDS
+
+    def over() -> list[Any]:
+        label = f"{names.COMPONENT}=trial"
+        found = api.get(f"/api/v1/namespaces/{namespace}/pods?labelSelector={label}")["items"]
+        phases = {p["status"]["phase"] for p in found}
+        return found if len(found) == len(ENDS) and phases <= {"Succeeded", "Failed"} else []
+
+    for item in wait_for(over, 60, message="no sidecar holds its pod", every=0.5):
+        path = f"/api/v1/namespaces/{namespace}/pods/{item['metadata']['name']}/log"
+        assert "trains" in str(api.get(f"{path}?container=kinase")), "its log stays"
 
 
 def test_a_node_that_stops_leaves_nothing_on_the_machine(lab: Lab) -> None:
