@@ -395,3 +395,25 @@ def test_a_namespace_that_is_deleted_is_left_in_peace(scene: Scene, folder: Path
     mine = [line for line in log if scene.namespace in line]
     assert len(mine) < 10, mine
     assert not [line for line in log if "Traceback" in line]
+
+
+def test_a_raised_limit_has_a_finished_search_go_on(scene: Scene) -> None:
+    budget = {"trials": 2, "parallelism": 1}
+    scene.create(**{**IN_A_ROW, "budget": budget})
+    first = scene.finished()
+    scene.change(budget={"trials": 4})
+
+    def over() -> dict[str, Any] | None:
+        item = scene.get()
+        again = item["status"]["progress"] == "4/4" and item["status"].get("completionTime")
+        return item if again else None
+
+    item = wait_for(over, 60, message="the second end")
+    assert item["status"]["phase"] == "Succeeded"
+    assert item["status"]["trials"]["total"] == 4
+    assert item["status"]["startTime"] == first["status"]["startTime"]
+    kinds = [entry.type for entry in scene.journal()]
+    assert kinds.count("reopened") == 1
+    assert kinds.count("finished") == 2
+    finals = sum(e.type == "asked" and e.kind == "Final" for e in scene.journal())
+    assert item["status"]["cost"]["epochs"] == 4 * 2 + finals * 3
