@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import plotly.graph_objects as go
@@ -24,6 +25,7 @@ from kinase.report.data import ReportData
 from kinase.report.gather import COST_NAMES
 from kinase.report.groups import Group, Incomparable, differences, grouped, seed_of, under_way
 from kinase.report.html import fill
+from kinase.report.ranks import holm, needed, paired
 
 FEW = 5
 """Below so many runs of a group, each run is drawn instead of the quartiles."""
@@ -71,6 +73,8 @@ def document(runs: Sequence[tuple[str, ReportData]], reference: str | None = Non
         ],
         open_runs=sum(under_way(run) for run in everything),
         differences=differences(groups),
+        tests=_tests(groups, held, curves["epochs"]),
+        seeds_needed=needed(len(groups) - 1),
     )
 
 
@@ -151,6 +155,25 @@ def _over(
         },
         "spent": [(group, _spent(group, unit)) for group in groups],
     }
+
+
+def _tests(groups: Sequence[Group], held: Group, curves: Sequence[Curves]) -> list[Any]:
+    """Each group but the reference against it at the cost in epochs that all have spent: paired by
+    seed, by ranks, corrected for the number of groups."""
+    end, s = common([each for some in curves for each in some]), sign(held.runs[0])
+
+    def values(place: int) -> dict[int, float]:
+        found = zip(groups[place].runs, curves[place], strict=True)
+        return {seed_of(run): s * v for run, each in found if (v := each.at(end)) is not None}
+
+    theirs = values(groups.index(held))
+    others = [place for place, group in enumerate(groups) if group is not held]
+    found = [paired(values(place), theirs) for place in others]
+    corrected = holm([each.p for each in found])
+    return [
+        (groups[place], replace(each, corrected=p))
+        for place, each, p in zip(others, found, corrected, strict=True)
+    ]
 
 
 def _reached(found: Reach) -> dict[str, Any]:

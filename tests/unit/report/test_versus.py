@@ -186,3 +186,15 @@ def test_untrusted_text_stays_text() -> None:
     names = [t.get("name") for t in page.data["figures"]["anytime"]["trials"]["data"]]
     assert "&lt;b&gt;b, 1 of 1 under way" in names
     assert EVIL not in names
+
+
+def test_groups_are_tested_against_the_reference() -> None:
+    runs = [search([0.5, 0.6 + seed / 100], seed=seed) for seed in range(7)]
+    runs += [search([0.5, 0.7 + seed / 50], NASH, seed=seed) for seed in range(7)]
+    page = compared(*runs).text
+    assert "Beyond chance" in page
+    row = page[page.index("Beyond chance") :]
+    assert "better" in row
+    assert "0.0156" in row  # 2 / 2^7
+    few = compared(*runs[:3], *runs[7:10]).text
+    assert "too few seeds to tell" in few

@@ -1,0 +1,111 @@
+"""Whether groups of runs differ: paired by seed, by ranks, corrected for several comparisons."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+LEVEL = 0.05
+"""Probability of calling any group different by chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """One group against the reference."""
+
+    pairs: int
+    """Seeds that both have, with a value."""
+    effect: float | None
+    """Median of the pairs' averages (Hodges & Lehmann 1963), positive where the group is better."""
+    interval: tuple[float, float] | None
+    """95 % interval of the effect; None where so few pairs allow none."""
+    p: float | None
+    """Of the exact signed-rank test (Wilcoxon 1945), both sides; None without a pair."""
+    corrected: float | None = None
+    """Over all groups (Holm 1979)."""
+
+    @property
+    def word(self) -> str:
+        """better, worse, no difference shown, or that there are too few seeds."""
+        if self.corrected is None or self.effect is None or 2.0 ** (1 - self.pairs) > LEVEL:
+            return "too few seeds to tell"
+        if self.corrected > LEVEL:
+            return "no difference shown"
+        return "better" if self.effect > 0 else "worse"
+
+
+def signed_rank(differences: Sequence[float]) -> float:
+    """P value of both sides: the share of all assignments of signs whose rank sum is as far from
+    its middle as the one seen. Exact, also with ties; pairs without a difference are left out.
+    """
+    left = [d for d in differences if d]
+    if not left:
+        return 1.0
+    sizes = sorted(abs(d) for d in left)
+    # twice the mean rank of equals is whole
+    twice = {s: 2 * sizes.index(s) + 1 + sizes.count(s) for s in set(sizes)}
+    sums: Counter[int] = Counter({0: 1})
+    for size in sizes:
+        more: Counter[int] = Counter()
+        for total, ways in sums.items():
+            more[total] += ways
+            more[total + twice[size]] += ways
+        sums = more
+    whole = sum(twice[s] for s in sizes)
+    seen = sum(twice[abs(d)] for d in left if d > 0)
+    far = abs(2 * seen - whole)
+    ways = sum(w for t, w in sums.items() if abs(2 * t - whole) >= far)
+    return ways / float(2 ** len(left))
+
+
+def averages(differences: Sequence[float]) -> list[float]:
+    """The averages of all pairs of differences, each with itself too, in order (Walsh)."""
+    n = len(differences)
+    return sorted((differences[i] + differences[j]) / 2 for i in range(n) for j in range(i, n))
+
+
+def interval(differences: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
+    """The shifts that the test would not reject, by the averages' order statistics."""
+    n = len(differences)
+    ways = [1]
+    for rank in range(1, n + 1):  # how many sets of ranks have each sum
+        ways = [
+            (ways[t] if t < len(ways) else 0) + (ways[t - rank] if t >= rank else 0)
+            for t in range(len(ways) + rank)
+        ]
+    below, cut = 0, 0
+    while cut < len(ways) and 2 * (below + ways[cut]) <= level * 2**n:
+        below += ways[cut]
+        cut += 1
+    if not cut:
+        return None
+    found = averages(differences)
+    return found[cut - 1], found[-cut]
+
+
+def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired:
+    """Values by seed, turned so that more is better."""
+    differences = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+    if not differences:
+        return Paired(0, None, None, None)
+    found = averages(differences)
+    effect = (found[(len(found) - 1) // 2] + found[len(found) // 2]) / 2
+    return Paired(len(differences), effect, interval(differences), signed_rank(differences))
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """P values corrected for as many comparisons (Holm 1979, step-down)."""
+    order = sorted((p, i) for i, p in enumerate(ps) if p is not None)
+    found: list[float | None] = [None] * len(ps)
+    worst = 0.0
+    for place, (p, index) in enumerate(order):
+        worst = max(worst, min(1.0, p * (len(order) - place)))
+        found[index] = worst
+    return found
+
+
+def needed(groups: int) -> int:
+    """Pairs without which no outcome of so many comparisons could be told from chance."""
+    return math.ceil(1 + math.log2(max(1, groups) / LEVEL))
