@@ -77,6 +77,9 @@ class _Carry:
                 self._vector(node, "bias", out, affine)
                 self._vector(node, "running_mean", out, True)
                 self._vector(node, "running_var", out, True, fresh=1.0)
+            case "layer_scale":
+                change(name, channels=out.width)
+                self._vector(node, "scale", out, True, fresh=1.0)
             case "class_token":
                 change(name, dim=out.width)
                 self._tensor(f"{name}.token", self._copies(2, out))

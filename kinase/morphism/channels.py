@@ -157,8 +157,13 @@ class Channels:
                 return Blocks(
                     np.tile(inputs[0].classes, before[0]), np.tile(inputs[0].sizes, before[0])
                 )
-            case "layer_norm":
+            case "layer_norm" | "group_norm":
                 self._fix(inputs[0].classes, f"{node.name} normalises over this width")
+            case "shuffle":
+                self._fix(inputs[0].classes, f"{node.name} shuffles these channels")
+                single = np.repeat(inputs[0].classes, inputs[0].sizes)
+                order = single.reshape(int(node.attrs["groups"]), -1).T.ravel()
+                return Blocks(order, np.ones(len(order), np.int64))
         return inputs[0]
 
     def _own(self, width: int) -> Blocks:

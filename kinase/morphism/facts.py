@@ -16,6 +16,7 @@ _KEEPS_SIGN = frozenset(
         "scale",
         "concat",
         "slice",
+        "shuffle",
         "tokens",
         "select",
         "identity",
@@ -61,7 +62,7 @@ def unit_ends(graph: Graph) -> list[Node]:
     for node in graph:
         for each in node.inputs:
             readers[each].append(node)
-    within = ACTIVATIONS | {"batch_norm"}
+    within = ACTIVATIONS | {"batch_norm", "group_norm"}
     ends = (graph.output, graph.auxiliary)
     return [
         node

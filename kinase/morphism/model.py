@@ -388,7 +388,7 @@ class Model(Space):
         readers = Counter(each for node in graph for each in node.inputs)
         into: dict[str, str] = {}
         nodes, edges = list[tuple[str, str]](), dict[tuple[str, str, str], None]()
-        follows = ACTIVATIONS | CLEAR | {"batch_norm", "layer_norm"}
+        follows = ACTIVATIONS | CLEAR | {"batch_norm", "group_norm", "layer_norm", "layer_scale"}
         for node in graph:
             if node.op in follows and readers[node.inputs[0]] == 1:
                 into[node.name] = into[node.inputs[0]]

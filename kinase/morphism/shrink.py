@@ -190,7 +190,7 @@ def _segment_end(draft: Draft, node: Node) -> str:
     """The last node of the layer that a weighted node begins."""
     end = node.name
     if node.op in ("conv", "linear"):
-        for ops in (frozenset({"batch_norm"}), ACTIVATIONS):
+        for ops in (frozenset({"batch_norm", "group_norm"}), ACTIVATIONS):
             follower = draft.only_reader(end)
             if follower is not None and follower.op in ops:
                 end = follower.name

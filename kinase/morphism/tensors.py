@@ -9,7 +9,9 @@ WEIGHTED = frozenset(
         "conv",
         "linear",
         "batch_norm",
+        "group_norm",
         "layer_norm",
+        "layer_scale",
         "attention",
         "class_token",
         "position",
@@ -48,8 +50,12 @@ def _of(node: Node) -> dict[str, Shape]:
             affine = ("weight", "bias") if a["affine"] else ()
             names = (*affine, "running_mean", "running_var")
             return {**dict.fromkeys(names, each), "num_batches_tracked": ()}
+        case "group_norm":
+            return dict.fromkeys(("weight", "bias") if a["affine"] else (), (a["channels"],))
         case "layer_norm":
             return {"weight": (a["dim"],), "bias": (a["dim"],)}
+        case "layer_scale":
+            return {"scale": (a["channels"],)}
         case "attention":
             inner, dim = a["heads"] * a["head_dim"], a["dim"]
             shapes: dict[str, Shape] = {}

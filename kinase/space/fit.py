@@ -19,14 +19,18 @@ _PASSES = ACTIVATIONS | frozenset(
     }
 )
 """Operations that leave the image's channels as they are."""
-_CLEAR = ("identity", "dropout", "drop_path")
+_AFTER = ACTIVATIONS | frozenset(
+    {"max_pool", "avg_pool", "global_avg_pool", "adaptive_avg_pool", "identity", "dropout"}
+)
+"""Operations that may follow the last layer: each of its channels is still one class."""
 
 
 def fit(graph: Graph, shape: Shape, outputs: int) -> Graph:
     """The graph for images of this shape and so many outputs.
 
-    Its first convolutions take as many channels as the image has, its last linear layer gives as
-    many numbers as are wanted; nothing else changes.
+    Its first convolutions take as many channels as the image has, its last layer, a linear one or a
+    convolution whose map is then averaged, gives as many numbers as are wanted; nothing else
+    changes.
 
     Raises:
         InfeasibleError: a layer in between is made for images of another size, or there are no
@@ -40,10 +44,12 @@ def fit(graph: Graph, shape: Shape, outputs: int) -> Graph:
     nodes[first.name] = replace(
         first, attrs={"channels": channels, "height": height, "width": width}
     )
+    shapes = graph.shapes()
     for end in (graph.output, graph.auxiliary):
         if end is not None:
-            last = _last(nodes, end)
-            if last.op == "linear" and last.attrs["out"] != outputs:
+            last = _last(nodes, end, shapes)
+            dense = last.op in ("linear", "conv") and last.attrs.get("groups", 1) == 1
+            if dense and last.attrs["out"] != outputs:
                 nodes[last.name] = replace(last, attrs={**last.attrs, "out": outputs})
     fitted = Graph(tuple(nodes[node.name] for node in graph), graph.output, graph.auxiliary)
     try:
@@ -57,7 +63,8 @@ def fit(graph: Graph, shape: Shape, outputs: int) -> Graph:
     if shapes[fitted.output] != (outputs,):
         raise InfeasibleError(
             f"the network ends in {fitted.output} with shape {shapes[fitted.output]}, the task has "
-            f"{outputs} outputs; it must end in a linear layer, whose outputs are then replaced"
+            f"{outputs} outputs; it must end in a linear layer, or in a convolution and a mean, "
+            "whose outputs are then replaced"
         )
     return fitted
 
@@ -84,9 +91,12 @@ def _first(graph: Graph, channels: int) -> dict[str, Node]:
     return changed
 
 
-def _last(nodes: dict[str, Node], name: str) -> Node:
+def _last(nodes: dict[str, Node], name: str, shapes: dict[str, Shape]) -> Node:
     """The layer that gives an end's numbers."""
     node = nodes[name]
-    while node.op in _CLEAR:
+    while node.op in _AFTER or node.op == "flatten":
+        before = shapes[node.inputs[0]]
+        if node.op == "flatten" and before[1:] not in ((), (1, 1)):
+            break
         node = nodes[node.inputs[0]]
     return node

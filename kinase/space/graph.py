@@ -106,7 +106,11 @@ def _window(node: Node, size: int, axis: str) -> int:
     padding = int(a.get(f"padding_{axis}", a["padding"]))
     stride = int(a.get(f"stride_{axis}", a["stride"]))
     dilation = int(a.get("dilation", 1))
-    out = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    last = size + 2 * padding - dilation * (kernel - 1) - 1
+    out = last // stride + 1
+    if a.get("ceil"):  # a last window may hang over the edge, but must begin before it
+        out = -(-last // stride) + 1
+        out -= (out - 1) * stride >= size + padding
     if out < 1:
         raise InfeasibleError(
             f"{node.name}: a window of {kernel} with stride {stride} on a feature map "
@@ -172,7 +176,15 @@ def _shape(node: Node, inputs: list[Shape]) -> Shape:
             return (first[0] + 1, first[1])
         case "position" if first == (a["tokens"], a["dim"]):
             return first
-        case "layer_norm" if len(first) < 3 and first[-1] == a["dim"]:
+        case "layer_norm" if channels_of(first) == a["dim"]:
+            return first
+        case "group_norm" if len(first) == 3 and first[0] == a["channels"]:
+            if first[0] % int(a["groups"]):
+                raise ValueError(f"{node.name}: {a['groups']} groups do not divide {first[0]}")
+            return first
+        case "layer_scale" if channels_of(first) == a["channels"]:
+            return first
+        case "shuffle" if len(first) == 3 and first[0] % int(a["groups"]) == 0:
             return first
         case "attention" if len(first) == 2 and first[1] == a["dim"]:
             return first
@@ -183,6 +195,9 @@ def _shape(node: Node, inputs: list[Shape]) -> Shape:
             | "class_token"
             | "position"
             | "layer_norm"
+            | "group_norm"
+            | "layer_scale"
+            | "shuffle"
             | "attention"
             | "select"
             | "adaptive_avg_pool"
@@ -210,8 +225,12 @@ def _params(node: Node, *, bias: bool = True) -> int:
             )
         case "batch_norm":
             return 2 * int(a["channels"]) if a["affine"] else 0
+        case "group_norm":
+            return 2 * int(a["channels"]) if a["affine"] else 0
         case "layer_norm":
             return 2 * int(a["dim"])
+        case "layer_scale":
+            return int(a["channels"])
         case "attention":
             inner, dim = int(a["heads"]) * int(a["head_dim"]), int(a["dim"])
             return 4 * inner * dim + (3 * inner + dim if bias else 0)
@@ -239,7 +258,21 @@ def _macs(node: Node, shape: Shape) -> int:
 
 
 ACTIVATIONS = frozenset(
-    {"relu", "relu6", "gelu", "silu", "hard_swish", "hard_sigmoid", "sigmoid", "tanh"}
+    {
+        "relu",
+        "relu6",
+        "leaky_relu",
+        "elu",
+        "selu",
+        "gelu",
+        "gelu_tanh",
+        "silu",
+        "mish",
+        "hard_swish",
+        "hard_sigmoid",
+        "sigmoid",
+        "tanh",
+    }
 )
 """Operations on every number alone, without parameters."""
 
@@ -248,7 +281,10 @@ OPS = ACTIVATIONS | frozenset(
         "input",
         "conv",
         "batch_norm",
+        "group_norm",
         "layer_norm",
+        "layer_scale",
+        "shuffle",
         "max_pool",
         "avg_pool",
         "global_avg_pool",
@@ -275,8 +311,13 @@ OPS = ACTIVATIONS | frozenset(
 """Every primitive operation.
 
 `shift` moves a feature map by one pixel up and left and pads with zeros (the second path of a
-factorised reduction); `zero` is the zero map at a stride; `drop_path` drops a sample's whole
-map in training. `adaptive_avg_pool` averages a map of any size to one of `height` by `width`.
+factorised reduction); `zero` is the zero map at a stride; `drop_path` drops a sample's whole map in
+training, at its own `rate` or, without one, at that of the experiment's training. `leaky_relu` has
+a `slope` below zero, `elu` an `alpha`; `gelu_tanh` is GELU's approximation. `layer_norm` normalises
+over the channels or features of each place, `group_norm` over groups of channels and all pixels;
+`layer_scale` has a learned factor for each channel; `shuffle` writes the channels of `groups`
+groups in turns. A pool with `ceil` rounds its size up, an average with `count_pad` counts the zeros
+of its padding. `adaptive_avg_pool` averages a map of any size to one of `height` by `width`.
 `scale` is a map times a gate, of its shape or one number a channel. `mix` is (1 - l) a + l b of two
 maps, with l learned: an added skip, or an activation that begins as none. `slice` takes some
 channels. `tokens` makes a sequence of a map's pixels, `class_token` puts a learned token before it,
@@ -390,8 +431,8 @@ class GraphBuilder:
         return self._node(name, "position", (x,), {"tokens": tokens, "dim": dim})
 
     def layer_norm(self, name: str, x: str) -> str:
-        """Layer normalisation over the features."""
-        return self._node(name, "layer_norm", (x,), {"dim": self._shapes[x][-1]})
+        """Layer normalisation over the features, or over the channels of each pixel."""
+        return self._node(name, "layer_norm", (x,), {"dim": channels_of(self._shapes[x])})
 
     def attention(self, name: str, x: str, heads: int, head_dim: int) -> str:
         """Multi-head self-attention with its output projection."""

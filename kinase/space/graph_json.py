@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from kinase.space.graph import ACTIVATIONS, OPS, Graph, Node
+from kinase.space.graph import OPS, Graph, Node
 
 MAX_NODES = 10_000
 """Most nodes of a graph."""
@@ -46,7 +46,10 @@ _ATTRS: dict[str, dict[str, Bounds]] = {
     "slice": {"start": (0, MAX_SIZE), "size": _SIZE},
     "class_token": {"dim": _SIZE},
     "position": {"tokens": _SIZE, "dim": _SIZE},
+    "group_norm": {"channels": _SIZE, "groups": _SIZE, "affine": _FLAG},
     "layer_norm": {"dim": _SIZE},
+    "layer_scale": {"channels": _SIZE},
+    "shuffle": {"groups": _SIZE},
     "attention": {"dim": _SIZE, "heads": _SIZE, "head_dim": _SIZE},
     "select": {"index": (0, MAX_SIZE)},
 }
@@ -61,13 +64,21 @@ _OPTIONAL: dict[str, dict[str, Bounds]] = {
         "stride_w": _SIZE,
     },
     "linear": {"bias": _FLAG},
+    "max_pool": {"ceil": _FLAG},
+    "avg_pool": {"ceil": _FLAG, "count_pad": _FLAG},
 }
 _REAL: dict[str, dict[str, tuple[float, float]]] = {
     "dropout": {"rate": (0.0, 1.0)},
+    "drop_path": {"rate": (0.0, 1.0)},
+    "leaky_relu": {"slope": (-16.0, 16.0)},
+    "elu": {"alpha": (-16.0, 16.0)},
+    "group_norm": {"eps": (0.0, 1.0)},
     "batch_norm": {"eps": (0.0, 1.0), "momentum": (0.0, 1.0)},
     "layer_norm": {"eps": (0.0, 1.0)},
 }
-"""Numbers that need not be whole; a rate must be there, the others may."""
+"""Numbers that need not be whole."""
+_NEEDED = {"dropout": {"rate"}, "leaky_relu": {"slope"}, "elu": {"alpha"}}
+"""Those of them that must be there."""
 
 
 def dump_graph(graph: Graph) -> dict[str, Any]:
@@ -182,12 +193,10 @@ def _inputs(op: str) -> tuple[int, int]:
 
 
 def _must(op: str) -> set[str]:
-    return {"rate"} if op == "dropout" else set(_ATTRS.get(op, ()))
+    return _NEEDED.get(op, set()) | set(_ATTRS.get(op, ()))
 
 
 def _may(op: str) -> set[str]:
-    if op in ACTIVATIONS:
-        return set()
     return set(_OPTIONAL.get(op, ())) | set(_REAL.get(op, ()))
 
 

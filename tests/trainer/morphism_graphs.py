@@ -112,7 +112,33 @@ def transformer() -> Graph:
     return g.build(g.linear("classifier", x, 5))
 
 
-BUILT = {"residual": residual, "dense": dense, "transformer": transformer}
+def modern() -> Graph:
+    """Parts of ShuffleNet, SqueezeNet and ConvNeXt: normalisations of channels and of groups, pools
+    that round up or count their padding, a shuffle, factors of channels, a skip with drop path."""
+    g = GraphBuilder(SHAPE)
+    x = g.conv("stem", g.input, 8, 2, 2, padding=0, bias=True)
+    x = g.unary("norm", "layer_norm", x, dim=8)
+    y = g.conv("dw", x, 8, 3, groups=8, bias=True)
+    y = g.conv("up", g.unary("norm1", "layer_norm", y, dim=8, eps=1e-6), 12, 1, bias=True)
+    y = g.conv("down", g.unary("act", "gelu_tanh", y), 8, 1, bias=True)
+    y = g.unary("drop", "drop_path", g.unary("factor", "layer_scale", y, channels=8), rate=0.2)
+    x = g.unary("pool", "max_pool", g.add("sum", [x, y]), kernel=3, stride=2, padding=0, ceil=1)
+    left = g.unary("left", "slice", x, start=0, size=4)
+    right = g.unary("right", "slice", x, start=4, size=4)
+    right = g.unary("leaky", "leaky_relu", g.conv("grouped", right, 6, 3, groups=2), slope=0.1)
+    right = g.conv("back", g.unary("mish", "mish", right), 4, 1)
+    right = g.unary("groups", "group_norm", right, channels=4, groups=2, affine=1)
+    x = g.unary("shuffle", "shuffle", g.concat("joined", [left, right]), groups=2)
+    free = g.unary("free", "layer_scale", g.conv("free_conv", x, 6, 1), channels=6)
+    free = g.unary("mean", "avg_pool", free, kernel=3, stride=1, padding=1, count_pad=1)
+    free = g.conv("last", g.unary("elu", "elu", free, alpha=0.7), 8, 3)
+    x = g.add("end", [free, g.unary("plain", "group_norm", x, channels=8, groups=4, affine=0)])
+    x = g.linear("hidden", g.global_avg_pool("gap", x), 9)
+    x = g.unary("hidden_norm", "layer_norm", g.unary("selu", "selu", x), dim=9)
+    return g.build(g.linear("classifier", x, 5))
+
+
+BUILT = {"residual": residual, "dense": dense, "transformer": transformer, "modern": modern}
 KINDS_OF_GRAPH = [*SPACES, *BUILT]
 
 

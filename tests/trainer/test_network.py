@@ -43,6 +43,9 @@ def _sequence(g: GraphBuilder) -> str:
     )
 
 
+NUMBERS = {"leaky_relu": {"slope": 0.1}, "elu": {"alpha": 0.5}}
+
+
 def every_op() -> Graph:
     """A graph that holds each primitive operation."""
     g = GraphBuilder((3, 9, 7))
@@ -56,6 +59,9 @@ def every_op() -> Graph:
     x = g.add("add", [wide, dilated, same, dropped, g.pool("avg", x, "avg", 3, 1)])
     gate = g.unary("squeeze", "adaptive_avg_pool", x, height=1, width=1)
     x = g.gate("gated", x, g.unary("gate", "hard_sigmoid", g.conv("excite", gate, 8, 1)))
+    x = g.unary("shuffle", "shuffle", x, groups=4)
+    x = g.unary("group_norm", "group_norm", x, channels=8, groups=2, affine=1)
+    x = g.unary("layer_scale", "layer_scale", g.layer_norm("map_norm", x), channels=8)
     other = g.conv("second", g.unary("shift", "shift", x), 8, 1, 2, padding=0)
     x = g.concat(
         "concat",
@@ -70,7 +76,7 @@ def every_op() -> Graph:
     x = g.global_avg_pool("pool", g.batch_norm("plain", x, affine=False))
     x = g.unary("dropout", "dropout", x, rate=0.5)
     for op in sorted(ACTIVATIONS - {"relu"}):
-        x = g.unary(op, op, x)
+        x = g.unary(op, op, x, **NUMBERS.get(op, {}))
     x = g.concat("joined", [x, _sequence(g)])
     return g.build(g.linear("classifier", x, 10), auxiliary)
 
@@ -211,6 +217,65 @@ def test_average_pooling_does_not_count_the_padding() -> None:
     pooled = g.pool("avg", g.input, "avg", 3, 1)
     network = Network(g.build(g.flatten("flat", pooled)))
     assert torch.equal(network(torch.ones(1, 1, 4, 4)), torch.ones(1, 16))
+
+
+POOLS = [
+    (size, kernel, stride, padding, ceil, counted)
+    for size in (5, 8, 13)
+    for kernel, stride, padding in (
+        (3, 2, 0),
+        (3, 2, 1),
+        (2, 2, 0),
+        (3, 3, 1),
+        (2, 3, 1),
+        (3, 1, 1),
+    )
+    for ceil in (0, 1)
+    for counted in (0, 1)
+]
+
+
+def test_pools_have_the_sizes_and_values_of_torch_s() -> None:
+    """Rounded down and up: a last window may hang over the edge, but must begin before it. An
+    average may count the zeros of its padding."""
+    images = torch.randn(2, 3, 13, 13, dtype=torch.float64)
+    for size, kernel, stride, padding, ceil, counted in POOLS:
+        x = images[:, :, :size, : size - 1]
+        sizes = {"kernel": kernel, "stride": stride, "padding": padding, "ceil": ceil}
+        for op, more in (("max_pool", {}), ("avg_pool", {"count_pad": counted})):
+            g = GraphBuilder((3, size, size - 1))
+            graph = g.build(g.unary("pool", op, g.input, **sizes, **more))
+            wanted = (
+                F.max_pool2d(x, kernel, stride, padding, ceil_mode=bool(ceil))
+                if op == "max_pool"
+                else F.avg_pool2d(x, kernel, stride, padding, bool(ceil), bool(counted))
+            )
+            assert graph.shapes()["pool"] == wanted.shape[1:], (op, sizes, more)
+            assert torch.equal(Network(graph).double()(x), wanted)
+
+
+def test_a_layer_normalisation_of_a_map_is_that_of_each_pixel() -> None:
+    g = GraphBuilder((6, 4, 5))
+    network = Network(g.build(g.layer_norm("norm", g.input))).double()
+    x = torch.randn(2, 6, 4, 5, dtype=torch.float64)
+    centred = x - x.mean(1, keepdim=True)
+    wanted = centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(network(x), wanted)
+
+
+def test_a_shuffle_takes_a_channel_of_each_group_in_turn() -> None:
+    g = GraphBuilder((6, 1, 1))
+    network = Network(g.build(g.unary("shuffle", "shuffle", g.input, groups=2)))
+    assert network(torch.arange(6.0).view(1, 6, 1, 1)).flatten().tolist() == [0, 3, 1, 4, 2, 5]
+
+
+def test_drop_path_has_its_own_rate_or_that_of_the_training() -> None:
+    g = GraphBuilder((2, 1, 1))
+    x = g.unary("own", "drop_path", g.unary("given", "drop_path", g.input), rate=1.0)
+    network = Network(g.build(x)).train()
+    network.set_drop_path(0.5)
+    assert [module.rate for module in network.nodes.values()] == [0.5, 1.0]
+    assert not network(torch.ones(3, 2, 1, 1)).any()
 
 
 def test_a_copy_is_a_network_of_its_own() -> None:

@@ -238,9 +238,69 @@ def test_a_network_of_torchvision(tmp_path: Path) -> None:
     }
 
 
+class Averaged(nn.Module):
+    """Ends as SqueezeNet does, in a convolution whose map is averaged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.end = nn.Conv2d(1, 4, 3, 2), nn.Conv2d(4, 7, 1)
+        self.pool, self.drop = nn.MaxPool2d(2, ceil_mode=True), nn.Dropout()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.end(self.drop(self.pool(F.leaky_relu(self.stem(x))))))
+        return F.adaptive_avg_pool2d(x, 1).flatten(1)
+
+
+def test_an_end_that_is_a_convolution_is_made_for_the_task() -> None:
+    store = MemoryStore()
+    own = ModelSpace.model_validate({"from": "module", "name": f"{__name__}:Averaged", "seed": 4})
+    root = roots.make_root(own, (1, 8, 8), 10, store)
+    state = load_tensors(store.get(f"root/{root.weights}.safetensors"))
+    torch.manual_seed(4)
+    module = Averaged()
+    assert torch.equal(state["nodes.stem.weight"], module.stem.weight)
+    assert state["nodes.end.weight"].shape == (10, 4, 1, 1)
+    assert 0.005 < float(state["nodes.end.weight"].std()) < 0.02
+    assert not state["nodes.end.bias"].any()
+
+
+def test_auxiliary_heads_of_torchvision_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the network, and of a file of weights that has them."""
+    made: dict[str, Any] = {}
+
+    def make(**arguments: Any) -> nn.Module:
+        made.update(arguments)
+        return Small()
+
+    monkeypatch.setattr(roots, "_torchvision", lambda name: make)
+    own = Small().state_dict()
+    save_file({**own, "aux1.fc2.weight": torch.zeros(3), "aux2.x": torch.ones(1)}, tmp_path / "w")
+    fields = {"from": "torchvision", "name": "googlenet", "weights": f"{tmp_path}/w"}
+    root = roots.make_root(ModelSpace.model_validate(fields), (1, 8, 8), 10, MemoryStore())
+    assert made == {"weights": None, "aux_logits": False, "init_weights": True}
+    assert not any("aux" in node["name"] for node in root.graph["nodes"])
+    for name, message in (
+        ("resnet18", "has 'aux1.fc2.weight', which the network has not"),
+        ("inception_v3", "has 'aux1.fc2.weight', which the network has not"),
+    ):
+        other = ModelSpace.model_validate({**fields, "name": name})
+        with pytest.raises(CorruptModel, match=message):
+            roots.make_root(other, (1, 8, 8), 10, MemoryStore())
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        (
+            {"from": "torchvision", "name": "googlenet", "arguments": {"aux_logits": True}},
+            "aux_logits is true; .* leave it out",
+        ),
+        (
+            {"from": "torchvision", "name": "googlenet", "arguments": {"transform_input": True}},
+            r"transform_input is true; leave it out, .*mean: \[0.5\] and deviation: \[0.5\]",
+        ),
         (
             {"from": "torchvision", "name": "resnet5"},
             "no classifier of torchvision; use .*resnet50",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,11 +50,13 @@ class Sampled(nn.Conv2d):
 
 class DropPath(nn.Module):
     """Drop a sample's whole map with probability `rate` in training, and scale what is kept
-    (Larsson et al. 2017; the rate is set from outside, epoch by epoch)."""
+    (Larsson et al. 2017; Huang et al. 2016)."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: float | None = None) -> None:
+        """With a rate of its own, or one that is set from outside, epoch by epoch."""
         super().__init__()
-        self.rate = 0.0
+        self.own = rate is not None
+        self.rate = rate or 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
@@ -59,7 +64,7 @@ class DropPath(nn.Module):
             return x
         keep = 1.0 - self.rate
         mask = torch.empty(x.shape[0], *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device)
-        return x * mask.bernoulli_(keep).div_(keep)
+        return x * mask.bernoulli_(keep).div_(keep or 1.0)
 
 
 class Add(nn.Module):
@@ -102,6 +107,29 @@ class Gate(nn.Module):
         return x * gate
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation over the features of a token or a vector, or over the channels of each
+    pixel of a map (Liu et al. 2022)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W), (N, T, C) or (N, C) -> the same shape."""
+        if x.ndim < 4:
+            return super().forward(x)
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class LayerScale(nn.Module):
+    """A learned factor for each channel (Touvron et al. 2021)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((channels,), 1e-6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W), (N, T, C) or (N, C) -> the same shape."""
+        return x * (self.scale.view(-1, 1, 1) if x.ndim == 4 else self.scale)
+
+
 class Slice(nn.Module):
     """Some of the channels."""
 
@@ -122,11 +150,16 @@ class GlobalAvgPool(nn.Module):
         return x.mean(dim=1 if x.ndim == 3 else (2, 3))
 
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
+ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
     "gelu": nn.GELU,
+    "gelu_tanh": partial(nn.GELU, "tanh"),
     "silu": nn.SiLU,
+    "mish": nn.Mish,
     "hard_swish": nn.Hardswish,
     "hard_sigmoid": nn.Hardsigmoid,
     "sigmoid": nn.Sigmoid,
@@ -135,7 +168,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def _module(node: Node) -> nn.Module:
-    real = ("rate", "eps", "momentum")
+    real = ("rate", "eps", "momentum", "slope", "alpha")
     a = {name: int(value) for name, value in node.attrs.items() if name not in real}
     eps = float(node.attrs.get("eps", 1e-5))
     match node.op:
@@ -159,11 +192,13 @@ def _module(node: Node) -> nn.Module:
             momentum = float(node.attrs.get("momentum", 0.1))
             return nn.BatchNorm2d(a["channels"], eps, momentum, affine=bool(a["affine"]))
         case op if op in ACTIVATIONS:
-            return ACTIVATIONS[op]()
+            return ACTIVATIONS[op](*node.attrs.values())
         case "max_pool":
-            return nn.MaxPool2d(a["kernel"], a["stride"], a["padding"])
+            ceil = bool(a.get("ceil", 0))
+            return nn.MaxPool2d(a["kernel"], a["stride"], a["padding"], ceil_mode=ceil)
         case "avg_pool":
-            return nn.AvgPool2d(a["kernel"], a["stride"], a["padding"], count_include_pad=False)
+            ceil, counted = bool(a.get("ceil", 0)), bool(a.get("count_pad", 0))
+            return nn.AvgPool2d(a["kernel"], a["stride"], a["padding"], ceil, counted)
         case "global_avg_pool":
             return GlobalAvgPool()
         case "adaptive_avg_pool":
@@ -186,8 +221,14 @@ def _module(node: Node) -> nn.Module:
             return ClassToken(a["dim"])
         case "position":
             return Position(a["tokens"], a["dim"])
+        case "group_norm":
+            return nn.GroupNorm(a["groups"], a["channels"], eps, affine=bool(a["affine"]))
         case "layer_norm":
-            return nn.LayerNorm(a["dim"], eps)
+            return LayerNorm(a["dim"], eps)
+        case "layer_scale":
+            return LayerScale(a["channels"])
+        case "shuffle":
+            return nn.ChannelShuffle(a["groups"])
         case "attention":
             return Attention(a["dim"], a["heads"], a["head_dim"])
         case "select":
@@ -201,7 +242,7 @@ def _module(node: Node) -> nn.Module:
         case "shift":
             return Shift()
         case "drop_path":
-            return DropPath()
+            return DropPath(node.attrs.get("rate"))
         case "dropout":
             return nn.Dropout(float(node.attrs["rate"]))
         case op:
@@ -237,7 +278,8 @@ class Network(nn.Module):
         self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1))
         graph = graph.needed()
         self.nodes = nn.ModuleDict({n.name: _module(n) for n in graph if n.op != "input"})
-        self.drop_paths = [m for m in self.nodes.values() if isinstance(m, DropPath)]
+        drops = (m for m in self.nodes.values() if isinstance(m, DropPath))
+        self.drop_paths = [each for each in drops if not each.own]
         self._input = next(n.name for n in graph if n.op == "input")
         self._output = graph.output
         self._auxiliary = graph.auxiliary
@@ -261,7 +303,7 @@ class Network(nn.Module):
         return maps[self._output]
 
     def set_drop_path(self, rate: float) -> None:
-        """Set the probability with which an edge's map is dropped."""
+        """Set the probability with which a map is dropped where the graph says none."""
         for each in self.drop_paths:
             each.rate = rate
 

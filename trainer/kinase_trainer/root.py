@@ -51,6 +51,9 @@ HEAD = 0.01
 """Deviation of the weights of a last layer that is made anew, as of every linear layer of ours."""
 COPIES = (Widen, Heads, PathMorphism)
 """Morphisms that copy units, which noise tells apart."""
+AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+"""torchvision's networks with auxiliary heads, and what the names of those begin with. The heads
+only take part in training, and are left out, also of a file of weights."""
 
 
 # -- when the task is described ----------------------------------------------------------
@@ -116,7 +119,9 @@ def _network(options: ModelSpace, shape: tuple[int, int, int]) -> tuple[Graph, d
 
 def _given(options: ModelSpace, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of the manifest's file, or the network's own."""
-    state = dict(own) if options.weights is None else read_weights(options.weights, own)
+    name = options.name if options.source == "torchvision" else None
+    skipped = AUXILIARY.get(name or "", ())
+    state = dict(own) if options.weights is None else read_weights(options.weights, own, skipped)
     return {n: t.detach().float() if t.is_floating_point() else t for n, t in state.items()}
 
 
@@ -141,6 +146,9 @@ def make_module(options: ModelSpace) -> nn.Module:
         return make
     if options.source == "torchvision":
         arguments["weights"] = None
+        if options.name in AUXILIARY:
+            _check_auxiliary(arguments)
+            arguments |= {"aux_logits": False, "init_weights": True}
         if "init_weights" in inspect.signature(make).parameters:
             arguments.setdefault("init_weights", True)
     try:
@@ -155,6 +163,19 @@ def make_module(options: ModelSpace) -> nn.Module:
             f"{where} made a {type(module).__name__}; it must return a torch.nn.Module"
         )
     return module
+
+
+def _check_auxiliary(arguments: Mapping[str, Any]) -> None:
+    if arguments.get("aux_logits"):
+        raise ConfigError(
+            "space.model.arguments.aux_logits is true; a search trains without the auxiliary heads "
+            "of this network: leave it out. A file of weights may have them, they are passed over"
+        )
+    if arguments.get("transform_input"):
+        raise ConfigError(
+            "space.model.arguments.transform_input is true; leave it out, and say the same as "
+            "space.model.mean: [0.5] and deviation: [0.5]"
+        )
 
 
 def _torchvision(name: str) -> Any:
@@ -197,12 +218,15 @@ def _own(name: str) -> Any:
     return found
 
 
-def read_weights(where: str, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def read_weights(
+    where: str, own: Mapping[str, Tensor], skipped: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
     """The tensors of a safetensors file, if they are those of a network.
 
     Args:
         where: a path, or a URI with file:// or s3://; S3 is that of the experiment's storage.
         own: the network's, as it was made.
+        skipped: what the names of tensors begin with that are passed over.
 
     Raises:
         ConfigError: there is no such file.
@@ -226,6 +250,8 @@ def read_weights(where: str, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
             "one, once and where it is trusted, by "
             "safetensors.torch.save_file(torch.load(path, weights_only=True), out)"
         ) from error
+    if skipped:
+        found = {n: tensor for n, tensor in found.items() if n in own or not n.startswith(skipped)}
     said = f"space.model.weights: {where}"
     for key, tensor in own.items():
         if key not in found:
@@ -261,7 +287,7 @@ def adapt(before: Graph, after: Graph, state: Mapping[str, Tensor], seed: int) -
         whole, kind = state[key], name.rpartition(".")[2]
         if kind.startswith("running_"):
             made[key] = whole.mean().expand(shape).clone()
-        elif len(shape) == 4:
+        elif len(shape) == 4 and old[name][0] == shape[0]:
             made[key] = whole.sum(1, keepdim=True).expand(shape).clone() / shape[1]
         else:
             generator = torch.Generator().manual_seed(seed)

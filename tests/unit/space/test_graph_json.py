@@ -84,6 +84,17 @@ def changed(path: list[Any], value: Any) -> dict[str, Any]:
         (changed(["nodes", 1, "attrs", "in"], 4), "conv: 3 input channels, built for 4"),
         (changed(["nodes", 5, "attrs", "rate"], 1.5), "dropout: rate is 1.5; use a number of 0.0"),
         (changed(["nodes", 5, "attrs"], {}), "dropout.attrs has no rate"),
+        (
+            changed(["nodes", 3], {"name": "relu", "op": "leaky_relu", "inputs": ["bn"]}),
+            "relu.attrs has no slope",
+        ),
+        (
+            changed(
+                ["nodes", 3],
+                {"name": "relu", "op": "shuffle", "inputs": ["bn"], "attrs": {"groups": 3}},
+            ),
+            r"relu: input of shape \(4, 8, 8\) does not fit",
+        ),
         (changed(["nodes", 6, "attrs", "in"], 5), r"classifier: input of shape \(4,\)"),
         (changed(["output"], "nowhere"), "output is 'nowhere'; use the name of a node"),
         (changed(["auxiliary"], 3), "auxiliary is 3"),

@@ -240,8 +240,11 @@ def test_a_network_is_made_one_for_another_task() -> None:
     g = GraphBuilder((1, 8, 8))
     convolutional = g.build(g.global_avg_pool("pool", g.conv("conv", g.input, 5, 3)))
     assert fit(convolutional, (1, 9, 9), 5).shapes()["pool"] == (5,)
-    with pytest.raises(InfeasibleError, match="must end in a linear layer"):
-        fit(convolutional, (1, 8, 8), 6)
+    assert fit(convolutional, (1, 8, 8), 6).shapes()["pool"] == (6,)
+    g = GraphBuilder((5, 8, 8))
+    depthwise = g.build(g.global_avg_pool("pool", g.conv("conv", g.input, 5, 3, groups=5)))
+    with pytest.raises(InfeasibleError, match="must end in a linear layer, or in a convolution"):
+        fit(depthwise, (5, 8, 8), 6)
 
 
 def test_how_many_there_are_is_a_bound() -> None:
