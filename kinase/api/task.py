@@ -151,6 +151,9 @@ class Task(Model):
         return hash((self.type, self.dataset, self.path, self.resolution, self.split))
 
 
+Decay = Literal["weights", "all"]
+
+
 class SGD(Model):
     """Stochastic gradient descent with momentum."""
 
@@ -161,7 +164,11 @@ class SGD(Model):
     nesterov: bool = True
     """Whether the momentum is Nesterov's."""
     weight_decay: NonNegative = 5e-4
-    """L2 penalty on weights; normalisation and biases are exempt."""
+    """L2 penalty on what `decay` says."""
+    decay: Decay | None = None
+    """What the penalty is on. `weights`: the matrices and filters of layers; biases, normalisation,
+    class tokens, position embeddings and scales are exempt. `all`: every parameter, as in the code
+    of Liu et al. 2019 (DARTS). Default: weights."""
 
 
 class AdamW(Model):
@@ -175,7 +182,10 @@ class AdamW(Model):
     )
     """Decay rates of the two moment estimates."""
     weight_decay: NonNegative = 0.01
-    """Decoupled decay of weights; normalisation and biases are exempt."""
+    """Decoupled decay of what `decay` says."""
+    decay: Decay | None = None
+    """What decays. `weights`: the matrices and filters of layers; biases, normalisation, class
+    tokens, position embeddings and scales are exempt. `all`: every parameter. Default: weights."""
 
 
 class Optimizer(Union):
@@ -217,7 +227,9 @@ class Training(Model):
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate over the training: a half cosine to zero, or constant."""
     warmup_epochs: Annotated[float, Field(ge=0, le=10_000)] = 0.0
-    """Epochs over which the learning rate rises linearly from zero."""
+    """Epochs over which the learning rate rises linearly, to `learningRate` in the last step. A
+    shorter training (a lower fidelity, a child that inherits) warms up for the same share of its
+    epochs."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of a label's weight that is spread over all classes."""
     clip_norm: NonNegative = 0.0
@@ -233,6 +245,24 @@ class Training(Model):
     """Probability of dropping a cell's edge at the last epoch; it rises linearly from zero."""
     auxiliary: NonNegative = 0.0
     """Weight of the auxiliary head's loss, for finalists of a Cell space; 0 builds no head."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.warmupEpochs <= double(self.epochs)",
+            "warmupEpochs {self.warmupEpochs} is above epochs {self.epochs}: the learning rate "
+            "would never reach learningRate",
+            ".warmupEpochs",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"warmupEpochs {self.warmup_epochs:g} is above epochs {self.epochs}: "
+                "the learning rate would never reach learningRate"
+            )
+        return self
 
     def at_rate(self, factor: float) -> Self:
         """The same with another learning rate."""

@@ -505,6 +505,16 @@ CASES: dict[str, Case] = {
         {**lower(epochs=6), "training.epochs": 7, "finalists.epochs": 5},
         "lowerFidelity.epochs",
     ),
+    "a warm-up within the training": Case(
+        {"training.warmupEpochs": 7, "training.epochs": 7},
+        {"training.warmupEpochs": 7.5, "training.epochs": 7},
+        "training.warmupEpochs",
+    ),
+    "what decays": Case(
+        {"training.optimizer": {"type": "SGD", "sgd": {"decay": "all"}}},
+        {"training.optimizer": {"type": "SGD", "sgd": {"decay": "biases"}}},
+        "sgd.decay",
+    ),
     "epochs of a child below the full training's": Case(
         {"estimation": morphism(epochsPerChild=7), "training.epochs": 7},
         {"estimation": morphism(epochsPerChild=8), "training.epochs": 7},

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torchvision.models import VisionTransformer
 
 from kinase.api.task import Task, Training
 from kinase.space import Frame
@@ -13,6 +14,7 @@ from kinase_trainer.data import Part, open_splits
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.network import DropPath, Network
 from kinase_trainer.tasks import Classification
+from kinase_trainer.trace import trace
 from kinase_trainer.train import (
     Diverged,
     Run,
@@ -22,6 +24,7 @@ from kinase_trainer.train import (
     make_optimiser,
     pick_device,
     seed_of,
+    warmup_of,
 )
 from tests.trainer.helpers import CHAIN, SMALL, graph
 
@@ -47,23 +50,65 @@ def run(t: Training, data: Part | None = None, epochs: int = 3) -> Run:
     return Run(network, make_optimiser(network, t), Classification(), t, CPU, data, data, epochs, 5)
 
 
+def rates(t: Training, epochs: int, steps: int = 4) -> list[float]:
+    return [learning_rate(t, step, steps, epochs) for step in range(epochs * steps)]
+
+
 def test_learning_rate_rises_then_falls_along_a_half_cosine() -> None:
     t = training(warmupEpochs=2, optimizer={"type": "SGD", "sgd": {"learningRate": 0.4}}, epochs=10)
-    assert [learning_rate(t, e, 10) for e in (0, 0.5, 1, 2)] == pytest.approx([0, 0.1, 0.2, 0.4])
-    assert learning_rate(t, 6, 10) == pytest.approx(0.2)
-    assert learning_rate(t, 4, 10) == pytest.approx(0.4 * (1 + math.cos(math.pi / 4)) / 2)
-    assert learning_rate(t, 10, 10) == pytest.approx(0)
-    assert learning_rate(training(schedule="constant"), 7, 10) == pytest.approx(0.1)
-    assert learning_rate(t, 1, 1) == pytest.approx(0.4)  # shorter than its own warm-up
+    found = rates(t, 10)
+    assert found[:8] == pytest.approx([0.4 * (step + 1) / 8 for step in range(8)])
+    assert found[8] == pytest.approx(0.4)
+    assert found[24] == pytest.approx(0.2)
+    assert found[16] == pytest.approx(0.4 * (1 + math.cos(math.pi / 4)) / 2)
+    assert 0 < found[-1] < 0.001
+    assert rates(training(schedule="constant"), 10) == [0.1] * 40
 
 
-def test_learning_rate_is_that_of_torch_s_own_schedule() -> None:
+@pytest.mark.parametrize(("epochs", "warm"), [(3, 3), (5, 5), (20, 20), (40, 20)])
+def test_a_shorter_training_warms_up_for_the_same_share(epochs: int, warm: int) -> None:
+    """Five epochs of twenty; of a longer training five."""
+    t = training(warmupEpochs=5, epochs=20)
+    assert warmup_of(t, epochs) == warm / 4
+    found = rates(t, epochs, 40)
+    assert min(found) > 0
+    assert found.index(max(found)) == 10 * warm - 1
+
+
+@pytest.mark.parametrize("warm", [0, 2])
+def test_learning_rate_is_that_of_torch_s_own_schedules(warm: int) -> None:
+    """torch's LinearLR from a step's share of the rate, then its cosine."""
     optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=40)
-    for step in range(40):
-        assert learning_rate(training(), step / 4, 10) == pytest.approx(schedule.get_last_lr()[0])
+    lr = torch.optim.lr_scheduler
+    rise = 4 * warm
+    schedule: Any = lr.CosineAnnealingLR(optimiser, T_max=40 - rise)
+    if warm:
+        linear = lr.LinearLR(optimiser, start_factor=1 / rise, total_iters=rise - 1)
+        schedule = lr.SequentialLR(optimiser, [linear, schedule], milestones=[rise])
+    for rate in rates(training(warmupEpochs=warm, epochs=10), 10):
+        assert rate == pytest.approx(schedule.get_last_lr()[0])
         optimiser.step()
         schedule.step()
+
+
+def test_all_parameters_decay_where_the_manifest_says_so() -> None:
+    """As torch's own optimiser of all parameters, which is what DARTS' code makes."""
+    t = training(optimizer={"type": "SGD", "sgd": {"weightDecay": 3e-4, "decay": "all"}})
+    network = Network(graph(CHAIN, SMALL, Frame((1, 8, 8), 10)))
+    (group,) = make_optimiser(network, t).param_groups
+    theirs = torch.optim.SGD(network.parameters(), lr=0.1, weight_decay=3e-4).param_groups[0]
+    assert group["weight_decay"] == theirs["weight_decay"]
+    assert [id(p) for p in group["params"]] == [id(p) for p in theirs["params"]]
+
+
+def test_class_tokens_positions_and_scales_do_not_decay() -> None:
+    found = trace(VisionTransformer(8, 4, 1, 2, 16, 32, num_classes=10), (3, 8, 8)).graph
+    network = Network(found)
+    decayed = make_optimiser(network, training()).param_groups[0]["params"]
+    names = {n for n, p in network.named_parameters() if any(p is each for each in decayed)}
+    spared = {n for n, p in network.named_parameters() if p.ndim > 1} - names
+    assert len(spared) == 2, spared
+    assert all(name.endswith(("weight", "in_proj_weight")) for name in names)
 
 
 @pytest.mark.parametrize("kind", ["SGD", "AdamW"])

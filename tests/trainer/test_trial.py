@@ -10,13 +10,20 @@ import pytest
 import torch
 
 from kinase import registry
-from kinase.api.task import Training
+from kinase.api.task import Augmentation, Training
 from kinase.api.trial import Outcome, Point, TrialResult
 from kinase.store import NotFound
 from kinase.store.file import FileStore
 from kinase.store.memory import MemoryStore
 from kinase_trainer import load, trial
-from kinase_trainer.data import open_parts, open_splits, open_test
+from kinase_trainer.data import (
+    Part,
+    batches,
+    open_parts,
+    open_splits,
+    open_test,
+    smallest_batch,
+)
 from kinase_trainer.errors import ConfigError, CorruptModel
 from kinase_trainer.model import CARD, WEIGHTS
 from kinase_trainer.train import Run
@@ -47,6 +54,13 @@ def test_describe_says_what_the_task_is() -> None:
     assert info.metrics == ("val_accuracy", "val_loss")
     assert info.device == "cpu"
     assert info.facts["torch"] == torch.__version__
+    assert info.warnings == ()
+
+
+def test_a_batch_larger_than_the_data_is_said() -> None:
+    large = job().training.model_copy(update={"batch_size": 2000})
+    (warning,) = trial.describe(job().task, large).warnings
+    assert "training.batchSize 2,000 is above the 1,079 training samples" in warning
 
 
 def test_a_network_learns_the_digits() -> None:
@@ -150,6 +164,27 @@ def test_an_architecture_without_a_network_is_infeasible(
     assert message in result.message
     assert result.cost.epochs == 0
     assert TrialResult.model_validate_json(store.get(f"{PREFIX}/result.json")) == result
+
+
+ONE_PIXEL = {"layers": [{"op": "conv", "width": 4, "kernel": 3, "stride": 2}] * 3}
+
+
+def test_a_batch_of_one_sample_on_a_map_of_one_pixel_is_infeasible() -> None:
+    """Batch normalisation has no variance there; torch would raise in the first epoch."""
+    changes = {"training": {**job().training.model_dump(by_alias=True), "batchSize": 1}}
+    result = trial.run(job(architecture=ONE_PIXEL, **changes), MemoryStore())
+    assert result.outcome is Outcome.INFEASIBLE
+    assert "training.batchSize 1 gives a batch of one sample" in result.message
+    assert result.cost.epochs == 0
+    assert trial.run(job(architecture=ONE_PIXEL), MemoryStore()).outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+@pytest.mark.parametrize("size", range(1, 9))
+def test_the_smallest_batch_is_known(count: int, size: int) -> None:
+    part = Part(torch.zeros(count, 1, 2, 2), torch.zeros(count, dtype=torch.long))
+    found = [len(y) for _, y in batches(part, size, torch.Generator(), Augmentation())]
+    assert smallest_batch(count, size) == min(found)
 
 
 def too_large(self: Run) -> int:

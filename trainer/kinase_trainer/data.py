@@ -315,6 +315,14 @@ def batches(
         yield augment(images, augmentation, generator, fill), targets
 
 
+def smallest_batch(count: int, size: int) -> int:
+    """Samples of the smallest batch that `batches` gives of `count` samples."""
+    if count <= size:
+        return count
+    rest = count % size
+    return rest if rest > 1 else size
+
+
 def plain_batches(part: Part) -> Iterator[tuple[Tensor, Tensor]]:
     """Every sample once, in order, unchanged, in batches whose size is chosen for memory."""
     _, _, height, width = part.images.shape

@@ -65,7 +65,7 @@ def describe(task: Task, training: Training) -> TaskInfo | None:
         goals={"val_accuracy": "maximize", "val_loss": "minimize"},
         classes=told.classes,
         notes=told.notes,
-        warnings=told.warnings,
+        warnings=told.warnings + summary.of_batches(training.batch_size, len(train)),
         device="cpu",
         facts={name: fact for name, fact in facts.items() if fact},
         data={"samples": checksum},

@@ -50,6 +50,21 @@ def tell(
     return Told(classes, kept, tuple(text[:1000] for text in warnings(names, counts)))
 
 
+def of_batches(size: int, count: int) -> tuple[str, ...]:
+    """A warning where a batch holds more than there is.
+
+    Args:
+        size: `training.batchSize`.
+        count: training samples.
+    """
+    if size <= count:
+        return ()
+    return (
+        f"training.batchSize {size:,} is above the {count:,} training samples, so an epoch is a "
+        "single step; use a smaller one",
+    )
+
+
 def warnings(names: Sequence[str], counts: Mapping[str, NDArray[Any]]) -> list[str]:
     """What may be wrong, a sentence each.
 

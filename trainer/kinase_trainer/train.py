@@ -51,10 +51,24 @@ def seed_of(seed: int, *labels: int) -> int:
     return int(np.random.SeedSequence([seed, *labels]).generate_state(1, np.uint64)[0] >> 1)
 
 
+def _weights(model: nn.Module) -> set[int]:
+    """The ids of the parameters that are weights of layers: matrices and filters. Biases,
+    normalisation, class tokens, position embeddings and scales are not."""
+    layers = (nn.Conv2d, nn.Linear, nn.MultiheadAttention)
+    return {
+        id(p)
+        for module in model.modules()
+        if isinstance(module, layers)
+        for p in module.parameters(recurse=False)
+        if p.ndim > 1
+    }
+
+
 def make_optimiser(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """The manifest's optimiser; normalisation and biases are exempt from the decay."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    exempt = [p for p in model.parameters() if p.ndim <= 1]
+    """The manifest's optimiser; what of the network decays is what the manifest says."""
+    weights = None if training.optimizer.member.decay == "all" else _weights(model)
+    decayed = [p for p in model.parameters() if weights is None or id(p) in weights]
+    exempt = [p for p in model.parameters() if weights is not None and id(p) not in weights]
     o = training.optimizer.member
     groups = [
         {"params": decayed, "weight_decay": o.weight_decay},
@@ -71,20 +85,31 @@ def make_optimiser(model: nn.Module, training: Training) -> torch.optim.Optimize
     )
 
 
-def learning_rate(training: Training, epoch: float, epochs: int) -> float:
-    """Learning rate at a moment of the training: a linear rise, then a half cosine to zero
-    (Loshchilov & Hutter 2017, without restarts) or a constant.
+def warmup_of(training: Training, epochs: int) -> float:
+    """Epochs of warm-up in a training of `epochs`: in a shorter one than the full training the same
+    share of it, in a longer one no more than in the full one."""
+    return training.warmup_epochs * min(1.0, epochs / training.epochs)
+
+
+def learning_rate(training: Training, step: int, steps: int, epochs: int) -> float:
+    """Learning rate of a step: a linear rise, whose last step has the manifest's rate, then a half
+    cosine to zero (Loshchilov & Hutter 2017, without restarts) or a constant.
+
+    The rise goes by the ends of steps, so that the first step has a rate above zero; the cosine by
+    their beginnings.
 
     Args:
         training: the manifest's.
-        epoch: epochs gone, with the fraction of the present one.
+        step: steps done before this one, of the whole training.
+        steps: of one epoch.
         epochs: of the whole training.
     """
     peak: float = training.optimizer.member.learning_rate
-    warmup = min(training.warmup_epochs, epochs)
-    if epoch < warmup:
-        return peak * epoch / warmup
-    if training.schedule == "constant" or epochs == warmup:
+    warmup = warmup_of(training, epochs)
+    epoch, end = step / steps, (step + 1) / steps
+    if end < warmup:
+        return peak * end / warmup
+    if training.schedule == "constant" or epoch <= warmup:
         return peak
     return peak * 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
 
@@ -165,7 +190,7 @@ class Run:
         for step, (images, targets) in enumerate(
             batches(self.train, t.batch_size, generator, t.augmentation, model.mean), start=1
         ):
-            rate = learning_rate(t, epoch + (step - 1) / steps, self.epochs)
+            rate = learning_rate(t, epoch * steps + step - 1, steps, self.epochs)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             with autocast(t, self.device):

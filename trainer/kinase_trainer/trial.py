@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
 import time
@@ -31,11 +32,19 @@ from kinase.store import CountingStore, NotFound, Store, TooLarge
 from kinase_trainer import checkpoint, lineage, model
 from kinase_trainer import root as roots
 from kinase_trainer.cache import Cache
-from kinase_trainer.data import Part, Splits, open_parts, open_splits, open_test
+from kinase_trainer.data import (
+    Part,
+    Splits,
+    open_parts,
+    open_splits,
+    open_test,
+    smallest_batch,
+)
 from kinase_trainer.errors import ConfigError, CorruptModel
 from kinase_trainer.ledger import Meter
 from kinase_trainer.morphism import Distillation, read_slots
 from kinase_trainer.network import Network
+from kinase_trainer.summary import of_batches
 from kinase_trainer.tasks import make_task
 from kinase_trainer.train import (
     Begin,
@@ -85,7 +94,7 @@ def describe(
         goals={f"val_{name}": goal for name, goal in learning.goals.items()},
         classes=splits.told.classes,
         notes=splits.told.notes,
-        warnings=splits.told.warnings,
+        warnings=splits.told.warnings + of_batches(training.batch_size, len(splits.train)),
         device=device.type,
         facts={
             "kinase": kinase.__version__,
@@ -139,7 +148,28 @@ def _set_up(job: TrialJob, store: Store) -> _Setting:
     graph = space.graph(job.architecture, frame)
     torch.manual_seed(seed_of(job.seed, 0))
     network = Network(graph, splits.mean, splits.deviation).to(device)
+    if smallest_batch(len(train), job.training.batch_size) == 1:
+        _try_single(network, train, job.training.batch_size)
     return _Setting(device, splits, train, validation, space, frame, network)
+
+
+def _try_single(network: Network, train: Part, size: int) -> None:
+    """Refuse what cannot learn from a batch of one sample.
+
+    Raises:
+        InfeasibleError: a map of one pixel is normalised by the batch, which then has no variance.
+    """
+    images, _ = next(train.read(torch.zeros(1, dtype=torch.long), 1))
+    try:
+        with torch.no_grad():
+            copy.deepcopy(network).train()(images)  # a copy, for statistics change
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InfeasibleError(
+            f"training.batchSize {size} gives a batch of one sample, and the network normalises a "
+            f"map of one pixel by its batch ({error}); use a batchSize of 2 or more"
+        ) from None
 
 
 def run(
