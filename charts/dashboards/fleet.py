@@ -181,6 +181,18 @@ def _trials() -> Panels:
         ),
         shared.device_time(WHERE),
         shared.wait_for_a_pod(WHERE),
+        lines(
+            "Attempts that were lost a minute",
+            "By the reason in the trial's status: rejected by a node, disrupted, given up. They "
+            "cost waits, and epochs since the last checkpoint.",
+            "short",
+            query(
+                "sum by (reason) (rate(kinase_operator_attempts_total"
+                '{reason=~"Rejected|Disrupted|GivenUp"}[$__rate_interval])) * 60',
+                "{{reason}}",
+            ),
+            stacked=True,
+        ),
     ]
 
 

@@ -204,9 +204,11 @@ def operator(lab: Cluster) -> Object:
 
 
 def column(lab: Cluster) -> str:
-    """Name of the second column of trials."""
+    """Name of the column of a trial's value."""
     crd = lab.api.get(f"{CRDS}/nastrials.kinase.dev")
-    return str(crd["spec"]["versions"][0]["additionalPrinterColumns"][1]["name"])
+    columns = crd["spec"]["versions"][0]["additionalPrinterColumns"]
+    [name] = [each["name"] for each in columns if each["jsonPath"] == ".status.value"]
+    return str(name)
 
 
 def memory(pod: Object) -> str:

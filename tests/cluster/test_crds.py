@@ -451,10 +451,14 @@ def test_columns_of_experiments(cluster: Cluster, experiments: Kind, namespace: 
 
 
 def test_columns_of_trials(cluster: Cluster, trials: Kind, namespace: str) -> None:
-    trials.make(TRIAL, {"phase": "Running", "value": 0.5, "epochs": 3, "node": "node-1"})
+    trials.make(
+        TRIAL,
+        {"phase": "Running", "reason": "Started", "value": 0.5, "epochs": 3, "node": "node-1"},
+    )
     head, row = cluster.kubectl("get", "nast", "-n", namespace).splitlines()
-    assert head.split() == ["NAME", "PHASE", "VALUE", "EPOCHS", "NODE", "AGE"]
-    assert row.split()[:-1] == ["case-00007", "Running", "0.5", "3", "node-1"]
+    columns = ["NAME", "PHASE", "REASON", "ATTEMPT", "VALUE", "EPOCHS", "NODE", "AGE"]
+    assert head.split() == columns
+    assert row.split()[:-1] == ["case-00007", "Running", "Started", "2", "0.5", "3", "node-1"]
     assert "nastrial.kinase.dev/case-00007" in cluster.kubectl("get", "kinase", "-n", namespace)
 
 

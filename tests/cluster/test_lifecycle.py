@@ -141,9 +141,10 @@ def test_kubectl_shows_what_matters(run: Run) -> None:
     best = run.item["status"]["best"]["value"]
     assert lines[1].split()[:6] == ["toy", "Succeeded", "6/6", "0", str(best), "0"]
     lines = run.scene.cluster.kubectl("get", "nast", "-n", run.scene.namespace).splitlines()
-    assert " ".join(lines[0].split()) == "NAME PHASE VALUE EPOCHS NODE AGE"
+    assert " ".join(lines[0].split()) == "NAME PHASE REASON ATTEMPT VALUE EPOCHS NODE AGE"
     first = run.scene.trial(0)["status"]["value"]
-    assert lines[1].split()[:5] == ["toy-00000", "Succeeded", str(first), "2", "node-1"]
+    shown = ["toy-00000", "Succeeded", "Completed", "1", str(first), "2", "node-1"]
+    assert lines[1].split()[:7] == shown
     assert [line.split()[0] for line in lines[1:]] == [
         *(f"toy-{n:05d}" for n in range(7)),
         "toy-00006-test",

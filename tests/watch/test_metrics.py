@@ -54,6 +54,7 @@ def experiment(number: int = 0, **status: Any) -> Experiment:
                 "strategy": {"type": "Evolution"},
                 "estimation": {"type": "LowerFidelity"},
                 "objective": {"metric": "val_accuracy", "goal": "maximize"},
+                "budget": dict.fromkeys(limits[:3], 90 + number) | {"duration": f"{90 + number}s"},
             },
             "status": {
                 "phase": "Searching",
@@ -99,6 +100,8 @@ def trial(number: int, **status: Any) -> Trial:
 def pod(number: int, phase: str = "Running") -> Pod:
     """The pod of a trial's first attempt."""
     name = f"search-0000-{number:05d}"
+    began = {"running": {"startedAt": "2030-01-01T00:00:00Z"}}
+    container = {"name": "kinase", "state": began if phase == "Running" else {"waiting": {}}}
     return Pod.of(
         {
             "metadata": {
@@ -109,7 +112,7 @@ def pod(number: int, phase: str = "Running") -> Pod:
                 "labels": {names.EXPERIMENT_UID: "uid-0", names.JOB_TRIAL: name},
             },
             "spec": {},
-            "status": {"phase": phase},
+            "status": {"phase": phase, "containerStatuses": [container]},
         }
     )
 

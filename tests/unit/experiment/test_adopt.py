@@ -319,7 +319,7 @@ def test_a_raised_budget_and_more_parallelism_count_from_the_next_turn() -> None
     before: list[int] = []
 
     def tick(loop: Loop) -> None:
-        if loop.spec is not wide.spec and loop.state.searched >= 4:
+        if not before and loop.state.searched >= 4:
             before.append(outside.most)
             loop.update(wide)
 
