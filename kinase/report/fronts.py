@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kinase.api.experiment import RESOURCE_METRICS
-from kinase.report.control import sign
+from kinase.api.trial import Kind
+from kinase.report.anytime import COSTS, Curve
+from kinase.report.control import ended, sign
 from kinase.report.data import ReportData, ReportTrial
-from kinase.strategy.pareto import hypervolume, pareto_front
+from kinase.strategy.pareto import dominates, hypervolume, pareto_front
 
 REFERENCE = 1.1
 """Where the reference point lies in each objective, scaled."""
@@ -79,3 +81,35 @@ class Box:
         reference = (REFERENCE,) * len(self.best)
         inside = [self.scaled(point) for point in points]
         return hypervolume(inside, reference) / REFERENCE ** len(reference)
+
+
+def frame_of(*runs: ReportData) -> Box | None:
+    """The box of all that search and control found in some runs, so that their volumes may be
+    compared; None if nothing has a value in each objective."""
+    points = [
+        point
+        for run in runs
+        for trial in ended(run, Kind.SEARCH, Kind.CONTROL)
+        if (point := losses_of(run, trial)) is not None
+    ]
+    return Box.around(points) if points else None
+
+
+def volumes(data: ReportData, unit: str, frame: Box, kind: Kind = Kind.SEARCH) -> Curve:
+    """The hypervolume of the front so far over the cost of the trials of a kind."""
+    cost_of = COSTS[unit][1]
+    xs: list[float] = []
+    ys: list[float] = []
+    front: list[Point] = []
+    spent = 0.0
+    for trial in ended(data, kind):
+        spent += cost_of(trial)
+        point = losses_of(data, trial)
+        if point is None or any(each == point or dominates(each, point) for each in front):
+            continue
+        front = [each for each in front if not dominates(point, each)] + [point]
+        volume = frame.volume(front)
+        if volume > (ys[-1] if ys else 0.0):
+            xs.append(spent)
+            ys.append(volume)
+    return Curve(tuple(xs), tuple(ys), spent, 1.0)

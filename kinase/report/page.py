@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from kinase.api.trial import Cost, Kind, Outcome
-from kinase.report import figures, theme
+from kinase.report import figures, fronts, theme, tradeoffs
 from kinase.report.anytime import COSTS
 from kinase.report.control import ended, value_of, valued
 from kinase.report.data import ReportData, ReportTrial
@@ -72,6 +72,10 @@ def document(data: ReportData) -> str:
         drawn["incumbent"] = {u: figures.incumbent(data, u) for u in COSTS}
     if any(t.metrics.get("params", 0) > 0 for t, _ in scored):
         drawn["trials"] = {v: figures.trials(data, v) for v in figures.views(data)}
+    frame = fronts.frame_of(data) if data.also else None
+    if frame is not None:
+        drawn["pairs"] = tradeoffs.pairs(data)
+        drawn["volume"] = {u: tradeoffs.hypervolume(data, u, frame) for u in COSTS}
     if any(t.curve for t, _ in scored):
         drawn["curves"] = {v: figures.curves(data, v) for v in figures.views(data)}
     if len(line) > 1:

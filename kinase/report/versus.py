@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from kinase.report import figures, theme
+from kinase.report import figures, fronts, theme
 from kinase.report.anytime import (
     COSTS,
     Curve,
@@ -74,6 +74,7 @@ def document(runs: Sequence[tuple[str, ReportData]], reference: str | None = Non
         open_runs=sum(under_way(run) for run in everything),
         differences=differences(groups),
         tests=_tests(groups, held, curves["epochs"]),
+        by_volume=by_volume(groups),
         seeds_needed=needed(len(groups) - 1),
     )
 
@@ -157,10 +158,23 @@ def _over(
     }
 
 
+def by_volume(groups: Sequence[Group]) -> bool:
+    """Whether all runs have the same objectives, several of them."""
+    found = {tuple(fronts.objectives(run)) for group in groups for run in group.runs}
+    return len(found) == 1 and len(found.pop()) > 1
+
+
 def _tests(groups: Sequence[Group], held: Group, curves: Sequence[Curves]) -> list[Any]:
     """Each group but the reference against it at the cost in epochs that all have spent: paired by
-    seed, by ranks, corrected for the number of groups."""
-    end, s = common([each for some in curves for each in some]), sign(held.runs[0])
+    seed, by ranks, corrected for the number of groups. Runs of the same several objectives are held
+    by the hypervolume of their fronts."""
+    s = sign(held.runs[0])
+    if by_volume(groups):
+        frame = fronts.frame_of(*(run for group in groups for run in group.runs))
+        if frame is not None:
+            s = 1.0
+            curves = [[fronts.volumes(r, "epochs", frame) for r in g.runs] for g in groups]
+    end = common([each for some in curves for each in some])
 
     def values(place: int) -> dict[int, float]:
         found = zip(groups[place].runs, curves[place], strict=True)

@@ -359,7 +359,6 @@ ELSE: dict[str, tuple[Any, str]] = {
     "window": (nn.MaxPool2d(64, 64), r"^middle \(MaxPool2d\) .*use larger images"),
     "indices": (nn.MaxPool2d(2, return_indices=True), r"^middle \(MaxPool2d\) .*returns indices"),
     "divisor": (nn.AvgPool2d(2, divisor_override=3), "divides by divisor_override"),
-    "stride": (nn.Conv2d(4, 4, 3, (1, 2)), r"^middle \(Conv2d\) has another stride"),
     "padding": (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "padding_mode 'reflect'"),
     "circular": (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "padding_mode 'circular'"),
     "pad": (Does(lambda s, x: F.pad(x, (1, 1, 1, 1))), r"pad has no counterpart .*let the layer"),

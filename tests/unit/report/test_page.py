@@ -66,7 +66,8 @@ def test_every_section_is_there() -> None:
     page = Page(render(samples.digits()))
     assert page.ids >= {*SECTIONS, "failures"}
     assert page.ids >= {"incumbent", "trials", "curves", "lineage", "cost", "table"}
-    assert set(page.data["figures"]) == {"incumbent", "trials", "curves", "lineage", "cost"}
+    drawn = {"incumbent", "trials", "pairs", "volume", "curves", "lineage", "cost"}
+    assert set(page.data["figures"]) == drawn
     assert len(page.data["rows"]) == 64
 
 
