@@ -1,6 +1,7 @@
 """Regret of the strategies on NAS-Bench-201, through the very loop of a run.
 
     python -m bench.nasbench201 --seeds 500
+    python -m bench.nasbench201 --seeds 200 --populations
 
 Every search is an experiment of its own: the manifest's strategy, the loop with its journal (in
 memory) and its budget, and an engine that looks results up in the table. Seeds are paired: all
@@ -78,6 +79,17 @@ METHODS = (
     Method("local search, 16 at once", {"type": "LocalSearch"}, 150, slots=16),
     Method("local search, 12 epochs", {"type": "LocalSearch"}, 200, epochs=12, finalists=5),
 )
+
+POPULATIONS = tuple(
+    Method(f"evolution, {trials} trials, {name}", {"type": "Evolution", "evolution": sizes}, trials)
+    for trials in (40, 80, 120, 240, 400)
+    for name, sizes in (
+        ("default", {}),
+        ("100 and 25", {"population": 100, "sample": 25}),
+        ("30 and 10", {"population": 30, "sample": 10}),
+    )
+)
+"""Evolution's default sizes, which follow the budget, against fixed ones."""
 
 
 @lru_cache(maxsize=1)
@@ -193,12 +205,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=500)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", help="run the methods whose names begin so")
+    parser.add_argument("--populations", action="store_true", help="evolution's sizes by budget")
     arguments = parser.parse_args()
     parts = arguments.processes * 4
     outcome = {}
     print(f"exact expectation of 150 random cell strings: {expected_regret(150):.3f}")
     with ProcessPoolExecutor(arguments.processes) as pool:
-        for method in METHODS:
+        for method in POPULATIONS if arguments.populations else METHODS:
             if arguments.only and not method.name.startswith(arguments.only):
                 continue
             futures = [
