@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kinase.api.trial import Outcome, Point
+from kinase.experiment.check import doubts
 from kinase.experiment.state import SEARCHING, TrialRecord
 from kinase.report.gather import inherited_text
 from kinase.report.task import data_lines
@@ -107,7 +108,7 @@ class Progress:
             f"{spec.budget.parallelism} at once{again}",
             highlight=False,
         )
-        for line in data_lines(loop.info):
+        for line in (*data_lines(loop.info), *(f"warning: {each}" for each in doubts(spec))):
             style = "yellow" if line.startswith("warning:") else ""
             self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
         self._recent.extend(loop.state.told[-RECENT:])

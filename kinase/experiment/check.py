@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kinase import registry
 from kinase.api._base import struct_name
-from kinase.api.experiment import NASExperiment
+from kinase.api.experiment import ExperimentSpec, NASExperiment
 from kinase.api.load import Document, ManifestError, Problem, read_document, validate
 from kinase.estimation import make_estimator
 from kinase.space import ArchitectureError, make_space
@@ -15,6 +15,22 @@ from kinase.strategy import make_strategy
 
 MEMBER_ERRORS = (registry.UnknownMember, ImportError, ValueError, TypeError)
 """What a member that cannot be used raises."""
+
+
+INHERITING = ("NASH", "LEMONADE", "EAS", "PathLevel", "LargeScaleEvolution")
+"""Strategies whose children are meant to begin with their parents' weights."""
+
+
+def doubts(spec: ExperimentSpec) -> tuple[str, ...]:
+    """What of a manifest is allowed and probably not meant, a line each."""
+    strategy, estimation = spec.strategy.type, spec.estimation.type
+    if strategy in INHERITING and estimation not in ("Morphism", "Custom"):
+        return (
+            f"strategy.type {strategy} makes children of trained parents, but with estimation.type "
+            f"{estimation} each is trained from scratch; set estimation: {{type: Morphism}} to "
+            "have them inherit the weights",
+        )
+    return ()
 
 
 def check(experiment: NASExperiment, document: Document, trainer: str = "torch") -> list[Problem]:
@@ -94,4 +110,5 @@ def validate_files(paths: Iterable[str | Path]) -> tuple[int, Sequence[str]]:
             code = 2
         else:
             lines.append(f"{path}: NASExperiment {experiment.metadata.name} is valid")
+            lines += [f"{path}: warning: {doubt}" for doubt in doubts(experiment.spec)]
     return code, lines

@@ -28,7 +28,7 @@ from kinase.api.status import ConditionType, ExperimentStatus, Phase
 from kinase.api.trial import Point
 from kinase.engine import EngineError
 from kinase.experiment import identity
-from kinase.experiment.check import check
+from kinase.experiment.check import check, doubts
 from kinase.experiment.journal import Fenced
 from kinase.experiment.keep import keep_final, same_task
 from kinase.experiment.loop import Loop
@@ -297,6 +297,9 @@ class Controller:
             log.info("%s", line)
         read = filter(None, (samples_text(loop.info), classes_text(loop.info), *loop.info.notes))
         self.rim.emit("Normal", "DataRead", "; ".join(read)[:1000])
+        for doubt in doubts(loop.spec):
+            log.warning("%s", doubt)
+            self.rim.emit("Warning", "ManifestDoubtful", doubt)
         if loop.info.warnings:
             self.rim.emit("Warning", "DataDoubtful", "; ".join(loop.info.warnings)[:1000])
 

@@ -1,0 +1,39 @@
+"""What is allowed and probably not meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kinase.experiment.check import INHERITING, validate_files
+
+MANIFEST = """
+apiVersion: kinase.dev/v1alpha1
+kind: NASExperiment
+metadata: {{name: doubt}}
+spec:
+  space: {{type: {space}}}
+  objective: {{metric: val_accuracy, also: [{{metric: params}}]}}
+  strategy: {{type: {strategy}}}
+  estimation: {{type: {estimation}}}
+  budget: {{trials: 10}}
+"""
+
+
+@pytest.mark.parametrize("strategy", [*INHERITING, "Random"])
+@pytest.mark.parametrize("estimation", ["Full", "Morphism"])
+def test_children_that_inherit_nothing_are_doubted(
+    tmp_path: Path, strategy: str, estimation: str
+) -> None:
+    file = tmp_path / "doubt.yaml"
+    space = "Tree" if strategy == "PathLevel" else "Chain"
+    file.write_text(MANIFEST.format(space=space, strategy=strategy, estimation=estimation))
+    code, lines = validate_files([file])
+    assert code == 0, lines
+    doubted = strategy != "Random" and estimation == "Full"
+    assert len(lines) == 1 + doubted
+    if doubted:
+        assert f"warning: strategy.type {strategy}" in lines[1]
+        assert "estimation.type Full" in lines[1]
+        assert "estimation: {type: Morphism}" in lines[1]
