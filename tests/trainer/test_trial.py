@@ -23,6 +23,7 @@ from kinase_trainer.data import (
     open_splits,
     open_test,
     smallest_batch,
+    steps_of,
 )
 from kinase_trainer.errors import ConfigError, CorruptModel
 from kinase_trainer.model import CARD, WEIGHTS
@@ -181,10 +182,11 @@ def test_a_batch_of_one_sample_on_a_map_of_one_pixel_is_infeasible() -> None:
 
 @pytest.mark.parametrize("count", range(1, 9))
 @pytest.mark.parametrize("size", range(1, 9))
-def test_the_smallest_batch_is_known(count: int, size: int) -> None:
+def test_the_batches_of_an_epoch_are_known(count: int, size: int) -> None:
     part = Part(torch.zeros(count, 1, 2, 2), torch.zeros(count, dtype=torch.long))
     found = [len(y) for _, y in batches(part, size, torch.Generator(), Augmentation())]
     assert smallest_batch(count, size) == min(found)
+    assert steps_of(count, size) == len(found)
 
 
 def too_large(self: Run) -> int:

@@ -315,6 +315,12 @@ def batches(
         yield augment(images, augmentation, generator, fill), targets
 
 
+def steps_of(count: int, size: int) -> int:
+    """Batches that `batches` gives of `count` samples."""
+    left_out = size > 1 and count > size and count % size == 1
+    return -(-(count - left_out) // size)
+
+
 def smallest_batch(count: int, size: int) -> int:
     """Samples of the smallest batch that `batches` gives of `count` samples."""
     if count <= size:

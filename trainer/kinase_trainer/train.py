@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from kinase.api.task import Training
 from kinase.api.trial import Point
-from kinase_trainer.data import Part, batches, plain_batches
+from kinase_trainer.data import Part, batches, plain_batches, steps_of
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.morphism import Distillation
 from kinase_trainer.network import Network
@@ -182,7 +182,7 @@ class Run:
         torch.manual_seed(seed_of(self.seed, 2, epoch))  # drop-path, dropout
         model.train()
         model.set_drop_path(t.drop_path * epoch / max(1, self.epochs - 1))
-        steps = -(-len(self.train) // t.batch_size)
+        steps = steps_of(len(self.train), t.batch_size)
         looks = LOOKS.get(self.device.type, RARE_LOOKS)
         seen = 0
         goal = self.goal if epoch < self.distil else None
