@@ -173,7 +173,7 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
     elif not seen.job.deleting and (
         # it ended for a suspension that is over, or gave up; or it cannot know of a manifest
         # that was corrected before the search began, or of the settings that were corrected so
-        # that it can start: the next look makes it anew
+        # that it can start: the next look makes it again
         seen.job.finished
         or _through(seen)
         or (seen.job.digest != digest and (not view.started or _stuck(seen)))
@@ -204,7 +204,8 @@ def _corrected(resource: kube.Resource, body: Object, there: Child) -> list[Acti
 
 def _through(seen: Observed) -> bool:
     """Whether the controller has ended for good while a sidecar keeps its pod running."""
-    return any(p.lingers for p in seen.pods)
+    # a pod of the Job before may still be there: it says nothing of this one
+    return any(p.lingers and seen.job is not None and p.owner == seen.job.uid for p in seen.pods)
 
 
 def _stuck(seen: Observed) -> bool:

@@ -550,6 +550,9 @@ def test_a_controllers_end_does_not_wait_for_a_sidecar() -> None:
     # resumed after a suspension that it has ended for; one that crashed is started by its node
     assert delete in plan(replace(whole, pods=[done]), SETTINGS)
     assert delete not in plan(replace(whole, pods=[crashed]), SETTINGS)
+    # the pod of the Job before, which is still to be removed, says nothing of the next Job
+    before = replace(done, owner="the Job before")
+    assert delete not in plan(replace(whole, pods=[before]), SETTINGS)
     suspended = view({"startTime": at(-90)}, suspend=True)
     still = replace(whole, experiment=suspended, manifest=experiments.parse(suspended))
     assert delete in plan(replace(still, pods=[done]), SETTINGS)
