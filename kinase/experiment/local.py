@@ -37,11 +37,12 @@ def run(
     root = open_store(experiment.spec.storage)
     store = root.sub(experiment.directory)
     probe(store)
-    begun = identity.claim(store, experiment)
-    experiment = identity.settled(store, experiment)
     folder = identity.scratch(store)
     limit = experiment.spec.trial_template.time_limit
     with identity.exclusive(folder):
+        # not before: a run that has asked for no trial yet would lose its record to this one's
+        begun = identity.claim(store, experiment)
+        experiment = identity.settled(store, experiment)
         over = _over(experiment) if begun and store.exists(f"final/{RESULT}") else None
         engine = LocalEngine(
             experiment.spec.budget.parallelism if over is None else 1,
@@ -98,7 +99,8 @@ def set_aside(experiment: NASExperiment) -> str | None:
             "the earlier one yourself"
         )
     folder = Path(store.uri.removeprefix("file://"))
-    if not folder.is_dir():
+    # a folder that somebody else put there is no run's, and stays where it is
+    if not store.exists(identity.KEY) and not identity.begun(store):
         return None
     with identity.exclusive(identity.scratch(store)):
         number = 1

@@ -16,9 +16,11 @@ import pytest
 from kinase.api import Kind, NASExperiment, Outcome
 from kinase.api.experiment import Storage
 from kinase.engine import EngineError, worker
+from kinase.experiment import identity
 from kinase.experiment.identity import BusyError, MismatchError
-from kinase.experiment.local import run
+from kinase.experiment.local import run, set_aside
 from kinase.experiment.loop import Loop
+from kinase.store import open_store
 from tests.unit.experiment.helpers import experiment
 
 TRAINER = "tests.fake_trainer"
@@ -189,6 +191,27 @@ def test_a_second_process_is_told_who_runs_it(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_second_process_leaves_the_record_of_one_that_has_asked_for_no_trial(
+    tmp_path: Path,
+) -> None:
+    spec, other = manifest(tmp_path), manifest(tmp_path, seed=5)
+    store = open_store(spec.spec.storage).sub(spec.directory)
+    with identity.exclusive(identity.scratch(store)):
+        identity.claim(store, spec)
+        with pytest.raises(BusyError):
+            run(other, trainer=TRAINER)
+        assert identity.recorded(store)["spec"]["seed"] == spec.spec.seed
+
+
+def test_a_fresh_start_leaves_a_folder_that_holds_no_run(tmp_path: Path) -> None:
+    spec = manifest(tmp_path)
+    own = tmp_path / "runs" / spec.directory / "thesis.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    assert set_aside(spec) is None
+    assert own.read_text() == "mine"
 
 
 def test_workers_die_with_a_killed_run(tmp_path: Path) -> None:
