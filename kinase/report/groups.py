@@ -11,7 +11,7 @@ from typing import Any
 from kinase.report.data import ReportData
 from kinase.report.theme import brief, shorten
 
-FREE = ("seed", "storage", "suspend", "retention", "trialTemplate")
+FREE = ("seed", "storage", "suspend", "retention", "trialTemplate", "controller")
 """Fields of the spec in which the runs of a group may differ."""
 PLACES = ("task.path", "task.download")
 """Where the data comes from, not what it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import plotly.graph_objects as go
@@ -177,8 +178,12 @@ def _tests(groups: Sequence[Group], held: Group, curves: Sequence[Curves]) -> li
     end = common([each for some in curves for each in some])
 
     def values(place: int) -> dict[int, float]:
-        found = zip(groups[place].runs, curves[place], strict=True)
-        return {seed_of(run): s * v for run, each in found if (v := each.at(end)) is not None}
+        found: dict[int, list[float]] = {}
+        for run, each in zip(groups[place].runs, curves[place], strict=True):
+            if (v := each.at(end)) is not None:
+                found.setdefault(seed_of(run), []).append(s * v)
+        # a seed that was run twice is one pair, whatever the order of the runs
+        return {seed: fmean(some) for seed, some in found.items()}
 
     theirs = values(groups.index(held))
     others = [place for place, group in enumerate(groups) if group is not held]

@@ -35,7 +35,12 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group() -> None:
         one(seed=3),
         one(NASH),
         replace(one(seed=1), name="other"),
-        one(seed=2, storage={"uri": "file://elsewhere"}, suspend=True),
+        one(
+            seed=2,
+            storage={"uri": "file://elsewhere"},
+            suspend=True,
+            controller={"serviceAccountName": "search"},
+        ),
     ]
     groups = grouped(named(runs))
     assert [(g.label, [r.spec["seed"] for r in g.runs]) for g in groups] == [

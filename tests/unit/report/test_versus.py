@@ -8,7 +8,9 @@ import pytest
 
 from kinase.api.trial import Cost, Kind
 from kinase.report import Incomparable, ReportData, named, render_comparison
-from kinase.report.anytime import COSTS
+from kinase.report.anytime import COSTS, curve
+from kinase.report.groups import grouped
+from kinase.report.versus import _tests
 from tests.unit.report import samples, searches
 from tests.unit.report.searches import EVOLUTION, INHERIT, LEMONADE, NASH, RANDOM, search
 from tests.unit.report.test_page import EVIL, Page
@@ -198,3 +200,14 @@ def test_groups_are_tested_against_the_reference() -> None:
     assert "0.0156" in row  # 2 / 2^7
     few = compared(*runs[:3], *runs[7:10]).text
     assert "too few seeds to tell" in few
+
+
+def test_a_seed_that_was_run_twice_is_one_pair_of_its_average() -> None:
+    runs = [search([0.5], seed=seed) for seed in range(2)]
+    twice = [search([v], NASH, seed=0, store_uri=f"file://{v}") for v in (0.9, 0.7)]
+    orders = [grouped(named([*runs, *some])) for some in (twice, twice[::-1])]
+    for random, nash in orders:
+        curves = [[curve(run, "epochs") for run in group.runs] for group in (random, nash)]
+        [(_, found)] = _tests((random, nash), random, curves)
+        assert found.pairs == 1
+        assert found.effect == pytest.approx(0.3)
