@@ -37,7 +37,7 @@ def task(dataset: str) -> Task:
 
 def said(own: Task) -> tuple[str, ...]:
     open_splits.cache_clear()
-    return data_lines(trial.describe(own, Training(device="cpu")))
+    return data_lines(trial.describe(own, Training(device="cpu", batch_size=4)))
 
 
 def text(title: str) -> str:
