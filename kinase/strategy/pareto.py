@@ -105,6 +105,8 @@ def hypervolume(points: Points, reference: Sequence[float]) -> float:
         for point in points
         if all(x < edge for x, edge in zip(point, reference, strict=True))
     ]
+    if not inside:
+        return 0.0
     front = [inside[i] for i in pareto_front(inside)]
     return _volume(sorted(set(front), key=lambda point: point[::-1]), tuple(map(float, reference)))
 

@@ -92,3 +92,9 @@ def test_hypervolume_of_a_sphere_comes_near_its_own() -> None:
 def test_points_and_reference_must_have_as_many_objectives() -> None:
     with pytest.raises(ValueError, match="reference has 2 objectives"):
         hypervolume([(1.0, 2.0, 3.0)], (4.0, 4.0))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_nothing_inside_the_reference_has_no_volume(size: int) -> None:
+    assert hypervolume([], (1.0,) * size) == 0
+    assert hypervolume([(2.0,) * size], (1.0,) * size) == 0
