@@ -205,6 +205,21 @@ STYLES: tuple[tuple[Kind, str, str, str, int], ...] = (
 )
 
 
+MANY = 1000
+"""From more points than this on they are small and faint."""
+
+
+def marker(colour: str, symbol: str, size: int, count: int) -> dict[str, Any]:
+    """The style of `count` points."""
+    many = count > MANY
+    return {
+        "color": f"var(--{colour})",
+        "symbol": symbol,
+        "size": 5 if many else size,
+        "opacity": 0.45 if many else 0.85,
+    }
+
+
 def trials(data: ReportData, view: str) -> go.Figure:
     """Value against parameters: every trial, the Pareto front, and the way of the finalists."""
     figure = base("parameters", data.metric, xaxis_type="log")
@@ -238,18 +253,12 @@ def trials(data: ReportData, view: str) -> go.Figure:
     for kind, name, colour, symbol, size in STYLES:
         group = [(t, v) for t, v in valued(data, kind) if t.metrics.get("params", 0) > 0]
         points += [(t.metrics["params"], v) for t, v in group]
-        many = len(group) > 1000
         if group:
             figure.add_scatter(
                 x=[t.metrics["params"] for t, _ in group],
                 y=[v for _, v in group],
                 mode="markers",
-                marker={
-                    "color": f"var(--{colour})",
-                    "symbol": symbol,
-                    "size": 5 if many else size,
-                    "opacity": 0.45 if many else 0.85,
-                },
+                marker=marker(colour, symbol, size, len(group)),
                 text=[describe(data, t) for t, _ in group],
                 hovertemplate="%{text}<extra></extra>",
                 name=name,

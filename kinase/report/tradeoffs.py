@@ -11,7 +11,7 @@ from kinase.api.trial import Kind
 from kinase.report.anytime import COSTS
 from kinase.report.control import ended
 from kinase.report.data import ReportData, ReportTrial
-from kinase.report.figures import STYLES, base, describe, safe
+from kinase.report.figures import MANY, STYLES, base, describe, marker, safe
 from kinase.report.fronts import Box, enough, losses_of, objectives, volumes
 from kinase.strategy.pareto import pareto_front
 
@@ -69,18 +69,13 @@ def _points(
     name: str,
     style: tuple[str, str, int],
 ) -> None:
-    many = len(group) > 1000
+    many = len(group) > MANY
     colour, symbol, size = style
     figure.add_scatter(
         x=[t.metrics[x] for t in group],
         y=[t.metrics[y] for t in group],
         mode="markers",
-        marker={
-            "color": f"var(--{colour})",
-            "symbol": symbol,
-            "size": 5 if many else size,
-            "opacity": 0.45 if many else 0.85,
-        },
+        marker=marker(colour, symbol, size, len(group)),
         text=[describe(data, t) for t in group]
         if not many
         else [f"trial {t.number}" for t in group],
