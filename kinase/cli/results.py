@@ -1,0 +1,221 @@
+"""Commands that read what a run has left: `report`, `compare`, `export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinase import registry
+from kinase.api.load import ManifestError
+from kinase.cli.common import BAD_INPUT, ON_A_CLUSTER, RunStore, cluster, fail, load, refuse
+from kinase.options import (
+    COMPARISON,
+    EXPORTED,
+    Access,
+    ComparisonOut,
+    Context,
+    Endpoint,
+    Folder,
+    Formats,
+    FromSecret,
+    Kubeconfig,
+    Labels,
+    Namespace,
+    NoOpen,
+    Port,
+    Reference,
+    Target,
+    TrialNumber,
+    Watch,
+    is_local,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def report(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|NAME",
+            help="A manifest that was run here, or the name of an experiment on the cluster. What "
+            "has a slash or ends in .yaml, .yml or .json is a file, and so is what lies here, "
+            "unless an option names the cluster.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Where to write it; by default beside the journal, or NAME-report.html for one "
+            "on a cluster ('-': standard output).",
+        ),
+    ] = None,
+    store: RunStore = None,
+    namespace: Namespace = None,
+    no_open: NoOpen = False,
+    watch: Watch = False,
+    port: Port = 0,
+    endpoint: Endpoint = None,
+    credentials_from_secret: FromSecret = False,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Write the report of a run anew, also of one that is under way; open that of an experiment
+    on a cluster."""
+    target = Target(namespace, context, kubeconfig)
+    if not is_local(source, target):
+        refuse(ON_A_CLUSTER, {"--store": store})
+        refuse("a report that is not served; add --watch", {"--port": 0 if watch else port})
+        cluster().run_report(
+            source,
+            target,
+            Access(endpoint, credentials_from_secret),
+            out=out,
+            watch=watch,
+            port=port,
+            browse=not no_open,
+        )
+        return
+    refuse(
+        f"{source}, a run of this machine",
+        {
+            "--watch": watch,
+            "--port": port,
+            "--no-open": no_open,
+            "--endpoint": endpoint,
+            "--credentials-from-secret": credentials_from_secret,
+        },
+    )
+    from kinase.experiment.local import open_run
+    from kinase.report import render
+    from kinase.report.gather import gather
+    from kinase.store import StoreError
+
+    experiment = load(Path(source), {"storage.uri": store} if store else None)
+    try:
+        loop = open_run(experiment)
+        html = render(gather(loop)).encode()
+        if out == Path("-"):
+            typer.echo(html, nl=False)
+            return
+        if out is None:
+            loop.store.put("report.html", html)
+        else:
+            out.write_bytes(html)
+    except (StoreError, ManifestError, OSError) as error:
+        fail(f"kinase: {error}", BAD_INPUT)
+    typer.echo(out or f"{loop.store.uri}/report.html")
+
+
+@app.command()
+def compare(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE|NAME...",
+            help="Manifests that were run here, or names of experiments on the cluster, as "
+            "`kinase report` takes them.",
+        ),
+    ],
+    labels: Labels = None,
+    reference: Reference = None,
+    out: ComparisonOut = COMPARISON,
+    store: Annotated[str | None, typer.Option(help="The runs' --store.")] = None,
+    namespace: Namespace = None,
+    endpoint: Endpoint = None,
+    credentials_from_secret: FromSecret = False,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Write one page that holds searches against each other: what differs in the seed alone is
+    one group, and each group has its best value over the cost."""
+    from kinase.experiment.local import open_run
+    from kinase.report import Incomparable, write_comparison
+    from kinase.report.gather import gather
+    from kinase.store import StoreError
+
+    target = Target(namespace, context, kubeconfig)
+    here = [is_local(source, target) for source in sources]
+    if all(here):
+        refuse(
+            "runs of this machine",
+            {"--endpoint": endpoint, "--credentials-from-secret": credentials_from_secret},
+        )
+    if not any(here):
+        refuse(ON_A_CLUSTER, {"--store": store})
+    runs = []
+    try:
+        for source in sources:
+            if is_local(source, target):
+                experiment = load(Path(source), {"storage.uri": store} if store else None)
+                runs.append(gather(open_run(experiment)))
+            else:
+                access = Access(endpoint, credentials_from_secret)
+                runs.append(cluster().run_gather(source, target, access))
+        write_comparison(runs, out, labels or (), reference)
+    except (StoreError, ManifestError, Incomparable, OSError) as error:
+        fail(f"kinase: {error}", BAD_INPUT)
+
+
+@app.command()
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|FOLDER|URI|NAME",
+            help="A manifest that was run, the folder or URI of a trained network, or the name of "
+            "an experiment on the cluster. What has a slash or a manifest's ending is none, nor "
+            "what lies here, unless an option names the cluster.",
+        ),
+    ],
+    out: Folder = EXPORTED,
+    formats: Formats = None,
+    trial: TrialNumber = None,
+    store: RunStore = None,
+    namespace: Namespace = None,
+    endpoint: Endpoint = None,
+    credentials_from_secret: FromSecret = False,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Export a trained network: safetensors with its architecture and model card, TorchScript,
+    an exported program, and ONNX that was checked against the network."""
+    target = Target(namespace, context, kubeconfig)
+    if not is_local(source, target):
+        refuse(ON_A_CLUSTER, {"--store": store})
+        cluster().run_export(
+            source,
+            target,
+            Access(endpoint, credentials_from_secret),
+            out=out,
+            formats=tuple(formats or ()),
+            trial=trial,
+        )
+        return
+    refuse(
+        f"{source}, which this machine reads itself",
+        {"--endpoint": endpoint, "--credentials-from-secret": credentials_from_secret},
+    )
+    if not source.endswith((".yaml", ".yml", ".json")):
+        refuse(f"{source}, a trained network", {"--trial": trial is not None, "--store": store})
+    from kinase.experiment import artifacts
+    from kinase.store import StoreError, open_store, open_uri
+
+    try:
+        if source.endswith((".yaml", ".yml", ".json")):
+            experiment = load(Path(source), {"storage.uri": store} if store else None)
+            place = "final" if trial is None else artifacts.prefix(trial)
+            network = open_store(experiment.spec.storage).sub(f"{experiment.directory}/{place}")
+        else:
+            network = open_uri(source if "://" in source else f"file://{source}")
+        trainer = registry.load("kinase.trainers", "torch")
+        written = trainer.export(network, out, tuple(formats or ()))
+    except (StoreError, ValueError, OSError) as error:
+        fail(f"kinase: {error}", BAD_INPUT)
+    for path in written:
+        typer.echo(path)

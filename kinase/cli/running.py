@@ -1,0 +1,124 @@
+"""Commands that take a manifest: `run`, `validate`, `explain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from kinase.api.load import ManifestError
+from kinase.cli.common import (
+    BAD_INPUT,
+    FAILED,
+    INTERRUPTED,
+    ManifestArgument,
+    fail,
+    load,
+)
+
+app = typer.Typer()
+
+
+def _unchecked(why: str) -> str:
+    return f"whether the data is still that of the search could not be checked: {why}"
+
+
+@app.command()
+def run(
+    file: ManifestArgument,
+    store: Annotated[
+        str | None, typer.Option(help="Where to keep everything, instead of spec.storage.uri.")
+    ] = None,
+    parallelism: Annotated[
+        int | None, typer.Option(min=1, help="Trials at once, instead of the manifest's.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Budget of trials, instead of the manifest's.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or mps, instead of the manifest's.")
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Start from scratch: what an earlier run of this name left is kept beside it, as "
+            "NAME.1, NAME.2, ...",
+        ),
+    ] = False,
+    trainer: Annotated[
+        str, typer.Option(help="Entry point of the group kinase.trainers.", hidden=True)
+    ] = "torch",
+) -> None:
+    """Search on this machine, then train, test and keep the winner.
+
+    The same command again goes on where it was; with a larger budget, also after the end.
+    """
+    from kinase.console import Progress, summary
+    from kinase.engine import EngineError
+    from kinase.experiment.identity import MismatchError
+    from kinase.experiment.local import run as run_local
+    from kinase.experiment.local import set_aside
+    from kinase.report import render
+    from kinase.report.gather import gather
+    from kinase.store import StoreError
+
+    changes = {
+        "storage.uri": store,
+        "budget.parallelism": parallelism,
+        "budget.trials": trials,
+        "training.device": device,
+    }
+    given = {key: value for key, value in changes.items() if value is not None}
+    experiment = load(file, given, trainer)
+    if experiment.spec.suspend:
+        fail(f"{file}: spec.suspend is true; set it to false to run", BAD_INPUT)
+    try:
+        if fresh and (aside := set_aside(experiment)):
+            typer.echo(f"the earlier run is kept in {aside}", err=True)
+        with Progress() as progress:
+            loop = run_local(experiment, trainer=trainer, listener=progress)
+        data = gather(loop)
+        loop.store.put("report.html", render(data).encode())
+    except MismatchError as error:
+        fail(f"kinase: {error}; or start from scratch with --fresh", BAD_INPUT)
+    except (StoreError, EngineError, ManifestError) as error:
+        fail(f"kinase: {error}", BAD_INPUT)
+    except KeyboardInterrupt:
+        fail("ended at once; the same command goes on from the last checkpoints", INTERRUPTED)
+    summary(Console(), loop, data)
+    for note in filter(None, (loop.stays, loop.unchecked and _unchecked(loop.unchecked))):
+        typer.echo(f"\n{note}", err=True)
+    if loop.state.finished is None:
+        raise typer.Exit(INTERRUPTED)
+    if loop.state.finished.winner is None:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="Manifests to check.")],
+) -> None:
+    """Check manifests; every problem is told with file, line and field. Exit code 2 if any."""
+    from kinase.experiment.check import validate_files
+
+    code, lines = validate_files(files)
+    for line in lines:
+        typer.echo(line, err=bool(code))
+    raise typer.Exit(code)
+
+
+@app.command()
+def explain(
+    field: Annotated[str, typer.Argument(help="A field's path, such as spec.strategy.")] = "",
+    recursive: Annotated[bool, typer.Option(help="Show the fields below, too.")] = False,
+) -> None:
+    """Print the documentation of a field of the manifest."""
+    from kinase.api.explain import explain as explain_field
+
+    try:
+        typer.echo(explain_field(field, recursive=recursive))
+    except LookupError as error:
+        fail(str(error.args[0]), BAD_INPUT)
