@@ -8,6 +8,10 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+COLLECTED = 90.0
+"""Seconds within which Kubernetes frees what a deleted experiment owned. Its garbage collector
+looks for new kinds of objects every 30 seconds only, and a test may begin sooner."""
+
 RESTRICTED: dict[str, Any] = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},

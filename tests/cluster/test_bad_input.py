@@ -14,7 +14,7 @@ from kinase.api.status import MAX_ARCHITECTURE
 from kinase.api.trial import Outcome
 from tests.cluster import system
 from tests.cluster.beside import beside
-from tests.cluster.helpers import pod, wait_for
+from tests.cluster.helpers import COLLECTED, pod, wait_for
 from tests.cluster.lab.processes import free_ports
 from tests.cluster.lab.rest import ApiError
 from tests.cluster.system import Scene
@@ -269,4 +269,4 @@ def test_experiments_of_one_namespace_do_not_disturb_each_other(scene: Scene, fo
             *names[1:]
         }
 
-    wait_for(gone, message="what was the first one's is gone, and no more")
+    wait_for(gone, COLLECTED, message="what was the first one's is gone, and no more")

@@ -23,7 +23,7 @@ from tests import pod_trainer
 from tests.cluster import system
 from tests.cluster.beside import beside
 from tests.cluster.fixtures import a_bucket, a_namespace
-from tests.cluster.helpers import wait_for
+from tests.cluster.helpers import COLLECTED, wait_for
 from tests.cluster.lab import binaries
 from tests.cluster.lab.control_plane import Cluster
 from tests.cluster.lab.node import Node
@@ -80,18 +80,31 @@ def searched(scene: Scene, name: str = "toy") -> list[tuple[Any, ...]]:
     ]
 
 
-def gone(scene: Scene, name: str = "toy", *, lease: bool = True) -> bool:
-    """Whether nothing is left of an experiment but its Events; `lease` looks for that, too."""
-    label = {"kinase.dev/experiment": name}
-    kinds = ("nastrials", "jobs", "pods", "services", "roles", "rolebindings", "networkpolicies")
-    if any(scene.all(kind, **label) for kind in (*kinds, "serviceaccounts")):
-        return False
-    leases = lease and scene.cluster.api.get(scene.path("leases"))["items"]
+def missing(scene: Scene, name: str = "toy") -> bool:
+    """Whether the API server has no experiment of this name."""
     try:
         scene.get(name)
     except ApiError as problem:
-        return problem.status == 404 and not leases
+        return problem.status == 404
     return False
+
+
+def gone(scene: Scene, name: str = "toy", *, lease: bool = True) -> bool:
+    """Whether nothing is left of an experiment but its Events; `lease` looks for that, too.
+
+    Raises:
+        LookupError: names what is left, for the message of a test that waits.
+    """
+    kinds = ["nastrials", "jobs", "pods", "services", "roles", "rolebindings", "networkpolicies"]
+    label = {"kinase.dev/experiment": name}
+    left = [kind for kind in (*kinds, "serviceaccounts") if scene.all(kind, **label)]
+    if lease and scene.cluster.api.get(scene.path("leases"))["items"]:
+        left.append("leases")
+    if not missing(scene, name):
+        left.append("the experiment")
+    if left:
+        raise LookupError(f"still there: {', '.join(left)}")
+    return True
 
 
 # A whole run that nobody disturbs
@@ -321,7 +334,7 @@ def test_what_has_ended_goes_by_its_age(scene: Scene, folder: Path) -> None:
     assert any("toy-00000" in names for names in trials)
     wait_for(lambda: not scene.pods(), 10, message="pods have gone")
     wait_for(lambda: not scene.all("nastrials"), 10, message="trials have gone")
-    wait_for(lambda: gone(scene), 15, message="the experiment has gone")
+    wait_for(lambda: missing(scene), 15, message="the experiment has gone")
 
 
 # Removal
@@ -332,7 +345,7 @@ def test_deletion_frees_everything(scene: Scene, folder: Path) -> None:
     scene.create(trialTemplate=slow(1.0))
     scene.begins(1)
     scene.cluster.api.delete(scene.path(name="toy"))
-    wait_for(lambda: gone(scene), 30, message="nothing is left")
+    wait_for(lambda: gone(scene), COLLECTED, message="nothing is left")
 
 
 def test_deletion_while_the_operator_is_down(scene: Scene, alone: None) -> None:
@@ -341,7 +354,7 @@ def test_deletion_while_the_operator_is_down(scene: Scene, alone: None) -> None:
     scene.operator.kill()
     try:
         scene.cluster.api.delete(scene.path(name="toy"))
-        wait_for(lambda: gone(scene), 30, message="nothing is left")
+        wait_for(lambda: gone(scene), COLLECTED, message="nothing is left")
     finally:
         scene.operator.start()
     time.sleep(1)
@@ -359,7 +372,7 @@ def test_what_a_deletion_orphans_is_removed(scene: Scene, alone: None, down: boo
     finally:
         if down:
             scene.operator.start()
-    wait_for(lambda: gone(scene, lease=False), 30, message="nothing is left")
+    wait_for(lambda: gone(scene, lease=False), COLLECTED, message="nothing is left")
 
 
 @beside

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.cluster import system
-from tests.cluster.helpers import wait_for
+from tests.cluster.helpers import COLLECTED, wait_for
 from tests.cluster.lab import binaries
 from tests.cluster.system import Scene
 from tests.cluster.test_lifecycle import IN_A_ROW, gone, on_this_machine, searched, slow
@@ -110,7 +110,7 @@ def test_a_search_goes_on_whose_experiment_is_gone(
     assert first["metadata"]["uid"] in uids
 
     scene.cluster.api.delete(scene.path(name="toy"))
-    wait_for(lambda: gone(scene), 60, message="nothing is left")
+    wait_for(lambda: gone(scene), COLLECTED, message="nothing is left")
     keys = {
         "AWS_ACCESS_KEY_ID": s3_server.access_key,
         "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
