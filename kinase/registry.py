@@ -34,13 +34,7 @@ def load(group: str, name: str) -> Any:
         UnknownMember: no installed package registers it.
         BrokenMember: its module is missing, fails to import, or has no such object.
     """
-    try:
-        point = _group(group)[name]
-    except KeyError:
-        known = ", ".join(names(group)) or "none"
-        raise UnknownMember(
-            f"{name!r} is not registered in the entry point group {group!r}; known: {known}"
-        ) from None
+    point = _point(group, name)
     try:
         return point.load()
     except Exception as error:
@@ -48,6 +42,25 @@ def load(group: str, name: str) -> Any:
             f"{name!r} of the entry point group {group!r} cannot be loaded from {point.value}: "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def package(group: str, name: str) -> str:
+    """The top-level package of an entry point, which is not imported.
+
+    Raises:
+        UnknownMember: no installed package registers it.
+    """
+    return _point(group, name).module.partition(".")[0]
+
+
+def _point(group: str, name: str) -> EntryPoint:
+    try:
+        return _group(group)[name]
+    except KeyError:
+        known = ", ".join(names(group)) or "none"
+        raise UnknownMember(
+            f"{name!r} is not registered in the entry point group {group!r}; known: {known}"
+        ) from None
 
 
 def resolve(group: str, union: Union) -> tuple[Any, Any]:

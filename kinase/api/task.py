@@ -13,7 +13,9 @@ Positive = Annotated[float, Field(gt=0, le=1e6)]
 NonNegative = Annotated[float, Field(ge=0, le=1e6)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
-DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "svhn", "npz", "folder")
+PUBLISHED = ("mnist", "fashion-mnist", "cifar10", "cifar100", "svhn")
+"""Data sets that lie in a folder, in the layout of their authors or torchvision's."""
+DATASETS = ("digits", *PUBLISHED, "npz", "folder")
 """The data sets of our own trainer. They take no `datasetOptions`."""
 TASKS = ("Classification",)
 """The tasks of our own trainer. They take no `typeOptions`."""
@@ -120,6 +122,20 @@ class Task(Model):
             "dataset is {self.dataset}, so npz must not be set; remove it, or set dataset: npz",
             ".npz",
         ),
+        Rule(
+            "!(self.dataset in ['folder', 'npz']) || has(self.path)",
+            "dataset is {self.dataset}, so path must be set, to the folder or the .npz file of "
+            "your data",
+            ".path",
+            "Required",
+        ),
+        Rule(
+            "self.dataset != 'folder' || has(self.resolution)",
+            "dataset is folder, so resolution must be set: the height and width in pixels to which "
+            "its images are scaled",
+            ".resolution",
+            "Required",
+        ),
     )
 
     @model_validator(mode="after")
@@ -132,6 +148,16 @@ class Task(Model):
         if self.npz is not None and self.dataset != "npz":
             raise ValueError(
                 f"dataset is {self.dataset}, so npz must not be set; remove it, or set dataset: npz"
+            )
+        if self.dataset in ("folder", "npz") and self.path is None:
+            raise ValueError(
+                f"dataset is {self.dataset}, so path must be set, to the folder or the .npz file "
+                "of your data"
+            )
+        if self.dataset == "folder" and self.resolution is None:
+            raise ValueError(
+                "dataset is folder, so resolution must be set: the height and width in pixels to "
+                "which its images are scaled"
             )
         # no rules of the CRD: CEL does not see a field whose values may be anything
         if self.dataset_options is not None and self.dataset in DATASETS:

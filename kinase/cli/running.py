@@ -100,11 +100,18 @@ def run(
 @app.command()
 def validate(
     files: Annotated[list[Path], typer.Argument(help="Manifests to check.")],
+    data: Annotated[
+        bool,
+        typer.Option("--data/--no-data", help="Read the task's data where it is on this machine."),
+    ] = True,
 ) -> None:
-    """Check manifests; every problem is told with file, line and field. Exit code 2 if any."""
-    from kinase.experiment.check import validate_files
+    """Check manifests, and read their data where it is here; nothing is downloaded or trained.
 
-    code, lines = validate_files(files)
+    Every problem is shown with its file, line and field. Exit code 2 if there is any.
+    """
+    from kinase.validation import validate_files
+
+    code, lines = validate_files(files, data=data)
     for line in lines:
         typer.echo(line, err=bool(code))
     raise typer.Exit(code)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kinase import registry
 from kinase.api._base import struct_name
 from kinase.api.experiment import ExperimentSpec, NASExperiment
 from kinase.api.load import Document, ManifestError, Problem, read_document, validate
+from kinase.api.task import PUBLISHED
 from kinase.estimation import make_estimator
 from kinase.space import ArchitectureError, make_space
 from kinase.strategy import make_strategy
@@ -81,6 +81,13 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
         known = registry.names(group)
         if trainer == "torch" and name not in known:
             problem(path, ValueError(f"{name!r} is not known; known: {', '.join(known)}"))
+    if trainer == "torch" and spec.task.dataset in PUBLISHED and spec.task.path is None:
+        problem(
+            "spec.task.path",
+            ValueError(
+                f"is not set; task.dataset {spec.task.dataset} needs the folder of its data"
+            ),
+        )
     return problems
 
 
@@ -90,25 +97,17 @@ def load_checked(path: str | Path, trainer: str = "torch") -> NASExperiment:
     Raises:
         ManifestError: holds every problem that was found.
     """
-    document = read_document(path)
+    return checked(read_document(path), trainer)
+
+
+def checked(document: Document, trainer: str = "torch") -> NASExperiment:
+    """Validate and check a document.
+
+    Raises:
+        ManifestError: holds every problem that was found.
+    """
     experiment = validate(document)
     problems = check(experiment, document, trainer)
     if problems:
         raise ManifestError(problems)
     return experiment
-
-
-def validate_files(paths: Iterable[str | Path]) -> tuple[int, Sequence[str]]:
-    """Exit code (0, or 2 if any manifest cannot be used) and a line for every file or problem."""
-    lines: list[str] = []
-    code = 0
-    for path in paths:
-        try:
-            experiment = load_checked(path)
-        except ManifestError as error:
-            lines += [str(problem) for problem in error.problems]
-            code = 2
-        else:
-            lines.append(f"{path}: NASExperiment {experiment.metadata.name} is valid")
-            lines += [f"{path}: warning: {doubt}" for doubt in doubts(experiment.spec)]
-    return code, lines

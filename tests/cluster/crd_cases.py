@@ -56,6 +56,8 @@ class Case:
     """What the refusal must name: the end of the field's path."""
 
 
+IMAGES: Changes = {"task.dataset": "folder", "task.path": "/data", "task.resolution": 32}
+ARRAYS: Changes = {"task.dataset": "npz", "task.path": "/data/d.npz"}
 GRAPH = {"nodes": [{"name": "input"}, {"name": "out"}], "output": "out"}
 """As far as a manifest is checked."""
 
@@ -206,24 +208,29 @@ CASES: dict[str, Case] = {
     ),
     # the task and its metrics
     "a folder's own struct": Case(
-        {"task.dataset": "folder", "task.folder": {"fit": "crop", "background": "#00ff7F"}},
-        {"task.dataset": "npz", "task.folder": {}},
+        {**IMAGES, "task.folder": {"fit": "crop", "background": "#00ff7F"}},
+        {**ARRAYS, "task.folder": {}},
         "folder",
     ),
     "a colour": Case(
-        {"task.dataset": "folder", "task.folder": {"background": "#000000"}},
-        {"task.dataset": "folder", "task.folder": {"background": "white"}},
+        {**IMAGES, "task.folder": {"background": "#000000"}},
+        {**IMAGES, "task.folder": {"background": "white"}},
         "background",
     ),
     "an archive's own struct": Case(
-        {"task.dataset": "npz", "task.npz": {"channels": "last"}},
-        {"task.dataset": "folder", "task.npz": {}},
+        {**ARRAYS, "task.npz": {"channels": "last"}},
+        {**IMAGES, "task.npz": {}},
         "npz",
     ),
     "an order of axes": Case(
-        {"task.dataset": "npz", "task.npz": {"channels": "first"}},
-        {"task.dataset": "npz", "task.npz": {"channels": "NCHW"}},
+        {**ARRAYS, "task.npz": {"channels": "first"}},
+        {**ARRAYS, "task.npz": {"channels": "NCHW"}},
         "channels",
+    ),
+    "where an archive lies": Case(ARRAYS, {"task.dataset": "npz"}, "path"),
+    "where a folder lies": Case(IMAGES, {"task.dataset": "folder", "task.resolution": 32}, "path"),
+    "the size of a folder's images": Case(
+        IMAGES, {"task.dataset": "folder", "task.path": "/data"}, "resolution"
     ),
     "parts that leave something to train on": Case(
         {"task.split": {"validation": 0.5, "test": 0.49}},

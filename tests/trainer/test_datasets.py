@@ -175,7 +175,6 @@ def test_a_bad_archive_is_refused_with_its_fault(
         ({"dataset": "mnist", "path": "/nowhere"}, "task.path '/nowhere' is not there"),
         ({"dataset": "cifar10", "path": "{tmp}"}, "does not hold cifar10 in torchvision's layout"),
         ({"dataset": "fashion-mnist", "path": "{tmp}"}, "does not hold fashion-mnist"),
-        ({"dataset": "folder", "path": "{tmp}"}, "task.resolution is not set"),
         (
             {"dataset": "folder", "path": "{tmp}", "resolution": 8},
             "holds no folder of images of a class; what is read",

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -82,6 +83,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a fidelity above the full one": (
         {"estimation": {"type": "LowerFidelity", "lowerFidelity": {"epochs": 5}}},
         r"lowerFidelity\.epochs 5 is above the full fidelity's 2",
+    ),
+    "a folder of images without a size": (
+        {"task": {"dataset": "folder", "path": "/data"}},
+        r"spec\.task\.dataset: dataset is folder, so resolution must be set: the height and width",
+    ),
+    "a folder of images without a place": (
+        {"task": {"dataset": "folder", "resolution": 8}},
+        r"spec\.task\.dataset: dataset is folder, so path must be set",
+    ),
+    "a published data set without a place": (
+        {"task": {"dataset": "mnist"}},
+        r"spec\.task\.path: is not set; task\.dataset mnist needs the folder of its data",
     ),
     "a resolution above the full one": (
         {
@@ -205,6 +218,58 @@ def test_aliases_do_not_blow_up(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there() -> None:
     code, output = invoke("validate", "/nowhere/m.yaml")
     assert (code, output) == (2, "/nowhere/m.yaml: cannot be read: no such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "line"),
+    [
+        ({}, (), "1,797 samples of 1x8x8 (channels, height, width): 1,079 training"),
+        ({}, ("--no-data",), "the data was not read: --no-data was given"),
+        (
+            {"dataset": "npz", "path": "/nowhere/d.npz"},
+            (),
+            "the data was not read: task.path '/nowhere/d.npz' is not on this machine",
+        ),
+        (
+            {"dataset": "cifar10", "path": "{tmp}", "download": True},
+            (),
+            "the data was not read: task.download is true, and it is not in task.path '{tmp}' yet",
+        ),
+    ],
+)
+def test_validate_says_what_it_read(
+    tmp_path: Path, task: dict[str, Any], options: tuple[str, ...], line: str
+) -> None:
+    task = {k: v.format(tmp=tmp_path) if isinstance(v, str) else v for k, v in task.items()}
+    path = write(tmp_path, task=task, training__device="cuda")
+    code, output = invoke("validate", path, *options)
+    assert code == 0, output
+    assert output.startswith(f"{path}: NASExperiment tiny is valid\n")
+    assert f"\n{path}: {line.format(tmp=tmp_path)}" in output
+
+
+def test_validate_refuses_data_that_run_would_refuse(tmp_path: Path) -> None:
+    x, y = np.zeros((20, 8, 8), np.uint8), np.arange(20) % 2
+    good, one_class, damaged = (tmp_path / name for name in ("g.npz", "o.npz", "d.npz"))
+    np.savez(good, x=x, y=y, z=x)
+    np.savez(one_class, x=x, y=0 * y)
+    damaged.write_text("text")
+
+    def said(data: Path) -> tuple[int, str, Path]:
+        path = write(tmp_path, task={"dataset": "npz", "path": str(data)})
+        return *invoke("validate", path), path
+
+    code, output, path = said(good)
+    assert code == 0, output
+    assert f"{path}: 20 samples of 1x8x8" in output
+    assert f"{path}: note: arrays that were passed over: z" in output
+    code, output, path = said(one_class)
+    assert code == 2
+    assert output.startswith(f"{path}:6: spec.task: task.dataset 'npz'"), output
+    assert output.count("\n") == 1
+    code, output, path = said(damaged)
+    assert code == 2
+    assert output.startswith(f"{path}:8: spec.task.path: {damaged}"), output
 
 
 def test_good_and_bad_files_in_one_call(tmp_path: Path) -> None:

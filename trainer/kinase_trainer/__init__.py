@@ -1,17 +1,43 @@
-"""The trainer: an architecture becomes a module, is trained, measured and exported."""
+"""The trainer: an architecture becomes a module, is trained, measured and exported.
+
+What needs torch, whose import takes seconds, is imported when it is used.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kinase.api.space import Space
+    from kinase.api.task import Task, Training
+    from kinase.api.trial import TaskInfo
+    from kinase.store import Store
     from kinase_trainer.model import load
 
-__all__ = ["load"]
+__all__ = ["describe", "load"]
+
+
+def describe(
+    task: Task, training: Training, space: Space | None = None, store: Store | None = None
+) -> TaskInfo:
+    """What the search needs to know of a task, as `kinase_trainer.trial.describe` says it; by
+    `kinase_trainer.quick` where torch is not needed.
+
+    Raises:
+        ConfigError: the data set, the device or the network is not there.
+        CorruptModel: the weights of the network that the search begins with are damaged.
+    """
+    from kinase_trainer import quick
+
+    info = quick.describe(task, training) if space is None else None
+    if info is None:
+        from kinase_trainer import trial
+
+        info = trial.describe(task, training, space, store)
+    return info
 
 
 def __getattr__(name: str) -> Any:
-    """`load` is imported when it is used: it needs torch, which takes seconds."""
     if name == "load":
         from kinase_trainer.model import load
 

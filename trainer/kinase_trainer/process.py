@@ -176,13 +176,9 @@ def _work(
 
 
 def _describe(job: TaskJob, store: Store) -> None:
-    from kinase_trainer import quick
+    from kinase_trainer import describe
 
-    info = quick.describe(job.task, job.training) if job.space is None else None
-    if info is None:
-        from kinase_trainer import trial
-
-        info = trial.describe(job.task, job.training, job.space, store)
+    info = describe(job.task, job.training, job.space, store)
     store.put(job.key, info.model_dump_json(by_alias=True, indent=2).encode())
 
 

@@ -189,8 +189,7 @@ def folder(task: Task) -> Raw:
     root = place(task)
     if not root.is_dir():
         raise ConfigError(f"task.path {task.path!r} is a file; task.dataset folder needs a folder")
-    if task.resolution is None:
-        raise ConfigError("task.resolution is not set; images of a folder need one size, in pixels")
+    assert task.resolution is not None  # the model of the task has seen to it
     options = task.folder or FolderImages()
     try:
         parts = parts_of(_entries(str(root))[0])

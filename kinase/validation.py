@@ -1,0 +1,85 @@
+"""`kinase validate`: manifests are checked, and their data is read where it is here."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from kinase import registry
+from kinase.api.experiment import ExperimentSpec
+from kinase.api.load import Document, ManifestError, read_document
+from kinase.api.trial import TaskInfo
+from kinase.experiment.check import checked, doubts
+from kinase.report.task import data_lines
+
+
+class NotRead(Exception):
+    """The data cannot be read here, which is no fault of the manifest. Says why."""
+
+
+def validate_files(paths: Iterable[str | Path], *, data: bool = True) -> tuple[int, Sequence[str]]:
+    """Exit code (0, or 2 if any manifest cannot be used), and lines for every file or problem.
+
+    Args:
+        paths: of the manifests.
+        data: whether the data is read, too.
+    """
+    lines: list[str] = []
+    code = 0
+    for path in paths:
+        try:
+            lines += [f"{path}: {line}" for line in _validate(path, data)]
+        except ManifestError as error:
+            lines += [str(problem) for problem in error.problems]
+            code = 2
+    return code, lines
+
+
+def _validate(path: str | Path, data: bool) -> Iterator[str]:
+    document = read_document(path)
+    experiment = checked(document)
+    said: Sequence[str]
+    try:
+        if not data:
+            raise NotRead("--no-data was given")
+        said = data_lines(read_data(experiment.spec, document))
+    except NotRead as error:
+        said = (f"the data was not read: {error}",)
+    yield f"NASExperiment {experiment.metadata.name} is valid"
+    yield from (f"warning: {doubt}" for doubt in doubts(experiment.spec))
+    yield from said
+
+
+def read_data(spec: ExperimentSpec, document: Document) -> TaskInfo:
+    """What the trainer says of a task's data, which is read as a run reads it. Nothing is
+    downloaded.
+
+    Raises:
+        NotRead: the data, or the trainer, is not on this machine.
+        ManifestError: the data is here, and the task cannot use it.
+    """
+    task = spec.task.model_copy(update={"download": False})
+    if task.path is not None and not Path(task.path).exists():
+        raise NotRead(f"task.path {task.path!r} is not on this machine")
+    try:
+        describe = import_module(registry.package("kinase.trainers", "torch")).describe
+    except (registry.UnknownMember, ImportError) as error:
+        raise NotRead(f"the trainer is not installed here ({error})") from None
+    try:
+        # a traceback of the user's own code would go to a run's log; here is none
+        with contextlib.redirect_stderr(io.StringIO()):
+            # which device there is says nothing of the data
+            found: TaskInfo = describe(task, spec.training.model_copy(update={"device": "cpu"}))
+    except Exception as error:  # of a data set or a task that another package brings
+        if spec.task.download:
+            raise NotRead(
+                f"task.download is true, and it is not in task.path {task.path!r} yet"
+            ) from None
+        text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        named = task.path is not None and task.path in text
+        place = ("spec", "task", "path") if named else ("spec", "task")
+        raise ManifestError([document.problem(place, text)]) from None
+    return found
