@@ -117,12 +117,12 @@ class Subject:
 
 
 def workers(process: subprocess.Popen[bytes]) -> list[int]:
-    """Worker processes of a run (multiprocessing's helper process is none)."""
+    """Worker processes of a run."""
     found = []
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     for pid in children.read_text().split():
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if b"spawn_main" in command:
+        if b"kinase.engine.worker" in command:
             found.append(int(pid))
     return found
 

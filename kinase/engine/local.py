@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,6 @@ from kinase.api.experiment import Storage
 from kinase.api.space import Space
 from kinase.api.task import Task, Training
 from kinase.api.trial import Point, TaskInfo, TrialJob, TrialResult
-from kinase.engine import worker
 from kinase.engine.base import Engine, EngineError, Event, Finished, Lost, Progress
 
 START_SECONDS = 180.0
@@ -27,16 +29,29 @@ STARTS = 3
 """Workers in a row that may die before they are ready; after that there is no use in more."""
 
 
+BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "from kinase.engine.worker import serve; serve(int(sys.argv[1]))"
+)
+"""What a worker runs. It is no process of `multiprocessing`, which would run the user's script
+again in each of them unless that is guarded by ``if __name__ == "__main__"``."""
+
+
+def _import_path() -> list[str]:
+    """Where this process finds modules, so that a worker finds the same ones."""
+    return [entry or os.getcwd() for entry in sys.path]
+
+
 @dataclass(slots=True)
 class _Worker:
-    process: multiprocessing.process.BaseProcess
+    process: subprocess.Popen[bytes]
     connection: Connection[Any, Any]
     slot: int
     ready: bool = False
     started: float = field(default_factory=time.monotonic)
     job: TrialJob | None = None
     since: float = 0.0
-    """When the job began, on the monotonic clock."""
+    """When the job was handed over, or the worker ready for it, on the monotonic clock."""
     oom_kills: int = 0
     """The kernel's count of out-of-memory kills when the job began."""
     overtime: bool = False
@@ -93,21 +108,21 @@ class LocalEngine(Engine):
         self._arguments = (trainer, storage.model_dump_json(), directory, scratch and str(scratch))
         self._threads = max(1, _cpus() // slots)
         self._time_limit = time_limit
-        self._context = multiprocessing.get_context("spawn")
         self._workers = [self._start(slot) for slot in range(slots)]
         self._backlog: list[Event] = []
         self._stillborn = 0
 
     def _start(self, slot: int) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=worker.main,
-            args=(theirs, os.getpid(), slot, self._threads, *self._arguments),
-            name=f"kinase-worker-{slot}",
-            daemon=True,
-        )
-        process.start()
-        theirs.close()
+        ours, theirs = Pipe()
+        with theirs:
+            end = theirs.fileno()
+            process = subprocess.Popen(
+                [sys.executable, "-c", BOOT, str(end), json.dumps(_import_path())],
+                pass_fds=(end,),
+                stdin=subprocess.DEVNULL,
+            )
+        with contextlib.suppress(OSError):  # it died at once, which whoever waits for it will see
+            ours.send((os.getpid(), slot, self._threads, *self._arguments))
         return _Worker(process, ours, slot)
 
     def describe(self, task: Task, training: Training, space: Space | None = None) -> TaskInfo:
@@ -172,8 +187,9 @@ class LocalEngine(Engine):
             backlog, self._backlog = self._backlog, []
             return backlog
         self._enforce_time_limit()
-        if self._time_limit is not None and self.running():
-            left = max(0.0, self._time_limit - max(self.running().values()))
+        begun = [each.since for each in self._workers if each.job is not None and each.ready]
+        if self._time_limit is not None and begun:
+            left = max(0.0, min(begun) + self._time_limit - time.monotonic())
             timeout = left if timeout is None else min(timeout, left)
         events: list[Event] = []
         by_connection = {w.connection: w for w in self._workers}
@@ -199,6 +215,7 @@ class LocalEngine(Engine):
         match message:
             case ("ready",):
                 each.ready = True
+                each.since = time.monotonic()  # importing the trainer is no part of a trial
                 self._stillborn = 0
                 return None
             case ("point", int(trial), str(text)):
@@ -221,13 +238,15 @@ class LocalEngine(Engine):
         if self._time_limit is None:
             return
         for each in self._workers:
-            if each.job is not None and time.monotonic() - each.since >= self._time_limit:
+            over = time.monotonic() - each.since >= self._time_limit
+            if each.job is not None and each.ready and over:
                 each.overtime = True
                 each.process.kill()
 
     def _death(self, each: _Worker) -> str:
-        each.process.join(5)
-        code = each.process.exitcode
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            each.process.wait(5)
+        code = each.process.returncode
         how = f"was killed by signal {-code}" if code and code < 0 else f"exited with code {code}"
         return f"the worker process {how}"
 
@@ -239,7 +258,7 @@ class LocalEngine(Engine):
         if each.overtime:
             limit = f"it ran longer than trialTemplate.timeLimit, {self._time_limit:g} s"
             return Lost(trial, limit, permanent=True)
-        if each.process.exitcode == -9 and _oom_kills() > each.oom_kills:
+        if each.process.returncode == -9 and _oom_kills() > each.oom_kills:
             return Lost(trial, "the machine ran out of memory", out_of_memory=True)
         return Lost(trial, message)
 
@@ -253,6 +272,7 @@ class LocalEngine(Engine):
         if self._stillborn >= STARTS:
             raise EngineError(f"workers cannot start: {self._death(each)}")
         each.process.kill()
+        each.process.wait()
         each.connection.close()
         self._workers[each.slot] = self._start(each.slot)
 
@@ -268,5 +288,5 @@ class LocalEngine(Engine):
         for each in self._workers:
             each.process.kill()
         for each in self._workers:
-            each.process.join()
+            each.process.wait()
             each.connection.close()

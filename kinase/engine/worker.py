@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import multiprocessing
 import os
 import signal
 import sys
@@ -54,6 +55,18 @@ def load_trainer(name: str) -> Any:
     if "." in name or ":" in name:
         return EntryPoint(name, name, "kinase.trainers").load()
     return registry.load("kinase.trainers", name)
+
+
+def serve(descriptor: int) -> None:
+    """Entry point of a worker process, which inherits its end of the engine's pipe as `descriptor`;
+    the other arguments of `main` come first."""
+    multiprocessing.current_process().daemon = True  # it dies at any moment, and has no children
+    connection: Connection[Any, Any] = Connection(descriptor)
+    try:
+        arguments = connection.recv()
+    except (EOFError, OSError):  # the engine is gone already
+        return
+    main(connection, *arguments)
 
 
 def main(
