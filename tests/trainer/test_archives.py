@@ -175,6 +175,37 @@ def test_the_order_of_the_axes(
     assert tuple(found.images.shape[1:]) == wanted
 
 
+@pytest.mark.parametrize(
+    ("shape", "channels", "warned"),
+    [
+        (
+            (20, 24, 24, 3),
+            "first",
+            "(20, 24, 24, 3), read as 24 channels of 24x3 because task.npz.channels is first; if "
+            "it is 3 channels of 24x24, set it to last",
+        ),
+        (
+            (20, 3, 24, 24),
+            "last",
+            "(20, 3, 24, 24), read as 24 channels of 3x24 because task.npz.channels is last; if "
+            "it is 3 channels of 24x24, set it to first",
+        ),
+        ((20, 24, 24, 3), "last", None),
+        ((20, 24, 24, 3), "auto", None),
+        ((20, 3, 24, 24), "first", None),
+        ((20, 12, 12, 5), "first", None),
+        ((20, 24, 24), "last", None),
+    ],
+)
+def test_an_order_of_axes_that_the_sizes_contradict_is_warned_of(
+    tmp_path: Path, shape: tuple[int, ...], channels: str, warned: str | None
+) -> None:
+    arrays = {"x": np.zeros(shape, np.uint8), "y": Y}
+    task = archive(tmp_path, channels, **arrays, x_test=arrays["x"], y_test=Y)
+    wanted = () if warned is None else (f"{task.path}: x has shape {warned}",)
+    assert open_splits.__wrapped__(task).told.warnings == wanted
+
+
 @pytest.mark.parametrize("shape", [(20, 12, 12, 5), (20, 5, 12, 12), (20, 3, 3, 3), (20, 1, 8, 1)])
 def test_an_order_that_leaves_a_doubt_is_refused_with_the_field(
     tmp_path: Path, shape: tuple[int, ...]

@@ -234,7 +234,7 @@ def open_splits(task: Task) -> Splits:
         mean=mean,
         deviation=deviation,
         classes=opened.classes,
-        told=tell(opened.classes, labels, opened.notes),
+        told=tell(opened.classes, labels, opened.notes, opened.raw.warnings),
         checksum=opened.raw.checksum(),
         test_checksum=opened.raw.test_checksum(),
     )

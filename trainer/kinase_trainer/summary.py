@@ -28,7 +28,10 @@ class Told:
 
 
 def tell(
-    names: Sequence[str], labels: Mapping[str, NDArray[Any]], notes: Sequence[str] = ()
+    names: Sequence[str],
+    labels: Mapping[str, NDArray[Any]],
+    notes: Sequence[str] = (),
+    doubts: Sequence[str] = (),
 ) -> Told:
     """Count the classes.
 
@@ -37,17 +40,19 @@ def tell(
         labels: class numbers of the parts `train`, `validation` and `test`; empty where targets
             are no classes.
         notes: how the data was read.
+        doubts: warnings of the data set's own.
     """
     kept = tuple(note[:1000] for note in notes[:32])
+    doubted = tuple(doubt[:1000] for doubt in doubts[:16])
     if not labels:
-        return Told((), kept, ())
+        return Told((), kept, doubted)
     counts = {part: np.bincount(array, minlength=len(names)) for part, array in labels.items()}
     columns = {part: array.tolist() for part, array in counts.items()}
     classes = tuple(
         ClassCount(name=name[:LONGEST], **{part: column[index] for part, column in columns.items()})
         for index, name in enumerate(names[:MOST_CLASSES])
     )
-    return Told(classes, kept, tuple(text[:1000] for text in warnings(names, counts)))
+    return Told(classes, kept, doubted + tuple(text[:1000] for text in warnings(names, counts)))
 
 
 def of_batches(size: int, count: int) -> tuple[str, ...]:

@@ -152,7 +152,11 @@ def npz(task: Task) -> Raw:
     parts = {
         part: found["x", part] for part in ("train", "validation", "test") if ("x", part) in found
     }
-    images = {p: as_images(archive.read(n), f"{path}: {n}", options) for p, n in parts.items()}
+    images, doubts = {}, []
+    for part, name in parts.items():
+        array = archive.read(name)
+        doubts += contradictions(array.shape, f"{path}: {name}", options.channels)
+        images[part] = as_images(array, f"{path}: {name}", options)
     labels = {p: archive.read(found["y", p]) for p in parts}
     notes = []
     unread = sorted(set(archive.names) - set(found.values()))
@@ -171,7 +175,14 @@ def npz(task: Task) -> Raw:
                 f"images of {parts[part]}; wanted is one for each"
             )
         held[part] = images[part], as_labels(array, name)
-    return Raw(*held["train"], held.get("test"), classes, held.get("validation"), tuple(notes))
+    return Raw(
+        *held["train"],
+        held.get("test"),
+        classes,
+        held.get("validation"),
+        tuple(notes),
+        tuple(doubts[:1]),  # one option is at fault
+    )
 
 
 def _numbered(
@@ -270,16 +281,40 @@ def _channels_first(array: Array, name: str, order: str) -> Array:
             f"{name} has shape {array.shape}; wanted are images (N, H, W), (N, H, W, C) or "
             "(N, C, H, W)"
         )
-    _, second, third, last = array.shape
     if order == "auto":
-        order = {(True, False): "first", (False, True): "last"}.get(
-            (second in CHANNELS, last in CHANNELS), ""
-        )
-        if not order and second in CHANNELS and (third == last) != (second == third):
-            order = "first" if third == last else "last"
+        order = order_of(array.shape)
     if not order:
+        _, second, third, last = array.shape
         raise ConfigError(
             f"{name} has shape {array.shape}, which is {second} channels of {third}x{last} or "
             f"{last} channels of {second}x{third}: set task.npz.channels to first or to last"
         )
     return array if order == "first" else array.transpose(0, 3, 1, 2)
+
+
+def order_of(shape: tuple[int, ...]) -> str:
+    """Where the channels of four axes are by their sizes: `first`, `last`, or empty where that
+    cannot be known."""
+    _, second, third, last = shape
+    first, end = second in CHANNELS, last in CHANNELS
+    if first != end:
+        return "first" if first else "last"
+    if first and (third == last) != (second == third):
+        return "first" if third == last else "last"
+    return ""
+
+
+def contradictions(shape: tuple[int, ...], name: str, order: str) -> list[str]:
+    """A warning where the sizes speak against the order of axes that a manifest gives."""
+    likely = order_of(shape) if len(shape) == 4 and order != "auto" else ""
+    if likely in ("", order):
+        return []
+    _, second, third, last = shape
+    read = f"{second} channels of {third}x{last}"
+    better = f"{last} channels of {second}x{third}"
+    if order == "last":
+        read, better = better, read
+    return [
+        f"{name} has shape {shape}, read as {read} because task.npz.channels is {order}; if it is "
+        f"{better}, set it to {likely}"
+    ]

@@ -37,6 +37,8 @@ class Raw:
     """Images and targets of the data set's own validation part, or None if it has none."""
     notes: tuple[str, ...] = ()
     """How the data was read, where that is not plain; a line each, for a person."""
+    warnings: tuple[str, ...] = ()
+    """What may be wrong with it; a line each."""
 
     def checksum(self) -> str:
         """SHA-256, its first 16 digits, of the images (where they are in memory) and the
