@@ -255,7 +255,7 @@ class Training(Model):
     warmup_epochs: Annotated[float, Field(ge=0, le=10_000)] = 0.0
     """Epochs over which the learning rate rises linearly, to `learningRate` in the last step. A
     shorter training (a lower fidelity, a child that inherits) warms up for the same share of its
-    epochs."""
+    epochs. Above `epochs` the rate never reaches `learningRate`, which is warned of."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of a label's weight that is spread over all classes."""
     clip_norm: NonNegative = 0.0
@@ -271,24 +271,6 @@ class Training(Model):
     """Probability of dropping a cell's edge at the last epoch; it rises linearly from zero."""
     auxiliary: NonNegative = 0.0
     """Weight of the auxiliary head's loss, for finalists of a Cell space; 0 builds no head."""
-
-    rules: ClassVar = (
-        Rule(
-            "self.warmupEpochs <= double(self.epochs)",
-            "warmupEpochs {self.warmupEpochs} is above epochs {self.epochs}: the learning rate "
-            "would never reach learningRate",
-            ".warmupEpochs",
-        ),
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.warmup_epochs > self.epochs:
-            raise ValueError(
-                f"warmupEpochs {self.warmup_epochs:g} is above epochs {self.epochs}: "
-                "the learning rate would never reach learningRate"
-            )
-        return self
 
     def at_rate(self, factor: float) -> Self:
         """The same with another learning rate."""

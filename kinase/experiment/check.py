@@ -23,14 +23,23 @@ INHERITING = ("NASH", "LEMONADE", "EAS", "PathLevel", "LargeScaleEvolution")
 
 def doubts(spec: ExperimentSpec) -> tuple[str, ...]:
     """What of a manifest is allowed and probably not meant, a line each."""
+    found = []
     strategy, estimation = spec.strategy.type, spec.estimation.type
     if strategy in INHERITING and estimation not in ("Morphism", "Custom"):
-        return (
+        found.append(
             f"strategy.type {strategy} makes children of trained parents, but with estimation.type "
             f"{estimation} each is trained from scratch; set estimation: {{type: Morphism}} to "
-            "have them inherit the weights",
+            "have them inherit the weights"
         )
-    return ()
+    # not refused: earlier versions took it, and a search under way keeps its manifest
+    training = spec.training
+    if training.warmup_epochs > training.epochs:
+        found.append(
+            f"training.warmupEpochs {training.warmup_epochs:g} is above training.epochs "
+            f"{training.epochs}, so the learning rate never reaches learningRate; for a new "
+            f"experiment use at most {training.epochs}"
+        )
+    return tuple(found)
 
 
 def check(experiment: NASExperiment, document: Document, trainer: str = "torch") -> list[Problem]:

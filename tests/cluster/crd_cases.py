@@ -512,11 +512,6 @@ CASES: dict[str, Case] = {
         {**lower(epochs=6), "training.epochs": 7, "finalists.epochs": 5},
         "lowerFidelity.epochs",
     ),
-    "a warm-up within the training": Case(
-        {"training.warmupEpochs": 7, "training.epochs": 7},
-        {"training.warmupEpochs": 7.5, "training.epochs": 7},
-        "training.warmupEpochs",
-    ),
     "what decays": Case(
         {"training.optimizer": {"type": "SGD", "sgd": {"decay": "all"}}},
         {"training.optimizer": {"type": "SGD", "sgd": {"decay": "biases"}}},

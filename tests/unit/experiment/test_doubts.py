@@ -38,3 +38,16 @@ def test_children_that_inherit_nothing_are_doubted(
         assert f"warning: strategy.type {strategy}" in lines[1]
         assert "estimation.type Full" in lines[1]
         assert "estimation: {type: Morphism}" in lines[1]
+
+
+def test_a_warm_up_beyond_the_training_is_doubted_and_not_refused(tmp_path: Path) -> None:
+    """A search that began with it under an earlier version goes on."""
+    file = tmp_path / "doubt.yaml"
+    text = MANIFEST.format(space="Chain", strategy="Random", estimation="Full")
+    file.write_text(text + "  training: {epochs: 3, warmupEpochs: 5}\n")
+    code, lines = validate_files([file])
+    assert code == 0
+    assert lines[1:] == [
+        f"{file}: warning: training.warmupEpochs 5 is above training.epochs 3, so the learning "
+        "rate never reaches learningRate; for a new experiment use at most 3"
+    ]
