@@ -39,9 +39,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinase.api.trial import Kind
-from kinase.report.control import ended, expected_best, sign, value_of
-from kinase.report.data import ReportData, ReportTrial
+from kinase.report.control import expected_best, sign, value_of, valued
+from kinase.report.data import ReportData
 from kinase.report.fronts import Box, losses_of
+from kinase.report.sides import (
+    Sides,
+    cost_of,
+    random_start,
+    sides_of,
+    start_option,
+    strategy_of,
+    unit_of,
+)
 from kinase.strategy.pareto import pareto_front
 
 LEVEL = 0.1
@@ -56,19 +65,26 @@ SUBSETS = 100
 MOST_POINTS = 1000
 """Networks at which such a test looks: the first fronts of all, until there are so many."""
 
-Word = Literal["better", "worse", "no difference shown", "too few trials to tell"]
+Word = Literal[
+    "better",
+    "worse",
+    "no difference shown",
+    "too few trials to tell",
+    "no search beyond the random start",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Search and control at equal cost."""
+    """Search and control at equal cost; no values where there was no search beyond the random
+    start."""
 
     word: Word
     search: float | None
     """The strategy's best at `cost`, expected over its trials after the random start; with several
     objectives, its front's hypervolume."""
     control: float | None
-    """Of random search."""
+    """Random search's."""
     interval: tuple[float, float] | None
     """Of the difference, turned so that more is better for the strategy; None with several
     objectives. Infinite where there are too few trials for a bound."""
@@ -111,29 +127,6 @@ def critical(rank: int, share: float, level: float, most: int) -> int | None:
     return high
 
 
-def random_start(trials: Sequence[ReportTrial]) -> int:
-    """How many trials of the search come before the first that is made of others, in the order in
-    which they were begun; none where no trial is."""
-    numbers = sorted(t.number for t in trials)
-    first = min((t.number for t in trials if t.parents), default=None)
-    return 0 if first is None else numbers.index(first)
-
-
-def unit_of(data: ReportData) -> str:
-    """What cost is counted in: device seconds where time is what the budget limits, else epochs."""
-    budget = data.spec.get("budget", {})
-    timed = any(budget.get(name) for name in ("deviceHours", "duration"))
-    counted = any(budget.get(name) for name in ("trials", "epochs"))
-    return "device seconds" if timed and not counted else "epochs"
-
-
-def cost_of(trials: Sequence[ReportTrial], unit: str) -> float:
-    """What they were charged."""
-    if unit == "epochs":
-        return float(sum(t.cost.epochs for t in trials))
-    return math.fsum(t.cost.device_seconds for t in trials)
-
-
 def margin(data: ReportData, value: float, level: float) -> float:
     """Half the interval of a difference between two values that are shares of the validation part's
     samples; 0 for what is no share, or where their number is not known."""
@@ -144,56 +137,32 @@ def margin(data: ReportData, value: float, level: float) -> float:
     return NormalDist().inv_cdf(1 - level) * deviation
 
 
-@dataclass(frozen=True, slots=True)
-class _Sides:
-    """What is compared with what."""
-
-    ours: list[ReportTrial]
-    theirs: list[ReportTrial]
-    start: int
-    unit: str
-    costs: tuple[float, float]
-
-    @property
-    def cost(self) -> float:
-        """What both have had."""
-        return min(self.costs)
-
-    @property
-    def share(self) -> float:
-        """The strategy's share of the cost."""
-        return self.costs[0] / sum(self.costs)
-
-    def draws(self, valued: int, side: int) -> int:
-        """How many of a side's trials with a value the common cost pays for."""
-        return max(1, min(valued, round(valued * self.cost / self.costs[side])))
-
-
-def _sides(data: ReportData) -> _Sides | None:
-    search = sorted(ended(data, Kind.SEARCH), key=lambda t: t.number)
-    asked = [t for t in data.trials if t.kind is Kind.SEARCH]
-    # what descends from the start by its weights has not had it for nothing
-    inherits = data.spec.get("estimation", {}).get("type") == "Morphism"
-    first = 0 if inherits else random_start(asked)
-    numbers = set(sorted(t.number for t in asked)[first:])
-    ours = [t for t in search if t.number in numbers]
-    theirs = ended(data, Kind.CONTROL)
-    unit = unit_of(data)
-    costs = cost_of(ours, unit), cost_of(theirs, unit)
-    if not all(costs):
-        return None
-    return _Sides(ours, theirs, first, unit, costs)
-
-
 def verdict(data: ReportData) -> Verdict | None:
-    """The strategy against the control at equal cost, or None where one of them has no value."""
-    sides = _sides(data)
+    """The strategy against the control at equal cost, or None where one of them has no value. Where
+    all trials of the strategy are of its random start it says so, and compares nothing."""
+    sides = sides_of(data)
     if sides is None:
-        return None
+        return _no_search(data)
     return _of_fronts(data, sides) if data.also else _of_values(data, sides)
 
 
-def _of_values(data: ReportData, sides: _Sides) -> Verdict | None:
+def _no_search(data: ReportData) -> Verdict | None:
+    asked = [t for t in data.trials if t.kind is Kind.SEARCH]
+    if random_start(asked, strategy_of(data)) is not None or not valued(data, Kind.SEARCH):
+        return None
+    word: Word = "no search beyond the random start"
+    count, unit = len(asked), unit_of(data)
+    option = start_option(data.spec)
+    text = (
+        f"{word}{' yet' if data.phase in ('Running', 'Suspended') else ''}: "
+        f"{'the one trial' if count == 1 else f'all {count} trials'} of the strategy "
+        f"{'was' if count == 1 else 'were'} proposed before it looks at results"
+        f"{f' ({option})' if option else ''}, so there is nothing to compare with random search"
+    )
+    return Verdict(word, None, None, None, cost_of(asked, unit), unit, count, text)
+
+
+def _of_values(data: ReportData, sides: Sides) -> Verdict | None:
     s = sign(data)
     ours, theirs = (
         sorted((s * v for t in side if (v := value_of(data, t)) is not None), reverse=True)
@@ -234,7 +203,7 @@ def _of_values(data: ReportData, sides: _Sides) -> Verdict | None:
 
 def _text(
     data: ReportData,
-    sides: _Sides,
+    sides: Sides,
     word: Word,
     best: float,
     random: float,
@@ -255,14 +224,15 @@ def _end(value: float) -> str:
     return f"{value:+.4f}" if math.isfinite(value) else "unbounded"
 
 
-def _whose(sides: _Sides) -> str:
+def _whose(sides: Sides) -> str:
     after = f" after its random start of {sides.start}" if sides.start else ""
+    after += f" ({sides.remark})" if sides.remark else ""
     return (
         f"{len(sides.ours)} trials of the strategy{after} against {len(sides.theirs)} random ones"
     )
 
 
-def _needed(sides: _Sides) -> str:
+def _needed(sides: Sides) -> str:
     """How many trials it takes for a verdict, at these shares of the cost."""
     ours, theirs = (
         math.ceil(math.log(LEVEL / 2) / math.log(share)) for share in (sides.share, 1 - sides.share)
@@ -276,7 +246,7 @@ def _needed(sides: _Sides) -> str:
 # Several objectives
 
 
-def _of_fronts(data: ReportData, sides: _Sides) -> Verdict | None:
+def _of_fronts(data: ReportData, sides: Sides) -> Verdict | None:
     ours, theirs = (
         [x for t in side if (x := losses_of(data, t)) is not None]
         for side in (sides.ours, sides.theirs)

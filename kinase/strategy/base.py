@@ -30,7 +30,9 @@ class Proposal:
     """Numbers of the trials that it was made from."""
     operation: str = "sample"
     """How it was made: sample, mutate, neighbour, crossover, morphism; or continue: it is the
-    parent's architecture, trained on."""
+    parent's architecture, trained on. A proposal without parents that rests on results, such as a
+    model's, needs a name other than sample and start: the report takes those two for the random
+    start."""
     learning_rate: float = 1.0
     """Factor on the learning rate of the training, and of a finalist's."""
     inherits: bool = True

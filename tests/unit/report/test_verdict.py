@@ -14,7 +14,8 @@ import pytest
 from kinase.api.trial import Cost, Kind, Outcome
 from kinase.report import ReportData
 from kinase.report.data import ReportTrial
-from kinase.report.verdict import LEVEL, chance, critical, random_start, tail, verdict
+from kinase.report.sides import random_start
+from kinase.report.verdict import LEVEL, chance, critical, tail, verdict
 from tests.unit.report import samples
 from tests.unit.report.samples import METRIC
 
@@ -113,9 +114,74 @@ def test_the_random_start_is_left_out() -> None:
     assert word(race([*HIGH, *LOW], LOW, start=20)) == "no difference shown"
 
 
-def test_the_start_is_what_comes_before_the_first_child() -> None:
-    assert random_start(race(LOW, [], start=7).trials) == 7
-    assert random_start(race(LOW, []).trials) == 0  # random to its end: all of it is the strategy's
+def made(*operations: str | tuple[str, tuple[int, ...]]) -> list[ReportTrial]:
+    """Trials of these operations, some with parents."""
+    each = [o if isinstance(o, tuple) else (o, ()) for o in operations]
+    return [
+        trial(n, Kind.SEARCH, 0.5, operation=operation, parents=parents)
+        for n, (operation, parents) in enumerate(each)
+    ]
+
+
+CHILD = ("mutate", (0,))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "operations", "start"),
+    [
+        ("Evolution", ["sample"] * 7 + [CHILD, "sample", CHILD], 7),
+        ("Evolution", ["start", "start", "sample", CHILD], 3),
+        ("EAS", ["start", ("episode", (0,))], 1),
+        ("EAS", ["start", "episode", "episode"], 1),  # the start network failed
+        ("LEMONADE", ["sample", ("morphism", (0,))], 1),
+        # the whole budget is below the random start
+        ("Evolution", ["sample"] * 7, None),
+        ("LocalSearch", ["start"] * 3, None),
+        ("Random", ["sample"] * 7, 0),
+        # a strategy of another package: a model's proposals have no parents
+        ("Custom", ["sample", "sample", "model", "model"], 2),
+        ("Custom", ["random", "random", "tpe"], 2),
+        ("Custom", ["tpe", "tpe", "tpe"], 0),  # unmarked: no trial says that it is random
+        ("Custom", ["sample"] * 7, 0),
+        ("Custom", ["sample", CHILD], 1),
+        ("", [], 0),
+    ],
+)
+def test_the_start_is_what_comes_before_the_first_trial_that_rests_on_results(
+    strategy: str, operations: list[Any], start: int | None
+) -> None:
+    assert random_start(made(*operations), strategy) == start
+
+
+@pytest.mark.parametrize("estimation", ["Full", "Morphism"])
+def test_without_a_trial_after_the_start_there_is_no_verdict(estimation: str) -> None:
+    spec: Any = {
+        "strategy": {"type": "Evolution", "evolution": {"population": 20, "sample": 9}},
+        "estimation": {"type": estimation},
+    }
+    data = race(HIGH, LOW, spec=spec, phase="Succeeded")
+    found = verdict(data)
+    assert found is not None
+    assert (found.word, found.gain, found.start) == ("no search beyond the random start", None, 20)
+    assert found.text == (
+        "no search beyond the random start: all 20 trials of the strategy were proposed before it "
+        "looks at results (strategy.evolution.population is 20), so there is nothing to compare "
+        "with random search"
+    )
+    assert word(race(HIGH, LOW, start=19, spec=spec)) != found.word
+    one = verdict(race(HIGH[:1], [], spec={"strategy": {"type": "EAS"}}, phase="Running"))
+    assert one is not None
+    assert one.text.startswith(
+        "no search beyond the random start yet: the one trial of the strategy was proposed before "
+        "it looks at results, so"
+    )
+
+
+def test_a_strategy_of_another_package_that_marks_nothing_counts_whole() -> None:
+    found = verdict(race(HIGH, LOW, spec={"strategy": {"type": "Custom"}}))
+    assert found is not None
+    assert (found.word, found.start) == ("better", 0)
+    assert "20 trials of the strategy (all of them, since none says what it was made" in found.text
 
 
 def test_where_weights_are_inherited_the_start_is_part_of_the_search() -> None:
@@ -123,6 +189,7 @@ def test_where_weights_are_inherited_the_start_is_part_of_the_search() -> None:
     found = verdict(race([*LOW, *HIGH], LOW, start=20, spec=spec))
     assert found is not None
     assert (found.start, found.cost) == (0, 200)
+    assert "(its random start of 20 included, since weights are inherited)" in found.text
 
 
 def test_trials_are_matched_by_cost_not_by_number() -> None:
