@@ -16,6 +16,7 @@ from rich.text import Text
 from kinase.api.trial import Outcome, Point
 from kinase.experiment.check import doubts
 from kinase.experiment.state import SEARCHING, TrialRecord
+from kinase.report.foresight import foresight
 from kinase.report.gather import inherited_text
 from kinase.report.task import data_lines
 from kinase.report.verdict import verdict
@@ -108,7 +109,10 @@ class Progress:
             f"{spec.budget.parallelism} at once{again}",
             highlight=False,
         )
-        for line in (*data_lines(loop.info), *(f"warning: {each}" for each in doubts(spec))):
+        lines = [*data_lines(loop.info), *(f"warning: {each}" for each in doubts(spec))]
+        if (foreseen := foresight(spec)) is not None:
+            lines.append(f"note: {foreseen}")
+        for line in lines:
             style = "yellow" if line.startswith("warning:") else ""
             self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
         self._recent.extend(loop.state.told[-RECENT:])

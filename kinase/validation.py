@@ -13,6 +13,7 @@ from kinase.api.experiment import ExperimentSpec
 from kinase.api.load import Document, ManifestError, read_document
 from kinase.api.trial import TaskInfo
 from kinase.experiment.check import checked, doubts
+from kinase.report.foresight import foresight
 from kinase.report.task import data_lines
 
 
@@ -49,8 +50,10 @@ def _validate(path: str | Path, data: bool) -> Iterator[str]:
     except NotRead as error:
         said = (f"the data was not read: {error}",)
     yield f"NASExperiment {experiment.metadata.name} is valid"
-    yield from (f"warning: {doubt}" for doubt in doubts(experiment.spec))
     yield from said
+    yield from (f"warning: {doubt}" for doubt in doubts(experiment.spec))
+    if (foreseen := foresight(experiment.spec.sized())) is not None:
+        yield f"note: {foreseen}"
 
 
 def read_data(spec: ExperimentSpec, document: Document) -> TaskInfo:

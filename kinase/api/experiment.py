@@ -338,16 +338,29 @@ class ExperimentSpec(Model):
         return (lower.epochs if lower else None) or self.training.epochs
 
     @property
-    def search_trials(self) -> int | None:
-        """About how many trials the budget pays for, the control's left out; None where it limits
+    def paid_trials(self) -> int | None:
+        """About how many trials the budget pays for, the control's with them; None where it limits
         time alone."""
         found = [self.budget.trials] if self.budget.trials is not None else []
         if self.budget.epochs is not None:
-            networks = self.finalists.count + len(self.baselines)
-            morphism = self.estimation.morphism
-            each = (morphism.epochs_per_child if morphism else None) or self.search_epochs
-            found.append((self.budget.epochs - networks * self.final_epochs) // each)
-        return round(min(found) * (1 - self.control.share)) if found else None
+            found.append((self.budget.epochs - self.epochs_for(0)) // self._epochs_each)
+        return min(found) if found else None
+
+    @property
+    def search_trials(self) -> int | None:
+        """The same, the control's left out."""
+        paid = self.paid_trials
+        return None if paid is None else round(paid * (1 - self.control.share))
+
+    @property
+    def _epochs_each(self) -> int:
+        morphism = self.estimation.morphism
+        return (morphism.epochs_per_child if morphism else None) or self.search_epochs
+
+    def epochs_for(self, trials: int) -> int:
+        """Epochs that pay for so many trials, and for the finalists and baselines after them."""
+        networks = self.finalists.count + len(self.baselines)
+        return networks * self.final_epochs + trials * self._epochs_each
 
     def sized(self) -> Self:
         """The same with the defaults filled in that follow from the budget. They are settled when

@@ -1,0 +1,76 @@
+"""What is known of the verdict before a search: whether its budget can show that the strategy is
+better than random search, and which one could."""
+
+from __future__ import annotations
+
+from kinase.api.experiment import ExperimentSpec
+from kinase.report.verdict import LEVEL, TOP, critical
+
+FARTHEST = 20_000
+"""Trials up to which a budget is looked for that would do."""
+
+
+def foresight(spec: ExperimentSpec) -> str | None:
+    """Why a search of this budget cannot show that its strategy is better than random search, and
+    what would; None where it can, where random search is the strategy, or where the budget limits
+    time alone."""
+    trials = spec.paid_trials
+    if trials is None or spec.strategy.type == "Random":
+        return None
+    if not spec.control.share:
+        return "there will be no verdict on the strategy: control.share is 0"
+    if _can_tell(spec, trials):
+        return None
+    start = min(_random_start(spec, trials), _sides(spec, trials)[0])
+    ours, theirs = _sides(spec, trials)
+    after = f" after its random start of {start}" if start else ""
+    text = (
+        f"there will be no verdict that the strategy is better than random search: the budget pays "
+        f"for {ours - start} of its trials{after} and for {theirs} of the random control"
+    )
+    wanted = next((n for n in range(trials + 1, FARTHEST) if _can_tell(spec, n)), None)
+    if wanted is None:
+        return f"{text}; raise control.share"
+    return f"{text}; {_budget(spec, wanted)} would do"
+
+
+def _sides(spec: ExperimentSpec, trials: int) -> tuple[int, int]:
+    """How many of so many trials are the strategy's, and how many the control's."""
+    theirs = int(trials * spec.control.share)
+    return trials - theirs, theirs
+
+
+def _random_start(spec: ExperimentSpec, trials: int) -> int:
+    """How many of the strategy's trials the verdict leaves out, as far as its options tell."""
+    strategy = spec.strategy
+    if spec.estimation.morphism is not None:
+        return 0  # what descends from the start by its weights has not had it for nothing
+    if strategy.evolution is not None:
+        return strategy.evolution.sized(_sides(spec, trials)[0]).population or 0
+    if strategy.large_scale_evolution is not None:
+        return strategy.large_scale_evolution.population
+    for kind in (strategy.local_search, strategy.nash, strategy.lemonade):
+        if kind is not None:
+            return kind.initial
+    return 0
+
+
+def _can_tell(spec: ExperimentSpec, trials: int) -> bool:
+    """Whether the strategy is said to be better if all of its networks are."""
+    ours, theirs = _sides(spec, trials)
+    ours -= _random_start(spec, trials)
+    if ours < 1 or theirs < 1:
+        return False
+    morphism = spec.estimation.morphism
+    child = morphism.epochs_per_child if morphism is not None else None
+    cost = ours * (child or spec.search_epochs)
+    share = cost / (cost + theirs * spec.search_epochs)
+    return critical(max(1, theirs // TOP), share, LEVEL / 2, ours) is not None
+
+
+def _budget(spec: ExperimentSpec, trials: int) -> str:
+    """The limits that pay for so many trials."""
+    limits = [f"budget.trials {trials}"] if spec.budget.trials is not None else []
+    if spec.budget.epochs is not None:
+        limits.append(f"budget.epochs {spec.epochs_for(trials)}")
+    return " with ".join(limits)
