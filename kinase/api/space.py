@@ -43,6 +43,7 @@ MorphismOp = Literal[
     "kernel",
     "factor",
     "skip",
+    "join",
     "branch",
     "unfold",
     "path",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -16,8 +17,9 @@ from kinase.morphism.tensors import kernel
 from kinase.space.graph import Node
 
 Rule = Literal["replicate", "zero", "prune"]
-"""What becomes of channels whose class is not there just once: copies, whose outgoing weights are
-divided (Chen et al. 2016); drawn anew, with outgoing weights of zero (Elsken et al. 2017); gone."""
+"""How channels change. `replicate`: new ones are copies, whose outgoing weights are divided (Chen
+et al. 2016). `zero`: new ones are drawn, with outgoing weights of zero (Elsken et al. 2017).
+`prune`: some are removed."""
 
 
 def carry(draft: Draft, channels: Channels, counts: Ints, rule: Rule) -> None:
@@ -26,20 +28,32 @@ def carry(draft: Draft, channels: Channels, counts: Ints, rule: Rule) -> None:
     Raises:
         MorphismError: the groups of a grouped convolution would differ in width.
     """
-    moved = _Carry(draft, rule, {})
+    rewrite(draft, {name: channels.layout(name, counts) for name in draft.nodes}, rule)
+
+
+def rewrite(draft: Draft, layouts: Mapping[str, Layout], rule: Rule) -> None:
+    """Change the numbers and the tensors of all nodes whose channels, or whose inputs' channels,
+    are laid out in another way.
+
+    Args:
+        draft: the graph, its nodes in topological order.
+        layouts: of every node.
+        rule: for channels that are new.
+
+    Raises:
+        MorphismError: the groups of a grouped convolution would differ in width.
+    """
+    moved = _Carry(draft, rule)
     for node in list(draft.nodes.values()):
-        out = channels.layout(node.name, counts)
-        moved.layouts[node.name] = out
-        inside = moved.layouts[node.inputs[0]] if node.inputs else None
-        if any(moved.layouts[each].changed for each in (*node.inputs, node.name)):
-            moved.node(node, out, inside)
+        if any(layouts[each].changed for each in (*node.inputs, node.name)):
+            inside = layouts[node.inputs[0]] if node.inputs else None
+            moved.node(node, layouts[node.name], inside)
 
 
 @dataclass
 class _Carry:
     draft: Draft
     rule: Rule
-    layouts: dict[str, Layout] = field(default_factory=dict)
 
     def node(self, node: Node, out: Layout, inside: Layout | None) -> None:
         """Change one node."""

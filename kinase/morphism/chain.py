@@ -13,6 +13,7 @@ from kinase.morphism.branch import Branch, Unfold
 from kinase.morphism.deepen import Deepen
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.factor import Factor
+from kinase.morphism.join import Join
 from kinase.morphism.kernel import Kernel
 from kinase.morphism.path import Path
 from kinase.morphism.plan import Norms, Plan, shape_of
@@ -31,6 +32,7 @@ Morphism = Annotated[
     | Kernel
     | Factor
     | Skip
+    | Join
     | Branch
     | Unfold
     | Path
@@ -41,7 +43,7 @@ Morphism = Annotated[
     | Separate,
     Field(discriminator="op"),
 ]
-"""Any morphism, told by its `op`."""
+"""Any morphism, by its `op`."""
 KINDS: dict[str, type[Base]] = {
     each.model_fields["op"].default: each
     for each in (
@@ -51,6 +53,7 @@ KINDS: dict[str, type[Base]] = {
         Kernel,
         Factor,
         Skip,
+        Join,
         Branch,
         Unfold,
         Path,

@@ -45,8 +45,8 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """The channels of a node's output in the child: for each the parent's, whether it is a copy
-    beside that, and how often its class is there."""
+    """The channels of a node's output in the child: for each the index of the parent's channel,
+    whether it is new (an additional copy, or drawn), and how often its class occurs."""
 
     indices: Ints
     new: Flags

@@ -14,6 +14,7 @@ from kinase.morphism.carry import carry, strata
 from kinase.morphism.channels import Channels, is_depthwise
 from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
+from kinase.morphism.join import may_rejoin, rejoin
 from kinase.morphism.plan import Ints, Norms, Parent, Reals, Separable, Step, Take
 from kinase.morphism.tensors import kernel, padding
 from kinase.morphism.widen import check_source, check_step, sources
@@ -198,7 +199,7 @@ def _segment_end(draft: Draft, node: Node) -> str:
 
 
 class Cut(Approximate):
-    """Take one input away from an addition or a mix: a skip or a branch less."""
+    """Take one input away from an addition, a mix or a concatenation: a skip or a branch less."""
 
     op: Literal["cut"] = "cut"
     node: NodeName
@@ -210,15 +211,20 @@ class Cut(Approximate):
         draft = Draft(graph, self.seed, self.noise)
         node = draft.node(self.node)
         rest = tuple(each for each in node.inputs if each != self.input)
-        if node.op not in ("add", "mix"):
-            raise MorphismError(f"{self.node} is {node.op}; use an addition or a mix")
+        if node.op not in ("add", "mix", "concat"):
+            raise MorphismError(
+                f"{self.node} is {node.op}; use an addition, a mix or a concatenation"
+            )
         if len(rest) == len(node.inputs):
             raise MorphismError(
-                f"{self.input} is no input of {self.node}; use one of {', '.join(node.inputs)}"
+                f"{self.input} is not an input of {self.node}; use one of {', '.join(node.inputs)}"
             )
         if not rest:
             raise MorphismError(f"{self.node} has no other input than {self.input}")
-        if len(rest) == 1:
+        if node.op == "concat":
+            kept = [i for i, each in enumerate(node.inputs) if each != self.input]
+            rejoin(draft, draft.inner(self.node), kept, "prune")
+        elif len(rest) == 1:
             draft.redirect(self.node, rest[0], draft.readers(self.node))
             draft.output = rest[0] if draft.output == self.node else draft.output
             draft.auxiliary = rest[0] if draft.auxiliary == self.node else draft.auxiliary
@@ -229,8 +235,10 @@ class Cut(Approximate):
     @classmethod
     def places(cls, graph: Graph) -> Iterator[Place]:
         """See `Base`."""
+        draft = Draft(graph)
         for node in graph:
-            if node.op in ("add", "mix") and len(set(node.inputs)) > 1:
+            joins = node.op == "concat" and may_rejoin(draft, node)
+            if (joins or node.op in ("add", "mix")) and len(set(node.inputs)) > 1:
                 for each in dict.fromkeys(node.inputs):
                     yield {"node": node.name, "input": each}
 

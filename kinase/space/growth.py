@@ -251,7 +251,21 @@ def cells(before: Graph, after: Graph) -> list[Edit]:
             relu=True,
         )
         at[target] = f"{made}_add"
-    return [*edits, *larger(before, after)]
+    return [*edits, *larger(before, after), *joined(before, after)]
+
+
+def joined(before: Graph, after: Graph) -> list[Edit]:
+    """The inputs that concatenations of a network lack and have in another network, in order."""
+    others, edits = nodes_of(after), list[Edit]()
+    for node in before.needed():
+        other = others.get(node.name)
+        if node.op == "concat" and other is not None:
+            edits += [
+                {"op": "join", "node": node.name, "source": each, "at": place}
+                for place, each in enumerate(other.inputs)
+                if each not in node.inputs
+            ]
+    return edits
 
 
 def nodes_of(graph: Graph) -> dict[str, Node]:

@@ -7,17 +7,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kinase.space.graph import Graph, Node
-from kinase.space.growth import PROJECTION, Edit, Edits, nodes_of
+from kinase.space.growth import PROJECTION, Edit, Edits, joined, nodes_of
 from kinase.space.layers import WEIGHTED, Layer
 
 
 def smaller(before: Graph, after: Graph) -> list[Edit]:
     """The layers of a network that have another size in another network, or are separable there,
-    and the terms that its sums lack; nodes are the same where their names are."""
+    the terms that its sums lack, and the inputs that its concatenations lack or have in addition;
+    nodes are the same where their names are."""
     edits, sizes, others = Edits(), list[Edit](), nodes_of(after)
     for node in before.needed():
         name, other = node.name, others.get(node.name)
-        if node.op == "add" and other is not None:
+        if node.op in ("add", "concat") and other is not None:
             gone = [each for each in node.inputs if each not in other.inputs]
             edits += [{"op": "cut", "node": name, "input": each} for each in gone]
         if node.op not in ("conv", "linear"):
@@ -28,7 +29,7 @@ def smaller(before: Graph, after: Graph) -> list[Edit]:
             name = f"{edits.make('separate', node=name)}_depthwise"
         if window is not None and other is not None:
             sizes += [*_window(name, node, window), *_width(node, int(other.attrs["out"]))]
-    return [*edits, *sizes]
+    return [*edits, *sizes, *joined(before, after)]
 
 
 def chain(

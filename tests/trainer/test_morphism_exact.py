@@ -13,8 +13,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn import functional as F
 
+from kinase.api.space import Space as SpaceModel
+from kinase.api.trial import Scale
 from kinase.morphism import Base, MorphismError, candidates, load_chain, tensors
-from kinase.space import Graph, GraphBuilder
+from kinase.morphism.bridge import bridge
+from kinase.space import Frame, Graph, GraphBuilder, make_space
 from kinase_trainer.morphism import Inherited, calibrate, inherit
 from tests.trainer.morphism_graphs import (
     BUILT,
@@ -34,8 +37,8 @@ CHAINS = 26
 """Of each of eight kinds of graphs: 208."""
 LIMIT = {torch.float64: 1e-10, torch.float32: 1e-5}
 State = dict[str, Tensor]
-ABSENT = {"residual": {"heads"}, "dense": {"heads"}, "transformer": {"unfold"}}
-ABSENT["modern"] = {"heads"}
+ABSENT = {"residual": {"heads", "join"}, "dense": {"heads"}, "transformer": {"unfold", "join"}}
+ABSENT["modern"] = {"heads", "join"}
 """Morphisms that a graph has no place for."""
 
 
@@ -274,3 +277,30 @@ def test_noise_is_as_large_as_it_says() -> None:
     assert int(changed.sum()) == 200 - 6
     relative = float(added[changed].std() / quiet.state[name].std())
     assert relative == pytest.approx(0.05, rel=0.1)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_more_that_cells_concatenate_changes_nothing_at_first(train: bool) -> None:
+    """The cells after it and the classifier have weights of zero for it."""
+    space = make_space(
+        SpaceModel.model_validate(
+            {"type": "Cell", "cell": {"preset": "nasnet", "nodes": 3, "concat": "chosen"}}
+        )
+    )
+    cell = [
+        [["sep_conv_3x3", 0], ["skip_connect", 1]],
+        [["max_pool_3x3", 1], ["conv_7x1_1x7", 2]],
+        [["skip_connect", 2], ["avg_pool_3x3", 3]],
+    ]
+    cells = {"normal": cell, "reduction": cell}
+    parent = {**cells, "concat": {"normal": [4], "reduction": [3, 4]}}
+    child = {**cells, "concat": {"normal": [2, 3, 4], "reduction": [2, 3, 4]}}
+    frame = Frame(SHAPE, 5, Scale(cells=4, filters=4))
+    found = bridge(space, parent, child, frame)
+    assert found is not None
+    assert found.exact
+    graph = space.graph(parent, frame).needed()
+    state = trained(graph)
+    made = inherit(graph, state, found.morphisms)
+    assert made.graph.params() == space.graph(child, frame).params() > graph.params()
+    assert difference(graph, state, made, train=train) <= LIMIT[torch.float64]

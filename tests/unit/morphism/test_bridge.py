@@ -26,6 +26,16 @@ NASNET = {
     "type": "Cell",
     "cell": {"preset": "nasnet", "nodes": 3, "search": {"cells": 3, "filters": 4}},
 }
+CHOSEN = {
+    "type": "Cell",
+    "cell": {
+        "preset": "nasnet",
+        "nodes": 3,
+        "concat": "chosen",
+        "search": {"cells": 3, "filters": 4},
+        "evaluation": {"cells": 5, "filters": 4},
+    },
+}
 DARTS = {"type": "Cell", "cell": {"preset": "darts", "search": {"cells": 3, "filters": 4}}}
 
 
@@ -236,12 +246,34 @@ def test_cells_whose_nodes_take_one_source_twice() -> None:
     assert ops(NASNET, grown, parent, True) == ["crop"] * 40
     same = cell("avg_pool_3x3", "avg_pool_3x3")
     assert ops(NASNET, same, same) == []
-    less = {**same, "concat": {"normal": [3, 4]}}  # of another width: nothing is inherited
-    assert ops(NASNET, same, less) is None
+
+
+def concatenating(normal: list[int], reduction: list[int]) -> dict[str, Any]:
+    """A cell whose nodes all lead to the last one, and that ends in these."""
+    cell = [
+        [["sep_conv_3x3", 0], ["skip_connect", 1]],
+        [["max_pool_3x3", 1], ["sep_conv_5x5", 2]],
+        [["skip_connect", 2], ["avg_pool_3x3", 3]],
+    ]
+    both = {"normal": normal, "reduction": reduction}
+    return {"normal": cell, "reduction": cell, "concat": both}
+
+
+def test_what_cells_concatenate() -> None:
+    """Three normal cells, and two that reduce."""
+    few, more = concatenating([4], [4]), concatenating([2, 4], [4])
+    assert ops(CHOSEN, few, more) == ["join"] * 3
+    assert ops(CHOSEN, few, concatenating([2, 4], [2, 3, 4])) == ["join"] * (3 + 2 * 2)
+    assert ops(CHOSEN, more, few) is None
+    assert ops(CHOSEN, more, few, True) == ["cut"] * 3
+    other = ops(CHOSEN, more, concatenating([3, 4], [3, 4]), True)
+    assert Counter(other) == {"cut": 3, "join": 3 + 2}
+    # a node that led nowhere has no weights in the parent's network
+    assert ops(CHOSEN, concatenating([2], [4]), concatenating([2, 3], [4])) is None
 
 
 @pytest.mark.parametrize("approximate", [False, True])
-@pytest.mark.parametrize("document", [CHAIN, SKIPS, MULTI, NB201, DARTS, NASNET])
+@pytest.mark.parametrize("document", [CHAIN, SKIPS, MULTI, NB201, DARTS, NASNET, CHOSEN])
 def test_at_the_end_of_a_bridge_every_tensor_is_there_in_its_shape(
     document: dict[str, Any], approximate: bool
 ) -> None:

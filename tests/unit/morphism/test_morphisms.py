@@ -70,6 +70,8 @@ CASES: list[dict[str, Any]] = [
     {"op": "skip", "source": "r1", "node": "r2"},
     {"op": "skip", "source": "r1", "node": "hidden"},
     {"op": "skip", "source": "r1", "node": "c4", "merge": "concat"},
+    {"op": "join", "node": "cat", "source": "r1"},
+    {"op": "join", "node": "cat", "source": "dw", "at": 1},
     {"op": "branch", "node": "r2", "source": "r1", "norm": False},
     {"op": "unfold", "node": "r1", "into": "sum", "norm": False},
     {"op": "path", "node": "c1", "branches": 3},
@@ -346,6 +348,13 @@ def test_data_that_is_no_chain_is_refused(data: Any, message: str) -> None:
         ({"op": "branch", "node": "input"}, "input is the graph's input; use a node after it"),
         ({"op": "skip", "source": "hidden", "node": "c4", "merge": "concat"}, "depends on c4"),
         ({"op": "skip", "source": "c1", "node": "dw", "merge": "concat"}, "grouped convolution"),
+        ({"op": "join", "node": "cat", "source": "c4"}, "c4 depends on cat: .*a cycle"),
+        ({"op": "join", "node": "sum", "source": "c1"}, "sum is add; use a concatenation"),
+        ({"op": "join", "node": "cat", "source": "r2"}, "cat has r2 as an input already"),
+        (
+            {"op": "join", "node": "cat", "source": "c1", "at": 3},
+            "2 inputs; at is 3, use at most 2",
+        ),
         ({"op": "branch", "node": "c1", "source": "sum"}, "sum depends on c1"),
         ({"op": "branch", "node": "r3"}, r"hidden has shape \(6,\): no conv takes that"),
         ({"op": "unfold", "node": "r1"}, "use a pool or an identity, or name the node"),
@@ -360,14 +369,74 @@ def test_data_that_is_no_chain_is_refused(data: Any, message: str) -> None:
         ({"op": "crop", "node": "hidden", "to": 1}, "hidden is linear; only a convolution"),
         ({"op": "remove", "node": "c4"}, "only a layer that keeps the shape can be taken out"),
         ({"op": "remove", "node": "sum"}, "sum is add; use a node with one input"),
-        ({"op": "cut", "node": "sum", "input": "c1"}, "c1 is no input of sum; use one of r1, n2"),
-        ({"op": "cut", "node": "cat", "input": "r2"}, "cat is concat; use an addition or a mix"),
+        (
+            {"op": "cut", "node": "sum", "input": "c1"},
+            "c1 is not an input of sum; use one of r1, n2",
+        ),
+        (
+            {"op": "cut", "node": "c4", "input": "r2"},
+            "c4 is conv; use an addition, a mix or a conc",
+        ),
         ({"op": "separate", "node": "dw"}, "dw is no dense convolution"),
     ],
 )
 def test_a_morphism_that_does_not_fit_says_what_would(case: dict[str, Any], message: str) -> None:
     with pytest.raises(MorphismError, match=message):
         apply(network(), morphism(**case))
+
+
+def joins(last: str) -> Graph:
+    """A concatenation, read through what treats every channel alone, and by `last`."""
+    g = GraphBuilder((2, 4, 4))
+    other = g.conv("other", g.input, 2, 1)
+    one = g.conv("one", other, 3, 3)
+    x = g.concat("cat", [one, g.relu("relu", one)])
+    match last:
+        case "flatten":
+            x = g.flatten("flat", g.conv("depthwise", g.batch_norm("norm", x), 6, 3, groups=6))
+            return g.build(g.linear("classifier", x, 2))
+        case "concat":
+            x = g.conv("conv", g.concat("outer", [other, x, other]), 2, 1, 2)
+            x = g.concat("mixed", [x, g.conv("small", other, 2, 1, 2)])
+        case "sum":
+            x = g.add("sum", [x, g.conv("wide", g.input, 6, 1)])
+        case "output":
+            return g.build(g.global_avg_pool("mean", x))
+    return g.build(g.linear("classifier", g.global_avg_pool("mean", x), 2))
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize("last", ["mean", "flatten", "concat"])
+def test_what_reads_a_concatenation_passes_over_a_new_input(last: str, at: int) -> None:
+    graph = joins(last)
+    state = random_state(graph)
+    change = apply(graph, morphism(op="join", node="cat", source="other", at=at))
+    assert change.plan is not None
+    images = np.random.default_rng(1).normal(size=(2, 2, 4, 4))
+    wanted = run(graph, state, images)
+    child = follow(change.graph, change.plan, state)
+    assert np.abs(run(change.graph, child, images) - wanted).max() <= 1e-12
+    # what was put in is taken away again: every tensor is what it was
+    back = apply(change.graph, morphism(op="cut", node="cat", input="other"))
+    assert back.plan is not None
+    assert back.graph == graph
+    again = follow(back.graph, back.plan, child)
+    assert all(np.array_equal(again[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize(
+    ("last", "source", "message"),
+    [
+        ("concat", "small", r"small has shape \(2, 2, 2\), cat has \(6, 4, 4\); they must agree"),
+        ("sum", "other", "sum is add, and reads the channels of cat"),
+        ("output", "other", "mean: the number of classes is the task's"),
+    ],
+)
+def test_a_concatenation_that_cannot_take_more(last: str, source: str, message: str) -> None:
+    with pytest.raises(MorphismError, match=message):
+        apply(joins(last), morphism(op="join", node="cat", source=source))
+    assert {p["node"] for p in candidates(joins(last), "join")} <= {"cat", "outer", "mixed"}
+    assert last == "concat" or not candidates(joins(last), "join")
 
 
 def test_limits_are_kept() -> None:
