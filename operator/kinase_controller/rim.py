@@ -147,7 +147,7 @@ class Rim:
 
     async def _start(self) -> None:
         me = self.identity
-        self._client = await Client.connect()
+        self._client = await Client.connect(MANAGER)
         self._queue = WorkQueue()
         self._status_changed, self._writing = asyncio.Event(), asyncio.Lock()
         labels = f"{names.EXPERIMENT_UID}={me.uid}"

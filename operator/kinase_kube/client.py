@@ -122,15 +122,17 @@ LEASE = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 class Client:
     """Requests to one API server."""
 
-    def __init__(self, configuration: Configuration) -> None:
-        """Use a configuration that is loaded already; nothing is sent yet."""
+    def __init__(self, configuration: Configuration, agent: str = "kinase") -> None:
+        """Use a configuration that is loaded already; nothing is sent yet. `agent` is the user
+        agent, and so the field manager of what is written without naming another."""
         self._configuration = configuration
+        self._agent = agent
         self._api = ApiClient(configuration)
         self.requests: dict[str, int] = {}
         """Requests sent so far, by verb."""
 
     @classmethod
-    async def connect(cls) -> Client:
+    async def connect(cls, agent: str = "kinase") -> Client:
         """The cluster that the pod runs in, or that KUBECONFIG (or ~/.kube/config) names.
 
         Raises:
@@ -142,7 +144,7 @@ class Client:
         else:
             await kube_config.load_kube_config(client_configuration=configuration)
         configuration.connection_pool_maxsize = 64
-        return cls(configuration)
+        return cls(configuration, agent)
 
     @property
     def configuration(self) -> Configuration:
@@ -163,7 +165,11 @@ class Client:
         timeout: aiohttp.ClientTimeout | None = None,
     ) -> aiohttp.ClientResponse:
         url = self._configuration.host + path + (f"?{urlencode(params)}" if params else "")
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": content_type,
+            "User-Agent": self._agent,
+        }
         # also refreshes a token that Kubernetes rotates
         token = await self._configuration.get_api_key_with_prefix("BearerToken", "authorization")
         if token:

@@ -33,10 +33,13 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Correct:
-    """Change an object of ours to what is wanted, by a merge patch."""
+    """Change the object of this UID to what is wanted, by a merge patch. It was decided from this
+    version; after another change it is decided again."""
 
     resource: Resource
     name: str
+    uid: str
+    version: int
     patch: Object
 
 

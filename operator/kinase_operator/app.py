@@ -16,6 +16,7 @@ from aiohttp import web
 from kinase.api import names
 from kinase_kube import client as kube
 from kinase_kube.client import SILENCE, WATCH, ApiError, Client
+from kinase_operator.drift import MANAGER
 from kinase_operator.metrics import Metrics
 from kinase_operator.reconciler import Reconciler
 from kinase_operator.settings import Settings
@@ -58,7 +59,7 @@ class Operator:
         settings.watching.connect_timeout = 30
         settings.watching.inactivity_timeout = SILENCE
         settings.networking.request_timeout = 30
-        self._client = await Client.connect()
+        self._client = await Client.connect(MANAGER)
         await self._serve()
         await self._await_resources(self._client)
         self.reconciler = Reconciler(self._client, self.settings, self.metrics)

@@ -1,12 +1,14 @@
 """What somebody changed of an experiment's children: pure functions.
 
 An object is compared field by field with what is wanted of it: what Kinase sets, and what would
-widen it, such as one port more. What others may add (labels, annotations, the pull secrets of a
-ServiceAccount) stays.
+widen it, such as one port more. What others may add (labels, annotations, owners, the pull secrets
+of a ServiceAccount) stays. Of labels and annotations those go that Kinase has set and does not want
+any more; the API server notes in `managedFields` who set which.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from kinase.api import names
@@ -14,7 +16,11 @@ from kinase.api import names
 Object = dict[str, Any]
 
 FIELDS = ("spec", "rules", "roleRef", "subjects", "automountServiceAccountToken")
-"""What of an object is compared, besides its labels and annotations."""
+"""What of an object is compared as a whole."""
+ENTRIES = ("labels", "annotations")
+"""What of its metadata is compared entry by entry."""
+MANAGER = "kinase-operator"
+"""Field manager of all that the operator writes."""
 _SERVICE = ("selector", "ports", "type", "externalIPs", "externalName", "publishNotReadyAddresses")
 """Of a Service: all that decides who is reached by it, and from where."""
 
@@ -29,8 +35,22 @@ def content(item: Object) -> Object:
         kept = {field: spec[field] for field in _SERVICE if spec.get(field)}
         ports = [_without(port, "nodePort") for port in spec.get("ports") or ()]
         found["spec"] = {"type": "ClusterIP", **kept, "ports": _ports(ports)}
-    annotations = item["metadata"].get("annotations") or {}
-    return {**found, "annotations": annotations} if annotations else found
+    metadata = item["metadata"]
+    kept = {name: metadata[name] for name in (*ENTRIES, "ownerReferences") if metadata.get(name)}
+    ours = {part: names for part in ENTRIES if (names := sorted(_ours(metadata, part)))}
+    return {**found, **kept, **({"ours": ours} if ours else {})}
+
+
+def _ours(metadata: Object, part: str) -> set[str]:
+    """Names of the labels or annotations that the operator has set, and nobody else."""
+    ours: set[str] = set()
+    others: set[str] = set()
+    for entry in metadata.get("managedFields") or ():
+        fields = (entry.get("fieldsV1") or {}).get("f:metadata", {}).get(f"f:{part}", {})
+        (ours if entry.get("manager") == MANAGER else others).update(
+            name.removeprefix("f:") for name in fields if name.startswith("f:")
+        )
+    return ours - others
 
 
 _WAYS = ("ingress", "egress")
@@ -51,21 +71,43 @@ def _without(item: Object, field: str) -> Object:
 def changed(wanted: Object, found: Object) -> list[str]:
     """The fields in which an object differs from what is wanted, both as `content` has them."""
     fields = [field for field in FIELDS if wanted.get(field) != found.get(field)]
-    held = found.get("annotations", {})
-    if any(held.get(name) != value for name, value in wanted.get("annotations", {}).items()):
-        fields.append("annotations")
+    for part in ENTRIES:
+        held = found.get(part, {})
+        entries = wanted.get(part, {}).items()
+        if any(held.get(name) != value for name, value in entries) or any(
+            _withdrawn(part, wanted, found)
+        ):
+            fields.append(part)
+    held_by = found.get("ownerReferences", ())
+    if any(owner not in held_by for owner in wanted.get("ownerReferences", ())):
+        fields.append("ownerReferences")
     return fields
+
+
+def _withdrawn(part: str, wanted: Object, found: Object) -> Iterator[str]:
+    """Labels or annotations that the operator has set and does not want any more."""
+    for name in found.get("ours", {}).get(part, ()):
+        if name in found.get(part, {}) and name not in wanted.get(part, {}):
+            yield name
 
 
 def correction(body: Object, found: Object) -> Object:
     """The JSON merge patch that makes of an object what is wanted, whose content is `found`. A
     binding's role cannot be changed, and is left out."""
     wanted = content(body)
-    metadata = {key: body["metadata"][key] for key in ("labels", "annotations")}
+    metadata: Object = {
+        part: {**dict.fromkeys(_withdrawn(part, wanted, found)), **wanted.get(part, {})}
+        for part in ENTRIES
+    }
     patch: Object = {"metadata": metadata}
     for field in changed(wanted, found):
-        if field not in ("annotations", "roleRef"):
+        if field in FIELDS and field != "roleRef":
             patch[field] = _patch(wanted.get(field), found.get(field))
+        elif field == "ownerReferences":  # a merge patch replaces a list as a whole
+            mine = wanted[field]
+            uids = {owner["uid"] for owner in mine}
+            others = [owner for owner in found.get(field, ()) if owner.get("uid") not in uids]
+            metadata[field] = [*others, *mine]
     return patch
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pydantic import ValidationError
@@ -61,8 +61,7 @@ def classify(
     A pod's own end is believed before its Job's condition, which follows about a second later.
     """
     template = manifest.spec.trial_template
-    if job is not None and job.failure is not None and job.failure[0] == DEADLINE:
-        return _overtime(template.time_limit)
+    late = job is not None and job.failure is not None and job.failure[0] == DEADLINE
     ended = [p for p in pods if p.ended]
     if ended:
         pod = min(ended, key=lambda p: (not _ended_well(p), p.created or now, p.name))
@@ -70,11 +69,15 @@ def classify(
         by_job = template.managed_by is not None and template.time_limit is not None
         if deleted and by_job and _will_tell(job):
             return None  # whether it was the Job's deadline that deleted it
-        return _pod_end(pod, template.time_limit)
+        if late and _before_deadline(pod, job, template.time_limit):
+            late, pod = False, replace(pod, deleting=False)  # the deadline came after its end
+        return _pod_end(pod, template.time_limit, late)
     if job is None or pods:
         return None  # of a Job that has ended, the pod's end is about to be seen
     if job.complete:
         return End(TrialPhase.SUCCEEDED, TrialReason.COMPLETED)
+    if late:
+        return _overtime(template.time_limit)
     if job.failure is not None:  # the pod is gone: the Job's words are all there is
         reason, message = job.failure
         if reason == "PodFailurePolicy" and "DisruptionTarget" not in message:
@@ -88,6 +91,16 @@ def classify(
 def _will_tell(job: Job | None) -> bool:
     """Whether the Job, whose pod has ended, is about to say why."""
     return job is not None and not (job.finished or job.deleting or job.suspended)
+
+
+def _before_deadline(pod: Pod, job: Job | None, limit: timedelta | None) -> bool:
+    """Whether the trainer had ended by itself when its Job's time was up: the Job ends a pod by
+    deleting it."""
+    if not pod.deleting:
+        return pod.exit_code is not None
+    if pod.finished is None or limit is None or job is None or job.started is None:
+        return False
+    return pod.finished < job.started + limit
 
 
 def _overtime(limit: timedelta | None, pod: Pod | None = None) -> End:
@@ -107,7 +120,8 @@ def _ended_well(pod: Pod) -> bool:
     return pod.exit_code == 0 or (pod.exit_code is None and pod.phase == "Succeeded")
 
 
-def _pod_end(pod: Pod, limit: timedelta | None) -> End:
+def _pod_end(pod: Pod, limit: timedelta | None, late: bool) -> End:
+    """How a pod's trainer ended; `late` says that its Job's deadline ended it."""
     said = termination(pod.exit_message)
     message = said.message if said else _last_words(pod.exit_message)
     removed = pod.disrupted is not None or pod.deleting
@@ -117,7 +131,7 @@ def _pod_end(pod: Pod, limit: timedelta | None) -> End:
         text = "the container ran out of memory (trialTemplate.resources)"
         return End(TrialPhase.FAILED, TrialReason.OUT_OF_MEMORY, text, pod)
     if pod.exit_code not in (INFEASIBLE_EXIT, BAD_INPUT_EXIT, UNAVAILABLE_EXIT):
-        if pod.started is not None and _time_was_up(pod):
+        if pod.started is not None and (late or _time_was_up(pod)):
             return _overtime(limit, pod)
         if removed or pod.exit_code is None:
             return _lost(pod, removed)

@@ -175,6 +175,7 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
         # that was corrected before the search began, or of the settings that were corrected so
         # that it can start: the next look makes it again
         seen.job.finished
+        or seen.job.owner is None  # somebody took it away, and nothing would end it with us
         or _through(seen)
         or (seen.job.digest != digest and (not view.started or _stuck(seen)))
         or _another_account(seen, seen.job, wanted)
@@ -194,7 +195,8 @@ def _corrected(resource: kube.Resource, body: Object, there: Child) -> list[Acti
     if "roleRef" in fields:  # it cannot change: the next look makes the binding again
         actions.append(Delete(resource, there.name, there.uid))
     else:
-        actions.append(Correct(resource, there.name, drift.correction(body, found)))
+        patch = drift.correction(body, found)
+        actions.append(Correct(resource, there.name, there.uid, there.version, patch))
     if drift.by_hand(body, found):
         text = f"somebody changed {', '.join(fields)} of {resource.kind} {there.name}; it is again "
         text += "what the experiment needs"
@@ -229,12 +231,19 @@ def _another_account(seen: Observed, job: Job, wanted: Object) -> bool:
 def _foreign(seen: Observed) -> str | None:
     """A child's name that is taken by an object of another owner."""
     uid = seen.experiment.uid
-    if seen.job is not None and seen.job.owner != uid:
+    if seen.job is not None and not _is_of(seen.job, uid):
         return f"Job {seen.job.name}"
     for (kind, name), child in seen.children.items():
-        if child.owner != uid:
+        if not _is_of(child, uid):
             return f"{kind} {name}"
     return None
+
+
+def _is_of(item: Job | Child, uid: str) -> bool:
+    """Whether it is the experiment's of this UID, even if somebody took away its owner."""
+    if item.owner is None:
+        return item.labels.get(names.EXPERIMENT_UID) == uid
+    return item.owner == uid
 
 
 def orphans(

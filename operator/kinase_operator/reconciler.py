@@ -45,6 +45,7 @@ from kinase_operator.actions import (
     Shorten,
     TrialStatus,
 )
+from kinase_operator.drift import MANAGER
 from kinase_operator.metrics import Metrics
 from kinase_operator.settings import Settings
 from kinase_operator.storage import placed
@@ -52,8 +53,6 @@ from kinase_operator.views import Child, Experiment, Job, Object, Pod, Trial
 
 log = logging.getLogger("kinase")
 
-MANAGER = "kinase-operator"
-"""Field manager of the operator's part of a status."""
 FOR_CONTROLLER = "kinase-operator-for-controller"
 """Field manager of what is said in the controller's place."""
 LARGE = 1_400_000
@@ -337,7 +336,9 @@ class Reconciler:
             return
         seen = await self._observe_experiment(key, view)
         actions = experiments.plan(seen, self.settings)
-        if any(isinstance(a, Create | Delete) for a in actions) and not await self._is_known(view):
+        if any(
+            isinstance(a, Create | Correct | Delete) for a in actions
+        ) and not await self._is_known(view):
             return
         try:
             await self._act(key, view, actions)
@@ -536,8 +537,8 @@ class Reconciler:
             match action:
                 case Create(resource, body):
                     await self._create(resource, view, body)
-                case Correct(resource, name, patch):
-                    await self._correct(resource, view.namespace, name, patch)
+                case Correct():
+                    await self._correct(view.namespace, action)
                 case Delete():
                     await self._delete(view.namespace, action)
                 case Shorten():
@@ -591,7 +592,10 @@ class Reconciler:
                 raise Forbidden(409, "NameConflict", text + "another name") from None
             if resource in CHILDREN and not _is_ours(item):
                 # somebody took away the labels by which we watch it
-                await self._correct(resource, view.namespace, name, _without_owner(body))
+                there = Child.of(item)
+                patch = _without_owner(body)
+                action = Correct(resource, name, there.uid, there.version, patch)
+                await self._correct(view.namespace, action)
                 return
             self._observe(self._of(resource), item)
             return
@@ -606,9 +610,12 @@ class Reconciler:
         self.metrics.wrote(resource.plural, "create")
         self._observe(self._of(resource), item)
 
-    async def _correct(self, resource: Resource, namespace: str, name: str, patch: Object) -> None:
+    async def _correct(self, namespace: str, action: Correct) -> None:
+        resource = action.resource
+        only = {"uid": action.uid, "resourceVersion": str(action.version)}
+        body = {**action.patch, "metadata": {**action.patch["metadata"], **only}}
         try:
-            item = await self.client.merge(resource, namespace, name, patch)
+            item = await self.client.merge(resource, namespace, action.name, body)
         except NotFound:
             return  # it was deleted meanwhile, and is made at the next look
         self.metrics.wrote(resource.plural, "update")

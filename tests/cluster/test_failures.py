@@ -19,7 +19,7 @@ from kinase.api import limits
 from kinase.api.trial import Outcome
 from kinase_operator import experiments, manifests
 from kinase_operator.actions import Delete, Emit, TrialStatus
-from kinase_operator.drift import FIELDS
+from kinase_operator.drift import FIELDS, content
 from kinase_operator.trials import plan as plan_trial
 from kinase_operator.views import Job
 from tests.cluster import system
@@ -674,7 +674,8 @@ KINDS = ("Service", "Role", "RoleBinding", "ServiceAccount", "NetworkPolicy")
 def stated(item: dict[str, Any]) -> dict[str, Any]:
     """What an object says, but for other people's annotations."""
     labels = {k: v for k, v in item["metadata"]["labels"].items() if "kube" in k or "kinase" in k}
-    return {"labels": labels} | {name: item[name] for name in FIELDS if name in item}
+    owners = {"ownerReferences": item["metadata"].get("ownerReferences")}
+    return {"labels": labels} | owners | {name: item[name] for name in FIELDS if name in item}
 
 
 @beside
@@ -690,6 +691,12 @@ def test_what_an_experiment_needs_is_deleted_or_changed(scene: Scene, folder: Pa
     }
     before = {kind: scene.get(name, kind)["metadata"]["uid"] for kind, name in children.items()}
     meant = {kind: stated(scene.get(name, kind)) for kind, name in children.items()}
+    # by this it is known what to take away once it is not wanted any more
+    ours = content(scene.get("toy-controller", "serviceaccounts"))["ours"]
+    assert ours == {
+        "annotations": ["kinase.dev/spec-hash"],
+        "labels": sorted(meant["serviceaccounts"]["labels"]),
+    }
     secrets = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list"]}
     port = {"name": "more", "port": 82, "targetPort": 22}
     edits: list[tuple[str, dict[str, Any]]] = [
@@ -699,6 +706,8 @@ def test_what_an_experiment_needs_is_deleted_or_changed(scene: Scene, folder: Pa
         ("rolebindings", {"subjects": [{"kind": "User", "name": "eve"}]}),
         ("serviceaccounts", {"automountServiceAccountToken": True}),
         ("networkpolicies", {"spec": {"egress": [{}], "ingress": [{}]}}),
+        ("networkpolicies", {"metadata": {"labels": {"app.kubernetes.io/component": None}}}),
+        ("rolebindings", {"metadata": {"ownerReferences": None}}),
     ]
     for kind, edit in edits:
         scene.cluster.api.patch(scene.path(kind, children[kind]), edit)

@@ -262,7 +262,7 @@ class Cluster:
         def change(new: Object) -> None:
             for part, value in body.items():
                 if part == "metadata":
-                    for field in {"labels", "annotations"} & set(value):
+                    for field in {"labels", "annotations", "ownerReferences"} & set(value):
                         new[part][field] = merged(new[part].get(field), value[field])
                 elif (part == "status") == (subresource == "status"):
                     new[part] = merged(new.get(part), value)

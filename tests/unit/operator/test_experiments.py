@@ -64,12 +64,11 @@ def after(before: Observed, actions: list[Action]) -> Observed:
                 del children[resource.kind, name]
             case Create(resource, body):
                 children[resource.kind, action.name] = Child.of(made(body))
-            case Correct(resource, name, patch):
+            case Correct(resource, name, _, _, patch):
                 old = whole_of(before.experiment)[resource.kind]
                 changed = made({**old, **children[resource.kind, name].content})
-                changed["metadata"]["annotations"] = children[resource.kind, name].content[
-                    "annotations"
-                ]
+                content = children[resource.kind, name].content
+                changed["metadata"]["annotations"] = content["annotations"]
                 children[resource.kind, name] = Child.of(samples.merged(changed, patch))
     return replace(
         before, experiment=replace(before.experiment, status=status), children=children, job=job
@@ -196,6 +195,18 @@ EDITS: list[tuple[str, str, dict[str, Any], str]] = [
         "automountServiceAccountToken",
     ),
     (
+        "a label removed",
+        "Role",
+        {"metadata": {"labels": {names.COMPONENT: None}}},
+        "labels",
+    ),
+    (
+        "the owner removed",
+        "Service",
+        {"metadata": {"ownerReferences": None}},
+        "ownerReferences",
+    ),
+    (
         "the digest",
         "Role",
         {"metadata": {"annotations": None}},
@@ -228,6 +239,18 @@ def test_what_somebody_changes_of_a_child_is_corrected_and_said(
     now = samples.merged(samples.merged(made(body), edit), actions[0].patch)
     assert now["metadata"]["annotations"] == body["metadata"]["annotations"]
     assert drift.content(now) == drift.content(body)
+    assert (actions[0].uid, actions[0].version) == (child.uid, child.version)
+
+
+def test_a_controllers_job_without_its_owner_is_made_again() -> None:
+    """With the owner's reference taken away, it would outlive the experiment."""
+    whole = settled(view(), pods=[pod(ready=True)])
+    assert whole.job is not None
+    freed = replace(whole, job=replace(whole.job, owner=None))
+    [gone, *_] = plan(freed, SETTINGS)
+    assert gone == Delete(JOB, CONTROLLER, whole.job.uid)
+    other = replace(whole.job, owner=None, labels={})
+    assert said(plan(replace(whole, job=other), SETTINGS))[1] == "NameConflict"
 
 
 def test_a_binding_to_another_role_is_deleted_and_made_again() -> None:
@@ -617,7 +640,7 @@ def test_a_name_that_is_taken_is_waited_for() -> None:
     others = [
         seen(view(), job=replace(whole.job, owner="another")),  # type: ignore[type-var]
         seen(view(), children={key: replace(child, owner="another")}),
-        seen(view(), children={key: replace(child, owner=None)}),
+        seen(view(), children={key: replace(child, owner=None, labels={})}),
     ]
     for before in others:
         actions = plan(before, SETTINGS)

@@ -95,6 +95,39 @@ def test_a_pod_that_is_left_of_an_earlier_experiment_says_nothing_of_this_one() 
     World(1).run(story)
 
 
+def test_a_correction_does_not_reach_what_has_taken_the_name_meanwhile() -> None:
+    async def story(world: World) -> None:
+        world.strangers = True
+        world.start(world.operator(CALM))
+        world.make("a")
+        key = ("roles", NS, "a-controller")
+        while key not in world.cluster.objects:
+            await asyncio.sleep(0.1)
+        rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
+        other = {"metadata": {"name": "a-controller", "namespace": NS}, "rules": rules}
+        client: Any = world.clients[-1]
+        merge, swapped = client.merge, []
+
+        async def slow(resource: kube.Resource, *arguments: Any) -> Object:
+            if resource == kube.ROLE and not swapped:
+                world.cluster.delete(key)
+                swapped.append(world.cluster.create(kube.ROLE, other))
+            found: Object = await merge(resource, *arguments)
+            return found
+
+        client.merge = slow
+        world.cluster.update(world.cluster.objects[key], lambda role: role.update(rules=[]))
+        while not swapped:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
+        assert world.cluster.objects[key]["rules"] == rules
+        assert ready(world)[0] == "NameConflict"
+        world.cluster.delete(key)
+        await world.settle()
+
+    World(1).run(story)
+
+
 # -- refusals ------------------------------------------------------------------------------
 
 

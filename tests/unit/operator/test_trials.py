@@ -232,21 +232,64 @@ ENDS: list[tuple[str, Job | None, list[Pod], str | None]] = [
         "deadline, the pod goes",
         job(failed(*DEADLINE, "FailureTarget")),
         [pod("Running", deleting=True)],
-        "Infeasible DeadlineExceeded",
+        None,
+    ),
+    ("deadline, the pod's end is seen late", job(failed(*DEADLINE)), [pod("Running")], None),
+    *(
+        (
+            f"exit {code} before the deadline",
+            job(failed(*DEADLINE)),
+            [pod("Failed" if code else "Succeeded", exit=code)],
+            wanted,
+        )
+        for code, wanted in (
+            (0, "Succeeded Completed"),
+            (1, "Failed Crashed"),
+            (2, "Failed BadInput"),
+            (42, "Infeasible Infeasible"),
+            (75, "Failed Unavailable"),
+        )
+    ),
+    *(
+        (
+            f"exit {code} {title}, a sidecar lived on",
+            job(failed(*DEADLINE), started=-60),
+            [pod("Failed", exit=code, finished=finished, deleting=True)],
+            wanted,
+        )
+        for title, finished, code, wanted in (
+            ("before the deadline", -21, 1, "Failed Crashed"),
+            ("as its time was up", -20, 1, "Infeasible DeadlineExceeded"),
+            ("as its time was up", -20, 143, "Infeasible DeadlineExceeded"),
+            ("as its time was up", -20, 42, "Infeasible Infeasible"),
+        )
+    ),
+    (
+        "out of memory before the deadline",
+        job(failed(*DEADLINE)),
+        [pod("Failed", exit=137, reason="OOMKilled", deleting=True)],
+        "Failed OutOfMemory",
+    ),
+    (
+        "deadline of a pod that never began",
+        job(failed(*DEADLINE)),
+        [pod("Failed", started=None, deleting=True)],
+        "Failed Disrupted",
     ),
     (
         "deadline, the pod is gone",
         job(failed(*DEADLINE)),
-        [pod("Failed", exit=143, deleting=True)],
+        [pod("Failed", exit=143, finished=-19, deleting=True)],
         "Infeasible DeadlineExceeded",
     ),
 ]
 """Title, Job, pods, and phase and reason of the attempt's end."""
+OF_40S = manifest(trialTemplate={"timeLimit": "40s"})
 
 
 @pytest.mark.parametrize(("_", "job", "pods", "wanted"), ENDS, ids=[end[0] for end in ENDS])
 def test_how_an_attempt_ended(_: str, job: Job, pods: list[Pod], wanted: str | None) -> None:
-    end = classify(job, pods, manifest(), NOW)
+    end = classify(job, pods, OF_40S, NOW)
     assert (f"{end.phase} {end.reason}" if end else None) == wanted
 
 
@@ -262,7 +305,9 @@ def test_who_deleted_a_pod_that_has_a_deadline_is_the_jobs_to_say() -> None:
         return end and end.reason
 
     assert reason(job()) is None
-    assert reason(job(failed(*DEADLINE, "FailureTarget"))) == TrialReason.DEADLINE_EXCEEDED
+    late = job(failed(*DEADLINE, "FailureTarget"))
+    assert reason(late, finished=0) == TrialReason.DEADLINE_EXCEEDED
+    assert reason(late, finished=-1, exit=1) == TrialReason.CRASHED
     assert reason(job(failed(POLICY, exited(143)))) == TrialReason.DISRUPTED
     # nothing will come where the Job goes or is held back, and nothing is open in these
     assert reason(None) == TrialReason.DISRUPTED
@@ -313,7 +358,7 @@ def test_an_end_is_written_once_and_nothing_runs_on(
     _: str, job: Job | None, pods: list[Pod], wanted: str | None
 ) -> None:
     this = trial()
-    actions = plan(seen(this, job, pods), SETTINGS)
+    actions = plan(seen(this, job, pods, manifest=OF_40S), SETTINGS)
     if wanted is None:
         assert not any(isinstance(a, TrialStatus) and "completionTime" in a.fields for a in actions)
         return
