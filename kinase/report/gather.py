@@ -10,6 +10,7 @@ from kinase.experiment.loop import Loop
 from kinase.experiment.state import TrialRecord
 from kinase.report.data import ProtocolItem, ReportData, ReportTrial, Winner
 from kinase.report.protocol import checklist
+from kinase.report.resolved import resolved
 from kinase.report.task import classes_text, samples_text
 from kinase.report.theme import size
 
@@ -64,7 +65,7 @@ def gather(loop: Loop) -> ReportData:
         cost=costs(loop),
         budget=tuple(_limit(limit) for limit in loop.limits),
         protocol=_protocol(loop),
-        spec=spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+        spec=resolved(loop),
         store_uri=loop.store.uri,
         checksum=str(loop.info.facts.get("data checksum", "")),
         validation=loop.info.validation,

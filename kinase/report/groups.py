@@ -235,6 +235,8 @@ def _meaning(run: ReportData, other: ReportData) -> Mapping[str, Any]:
         "filterFraction": 1.0,
         "cells": None,
     }
+    if spec.get(f"{lower}cells") == spec.get("space.cell.search.cells"):
+        spec.pop(f"{lower}cells", None)  # what the space has: no lower fidelity
     return {
         "spec.objective.metric": run.metric,
         "spec.objective.goal": run.goal,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LEVEL = 0.05
 """Probability of calling any group different by chance."""
@@ -25,11 +25,15 @@ class Paired:
     """Of the exact signed-rank test (Wilcoxon 1945), both sides; None without a pair."""
     corrected: float | None = None
     """Over all groups (Holm 1979)."""
+    least: float | None = None
+    """The smallest `corrected` that any outcome of so many pairs, in so many groups, has."""
 
     @property
     def word(self) -> str:
         """better, worse, no difference shown, or that there are too few seeds."""
-        if self.corrected is None or self.effect is None or 2.0 ** (1 - self.pairs) > LEVEL:
+        if self.corrected is None or self.effect is None:
+            return "too few seeds to tell"
+        if self.least is None or self.least > LEVEL:
             return "too few seeds to tell"
         if self.corrected > LEVEL:
             return "no difference shown"
@@ -104,6 +108,20 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
         worst = max(worst, min(1.0, p * (len(order) - place)))
         found[index] = worst
     return found
+
+
+def corrected(groups: Sequence[Paired]) -> list[Paired]:
+    """Groups that are tested together, each with its p corrected for their number.
+
+    The smallest p of n pairs is 2 ** (1 - n), where all differences have one sign. Holm's corrected
+    values rise with each of the p values, so they are smallest where each of these is.
+    """
+    found = holm([each.p for each in groups])
+    least = holm([2.0 ** (1 - each.pairs) if each.pairs else None for each in groups])
+    return [
+        replace(each, corrected=p, least=smallest)
+        for each, p, smallest in zip(groups, found, least, strict=True)
+    ]
 
 
 def needed(groups: int) -> int:

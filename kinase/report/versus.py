@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -26,7 +25,7 @@ from kinase.report.data import ReportData
 from kinase.report.gather import COST_NAMES
 from kinase.report.groups import Group, Incomparable, differences, grouped, seed_of, under_way
 from kinase.report.html import fill
-from kinase.report.ranks import holm, needed, paired
+from kinase.report.ranks import corrected, needed, paired
 
 FEW = 5
 """Below so many runs of a group, each run is drawn instead of the quartiles."""
@@ -36,6 +35,8 @@ REFERENCE = ("orange", "dash")
 """Colour and dash of the reference, as of random search in the report of one experiment."""
 PARTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 """Shares of the common cost at which the table has the medians."""
+FRACTIONS = ("device seconds",)
+"""Units of cost that need not be whole."""
 
 
 def document(runs: Sequence[tuple[str, ReportData]], reference: str | None = None) -> str:
@@ -47,6 +48,7 @@ def document(runs: Sequence[tuple[str, ReportData]], reference: str | None = Non
     held = _reference(groups, reference)
     first = everything[0]
     curves = {unit: [[curve(run, unit) for run in g.runs] for g in groups] for unit in COSTS}
+    tests = _tests(groups, held, curves["epochs"])
     drawn: dict[str, Any] = {}
     if any(each.ys for some in curves["trials"] for each in some):
         drawn["anytime"] = {unit: _figure(groups, held, curves[unit], unit) for unit in COSTS}
@@ -74,7 +76,8 @@ def document(runs: Sequence[tuple[str, ReportData]], reference: str | None = Non
         ],
         open_runs=sum(under_way(run) for run in everything),
         differences=differences(groups),
-        tests=_tests(groups, held, curves["epochs"]),
+        tests=tests,
+        words={group.label: found for group, found in tests},
         by_volume=by_volume(groups),
         seeds_needed=needed(len(groups) - 1),
     )
@@ -140,6 +143,7 @@ def _over(
 ) -> dict[str, Any]:
     """What the tables have over one unit of cost."""
     end = common([each for some in curves for each in some])
+    at = ticks(end, unit)
     s = sign(held.runs[0])
     seeded = {
         group.label: [(seed_of(run), each) for run, each in zip(group.runs, some, strict=True)]
@@ -147,9 +151,12 @@ def _over(
     }
     return {
         "common": end,
-        "parts": [part * end for part in PARTS],
+        "parts": [
+            f"{cost:.3g}" if unit in FRACTIONS and cost < 100 else theme.quantity(cost)
+            for cost in at
+        ],
         "medians": [
-            (group, [middle([each.at(part * end) for each in some], s) for part in PARTS])
+            (group, [middle([each.at(cost) for each in some], s) for cost in at])
             for group, some in zip(groups, curves, strict=True)
         ],
         "reach": {
@@ -157,6 +164,12 @@ def _over(
         },
         "spent": [(group, _spent(group, unit)) for group in groups],
     }
+
+
+def ticks(end: float, unit: str) -> list[float]:
+    """Costs up to `end` at which the table has the medians; what is counted is a whole number."""
+    costs = [part * end for part in PARTS]
+    return costs if unit in FRACTIONS else sorted({float(max(1, round(cost))) for cost in costs})
 
 
 def by_volume(groups: Sequence[Group]) -> bool:
@@ -187,12 +200,8 @@ def _tests(groups: Sequence[Group], held: Group, curves: Sequence[Curves]) -> li
 
     theirs = values(groups.index(held))
     others = [place for place, group in enumerate(groups) if group is not held]
-    found = [paired(values(place), theirs) for place in others]
-    corrected = holm([each.p for each in found])
-    return [
-        (groups[place], replace(each, corrected=p))
-        for place, each, p in zip(others, found, corrected, strict=True)
-    ]
+    found = corrected([paired(values(place), theirs) for place in others])
+    return [(groups[place], each) for place, each in zip(others, found, strict=True)]
 
 
 def _reached(found: Reach) -> dict[str, Any]:

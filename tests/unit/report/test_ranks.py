@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from kinase.report.ranks import Paired, holm, interval, needed, paired, signed_rank
+from kinase.report.ranks import (
+    Paired,
+    corrected,
+    holm,
+    interval,
+    needed,
+    paired,
+    signed_rank,
+)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -41,9 +49,40 @@ def test_holm_by_hand() -> None:
 def test_words() -> None:
     few = paired({s: 1.0 + s for s in range(5)}, dict.fromkeys(range(5), 0.0))
     assert (few.pairs, few.p, few.interval) == (5, 2 / 32, None)
-    assert Paired(5, 1.0, None, 2 / 32, 2 / 32).word == "too few seeds to tell"
-    assert Paired(6, 1.0, None, 2 / 64, 2 / 64).word == "better"
-    assert Paired(6, -1.0, None, 2 / 64, 2 / 64).word == "worse"
-    assert Paired(6, 1.0, None, 2 / 64, 4 / 64).word == "no difference shown"
-    assert paired({1: 1.0}, {2: 1.0}).word == "too few seeds to tell"
+    assert [each.word for each in corrected([few])] == ["too few seeds to tell"]
+    assert word(6, 1.0, 2 / 64) == "better"
+    assert word(6, -1.0, 2 / 64) == "worse"
+    assert word(6, 1.0, 4 / 64) == "no difference shown"
+    assert [each.word for each in corrected([paired({1: 1.0}, {2: 1.0})])] == [few_seeds]
     assert (needed(1), needed(2), needed(4)) == (6, 7, 8)
+
+
+few_seeds = "too few seeds to tell"
+
+
+def word(pairs: int, effect: float, p: float) -> str:
+    [found] = corrected([Paired(pairs, effect, None, p)])
+    return found.word
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ([6], ["better"]),
+        ([6, 6], [few_seeds] * 2),  # 2 * 2 / 64 is above 0.05
+        ([7, 7], ["better"] * 2),
+        ([7, 7, 7, 7], [few_seeds] * 4),
+        ([8] * 4, ["better"] * 4),
+        ([7, 6], ["better"] * 2),  # the second is corrected for one comparison alone
+        ([5, 9], [few_seeds, "better"]),
+        ([6, 0], ["better", few_seeds]),  # without a pair nothing is tested
+    ],
+)
+def test_too_few_seeds_heeds_the_number_of_groups(pairs: list[int], words: list[str]) -> None:
+    """Every difference has one sign, so each group has the smallest p that it can have."""
+    best = [paired(dict.fromkeys(range(n), 1.0), dict.fromkeys(range(n), 0.0)) for n in pairs]
+    assert [each.word for each in corrected(best)] == words
+    # a difference that is not there is not shown where seeds would do, else it is not asked
+    none = [Paired(n, 0.1, None, 1.0) for n in pairs]
+    shown = ["no difference shown" if w == "better" else w for w in words]
+    assert [each.word for each in corrected(none)] == shown
