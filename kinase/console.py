@@ -96,6 +96,13 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
+    def say(self, text: str) -> None:
+        """Say what takes time before the search begins."""
+        if self._live is not None:
+            self._live.update(Text(text), refresh=True)
+        else:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def started(self, loop: Loop) -> None:
         """Say what is searched, and what an earlier run left."""
         told = len(loop.state.told)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -21,6 +24,11 @@ __all__ = ["alone", "cluster", "kinase", "namespace", "node", "others", "s3_buck
 os.environ["OMP_NUM_THREADS"] = "1"
 """Tiny networks are slower on several threads, more so beside other tests, and sums then depend on
 their number. It is read when torch is first imported, here and in the processes of tests."""
+
+
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="kinase-state-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+"""The index of runs, which is the user's, is not for those of tests."""
 
 
 def _fail_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -113,6 +113,15 @@ def read_document(path: str | Path) -> Document:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ManifestError([Problem(file, 0, "", f"cannot be read: {reason}")]) from None
+    return parse_document(file, raw)
+
+
+def parse_document(file: str, raw: bytes) -> Document:
+    """The one `NASExperiment` of a text, unvalidated; `file` is what problems name.
+
+    Raises:
+        ManifestError: as `read_document`.
+    """
     if len(raw) > MAX_BYTES:
         raise ManifestError([Problem(file, 0, "", f"is larger than {MAX_BYTES} bytes")])
     raw = _utf8(file, raw)

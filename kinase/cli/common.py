@@ -33,10 +33,10 @@ def load(
     path: Path, changes: dict[str, Any] | None = None, trainer: str = "torch"
 ) -> NASExperiment:
     """Read a manifest and check it, with the command line's changes put in."""
-    from kinase.experiment.check import load_checked
+    from kinase.experiment.check import load_checked, with_changes
 
     try:
-        return _changed(load_checked(path, trainer), changes or {})
+        return with_changes(load_checked(path, trainer), changes or {})
     except ManifestError as error:
         fail(format_problems(error.problems), BAD_INPUT)
     except ValidationError as error:
@@ -51,19 +51,6 @@ def refuse(what: str, flags: dict[str, object]) -> None:
 
 
 ON_A_CLUSTER = "an experiment on a cluster, whose manifest says where it is kept"
-
-
-def _changed(experiment: NASExperiment, changes: dict[str, Any]) -> NASExperiment:
-    if not changes:
-        return experiment
-    document = experiment.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    for dotted, value in changes.items():
-        *parents, last = dotted.split(".")
-        place = document["spec"]
-        for name in parents:
-            place = place.setdefault(name, {})
-        place[last] = value
-    return NASExperiment.model_validate(document)
 
 
 def cluster() -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kinase import registry
 from kinase.api._base import struct_name
@@ -98,6 +100,24 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
             ),
         )
     return problems
+
+
+def with_changes(experiment: NASExperiment, changes: Mapping[str, Any]) -> NASExperiment:
+    """A manifest with other values at dotted fields of its spec, such as `budget.trials`.
+
+    Raises:
+        ValidationError: they are not valid there.
+    """
+    if not changes:
+        return experiment
+    document = experiment.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    for dotted, value in changes.items():
+        *parents, last = dotted.split(".")
+        place = document["spec"]
+        for name in parents:
+            place = place.setdefault(name, {})
+        place[last] = value
+    return NASExperiment.model_validate(document)
 
 
 def load_checked(path: str | Path, trainer: str = "torch") -> NASExperiment:

@@ -25,6 +25,8 @@ from kinase.store import Conflict, Store, StoreError
 
 KEY = "experiment.json"
 
+RUN_LOCK = "run.lock"
+"""File that the process which runs the experiment holds locked."""
 TASK = "task.json"
 """What the trainer said of the task."""
 MUTABLE = (
@@ -182,13 +184,40 @@ def _differences(found: Any, wanted: Any, path: str) -> list[str]:
 
 def scratch(store: Store) -> Path:
     """A folder of this machine for the run's lock and its workers' logs."""
-    if store.uri.startswith("file://"):
-        folder = Path(store.uri.removeprefix("file://")) / "local"
-    else:
-        digest = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
-        folder = Path(tempfile.gettempdir()) / f"kinase-{os.getuid()}" / digest
+    folder = scratch_place(store)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def scratch_place(store: Store) -> Path:
+    """Where that folder lies, whether it is there or not."""
+    if store.uri.startswith("file://"):
+        return Path(store.uri.removeprefix("file://")) / "local"
+    digest = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"kinase-{os.getuid()}" / digest
+
+
+def holder(folder: Path) -> int | None:
+    """The process of this machine that runs the experiment of this folder, or None.
+
+    A process of the recorded number may be another one by now; then the lock is free. It is taken
+    for a moment, and not at all where the number is nobody's.
+    """
+    number = None
+    try:
+        with (folder / RUN_LOCK).open("rb") as file:
+            number = int(file.read(32).strip() or 0)
+            if number <= 0:
+                return None
+            os.kill(number, 0)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return number
+    except PermissionError:  # another user's process
+        return number
+    except (OSError, ValueError):
+        pass
+    return None
 
 
 @contextlib.contextmanager
@@ -201,7 +230,7 @@ def exclusive(folder: Path, patience: float = 10.0) -> Iterator[None]:
     Raises:
         BusyError: another process holds it.
     """
-    run = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    run = os.open(folder / RUN_LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(run, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from pydantic import ValidationError
 
 from kinase.api import limits
-from kinase.api.experiment import NASExperiment
+from kinase.api.experiment import API_VERSION, NASExperiment
 from kinase.api.trial import TaskInfo
 from kinase.engine import EngineError
 from kinase.engine.idle import IdleEngine
@@ -19,16 +22,32 @@ from kinase.engine.local import LocalEngine
 from kinase.experiment import identity
 from kinase.experiment.keep import RESULT, TASK, keep_final, same_task
 from kinase.experiment.loop import Listener, Loop
-from kinase.store import NotFound, StoreError, open_store, probe
+from kinase.store import NotFound, Store, StoreError, open_store, probe
+
+MANIFEST = "manifest.json"
+"""The manifest as it was run last, in the run's folder of this machine: `experiment.json` keeps the
+limits with which the search began."""
 
 
 def run(
-    experiment: NASExperiment, *, trainer: str = "torch", listener: Listener | None = None
+    experiment: NASExperiment,
+    *,
+    trainer: str = "torch",
+    listener: Listener | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    received: list[int] | None = None,
 ) -> Loop:
     """Search on this machine's processes, from the manifest to the tested winner.
 
     The same call goes on where an earlier one was interrupted or killed, and with a search that
     had ended if a limit of the budget was raised since. Ctrl-C once ends it with everything kept.
+
+    Args:
+        experiment: the manifest.
+        trainer: entry point of the group `kinase.trainers`, or an import path.
+        listener: told of what happens.
+        say: told in words what takes time before the search begins.
+        received: signals that ended it are added here.
 
     Raises:
         StoreError: the storage cannot be used, or holds another experiment.
@@ -43,9 +62,12 @@ def run(
         # not before: a run that has asked for no trial yet would lose its record to this one's
         begun = identity.claim(store, experiment)
         experiment = identity.settled(store, experiment)
+        _keep_manifest(folder, experiment)
         over = _over(experiment) if begun and store.exists(f"final/{RESULT}") else None
+        slots = experiment.spec.budget.parallelism if over is None else 1
+        say(f"starting {slots} worker{'' if slots == 1 else 's'} ...")
         engine = LocalEngine(
-            experiment.spec.budget.parallelism if over is None else 1,
+            slots,
             experiment.spec.storage,
             experiment.directory,
             trainer=trainer,
@@ -64,7 +86,7 @@ def run(
                 return over
             same_task(store, info)
             loop = Loop(experiment, store, engine, info, listener=listener)
-            with _interruptible(loop):
+            with _interruptible(loop, [] if received is None else received):
                 loop.run()
         finally:
             engine.close()
@@ -122,20 +144,73 @@ def open_run(experiment: NASExperiment) -> Loop:
     store = open_store(experiment.spec.storage).sub(experiment.directory)
     identity.recorded(store)
     identity.agree(store, experiment)
+    return _replayed(store, identity.settled(store, experiment))
+
+
+def reopen(store: Store, namespace: str) -> Loop:
+    """A run by its place in a store alone, replayed for reading: by the manifest that was run last
+    where this machine ran it, else by the one with which it began.
+
+    Raises:
+        StoreError: there is none, or it is damaged or another version's.
+    """
+    record = identity.recorded(store)
+    try:
+        experiment = NASExperiment.model_validate(
+            {
+                "apiVersion": API_VERSION,
+                "kind": "NASExperiment",
+                "metadata": {"name": record.get("name"), "namespace": namespace},
+                "spec": last_spec(store),
+            }
+        )
+    except ValidationError as error:
+        raise StoreError(
+            f"{store.uri} was made by version {record.get('version')} of Kinase, and this one does "
+            f"not read its manifest: {error.errors()[0]['msg']}"
+        ) from None
+    return _replayed(store, identity.settled(store, experiment))
+
+
+def _keep_manifest(folder: Path, experiment: NASExperiment) -> None:
+    spec = experiment.spec.model_dump_json(by_alias=True, exclude_unset=True)
+    (folder / MANIFEST).write_text(spec)
+
+
+def last_spec(store: Store) -> Any:
+    """The spec of a run as it was run last where this machine ran it, else as it began; as data.
+
+    Raises:
+        StoreError: there is no such run.
+    """
+    recorded = identity.recorded(store)["spec"]
+    try:
+        with (identity.scratch_place(store) / MANIFEST).open("rb") as file:
+            return json.loads(file.read(limits.RECORD))
+    except (OSError, ValueError):
+        return recorded
+
+
+def _replayed(store: Store, experiment: NASExperiment) -> Loop:
     try:
         info = TaskInfo.model_validate_json(store.get(TASK, limits.RESULT))
     except (NotFound, ValidationError) as error:
         raise StoreError(f"{store.uri}/{TASK} is missing or damaged; run it again") from error
-    loop = Loop(identity.settled(store, experiment), store, IdleEngine(), info)
+    loop = Loop(experiment, store, IdleEngine(), info)
     loop.replay()
     return loop
 
 
 @contextmanager
-def _interruptible(loop: Loop) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) ends the run in order, the second at once."""
+def _interruptible(loop: Loop, received: list[int]) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) ends the run in order, the second at once. Signals are the main
+    thread's; a run in another is ended by `Loop.interrupt`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def handle(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         loop.interrupt()
         signal.signal(number, signal.default_int_handler)
 

@@ -248,24 +248,3 @@ def test_workers_share_what_they_read_from_afar() -> None:
     far, near = Storage(uri="s3://bucket/a"), Storage(uri="file://runs")
     assert worker._cache(far, "/scratch")["KINASE_CACHE_DIR"] == "/scratch/cache"
     assert worker._cache(near, "/scratch") == worker._cache(far, None) == {}
-
-
-def test_a_script_without_a_main_guard_is_run_once(tmp_path: Path) -> None:
-    """Its workers do not run it again, and find a trainer that lies in its folder."""
-    trainer = (Path(__file__).parents[2] / "fake_trainer.py").read_text()
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/trainer.py").write_text(trainer)
-    document = manifest(tmp_path, budget={"trials": 2}).model_dump_json(
-        by_alias=True, exclude_unset=True
-    )
-    (tmp_path / "script.py").write_text(
-        "from kinase.api import NASExperiment\n"
-        "from kinase.experiment.local import run\n"
-        "print('once')\n"
-        f"experiment = NASExperiment.model_validate_json({document!r})\n"
-        "print(run(experiment, trainer='mine.trainer').state.finished.winner)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stdout) == (0, "once\n2\n"), done.stderr

@@ -1,0 +1,81 @@
+"""What a caller's own code is told while a search runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kinase.client.result import Result
+    from kinase.client.search import Search
+
+LOG = logging.getLogger("kinase")
+
+TrialFunction = Callable[["Search", dict[str, Any]], None]
+"""A plain function in place of a `Callback`: called as its `on_trial`."""
+
+
+class Callback:
+    """Derive from this and override what is needed. Methods are called one at a time, in the thread
+    that runs the search, which waits for them: keep them short.
+
+    `search.stop()` ends the search in order. An exception is logged with its traceback and
+    kept in `Result.callback_errors`; the search goes on, and so do later calls.
+    """
+
+    def on_start(self, search: Search) -> None:
+        """The search begins, or goes on."""
+
+    def on_epoch(self, search: Search, trial: int, epoch: int, metrics: dict[str, float]) -> None:
+        """A running trial ended an epoch, counted from 1."""
+
+    def on_trial(self, search: Search, trial: dict[str, Any]) -> None:
+        """A trial ended; it is as in `Result.trials()`."""
+
+    def on_end(self, search: Search, result: Result) -> None:
+        """The search ended, or was stopped or interrupted: `result.status` says which."""
+
+
+class _Function(Callback):
+    """A function as a callback."""
+
+    def __init__(self, function: TrialFunction) -> None:
+        self.on_trial = function  # type: ignore[method-assign,assignment]
+
+
+class Callbacks:
+    """Several callbacks as one, whose failures are kept apart from the search."""
+
+    def __init__(
+        self, given: Iterable[Callback | TrialFunction] | Callback | TrialFunction
+    ) -> None:
+        """Take callbacks and functions.
+
+        Raises:
+            TypeError: something is neither.
+        """
+        each_given: Sequence[Any] = (
+            (given,) if callable(given) or isinstance(given, Callback) else tuple(given)
+        )
+        for each in each_given:
+            if isinstance(each, type) or not (isinstance(each, Callback) or callable(each)):
+                raise TypeError(
+                    f"callbacks has {each!r}; use an instance of kinase.Callback, or a function "
+                    "of the search and a trial"
+                )
+        self._all = [c if isinstance(c, Callback) else _Function(c) for c in each_given]
+        self.errors: list[Exception] = []
+        """What they raised."""
+
+    def call(self, method: str, *arguments: Any) -> None:
+        """Call a method of each."""
+        for each in self._all:
+            try:
+                getattr(each, method)(*arguments)
+            except Exception as error:
+                self.errors.append(error)
+                name = type(each).__name__
+                if isinstance(each, _Function):
+                    name = getattr(each.on_trial, "__name__", repr(each.on_trial))
+                LOG.exception("the callback %s failed in %s; the search goes on", name, method)

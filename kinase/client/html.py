@@ -1,0 +1,122 @@
+"""A search as HTML for a notebook: plain elements that take the notebook's own colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+
+from kinase.api.trial import Point
+from kinase.console import clock, limit_left, quantity, time_left, value
+from kinase.experiment.loop import Loop
+from kinase.experiment.state import TrialRecord
+
+RECENT = 5
+"""Trials that ended last, which are shown."""
+CELL = "padding:0.1em 1em 0.1em 0;text-align:left;vertical-align:top"
+
+
+def note(text: str) -> str:
+    """One line."""
+    return f"<div>{escape(text)}</div>"
+
+
+def progress(loop: Loop, points: Mapping[int, Point]) -> str:
+    """A search under way.
+
+    Args:
+        loop: the search.
+        points: the last epoch of each running trial.
+    """
+    state, metric = loop.state, loop.spec.objective.metric
+    lines = [("trials", escape(_counts(loop)))]
+    best = loop.best
+    if best is not None:
+        lines.append(("best", escape(_best(best, metric))))
+    for limit in loop.limits:
+        bar = f'<progress max="{limit.total}" value="{min(limit.spent, limit.total)}"></progress>'
+        lines.append(("budget", f"{bar} {escape(limit_left(limit))} left"))
+    left = time_left(loop)
+    remaining = "" if left is None else f", about {clock(left)} left of the search"
+    lines.append(("time", escape(f"{clock(loop.elapsed)}{remaining}")))
+    for number in sorted(loop.engine.running()) if state.finished is None else ():
+        point = points.get(number)
+        epoch = point.epoch if point is not None else state.trials[number].done
+        measured = point.metrics.get(metric) if point is not None else None
+        of = state.trials[number].fidelity.epochs
+        lines.append(("running", f"trial {number}: epoch {epoch}/{of}, {metric} {value(measured)}"))
+    phase = "done" if state.finished is not None else "finalists" if state.ended else "searching"
+    if loop.stopping:
+        phase = "stopping at the next checkpoint" if loop.engine.running() else "interrupted"
+    return f"<div>{_head(loop, phase)}{_table(lines)}{_trials(state.told[-RECENT:], metric)}</div>"
+
+
+def result(loop: Loop, status: str) -> str:
+    """A search as it was left."""
+    state, metric = loop.state, loop.spec.objective.metric
+    lines = [("trials", escape(_counts(loop)))]
+    finished = state.finished
+    if finished is not None and finished.winner is not None:
+        winner = state.trials[finished.winner]
+        lines.append(("winner", escape(_best(winner, metric))))
+        for name, number in sorted(finished.test.items()):
+            lines.append(("test", escape(f"{name} {number:.4f}")))
+    elif loop.best is not None:
+        lines.append(("best so far", escape(_best(loop.best, metric))))
+    spent = state.spent
+    lines.append(("cost", f"{spent.epochs:,} epochs, {clock(spent.device_seconds)} of devices"))
+    reason = (finished.message if finished is not None else "") or state.ended
+    if reason:
+        lines.append(("ended", escape(reason)))
+    lines.append(("kept in", f"<code>{escape(loop.store.uri.removeprefix('file://'))}</code>"))
+    return f"<div>{_head(loop, status)}{_table(lines)}</div>"
+
+
+def _head(loop: Loop, phase: str) -> str:
+    name, spec = loop.experiment.metadata.name, loop.spec
+    what = f"{spec.strategy.kind} over {spec.space.kind}, {spec.task.dataset}"
+    return f"<div><b>{escape(name)}</b>: {escape(what)} &ndash; {escape(phase)}</div>"
+
+
+def _counts(loop: Loop) -> str:
+    told = loop.state.told
+    failed = sum(not trial.metrics for trial in told)
+    return f"{len(told)} done, {len(loop.engine.running())} running, {failed} without a value"
+
+
+def _best(trial: TrialRecord, metric: str) -> str:
+    parts = [f"{metric} {value(trial.values.get(metric))}", f"trial {trial.number}"]
+    if "params" in trial.resources:
+        parts.append(f"{quantity(trial.resources['params'])} parameters")
+    return ", ".join(parts)
+
+
+def _table(lines: Iterable[tuple[str, str]]) -> str:
+    cells = "".join(
+        f'<tr><td style="{CELL};opacity:0.6">{escape(name)}</td><td style="{CELL}">{text}</td></tr>'
+        for name, text in lines
+    )
+    return f"<table>{cells}</table>"
+
+
+def _trials(trials: Iterable[TrialRecord], metric: str) -> str:
+    found = list(trials)
+    if not found:
+        return ""
+    head = "".join(
+        f'<th style="{CELL}">{escape(name)}</th>'
+        for name in ("trial", "kind", metric, "parameters", "epochs", "seconds")
+    )
+    body = ""
+    for trial in found:
+        number = trial.metrics.get(metric, trial.resources.get(metric))
+        told = value(number) if trial.metrics else (trial.outcome.value if trial.outcome else "")
+        cells = (
+            str(trial.number),
+            trial.kind.value.lower(),
+            told,
+            quantity(trial.resources["params"]) if "params" in trial.resources else "",
+            str(trial.cost.epochs),
+            f"{trial.cost.device_seconds:.1f}",
+        )
+        body += "<tr>" + "".join(f'<td style="{CELL}">{escape(c)}</td>' for c in cells) + "</tr>"
+    return f"<table><tr>{head}</tr>{body}</table>"

@@ -1,0 +1,91 @@
+"""A manifest in any of the forms that a caller may have it in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike, fspath
+from typing import Any
+
+from pydantic import ValidationError
+
+from kinase.api.experiment import API_VERSION, NASExperiment
+from kinase.api.load import (
+    Document,
+    ManifestError,
+    Problem,
+    parse_document,
+    read_document,
+    validate,
+)
+from kinase.experiment.check import check, with_changes
+
+GIVEN = "manifest"
+"""What a problem names in place of a file."""
+
+
+def read(
+    manifest: str | PathLike[str] | Mapping[str, Any] | NASExperiment,
+    name: str | None,
+    changes: dict[str, Any],
+    trainer: str,
+) -> NASExperiment:
+    """A manifest that is checked, with changes put in.
+
+    Args:
+        manifest: a path, YAML text (of several lines), plain data, or the model.
+        name: instead of `metadata.name`, if not None.
+        changes: values by their dotted fields of the spec; None changes nothing.
+        trainer: which trainer's tasks and data sets are known.
+
+    Raises:
+        ManifestError: holds every problem that was found.
+    """
+    document = _document(manifest)
+    if name is not None and isinstance(document.data, dict):
+        metadata = document.data.get("metadata")
+        kept = metadata if isinstance(metadata, dict) else {}
+        document = Document(
+            document.file, {**document.data, "metadata": {**kept, "name": name}}, document.lines
+        )
+    experiment = validate(document)
+    problems = check(experiment, document, trainer)
+    if problems:
+        raise ManifestError(problems)
+    if experiment.spec.suspend:
+        raise ManifestError(
+            [document.problem(("spec", "suspend"), "is true; set it to false to search")]
+        )
+    given = {key: _plain(key, value) for key, value in changes.items() if value is not None}
+    try:
+        return with_changes(experiment, given)
+    except ValidationError as error:
+        raise ManifestError(
+            [
+                Problem(document.file, 0, "", f"with the arguments of kinase.search: {e['msg']}")
+                for e in error.errors()
+            ]
+        ) from None
+
+
+def _document(manifest: Any) -> Document:
+    if isinstance(manifest, NASExperiment):
+        data = manifest.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return Document(GIVEN, data, {(): 0})
+    if isinstance(manifest, Mapping):
+        data = {"apiVersion": API_VERSION, "kind": "NASExperiment", **manifest}
+        return Document(GIVEN, data, {(): 0})
+    if isinstance(manifest, str) and "\n" in manifest:
+        return parse_document(GIVEN, manifest.encode())
+    if isinstance(manifest, str | PathLike):
+        return read_document(fspath(manifest))
+    raise TypeError(
+        f"manifest is {type(manifest).__name__}; use a path, YAML text, a dict or a "
+        "kinase.Experiment"
+    )
+
+
+def _plain(field: str, value: Any) -> Any:
+    if field != "storage.uri":
+        return value
+    text = fspath(value)
+    return text if "://" in text else f"file://{text}"

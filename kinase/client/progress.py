@@ -1,0 +1,142 @@
+"""How a search is shown: in a notebook, on a terminal, as lines, or not at all."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol, Self
+
+from kinase.api.trial import Point
+from kinase.client import html
+from kinase.console import Progress
+from kinase.experiment.loop import Loop
+from kinase.experiment.state import TrialRecord
+
+REFRESH = 0.5
+"""Least seconds between two updates in a notebook."""
+
+
+class Shown(Protocol):
+    """Shows a search; a context around the run."""
+
+    def __enter__(self) -> Shown:
+        """Begin."""
+
+    def __exit__(self, *error: object) -> None:
+        """End, and leave the last of it."""
+
+    def say(self, text: str) -> None:
+        """Say what takes time before the search begins."""
+
+    def started(self, loop: Loop) -> None:
+        """As `Listener` has it, and what follows."""
+
+    def progressed(self, loop: Loop, trial: int, point: Point) -> None:
+        """See above."""
+
+    def told(self, loop: Loop, trial: TrialRecord) -> None:
+        """See above."""
+
+    def tick(self, loop: Loop) -> None:
+        """See above."""
+
+
+def shown(wanted: bool | None, wait: bool) -> Shown:
+    """How to show a search here.
+
+    Args:
+        wanted: whether to show it; None decides.
+        wait: whether the caller waits for it; else its own output would mix with ours.
+    """
+    if wanted is False:
+        return Silent()
+    if in_notebook():
+        return Notebook()
+    return Progress() if wanted or wait else Silent()
+
+
+def in_notebook() -> bool:
+    """Whether this is a kernel that shows HTML. IPython is looked at, never imported."""
+    module = sys.modules.get("IPython")
+    shell = module.get_ipython() if module is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+class Silent:
+    """Shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def started(self, loop: Loop) -> None:
+        """Nothing."""
+
+    def progressed(self, loop: Loop, trial: int, point: Point) -> None:
+        """Nothing."""
+
+    def told(self, loop: Loop, trial: TrialRecord) -> None:
+        """Nothing."""
+
+    def tick(self, loop: Loop) -> None:
+        """Nothing."""
+
+
+class Notebook:
+    """One output of a cell, which is replaced as the search goes on."""
+
+    def __init__(self) -> None:
+        """Nothing is displayed yet."""
+        self._handle: Any = None
+        self._loop: Loop | None = None
+        self._points: dict[int, Point] = {}
+        self._last = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._loop is not None:
+            self._draw(self._loop, force=True)
+
+    def say(self, text: str) -> None:
+        """Show a line until the search begins."""
+        self._show(html.note(text))
+
+    def started(self, loop: Loop) -> None:
+        """Show the table."""
+        self._draw(loop, force=True)
+
+    def progressed(self, loop: Loop, trial: int, point: Point) -> None:
+        """Note a running trial's last epoch."""
+        self._points[trial] = point
+        self._draw(loop)
+
+    def told(self, loop: Loop, trial: TrialRecord) -> None:
+        """Show a trial that ended."""
+        self._points.pop(trial.number, None)
+        self._draw(loop)
+
+    def tick(self, loop: Loop) -> None:
+        """Keep the clock going."""
+        self._draw(loop)
+
+    def _draw(self, loop: Loop, force: bool = False) -> None:
+        self._loop = loop
+        now = time.monotonic()
+        if force or now - self._last >= REFRESH:
+            self._last = now
+            self._show(html.progress(loop, self._points))
+
+    def _show(self, text: str) -> None:
+        from IPython.display import HTML, display
+
+        if self._handle is None:
+            self._handle = display(HTML(text), display_id=True)
+        else:
+            self._handle.update(HTML(text))

@@ -1,0 +1,214 @@
+"""What a search has found, read from what it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from kinase import registry
+from kinase.api.trial import Architecture, Cost
+from kinase.client import html
+from kinase.experiment.local import reopen
+from kinase.experiment.loop import Loop
+from kinase.experiment.state import TrialRecord
+from kinase.report import render
+from kinase.report.gather import gather
+from kinase.runs import Place, Status, find, rows, status_of
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best network of a search."""
+
+    trial: int
+    """Number of its trial."""
+    genotype: Architecture
+    """Its architecture, in the form of the search space."""
+    metrics: dict[str, float]
+    """What was measured on the validation part."""
+    test: dict[str, float]
+    """What was measured on the test part; empty before the search has ended."""
+    parameters: int | None
+    """Trainable parameters at full fidelity."""
+    macs: int | None
+    """Multiply-adds of one sample at full fidelity."""
+    cost: Cost
+    """What its own trial has spent: `epochs`, `samples`, `device_seconds`."""
+    final: bool
+    """Whether it is the winner, trained at full fidelity; else the best of the search so far."""
+
+
+class Result:
+    """A search as it was when it was read: finished, interrupted, or still running."""
+
+    def __init__(self, place: Place, callback_errors: tuple[Exception, ...] = ()) -> None:
+        """Read a run.
+
+        Raises:
+            StoreError: there is none at this place, or it cannot be read.
+        """
+        self._place = place
+        self.callback_errors = callback_errors
+        """What callbacks raised during the call of `kinase.search` that gave this."""
+        self._loop: Loop
+        self.refresh()
+
+    def refresh(self) -> Result:
+        """Read it again."""
+        self._loop = reopen(self._place.store(), self._place.namespace)
+        return self
+
+    @property
+    def name(self) -> str:
+        """Name of the experiment."""
+        return self._place.name
+
+    @property
+    def uri(self) -> str:
+        """Where it is kept."""
+        return self._place.uri
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder on this machine, or None where it is kept in a bucket."""
+        return self._place.folder
+
+    @property
+    def status(self) -> Status:
+        """running, interrupted, finished (with a network) or failed (without); a `str`."""
+        return status_of(self._loop.store, self._loop.state)
+
+    @property
+    def reason(self) -> str:
+        """Why the search ended; empty while it goes on."""
+        state = self._loop.state
+        message = state.finished.message if state.finished is not None else ""
+        return message or state.ended or ""
+
+    @property
+    def cost(self) -> Cost:
+        """What all trials that have ended have spent."""
+        return self._loop.state.spent
+
+    def trials(self) -> list[dict[str, Any]]:
+        """All trials by number, as flat rows with the same columns: ``pandas.DataFrame(...)`` takes
+        them as they are. Times are in seconds; `genotype` is JSON; what a trial lacks is None."""
+        return rows(self._loop.state)
+
+    @property
+    def best(self) -> Best | None:
+        """The winner, or the best trial of the search so far; None before a trial was measured."""
+        finished = self._loop.state.finished
+        winner = finished.winner if finished is not None else None
+        if winner is not None and finished is not None:
+            return _best(self._loop.state.trials[winner], finished.test, True)
+        found = self._loop.best
+        return None if found is None else _best(found, {}, False)
+
+    def load(self) -> Any:
+        """The winner as a torch module with its weights, in evaluation mode on the CPU. It takes
+        float images in 0..1 of shape (N, C, H, W), and gives logits (N, classes).
+
+        Raises:
+            LookupError: there is no winner.
+            ImportError: torch is not installed.
+        """
+        winner = self._final()
+        network, _ = _trainer().load(winner)
+        return network
+
+    def export(self, out: str | PathLike[str], formats: tuple[str, ...] = ()) -> list[Path]:
+        """Export the winner to a folder, and return the files.
+
+        Args:
+            out: the folder.
+            formats: of safetensors, torchscript, exported-program and onnx; all by default.
+
+        Raises:
+            LookupError: there is no winner.
+            ImportError: torch is not installed.
+            ValueError: a format is not known.
+        """
+        winner = self._final()
+        export = registry.load("kinase.trainers", "torch").export
+        written: list[Path] = export(winner, Path(out), tuple(formats))
+        return written
+
+    def report(self, path: str | PathLike[str] | None = None) -> Path | str:
+        """Write the HTML report, and return where: to `path`, or `report.html` beside the journal.
+
+        Raises:
+            ModuleNotFoundError: plotly or jinja2 is missing, which come with `kinase-nas[report]`.
+        """
+        document = render(gather(self._loop)).encode()
+        if path is not None:
+            target = Path(fspath(path))
+            target.write_bytes(document)
+            return target
+        self._loop.store.put("report.html", document)
+        return f"{self.uri}/report.html" if self.folder is None else self.folder / "report.html"
+
+    def _final(self) -> Any:
+        finished = self._loop.state.finished
+        if finished is None or finished.winner is None:
+            raise LookupError(
+                f"{self.name} is {self.status} and has no winner"
+                + ("" if finished is not None else "; it has one when the search has ended")
+            )
+        return self._loop.store.sub("final")
+
+    def __repr__(self) -> str:
+        best = self.best
+        parts = [f"{self.name!r} {self.status}", f"{len(self._loop.state.told)} trials"]
+        if best is not None:
+            metric = self._loop.aims[0].metric
+            value = {**best.metrics}.get(metric)
+            parts.append(
+                f"best trial {best.trial}" + ("" if value is None else f" {metric} {value:.4f}")
+            )
+        return f"<kinase.Result {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        return html.result(self._loop, self.status)
+
+
+def _best(trial: TrialRecord, test: dict[str, float], final: bool) -> Best:
+    return Best(
+        trial=trial.number,
+        genotype=trial.architecture,
+        metrics=dict(trial.metrics),
+        test=dict(test),
+        parameters=_count(trial, "params"),
+        macs=_count(trial, "macs"),
+        cost=trial.cost,
+        final=final,
+    )
+
+
+def _count(trial: TrialRecord, name: str) -> int | None:
+    value = trial.resources.get(name)
+    return None if value is None else int(value)
+
+
+def _trainer() -> Any:
+    """The trainer's package, which imports torch when it needs it."""
+    return import_module(registry.package("kinase.trainers", "torch"))
+
+
+def load_result(run: str | PathLike[str]) -> Result:
+    """A run of this machine, finished or not.
+
+    Args:
+        run: its name, its folder, or its URI.
+
+    Raises:
+        StoreError: there is none, or several have the name.
+    """
+    text = fspath(run)
+    folder = Path(text)
+    if (folder / "experiment.json").is_file():
+        return Result(Place(uri=f"file://{folder.resolve()}"))
+    return Result(find(text))

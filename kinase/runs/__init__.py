@@ -1,0 +1,20 @@
+"""The runs of this machine: which there are, how far each is, and their trials as a table."""
+
+from kinase.runs.index import AmbiguousName, Place, UnknownRun, find, places, record
+from kinase.runs.rows import row, rows
+from kinase.runs.status import Status, Summary, status_of, summarize
+
+__all__ = [
+    "AmbiguousName",
+    "Place",
+    "Status",
+    "Summary",
+    "UnknownRun",
+    "find",
+    "places",
+    "record",
+    "row",
+    "rows",
+    "status_of",
+    "summarize",
+]

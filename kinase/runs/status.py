@@ -1,0 +1,134 @@
+"""How far a run is: from its journal alone, without its space, strategy or data."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pydantic import ValidationError
+
+from kinase.api import limits
+from kinase.api.experiment import ExperimentSpec
+from kinase.api.objective import goal_of
+from kinase.api.trial import TaskInfo
+from kinase.experiment import budget, identity
+from kinase.experiment.journal import Journal
+from kinase.experiment.local import last_spec
+from kinase.experiment.state import SEARCHING, State, TrialRecord
+from kinase.runs.index import Place
+from kinase.store import NotFound, Store, StoreError, TooLarge
+
+
+class Status(StrEnum):
+    """Where a run stands."""
+
+    RUNNING = "running"
+    """A process of this machine runs it."""
+    INTERRUPTED = "interrupted"
+    """None does, and it has not ended: it goes on when it is run again."""
+    FINISHED = "finished"
+    """It ended, and there is a network."""
+    FAILED = "failed"
+    """It ended, and there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A run in one line."""
+
+    place: Place
+    status: Status
+    done: int
+    """Trials of the search and its control that have ended."""
+    failed: int
+    """Those of them that have no value."""
+    progress: str
+    """How much of the limit that is used most: ``12/60 trials``."""
+    metric: str
+    best: float | None
+    """Best value of the metric: the winner's, or the search's so far."""
+    elapsed: float
+    """Seconds that the search has run."""
+    age: float
+    """Seconds since it last wrote."""
+
+
+def status_of(store: Store, state: State) -> Status:
+    """Where a run stands, by its journal and whether a process of this machine holds its lock."""
+    if identity.holder(identity.scratch_place(store)) is not None:
+        return Status.RUNNING
+    if state.finished is None:
+        return Status.INTERRUPTED
+    return Status.FAILED if state.finished.winner is None else Status.FINISHED
+
+
+def summarize(place: Place, now: float | None = None) -> Summary:
+    """Read a run's journal.
+
+    Raises:
+        StoreError: it is not there, damaged, or of another version.
+    """
+    store = place.store()
+    try:
+        spec = ExperimentSpec.model_validate(last_spec(store))
+        state = State()
+        for entry in Journal(store).replay():
+            state.apply(entry)
+    except (ValidationError, ValueError) as error:
+        raise StoreError(f"{store.uri} cannot be read by this version: {error}") from None
+    metric = spec.objective.metric
+    best = _best(state, metric, _less_is_better(spec, store))
+    searched = [trial for trial in state.told if trial.kind in SEARCHING]
+    return Summary(
+        place=place,
+        status=status_of(store, state),
+        done=len(searched),
+        failed=sum(not trial.metrics for trial in searched),
+        progress=_progress(spec, state),
+        metric=metric,
+        best=None if best is None else best.values[metric],
+        elapsed=state.elapsed,
+        age=(time.time() if now is None else now) - place.changed(),
+    )
+
+
+def _less_is_better(spec: ExperimentSpec, store: Store) -> bool:
+    metric = spec.objective.metric
+    goal = spec.objective.goal or goal_of(spec.task.type, metric)
+    if goal is None:
+        try:
+            told = TaskInfo.model_validate_json(store.get(identity.TASK, limits.RESULT))
+        except (NotFound, TooLarge, ValidationError):
+            return False
+        goal = goal_of(spec.task.type, metric, told.goals)
+    return goal == "minimize"
+
+
+def _best(state: State, metric: str, less: bool) -> TrialRecord | None:
+    """The winner, or the best trial of the search so far."""
+    if state.finished is not None and state.finished.winner is not None:
+        return state.trials[state.finished.winner]
+    measured = [
+        trial
+        for trial in state.told
+        if trial.kind in SEARCHING
+        and trial.metrics
+        and math.isfinite(trial.values.get(metric, math.nan))
+    ]
+    sign = 1 if less else -1
+    return min(measured, key=lambda trial: sign * trial.values[metric], default=None)
+
+
+def _progress(spec: ExperimentSpec, state: State) -> str:
+    """The limit that is used most."""
+    found = budget.limits(spec, state, state.elapsed)
+    most = max(found, key=lambda limit: limit.spent / limit.total, default=None)
+    if most is None:
+        return ""
+    if most.unit == "s":
+        return f"{min(1.0, most.spent / most.total):.0%} of the time"
+    if most.unit == "h":
+        return f"{most.spent:.1f}/{most.total:g} device hours"
+    return f"{most.spent:.0f}/{most.total:.0f} {most.name}"
