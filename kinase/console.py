@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from kinase.report.foresight import foresight
 from kinase.report.gather import inherited_text
 from kinase.report.task import data_lines
 from kinase.report.verdict import verdict
+from kinase.words import counted
 
 if TYPE_CHECKING:
     from kinase.experiment.budget import Limit
@@ -49,13 +51,21 @@ def quantity(number: float) -> str:
     return f"{number:.0f}"
 
 
+def params_text(resources: Mapping[str, float]) -> str:
+    """The parameters of a network, for people."""
+    params = resources["params"]
+    return counted(params, "param", quantity(params))
+
+
 def limit_left(limit: Limit) -> str:
     """What is left of a limit, for people."""
     if limit.unit == "s":
         return f"{clock(limit.left)} of {clock(limit.total)}"
     if limit.unit == "h":
-        return f"{limit.left:.2f} of {limit.total:g} device hours"
-    return f"{limit.left:.0f} of {limit.total:.0f} {limit.name}"
+        of = counted(limit.total, "device hour", f"{limit.total:g}")
+        return f"{limit.left:.2f} of {of}"
+    of = counted(limit.total, limit.name.removesuffix("s"), f"{limit.total:.0f}")
+    return f"{limit.left:.0f} of {of}"
 
 
 def time_left(loop: Loop) -> float | None:
@@ -107,7 +117,7 @@ class Progress:
         """Say what is searched, and what an earlier run left."""
         told = len(loop.state.told)
         spec = loop.spec
-        again = f", going on after {told} finished trials" if loop.journal.length else ""
+        again = f", going on after {counted(told, 'finished trial')}" if loop.journal.length else ""
         again += " and an earlier end" if loop.state.before else ""
         self.console.print(
             f"[bold]{loop.experiment.metadata.name}[/]: {spec.strategy.kind} over "
@@ -165,8 +175,11 @@ class Progress:
             outcome = trial.outcome.value if trial.outcome else "running"
             text.append(f"{outcome} {trial.message}"[:100], style="yellow")
         if "params" in trial.resources:
-            text.append(f"  {quantity(trial.resources['params'])} params", style="dim")
-        text.append(f"  {trial.cost.epochs} epochs  {trial.cost.device_seconds:.1f} s", style="dim")
+            text.append(f"  {params_text(trial.resources)}", style="dim")
+        text.append(
+            f"  {counted(trial.cost.epochs, 'epoch')}  {trial.cost.device_seconds:.1f} s",
+            style="dim",
+        )
         if trial.operation:
             text.append(f"  {trial.operation}", style="dim")
         if trial.inherited is not None:
@@ -191,9 +204,7 @@ class Progress:
         shown = best.values.get(spec.objective.metric) if best else None
         text = Text(f"{spec.objective.metric} {value(shown)}", style="bold green")
         if best is not None and best.resources:
-            text.append(
-                f"  trial {best.number}, {quantity(best.resources['params'])} params", "dim"
-            )
+            text.append(f"  trial {best.number}, {params_text(best.resources)}", "dim")
         table.add_row("best", text)
         for limit in loop.limits:
             bar = ProgressBar(total=limit.total, completed=min(limit.spent, limit.total), width=24)
@@ -244,8 +255,9 @@ def summary(console: Console, loop: Loop, data: ReportData) -> None:
         if cost.epochs:
             table.add_row(
                 f"cost, {kind}",
-                f"{cost.epochs:,} epochs, {quantity(cost.samples)} "
-                f"sample passes, {clock(cost.device_seconds)} of devices",
+                f"{counted(cost.epochs, 'epoch')}, "
+                f"{counted(cost.samples, 'sample pass', quantity(cost.samples))}, "
+                f"{clock(cost.device_seconds)} of devices",
             )
     judged = verdict(data)
     if judged is not None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kinase.api.experiment import NASExperiment
+from kinase.words import counted
 
 MAX_BYTES = 1 << 20
 """Largest manifest that is read."""
@@ -123,7 +124,7 @@ def parse_document(file: str, raw: bytes) -> Document:
         ManifestError: as `read_document`.
     """
     if len(raw) > MAX_BYTES:
-        raise ManifestError([Problem(file, 0, "", f"is larger than {MAX_BYTES} bytes")])
+        raise ManifestError([Problem(file, 0, "", f"is larger than {MAX_BYTES:,} bytes")])
     raw = _utf8(file, raw)
     try:
         nodes = [n for n in yaml.compose_all(raw, Loader=_Loader) if n is not None]
@@ -141,7 +142,8 @@ def parse_document(file: str, raw: bytes) -> Document:
                     file,
                     1,
                     "",
-                    f"holds {len(found)} documents of kind NASExperiment; give exactly one",
+                    f"holds {counted(len(found), 'document')} of kind NASExperiment; "
+                    "give exactly one",
                 )
             ]
         )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from kinase.api.experiment import ExperimentSpec
 from kinase.api.trial import Fidelity, Kind
 from kinase.experiment.state import State
+from kinase.words import counted, was
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +108,13 @@ def refusal(
     """
     budget = spec.budget
     if budget.trials is not None and state.searched >= budget.trials:
-        return f"{budget.trials} trials were run"
+        return f"{counted(budget.trials, 'trial')} {was(budget.trials)} run"
     due = final_networks(spec, state)
     if budget.epochs is not None:
         epochs = budget.epochs - state.committed_epochs - due * final.epochs
         if epochs < fidelity.epochs:
-            return f"the {budget.epochs} epochs are spent, those of the finalists kept back"
+            total = counted(budget.epochs, "epoch")
+            return f"the budget of {total} is spent, what the finalists take kept back"
     if budget.device_hours is not None:
         passes = (
             sample_passes(fidelity, train_size)
@@ -122,7 +124,8 @@ def refusal(
         needed = max(passes * state.slowest, running_seconds)
         free = budget.device_hours * 3600 - state.spent.device_seconds
         if free <= 0 or needed > free:
-            return f"the {budget.device_hours:g} device hours are spent"
+            hours = counted(budget.device_hours, "device hour", f"{budget.device_hours:g}")
+            return f"the budget of {hours} is spent"
     if budget.duration is not None and elapsed >= budget.duration.total_seconds():
         return "the duration is over"
     return None

@@ -46,6 +46,7 @@ from kinase.strategy import (
     losses,
     make_strategy,
 )
+from kinase.words import counted
 
 MOST_ATTEMPTS = 999
 """Attempts at one trial, whatever it is that ends them."""
@@ -465,7 +466,7 @@ class Loop:
             key = f"errors/strategy-{self.state.searched:05d}.txt"
             self.store.put(key, traceback.format_exc().encode())
             raise EngineError(
-                f"the strategy {name} cannot go on after {self.state.searched} trials: "
+                f"the strategy {name} cannot go on after {counted(self.state.searched, 'trial')}: "
                 f"{type(error).__name__}: {error}; the traceback is in {self.store.uri}/{key}"
             ) from error
 

@@ -24,6 +24,7 @@ from kinase.morphism.widen import Heads, Widen
 from kinase.space.base import InfeasibleError
 from kinase.space.graph import Graph
 from kinase.space.graph_json import GraphError, check_graph
+from kinase.words import counted
 
 Morphism = Annotated[
     Deepen
@@ -95,7 +96,7 @@ def load_chain(data: object) -> tuple[Morphism, ...]:
         MorphismError: they are none; the message names the place and the value.
     """
     if isinstance(data, list | tuple) and len(data) > MAX_CHAIN:
-        raise MorphismError(f"{len(data)} morphisms; at most {MAX_CHAIN} in one chain")
+        raise MorphismError(f"{counted(len(data), 'morphism')}; at most {MAX_CHAIN} in one chain")
     try:
         return _CHAIN.validate_python(data)
     except ValidationError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from kinase.api.experiment import ExperimentSpec
 from kinase.report.verdict import LEVEL, TOP, critical
+from kinase.words import counted
 
 FARTHEST = 20_000
 """Trials up to which a budget is looked for that would do."""
@@ -21,12 +22,13 @@ def foresight(spec: ExperimentSpec) -> str | None:
         return "there will be no verdict on the strategy: control.share is 0"
     if _can_tell(spec, trials):
         return None
-    start = min(_random_start(spec, trials), _sides(spec, trials)[0])
     ours, theirs = _sides(spec, trials)
+    start = min(_random_start(spec, trials), ours)
     after = f" after its random start of {start}" if start else ""
     text = (
         f"there will be no verdict that the strategy is better than random search: the budget pays "
-        f"for {ours - start} of its trials{after} and for {theirs} of the random control"
+        f"for {counted(ours - start, 'trial')} of its own{after} and for {theirs} of the random "
+        "control"
     )
     wanted = next((n for n in range(trials + 1, FARTHEST) if _can_tell(spec, n)), None)
     if wanted is None:
@@ -43,8 +45,6 @@ def _sides(spec: ExperimentSpec, trials: int) -> tuple[int, int]:
 def _random_start(spec: ExperimentSpec, trials: int) -> int:
     """How many of the strategy's trials the verdict leaves out, as far as its options tell."""
     strategy = spec.strategy
-    if spec.estimation.morphism is not None:
-        return 0  # what descends from the start by its weights has not had it for nothing
     if strategy.evolution is not None:
         return strategy.evolution.sized(_sides(spec, trials)[0]).population or 0
     if strategy.large_scale_evolution is not None:
@@ -58,9 +58,11 @@ def _random_start(spec: ExperimentSpec, trials: int) -> int:
 def _can_tell(spec: ExperimentSpec, trials: int) -> bool:
     """Whether the strategy is said to be better if all of its networks are."""
     ours, theirs = _sides(spec, trials)
-    ours -= _random_start(spec, trials)
-    if ours < 1 or theirs < 1:
+    start = _random_start(spec, trials)
+    if ours <= start or theirs < 1:
         return False
+    if spec.estimation.morphism is None:
+        ours -= start  # else the children's weights carry on the start's training
     morphism = spec.estimation.morphism
     child = morphism.epochs_per_child if morphism is not None else None
     cost = ours * (child or spec.search_epochs)

@@ -13,6 +13,7 @@ from kinase.report.protocol import checklist
 from kinase.report.resolved import resolved
 from kinase.report.task import classes_text, samples_text
 from kinase.report.theme import size
+from kinase.words import counted
 
 COST_NAMES = {
     Kind.SEARCH: "search",
@@ -24,16 +25,16 @@ COST_NAMES = {
 
 def fidelity_text(fidelity: Fidelity) -> str:
     """A fidelity for people: `10 epochs, 50 % of the data`."""
-    parts = [f"{fidelity.epochs} epochs"]
+    parts = [counted(fidelity.epochs, "epoch")]
     if fidelity.data_fraction < 1:
         parts.append(f"{fidelity.data_fraction:.0%} of the data")
     if fidelity.resolution is not None:
         parts.append(f"{fidelity.resolution} px")
     scale = fidelity.scale
     if scale.cells is not None:
-        parts.append(f"{scale.cells} cells")
+        parts.append(counted(scale.cells, "cell"))
     if scale.filters is not None:
-        parts.append(f"{scale.filters} filters")
+        parts.append(counted(scale.filters, "filter"))
     if scale.filter_fraction < 1:
         parts.append(f"{scale.filter_fraction:.0%} of the filters")
     return ", ".join(parts)
@@ -138,7 +139,7 @@ def _values(loop: Loop, trial: TrialRecord) -> dict[str, float]:
 def inherited_text(inherited: Inherited) -> str:
     """What a network began with, for people: `from trial 7 by 2 morphisms`."""
     if inherited.root:
-        many = _number(inherited.morphisms or 0, "morphism")
+        many = counted(inherited.morphisms or 0, "morphism")
         return "from the first network" + (f" by {many}" if inherited.morphisms else ", unchanged")
     if inherited.trial is None:
         return "no weights to inherit"
@@ -146,14 +147,10 @@ def inherited_text(inherited: Inherited) -> str:
         return f"{inherited.share:.0%} of the weights of trial {inherited.trial}"
     if not inherited.morphisms:
         return f"from trial {inherited.trial}, unchanged"
-    text = f"from trial {inherited.trial} by {_number(inherited.morphisms, 'morphism')}"
+    text = f"from trial {inherited.trial} by {counted(inherited.morphisms, 'morphism')}"
     if not inherited.distilled:
         return text
-    return f"{text}, distilled for {_number(inherited.distilled, 'epoch')}"
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return f"{text}, distilled for {counted(inherited.distilled, 'epoch')}"
 
 
 def _passed_over(trial: TrialRecord) -> str:

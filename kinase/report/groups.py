@@ -10,6 +10,7 @@ from typing import Any
 
 from kinase.report.data import ReportData
 from kinase.report.theme import brief, shorten
+from kinase.words import counted
 
 FREE = ("seed", "storage", "suspend", "retention", "trialTemplate", "controller")
 """Fields of the spec in which the runs of a group may differ."""
@@ -88,8 +89,8 @@ def named(runs: Sequence[ReportData], labels: Sequence[str] = ()) -> list[tuple[
     if labels:
         if len(labels) != len(names):
             raise Incomparable(
-                f"{len(labels)} labels for {len(names)} groups; in this order they are: "
-                + "; ".join(names)
+                f"{counted(len(labels), 'label')} for {counted(len(names), 'group')}; in this "
+                "order they are: " + "; ".join(names)
             )
         if len(set(labels)) < len(labels):
             raise Incomparable(f"two groups have the same label: {'; '.join(labels)}")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from kinase.api.experiment import ExperimentSpec
 from kinase.api.trial import Cost, TaskInfo
 from kinase.report.data import ProtocolItem
+from kinase.words import counted
 
 
 def checklist(
@@ -38,8 +39,8 @@ def checklist(
         ),
         ProtocolItem(
             "Is the search held against random search under the same protocol?",
-            f"{control_trials} random trials, {spec.control.share:.0%} of the search, trained "
-            "alike and hidden from the strategy"
+            f"{counted(control_trials, 'random trial')}, {spec.control.share:.0%} of the search, "
+            "trained alike and hidden from the strategy"
             if control_trials
             else "no random trial was run (control.share)",
             control_trials > 0,
@@ -70,8 +71,8 @@ def checklist(
         ),
         ProtocolItem(
             "Is the whole cost told?",
-            f"{spent.epochs:,} epochs, {spent.samples:,} sample passes, "
-            f"{spent.device_seconds:,.0f} device seconds, killed attempts and finalists included",
+            f"{counted(spent.epochs, 'epoch')}, {counted(spent.samples, 'sample pass')}, "
+            f"{spent.device_seconds:,.0f} s of devices, killed attempts and finalists included",
             True,
         ),
         ProtocolItem("Are seeds fixed and told?", f"seed {spec.seed}", True),
@@ -98,6 +99,6 @@ def _tests(tested: Mapping[int, Mapping[str, float]]) -> str:
         for number, test in tested.items()
     )
     return (
-        f"{len(tested)} times, since the search went on after it had ended: {uses}. The more often "
-        "it is used, the less the best of these figures says of new data"
+        f"{counted(len(tested), 'time')}, since the search went on after it had ended: {uses}. "
+        "The more often it is used, the less the best of these figures says of new data"
     )

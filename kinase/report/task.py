@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kinase.api.trial import TaskInfo
+from kinase.words import counted
 
 MOST_NAMED = 12
 """Classes that are named; the others are counted."""
@@ -13,7 +14,7 @@ def samples_text(info: TaskInfo) -> str:
     total = info.train + info.validation + info.test
     channels, height, width = info.input
     return (
-        f"{total:,} samples of {channels}x{height}x{width} (channels, height, width): "
+        f"{counted(total, 'sample')} of {channels}x{height}x{width} (channels, height, width): "
         f"{info.train:,} training, {info.validation:,} validation, {info.test:,} test"
     )
 
@@ -24,7 +25,9 @@ def classes_text(info: TaskInfo) -> str:
         return ""
     named = [f"{c.name} ({c.train + c.validation + c.test:,})" for c in info.classes[:MOST_NAMED]]
     more = info.outputs - len(named)
-    return f"{info.outputs:,} classes: {', '.join(named)}" + (f", and {more:,} more" * (more > 0))
+    return f"{counted(info.outputs, 'class')}: {', '.join(named)}" + (
+        f", and {more:,} more" * (more > 0)
+    )
 
 
 def data_lines(info: TaskInfo) -> tuple[str, ...]:

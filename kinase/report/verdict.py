@@ -52,6 +52,7 @@ from kinase.report.sides import (
     unit_of,
 )
 from kinase.strategy.pareto import pareto_front
+from kinase.words import counted
 
 LEVEL = 0.1
 """Probability of an interval that leaves out the truth, both sides together. Of a search that is
@@ -228,7 +229,8 @@ def _whose(sides: Sides) -> str:
     after = f" after its random start of {sides.start}" if sides.start else ""
     after += f" ({sides.remark})" if sides.remark else ""
     return (
-        f"{len(sides.ours)} trials of the strategy{after} against {len(sides.theirs)} random ones"
+        f"{counted(len(sides.ours), 'trial')} of the strategy{after} against "
+        f"{counted(len(sides.theirs), 'random one')}"
     )
 
 
@@ -238,8 +240,8 @@ def _needed(sides: Sides) -> str:
         math.ceil(math.log(LEVEL / 2) / math.log(share)) for share in (sides.share, 1 - sides.share)
     )
     return (
-        f"it takes {ours} trials of the strategy after its random start, of which there are "
-        f"{len(sides.ours)}, or {theirs} random ones, of which there are {len(sides.theirs)}"
+        f"it takes {counted(ours, 'trial')} of the strategy after its random start (so far: "
+        f"{len(sides.ours)}), or {counted(theirs, 'random one')} (so far: {len(sides.theirs)})"
     )
 
 

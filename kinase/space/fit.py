@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kinase.space.graph import ACTIVATIONS, Graph, InfeasibleError, Node, Shape
+from kinase.words import counted
 
 _PASSES = ACTIVATIONS | frozenset(
     {
@@ -63,8 +64,8 @@ def fit(graph: Graph, shape: Shape, outputs: int) -> Graph:
     if shapes[fitted.output] != (outputs,):
         raise InfeasibleError(
             f"the network ends in {fitted.output} with shape {shapes[fitted.output]}, the task has "
-            f"{outputs} outputs; it must end in a linear layer, or in a convolution and a mean, "
-            "whose outputs are then replaced"
+            f"{counted(outputs, 'output')}; it must end in a linear layer, or in a convolution and "
+            "a mean, whose outputs are then replaced"
         )
     return fitted
 
@@ -84,7 +85,7 @@ def _first(graph: Graph, channels: int) -> dict[str, Node]:
             seen.add(node.name)
         else:
             raise InfeasibleError(
-                f"the images have {channels} channels, the network is made for "
+                f"the images have {counted(channels, 'channel')}, the network is made for "
                 f"{graph.nodes[0].attrs['channels']:g}: {node.name} ({node.op}) sees them and "
                 "cannot be changed; only a convolution can"
             )

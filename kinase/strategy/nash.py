@@ -7,6 +7,7 @@ from kinase.space import Rng
 from kinase.strategy._fresh import mutate_fresh, random_fresh
 from kinase.strategy._grow import grow_fresh, sample_small
 from kinase.strategy.base import History, Proposal, Strategy, Trial
+from kinase.words import are, counted
 
 
 class NASH(Strategy):
@@ -45,7 +46,10 @@ class NASH(Strategy):
     @property
     def why_none(self) -> str:
         """All steps are done, or there is nothing left in the space."""
-        return f"{self.options.steps} steps are done" if self._done else super().why_none
+        steps = self.options.steps
+        if not self._done or steps is None:
+            return super().why_none
+        return f"{counted(steps, 'step')} {are(steps)} done"
 
     @property
     def _done(self) -> bool:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from kinase.api import names
 from kinase.options import Target
+from kinase.words import counted
 from kinase_kube import client as kube
 from kinase_kube.client import Object
 from kinase_kube.informer import Informer, Key
@@ -126,7 +127,9 @@ def lines(
     if shown:
         text += [Text(""), *below]
     if hidden := len(trials) - len(shown):
-        text.append(Text(f"{hidden} more trials ended before; --trials 0 shows all", "dim"))
+        text.append(
+            Text(f"{counted(hidden, 'more trial')} ended before; --trials 0 shows all", "dim")
+        )
     return text
 
 

@@ -19,6 +19,7 @@ from kinase.api.status import (
 )
 from kinase.report.theme import brief, duration, metric, shorten
 from kinase.report.theme import size as as_bytes
+from kinase.words import counted
 from kinase_kube.client import Object
 from kinase_kubectl.problem import escaped
 
@@ -372,7 +373,7 @@ def facts(each: Experiment, now: datetime) -> list[tuple[str, str]]:
         found.append(("Budget", _limit(limit)))
     if status.cost is not None:
         devices = duration(status.cost.device_seconds)
-        found.append(("Spent", f"{status.cost.epochs:,} epochs, {devices} of devices"))
+        found.append(("Spent", f"{counted(status.cost.epochs, 'epoch')}, {devices} of devices"))
     if status.weights is not None:
         written, kept = as_bytes(status.weights.written), as_bytes(status.weights.kept)
         found.append(("Weights", f"{written} written for children, {kept} kept"))
@@ -424,8 +425,10 @@ def _limit(limit: LimitStatus) -> str:
     if limit.name == "duration":
         return f"{age(limit.left)} of {age(limit.total)} left"
     if limit.name == "deviceHours":
-        return f"{limit.left:.2f} of {limit.total:g} device hours left"
-    return f"{limit.left:,.0f} of {limit.total:,.0f} {limit.name} left"
+        of = counted(limit.total, "device hour", f"{limit.total:g}")
+        return f"{limit.left:.2f} of {of} left"
+    of = counted(limit.total, limit.name.removesuffix("s"), f"{limit.total:,.0f}")
+    return f"{limit.left:,.0f} of {of} left"
 
 
 def trouble_line(condition: Condition, now: datetime) -> str:

@@ -221,7 +221,7 @@ TWO = {"x": X, "y": Y}
     ("arrays", "message"),
     [
         ({"x": X[:0], "y": Y[:0]}, r"x has shape \(0, 1, 8, 8\), without samples"),
-        ({"x": X, "y": Y * 0}, "all 20 samples have one class, 0, and one class cannot be learnt"),
+        ({"x": X, "y": Y * 0}, "all samples have one class, 0, and one class cannot be learnt"),
         (
             {"x": X, "y": np.arange(20)},
             "there are 20 classes, numbered from 0 to 19, for 20 samples",

@@ -137,8 +137,8 @@ def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x")
     put(tmp_path / "loose.png", grey())
     assert open_raw(task(tmp_path)).notes == (
-        "3 files were passed over, no images: 2 of .txt, 1 of .csv",
-        "1 images that lie in no class's folder were passed over",
+        "3 files were passed over, not an image by the ending: 2 of .txt, 1 of .csv",
+        "1 image was passed over, outside the folders of the classes",
     )
 
 
@@ -300,7 +300,7 @@ def test_of_an_animation_the_first_frame_is_used_and_it_is_said(tmp_path: Path) 
     found = open_raw(task(tmp_path))
     assert isinstance(found.images, torch.Tensor)
     assert found.images[:, 0, 0, 0].tolist() == [10, 200]
-    assert found.notes == ("1 of 2 images have several frames or pages: the first is used",)
+    assert found.notes == ("1 of 2 images has several frames or pages: the first is used",)
 
 
 def test_an_image_that_is_not_square_is_padded_cropped_or_stretched() -> None:
@@ -319,7 +319,7 @@ def test_what_is_done_to_the_images_is_said(tmp_path: Path) -> None:
     put(tmp_path / "a/0.png", np.zeros((40, 10, 4), np.uint8))
     put(tmp_path / "b/0.png", grey())
     assert open_raw(task(tmp_path)).notes == (
-        "1 of 2 images are not square: padded with #ffffff (task.folder.fit)",
+        "1 of 2 images is not square: padded with #ffffff (task.folder.fit)",
         "1 of 2 images may be transparent: on #ffffff (task.folder.background)",
     )
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kinase.api import limits
 from kinase.store import NotFound, Store
+from kinase.words import counted
 from kinase_trainer.model import CARD, WEIGHTS, load
 from kinase_trainer.network import Network
 
@@ -160,7 +161,7 @@ def _readme(card: dict[str, Any], measured: dict[str, Any]) -> str:
         "normalisation is a part of the network.",
         f"- Output: {card['outputs']} logits.",
         f"- Size: {card['params']:,} parameters, {card['macs']:,} multiply-adds an image.",
-        f"- Training: {card['epochs']} epochs.",
+        f"- Training: {counted(card['epochs'], 'epoch')}.",
         *(f"- {name}: {value:.4f}" for name, value in sorted(results.items())),
         "",
         "```python",

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from kinase import registry
 from kinase.api.objective import Goal
 from kinase.api.task import Task
+from kinase.words import counted
 from kinase_trainer.errors import ConfigError
 
 
@@ -102,14 +103,14 @@ class Classification(LearningTask):
         found: Tensor = torch.unique(targets)
         if len(found) < 2:
             raise ConfigError(
-                f"all {len(targets)} samples have one class, {found.tolist()[0]}, and one class "
-                "cannot be learnt; use data of at least two"
+                f"all samples have one class, {found.tolist()[0]}, and one class cannot be learnt; "
+                "use data of at least two"
             )
         if len(found) > max(2, len(targets) // 2):
             raise ConfigError(
                 f"there are {len(found)} classes, numbered from {int(found[0])} to "
-                f"{int(found[-1])}, for {len(targets)} samples; a class needs several samples, "
-                "and a quantity is learnt by a task of its own, not by Classification"
+                f"{int(found[-1])}, for {counted(len(targets), 'sample')}; a class needs several "
+                "samples, and a quantity is learnt by a task of its own, not by Classification"
             )
         return found
 

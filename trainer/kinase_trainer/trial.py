@@ -29,6 +29,7 @@ from kinase.api.trial import (
 )
 from kinase.space import ArchitectureError, Frame, InfeasibleError, Space
 from kinase.store import CountingStore, NotFound, Store, TooLarge
+from kinase.words import counted
 from kinase_trainer import checkpoint, lineage, model
 from kinase_trainer import root as roots
 from kinase_trainer.cache import Cache
@@ -324,7 +325,9 @@ def _resume(run: Run, store: Store, prefix: str) -> str:
         return message
     try:
         if saved.epoch > run.epochs:
-            raise ValueError(f"it holds {saved.epoch} epochs, more than the {run.epochs} asked for")
+            raise ValueError(
+                f"it holds {counted(saved.epoch, 'epoch')}, more than the {run.epochs} asked for"
+            )
         checkpoint.unpack(run.model, run.optimiser, saved)
     except ValueError as error:
         return f"the checkpoint was not used ({error}); training began anew"

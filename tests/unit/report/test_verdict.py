@@ -253,8 +253,8 @@ def test_a_few_trials_tell_nothing_and_say_what_it_takes() -> None:
     assert found is not None
     assert found.word == "too few trials to tell"
     assert found.text.endswith(
-        "it takes 14 trials of the strategy after its random start, of which there are 4, or 2 "
-        "random ones, of which there are 1"
+        "it takes 14 trials of the strategy after its random start (so far: 4), or 2 "
+        "random ones (so far: 1)"
     )
 
 

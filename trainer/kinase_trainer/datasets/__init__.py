@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from kinase import registry
 from kinase.api.task import Task
+from kinase.words import counted
 from kinase_trainer.datasets.archives import npz
 from kinase_trainer.datasets.folders import folder
 from kinase_trainer.datasets.published import (
@@ -101,8 +102,8 @@ def _check(where: str, part: str, images: Tensor | LazyImages, targets: Tensor, 
         found = tuple(images.shape) if known else type(images).__name__
         count = len(targets) if isinstance(targets, Tensor) and targets.ndim else 0
         raise ConfigError(
-            f"{where} gives images of shape {found} and {count} targets{part}; wanted are N "
-            "images of (channels, height, width)"
+            f"{where} gives images of shape {found} and {counted(count, 'target')}{part}; "
+            "wanted are N images of (channels, height, width)"
         )
     if isinstance(images, Tensor) and not (
         images.dtype == torch.uint8

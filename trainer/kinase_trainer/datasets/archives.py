@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinase.api.task import ArrayImages, Task
+from kinase.words import counted
 from kinase_trainer.datasets.raw import Pair, Raw, place, shown
 from kinase_trainer.errors import ConfigError
 
@@ -171,8 +172,8 @@ def npz(task: Task) -> Raw:
         if len(array) != len(images[part]) if array.ndim else True:
             count = len(array) if array.ndim else 1
             raise ConfigError(
-                f"{path}: {found['y', part]} has {count} labels for the {len(images[part])} "
-                f"images of {parts[part]}; wanted is one for each"
+                f"{path}: {found['y', part]} has {counted(count, 'label')} for the "
+                f"{counted(len(images[part]), 'image')} of {parts[part]}; wanted is one for each"
             )
         held[part] = images[part], as_labels(array, name)
     return Raw(
@@ -286,8 +287,9 @@ def _channels_first(array: Array, name: str, order: str) -> Array:
     if not order:
         _, second, third, last = array.shape
         raise ConfigError(
-            f"{name} has shape {array.shape}, which is {second} channels of {third}x{last} or "
-            f"{last} channels of {second}x{third}: set task.npz.channels to first or to last"
+            f"{name} has shape {array.shape}, which is {counted(second, 'channel')} of "
+            f"{third}x{last} or {counted(last, 'channel')} of {second}x{third}: set "
+            "task.npz.channels to first or to last"
         )
     return array if order == "first" else array.transpose(0, 3, 1, 2)
 
@@ -310,8 +312,8 @@ def contradictions(shape: tuple[int, ...], name: str, order: str) -> list[str]:
     if likely in ("", order):
         return []
     _, second, third, last = shape
-    read = f"{second} channels of {third}x{last}"
-    better = f"{last} channels of {second}x{third}"
+    read = f"{counted(second, 'channel')} of {third}x{last}"
+    better = f"{counted(last, 'channel')} of {second}x{third}"
     if order == "last":
         read, better = better, read
     return [

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kinase.api.task import FolderImages, Task
+from kinase.words import are, counted, was
 from kinase_trainer.datasets import raw
 from kinase_trainer.datasets.pictures import ENDINGS, Pictures, read
 from kinase_trainer.datasets.raw import Raw, place, shown
@@ -94,7 +95,9 @@ def listing(root: Path, classes: Sequence[str] | None = None) -> Listing:
     folders, files = _entries(str(root))
     images = [name for name in files if _is_image(name)]
     if not folders:
-        inside = f"{len(images)} images and no folder" if images else "no folder of images"
+        inside = (
+            f"{counted(len(images), 'image')} and no folder" if images else "no folder of images"
+        )
         raise ConfigError(f"{shown(root)} holds {inside} of a class; what is read is {LAYOUTS}")
     found = Listing(sorted(folders) if classes is None else list(classes), loose=len(images))
     unknown = sorted(set(folders) - set(found.classes))
@@ -296,15 +299,31 @@ def _notes(listings: Sequence[Listing], seen: Seen, options: FolderImages) -> tu
         "crop": "only their centre is used",
         "stretch": "stretched",
     }[options.fit]
-    of = f"of {seen.looked:,} images" + (" looked at" if seen.looked < seen.all else "")
+    looked = f"of {counted(seen.looked, 'image')}" + " looked at" * (seen.looked < seen.all)
+    skipped = passed.total()
     said = (
-        (sum(passed.values()), f"files were passed over, no images: {_endings(passed)}"),
-        (loose, "images that lie in no class's folder were passed over"),
-        (seen.oblong, f"{of} are not square: {rule} (task.folder.fit)"),
+        (
+            skipped,
+            f"{counted(skipped, 'file')} {was(skipped)} passed over, not an image by the ending: "
+            f"{_endings(passed)}",
+        ),
+        (
+            loose,
+            f"{counted(loose, 'image')} {was(loose)} passed over, outside the folders of the classes",
+        ),
+        (
+            seen.oblong,
+            f"{seen.oblong:,} {looked} {are(seen.oblong)} not square: {rule} (task.folder.fit)",
+        ),
         (
             seen.transparent,
-            f"{of} may be transparent: on {options.background} (task.folder.background)",
+            f"{seen.transparent:,} {looked} may be transparent: on {options.background} "
+            "(task.folder.background)",
         ),
-        (seen.animated, f"{of} have several frames or pages: the first is used"),
+        (
+            seen.animated,
+            f"{seen.animated:,} {looked} {'has' if seen.animated == 1 else 'have'} several frames "
+            "or pages: the first is used",
+        ),
     )
-    return tuple(f"{number:,} {text}" for number, text in said if number)
+    return tuple(text for number, text in said if number)

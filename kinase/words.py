@@ -1,0 +1,34 @@
+"""Counts in sentences, for people."""
+
+from __future__ import annotations
+
+
+def counted(number: float, noun: str, shown: str | None = None) -> str:
+    """A number with its noun: `1 file`, `1,200 files`, `0 classes`.
+
+    Args:
+        number: how many there are.
+        noun: of one of them; its last word takes the plural, as in `sample pass`.
+        shown: the number as it is printed; by default with commas between thousands.
+    """
+    text = f"{number:,}" if shown is None else shown
+    return f"{text} {noun if number == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """The plural of an English noun that has a regular one."""
+    if noun.endswith(("s", "x", "ch", "sh")) and not noun.endswith("epoch"):
+        return f"{noun}es"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"
+
+
+def was(number: float) -> str:
+    """The verb behind such a count, in the past."""
+    return "was" if number == 1 else "were"
+
+
+def are(number: float) -> str:
+    """The verb behind such a count, in the present."""
+    return "is" if number == 1 else "are"
