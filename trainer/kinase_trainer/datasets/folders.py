@@ -309,7 +309,8 @@ def _notes(listings: Sequence[Listing], seen: Seen, options: FolderImages) -> tu
         ),
         (
             loose,
-            f"{counted(loose, 'image')} {was(loose)} passed over, outside the folders of the classes",
+            f"{counted(loose, 'image')} {was(loose)} passed over, outside the folders of the "
+            "classes",
         ),
         (
             seen.oblong,
