@@ -1,4 +1,4 @@
-"""What every model of the API shares: naming, strictness, and the union convention."""
+"""Base of all API models: naming, strictness, and the union convention."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a validator checks, said again in CEL for the API server."""
+    """A check of a validator, expressed in CEL for the API server."""
 
     cel: str
-    """True where all is well. `self` is the object, `oldSelf` (if named) that before a change."""
+    """True if the object is valid. `self` is the object, `oldSelf` the object before an update."""
     message: str
-    """Field, value, and what would be right. A CEL expression in {} is replaced by its value."""
+    """Names the field, the value, and what is valid. A CEL expression in {} is replaced by its
+    value."""
     path: str = ""
-    """The field at fault, as `.maxDepth`; empty for the whole object."""
+    """The field at fault, such as `.maxDepth`; empty for the whole object."""
     reason: Literal["Invalid", "Forbidden", "Required"] = "Invalid"
 
 
@@ -54,7 +55,7 @@ _NUMBER: Any = {"type": "no-info", "function": _number}
 
 
 def _plain_scalars(node: Any) -> Any:
-    """A schema whose numbers and truth values are neither text nor one another."""
+    """A schema that does not convert between numbers, booleans and text."""
     if isinstance(node, list):
         return [_plain_scalars(item) for item in node]
     if not isinstance(node, dict) or node.get("function") in (_INTEGER, _NUMBER):
@@ -74,7 +75,7 @@ class Model(BaseModel):
     """A frozen model with camelCase names in the manifest; an unknown field is an error."""
 
     rules: ClassVar[tuple[Rule, ...]] = ()
-    """The twins of the model's validators."""
+    """The model's validators as CEL rules."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -87,21 +88,21 @@ class Model(BaseModel):
 
     @classmethod
     def cel_rules(cls) -> tuple[Rule, ...]:
-        """All that the API server shall check of an object, its fields' own bounds aside."""
+        """Rules that the API server checks in addition to the bounds of single fields."""
         return cls.rules
 
     @classmethod
     def __get_pydantic_core_schema__(
         cls, source: type[BaseModel], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Take no text for a number: pydantic would read "8" as 8, the API server refuses it."""
+        """Reject text for numbers: pydantic would read "8" as 8, but the API server rejects it."""
         schema: CoreSchema = _plain_scalars(handler(source))
         return schema
 
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """Says of a list of objects that a field tells them apart, so that none comes twice."""
+    """Declares the field that identifies the objects of a list; duplicates are invalid."""
 
     key: str
     """The field's name in a manifest."""
@@ -115,7 +116,7 @@ class Keyed:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Say it in Kubernetes' words, which also makes server-side apply merge by the key."""
+        """Declare a map list, so that server-side apply merges items by the key."""
         return {
             **handler(schema),
             "x-kubernetes-list-type": "map",
@@ -134,7 +135,7 @@ class Keyed:
 
 
 DURATION = r"^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,8}(\.[0-9]{1,3})?s)?$"
-"""Some years at most, which every program on a duration's way can hold."""
+"""Bounded to some years, which every program that handles a duration can represent."""
 _UNITS = {"h": "hours", "m": "minutes", "s": "seconds"}
 
 
@@ -142,7 +143,7 @@ def parse_duration(value: object) -> timedelta:
     """Read a Kubernetes-style duration such as ``90s``, ``5m`` or ``1h30m``.
 
     Raises:
-        ValueError: the text is no duration, or the duration is zero.
+        ValueError: the text is not a duration, or the duration is zero.
     """
     if isinstance(value, timedelta):
         return value
@@ -190,12 +191,12 @@ Duration = Annotated[
 
 METRIC = r"^[a-z][a-z0-9_]{0,39}$"
 Metric = Annotated[str, Field(max_length=40, pattern=METRIC)]
-"""Name of a metric. A status names many."""
+"""Name of a metric. It is short because a status contains many."""
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 MAX_NAME = 46
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=DNS_LABEL)]
-"""A DNS label, short enough that a trial's number and an attempt's still fit behind it."""
+"""A DNS label, short enough to append the numbers of a trial and an attempt."""
 
 
 def struct_name(kind: str) -> str:
@@ -226,7 +227,7 @@ class Union(Model):
 
     @classmethod
     def cel_rules(cls) -> tuple[Rule, ...]:
-        """Those of the union, and the model's own."""
+        """Rules of the union, and the model's own."""
         found: list[Rule] = []
         for kind, name in cls.members().items():
             field = cls.model_fields[name]
@@ -246,8 +247,7 @@ class Union(Model):
                 found.append(
                     Rule(
                         f"self.{cls.discriminator} != {kind!r} || has(self.{field.alias})",
-                        f"{cls.discriminator} is {kind}, so {field.alias}.{needed[0]} is missing; "
-                        "it must be set",
+                        f"{cls.discriminator} is {kind}, which requires {field.alias}.{needed[0]}",
                         f".{field.alias}",
                         "Required",
                     )
@@ -257,7 +257,7 @@ class Union(Model):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, data: Any) -> Any:
-        """Put an empty struct in for the chosen type, so that its defaults (or its gaps) show."""
+        """Add an empty struct for the chosen type, so that its defaults or missing fields show."""
         if not isinstance(data, dict):
             return data
         default = cls.model_fields[cls.discriminator].default
@@ -284,20 +284,20 @@ class Union(Model):
 
     @property
     def kind(self) -> str:
-        """The chosen type."""
+        """The selected type."""
         return str(getattr(self, self.discriminator))
 
     @property
     def member(self) -> Any:
-        """The struct of the chosen type, or None where the type carries none."""
+        """The struct of the selected type, or None if the type has no struct."""
         field = self.members().get(self.kind)
         return getattr(self, field) if field else None
 
 
 class Custom(Model):
-    """A member that another Python package brings, found by entry point."""
+    """A member that another Python package provides through an entry point."""
 
     name: Annotated[str, Field(min_length=1, max_length=128)]
-    """Name of the entry point, as the package that brings it registers it."""
+    """Name of the entry point, as registered by its package."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """What the member's own constructor takes, as plain data."""
+    """Options passed to the member's constructor, as plain data."""

@@ -36,19 +36,21 @@ from kinase.api.task import Task, Training
 
 
 class Budget(Model):
-    """What the experiment may spend. It ends at the first limit it reaches; at least one of
-    trials, epochs, deviceHours and duration must be set."""
+    """Limits on what the experiment spends. The search ends at the first limit it reaches. At least
+    one of trials, epochs, deviceHours and duration must be set."""
 
     trials: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Trials of the search and its control; finalists are not counted here."""
+    """Maximum number of trials, including those of the control. Finalists are not counted."""
     epochs: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
-    """Training epochs in all, finalists and killed attempts included."""
+    """Maximum number of training epochs in total, including finalists and killed attempts."""
     device_hours: Annotated[float, Field(gt=0, le=1e7)] | None = None
-    """Hours of devices (or of local slots) in all, finalists and killed attempts included."""
+    """Maximum device hours (locally, hours of slots) in total, including finalists and killed
+    attempts."""
     duration: Duration | None = None
-    """Wall-clock time of the search, such as 30m or 6h; finalists are trained after it."""
+    """Maximum wall-clock time of the search, such as 30m or 6h. Finalists are trained
+    afterwards."""
     parallelism: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """Trials that run at once."""
+    """Maximum number of trials that run at the same time."""
 
     rules: ClassVar = (
         Rule(
@@ -79,78 +81,79 @@ class Budget(Model):
 
 
 class Control(Model):
-    """The random-search control that the strategy is held against."""
+    """The random-search control that the strategy is compared with."""
 
     share: Annotated[float, Field(ge=0, le=0.5)] = 0.2
-    """Share of the search's trials that are drawn at random and hidden from the strategy;
-    0 runs no control."""
+    """Share of the trials that are sampled at random and hidden from the strategy. 0 disables the
+    control."""
 
 
 class Finalists(Model):
-    """The best candidates, trained anew at full fidelity; the winner among them is tested."""
+    """The best candidates, retrained from scratch at full fidelity. The winner among them is
+    evaluated on the test data."""
 
     count: Annotated[int, Field(ge=1, le=100)] = 3
-    """How many candidates are retrained."""
+    """Number of candidates to retrain."""
     epochs: Epochs | None = None
-    """Epochs of a finalist's training. Default: those of `spec.training`."""
+    """Training epochs of a finalist. Default: `spec.training.epochs`."""
 
 
 class Baseline(Model):
-    """A network made by hand, trained as the finalists are, for the report to compare with."""
+    """A hand-designed network, trained like the finalists, for comparison in the report."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
-    """What the report calls it."""
+    """Name shown in the report."""
     architecture: dict[str, Any]
-    """Its architecture, in the form of `spec.space`; of a `Cell` space also a published one by its
-    name, such as `{named: DARTS_V2}` or, with the preset nasnet, `{named: NASNet-A}`."""
+    """Architecture in the format of `spec.space`. For a `Cell` space, a published architecture can
+    be
+    given by name, such as `{named: DARTS_V2}` or, with the preset nasnet, `{named: NASNet-A}`."""
 
 
 def is_shared(uri: str) -> bool:
-    """Whether all pods of a cluster reach a place, and not one machine alone."""
+    """Whether a URI can be reached by every pod of a cluster, not only from one machine."""
     return uri.startswith("s3://")
 
 
 class Storage(Model):
-    """Where the journal, weights and results are kept. Credentials come from the environment
-    (or a Secret), never from a manifest."""
+    """Where the journal, weights and results are stored. Credentials come from the environment or a
+    Secret, never from a manifest."""
 
     uri: Annotated[str, Field(pattern=r"^(file|s3)://.+", max_length=1024)] = "file://runs"
     """Prefix of everything the experiment writes: file://FOLDER or s3://BUCKET/PREFIX."""
     endpoint: Annotated[str, Field(pattern=r"^https?://.+", max_length=1024)] | None = None
-    """URL of an S3-compatible server. Default: AWS's own."""
+    """URL of an S3-compatible server. Default: AWS S3."""
     region: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    """Region of the bucket. Default: the environment's."""
+    """Region of the bucket. Default: taken from the environment."""
     credentials_secret: Name | None = None
-    """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (on a cluster)."""
+    """Secret that holds AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (cluster only)."""
     role_arn: Annotated[str, Field(pattern=r"^arn:\S+$", max_length=2048)] | None = None
-    """Role that the pods take by a token of their ServiceAccount (AssumeRoleWithWebIdentity), in
-    place of a Secret (on a cluster)."""
+    """IAM role that the pods assume with a token of their ServiceAccount
+    (AssumeRoleWithWebIdentity), instead of a Secret (cluster only)."""
     token_audience: Annotated[str, Field(min_length=1, max_length=253)] | None = None
-    """Audience of that token, where it is the one of the administrator's default store. Default:
+    """Audience of that token. It must match the administrator's default store. Default:
     sts.amazonaws.com."""
     sts_endpoint: Annotated[str, Field(pattern=r"^https?://.+", max_length=1024)] | None = None
-    """URL of the service that gives credentials for that token, where it is the one of the
-    administrator's default store. Default: AWS's own."""
+    """URL of the service that exchanges the token for credentials. It must match the
+    administrator's default store. Default: AWS STS."""
     ca_config_map: Name | None = None
-    """ConfigMap whose key ca.crt holds the certificates of the authorities that signed the
-    server's (on a cluster; a local run reads AWS_CA_BUNDLE)."""
+    """ConfigMap whose key ca.crt holds the CA certificates for the server (cluster only; a local
+    run reads AWS_CA_BUNDLE)."""
     checkpoints: Literal["running", "all"] = "running"
-    """Which checkpoints are kept: those of running trials, or all."""
+    """Which checkpoints to keep: those of running trials only, or all."""
     weights: Literal["needed", "all"] = "needed"
-    """Which weights of the search's trials are kept where children inherit them (estimation type
-    Morphism): those that an unfinished or future child may need, or all. A finalist's always are.
-    """
+    """Which trained weights to keep when children inherit them (estimation type Morphism): those
+    that an unfinished or future child may need, or all. Weights of finalists are always kept."""
 
     rules: ClassVar = (
         Rule(
             "!has(self.roleArn) || !has(self.credentialsSecret)",
-            "roleArn and credentialsSecret are both set; the pods have one or the other",
+            "roleArn and credentialsSecret are both set; set only one of them",
             ".roleArn",
         ),
         *(
             Rule(
                 f"!has(self.{name}) || has(self.roleArn)",
-                f"{name} is for the token that roleArn is taken by; set roleArn, or remove it",
+                f"{name} only applies together with roleArn; set roleArn, or remove {name}",
                 f".{name}",
             )
             for name in ("tokenAudience", "stsEndpoint")
@@ -160,30 +163,28 @@ class Storage(Model):
     @model_validator(mode="after")
     def _one_identity(self) -> Self:
         if self.role_arn is not None and self.credentials_secret is not None:
-            raise ValueError(
-                "roleArn and credentialsSecret are both set; the pods have one or the other"
-            )
+            raise ValueError("roleArn and credentialsSecret are both set; set only one of them")
         for name, given in (
             ("tokenAudience", self.token_audience),
             ("stsEndpoint", self.sts_endpoint),
         ):
             if given is not None and self.role_arn is None:
                 raise ValueError(
-                    f"{name} is for the token that roleArn is taken by; set roleArn, or remove it"
+                    f"{name} only applies together with roleArn; set roleArn, or remove {name}"
                 )
         return self
 
 
 class Retention(Model):
-    """How long what has ended stays on the cluster. What lies in the storage stays."""
+    """How long finished objects stay on the cluster. Nothing is removed from the storage."""
 
     pods: Duration = timedelta(minutes=10)
-    """Time that the Job, the pod and the logs of an attempt stay after its end."""
+    """How long the Job, the pod and the logs of a finished attempt are kept."""
     trials: Duration | None = None
-    """Time that a trial's resource stays after its end, once its result is in the journal.
-    Default: as long as the experiment."""
+    """How long the NASTrial of a finished trial is kept once its result is in the journal. Default:
+    as long as the experiment."""
     experiment: Duration | None = None
-    """Time that the experiment stays after its end. Default: until it is deleted."""
+    """How long a finished experiment is kept. Default: until it is deleted."""
 
 
 _LOWER = "self.estimation.?lowerFidelity"
@@ -199,49 +200,50 @@ _LESS = [
     for name, facts in known.items()
     if facts.goal == "minimize"
 ]
-"""Metrics of ours of which less is better."""
+"""Built-in metrics for which less is better."""
 _ACCURACY = (
     f"(!(self.objective.metric in {_LESS}) && "
     "(!has(self.objective.goal) || self.objective.goal == 'maximize'))"
 )
-"""CEL of whether the objective may be an accuracy."""
+"""CEL: the objective can be an accuracy."""
 
 
 class ExperimentSpec(Model):
-    """What is searched, how, and at what cost."""
+    """What to search, how, and at what cost."""
 
     task: Task = Task()
-    """What is learnt, and on which data."""
+    """The learning task and its data."""
     training: Training = Training()
-    """How a network is trained at full fidelity."""
+    """How to train a network at full fidelity."""
     objective: Objective = Objective()
-    """What the search optimises."""
+    """What the search optimizes."""
     space: Space
-    """The search space: which architectures can be found."""
+    """The search space: the set of architectures that can be found."""
     strategy: Strategy
-    """The search strategy: how to look."""
+    """The search strategy: how to explore the space."""
     estimation: Estimation = Estimation(type="Full")
     """Performance estimation: how to score a candidate cheaply."""
     budget: Budget
-    """What the experiment may spend."""
+    """Limits on what the experiment spends."""
     control: Control = Control()
     """The random-search control."""
     finalists: Finalists = Finalists()
-    """The best candidates, trained anew at full fidelity."""
+    """The best candidates, retrained from scratch at full fidelity."""
     baselines: Annotated[tuple[Baseline, ...], Field(max_length=8), Keyed("name")] = ()
-    """Networks made by hand, trained as the finalists are and charged as they are."""
+    """Hand-designed networks, trained like the finalists and charged to the budget."""
     storage: Storage = Storage()
-    """Where everything is kept."""
+    """Where the journal, weights and results are stored."""
     controller: ControllerTemplate = ControllerTemplate()
-    """How the controller is run on a cluster."""
+    """How to run the controller on a cluster."""
     trial_template: TrialTemplate = TrialTemplate()
-    """How a trial is run."""
+    """How to run a trial."""
     retention: Retention = Retention()
-    """How long what has ended stays on the cluster."""
+    """How long finished objects stay on the cluster."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    """Seed of everything random in the search and the training."""
+    """Seed of all random choices in the search and the training."""
     suspend: bool = False
-    """Whether the experiment stands still: nothing starts, running trials stop at a checkpoint."""
+    """Whether the experiment is paused: no trial starts, and running trials stop at a
+    checkpoint."""
 
     rules: ClassVar = (
         Rule(
@@ -259,29 +261,30 @@ class ExperimentSpec(Model):
         ),
         Rule(
             f"self.space.type == 'Cell' || !{_LOWER}.?cells.hasValue()",
-            "estimation.lowerFidelity.cells is for the space type Cell; "
+            "estimation.lowerFidelity.cells requires the space type Cell; "
             "space.type is {self.space.type}",
             ".estimation.lowerFidelity.cells",
             "Forbidden",
         ),
         Rule(
             f"self.space.type != 'Model' || {_LOWER}.?filterFraction.orValue(1.0) == 1.0",
-            "estimation.lowerFidelity.filterFraction is not for the space type Model: a network "
-            "that is there is not built narrower",
+            "estimation.lowerFidelity.filterFraction is not supported by the space type Model: "
+            "an existing network cannot be built narrower",
             ".estimation.lowerFidelity.filterFraction",
             "Forbidden",
         ),
         Rule(
             f"{_CHILD}.orValue(1) <= self.training.epochs",
             f"estimation.morphism.epochsPerChild {{{_CHILD}.orValue(1)}} is above training.epochs "
-            "{self.training.epochs}: a child needs no more than a network that begins anew",
+            "{self.training.epochs}: a child needs no more epochs than a network trained from "
+            "scratch",
             ".estimation.morphism.epochsPerChild",
         ),
         *objective_rules(),
         Rule(
             "self.strategy.type != 'LEMONADE' || (has(self.objective.also) && "
             f"self.objective.also.exists(m, m.metric in {list(RESOURCE_METRICS)}))",
-            "strategy.type is LEMONADE, which trades accuracy against what is known before the "
+            "strategy.type LEMONADE trades accuracy against a metric that is known before "
             f"training: objective.also must name one of {', '.join(RESOURCE_METRICS)}",
             ".objective.also",
             "Required",
@@ -289,31 +292,32 @@ class ExperimentSpec(Model):
         Rule(
             "self.strategy.type != 'LEMONADE' || "
             f"!(self.objective.metric in {list(RESOURCE_METRICS)})",
-            "objective.metric '{self.objective.metric}' is known before the training, and "
-            "strategy.type LEMONADE trades it against what is not: name it in objective.also",
+            "objective.metric '{self.objective.metric}' is known before training, but "
+            "strategy.type LEMONADE needs a metric that training measures: move it to "
+            "objective.also",
             ".objective.metric",
         ),
         Rule(
             "self.strategy.type != 'EAS' || self.space.type in ['Chain', 'Custom']",
-            "strategy.type EAS is for the space type Chain; space.type is {self.space.type}",
+            "strategy.type EAS requires the space type Chain; space.type is {self.space.type}",
             ".strategy.type",
         ),
         Rule(
             "self.strategy.type != 'EAS' || "
             f"self.strategy.?eas.?reward.orValue('tan') != 'tan' || {_ACCURACY}",
-            "strategy.eas.reward tan is for an accuracy, to maximize; for "
+            "strategy.eas.reward tan requires an accuracy that is maximized; for "
             "{self.objective.metric} use reward: identity",
             ".strategy.eas.reward",
         ),
         Rule(
             "self.strategy.type != 'PathLevel' || self.space.type in ['Tree', 'Custom']",
-            "strategy.type PathLevel is for the space type Tree; space.type is {self.space.type}",
+            "strategy.type PathLevel requires the space type Tree; space.type is {self.space.type}",
             ".strategy.type",
         ),
         Rule(
             "self.strategy.type != 'PathLevel' || "
             f"self.strategy.?pathLevel.?reward.orValue('tan') != 'tan' || {_ACCURACY}",
-            "strategy.pathLevel.reward tan is for an accuracy, to maximize; for "
+            "strategy.pathLevel.reward tan requires an accuracy that is maximized; for "
             "{self.objective.metric} use reward: identity",
             ".strategy.pathLevel.reward",
         ),
@@ -339,8 +343,8 @@ class ExperimentSpec(Model):
 
     @property
     def paid_trials(self) -> int | None:
-        """About how many trials the budget pays for, the control's with them; None where it limits
-        time alone."""
+        """Approximate number of trials that the budget pays for, including the control's. None if
+        only time is limited."""
         found = [self.budget.trials] if self.budget.trials is not None else []
         if self.budget.epochs is not None:
             found.append((self.budget.epochs - self.epochs_for(0)) // self._epochs_each)
@@ -348,7 +352,7 @@ class ExperimentSpec(Model):
 
     @property
     def search_trials(self) -> int | None:
-        """The same, the control's left out."""
+        """The same without the control's trials."""
         paid = self.paid_trials
         return None if paid is None else round(paid * (1 - self.control.share))
 
@@ -358,13 +362,13 @@ class ExperimentSpec(Model):
         return (morphism.epochs_per_child if morphism else None) or self.search_epochs
 
     def epochs_for(self, trials: int) -> int:
-        """Epochs that pay for so many trials, and for the finalists and baselines after them."""
+        """Epochs that a number of trials needs, plus those of the finalists and baselines."""
         networks = self.finalists.count + len(self.baselines)
         return networks * self.final_epochs + trials * self._epochs_each
 
     def sized(self) -> Self:
-        """The same with the defaults filled in that follow from the budget. They are settled when
-        an experiment begins: its record keeps them, so a larger budget changes none."""
+        """A copy with the defaults filled in that depend on the budget. They are fixed when an
+        experiment starts: its record keeps them, so raising the budget does not change them."""
         evolution = self.strategy.evolution
         if evolution is None:
             return self
@@ -391,13 +395,13 @@ class ExperimentSpec(Model):
             )
         if lower.cells is not None and self.space.cell is None:
             raise ValueError(
-                "estimation.lowerFidelity.cells is for the space type Cell; "
+                "estimation.lowerFidelity.cells requires the space type Cell; "
                 f"space.type is {self.space.type}"
             )
         if lower.filter_fraction != 1 and self.space.model is not None:
             raise ValueError(
-                "estimation.lowerFidelity.filterFraction is not for the space type Model: a "
-                "network that is there is not built narrower"
+                "estimation.lowerFidelity.filterFraction is not supported by the space type Model: "
+                "an existing network cannot be built narrower"
             )
         return self
 
@@ -408,7 +412,8 @@ class ExperimentSpec(Model):
         if epochs is not None and epochs > self.training.epochs:
             raise ValueError(
                 f"estimation.morphism.epochsPerChild {epochs} is above training.epochs "
-                f"{self.training.epochs}: a child needs no more than a network that begins anew"
+                f"{self.training.epochs}: a child needs no more epochs than a network trained "
+                f"from scratch"
             )
         return self
 
@@ -423,13 +428,14 @@ class ExperimentSpec(Model):
             return self
         if self.objective.metric in RESOURCE_METRICS:
             raise ValueError(
-                f"objective.metric {self.objective.metric!r} is known before the training, and "
-                "strategy.type LEMONADE trades it against what is not: name it in objective.also"
+                f"objective.metric {self.objective.metric!r} is known before training, but "
+                "strategy.type LEMONADE needs a metric that training measures: move it to "
+                "objective.also"
             )
         named = {measure.metric for measure in self.objective.also}
         if named.isdisjoint(RESOURCE_METRICS):
             raise ValueError(
-                "strategy.type is LEMONADE, which trades accuracy against what is known before the "
+                "strategy.type LEMONADE trades accuracy against a metric that is known before "
                 f"training: objective.also must name one of {', '.join(RESOURCE_METRICS)}"
             )
         return self
@@ -443,13 +449,13 @@ class ExperimentSpec(Model):
         space, field = ("Chain", "eas") if strategy.eas else ("Tree", "pathLevel")
         if self.space.type not in (space, "Custom"):
             raise ValueError(
-                f"strategy.type {strategy.type} is for the space type {space}; "
+                f"strategy.type {strategy.type} requires the space type {space}; "
                 f"space.type is {self.space.type}"
             )
         metric, goal = self.objective.metric, self.objective.goal
         if policy.reward == "tan" and (goal == "minimize" or metric in _LESS):
             raise ValueError(
-                f"strategy.{field}.reward tan is for an accuracy, to maximize; for {metric} "
+                f"strategy.{field}.reward tan requires an accuracy that is maximized; for {metric} "
                 "use reward: identity"
             )
         return self
@@ -471,16 +477,16 @@ class ExperimentSpec(Model):
 
 
 class Metadata(Model):
-    """Name and place of the object; other Kubernetes metadata is accepted and left alone."""
+    """Name and namespace of the object. Other Kubernetes metadata is accepted and ignored."""
 
     model_config = {**Model.model_config, "extra": "ignore"}
 
     name: Name
-    """Name of the experiment, a DNS label of at most 46 characters."""
+    """Name of the experiment: a DNS label of at most 46 characters."""
     namespace: Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)] = "default"
     """Namespace of the experiment."""
     uid: Annotated[str, Field(pattern=r"^[0-9a-zA-Z-]{1,64}$")] | None = None
-    """Set by the API server; a local run has none."""
+    """Set by the API server. Local runs have no UID."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Labels."""
     annotations: dict[str, str] = Field(default_factory=dict)
@@ -488,8 +494,8 @@ class Metadata(Model):
 
 
 CHANGEABLE = ("suspend", "budget", "retention")
-"""Fields of the spec that can change once the experiment has started: of the budget the limits
-only upward. When it has ended, `AFTER_END` can: a limit that is raised then has it go on."""
+"""Spec fields that can change after the experiment has started. Limits of the budget can only be
+raised. After it has ended only `AFTER_END` can change; raising a limit then resumes the search."""
 AFTER_END = ("budget", "retention")
 LIMITS = ("trials", "epochs", "deviceHours", "duration")
 """The budget's limits, by their names in a manifest."""
@@ -499,15 +505,15 @@ _STARTED = f"oldSelf.?status.?startTime.hasValue() || {_ENDED}"
 
 
 def _change_rules() -> Iterator[Rule]:
-    """What of a spec the API server lets a user change, and when."""
+    """The rules by which the API server decides what a user can change, and when."""
     for name, info in ExperimentSpec.model_fields.items():
         if name in AFTER_END:
             continue
         when, happened = _STARTED, "started"
-        others = "suspend, budget.parallelism, retention and (upward) the budget's limits"
+        others = "suspend, budget.parallelism and retention can, and limits can be raised"
         if name in CHANGEABLE:
             when, happened = _ENDED, "ended"
-            others = "retention, budget.parallelism and (upward) the budget's limits"
+            others = "budget.parallelism and retention can, and limits can be raised"
         field = f"spec.{info.alias}"
         same = f"self.{field} == oldSelf.{field}"
         if info.default == ():  # in a schema nothing stands for an empty list
@@ -516,7 +522,7 @@ def _change_rules() -> Iterator[Rule]:
             same = f"({neither}) || ({both} && {same})"
         yield Rule(
             f"!({when}) || ({same})",
-            f"{field} cannot change: the experiment has {happened}; only {others} can",
+            f"{field} cannot change: the experiment has {happened}; {others}",
             f".{field}",
             "Forbidden",
         )
@@ -527,7 +533,7 @@ def _change_rules() -> Iterator[Rule]:
             most = f"(!{new}.matches(r'{DURATION}') || duration({new}) >= duration({old}))"
         yield Rule(
             f"!({_STARTED}) || !has({new}) || (has({old}) && {most})",
-            f"spec.budget.{limit} {{{new}}} is refused: the experiment has started, and a limit "
+            f"spec.budget.{limit} {{{new}}} is invalid: the experiment has started, and a limit "
             f"can only be raised or removed; it was {{has({old}) ? dyn({old}) : dyn('not set')}}",
             f".spec.budget.{limit}",
             "Forbidden",
@@ -535,16 +541,18 @@ def _change_rules() -> Iterator[Rule]:
 
 
 class NASExperiment(Model):
-    """One neural architecture search: a space, a strategy, an estimation, and a budget."""
+    """A neural architecture search: a search space, a search strategy, a performance estimation,
+    and
+    a budget."""
 
     api_version: Literal["kinase.dev/v1alpha1"]
     """API group and version."""
     kind: Literal["NASExperiment"]
     """Kind of the object."""
     metadata: Metadata
-    """Name and place of the object."""
+    """Name and namespace of the object."""
     spec: ExperimentSpec
-    """What is searched, how, and at what cost."""
+    """What to search, how, and at what cost."""
     status: ExperimentStatus | None = None
     """Written by the operator and the controller; ignored in a manifest."""
 
@@ -552,7 +560,7 @@ class NASExperiment(Model):
         Rule(
             f"size(self.metadata.name) <= {MAX_NAME} && self.metadata.name.matches('{DNS_LABEL}')",
             "metadata.name '{self.metadata.name}' must be a DNS label (a-z, 0-9, -) of at most "
-            f"{MAX_NAME} characters, since the names of the trials are made from it",
+            f"{MAX_NAME} characters, because trial names are derived from it",
             ".metadata.name",
         ),
         *_change_rules(),
@@ -561,12 +569,13 @@ class NASExperiment(Model):
     @field_validator("status", mode="before")
     @classmethod
     def _ignored(cls, status: Any) -> None:
-        """A status is the cluster's word, and no reason to refuse a manifest."""
+        """Ignore the status: the cluster writes it, so it never makes a manifest invalid."""
 
     @property
     def directory(self) -> str:
-        """Where the experiment lies below the storage's URI: ``namespace/uid``, or
-        ``namespace/name`` for a run that no API server gave a UID."""
+        """Path of the experiment below the storage's URI: ``namespace/uid``, or ``namespace/name``
+        for
+        a local run, which has no UID."""
         return f"{self.metadata.namespace}/{self.metadata.uid or self.metadata.name}"
 
 

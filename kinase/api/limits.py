@@ -1,23 +1,23 @@
-"""How large an object in the store may be that another process wrote, by its kind, in bytes.
+"""Maximum sizes in bytes of objects in the store that another process wrote.
 
-A controller has a gigabyte of memory, and reads eight results at once. What is larger than its
-limit is not read, and whoever asked for it says so.
+A controller has a gigabyte of memory and reads eight results at once. A larger object is not
+read, and the reader reports it.
 """
 
 from __future__ import annotations
 
 RESULT = 4 << 20
-"""A trial's `result.json`, its word of the test part, and what it says of the task: the curve of
-more than 10,000 epochs fits."""
+"""A trial's `result.json`, test result and task description. A curve of more than 10,000 epochs
+fits."""
 LEDGER = 64 << 10
 """A trial's `progress.json`: a few numbers, and the metrics of one epoch."""
 RECORD = 2 << 20
-"""`experiment.json`, which holds a manifest: etcd takes none that is larger."""
+"""`experiment.json`, which holds a manifest. etcd does not accept larger ones."""
 ENTRY = 32 << 20
-"""One object of the journal: what one turn of the loop decides."""
+"""One object of the journal: the decisions of one turn of the loop."""
 SEGMENT = 64 << 20
-"""512 objects of the journal in one; where they are larger, they are read one by one."""
+"""512 objects of the journal combined. If they are larger, they are read one by one."""
 CARD = 32 << 20
-"""The card of a trained network, which names each of its tensors."""
+"""The card of a trained network, which lists its tensors."""
 GRAPH = 32 << 20
-"""The graph of the network that a search begins with."""
+"""The graph of the network that a search starts from."""

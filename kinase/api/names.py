@@ -1,6 +1,6 @@
 """Names and labels of everything that belongs to an experiment on a cluster.
 
-A child's name follows from its owner's, so making it twice is harmless.
+Names of children are derived from their owner's, so creating a child twice is harmless.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COMPONENT = "app.kubernetes.io/component"
 EXPERIMENT = f"{GROUP}/experiment"
 """Label: the experiment's name."""
 EXPERIMENT_UID = f"{GROUP}/experiment-uid"
-"""Label: the experiment's UID, which tells it from one of the same name made later."""
+"""Label: the experiment's UID, to distinguish it from a later one of the same name."""
 TRIAL = f"{GROUP}/trial"
 """Label: the trial's number."""
 ATTEMPT = f"{GROUP}/attempt"
@@ -29,21 +29,21 @@ JOB_TRIAL = f"{GROUP}/trial-name"
 JOB = f"{GROUP}/job"
 """Annotation of a trial's pod: its `TrialJob` as JSON, which becomes the job file."""
 SPEC_HASH = f"{GROUP}/spec-hash"
-"""Annotation: digest of what the operator wants, by which it sees a difference."""
+"""Annotation: digest of the desired object, to detect differences."""
 
 CONTAINER = "kinase"
-"""Name of the container that does a pod's work. Admission may have put others beside it."""
+"""Name of a pod's main container. Admission may have added other containers."""
 PORT = 8080
 """Port of the controller's HTTP endpoint."""
 
 
 def trial_name(experiment: str, number: int, *, test: bool = False) -> str:
-    """Name of a trial's resource; the test of a finalist is a resource of its own."""
+    """Name of a trial's resource; the test of a finalist is a separate resource."""
     return f"{experiment}-{number:05d}{'-test' if test else ''}"
 
 
 def task_name(experiment: str) -> str:
-    """Name of the resource that asks the trainer about the task, before any trial."""
+    """Name of the resource that asks the trainer to describe the task, before any trial."""
     return f"{experiment}-task"
 
 

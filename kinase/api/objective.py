@@ -1,4 +1,4 @@
-"""`spec.objective`: what the search optimises, and which way each metric is better."""
+"""`spec.objective`: what the search optimizes, and in which direction each metric is better."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Goal = Literal["maximize", "minimize"]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a metric before anything is measured."""
+    """What is known about a metric before anything is measured."""
 
     goal: Goal
     """Which way is better."""
     low: float
-    """Its least value."""
+    """Its smallest possible value."""
     high: float | None = None
-    """Its greatest value; None where there is none."""
+    """Its largest possible value, or None if it is unbounded."""
 
     @property
     def better(self) -> str:
@@ -39,7 +39,7 @@ class Known:
         return f"{self.low:g}..{self.high:g}"
 
     def reachable(self, value: float) -> bool:
-        """Whether a search can reach a value, and not every network has it already."""
+        """Whether a search can reach a value, and not every network reaches it trivially."""
         above = value > self.low if self.goal == "maximize" else value >= self.low
         return above and (self.high is None or value <= self.high)
 
@@ -54,7 +54,7 @@ RESOURCE_METRICS: dict[str, Known] = {
     "params": Known("minimize", 1),
     "macs": Known("minimize", 1),
 }
-"""What is known of an architecture before any training."""
+"""Metrics that are known for an architecture before training."""
 _COUNTED = f"{' and '.join(RESOURCE_METRICS)} are counted"
 TASK_METRICS: dict[str, dict[str, Known]] = {
     "Classification": {
@@ -62,18 +62,18 @@ TASK_METRICS: dict[str, dict[str, Known]] = {
         "val_loss": Known("minimize", 0),
     },
 }
-"""What the validation part of each task of ours measures."""
+"""Metrics of the validation split, for each built-in task."""
 
 
 def known_metrics(task: str) -> dict[str, Known]:
-    """What is known of the metrics of a task: all of them where the task is ours, else those
-    that are counted."""
+    """The known metrics of a task: all of them if the task is built in, else only params and
+    macs."""
     return {**TASK_METRICS.get(task, {}), **RESOURCE_METRICS}
 
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """One objective of a search, its direction settled."""
+    """One objective of a search with its direction."""
 
     metric: str
     goal: Goal
@@ -82,7 +82,7 @@ class Aim:
 
 
 class Undirected(ValueError):
-    """Nothing says which way a metric is better, or two say the opposite."""
+    """The direction of a metric is unknown or contradictory."""
 
     def __init__(self, field: str, message: str) -> None:
         """`field` is the field at fault, such as ``objective.goal``."""
@@ -92,7 +92,7 @@ class Undirected(ValueError):
 
 
 def _alike(metrics: Mapping[str, Known]) -> dict[Known, list[str]]:
-    """Metrics of which the same is known."""
+    """Metrics grouped by what is known about them."""
     found: dict[Known, list[str]] = {}
     for name, known in metrics.items():
         found.setdefault(known, []).append(name)
@@ -100,13 +100,13 @@ def _alike(metrics: Mapping[str, Known]) -> dict[Known, list[str]]:
 
 
 def _counted_rules(value: str) -> Iterator[Rule]:
-    """What holds of a goal and of the field `value` where the metric is a counted one."""
+    """Rules for the goal and for the field `value` if the metric is params or macs."""
     for known, names in _alike(RESOURCE_METRICS).items():
         other = f"!(self.metric in {names})"
         yield Rule(
             f"!has(self.goal) || {other} || self.goal == '{known.goal}'",
-            f"goal {{self.goal}} contradicts metric {{self.metric}}, of which {known.better}: "
-            f"leave goal out, or set it to {known.goal}",
+            f"goal {{self.goal}} contradicts metric {{self.metric}} ({known.better}): "
+            f"remove goal, or set it to {known.goal}",
             ".goal",
         )
         yield Rule(
@@ -117,16 +117,16 @@ def _counted_rules(value: str) -> Iterator[Rule]:
 
 
 class Measure(Model):
-    """A metric and which way is better."""
+    """A metric and its direction."""
 
     metric: Metric
-    """Name of the metric: params, macs, or one that the task measures."""
+    """Name of the metric: params, macs, or a metric of the task."""
     goal: Goal | None = None
-    """Which way is better. Default: as the metric has it. Only for a metric of another package's
-    task or of your own trainer it may have to be set."""
+    """Direction of the metric. Default: the metric's own direction. It has to be set only for a
+    metric of your own trainer or task whose direction is not declared."""
     enough: float | None = None
-    """Value beyond which better is no better, such as a number of parameters that fits the
-    device. Default: more is always better."""
+    """Value beyond which further improvement does not count, such as the number of parameters that
+    fits the device. Default: none."""
 
     rules: ClassVar = tuple(_counted_rules("enough"))
 
@@ -140,22 +140,22 @@ class Objective(Model):
     """What the search optimises."""
 
     metric: Metric = "val_accuracy"
-    """Metric of the validation part, or params or macs. Classification: val_accuracy (share in
-    0..1), val_loss."""
+    """Metric of the validation split, or params or macs. Classification measures val_accuracy (in
+    0..1) and val_loss."""
     goal: Goal | None = None
-    """Which way is better. Default: as the metric has it (val_accuracy: maximize; val_loss, params
-    and macs: minimize). Only for a metric of another package's task or of your own trainer it may
-    have to be set."""
+    """Direction of the metric. Default: the metric's own direction (val_accuracy: maximize;
+    val_loss, params and macs: minimize). It has to be set only for a metric of your own trainer or
+    task whose direction is not declared."""
     target: float | None = None
-    """The search ends when a trial's value reaches this. Default: no target."""
+    """The search ends when a trial reaches this value. Default: no target."""
     also: Annotated[tuple[Measure, ...], Field(max_length=4), Keyed("metric")] = ()
-    """Further objectives: candidates are then ranked by Pareto dominance. `params` and `macs`
-    (multiply-adds of one sample) are counted on the network of full fidelity."""
+    """Additional objectives. Candidates are then ranked by Pareto dominance. `params` and `macs`
+    (multiply-adds for one sample) are counted on the network of full fidelity."""
 
     rules: ClassVar = (
         Rule(
             "!has(self.also) || !self.also.exists(m, m.metric == self.metric)",
-            "metric '{self.metric}' is named twice, here and in also",
+            "metric '{self.metric}' is given twice: in metric and in also",
             ".metric",
         ),
         *_counted_rules("target"),
@@ -164,7 +164,7 @@ class Objective(Model):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if any(measure.metric == self.metric for measure in self.also):
-            raise ValueError(f"metric {self.metric!r} is named twice, here and in also")
+            raise ValueError(f"metric {self.metric!r} is given twice: in metric and in also")
         _check_known(self.metric, self.goal, self.target, "target", RESOURCE_METRICS)
         return self
 
@@ -177,28 +177,28 @@ def _check_known(
     known: Mapping[str, Known],
     prefix: str = "",
 ) -> None:
-    """Refuse a goal that contradicts the metric, and a value of `field` that it cannot reach."""
+    """Reject a goal that contradicts the metric, and a value of `field` that it cannot reach."""
     facts = known.get(metric)
     if facts is None:
         return
     if goal is not None and goal != facts.goal:
         raise ValueError(
-            f"{prefix}goal {goal} contradicts metric {metric}, of which {facts.better}: "
-            f"leave goal out, or set it to {facts.goal}"
+            f"{prefix}goal {goal} contradicts metric {metric} ({facts.better}): "
+            f"remove goal, or set it to {facts.goal}"
         )
     if value is not None and not facts.reachable(value):
         raise ValueError(f"{prefix}{field} {value} is out of reach: {metric} is {facts.text}")
 
 
 def check_objective(objective: Objective, task: str) -> None:
-    """Check an objective against what is known of the metrics of a task of ours.
+    """Check an objective against the known metrics of a built-in task.
 
     Raises:
         ValueError: a metric that the task does not measure, a goal that contradicts its metric, or
             a value that cannot be reached.
     """
     measured = TASK_METRICS.get(task)
-    if measured is None:  # another package's task: the trainer knows its metrics
+    if measured is None:  # another package's task: only the trainer knows its metrics
         return
     known = known_metrics(task)
     if objective.metric not in known:
@@ -219,7 +219,7 @@ def check_objective(objective: Objective, task: str) -> None:
 
 
 def objective_rules() -> Iterator[Rule]:
-    """The twins of `check_objective` for the whole spec."""
+    """`check_objective` as CEL rules of the whole spec."""
     for task, measured in TASK_METRICS.items():
         ours = f"self.task.type != '{task}'"
         yield Rule(
@@ -240,8 +240,8 @@ def objective_rules() -> Iterator[Rule]:
             yield Rule(
                 f"{ours} || !has(self.objective.goal) || self.objective.metric != '{name}' || "
                 f"self.objective.goal == '{known.goal}'",
-                f"objective.goal {{self.objective.goal}} contradicts metric {name}, of which "
-                f"{known.better}: leave goal out, or set it to {known.goal}",
+                f"objective.goal {{self.objective.goal}} contradicts metric {name} "
+                f"({known.better}): remove goal, or set it to {known.goal}",
                 ".objective.goal",
             )
             yield Rule(
@@ -254,55 +254,56 @@ def objective_rules() -> Iterator[Rule]:
             yield Rule(
                 f"{ours} || !has(self.objective.also) || self.objective.also.all(m, "
                 f"m.metric != '{name}' || !has(m.goal) || m.goal == '{known.goal}')",
-                f"objective.also has a goal that contradicts metric {name}, of which "
-                f"{known.better}: leave goal out, or set it to {known.goal}",
+                f"objective.also has a goal that contradicts metric {name} "
+                f"({known.better}): remove goal, or set it to {known.goal}",
                 ".objective.also",
             )
             yield Rule(
                 f"{ours} || !has(self.objective.also) || self.objective.also.all(m, "
                 f"m.metric != '{name}' || !has(m.enough) || {known.cel('m.enough')})",
-                f"objective.also has an enough that is out of reach: {name} is {known.text}",
+                f"objective.also has a value of enough that is out of reach: {name} is "
+                f"{known.text}",
                 ".objective.also",
             )
 
 
-def goal_of(task: str, metric: str, told: Mapping[str, Goal] | None = None) -> Goal | None:
-    """Which way a metric is better: as the task of ours has it, else as the trainer tells; None
-    where neither says."""
+def goal_of(task: str, metric: str, reported: Mapping[str, Goal] | None = None) -> Goal | None:
+    """Direction of a metric: that of the built-in task, else the one that the trainer reports, else
+    None."""
     known = known_metrics(task).get(metric)
-    return known.goal if known is not None else (told or {}).get(metric)
+    return known.goal if known is not None else (reported or {}).get(metric)
 
 
 def aims(
-    objective: Objective, task: str, told: Mapping[str, Goal] | None = None
+    objective: Objective, task: str, reported: Mapping[str, Goal] | None = None
 ) -> tuple[Aim, ...]:
-    """The objectives of a search, each with its direction; the first is the main one.
+    """The objectives of a search with their directions. The first is the main one.
 
     Args:
         objective: as the manifest has it.
         task: `spec.task.type`.
-        told: what the trainer says of its metrics.
+        reported: directions that the trainer reports for its metrics.
 
     Raises:
-        Undirected: nothing says which way a metric is better, or the manifest contradicts what
-            does.
+        Undirected: the direction of a metric is unknown, or the manifest contradicts the
+            trainer.
     """
     settled = []
     named: tuple[Objective | Measure, ...] = (objective, *objective.also)
     for place, measure in enumerate(named):
         field = "objective.goal" if place == 0 else f"objective.also[{place - 1}].goal"
-        metric, goal = measure.metric, goal_of(task, measure.metric, told)
+        metric, goal = measure.metric, goal_of(task, measure.metric, reported)
         if goal is None and measure.goal is None:
             raise Undirected(
                 field,
-                f"is not set, and neither task.type {task} nor its trainer says which way "
-                f"{metric} is better; set it to maximize or minimize",
+                f"is missing: neither task.type {task} nor its trainer declares the direction of "
+                f"{metric}; set it to maximize or minimize",
             )
         if goal is not None and measure.goal not in (None, goal):
             raise Undirected(
                 field,
-                f"{measure.goal} contradicts the trainer, for which {metric} is to {goal}; "
-                f"leave it out, or set it to {goal}",
+                f"{measure.goal} contradicts the trainer, which says {goal} for {metric}; "
+                f"remove it, or set it to {goal}",
             )
         enough = measure.enough if isinstance(measure, Measure) else None
         settled.append(Aim(metric, measure.goal or goal or "minimize", enough))

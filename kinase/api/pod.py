@@ -1,4 +1,4 @@
-"""`spec.trialTemplate`: how a trial is run, on a machine or as a pod."""
+"""`spec.trialTemplate`: how to run a trial, locally or as a pod."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _quantity(value: Any) -> Any:
     else:
         fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
     if not fits:
-        raise ValueError(f"an amount is written like 1, 500m or 4Gi; got {value!r}")
+        raise ValueError(f"a quantity is written like 1, 500m or 4Gi; got {value!r}")
     return value
 
 
@@ -50,7 +50,7 @@ Quantity = Annotated[
         }
     ),
 ]
-"""A number, or text such as 500m, 4Gi."""
+"""A number, or a quantity such as 500m or 4Gi."""
 _UNITS = {
     **{unit: Decimal(10) ** (3 * place - 9) for place, unit in enumerate(("n", "u", "m", ""))},
     **{unit: Decimal(1000) ** (place + 1) for place, unit in enumerate("kMGTPE")},
@@ -59,7 +59,7 @@ _UNITS = {
 
 
 def amount(quantity: int | str) -> int:
-    """What a quantity comes to, rounded down."""
+    """The value of a quantity, rounded down."""
     if isinstance(quantity, int):
         return quantity
     found = re.fullmatch(r"(.*?)(|[numkMGTPE]|[KMGTPE]i)", quantity.removeprefix("+"))
@@ -77,11 +77,11 @@ Free = Annotated[
     dict[str, Any],
     Field(max_length=16, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
 ]
-"""What Kubernetes checks when the pod is made."""
+"""Validated by Kubernetes when the pod is created."""
 
 
 def _one_of(*names: str) -> str:
-    """CEL of: exactly one of the fields is set."""
+    """CEL: exactly one of the fields is set."""
     return f"[{', '.join(f'has(self.{name})' for name in names)}].filter(set, set).size() == 1"
 
 
@@ -89,27 +89,27 @@ FileMode = Annotated[int, Field(ge=0, le=0o777)]
 
 
 class Resources(Model):
-    """What a trial's container asks for and may use."""
+    """Resource requests and limits of a trial's container."""
 
     limits: Annotated[dict[LabelKey, Quantity], Field(max_length=16)] = Field(default_factory=dict)
-    """Most that it may use; devices such as nvidia.com/gpu are named here."""
+    """Resource limits. Request devices here, such as nvidia.com/gpu."""
     requests: Annotated[dict[LabelKey, Quantity], Field(max_length=16)] = Field(
         default_factory=dict
     )
-    """What it is promised. Default: the limits."""
+    """Resource requests. Default: the limits."""
 
 
 class Toleration(Model):
-    """A taint that a trial's pod bears."""
+    """A taint that a trial's pod tolerates."""
 
     key: Annotated[str, Field(max_length=317)] | None = None
     """Key of the taint. Default: any."""
     operator: Literal["Exists", "Equal", "Lt", "Gt"] = "Equal"
-    """How the value is compared."""
+    """How to compare the value."""
     value: Annotated[str, Field(max_length=63)] | None = None
     """Value of the taint."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Effect of the taint. Default: all."""
+    """Effect of the taint. Default: all effects."""
     toleration_seconds: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
     """For NoExecute: seconds until the pod is evicted. Default: never."""
 
@@ -121,12 +121,13 @@ class Toleration(Model):
         ),
         Rule(
             "self.operator == 'Exists' || (has(self.key) && self.key != '')",
-            "operator {self.operator} needs a key; Exists bears every taint without one",
+            "operator {self.operator} needs a key; only Exists can omit it, to tolerate every "
+            "taint",
             ".key",
         ),
         Rule(
             "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
-            "tolerationSeconds is for the effect NoExecute",
+            "tolerationSeconds requires the effect NoExecute",
             ".tolerationSeconds",
         ),
     )
@@ -137,10 +138,11 @@ class Toleration(Model):
             raise ValueError(f"operator Exists takes no value; got {self.value!r}")
         if self.operator != "Exists" and not self.key:
             raise ValueError(
-                f"operator {self.operator} needs a key; Exists bears every taint without one"
+                f"operator {self.operator} needs a key; only Exists can omit it, to tolerate "
+                f"every taint"
             )
         if self.toleration_seconds is not None and self.effect != "NoExecute":
-            raise ValueError("tolerationSeconds is for the effect NoExecute")
+            raise ValueError("tolerationSeconds requires the effect NoExecute")
         return self
 
 
@@ -150,9 +152,9 @@ class KeyReference(Model):
     name: ObjectName
     """Name of the object, in the experiment's namespace."""
     key: Annotated[str, Field(min_length=1, max_length=253)]
-    """Key in it."""
+    """Key in the object."""
     optional: bool = False
-    """Whether the pod starts without it."""
+    """Whether the pod can start without it."""
 
 
 class FieldReference(Model):
@@ -165,18 +167,18 @@ class FieldReference(Model):
 
 
 class ResourceReference(Model):
-    """What the trial's container asks for or may use."""
+    """A resource request or limit of the trial's container."""
 
     container_name: Annotated[str, Field(max_length=63)] | None = None
     """The container. Default: the trial's."""
     resource: Annotated[str, Field(min_length=1, max_length=317)]
-    """Name, such as limits.cpu."""
+    """Name of the resource, such as limits.cpu."""
     divisor: Quantity | None = None
-    """Unit in which it is given. Default: 1."""
+    """Unit of the value. Default: 1."""
 
 
 class EnvSource(Model):
-    """Where a variable's value comes from; exactly one is set."""
+    """Source of a variable's value. Exactly one field must be set."""
 
     secret_key_ref: KeyReference | None = None
     """A key of a Secret."""
@@ -185,7 +187,7 @@ class EnvSource(Model):
     field_ref: FieldReference | None = None
     """A field of the pod."""
     resource_field_ref: ResourceReference | None = None
-    """A limit or a request of the container, such as for a number of threads."""
+    """A resource limit or request of the container, for example to set the number of threads."""
 
     rules: ClassVar = (
         Rule(
@@ -210,24 +212,24 @@ class EnvSource(Model):
 
 
 class EnvVar(Model):
-    """A variable of the trial's environment."""
+    """An environment variable of the trial's container."""
 
     name: Annotated[str, Field(max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
-    """Name of the variable. Names that begin with KINASE_ are the operator's own."""
+    """Name of the variable. Names that start with KINASE_ are reserved for the operator."""
     value: Annotated[str, Field(max_length=8192)] | None = None
-    """Its value."""
+    """Value of the variable."""
     value_from: EnvSource | None = None
-    """Where the value comes from, instead of `value`."""
+    """Source of the value, instead of `value`."""
 
     rules: ClassVar = (
         Rule(
             "!has(self.value) || !has(self.valueFrom)",
-            "value and valueFrom exclude each other; set one",
+            "value and valueFrom are both set; set only one of them",
             ".value",
         ),
         Rule(
             "!self.name.startsWith('KINASE_')",
-            "name '{self.name}' is the operator's own; KINASE_ is reserved",
+            "name '{self.name}' is reserved: names that start with KINASE_ belong to the operator",
             ".name",
             "Forbidden",
         ),
@@ -236,9 +238,12 @@ class EnvVar(Model):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.value is not None and self.value_from is not None:
-            raise ValueError("value and valueFrom exclude each other; set one")
+            raise ValueError("value and valueFrom are both set; set only one of them")
         if self.name.startswith("KINASE_"):
-            raise ValueError(f"name {self.name!r} is the operator's own; KINASE_ is reserved")
+            raise ValueError(
+                f"name {self.name!r} is reserved: names that start with KINASE_ belong to the "
+                f"operator"
+            )
         return self
 
 
@@ -248,14 +253,14 @@ class ObjectReference(Model):
     name: ObjectName
     """Name of the object."""
     optional: bool = False
-    """Whether the pod starts without it."""
+    """Whether the pod can start without it."""
 
 
 class EnvFrom(Model):
-    """Variables from all keys of an object; exactly one reference is set."""
+    """Environment variables from all keys of an object. Exactly one reference must be set."""
 
     prefix: Annotated[str, Field(max_length=64)] | None = None
-    """Put before every name."""
+    """Prefix of every variable name."""
     secret_ref: ObjectReference | None = None
     """A Secret."""
     config_map_ref: ObjectReference | None = None
@@ -273,7 +278,7 @@ class EnvFrom(Model):
 
 
 class KeyPath(Model):
-    """A key as a file."""
+    """A key that is mounted as a file."""
 
     key: Annotated[str, Field(min_length=1, max_length=253)]
     """The key."""
@@ -293,43 +298,43 @@ class ClaimVolume(Model):
 
 
 class ConfigMapVolume(Model):
-    """A ConfigMap as files."""
+    """A ConfigMap that is mounted as files."""
 
     name: ObjectName
     """Name of the ConfigMap."""
     items: Annotated[tuple[KeyPath, ...], Field(max_length=64)] = ()
-    """The keys to show. Default: all, under their own names."""
+    """Keys to mount. Default: all keys, under their own names."""
     default_mode: FileMode | None = None
     """Permissions of the files. Default: 0644."""
     optional: bool = False
-    """Whether the pod starts without it."""
+    """Whether the pod can start without it."""
 
 
 class SecretVolume(Model):
-    """A Secret as files."""
+    """A Secret that is mounted as files."""
 
     secret_name: ObjectName
     """Name of the Secret."""
     items: Annotated[tuple[KeyPath, ...], Field(max_length=64)] = ()
-    """The keys to show. Default: all, under their own names."""
+    """Keys to mount. Default: all keys, under their own names."""
     default_mode: FileMode | None = None
     """Permissions of the files. Default: 0644."""
     optional: bool = False
-    """Whether the pod starts without it."""
+    """Whether the pod can start without it."""
 
 
 class EmptyDirVolume(Model):
-    """Scratch space that ends with the pod."""
+    """Scratch space that is deleted with the pod."""
 
     medium: Literal["", "Memory"] = ""
-    """Where it lies: the node's disk, or memory."""
+    """Where to store it: on the node's disk, or in memory."""
     size_limit: Quantity | None = None
-    """Most that it may hold."""
+    """Maximum size."""
 
 
 class HostPathVolume(Model):
-    """A folder of the node. Breaks Pod Security `restricted`: only where the operator's
-    administrator allows it."""
+    """A folder of the node. It violates the Pod Security level `restricted`, so the operator's
+    administrator must allow it."""
 
     path: Annotated[str, Field(min_length=1, max_length=4096)]
     """Path on the node."""
@@ -346,16 +351,17 @@ class HostPathVolume(Model):
         ]
         | None
     ) = None
-    """What must be there before it is mounted. Default: no check."""
+    """What must exist at the path before mounting. Default: no check."""
 
 
 class Volume(Model):
-    """A volume of a trial's pod; exactly one source is set."""
+    """A volume of a trial's pod. Exactly one source must be set."""
 
     name: Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
-    """Name, a DNS label. Names that begin with kinase- are the operator's own."""
+    """Name of the volume, a DNS label. Names that start with kinase- are reserved for the
+    operator."""
     persistent_volume_claim: ClaimVolume | None = None
-    """A persistent volume claim: the usual place of data sets."""
+    """A persistent volume claim, the usual source of data sets."""
     config_map: ConfigMapVolume | None = None
     """A ConfigMap."""
     secret: SecretVolume | None = None
@@ -363,13 +369,13 @@ class Volume(Model):
     empty_dir: EmptyDirVolume | None = None
     """Scratch space."""
     csi: Free | None = None
-    """An inline volume of a CSI driver, as in a pod."""
+    """An inline volume of a CSI driver, as in a pod spec."""
     ephemeral: Free | None = None
-    """A claim made with the pod, as in a pod."""
+    """A claim that is created with the pod, as in a pod spec."""
     projected: Free | None = None
-    """Several sources in one, as in a pod."""
+    """Several sources in one volume, as in a pod spec."""
     host_path: HostPathVolume | None = None
-    """A folder of the node, where the administrator allows it."""
+    """A folder of the node, if the administrator allows it."""
 
     rules: ClassVar = (
         Rule(
@@ -383,11 +389,11 @@ class Volume(Model):
                 "projected",
                 "hostPath",
             ),
-            "volume '{self.name}' has no source or several; set exactly one",
+            "volume '{self.name}' must have exactly one source",
         ),
         Rule(
             "!self.name.startsWith('kinase-')",
-            "name '{self.name}' is the operator's own; kinase- is reserved",
+            "name '{self.name}' is reserved: names that start with kinase- belong to the operator",
             ".name",
             "Forbidden",
         ),
@@ -399,19 +405,24 @@ class Volume(Model):
             f for f in type(self).model_fields if f != "name" and getattr(self, f) is not None
         ]
         if len(sources) != 1:
-            raise ValueError(f"volume {self.name!r} has {len(sources)} sources; set exactly one")
+            raise ValueError(
+                f"volume {self.name!r} has {len(sources)} sources; it must have exactly one"
+            )
         if self.name.startswith("kinase-"):
-            raise ValueError(f"name {self.name!r} is the operator's own; kinase- is reserved")
+            raise ValueError(
+                f"name {self.name!r} is reserved: names that start with kinase- belong to the "
+                f"operator"
+            )
         return self
 
 
 class Mount(Model):
-    """Where a volume appears in the trial's container."""
+    """Where a volume is mounted in the trial's container."""
 
     name: Annotated[str, Field(min_length=1, max_length=63)]
     """Name of the volume."""
     mount_path: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^/[^:]*$")]
-    """Absolute path; /kinase is the operator's own."""
+    """Absolute path in the container. /kinase is reserved for the operator."""
     sub_path: Annotated[str, Field(max_length=1024)] | None = None
     """Path within the volume."""
     read_only: bool = False
@@ -420,7 +431,7 @@ class Mount(Model):
     rules: ClassVar = (
         Rule(
             "self.mountPath != '/kinase' && !self.mountPath.startsWith('/kinase/')",
-            "mountPath '{self.mountPath}' is the operator's own; /kinase is reserved",
+            "mountPath '{self.mountPath}' is reserved: /kinase belongs to the operator",
             ".mountPath",
             "Forbidden",
         ),
@@ -430,33 +441,34 @@ class Mount(Model):
     def _check(self) -> Self:
         if f"{self.mount_path}/".startswith("/kinase/"):
             raise ValueError(
-                f"mountPath {self.mount_path!r} is the operator's own; /kinase is reserved"
+                f"mountPath {self.mount_path!r} is reserved: /kinase belongs to the operator"
             )
         return self
 
 
 class Cache(Model):
-    """A folder of the node in which its trials share the weights that they read from the store
-    (estimation type Morphism). A file that is damaged there is found, and read anew."""
+    """A folder of the node where trials share the weights that they read from the store
+    (estimation type Morphism). Damaged files are detected and read again from the store."""
 
     volume: Annotated[str, Field(min_length=1, max_length=63)]
-    """Name of the volume: a persistentVolumeClaim, a hostPath, or a csi volume. No other trial sees
-    what is in an emptyDir."""
+    """Name of the volume: a persistentVolumeClaim, a hostPath or a csi volume. An emptyDir is not
+    shared between pods."""
     size: Quantity = "10Gi"
-    """Most that it may hold; what was used longest ago goes first."""
+    """Maximum size. The least recently used files are deleted first."""
 
 
 class Security(Model):
-    """Who the trial's container runs as. Unset, it runs as user 65532 without any privilege."""
+    """User and privileges of the trial's container. By default it runs as user 65532 without
+    privileges."""
 
     run_as_user: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    """User. 0 only where the operator's administrator allows it."""
+    """User ID. 0 (root) must be allowed by the operator's administrator."""
     run_as_group: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    """Group."""
+    """Group ID."""
     fs_group: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    """Group that owns the volumes."""
+    """Group ID that owns the volumes."""
     privileged: bool = False
-    """Whether it has all privileges, where the operator's administrator allows it."""
+    """Whether the container is privileged. The operator's administrator must allow it."""
 
 
 class LocalReference(Model):
@@ -467,92 +479,92 @@ class LocalReference(Model):
 
 
 class ControllerTemplate(Model):
-    """How the experiment's controller is run on a cluster."""
+    """How to run the experiment's controller on a cluster."""
 
     service_account_name: ObjectName | None = None
-    """ServiceAccount of its pod, by which a cloud knows it, where the operator's administrator
-    allows it. It is given the controller's rights. Default: the operator's choice, which is one of
-    the controller's own."""
+    """ServiceAccount of the controller's pod, for example for a cloud identity. The operator's
+    administrator must allow it. It is granted the controller's permissions. Default: chosen by
+    the operator, normally a ServiceAccount created for this controller."""
 
 
 class TrialTemplate(Model):
-    """How a trial is run. Only `timeLimit` and `maxRetries` matter on one machine; the rest
-    shapes the pod on a cluster."""
+    """How to run a trial. A local run uses only `timeLimit` and `maxRetries`; all other fields
+    configure the pod on a cluster."""
 
     time_limit: Duration | None = None
-    """Longest time of one attempt, such as 10m, counted from the start of its process; a trial that
-    takes longer is infeasible. The wait for a node, a queue or an image does not count.
-    Default: none."""
+    """Maximum time of one attempt, such as 10m, counted from the start of its process. A trial that
+    takes longer is infeasible. Waiting for a node, a queue or an image is not counted. Default: no
+    limit."""
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
-    """Further attempts after a crash. A lost machine, an eviction or a killed controller does
-    not count."""
+    """Number of retries after a crash. A lost node, an eviction or a killed controller does not use
+    up a retry."""
     max_disruptions: Annotated[int, Field(ge=0, le=999)] = 100
-    """On a cluster, further attempts in a row after one that was lost for no fault of the trial's
-    own: its node rejected or evicted the pod, or the store was away. An attempt that runs for 10
-    minutes starts the count again. The wait between attempts grows from 10 s to 5 min, so 100 of
-    them take about 8 hours; after them the trial has failed."""
+    """On a cluster, the number of retries in a row after disruptions: the node rejected or evicted
+    the pod, or the store was unavailable. An attempt that runs for 10 minutes resets the count.
+    The delay between attempts grows from 10 s to 5 min, so 100 retries take about 8 hours. After
+    the last retry the trial fails."""
     image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
-    """Image of the trainer. Default: the operator's."""
+    """Container image of the trainer. Default: the operator's trainer image."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
-    """When the image is pulled. Default: Kubernetes'."""
+    """When to pull the image. Default: as in Kubernetes."""
     image_pull_secrets: Annotated[
         tuple[LocalReference, ...], Field(max_length=8), Keyed("name")
     ] = ()
-    """Secrets to pull the image with."""
+    """Secrets for pulling the image."""
     command: Annotated[
         tuple[Annotated[str, Field(max_length=4096)], ...], Field(max_length=64)
     ] = ()
-    """Command in place of the image's, for a trainer of one's own (docs/trial-contract.md)."""
+    """Command to run instead of the image's, for your own trainer (docs/trial-contract.md)."""
     args: Annotated[tuple[Annotated[str, Field(max_length=4096)], ...], Field(max_length=64)] = ()
     """Arguments of the command."""
     resources: Resources = Resources()
-    """What a trial asks for and may use."""
+    """Resource requests and limits of a trial."""
     node_selector: Labels = Field(default_factory=dict)
     """Labels that a node must have."""
     affinity: Annotated[dict[str, Any], Field(max_length=3)] | None = None
-    """Affinity, as in a pod."""
+    """Affinity, as in a pod spec."""
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = ()
-    """Taints that are borne."""
+    """Taints that the pods tolerate."""
     service_account_name: ObjectName | None = None
-    """ServiceAccount of the pods, by which a cloud knows them, where the operator's administrator
-    allows it. The token of the API server is not mounted. Default: the namespace's `default`."""
+    """ServiceAccount of the pods, for example for a cloud identity. The operator's administrator
+    must allow it. No API token is mounted. Default: `default`."""
     priority_class_name: ObjectName | None = None
-    """Priority class of the pods."""
+    """PriorityClass of the pods."""
     runtime_class_name: ObjectName | None = None
-    """Runtime class of the pods."""
+    """RuntimeClass of the pods."""
     scheduler_name: ObjectName | None = None
-    """Scheduler of the pods. Default: the cluster's."""
+    """Scheduler of the pods. Default: the cluster's default scheduler."""
     managed_by: (
         Annotated[str, Field(max_length=63, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] | None
     ) = None
-    """Controller of the Jobs in place of Kubernetes' own, such as kueue.x-k8s.io/multikueue."""
+    """Controller that manages the Jobs instead of Kubernetes, such as kueue.x-k8s.io/multikueue."""
     volumes: Annotated[tuple[Volume, ...], Field(max_length=16), Keyed("name")] = ()
-    """Volumes, for data above all."""
+    """Volumes of the pods, typically for data."""
     volume_mounts: Annotated[tuple[Mount, ...], Field(max_length=16), Keyed("mountPath")] = ()
-    """Where the volumes appear."""
+    """Where to mount the volumes."""
     cache: Cache | None = None
-    """Where the trials of a node share the weights that they read. Default: nowhere."""
+    """Node-local cache for the weights that trials read. Default: no cache."""
     env: Annotated[tuple[EnvVar, ...], Field(max_length=64), Keyed("name")] = ()
-    """Variables of the environment."""
+    """Environment variables."""
     env_from: Annotated[tuple[EnvFrom, ...], Field(max_length=8)] = ()
-    """Variables from all keys of Secrets or ConfigMaps."""
+    """Environment variables from all keys of Secrets or ConfigMaps."""
     shm_size: Quantity | None = None
-    """Size of /dev/shm, through which data loaders hand over batches, such as 2Gi; there are as
-    many of them as it holds batches for. Default: the runtime's 64 MiB."""
+    """Size of /dev/shm, such as 2Gi. Data loaders pass batches through it, and their number is
+    chosen so that the batches fit. Default: the container runtime's 64 MiB."""
     labels: Labels = Field(default_factory=dict)
-    """Labels of a trial's Job and pod, such as Kueue's kueue.x-k8s.io/queue-name."""
+    """Labels for a trial's Job and pod, such as Kueue's kueue.x-k8s.io/queue-name."""
     annotations: Annotations = Field(default_factory=dict)
-    """Annotations of a trial's Job and pod."""
+    """Annotations for a trial's Job and pod."""
     grace_period: Duration | None = None
-    """Time to reach a checkpoint when the pod must go. Default: 30s."""
+    """Termination grace period: the time a pod has to write a checkpoint. Default: 30s."""
     security: Security = Security()
-    """Who the container runs as."""
+    """User and privileges of the container."""
 
     rules: ClassVar = (
         Rule(
             "!has(self.volumeMounts) || self.volumeMounts.all(m, "
             "has(self.volumes) && self.volumes.exists(v, v.name == m.name))",
-            "volumeMounts has a name that is none of the volumes: "
+            "volumeMounts refers to a volume that does not exist: "
             "{self.volumeMounts.filter(m, !(has(self.volumes) && "
             "self.volumes.exists(v, v.name == m.name)))[0].name}",
             ".volumeMounts",
@@ -560,21 +572,21 @@ class TrialTemplate(Model):
         Rule(
             "!has(self.shmSize) || !has(self.volumeMounts) || "
             "!self.volumeMounts.exists(m, m.mountPath == '/dev/shm')",
-            "shmSize mounts /dev/shm already; set one of them",
+            "shmSize already mounts /dev/shm; remove one of them",
             ".shmSize",
         ),
         Rule(
             "!has(self.cache) || (has(self.volumes) && self.volumes.exists(v, "
             "v.name == self.cache.volume && (has(v.hostPath) || has(v.csi) || "
             "!v.?persistentVolumeClaim.?readOnly.orValue(!has(v.persistentVolumeClaim)))))",
-            "cache.volume '{self.cache.volume}' is none of the volumes that outlast a pod; name a "
-            "persistentVolumeClaim that can be written to, a hostPath or a csi volume",
+            "cache.volume '{self.cache.volume}' does not refer to a volume that outlives a "
+            "pod; use a writable persistentVolumeClaim, a hostPath or a csi volume",
             ".cache.volume",
         ),
         *(
             Rule(
                 f"!has(self.{name}) || !self.{name}.exists(key, key.startsWith('{GROUP}/'))",
-                f"a key of {name} is the operator's own; {GROUP}/ is reserved",
+                f"{name} has a reserved key: keys that start with {GROUP}/ belong to the operator",
                 f".{name}",
                 "Forbidden",
             )
@@ -588,11 +600,11 @@ class TrialTemplate(Model):
         for mount in self.volume_mounts:
             if mount.name not in names:
                 raise ValueError(
-                    f"volumeMounts has a name that is none of the volumes: {mount.name!r} "
-                    f"({', '.join(names) or 'there are none'})"
+                    f"volumeMounts refers to a volume that does not exist: {mount.name!r} "
+                    f"(volumes: {', '.join(names) or 'none'})"
                 )
             if mount.mount_path == "/dev/shm" and self.shm_size is not None:
-                raise ValueError("shmSize mounts /dev/shm already; set one of them")
+                raise ValueError("shmSize already mounts /dev/shm; remove one of them")
         lasting = [
             v.name
             for v in self.volumes
@@ -602,24 +614,25 @@ class TrialTemplate(Model):
         ]
         if self.cache is not None and self.cache.volume not in lasting:
             raise ValueError(
-                f"cache.volume {self.cache.volume!r} is none of the volumes that outlast a pod "
-                f"({', '.join(lasting) or 'there are none'}); name a persistentVolumeClaim that "
-                "can be written to, a hostPath or a csi volume"
+                f"cache.volume {self.cache.volume!r} does not refer to a volume that outlives "
+                f"a pod (such volumes: {', '.join(lasting) or 'none'}); use a writable "
+                "persistentVolumeClaim, a hostPath or a csi volume"
             )
         for field, keys in (("labels", self.labels), ("annotations", self.annotations)):
             for key in keys:
                 if key.startswith(f"{GROUP}/"):
                     raise ValueError(
-                        f"{field} has the key {key!r}, which is the operator's own; "
-                        f"{GROUP}/ is reserved"
+                        f"{field} has the reserved key {key!r}: keys that start with {GROUP}/ "
+                        f"belong "
+                        "to the operator"
                     )
         return self
 
 
 def unrestricted(template: TrialTemplate) -> list[tuple[str, str]]:
-    """What of a template breaks Pod Security `restricted`: pairs of field and reason."""
+    """What in a template violates Pod Security `restricted`: pairs of field and reason."""
     found = [
-        (f"volumes[{i}].hostPath", f"the folder {v.host_path.path!r} of the node")
+        (f"volumes[{i}].hostPath", f"mounts the folder {v.host_path.path!r} of the node")
         for i, v in enumerate(template.volumes)
         if v.host_path is not None
     ]

@@ -70,13 +70,12 @@ Factor = Annotated[float, Field(gt=1, le=16)]
 def _odd(kernels: tuple[int, ...]) -> None:
     even = [k for k in kernels if k % 2 == 0]
     if even:
-        raise ValueError(f"kernels has {even}; a kernel must be odd, so that it has a centre")
+        raise ValueError(f"kernels has {even}; kernel sizes must be odd")
 
 
 _ODD = Rule(
     "self.kernels.all(k, k % 2 == 1)",
-    "kernels has {self.kernels.filter(k, k % 2 == 0)}; "
-    "a kernel must be odd, so that it has a centre",
+    "kernels has {self.kernels.filter(k, k % 2 == 0)}; kernel sizes must be odd",
     ".kernels",
 )
 
@@ -89,23 +88,23 @@ class ChainSpace(Model):
     """
 
     min_depth: Annotated[int, Field(ge=1, le=64)] = 1
-    """Fewest layers."""
+    """Minimum number of layers."""
     max_depth: Annotated[int, Field(ge=1, le=64)] = 8
-    """Most layers."""
+    """Maximum number of layers."""
     ops: Annotated[tuple[LayerOp, ...], Field(min_length=1, max_length=8)] = (
         "conv",
         "sepconv",
         "maxpool",
     )
-    """Operations a layer may have."""
+    """Operations that a layer can have."""
     widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=32)] = (8, 16, 32, 64)
-    """Output channels a convolution may have."""
+    """Output channels that a convolution can have."""
     kernels: Annotated[tuple[Kernel, ...], Field(min_length=1, max_length=8)] = (3, 5)
-    """Window sizes in pixels, odd."""
+    """Window sizes in pixels. They must be odd."""
     strides: Annotated[tuple[Stride, ...], Field(min_length=1, max_length=4)] = (1, 2)
     """Strides in pixels."""
     skips: bool = False
-    """Whether a layer may add the output of an earlier layer to its own."""
+    """Whether a layer can add the output of an earlier layer to its own."""
 
     rules: ClassVar = (
         Rule(
@@ -130,28 +129,28 @@ class MultiBranchSpace(Model):
     """Multi-branch networks: a directed acyclic graph whose nodes merge their inputs."""
 
     min_nodes: Annotated[int, Field(ge=1, le=32)] = 1
-    """Fewest nodes."""
+    """Minimum number of nodes."""
     max_nodes: Annotated[int, Field(ge=1, le=32)] = 6
-    """Most nodes."""
+    """Maximum number of nodes."""
     max_inputs: Annotated[int, Field(ge=1, le=8)] = 2
-    """Most inputs of one node."""
+    """Maximum number of inputs of a node."""
     ops: Annotated[tuple[LayerOp, ...], Field(min_length=1, max_length=8)] = (
         "conv",
         "sepconv",
         "maxpool",
     )
-    """Operations a node may have."""
+    """Operations that a node can have."""
     widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=32)] = (8, 16, 32)
-    """Output channels a convolution may have."""
+    """Output channels that a convolution can have."""
     kernels: Annotated[tuple[Kernel, ...], Field(min_length=1, max_length=8)] = (3, 5)
-    """Window sizes in pixels, odd."""
+    """Window sizes in pixels. They must be odd."""
     strides: Annotated[tuple[Stride, ...], Field(min_length=1, max_length=4)] = (1, 2)
     """Strides in pixels."""
     merges: Annotated[tuple[Literal["add", "concat"], ...], Field(min_length=1, max_length=2)] = (
         "add",
         "concat",
     )
-    """How a node may join several inputs."""
+    """Ways for a node to merge several inputs."""
 
     rules: ClassVar = (
         Rule(
@@ -173,54 +172,57 @@ class MultiBranchSpace(Model):
 
 
 class CellScale(Model):
-    """How many cells are stacked, and how wide the first of them is."""
+    """Number of stacked cells, and width of the first cells."""
 
     cells: Annotated[int, Field(ge=1, le=200)]
-    """Cells in the network, reduction cells included."""
+    """Number of cells in the network, including reduction cells."""
     filters: Annotated[int, Field(ge=1, le=2048)]
     """Channels of the first normal cells; they double at each reduction."""
 
 
 class CellSpace(Model):
-    """Cells stacked in a macro skeleton: what is searched is the cell.
+    """Cells stacked in a fixed macro skeleton. The search space is the cell.
 
     The preset `darts` is the NASNet-like space of Liu et al. 2019 (two input nodes, two
     inputs a node, a normal and a reduction cell); `nasbench201` is that of Dong & Yang 2020
     (one cell, an operation on every edge, residual blocks between the stages); `nasnet` is that
-    of Zoph et al. 2018 and Real et al. 2019 (as `darts`, but both inputs of a node may come from
-    one source, and a cell ends in the nodes that no other takes). A field that is set replaces
-    the preset's value.
+    of Zoph et al. 2018 and Real et al. 2019 (like `darts`, but both inputs of a node can come from
+    the same source, and a cell concatenates the nodes that no other node uses). A field that is
+    set overrides the preset's value.
     """
 
     preset: Literal["darts", "nasbench201", "nasnet"] = "darts"
-    """Named space that the other fields start from."""
+    """Predefined space that provides the defaults of the other fields."""
     nodes: Annotated[int, Field(ge=1, le=12)] | None = None
-    """Intermediate nodes of a cell. Default: the preset's (darts 4, nasbench201 3, nasnet 5)."""
+    """Number of intermediate nodes of a cell. Default: set by the preset (darts 4, nasbench201 3,
+    nasnet 5)."""
     ops: Annotated[tuple[CellOp, ...], Field(min_length=1, max_length=16)] | None = None
-    """Operations an edge may have. Default: the preset's."""
+    """Operations that an edge can have. Default: set by the preset."""
     search: CellScale | None = None
-    """Scale of the networks trained during the search. Default: the preset's."""
+    """Scale of the networks trained during the search. Default: set by the preset."""
     evaluation: CellScale | None = None
-    """Scale of the finalists' networks, to which the found cell is transferred.
-    Default: the preset's."""
+    """Scale of the finalists' networks, to which the best cells are transferred. Default: set by
+    the preset."""
     same_source: bool | None = None
-    """Whether both inputs of a node may come from one source. Not of nasbench201. Default: the
-    preset's (darts false, nasnet true)."""
+    """Whether both inputs of a node can come from the same source. Not allowed for nasbench201.
+    Default: set by the preset (darts false, nasnet true)."""
     concat: Literal["all", "unused", "chosen"] | None = None
-    """Intermediate nodes that a cell ends in, concatenated. `unused`: those that no other node
-    takes, unless an architecture lists its own. `chosen`: each architecture lists its own, which
-    are searched too. Not of nasbench201. Default: the preset's (darts all, nasnet unused)."""
+    """Which intermediate nodes are concatenated to form the cell's output. `unused`: the nodes that
+    no other node uses, unless an architecture lists its own. `chosen`: each architecture lists its
+    own, so they are part of the search. Not allowed for nasbench201. Default: set by the preset
+    (darts all, nasnet unused)."""
 
     rules: ClassVar = (
         Rule(
             "self.preset != 'nasbench201' || !has(self.sameSource)",
-            "sameSource is {self.sameSource}; a node of nasbench201 takes every node before it, "
-            "so leave it out",
+            "sameSource is {self.sameSource}; a node of nasbench201 takes all nodes before it; "
+            "remove sameSource",
             ".sameSource",
         ),
         Rule(
             "self.preset != 'nasbench201' || !has(self.concat)",
-            "concat is {self.concat}; a cell of nasbench201 ends in its last node, so leave it out",
+            "concat is {self.concat}; the output of a nasbench201 cell is its last node; remove "
+            "concat",
             ".concat",
         ),
     )
@@ -229,35 +231,35 @@ class CellSpace(Model):
     def _check(self) -> Self:
         if self.preset == "nasbench201" and self.same_source is not None:
             raise ValueError(
-                f"sameSource is {str(self.same_source).lower()}; a node of nasbench201 takes every "
-                "node before it, so leave it out"
+                f"sameSource is {str(self.same_source).lower()}; a node of nasbench201 takes all "
+                "nodes before it; remove sameSource"
             )
         if self.preset == "nasbench201" and self.concat is not None:
             raise ValueError(
-                f"concat is {self.concat}; a cell of nasbench201 ends in its last node, so leave "
-                "it out"
+                f"concat is {self.concat}; the output of a nasbench201 cell is its last node; "
+                "remove concat"
             )
         return self
 
 
 class TreeSpace(Model):
-    """Tree-structured cells in a plain stack: what is searched is the tree into which the one
-    convolution of a cell unfolds (Cai et al. 2018b).
+    """Tree-structured cells in a plain stack. The search space is the tree into which the single
+    convolution of a cell is unfolded (Cai et al. 2018b).
 
     A network is a 3x3 convolution, stages of equal cells, global average pooling and a linear
     layer; each stage after the first halves the map.
     """
 
     max_depth: Annotated[int, Field(ge=1, le=4)] = 3
-    """Most nodes one below the other, the first included."""
+    """Maximum depth of the tree in nodes, including the root."""
     max_branches: Annotated[int, Field(ge=2, le=4)] = 3
-    """Most branches of a sum; it has at least two. A concatenation has two."""
+    """Maximum number of branches of a sum (at least two). A concatenation always has two."""
     merges: Annotated[tuple[Literal["add", "concat"], ...], Field(min_length=1, max_length=2)] = (
         "add",
         "concat",
     )
-    """How a node may join branches. `add`: each takes all of the map. `concat`: each takes its part
-    of the channels."""
+    """Ways for a node to merge branches. `add`: each branch takes the whole feature map. `concat`:
+    each branch takes a part of the channels."""
     ops: Annotated[tuple[TreeOp, ...], Field(min_length=1, max_length=8)] = (
         "conv_1x1",
         "sep_conv_3x3",
@@ -266,27 +268,29 @@ class TreeSpace(Model):
         "max_pool_3x3",
         "avg_pool_3x3",
     )
-    """Operations a branch may have; it may always have none, and then passes its map on."""
+    """Operations that a branch can have. A branch can always be the identity, too."""
     widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (16, 32, 64)
     """Channels of each stage."""
     cells: Annotated[int, Field(ge=1, le=32)] = 2
     """Cells in each stage."""
     evaluation_cells: Annotated[int, Field(ge=1, le=32)] | None = None
-    """The same in the finalists' networks, to which the found cell is transferred. Default: as in
-    the search."""
+    """Cells in each stage of the finalists' networks, to which the best cell is transferred.
+    Default: as in the search."""
     stem: Width | None = None
-    """Channels of the convolution before the first cell. Default: those of the first stage."""
+    """Channels of the convolution before the first cell. Default: the width of the first stage."""
 
 
 class ModelGraph(Model):
     """A network as a graph of primitive operations, as `kinase.space.dump_graph` writes one."""
 
     nodes: Annotated[tuple[dict[str, Any], ...], Field(min_length=2, max_length=2000)]
-    """Each with `name`, `op`, `inputs` and `attrs`, inputs first; the first are the images."""
+    """Nodes in topological order, each with `name`, `op`, `inputs` and `attrs`. The first node is
+    the
+    input."""
     output: NodeName
-    """Name of the node that gives the logits."""
+    """Name of the node that produces the logits."""
     auxiliary: NodeName | None = None
-    """Name of the node that gives an auxiliary head's logits, in training alone."""
+    """Name of the node that produces the logits of an auxiliary head, used only in training."""
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -295,31 +299,34 @@ class ModelGraph(Model):
 
 
 class ModelSpace(Model):
-    """A network that is there, and what network morphisms make of it: the search begins with its
-    graph and its trained weights, and grows, widens or shrinks it.
+    """An existing network and everything that network morphisms make of it. The search starts from
+    the network's graph and trained weights, and deepens, widens or shrinks it.
     """
 
     source: Literal["torchvision", "module", "graph"] = Field(alias="from")
-    """Where the network comes from. `torchvision`: one of its classifiers. `module`: your own
-    `torch.nn.Module`, imported in the trainer alone. `graph`: the field `graph`."""
+    """Source of the network. `torchvision`: a torchvision classifier. `module`: your own
+    `torch.nn.Module`, imported only in the trainer. `graph`: the field `graph`."""
     name: ModelName | None = None
-    """Of torchvision, such as resnet50. Of your own, what makes the module, as
-    `my_package.networks:make_network`."""
+    """For torchvision, the name of the model, such as resnet50. For your own module, the callable
+    that
+    returns it, such as `my_package.networks:make_network`."""
     arguments: Annotated[dict[str, Any], Field(max_length=32)] = Field(default_factory=dict)
-    """What it is called with, by name, such as `{image_size: 32}`."""
+    """Keyword arguments of the model or callable, such as `{image_size: 32}`."""
     graph: ModelGraph | None = None
     """The network itself, as plain data: nodes and output."""
     weights: WeightsFile | None = None
-    """Its trained weights: a safetensors file with the names of the module's `state_dict`, as a
-    path where the trainer runs, or as a URI, file:// or s3:// (of the service of `storage`).
-    Default: drawn by `seed`."""
+    """Trained weights: a safetensors file with the names of the module's `state_dict`. Give a path
+    on the trainer's machine, or a file:// or s3:// URI (the same service as `storage`). Default:
+    random weights drawn with `seed`."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Of what no file gives: all weights, or those of a last layer that is made anew."""
+    """Seed of the random weights: all of them without `weights`, else those of a replaced last
+    layer."""
     mean: Annotated[tuple[float, ...], Field(min_length=1, max_length=64)] | None = None
-    """Of each channel, one for all is enough: what the network's images, in 0..1, were reduced by
-    when its weights were trained. Default: that of the training split."""
+    """Mean by channel (or one value for all) with which the network's images, scaled to 0..1, were
+    normalized when its weights were trained. Default: the mean of the training split."""
     deviation: Annotated[tuple[Deviation, ...], Field(min_length=1, max_length=64)] | None = None
-    """Of each channel: what they were then divided by. Default: that of the training split."""
+    """Standard deviation by channel for the same normalization. Default: that of the training
+    split."""
     operations: Annotated[tuple[MorphismOp, ...], Field(min_length=1, max_length=16)] = (
         "widen",
         "deepen",
@@ -330,55 +337,59 @@ class ModelSpace(Model):
         "remove",
         "separate",
     )
-    """The network morphisms by which an architecture may differ from the network."""
+    """Network morphisms that can be applied to the network."""
     factors: Annotated[tuple[Factor, ...], Field(min_length=1, max_length=8)] = (1.5, 2.0)
-    """By which of these a width grows (`widen`, `heads`) or shrinks (`prune`)."""
+    """Factors by which a width can grow (`widen`, `heads`) or shrink (`prune`)."""
     rule: Literal["replicate", "zero"] = "replicate"
-    """What new units are: copies, whose outgoing weights are divided, or drawn ones, whose outgoing
-    weights are zero."""
+    """How to initialize new units: `replicate` copies existing units and divides their outgoing
+    weights; `zero` draws new units and sets their outgoing weights to zero."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Deviation of the noise on copied units, relative to the tensor's, so that the copies part
-    ways. 0 keeps a network of exact morphisms exactly the function that it begins with."""
+    """Standard deviation of the noise added to copied units, relative to the tensor's, so that
+    copies
+    diverge. With 0, exact morphisms preserve the function exactly."""
     steps: Annotated[int, Field(ge=1, le=100)] = 4
-    """Most morphisms of an architecture that is drawn at random."""
+    """Maximum number of morphisms of a randomly sampled architecture."""
     max_morphisms: Annotated[int, Field(ge=1, le=200)] = 64
-    """Most morphisms of any architecture."""
+    """Maximum number of morphisms of any architecture."""
     max_params: Annotated[int, Field(ge=1, le=10**11)] | None = None
-    """Most parameters of an architecture; the network's own are always allowed. Default: four times
-    those."""
+    """Maximum number of parameters of an architecture. The original network is always allowed.
+    Default: four times its parameters."""
     max_macs: Annotated[int, Field(ge=1, le=10**15)] | None = None
-    """Most multiply-adds of an architecture, as `maxParams`."""
+    """Maximum number of multiply-adds of an architecture. Default: four times those of the original
+    network."""
     max_nodes: Annotated[int, Field(ge=1, le=10_000)] = 2000
-    """Most nodes of an architecture's graph, as `maxParams`."""
+    """Maximum number of nodes of an architecture's graph. The original network is always
+    allowed."""
 
     rules: ClassVar = (
         Rule(
             "self.from == 'graph' ? has(self.graph) && !has(self.name) : "
             "has(self.name) && !has(self.graph)",
-            "from is {self.from}: set graph where it is graph, and name otherwise, not both",
+            "from is {self.from}: set graph if from is graph, otherwise set name, and not both",
             ".from",
         ),
         Rule(
             "self.from != 'torchvision' || !has(self.name) || self.name.matches('^[a-z0-9_]+$')",
-            "name is {self.name}; a network of torchvision is named like resnet50",
+            "name is {self.name}; a torchvision model is named like resnet50",
             ".name",
         ),
         Rule(
             "self.from != 'module' || !has(self.name) || self.name.contains(':')",
-            "name is {self.name}; use what makes the module, as my_package.networks:make_network",
+            "name is {self.name}; give the callable that returns the module, like "
+            "my_package.networks:make_network",
             ".name",
         ),
         Rule(
             "!has(self.weights) || !self.weights.matches('[.](pth|pt|ckpt|bin|pkl|pickle|tar)$')",
-            "weights is {self.weights}, a pickled file, which is never opened: convert it once "
-            "with safetensors.torch.save_file(torch.load(path, weights_only=True), out)",
+            "weights is {self.weights}, a pickle file, which Kinase never opens: convert it "
+            "once with safetensors.torch.save_file(torch.load(path, weights_only=True), out)",
             ".weights",
         ),
         Rule(
             "!has(self.mean) || !has(self.deviation) || self.mean.size() == self.deviation.size() "
             "|| self.mean.size() == 1 || self.deviation.size() == 1",
             "mean has {self.mean.size()} numbers, deviation {self.deviation.size()}; "
-            "each has one for all channels or one a channel",
+            "each needs one number for all channels, or one per channel",
             ".mean",
         ),
     )
@@ -388,17 +399,19 @@ class ModelSpace(Model):
         graph, name = self.graph is not None, self.name
         if graph != (self.source == "graph") or graph == (name is not None):
             raise ValueError(
-                f"from is {self.source}: set graph where it is graph, and name otherwise, not both"
+                f"from is {self.source}: set graph if from is graph, otherwise set name, and not "
+                f"both"
             )
         if self.source == "torchvision" and not re.fullmatch(r"[a-z0-9_]+", name or ""):
-            raise ValueError(f"name is {name}; a network of torchvision is named like resnet50")
+            raise ValueError(f"name is {name}; a torchvision model is named like resnet50")
         if self.source == "module" and ":" not in (name or ""):
             raise ValueError(
-                f"name is {name}; use what makes the module, as my_package.networks:make_network"
+                f"name is {name}; give the callable that returns the module, like "
+                f"my_package.networks:make_network"
             )
         if self.weights and re.search(r"\.(pth|pt|ckpt|bin|pkl|pickle|tar)$", self.weights):
             raise ValueError(
-                f"weights is {self.weights}, a pickled file, which is never opened: convert it "
+                f"weights is {self.weights}, a pickle file, which Kinase never opens: convert it "
                 "once with safetensors.torch.save_file(torch.load(path, weights_only=True), out)"
             )
         if self.mean is not None and self.deviation is not None:
@@ -406,16 +419,16 @@ class ModelSpace(Model):
             if sizes[0] != sizes[1] and 1 not in sizes:
                 raise ValueError(
                     f"mean has {sizes[0]} numbers, deviation {sizes[1]}; "
-                    "each has one for all channels or one a channel"
+                    "each needs one number for all channels, or one per channel"
                 )
         return self
 
 
 class Space(Union):
-    """The search space: which architectures can be found."""
+    """The search space: the set of architectures that can be found."""
 
     type: Literal["Chain", "MultiBranch", "Cell", "Tree", "Model", "Custom"]
-    """Which of the structs below is set."""
+    """Type of the search space. The field of the same name holds its options."""
     chain: ChainSpace | None = None
     """Chain-structured networks."""
     multi_branch: MultiBranchSpace | None = None
@@ -423,13 +436,13 @@ class Space(Union):
     cell: CellSpace | None = None
     """Stacked cells."""
     tree: TreeSpace | None = None
-    """Stacked cells that are trees of branches."""
+    """Stacked tree-structured cells."""
     model: ModelSpace | None = None
-    """What network morphisms make of a network that one has."""
+    """An existing network, changed by network morphisms."""
     custom: Custom | None = None
-    """A space of another package (entry point group `kinase.spaces`)."""
+    """A space from another package (entry point group `kinase.spaces`)."""
 
     @property
     def begun(self) -> Space | None:
-        """Itself, where it begins with a network that the trainer has; else None."""
+        """This space if it starts from an existing network, else None."""
         return self if self.model is not None else None

@@ -1,6 +1,6 @@
-"""What the cluster says of an experiment and of a trial: their `status`.
+"""The `status` of an experiment and of a trial.
 
-A status stays small, whatever a trainer or a node says: what is too long is cut by the models.
+A status stays small, whatever a trainer or a node reports: the models truncate what is too long.
 The largest status of an experiment is below `MAX_STATUS`.
 """
 
@@ -20,7 +20,7 @@ from kinase.api._base import METRIC, Keyed, Metric, Model
 MAX_STATUS = 32 * 1024
 """Bytes of an experiment's status, as JSON."""
 MAX_FRONT = 24
-"""Points of a Pareto front that a status holds; the report has all."""
+"""Maximum number of points of the Pareto front in a status. The report has all points."""
 MAX_ARCHITECTURE = 2048
 """Bytes of an architecture in a status; a larger one is in the store only."""
 MAX_METRICS = 12
@@ -30,7 +30,7 @@ MAX_MESSAGE = 1024
 
 
 def clip(text: Any) -> Any:
-    """A text that a status holds: what is longer than `MAX_MESSAGE` bytes ends in an ellipsis."""
+    """Truncate a text to `MAX_MESSAGE` bytes, ending in an ellipsis."""
     if not isinstance(text, str) or len(text.encode(errors="replace")) <= MAX_MESSAGE:
         return text
     return text.encode(errors="replace")[: MAX_MESSAGE - 3].decode(errors="ignore") + "…"
@@ -50,97 +50,97 @@ def _small(architecture: Any) -> Any:
 
 Time = Annotated[datetime, Field(json_schema_extra={"format": "date-time"})]
 Text = Annotated[str, BeforeValidator(clip), Field(max_length=MAX_MESSAGE)]
-"""Cut by the models."""
+"""Truncated by the models."""
 Uri = Annotated[str, Field(max_length=1280)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Metrics = Annotated[dict[Metric, float], BeforeValidator(_few), Field(max_length=MAX_METRICS)]
 
 
 class Status(Model):
-    """A status is read from objects of other versions too: an unknown field is passed over."""
+    """Base of a status. Unknown fields are ignored, since objects may come from other versions."""
 
     model_config = {**Model.model_config, "extra": "ignore"}
 
 
 class Phase(StrEnum):
-    """Where an experiment is, in one word; the conditions say it exactly."""
+    """Phase of an experiment in one word. The conditions are more precise."""
 
     PENDING = "Pending"
-    """Its controller has not begun."""
+    """The controller has not started yet."""
     SEARCHING = "Searching"
-    """Trials of the search run."""
+    """The search is running trials."""
     FINALISTS = "Finalists"
-    """The best candidates are trained at full fidelity."""
+    """The best candidates are being trained at full fidelity."""
     SUSPENDED = "Suspended"
-    """It stands still."""
+    """The experiment is paused."""
     SUCCEEDED = "Succeeded"
-    """There is a trained and tested network."""
+    """The experiment has finished with a trained and tested network."""
     FAILED = "Failed"
-    """It ended without a network."""
+    """The experiment has ended without a network."""
 
 
 class ConditionType(StrEnum):
     """Conditions of an experiment."""
 
     READY = "Ready"
-    """The operator has done its part: the controller runs, or none is needed."""
+    """The operator has done its part: the controller is running, or is not needed."""
     PROGRESSING = "Progressing"
-    """The search goes on."""
+    """The search is making progress."""
     SUSPENDED = "Suspended"
-    """It stands still, with every running trial at a checkpoint."""
+    """The experiment is paused, and every trial that was running has written a checkpoint."""
     SUCCEEDED = "Succeeded"
-    """It is finished, with a network."""
+    """The experiment has finished with a network."""
     FAILED = "Failed"
-    """It is finished, without a network."""
+    """The experiment has ended without a network."""
 
 
 class Condition(Status):
-    """A condition as Kubernetes writes one."""
+    """A condition, as in other Kubernetes objects."""
 
     type: Annotated[str, Field(min_length=1, max_length=64)]
-    """What is said of."""
+    """Type of the condition."""
     status: Literal["True", "False", "Unknown"]
-    """Whether it is so."""
+    """Status of the condition."""
     reason: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9]*$")]
-    """Why, in one word for programs."""
+    """Reason for the last transition, one word for programs."""
     message: Text = ""
-    """Why, for a person."""
+    """Reason for people to read."""
     last_transition_time: Time
-    """When `status` last changed."""
+    """When the status of the condition last changed."""
     observed_generation: Count | None = None
-    """Generation of the object that this was said of."""
+    """Generation of the spec that the condition was set for."""
 
 
 class TrialCounts(Status):
-    """Trials of the search and its control, by where they are."""
+    """Numbers of trials of the search and its control, by state."""
 
     total: Count = 0
-    """Asked so far."""
+    """Trials created so far."""
     running: Count = 0
-    """Under way, finalists and baselines included."""
+    """Trials in progress, including finalists and baselines."""
     succeeded: Count = 0
-    """Trained and measured."""
+    """Trials that were trained and measured."""
     stopped: Count = 0
-    """Ended before their last epoch; the last value counts."""
+    """Trials that ended before their last epoch. Their last value counts."""
     infeasible: Count = 0
-    """Could never work."""
+    """Trials that can never work."""
     failed: Count = 0
-    """Crashed too often."""
+    """Trials that crashed too often."""
     control: Count = 0
-    """Those of all these that are the random control's."""
+    """Trials of the random control, among all of these."""
 
 
 class Incumbent(Status):
-    """A trial that stands out."""
+    """The best trial of a group."""
 
     trial: Count
     """Number of the trial."""
     value: float
     """Value of the objective's metric."""
     metrics: Metrics = Field(default_factory=dict)
-    """What was measured or counted."""
+    """Metrics of the trial."""
     architecture: Annotated[dict[str, Any] | None, BeforeValidator(_small)] = None
-    """The genotype, where it is not too large for a status."""
+    """The genotype, unless it is too large for a status."""
 
 
 class FrontPoint(Status):
@@ -149,24 +149,24 @@ class FrontPoint(Status):
     trial: Count
     """Number of the trial."""
     values: Annotated[dict[Metric, float], Field(max_length=5)]
-    """The objectives' metrics."""
+    """Values of the objectives."""
 
 
 class LimitStatus(Status):
-    """A limit of the budget and how far it is used."""
+    """A limit of the budget and how much of it is used."""
 
     name: Annotated[str, Field(max_length=32)]
     """Field of `spec.budget`."""
     spent: float
-    """What is spent or promised to trials under way, in the field's unit (duration: seconds)."""
+    """Amount spent or reserved for running trials, in the unit of the field (duration: seconds)."""
     left: float
-    """What is left."""
+    """Amount left."""
     total: float
     """The limit."""
 
 
 class StorageStatus(Status):
-    """A place that the operator chose, as `spec.storage` would name it."""
+    """The storage that the operator chose, in the format of `spec.storage`."""
 
     uri: Uri
     """Prefix of everything the experiment writes."""
@@ -177,178 +177,177 @@ class StorageStatus(Status):
     credentials_secret: Annotated[str, Field(max_length=253)] | None = None
     """Secret with the credentials, in the experiment's namespace."""
     role_arn: Annotated[str, Field(max_length=2048)] | None = None
-    """Role that the pods take by a token of their ServiceAccount."""
+    """IAM role that the pods assume with a token of their ServiceAccount."""
     token_audience: Annotated[str, Field(max_length=253)] | None = None
     """Audience of that token."""
     sts_endpoint: Uri | None = None
-    """URL of the service that gives credentials for that token."""
+    """URL of the service that exchanges the token for credentials."""
     ca_config_map: Annotated[str, Field(max_length=253)] | None = None
-    """ConfigMap with the authorities' certificates, in the experiment's namespace."""
+    """ConfigMap with the CA certificates, in the experiment's namespace."""
 
 
 class CostStatus(Status):
-    """What was spent, killed attempts included."""
+    """Total cost, including killed attempts."""
 
     epochs: Count = 0
-    """Training epochs begun."""
+    """Training epochs that have started."""
     samples: Count = 0
-    """Sample passes."""
+    """Training samples processed."""
     device_seconds: Annotated[float, Field(ge=0)] = 0.0
-    """Seconds of devices."""
+    """Device seconds."""
 
 
 class WeightsStatus(Status):
-    """What trials have kept of their networks for their children."""
+    """Size of the weights that trials store for their children."""
 
     written: Count = 0
-    """Bytes, of all trials that have ended."""
+    """Bytes written by all finished trials."""
     kept: Count = 0
-    """Bytes that are in the storage now; `storage.weights` says which stay."""
+    """Bytes in the storage now. `spec.storage.weights` decides which weights are kept."""
 
 
 class ExperimentStatus(Status):
-    """Where an experiment is. Written by the operator (`observedGeneration`, condition `Ready`)
-    and by the experiment's controller (the rest)."""
+    """Observed state of an experiment. The operator writes `observedGeneration` and the condition
+    `Ready`; the experiment's controller writes everything else."""
 
     observed_generation: Count | None = None
-    """Generation of the spec that the operator has acted on."""
+    """Generation of the spec that the operator has processed."""
     phase: Phase | None = None
-    """Where it is, in one word."""
+    """Phase of the experiment in one word."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=8), Keyed("type")] = ()
-    """Ready, Progressing, Suspended, Succeeded, Failed."""
+    """Conditions: Ready, Progressing, Suspended, Succeeded, Failed."""
     start_time: Time | None = None
-    """When the controller first began."""
+    """When the controller first started."""
     completion_time: Time | None = None
-    """When it finished."""
+    """When the experiment ended."""
     progress: Annotated[str, Field(max_length=64)] | None = None
-    """Trials ended and to come, for the column: 120/300."""
+    """Finished and planned trials, such as 120/300, for the printed column."""
     trials: TrialCounts | None = None
-    """Counts of trials."""
+    """Numbers of trials by state."""
     best: Incumbent | None = None
-    """The search's best trial so far."""
+    """Best trial of the search so far."""
     control: Incumbent | None = None
-    """The random control's best trial so far."""
+    """Best trial of the random control so far."""
     winner: Incumbent | None = None
-    """The finalist that won."""
+    """The best finalist."""
     test: Metrics = Field(default_factory=dict)
-    """What the winner measured on the test part, once."""
+    """Metrics of the winner on the test split, measured once."""
     front: Annotated[tuple[FrontPoint, ...], Field(max_length=MAX_FRONT)] = ()
-    """The Pareto front, where there are several objectives."""
+    """The Pareto front, if there are several objectives."""
     budget: Annotated[tuple[LimitStatus, ...], Field(max_length=8)] = ()
-    """The limits and how far they are used."""
+    """Limits of the budget and how much of them is used."""
     budget_left: Annotated[str, Field(max_length=128)] | None = None
-    """What is left, for the column."""
+    """Remaining budget, for the printed column."""
     cost: CostStatus | None = None
-    """What was spent."""
+    """Total cost."""
     weights: WeightsStatus | None = None
-    """What was kept for children, where children inherit weights."""
+    """Size of the stored weights, if children inherit weights."""
     storage: StorageStatus | None = None
-    """Where everything is kept, where the manifest leaves that to the cluster. It stays as it is
-    once the search has begun."""
+    """The storage in use, if the manifest leaves it to the cluster's default. It does not change
+    after the search has started."""
     report: Uri | None = None
-    """Where the report lies."""
+    """URI of the report."""
     model: Uri | None = None
-    """Where the trained network lies."""
+    """URI of the trained network."""
 
 
 class TrialPhase(StrEnum):
-    """Where a trial's attempt is."""
+    """Phase of a trial's attempt."""
 
     PENDING = "Pending"
-    """Its pod has not begun."""
+    """The pod has not started yet."""
     RUNNING = "Running"
-    """Its pod runs."""
+    """The pod is running."""
     SUCCEEDED = "Succeeded"
-    """Its pod ended well: the result is in the store."""
+    """The pod has succeeded, and the result is in the store."""
     INFEASIBLE = "Infeasible"
-    """It can never work."""
+    """The trial can never work."""
     STOPPED = "Stopped"
-    """It was ended at a checkpoint, as was asked."""
+    """The attempt was stopped at a checkpoint, as requested."""
     FAILED = "Failed"
-    """The attempt came to nothing; `reason` says how."""
+    """The attempt has failed; see `reason`."""
 
     @property
     def ended(self) -> bool:
-        """Whether the attempt is over."""
+        """Whether the attempt has ended."""
         return self not in (TrialPhase.PENDING, TrialPhase.RUNNING)
 
 
 class TrialReason(StrEnum):
-    """Why an attempt is where it is."""
+    """Reason for the phase of an attempt."""
 
     COMPLETED = "Completed"
     """Exit code 0."""
     INFEASIBLE = "Infeasible"
     """Exit code 42."""
     BAD_INPUT = "BadInput"
-    """Exit code 2: the job cannot be read, or the data or device is not there."""
+    """Exit code 2: the job is invalid, or the data or the device is missing."""
     TERMINATED = "Terminated"
-    """Exit code 143: it reached a checkpoint after SIGTERM."""
+    """Exit code 143: the trainer wrote a checkpoint after SIGTERM."""
     UNAVAILABLE = "Unavailable"
-    """Exit code 75: the store could not be reached for too long."""
+    """Exit code 75: the store was unavailable for too long."""
     CRASHED = "Crashed"
     """Any other exit code."""
     OUT_OF_MEMORY = "OutOfMemory"
-    """The kernel ended it for lack of memory."""
+    """The container was killed because it ran out of memory."""
     DEADLINE_EXCEEDED = "DeadlineExceeded"
-    """It ran longer than `trialTemplate.timeLimit`."""
+    """The attempt ran longer than `trialTemplate.timeLimit`."""
     REJECTED = "Rejected"
-    """Its node did not take the pod, or the pod failed before the trainer began."""
+    """The node rejected the pod, or the pod failed before the trainer started."""
     GIVEN_UP = "GivenUp"
-    """More attempts in a row were lost for no fault of its own than
-    `trialTemplate.maxDisruptions` allows."""
+    """More attempts in a row were disrupted than `trialTemplate.maxDisruptions` allows."""
     DISRUPTED = "Disrupted"
-    """Its pod was evicted, preempted or deleted, or its node was lost."""
+    """The pod was evicted, preempted or deleted, or its node was lost."""
 
 
 class LastAttempt(Status):
-    """How an attempt ended that another has followed."""
+    """Outcome of an earlier attempt."""
 
     number: Count
-    """Its number."""
+    """Number of the attempt."""
     reason: Annotated[str, Field(max_length=128)] | None = None
-    """Why it ended, in one word."""
+    """Reason in one word."""
     message: Text | None = None
-    """Why it ended, for a person."""
-    exit_code: int | None = None
-    """Its exit code."""
-    node: Annotated[str, Field(max_length=253)] | None = None
-    """Where it ran."""
-    completion_time: Time | None = None
-    """When it ended."""
-
-
-class TrialStatus(Status):
-    """Where a trial is. Written by the operator."""
-
-    observed_generation: Count | None = None
-    """Generation of the spec that this was said of."""
-    phase: TrialPhase | None = None
-    """Where the attempt is."""
-    attempt: Count | None = None
-    """The attempt that this is said of."""
-    reason: Annotated[str, Field(max_length=128)] | None = None
-    """Why, in one word."""
-    message: Text | None = None
-    """Why, for a person."""
+    """Reason for people to read."""
     exit_code: int | None = None
     """Exit code of the attempt."""
     node: Annotated[str, Field(max_length=253)] | None = None
-    """Where it runs or ran."""
-    pod: Annotated[str, Field(max_length=253)] | None = None
-    """Its pod."""
-    start_time: Time | None = None
-    """When the attempt's pod began."""
+    """Node of the pod."""
     completion_time: Time | None = None
-    """When it ended."""
+    """When the attempt ended."""
+
+
+class TrialStatus(Status):
+    """Observed state of a trial, written by the operator."""
+
+    observed_generation: Count | None = None
+    """Generation of the spec that the operator has processed."""
+    phase: TrialPhase | None = None
+    """Phase of the attempt."""
+    attempt: Count | None = None
+    """Number of the current attempt."""
+    reason: Annotated[str, Field(max_length=128)] | None = None
+    """Reason in one word."""
+    message: Text | None = None
+    """Reason for people to read."""
+    exit_code: int | None = None
+    """Exit code of the attempt."""
+    node: Annotated[str, Field(max_length=253)] | None = None
+    """Node of the pod."""
+    pod: Annotated[str, Field(max_length=253)] | None = None
+    """Name of the pod."""
+    start_time: Time | None = None
+    """When the attempt's pod started."""
+    completion_time: Time | None = None
+    """When the attempt ended."""
     disruptions: Count | None = None
-    """Attempts in a row that were lost for no fault of the trial's own, up to the last that ended.
-    One that ran for 10 minutes begins the count again."""
+    """Number of disrupted attempts in a row. An attempt that runs for 10 minutes resets the
+    count."""
     retry_time: Time | None = None
-    """The next attempt begins no sooner."""
+    """Earliest start of the next attempt."""
     last_attempt: LastAttempt | None = None
-    """How the attempt before this one ended."""
+    """Outcome of the previous attempt."""
     value: float | None = None
-    """Value of the objective's metric, as the trainer says."""
+    """Value of the objective's metric, as reported by the trainer."""
     epochs: Count | None = None
-    """Epochs done."""
+    """Epochs completed."""

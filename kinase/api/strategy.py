@@ -9,49 +9,54 @@ from pydantic import Field, model_validator
 from kinase.api._base import Custom, Model, Rule, Union
 
 Start = Annotated[tuple[dict[str, Any], ...], Field(max_length=100)]
-"""Architectures in the form of the space, or published ones as `{named: NASNet-A}`."""
+"""Architectures in the format of the space, or published ones such as `{named: NASNet-A}`."""
 
 
 class RandomStrategy(Model):
-    """Uniform sampling without replacement: isomorphic architectures are tried once."""
+    """Uniform sampling without replacement. Isomorphic architectures are tried only once."""
 
 
 class LocalSearchStrategy(Model):
-    """Local search (White et al. 2020): try the neighbours of the incumbent, move, restart."""
+    """Local search (White et al. 2020): evaluate the neighbours of the incumbent, move to a better
+    one, and restart from a new architecture at a local optimum."""
 
     initial: Annotated[int, Field(ge=1, le=10_000)] = 10
-    """Architectures tried first, those of `start` and random ones; the best is the first centre."""
+    """Number of architectures to evaluate first: those of `start`, then random ones. The search
+    starts from the best of them."""
     move: Literal["first", "best"] = "first"
-    """Move to the first neighbour that is better, or to the best of all neighbours."""
+    """When to move: to the `first` neighbour that is better, or to the `best` of all neighbours."""
     start: Start = ()
-    """Architectures tried before random ones, in the form of `spec.space`; of a `Cell` space also
-    published ones by name, such as `{named: NASNet-A}`."""
+    """Architectures to evaluate before random ones, in the format of `spec.space`. For a `Cell`
+    space
+    also published ones by name, such as `{named: NASNet-A}`."""
 
 
 class EvolutionStrategy(Model):
     """Evolution by tournament selection (Real et al. 2017, 2019)."""
 
     population: Annotated[int, Field(ge=2, le=10_000)] | None = None
-    """Members of the population P. Default: a quarter of the trials that the budget pays for, the
-    control's left out, but 10 at least and 100, the paper's, at most; 30 where time alone is
-    limited. It is settled when the experiment begins."""
+    """Population size P. Default: a quarter of the trials that the budget pays for (without the
+    control), at least 10 and at most 100 (the paper's value); 30 if only time is limited. The
+    value is fixed when the experiment starts."""
     sample: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """Members drawn for one tournament S; the best of them becomes the parent. Default: half of the
-    population, but 25, the paper's, at most."""
+    """Tournament size S: the best of S random members becomes the parent. Default: half of the
+    population, at most 25 (the paper's value)."""
     removal: Literal["oldest", "worst"] = "oldest"
-    """Who dies: the oldest (regularised evolution, Real et al. 2019) or the worst of a
-    tournament (Real et al. 2017)."""
+    """Which member is removed: the `oldest` (regularized evolution, Real et al. 2019) or the
+    `worst`
+    of a tournament (Real et al. 2017)."""
     crossover: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Probability that a child has two parents, where the space has a crossover."""
+    """Probability that a child has two parents, if the space supports crossover."""
     start: Start = ()
-    """Architectures tried before random ones, in the form of `spec.space`; of a `Cell` space also
-    published ones by name, such as `{named: NASNet-A}`."""
+    """Architectures to evaluate before random ones, in the format of `spec.space`. For a `Cell`
+    space
+    also published ones by name, such as `{named: NASNet-A}`."""
 
     rules: ClassVar = (
         Rule(
             "!has(self.sample) || !has(self.population) || self.sample <= self.population",
             "sample {self.sample} is above population {self.population}; "
-            "a tournament is drawn from the population",
+            "it can be at most the population size",
             ".sample",
         ),
     )
@@ -63,15 +68,15 @@ class EvolutionStrategy(Model):
         if self.sample > self.population:
             raise ValueError(
                 f"sample {self.sample} is above population {self.population}; "
-                "a tournament is drawn from the population"
+                "it can be at most the population size"
             )
         return self
 
     def sized(self, trials: int | None) -> EvolutionStrategy:
-        """The same with both sizes set.
+        """A copy with both sizes set.
 
         Args:
-            trials: How many trials the search has, or None if that is not known.
+            trials: Number of trials of the search, or None if it is not known.
         """
         population, sample = self.population, self.sample
         if population is None:
@@ -83,64 +88,69 @@ class EvolutionStrategy(Model):
 
 
 class LargeScaleEvolutionStrategy(Model):
-    """Large-scale evolution (Real et al. 2017). Made for `estimation: Morphism`."""
+    """Large-scale evolution (Real et al. 2017). Intended for `estimation: Morphism`."""
 
     population: Annotated[int, Field(ge=2, le=10_000)] = 1000
-    """Members of the population, those under way counted."""
+    """Population size, including members that are being trained."""
     start: Literal["small", "random"] = "small"
-    """The networks of the first population: `small`, each one of the smaller quarter of 64 drawn at
-    random that can grow, as the paper begins with single layers; or any, at `random`."""
+    """Initial population. `small`: each member is one of the smallest quarter of 64 random
+    architectures, and can grow (the paper starts with single layers). `random`: any
+    architecture."""
     alter_learning_rate: bool = True
-    """Whether a mutation may be another learning rate."""
+    """Whether a mutation can change the learning rate."""
     learning_rate_step: Annotated[float, Field(gt=1, le=100)] = 2.0
-    """Largest factor between a parent's learning rate and its child's, up or down; the factor's
-    logarithm is drawn uniformly. A line begins at the rate of `spec.training`."""
+    """Maximum factor by which a mutation raises or lowers the learning rate. The factor is drawn
+    log-uniformly. Initial members use the learning rate of `spec.training`."""
     identity: bool = True
-    """Whether a mutation may be none: the parent is trained on."""
+    """Whether a mutation can be the identity: the parent is trained further."""
     reset_weights: bool = True
-    """Whether a mutation may be to begin anew, with the parent's architecture."""
+    """Whether a mutation can reset the weights: the parent's architecture is trained from
+    scratch."""
 
 
 class NASHStrategy(Model):
-    """Hill climbing by network morphisms (Elsken et al. 2017). Made for `estimation: Morphism`."""
+    """Hill climbing with network morphisms (Elsken et al. 2017). Intended for `estimation:
+    Morphism`."""
 
     neighbours: Annotated[int, Field(ge=2, le=10_000)] = 8
-    """Children of one parent in a generation, the parent trained on among them; the best of them is
-    the next parent."""
+    """Number of children in a generation, including the parent if `includeParent` is set. The best
+    of them is the next parent."""
     morphisms: Annotated[int, Field(ge=1, le=100)] = 5
-    """Edits that make a child of its parent, one on top of the other; network morphisms lead to
-    each. Fewer where the parent can grow no further."""
+    """Number of network morphisms applied in sequence to the parent to make a child. Fewer if the
+    parent cannot grow further."""
     include_parent: bool = True
-    """Whether the last child of a generation is the parent as it is, trained on. If not, the parent
-    competes by the value that it has, which suits an estimation without inheritance."""
+    """Whether the last child of a generation is the unchanged parent, trained further. Otherwise
+    the
+    parent competes with its known value, which suits an estimation without inheritance."""
     steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Generations after which the search ends; the paper has 8. Default: it goes on until the
-    budget is spent."""
+    """Number of generations (the paper uses 8). Default: until the budget is spent."""
     initial: Annotated[int, Field(ge=1, le=10_000)] = 8
-    """Networks to begin with; the best of them is the first parent. The paper has one by hand."""
+    """Number of initial networks. The best of them is the first parent. The paper starts from one
+    hand-designed network."""
     start: Literal["random", "small"] = "random"
-    """What these are: any of the space, at `random`; or `small`, one of the smaller quarter of 64
-    drawn at random, since morphisms only enlarge, and one that can grow."""
+    """Initial networks. `random`: any architecture. `small`: one of the smallest quarter of 64
+    random
+    architectures, and one that can grow, because morphisms only enlarge."""
 
 
 class LEMONADEStrategy(Model):
-    """Multi-objective evolution by network morphisms, exact and approximate (Elsken et al. 2019):
-    objectives that need no training decide which children are trained. Made for `estimation:
+    """Multi-objective evolution with exact and approximate network morphisms (Elsken et al. 2019).
+    Objectives that need no training decide which children are trained. Intended for `estimation:
     Morphism` with `approximate`."""
 
     initial: Annotated[int, Field(ge=1, le=10_000)] = 4
-    """Random architectures to begin with."""
+    """Number of random architectures to start with."""
     children: Annotated[int, Field(ge=1, le=100_000)] = 200
-    """Children that are made of the population in a generation, and of which the cheap objectives
-    are computed (n_pc)."""
+    """Number of children proposed in a generation, whose cheap objectives are computed (n_pc in the
+    paper)."""
     accepted: Annotated[int, Field(ge=1, le=10_000)] = 20
-    """Of them those that are trained (n_ac)."""
+    """Number of these children that are trained (n_ac in the paper)."""
 
     rules: ClassVar = (
         Rule(
             "self.accepted <= self.children",
             "accepted {self.accepted} is above children {self.children}; "
-            "those that are trained are drawn from the children",
+            "it can be at most the number of children",
             ".accepted",
         ),
     )
@@ -150,46 +160,48 @@ class LEMONADEStrategy(Model):
         if self.accepted > self.children:
             raise ValueError(
                 f"accepted {self.accepted} is above children {self.children}; "
-                "those that are trained are drawn from the children"
+                "it can be at most the number of children"
             )
         return self
 
 
 class EASStrategy(Model):
-    """Efficient architecture search (Cai et al. 2018a): a policy chooses network morphisms and
-    learns by reinforcement. For the space Chain; made for `estimation: Morphism`."""
+    """Efficient architecture search (Cai et al. 2018a): a policy trained by reinforcement learning
+    chooses network morphisms. For the space Chain; intended for `estimation: Morphism`."""
 
     initial: Literal["small", "sampled"] = "small"
-    """The start network: `small`, up to four convolutions of the least width, with a pool or a
-    stride between each; or one drawn at random."""
+    """The initial network. `small`: up to four convolutions of the smallest width, with a pool or a
+    stride between them. `sampled`: a random architecture."""
     architecture: dict[str, Any] | None = None
-    """The start network, in the form of `spec.space`. Default: as `initial` says."""
+    """The initial network, in the format of `spec.space`. Default: chosen by `initial`."""
     wider_steps: Annotated[int, Field(ge=0, le=100)] = 4
-    """Steps of an episode that make layers wider; in each the policy decides for every layer."""
+    """Number of steps in an episode that widen layers. In each step the policy decides for every
+    layer."""
     deeper_steps: Annotated[int, Field(ge=0, le=100)] = 5
-    """Steps of an episode, after those, that put in a layer each."""
+    """Number of steps in an episode, after the wider steps, that insert one layer each."""
     batch: Annotated[int, Field(ge=1, le=1000)] = 10
-    """Episodes from which the policy learns at a time."""
+    """Number of episodes in a policy update."""
     restart: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Networks after which the best so far becomes the start network. Default: it stays."""
+    """Number of networks after which the best network so far becomes the initial one. Default:
+    never."""
     reward: Literal["tan", "identity"] = "tan"
-    """What the policy is rewarded with: `tan` of accuracy x pi / 2, for an objective that is an
-    accuracy; or the objective's value, turned so that more is better."""
+    """Reward of the policy. `tan`: tan(accuracy x pi / 2), for an objective that is an accuracy.
+    `identity`: the objective's value, negated if less is better."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """Share of the way to a batch's mean reward that the baseline goes."""
+    """Update rate of the reward baseline towards the mean reward of a batch."""
     entropy: Annotated[float, Field(ge=0, le=10)] = 1e-5
-    """Weight of the policy's entropy, which keeps it from settling too soon."""
+    """Weight of the policy's entropy bonus, which prevents early convergence."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
-    """Of the policy, by Adam."""
+    """Learning rate of the policy (Adam)."""
     embedding: Annotated[int, Field(ge=1, le=256)] = 16
-    """Numbers by which the policy knows a kind of layer."""
+    """Size of the embedding of a layer type."""
     units: Annotated[int, Field(ge=1, le=512)] = 50
-    """Units of the LSTM that reads the layers, in each direction."""
+    """Hidden units of the bidirectional LSTM, in each direction."""
 
     rules: ClassVar = (
         Rule(
             "self.widerSteps + self.deeperSteps > 0",
-            "widerSteps and deeperSteps are 0: an episode needs a step",
+            "widerSteps and deeperSteps are both 0; an episode needs at least one step",
             ".widerSteps",
         ),
     )
@@ -197,37 +209,39 @@ class EASStrategy(Model):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.wider_steps + self.deeper_steps == 0:
-            raise ValueError("widerSteps and deeperSteps are 0: an episode needs a step")
+            raise ValueError(
+                "widerSteps and deeperSteps are both 0; an episode needs at least one step"
+            )
         return self
 
 
 class PathLevelStrategy(Model):
-    """Path-level network transformation (Cai et al. 2018b): a policy, a tree LSTM, unfolds the
-    layer of a cell into a tree of branches and learns by reinforcement. For the space Tree; made
-    for `estimation: Morphism`."""
+    """Path-level network transformation (Cai et al. 2018b): a tree-LSTM policy trained by
+    reinforcement learning unfolds the layer of a cell into a tree of branches. For the space Tree;
+    intended for `estimation: Morphism`."""
 
     architecture: dict[str, Any] | None = None
-    """The start network's cell, in the form of `spec.space`. Default: its one layer, not
+    """The cell of the initial network, in the format of `spec.space`. Default: a single layer, not
     unfolded."""
     batch: Annotated[int, Field(ge=1, le=1000)] = 10
-    """Episodes from which the policy learns at a time."""
+    """Number of episodes in a policy update."""
     reward: Literal["tan", "identity"] = "tan"
-    """What the policy is rewarded with: `tan` of accuracy x pi / 2, for an objective that is an
-    accuracy; or the objective's value, turned so that more is better."""
+    """Reward of the policy. `tan`: tan(accuracy x pi / 2), for an objective that is an accuracy.
+    `identity`: the objective's value, negated if less is better."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """Share of the way to a batch's mean reward that the baseline goes."""
+    """Update rate of the reward baseline towards the mean reward of a batch."""
     entropy: Annotated[float, Field(ge=0, le=10)] = 1e-2
-    """Weight of the policy's entropy, which keeps it from settling too soon."""
+    """Weight of the policy's entropy bonus, which prevents early convergence."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 6e-3
-    """Of the policy, by Adam."""
+    """Learning rate of the policy (Adam)."""
     embedding: Annotated[int, Field(ge=1, le=256)] = 10
-    """Numbers by which the policy knows an operation or a merge."""
+    """Size of the embedding of an operation or a merge."""
     units: Annotated[int, Field(ge=1, le=512)] = 100
-    """Units of the tree LSTM, in each direction."""
+    """Hidden units of the tree LSTM, in each direction."""
 
 
 class Strategy(Union):
-    """The search strategy: how to look."""
+    """The search strategy: how to explore the space."""
 
     type: Literal[
         "Random",
@@ -240,7 +254,7 @@ class Strategy(Union):
         "PathLevel",
         "Custom",
     ]
-    """Which of the structs below is set."""
+    """Type of the strategy. The field of the same name holds its options."""
     random: RandomStrategy | None = None
     """Uniform sampling."""
     local_search: LocalSearchStrategy | None = None
@@ -248,14 +262,14 @@ class Strategy(Union):
     evolution: EvolutionStrategy | None = None
     """Evolution by tournament selection."""
     large_scale_evolution: LargeScaleEvolutionStrategy | None = None
-    """Evolution by pairwise tournaments that inherits weights."""
+    """Evolution with pairwise tournaments and inherited weights."""
     nash: NASHStrategy | None = None
-    """Hill climbing by network morphisms."""
+    """Hill climbing with network morphisms."""
     lemonade: LEMONADEStrategy | None = None
-    """Multi-objective evolution by network morphisms."""
+    """Multi-objective evolution with network morphisms."""
     eas: EASStrategy | None = None
-    """A policy over network morphisms that learns by reinforcement."""
+    """Reinforcement learning over network morphisms."""
     path_level: PathLevelStrategy | None = None
-    """A policy over trees of branches that learns by reinforcement."""
+    """Reinforcement learning over trees of branches."""
     custom: Custom | None = None
-    """A strategy of another package (entry point group `kinase.strategies`)."""
+    """A strategy from another package (entry point group `kinase.strategies`)."""

@@ -1,4 +1,4 @@
-"""`spec.task` and `spec.training`: what is learnt, on which data, and how."""
+"""`spec.task` and `spec.training`: the learning task, its data, and the training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _small(options: dict[str, Any]) -> dict[str, Any]:
     try:
         size = len(json.dumps(options, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"options are plain data, as JSON writes it: {error}") from None
+        raise ValueError(f"options must be plain JSON data: {error}") from None
     if size > MAX_OPTIONS:
         raise ValueError(f"the options are {size} characters of JSON; use at most {MAX_OPTIONS}")
     return options
@@ -38,14 +38,14 @@ Options = Annotated[dict[str, Any], Field(max_length=64), AfterValidator(_small)
 
 
 class Split(Model):
-    """How samples are divided. A data set's own test part, where it has one, is the test part."""
+    """How to split the samples. If the data set has its own test split, that split is used."""
 
     validation: Share = 0.2
-    """Share of the training samples held out to score candidates."""
+    """Share of the training samples held out for validation."""
     test: Share = 0.2
-    """Share held out for the final test, where the data set brings no test part of its own."""
+    """Share held out for the final test, if the data set has no test split of its own."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    """Seed of the division, apart from the experiment's: runs stay comparable."""
+    """Seed of the split. It is separate from `spec.seed` so that runs stay comparable."""
 
     rules: ClassVar = (
         Rule(
@@ -67,21 +67,23 @@ class Split(Model):
 
 
 class FolderImages(Model):
-    """How the images of a `folder` become squares of `resolution` pixels."""
+    """How to turn the images of a `folder` into squares of `resolution` pixels."""
 
     fit: Literal["pad", "crop", "stretch"] = "pad"
-    """An image that is not square: `pad` scales its longer side and fills the rest with the
-    background; `crop` cuts its centre out and scales it; `stretch` scales both sides."""
+    """What to do with images that are not square. `pad`: scale the longer side and fill the rest
+    with
+    the background. `crop`: cut out and scale the center. `stretch`: scale both sides."""
     background: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$", max_length=7)] = "#ffffff"
-    """Colour behind transparent pixels and of padding, as red, green and blue in hexadecimal."""
+    """Color of padding and behind transparent pixels, in hexadecimal RGB."""
 
 
 class ArrayImages(Model):
-    """How the arrays of an `npz` archive are read."""
+    """How to read the arrays of an `npz` archive."""
 
     channels: Literal["auto", "first", "last"] = "auto"
-    """Order of the axes of four: `first` is (N, C, H, W), `last` is (N, H, W, C). `auto` goes by
-    the sizes, and refuses what can be read both ways."""
+    """Position of the channel axis: `first` is (N, C, H, W), `last` is (N, H, W, C). `auto`
+    decides by
+    the sizes and rejects ambiguous shapes."""
 
 
 class Task(Model):
@@ -91,24 +93,24 @@ class Task(Model):
     """Kind of task: Classification, or the entry point of another package
     (group `kinase.tasks`)."""
     type_options: Options | None = None
-    """Plain data for a task of another package, which its constructor takes."""
+    """Options for a task of another package, passed to its constructor."""
     dataset: Annotated[str, Field(min_length=1, max_length=128)] = "digits"
     """Data set: digits (embedded), mnist, fashion-mnist, cifar10, cifar100, svhn, npz, folder,
     or the entry point of another package (group `kinase.datasets`)."""
     dataset_options: Options | None = None
-    """Plain data for a data set of another package, which reads it from the task."""
+    """Options for a data set of another package."""
     folder: FolderImages | None = None
-    """Only where dataset is folder: how its images become squares."""
+    """Options of the data set `folder`."""
     npz: ArrayImages | None = None
-    """Only where dataset is npz: how its arrays are read."""
+    """Options of the data set `npz`."""
     path: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-    """Folder (or file, for npz) that holds the data. Not needed for digits."""
+    """Folder (for npz: file) that holds the data. Not needed for digits."""
     download: bool = False
-    """Whether a torchvision data set may be downloaded into `path` when it is not there."""
+    """Whether to download a torchvision data set into `path` if it is missing."""
     resolution: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Input height and width in pixels. Default: the data set's own. A folder needs it."""
+    """Input height and width in pixels. Required for folder. Default: the data set's own size."""
     split: Split = Split()
-    """Training, validation and test parts."""
+    """Training, validation and test splits."""
 
     rules: ClassVar = (
         Rule(
@@ -184,41 +186,42 @@ class SGD(Model):
     """Stochastic gradient descent with momentum."""
 
     learning_rate: Positive = 0.1
-    """Learning rate after the warm-up."""
+    """Peak learning rate, reached at the end of the warm-up."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum."""
     nesterov: bool = True
-    """Whether the momentum is Nesterov's."""
+    """Whether to use Nesterov momentum."""
     weight_decay: NonNegative = 5e-4
-    """L2 penalty on what `decay` says."""
+    """L2 penalty, applied to the parameters selected by `decay`."""
     decay: Decay | None = None
-    """What the penalty is on. `weights`: the matrices and filters of layers; biases, normalisation,
-    class tokens, position embeddings and scales are exempt. `all`: every parameter, as in the code
-    of Liu et al. 2019 (DARTS). Default: weights."""
+    """Parameters that the penalty applies to. `weights`: matrices and filters of layers, but not
+    biases, normalization, class tokens, position embeddings and scales. `all`: every parameter, as
+    in the code of Liu et al. 2019 (DARTS). Default: weights."""
 
 
 class AdamW(Model):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
     learning_rate: Positive = 1e-3
-    """Learning rate after the warm-up."""
+    """Peak learning rate, reached at the end of the warm-up."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,
         0.999,
     )
     """Decay rates of the two moment estimates."""
     weight_decay: NonNegative = 0.01
-    """Decoupled decay of what `decay` says."""
+    """Decoupled weight decay, applied to the parameters selected by `decay`."""
     decay: Decay | None = None
-    """What decays. `weights`: the matrices and filters of layers; biases, normalisation, class
-    tokens, position embeddings and scales are exempt. `all`: every parameter. Default: weights."""
+    """Parameters that decay. `weights`: matrices and filters of layers, but not biases,
+    normalization,
+    class tokens, position embeddings and scales. `all`: every parameter. Default: weights."""
 
 
 class Optimizer(Union):
-    """The optimiser of the weights."""
+    """The optimizer of the weights."""
 
     type: Literal["SGD", "AdamW"] = "SGD"
-    """Which of the structs below is set."""
+    """Type of the optimizer. The field of the same name holds its options."""
     sgd: SGD | None = Field(default=None, alias="sgd")
     """Stochastic gradient descent."""
     adamw: AdamW | None = Field(default=None, alias="adamw")
@@ -231,49 +234,51 @@ class Optimizer(Union):
 
 
 class Augmentation(Model):
-    """Random changes of a training image. Nothing is changed at validation or test."""
+    """Random augmentation of training images. Validation and test images are not changed."""
 
     crop: Annotated[int, Field(ge=0, le=512)] = 0
-    """Zero padding in pixels before a random crop to the input size; 0 is off."""
+    """Zero padding in pixels before a random crop to the input size. 0 disables it."""
     flip: bool = False
-    """Whether an image is mirrored left to right with probability 1/2."""
+    """Whether to flip an image horizontally with probability 1/2."""
     cutout: Annotated[int, Field(ge=0, le=4096)] = 0
-    """Side in pixels of a zeroed square (DeVries & Taylor 2017); 0 is off."""
+    """Side in pixels of a square that is set to zero (DeVries & Taylor 2017). 0 disables it."""
 
 
 class Training(Model):
-    """How a network is trained. These are the values of full fidelity."""
+    """How to train a network at full fidelity."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 20
-    """Epochs of a full training."""
+    """Training epochs at full fidelity."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 64
-    """Samples in a step."""
+    """Samples in an optimizer step."""
     optimizer: Optimizer = Optimizer(type="SGD")
-    """Optimiser of the weights."""
+    """Optimizer of the weights."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """Learning rate over the training: a half cosine to zero, or constant."""
+    """Learning rate schedule after the warm-up: cosine annealing to zero, or constant."""
     warmup_epochs: Annotated[float, Field(ge=0, le=10_000)] = 0.0
     """Epochs over which the learning rate rises linearly, to `learningRate` in the last step. A
     shorter training (a lower fidelity, a child that inherits) warms up for the same share of its
     epochs. Above `epochs` the rate never reaches `learningRate`, which is warned of."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of a label's weight that is spread over all classes."""
+    """Label smoothing: share of a label's weight that is spread over all classes."""
     clip_norm: NonNegative = 0.0
-    """Largest norm of the gradient; 0 is off."""
+    """Maximum norm of the gradient. 0 disables clipping."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    """Number format of the forward and backward pass. `auto` is bfloat16 where the device
-    is a GPU that has it, else float32."""
+    """Floating-point format of the forward and backward pass. `auto` uses bfloat16 on GPUs that
+    support it, else float32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to train. `auto` takes a GPU where there is one."""
+    """Device to train on. `auto` uses a GPU if one is available."""
     augmentation: Augmentation = Augmentation()
-    """Random changes of a training image."""
+    """Random augmentation of training images."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability of dropping a cell's edge at the last epoch; it rises linearly from zero."""
+    """Probability of dropping an edge of a cell. It rises linearly from zero to this value at the
+    last
+    epoch."""
     auxiliary: NonNegative = 0.0
-    """Weight of the auxiliary head's loss, for finalists of a Cell space; 0 builds no head."""
+    """Weight of the auxiliary head's loss, for finalists of a Cell space. 0 disables the head."""
 
     def at_rate(self, factor: float) -> Self:
-        """The same with another learning rate."""
+        """A copy with another learning rate."""
         if factor == 1:
             return self
         kind, member = self.optimizer.members()[self.optimizer.type], self.optimizer.member

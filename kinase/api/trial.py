@@ -1,4 +1,4 @@
-"""`NASTrial`, and trial contract v1: what goes into a trial and what comes out of it.
+"""`NASTrial`, and trial contract v1: the input and output of a trial.
 
 Any program that reads a `TrialJob` and writes a `TrialResult` can be a trainer
 (docs/trial-contract.md).
@@ -21,20 +21,20 @@ from kinase.api.status import TrialStatus
 from kinase.api.task import Task, Training
 
 Architecture = dict[str, Any]
-"""A genotype: plain JSON data, whose form its search space defines."""
+"""A genotype: plain JSON data in the format of its search space."""
 
 INFEASIBLE_EXIT = 42
 """Exit code of a trial that can never work."""
 BAD_INPUT_EXIT = 2
-"""Exit code where the job cannot be read, or the data or the device is not there."""
+"""Exit code if the job is invalid, or the data or the device is missing."""
 UNAVAILABLE_EXIT = 75
-"""Exit code where the store could not be reached for too long; tried again, not counted."""
+"""Exit code if the store was unavailable for too long. Retried, not counted as a retry."""
 TERMINATED_EXIT = 143
-"""Exit code after SIGTERM, at a checkpoint; tried again, not counted."""
+"""Exit code after SIGTERM and a checkpoint. Retried, not counted as a retry."""
 
 
 class Kind(StrEnum):
-    """Why a trial is run."""
+    """Purpose of a trial."""
 
     SEARCH = "Search"
     CONTROL = "Control"
@@ -46,48 +46,48 @@ class Outcome(StrEnum):
     """How a trial ended."""
 
     SUCCEEDED = "Succeeded"
-    """It was trained and measured."""
+    """The trial was trained and measured."""
     STOPPED = "Stopped"
-    """It was ended before its last epoch, by the budget or the user; its last value counts."""
+    """The budget or the user ended the trial before its last epoch. Its last value counts."""
     INFEASIBLE = "Infeasible"
-    """It can never work: a bad architecture, no memory for it, or the time limit."""
+    """The trial can never work: an invalid architecture, too little memory, or the time limit."""
     FAILED = "Failed"
-    """It crashed more often than `maxRetries` allows."""
+    """The trial crashed more often than `maxRetries` allows."""
 
 
 class Scale(Model):
-    """How large the network of an architecture is built."""
+    """Size of the network that is built from an architecture."""
 
     cells: Annotated[int, Field(ge=1, le=200)] | None = None
-    """Cells in the network; None where the space has none."""
+    """Cells in the network, or None if the space has no cells."""
     filters: Annotated[int, Field(ge=1, le=2048)] | None = None
-    """Channels of the first cells; None where the architecture says its own widths."""
+    """Channels of the first cells, or None if the architecture gives its own widths."""
     filter_fraction: Fraction = 1.0
-    """Factor on every channel count, rounded, at least 1 channel."""
+    """Factor applied to every channel count, rounded, with at least 1 channel."""
 
 
 class Fidelity(Model):
-    """How much is spent on one trial."""
+    """How much to spend on one trial."""
 
     epochs: Epochs
     """Training epochs."""
     data_fraction: Fraction = 1.0
     """Share of the training split."""
     resolution: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Input height and width in pixels; None is the data set's own."""
+    """Input height and width in pixels, or None for the data set's own."""
     scale: Scale = Scale()
     """Size of the network."""
 
 
 class Cost(Model):
-    """What a trial spent, all its attempts and what was lost with a killed one included."""
+    """Cost of a trial, including all attempts and the work lost with killed attempts."""
 
     epochs: Annotated[int, Field(ge=0)] = 0
-    """Training epochs begun."""
+    """Training epochs that have started."""
     samples: Annotated[int, Field(ge=0)] = 0
-    """Sample passes: training samples that went forward and backward."""
+    """Training samples processed (forward and backward)."""
     device_seconds: Annotated[float, Field(ge=0)] = 0.0
-    """Seconds that a device (or a local slot) was held, training and validation."""
+    """Seconds that a device (or a local slot) was in use, for training and validation."""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -98,54 +98,55 @@ class Cost(Model):
 
 
 class Ancestor(Model):
-    """A trial of the search whose trained weights a child may begin with."""
+    """A trial of the search whose trained weights a child can inherit."""
 
     trial: Annotated[int, Field(ge=0)]
     """Number of the ancestor's trial."""
     prefix: str
-    """Where it lies below the store of the experiment: `trials/00003`."""
+    """Path of the trial below the experiment's store, such as `trials/00003`."""
     architecture: Architecture
-    """Its genotype."""
+    """Genotype of the ancestor."""
     scale: Scale = Scale()
-    """Size of its network."""
+    """Size of the ancestor's network."""
     morphisms: tuple[dict[str, Any], ...] | None = None
-    """The morphisms, as plain data and in order, that make its network that of the next in the
-    line: the ancestor before it in the list, or the child itself. None where there are none."""
+    """Morphisms, in order and as plain data, that turn its network into the network of the next in
+    the line: the ancestor before it in the list, or the child. None if no morphisms do."""
 
 
 class Inheritance(Model):
-    """What a child may begin with."""
+    """What a child can inherit."""
 
     ancestors: Annotated[tuple[Ancestor, ...], Field(min_length=1, max_length=8)]
-    """The parent, its parent, and so on. The nearest whose weights are there and sound is taken."""
+    """The parent, its parent, and so on. The nearest one with valid weights is used."""
     matching: bool = True
-    """Whether a child that no morphisms lead to takes the tensors of the same name and shape."""
+    """Whether a child that no morphisms produce takes the tensors of the same name and shape."""
     learning_rate_factor: Annotated[float, Field(gt=0, le=10)] = 1.0
-    """Factor on the learning rate of a child that has inherited."""
+    """Factor applied to the learning rate of a child that inherits weights."""
     optimizer: bool = False
-    """Whether it inherits the optimiser's slots, too."""
+    """Whether the child also inherits the optimizer's state."""
     distil: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Of the epochs of its training the first, in which it learns from the outputs of the ancestor
-    that morphisms lead from, and from no label: some of these morphisms are approximate."""
+    """Number of first epochs in which the child is distilled from the ancestor's outputs instead of
+    trained on labels, because some of the morphisms are approximate."""
 
 
 class Inherited(Model):
-    """What a child did begin with."""
+    """What a child has inherited."""
 
     trial: Annotated[int, Field(ge=0)] | None = None
-    """The ancestor whose weights they are; None where there was none to be used."""
+    """The ancestor whose weights were used, or None if no ancestor's weights were usable."""
     root: bool = False
-    """Whether they are those of the network that the search begins with."""
+    """Whether the weights are those of the network that the search starts from."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the child's parameters that are the ancestor's; 1 where morphisms lead from it,
-    since the child then begins as the ancestor's whole function, or as near it as they go."""
+    """Share of the child's parameters that come from the ancestor. It is 1 if morphisms produce the
+    child, because it then starts as the ancestor's function or its approximation."""
     morphisms: Annotated[int, Field(ge=0)] | None = None
-    """How many morphisms lead from that ancestor to the child; None where tensors were matched by
-    name and shape."""
+    """Number of morphisms from the ancestor to the child, or None if tensors were matched by name
+    and
+    shape."""
     distilled: Annotated[int, Field(ge=0)] = 0
-    """Epochs in which it has learnt from that ancestor's outputs, before it learnt from labels."""
+    """Epochs in which the child was distilled from the ancestor, before training on labels."""
     message: Annotated[str, Field(max_length=2048)] = ""
-    """Why nearer ancestors were passed over, or could not be learnt from."""
+    """Why nearer ancestors were not used, or could not be used for distillation."""
 
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -153,30 +154,30 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class RootFiles(Model):
-    """The network that a search begins with, in the store of the experiment."""
+    """The network that a search starts from, in the experiment's store."""
 
     graph: Digest
-    """Its graph lies at `root/<digest>.json`."""
+    """Digest of the graph, stored at `root/<digest>.json`."""
     weights: Digest
-    """Its weights lie at `root/<digest>.safetensors`."""
+    """Digest of the weights, stored at `root/<digest>.safetensors`."""
 
 
 class Root(Model):
-    """The network that a search begins with, as the trainer has made it for the task."""
+    """The network that a search starts from, as the trainer has adapted it to the task."""
 
     graph: dict[str, Any]
-    """Its graph, as plain data: nodes and output."""
+    """Graph of the network as plain data: nodes and output."""
     weights: Digest
-    """Digest of its weights, which the trainer has written."""
+    """Digest of the weights that the trainer has stored."""
 
     @property
     def text(self) -> bytes:
-        """The graph as the trainer has written it."""
+        """The graph as the trainer has stored it."""
         return json.dumps(self.graph, sort_keys=True, separators=(",", ":")).encode()
 
     @property
     def files(self) -> RootFiles:
-        """What a trial is told of it."""
+        """The same as references for a trial."""
         return RootFiles(graph=hashlib.sha256(self.text).hexdigest(), weights=self.weights)
 
 
@@ -190,46 +191,47 @@ class TrialJob(Model):
     trial: Annotated[int, Field(ge=0)]
     """Number of the trial in its experiment."""
     attempt: Annotated[int, Field(ge=1)] = 1
-    """Which attempt at this trial this is, from 1."""
+    """Number of the attempt, from 1."""
     kind: Kind = Kind.SEARCH
-    """Why the trial is run. Only a `Final` one may touch the test part, on request."""
+    """Purpose of the trial. Only a `Final` trial can use the test split, and only if `test` is
+    set."""
     task: Task
-    """What is learnt, and on which data."""
+    """The learning task and its data."""
     training: Training
-    """How the network is trained."""
+    """How to train the network."""
     space: Space
-    """The space that the architecture is of."""
+    """The search space of the architecture."""
     architecture: Architecture
     """The genotype."""
     fidelity: Fidelity
-    """How much is spent."""
+    """How much to spend on the trial."""
     seed: Annotated[int, Field(ge=0)]
     """Seed of weights, data order and augmentation."""
     prefix: str
-    """Where the trial reads and writes below the store of the experiment: `trials/00007`."""
+    """Path of the trial below the experiment's store, such as `trials/00007`."""
     keep_weights: bool = False
-    """Whether the trained weights are written beside the result."""
+    """Whether to store the trained weights with the result."""
     keep_checkpoint: bool = False
-    """Whether the last checkpoint stays once there is a result."""
+    """Whether to keep the last checkpoint once there is a result."""
     keep_optimizer: bool = False
-    """Whether the optimiser's slots are written beside the weights."""
+    """Whether to store the optimizer's state with the weights."""
     inherit: Inheritance | None = None
-    """Weights that the network begins with; None where it begins anew."""
+    """Weights that the network inherits, or None to train it from scratch."""
     root: RootFiles | None = None
-    """The network that the space begins with, where it begins with one: its weights are those of a
-    trial that inherits from no other."""
+    """The network that the search starts from, if the space has one. A trial that inherits from no
+    other trial uses its weights."""
     test: bool = False
-    """Whether the stored weights are scored on the test part; nothing is trained then."""
+    """Whether to evaluate the stored weights on the test split, without training."""
 
 
 Said = Annotated[str, Field(max_length=1000)]
 """One line for a person."""
 MOST_CLASSES = 1000
-"""Classes that a trainer names; the others go without."""
+"""Maximum number of classes that a trainer names."""
 
 
 class ClassCount(Model):
-    """How many samples of a class each part holds."""
+    """Number of samples of a class in each split."""
 
     name: Annotated[str, Field(max_length=128)]
     """Name of the class."""
@@ -242,7 +244,7 @@ class ClassCount(Model):
 
 
 class TaskInfo(Model):
-    """What the trainer says of a task before any trial: that its data is there, and its size."""
+    """The trainer's description of a task, made before any trial."""
 
     input: tuple[int, int, int]
     """(channels, height, width) of one sample at full fidelity."""
@@ -255,37 +257,37 @@ class TaskInfo(Model):
     test: Annotated[int, Field(ge=0)]
     """Samples of the test split."""
     metrics: tuple[str, ...]
-    """What is measured on the validation split."""
+    """Metrics measured on the validation split."""
     goals: Annotated[dict[Metric, Goal], Field(max_length=64)] = Field(default_factory=dict)
-    """Which way each metric is better; one that is left out must have its goal in the manifest."""
+    """Direction of each metric. A metric without a direction needs a goal in the manifest."""
     classes: Annotated[tuple[ClassCount, ...], Field(max_length=MOST_CLASSES)] = ()
-    """The classes in the order of the network's outputs, where there are any."""
+    """The classes, in the order of the network's outputs."""
     notes: Annotated[tuple[Said, ...], Field(max_length=32)] = ()
-    """How the data was read, where that is not plain: files passed over, labels numbered again."""
+    """Remarks on how the data was read, such as skipped files or renumbered labels."""
     warnings: Annotated[tuple[Said, ...], Field(max_length=32)] = ()
-    """What may be wrong with the data: a class that a part lacks, an imbalance."""
+    """Possible problems of the data, such as a class that is missing in a split, or imbalance."""
     device: str
-    """Where trials run, such as cpu or cuda."""
+    """Device of the trials, such as cpu or cuda."""
     facts: dict[str, str] = Field(default_factory=dict)
-    """What the report's protocol lists: versions, data, hardware."""
+    """Facts for the report's protocol: versions, data, hardware."""
     data: dict[str, Annotated[str, Field(max_length=128)]] = Field(
         default_factory=dict, max_length=16
     )
-    """Digests of the data by part, such as samples, test and files: by these a run notices that the
-    data has changed since it began. A part that is left out is not compared."""
+    """Digests of the data by part, such as samples, test and files, to detect that the data has
+    changed since the search started. A part without a digest is not compared."""
     root: Root | None = None
-    """The network that the search begins with, where the job names a space that begins with one."""
+    """The network that the search starts from, if the job has a space with such a network."""
 
 
 class Point(Model):
     """One epoch of a learning curve."""
 
     epoch: Annotated[int, Field(ge=1)]
-    """Epochs done, from 1."""
+    """Epochs completed, from 1."""
     metrics: dict[str, float]
-    """Metrics after that epoch; a NaN is left out."""
+    """Metrics after the epoch. NaN values are omitted."""
     device_seconds: Annotated[float, Field(ge=0)]
-    """Seconds since the trial's first epoch began, earlier attempts included."""
+    """Seconds of training since the trial's first epoch, including earlier attempts."""
 
 
 class TrialResult(Model):
@@ -300,40 +302,40 @@ class TrialResult(Model):
     outcome: Outcome
     """How the trial ended."""
     metrics: dict[str, float] = Field(default_factory=dict)
-    """Metrics at the end. A metric that is not a number is left out, and counts as worst."""
+    """Final metrics. A metric that is NaN is omitted and counts as the worst value."""
     cost: Cost = Cost()
     """What was spent."""
     curve: tuple[Point, ...] = ()
     """The learning curve."""
     message: Annotated[str, Field(max_length=4096)] = ""
-    """What went wrong, for a person."""
+    """Error message for people to read."""
     inherited: Inherited | None = None
-    """What the network began with, if it was to inherit."""
+    """What the network has inherited, if inheritance was requested."""
     kept_bytes: Annotated[int, Field(ge=0)] = 0
-    """Size of what was kept of the network for its children."""
+    """Size of the stored weights in bytes."""
     facts: dict[str, Any] = Field(default_factory=dict)
-    """What the report's protocol lists: versions, device, sizes of the splits."""
+    """Facts for the report's protocol: versions, device, sizes of the splits."""
 
 
 class TrialProgress(Model):
-    """What all attempts of a trial have spent (contract v1): `progress.json` below the trial's
-    prefix, written before an epoch begins and after it has ended, so that a controller can
-    charge what a killed attempt burnt."""
+    """Cost of all attempts of a trial so far (contract v1): `progress.json` below the trial's
+    prefix. It is written before and after each epoch, so that the controller can charge the work
+    of a killed attempt."""
 
     model_config = {**Model.model_config, "extra": "ignore"}
 
     attempt: Annotated[int, Field(ge=0)] = 0
-    """The attempt that wrote this; 0 if none has begun."""
+    """The attempt that wrote this, or 0 if none has started."""
     epochs_begun: Annotated[int, Field(ge=0)] = 0
-    """Epochs begun, those of lost attempts included."""
+    """Epochs started, including those of lost attempts."""
     epochs_done: Annotated[int, Field(ge=0)] = 0
-    """Epochs that the checkpoint holds."""
+    """Epochs completed in the checkpoint."""
     samples: Annotated[int, Field(ge=0)] = 0
-    """Sample passes; an epoch that was begun and not ended counts whole."""
+    """Training samples processed. An epoch that started but did not end counts in full."""
     device_seconds: Annotated[float, Field(ge=0)] = 0.0
-    """Seconds of the device, those of validation included."""
+    """Device seconds, including validation."""
     metrics: dict[str, float] = Field(default_factory=dict)
-    """Metrics after the last epoch done."""
+    """Metrics after the last completed epoch."""
 
     @property
     def cost(self) -> Cost:
@@ -344,28 +346,28 @@ class TrialProgress(Model):
 
 
 class TaskJob(Model):
-    """Asks the trainer about the task (contract v1); the answer, a `TaskInfo`, goes to `key`."""
+    """Asks the trainer to describe the task (contract v1). The answer, a `TaskInfo`, is stored at
+    `key`."""
 
     version: Literal[1] = 1
     """Version of the contract."""
     describe: Literal[True] = True
-    """Tells this job from a trial's."""
+    """Distinguishes this job from a trial's."""
     experiment: Name
     """Name of the experiment."""
     task: Task
-    """What is learnt, and on which data."""
+    """The learning task and its data."""
     training: Training
-    """How networks are trained."""
+    """How to train networks."""
     space: Space | None = None
-    """The space of the search, where it begins with a network that the trainer has: then the answer
-    has a `root`."""
+    """The search space, if it starts from an existing network. The answer then has a `root`."""
     key: str = "trainer.json"
-    """Where the answer goes below the store of the experiment."""
+    """Path of the answer below the experiment's store."""
 
 
 class Termination(Model):
-    """What a trial says in its termination message (contract v1): a hint for people, which
-    Kubernetes keeps; the truth is in the store."""
+    """Termination message of a trial (contract v1): a hint for people, kept by Kubernetes. The
+    result in the store is authoritative."""
 
     model_config = {**Model.model_config, "extra": "ignore"}
 
@@ -374,7 +376,7 @@ class Termination(Model):
     epochs: Annotated[int, Field(ge=0)] | None = None
     """Epochs done."""
     message: Annotated[str, Field(max_length=2048)] = ""
-    """What went wrong."""
+    """Error message."""
 
 
 class TrialSpec(Model):
@@ -385,23 +387,27 @@ class TrialSpec(Model):
     number: Annotated[int, Field(ge=0, le=9_999_999)]
     """Number of the trial in its experiment."""
     kind: Literal["Task", "Search", "Control", "Final", "Baseline", "Test"]
-    """Why it is run. `Task` asks the trainer about the task, `Test` tests the winner."""
+    """Purpose of the trial. `Task` asks the trainer to describe the task; `Test` evaluates the
+    winner
+    on the test split."""
     attempt: Annotated[int, Field(ge=1, le=999)] = 1
-    """The attempt that is wanted; a retry raises it."""
+    """Number of the desired attempt. A retry increases it."""
     stop: bool = False
-    """Whether the attempt shall end at its next checkpoint."""
+    """Whether to stop the attempt at its next checkpoint."""
     token: Annotated[str, Field(min_length=16, max_length=128)] | None = None
-    """With which the trial posts its metrics to the experiment's controller, and nothing else."""
+    """Token with which the trial posts metrics to the experiment's controller. It grants nothing
+    else."""
     job: Annotated[str, Field(min_length=2, max_length=200_000)]
-    """What is run, as JSON text: a `TrialJob` or a `TaskJob` of trial contract v1. The trainer gets
-    it letter by letter; as an object the API server would neither keep its numbers' spelling nor
-    its order, and would do all it does to each of its fields."""
+    """The job to run, as JSON text: a `TrialJob` or `TaskJob` of trial contract v1. It is text so
+    that
+    the trainer gets exactly what the controller wrote: in an object, the API server would change
+    the order of keys and the spelling of numbers."""
 
     rules: ClassVar = (
         *(
             Rule(
                 f"self.{name} == oldSelf.{name}",
-                f"{name} cannot change: it is what makes the trial this one",
+                f"{name} is immutable",
                 f".{name}",
                 "Forbidden",
             )
@@ -414,7 +420,7 @@ class TrialSpec(Model):
         ),
         Rule(
             "self.stop || !oldSelf.stop || self.attempt > oldSelf.attempt",
-            "stop cannot be taken back from attempt {self.attempt}; raise attempt",
+            "stop cannot be reset for attempt {self.attempt}; increase attempt instead",
             ".stop",
             "Forbidden",
         ),
@@ -422,7 +428,7 @@ class TrialSpec(Model):
 
 
 class NASTrial(Model):
-    """One trial of an experiment, made by the experiment's controller."""
+    """One trial of an experiment, created by the experiment's controller."""
 
     api_version: Literal["kinase.dev/v1alpha1"]
     """API group and version."""
