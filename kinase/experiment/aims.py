@@ -27,8 +27,8 @@ def aims_of(spec: ExperimentSpec, info: TaskInfo) -> tuple[Aim, ...]:
         field = "eas" if spec.strategy.eas else "pathLevel"
         raise _refused(
             f"spec.strategy.{field}.reward",
-            "tan is for an accuracy, to maximize; less is better of "
-            f"{found[0].metric}: use reward: identity",
+            "tan requires an accuracy that is maximized; for "
+            f"{found[0].metric} use reward: identity",
         )
     return found
 

@@ -416,8 +416,8 @@ def test_changes_of_a_trial(trials: Kind) -> None:
         found = trials.change(name, spec)
         assert (said in found) if said else not found, what
     trials.api.patch(f"{trials.path}/{name}", {"spec": {"stop": True}})
-    assert "stop cannot be taken back from attempt 2" in trials.change(name, {"stop": False})
-    assert "stop cannot be taken back" in trials.change(name, {"stop": None})
+    assert "stop cannot be reset for attempt 2" in trials.change(name, {"stop": False})
+    assert "stop cannot be reset" in trials.change(name, {"stop": None})
     assert not trials.change(name, {"stop": True})
     assert not trials.change(name, {"stop": False, "attempt": 3})
 
@@ -466,7 +466,7 @@ def test_explain(cluster: Cluster) -> None:
     def explained() -> str:
         return cluster.kubectl("explain", "nasx.spec.budget.parallelism", check=False)
 
-    wait_for(lambda: "Trials that run at once" in explained(), message="the OpenAPI document")
+    wait_for(lambda: "Maximum number of trials that run at the same time" in explained(), message="the OpenAPI document")
     assert "CellSpace" not in explained()
     assert "Named space" in cluster.kubectl("explain", "nasx.spec.space.cell.preset")
     assert "The attempt that is wanted" in cluster.kubectl("explain", "nast.spec.attempt")

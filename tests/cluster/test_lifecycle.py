@@ -301,7 +301,7 @@ def test_what_cannot_change_while_it_runs_is_refused_with_the_reason(
     with pytest.raises(ApiError) as refusal:
         scene.change(budget={"trials": 4})
     assert (
-        "spec.budget.trials 4 is refused: the experiment has started, and a limit can only be "
+        "spec.budget.trials 4 is invalid: the experiment has started, and a limit can only be "
         "raised or removed; it was 8" in refusal.value.message
     )
     scene.change(retention={"trials": "1h"})

@@ -105,7 +105,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "cells of a chain": (
         {"estimation": {"type": "LowerFidelity", "lowerFidelity": {"cells": 2}}},
-        r"cells is for the space type Cell; space\.type is Chain",
+        r"cells requires the space type Cell; space\.type is Chain",
     ),
     "a metric that the task does not have": (
         {"objective": {"metric": "val_bleu", "target": 0.9}},
@@ -147,7 +147,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         },
         r"evolution\.start\[0\]: layers is 0; use a list of",
     ),
-    "an even kernel": ({"space__chain": {"kernels": [4]}}, r"a kernel must be odd"),
+    "an even kernel": ({"space__chain": {"kernels": [4]}}, r"kernel sizes must be odd"),
     "a mistyped choice": (
         {"strategy": {"type": "Evolutoin"}},
         r"'Evolutoin' is not one of .*; did you mean 'Evolution'\?",

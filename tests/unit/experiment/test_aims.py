@@ -163,7 +163,7 @@ def test_a_task_of_ours_stands_above_its_trainer() -> None:
 def test_the_trainer_may_say_that_a_tangent_does_not_serve() -> None:
     manifest = experiment(task=OWN, objective={"metric": "val_ter"}, strategy={"type": "EAS"})
     info = INFO.model_copy(update={"metrics": ("val_ter",), "goals": {"val_ter": "minimize"}})
-    with pytest.raises(ManifestError, match=r"spec\.strategy\.eas\.reward: tan is for an accuracy"):
+    with pytest.raises(ManifestError, match=r"spec\.strategy\.eas\.reward: tan requires an accuracy"):
         make_loop(manifest, info=info)
 
 
