@@ -510,10 +510,10 @@ def _change_rules() -> Iterator[Rule]:
         if name in AFTER_END:
             continue
         when, happened = _STARTED, "started"
-        others = "suspend, budget.parallelism and retention can, and limits can be raised"
+        others = "suspend, budget.parallelism, retention and (upward) the limits of budget"
         if name in CHANGEABLE:
             when, happened = _ENDED, "ended"
-            others = "budget.parallelism and retention can, and limits can be raised"
+            others = "retention, budget.parallelism and (upward) the limits of budget"
         field = f"spec.{info.alias}"
         same = f"self.{field} == oldSelf.{field}"
         if info.default == ():  # in a schema nothing stands for an empty list
@@ -522,7 +522,7 @@ def _change_rules() -> Iterator[Rule]:
             same = f"({neither}) || ({both} && {same})"
         yield Rule(
             f"!({when}) || ({same})",
-            f"{field} cannot change: the experiment has {happened}; {others}",
+            f"{field} cannot change: the experiment has {happened}; only {others} can",
             f".{field}",
             "Forbidden",
         )

@@ -343,7 +343,7 @@ def test_what_may_change_of_an_experiment_under_way(experiments: Kind) -> None:
         assert re.search(said, experiments.change(name, spec)), what
     assert (
         "spec.seed cannot change: the experiment has started; only suspend, budget.parallelism, "
-        "retention and (upward) the budget's limits can"
+        "retention and (upward) the limits of budget can"
     ) in experiments.change(name, {"seed": 1})
 
 
@@ -403,9 +403,9 @@ TRIAL: Manifest = {
 TRIAL_CHANGES: dict[str, tuple[Changes, str]] = {
     "another attempt": ({"attempt": 3, "job": '{"attempt": 3}'}, ""),
     "an attempt before": ({"attempt": 1}, "attempt 1 is below 2"),
-    "another experiment": ({"experiment": "other"}, "experiment cannot change"),
-    "another number": ({"number": 8}, "number cannot change"),
-    "another kind": ({"kind": "Final"}, "kind cannot change"),
+    "another experiment": ({"experiment": "other"}, "experiment is immutable"),
+    "another number": ({"number": 8}, "number is immutable"),
+    "another kind": ({"kind": "Final"}, "kind is immutable"),
     "stop": ({"stop": True}, ""),
 }
 
@@ -466,9 +466,12 @@ def test_explain(cluster: Cluster) -> None:
     def explained() -> str:
         return cluster.kubectl("explain", "nasx.spec.budget.parallelism", check=False)
 
-    wait_for(lambda: "Maximum number of trials that run at the same time" in explained(), message="the OpenAPI document")
+    wait_for(
+        lambda: "Maximum number of trials that run at the same time" in explained(),
+        message="the OpenAPI document",
+    )
     assert "CellSpace" not in explained()
-    assert "Named space" in cluster.kubectl("explain", "nasx.spec.space.cell.preset")
+    assert "Predefined space" in cluster.kubectl("explain", "nasx.spec.space.cell.preset")
     assert "The attempt that is wanted" in cluster.kubectl("explain", "nast.spec.attempt")
 
 

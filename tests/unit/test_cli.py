@@ -283,7 +283,7 @@ def test_good_and_bad_files_in_one_call(tmp_path: Path) -> None:
     ("field", "wanted"),
     [
         ("", ["KIND:     NASExperiment", "spec", "<Object> -required-"]),
-        ("spec.strategy", ["localSearch", "Which of the structs below is set."]),
+        ("spec.strategy", ["localSearch", "Type of the strategy."]),
         ("spec.budget.trials", ["<integer>", "BOUNDS:   >= 1, <= 1000000"]),
         ("spec.control.share", ["<number>", "DEFAULT:  0.2", "<= 0.5"]),
         ("spec.space.chain.ops", ["<[]string>", "sepconv"]),

@@ -99,7 +99,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"volumes": [{"name": "a", "emptyDir": {}, "secret": {"secretName": "s"}}]},
         "volume 'a' has 2 sources",
     ),
-    "a volume of ours": ({"volumes": [{"name": "kinase-a", "emptyDir": {}}]}, "'kinase-a' is reserved"),
+    "a volume of ours": (
+        {"volumes": [{"name": "kinase-a", "emptyDir": {}}]},
+        "'kinase-a' is reserved",
+    ),
     "a volume twice": (
         {"volumes": [{"name": "a", "emptyDir": {}}, {"name": "a", "emptyDir": {}}]},
         "name 'a' is given twice",
@@ -137,7 +140,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         )
     },
     "a label of ours": ({"labels": {"kinase.dev/trial": "1"}}, "labels has the reserved key"),
-    "an annotation of ours": ({"annotations": {"kinase.dev/job": "1"}}, "annotations has the reserved key"),
+    "an annotation of ours": (
+        {"annotations": {"kinase.dev/job": "1"}},
+        "annotations has the reserved key",
+    ),
     "a label of no form": ({"labels": {"a/b/c": "x"}}, "pattern"),
     "a value of no form": ({"labels": {"a": "-"}}, "pattern"),
     "a value where there is none": (

@@ -129,19 +129,19 @@ def test_another_tasks_metric_goes_as_the_manifest_or_the_trainer_says(
         (
             {"metric": "val_bleu"},
             {},
-            "spec.objective.goal: is not set, and neither task.type Translation nor its trainer "
-            "says which way val_bleu is better; set it to maximize or minimize",
+            "spec.objective.goal: is missing: neither task.type Translation nor its trainer "
+            "declares the direction of val_bleu; set it to maximize or minimize",
         ),
         (
             {"metric": "params", "also": [{"metric": "val_bleu"}]},
             {"val_ter": "minimize"},
-            "spec.objective.also[0].goal: is not set",
+            "spec.objective.also[0].goal: is missing",
         ),
         (
             {"metric": "val_bleu", "goal": "minimize"},
             {"val_bleu": "maximize"},
-            "spec.objective.goal: minimize contradicts the trainer, for which val_bleu is to "
-            "maximize",
+            "spec.objective.goal: minimize contradicts the trainer, which says maximize "
+            "for val_bleu",
         ),
     ],
 )
@@ -163,7 +163,9 @@ def test_a_task_of_ours_stands_above_its_trainer() -> None:
 def test_the_trainer_may_say_that_a_tangent_does_not_serve() -> None:
     manifest = experiment(task=OWN, objective={"metric": "val_ter"}, strategy={"type": "EAS"})
     info = INFO.model_copy(update={"metrics": ("val_ter",), "goals": {"val_ter": "minimize"}})
-    with pytest.raises(ManifestError, match=r"spec\.strategy\.eas\.reward: tan requires an accuracy"):
+    with pytest.raises(
+        ManifestError, match=r"spec\.strategy\.eas\.reward: tan requires an accuracy"
+    ):
         make_loop(manifest, info=info)
 
 
