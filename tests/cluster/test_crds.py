@@ -472,7 +472,7 @@ def test_explain(cluster: Cluster) -> None:
     )
     assert "CellSpace" not in explained()
     assert "Predefined space" in cluster.kubectl("explain", "nasx.spec.space.cell.preset")
-    assert "The attempt that is wanted" in cluster.kubectl("explain", "nast.spec.attempt")
+    assert "Number of the desired attempt" in cluster.kubectl("explain", "nast.spec.attempt")
 
 
 def test_a_generated_name_is_too_long(experiments: Kind) -> None:
