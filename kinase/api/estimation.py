@@ -40,9 +40,8 @@ class MorphismEstimation(Model):
     """Training epochs of a child. Default: a third of `spec.training.epochs`, rounded up."""
     fallback: Literal["matching", "scratch"] = "matching"
     """What to do when no morphism produces the child, for example because it is smaller.
-    `matching`:
-    copy every tensor of the same name and shape, and train it like any child. `scratch`: train it
-    from scratch, as configured in `spec.training`."""
+    `matching`: copy every tensor of the same name and shape, and train it like any child.
+    `scratch`: train it from scratch, as configured in `spec.training`."""
     approximate: bool = False
     """Whether a child that only approximate morphisms produce (Elsken et al. 2019) inherits through
     them: layers removed, made separable, or given fewer filters, smaller windows or fewer skips."""
@@ -55,8 +54,7 @@ class MorphismEstimation(Model):
     weights (Chen et al. 2016)."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Standard deviation of the noise added to copied units, relative to the tensor's, so that
-    copies
-    diverge. With 0, a child is exactly its parent's function."""
+    copies diverge. With 0, a child is exactly its parent's function."""
     learning_rate_factor: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Factor applied to the learning rate of a child that inherits weights."""
     optimizer_state: Literal["fresh", "inherit"] = "fresh"

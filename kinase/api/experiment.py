@@ -105,8 +105,8 @@ class Baseline(Model):
     """Name shown in the report."""
     architecture: dict[str, Any]
     """Architecture in the format of `spec.space`. For a `Cell` space, a published architecture can
-    be
-    given by name, such as `{named: DARTS_V2}` or, with the preset nasnet, `{named: NASNet-A}`."""
+    be given by name, such as `{named: DARTS_V2}` or, with the preset nasnet, `{named:
+    NASNet-A}`."""
 
 
 def is_shared(uri: str) -> bool:
@@ -253,7 +253,7 @@ class ExperimentSpec(Model):
             ".estimation.lowerFidelity.epochs",
         ),
         Rule(
-            f"!has(self.task.resolution) || "
+            "!has(self.task.resolution) || "
             f"{_LOWER}.?resolution.orValue(1) <= self.task.resolution",
             f"estimation.lowerFidelity.resolution {{{_LOWER}.?resolution.orValue(1)}} is above "
             "the full fidelity's {self.task.resolution} (task.resolution)",
@@ -413,7 +413,7 @@ class ExperimentSpec(Model):
             raise ValueError(
                 f"estimation.morphism.epochsPerChild {epochs} is above training.epochs "
                 f"{self.training.epochs}: a child needs no more epochs than a network trained "
-                f"from scratch"
+                "from scratch"
             )
         return self
 
@@ -542,8 +542,7 @@ def _change_rules() -> Iterator[Rule]:
 
 class NASExperiment(Model):
     """A neural architecture search: a search space, a search strategy, a performance estimation,
-    and
-    a budget."""
+    and a budget."""
 
     api_version: Literal["kinase.dev/v1alpha1"]
     """API group and version."""
@@ -574,8 +573,7 @@ class NASExperiment(Model):
     @property
     def directory(self) -> str:
         """Path of the experiment below the storage's URI: ``namespace/uid``, or ``namespace/name``
-        for
-        a local run, which has no UID."""
+        for a local run, which has no UID."""
         return f"{self.metadata.namespace}/{self.metadata.uid or self.metadata.name}"
 
 

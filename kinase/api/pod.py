@@ -139,7 +139,7 @@ class Toleration(Model):
         if self.operator != "Exists" and not self.key:
             raise ValueError(
                 f"operator {self.operator} needs a key; only Exists can omit it, to tolerate "
-                f"every taint"
+                "every taint"
             )
         if self.toleration_seconds is not None and self.effect != "NoExecute":
             raise ValueError("tolerationSeconds requires the effect NoExecute")
@@ -242,7 +242,7 @@ class EnvVar(Model):
         if self.name.startswith("KINASE_"):
             raise ValueError(
                 f"name {self.name!r} is reserved: names that start with KINASE_ belong to the "
-                f"operator"
+                "operator"
             )
         return self
 
@@ -411,7 +411,7 @@ class Volume(Model):
         if self.name.startswith("kinase-"):
             raise ValueError(
                 f"name {self.name!r} is reserved: names that start with kinase- belong to the "
-                f"operator"
+                "operator"
             )
         return self
 
@@ -623,7 +623,7 @@ class TrialTemplate(Model):
                 if key.startswith(f"{GROUP}/"):
                     raise ValueError(
                         f"{field} has the reserved key {key!r}: keys that start with {GROUP}/ "
-                        f"belong "
+                        "belong "
                         "to the operator"
                     )
         return self

@@ -285,8 +285,7 @@ class ModelGraph(Model):
 
     nodes: Annotated[tuple[dict[str, Any], ...], Field(min_length=2, max_length=2000)]
     """Nodes in topological order, each with `name`, `op`, `inputs` and `attrs`. The first node is
-    the
-    input."""
+    the input."""
     output: NodeName
     """Name of the node that produces the logits."""
     auxiliary: NodeName | None = None
@@ -300,16 +299,14 @@ class ModelGraph(Model):
 
 class ModelSpace(Model):
     """An existing network and everything that network morphisms make of it. The search starts from
-    the network's graph and trained weights, and deepens, widens or shrinks it.
-    """
+    the network's graph and trained weights, and deepens, widens or shrinks it."""
 
     source: Literal["torchvision", "module", "graph"] = Field(alias="from")
     """Source of the network. `torchvision`: a torchvision classifier. `module`: your own
     `torch.nn.Module`, imported only in the trainer. `graph`: the field `graph`."""
     name: ModelName | None = None
     """For torchvision, the name of the model, such as resnet50. For your own module, the callable
-    that
-    returns it, such as `my_package.networks:make_network`."""
+    that returns it, such as `my_package.networks:make_network`."""
     arguments: Annotated[dict[str, Any], Field(max_length=32)] = Field(default_factory=dict)
     """Keyword arguments of the model or callable, such as `{image_size: 32}`."""
     graph: ModelGraph | None = None
@@ -345,8 +342,7 @@ class ModelSpace(Model):
     weights; `zero` draws new units and sets their outgoing weights to zero."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Standard deviation of the noise added to copied units, relative to the tensor's, so that
-    copies
-    diverge. With 0, exact morphisms preserve the function exactly."""
+    copies diverge. With 0, exact morphisms preserve the function exactly."""
     steps: Annotated[int, Field(ge=1, le=100)] = 4
     """Maximum number of morphisms of a randomly sampled architecture."""
     max_morphisms: Annotated[int, Field(ge=1, le=200)] = 64
@@ -400,14 +396,14 @@ class ModelSpace(Model):
         if graph != (self.source == "graph") or graph == (name is not None):
             raise ValueError(
                 f"from is {self.source}: set graph if from is graph, otherwise set name, and not "
-                f"both"
+                "both"
             )
         if self.source == "torchvision" and not re.fullmatch(r"[a-z0-9_]+", name or ""):
             raise ValueError(f"name is {name}; a torchvision model is named like resnet50")
         if self.source == "module" and ":" not in (name or ""):
             raise ValueError(
                 f"name is {name}; give the callable that returns the module, like "
-                f"my_package.networks:make_network"
+                "my_package.networks:make_network"
             )
         if self.weights and re.search(r"\.(pth|pt|ckpt|bin|pkl|pickle|tar)$", self.weights):
             raise ValueError(

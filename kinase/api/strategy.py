@@ -27,8 +27,7 @@ class LocalSearchStrategy(Model):
     """When to move: to the `first` neighbour that is better, or to the `best` of all neighbours."""
     start: Start = ()
     """Architectures to evaluate before random ones, in the format of `spec.space`. For a `Cell`
-    space
-    also published ones by name, such as `{named: NASNet-A}`."""
+    space also published ones by name, such as `{named: NASNet-A}`."""
 
 
 class EvolutionStrategy(Model):
@@ -43,14 +42,12 @@ class EvolutionStrategy(Model):
     population, at most 25 (the paper's value)."""
     removal: Literal["oldest", "worst"] = "oldest"
     """Which member is removed: the `oldest` (regularized evolution, Real et al. 2019) or the
-    `worst`
-    of a tournament (Real et al. 2017)."""
+    `worst` of a tournament (Real et al. 2017)."""
     crossover: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Probability that a child has two parents, if the space supports crossover."""
     start: Start = ()
     """Architectures to evaluate before random ones, in the format of `spec.space`. For a `Cell`
-    space
-    also published ones by name, such as `{named: NASNet-A}`."""
+    space also published ones by name, such as `{named: NASNet-A}`."""
 
     rules: ClassVar = (
         Rule(
@@ -120,8 +117,7 @@ class NASHStrategy(Model):
     parent cannot grow further."""
     include_parent: bool = True
     """Whether the last child of a generation is the unchanged parent, trained further. Otherwise
-    the
-    parent competes with its known value, which suits an estimation without inheritance."""
+    the parent competes with its known value, which suits an estimation without inheritance."""
     steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Number of generations (the paper uses 8). Default: until the budget is spent."""
     initial: Annotated[int, Field(ge=1, le=10_000)] = 8
@@ -129,8 +125,7 @@ class NASHStrategy(Model):
     hand-designed network."""
     start: Literal["random", "small"] = "random"
     """Initial networks. `random`: any architecture. `small`: one of the smallest quarter of 64
-    random
-    architectures, and one that can grow, because morphisms only enlarge."""
+    random architectures, and one that can grow, because morphisms only enlarge."""
 
 
 class LEMONADEStrategy(Model):

@@ -71,8 +71,7 @@ class FolderImages(Model):
 
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """What to do with images that are not square. `pad`: scale the longer side and fill the rest
-    with
-    the background. `crop`: cut out and scale the center. `stretch`: scale both sides."""
+    with the background. `crop`: cut out and scale the center. `stretch`: scale both sides."""
     background: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$", max_length=7)] = "#ffffff"
     """Color of padding and behind transparent pixels, in hexadecimal RGB."""
 
@@ -81,17 +80,16 @@ class ArrayImages(Model):
     """How to read the arrays of an `npz` archive."""
 
     channels: Literal["auto", "first", "last"] = "auto"
-    """Position of the channel axis: `first` is (N, C, H, W), `last` is (N, H, W, C). `auto`
-    decides by
-    the sizes and rejects ambiguous shapes."""
+    """Position of the channel axis: `first` is (N, C, H, W), `last` is (N, H, W, C). `auto` decides
+    by the sizes and rejects ambiguous shapes."""
 
 
 class Task(Model):
     """What is learnt, and on which data."""
 
     type: Annotated[str, Field(min_length=1, max_length=128)] = "Classification"
-    """Kind of task: Classification, or the entry point of another package
-    (group `kinase.tasks`)."""
+    """Kind of task: Classification, or the entry point of another package (group
+    `kinase.tasks`)."""
     type_options: Options | None = None
     """Options for a task of another package, passed to its constructor."""
     dataset: Annotated[str, Field(min_length=1, max_length=128)] = "digits"
@@ -213,8 +211,8 @@ class AdamW(Model):
     """Decoupled weight decay, applied to the parameters selected by `decay`."""
     decay: Decay | None = None
     """Parameters that decay. `weights`: matrices and filters of layers, but not biases,
-    normalization,
-    class tokens, position embeddings and scales. `all`: every parameter. Default: weights."""
+    normalization, class tokens, position embeddings and scales. `all`: every parameter. Default:
+    weights."""
 
 
 class Optimizer(Union):
@@ -272,8 +270,7 @@ class Training(Model):
     """Random augmentation of training images."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability of dropping an edge of a cell. It rises linearly from zero to this value at the
-    last
-    epoch."""
+    last epoch."""
     auxiliary: NonNegative = 0.0
     """Weight of the auxiliary head's loss, for finalists of a Cell space. 0 disables the head."""
 

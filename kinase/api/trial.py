@@ -141,8 +141,7 @@ class Inherited(Model):
     child, because it then starts as the ancestor's function or its approximation."""
     morphisms: Annotated[int, Field(ge=0)] | None = None
     """Number of morphisms from the ancestor to the child, or None if tensors were matched by name
-    and
-    shape."""
+    and shape."""
     distilled: Annotated[int, Field(ge=0)] = 0
     """Epochs in which the child was distilled from the ancestor, before training on labels."""
     message: Annotated[str, Field(max_length=2048)] = ""
@@ -388,8 +387,7 @@ class TrialSpec(Model):
     """Number of the trial in its experiment."""
     kind: Literal["Task", "Search", "Control", "Final", "Baseline", "Test"]
     """Purpose of the trial. `Task` asks the trainer to describe the task; `Test` evaluates the
-    winner
-    on the test split."""
+    winner on the test split."""
     attempt: Annotated[int, Field(ge=1, le=999)] = 1
     """Number of the desired attempt. A retry increases it."""
     stop: bool = False
@@ -399,9 +397,8 @@ class TrialSpec(Model):
     else."""
     job: Annotated[str, Field(min_length=2, max_length=200_000)]
     """The job to run, as JSON text: a `TrialJob` or `TaskJob` of trial contract v1. It is text so
-    that
-    the trainer gets exactly what the controller wrote: in an object, the API server would change
-    the order of keys and the spelling of numbers."""
+    that the trainer gets exactly what the controller wrote: in an object, the API server would
+    change the order of keys and the spelling of numbers."""
 
     rules: ClassVar = (
         *(
