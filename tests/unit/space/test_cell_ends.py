@@ -168,7 +168,7 @@ def test_a_space_whose_cells_end_in_all_nodes_takes_no_list() -> None:
 
 @pytest.mark.parametrize("field", [{"sameSource": True}, {"concat": "all"}])
 def test_the_benchmark_has_neither(field: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="; remove (sameSource|concat)"):
+    with pytest.raises(ValidationError, match=r"; remove (sameSource|concat)"):
         CellSpace.model_validate({"preset": "nasbench201", **field})
 
 
