@@ -126,7 +126,8 @@ class Progress:
             f"{spec.budget.parallelism} at once{again}",
             highlight=False,
         )
-        lines = [*data_lines(loop.info), *(f"warning: {each}" for each in doubts(spec))]
+        warnings = [*doubts(spec), *filter(None, [loop.lowered])]
+        lines = [*data_lines(loop.info), *(f"warning: {each}" for each in warnings)]
         if (foreseen := foresight(spec)) is not None:
             lines.append(f"note: {foreseen}")
         for line in lines:

@@ -71,7 +71,8 @@ class FolderImages(Model):
 
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """What to do with images that are not square. `pad`: scale the longer side and fill the rest
-    with the background. `crop`: cut out and scale the center. `stretch`: scale both sides."""
+    with the background. `crop`: scale the shorter side and cut out the center. `stretch`: scale
+    both sides."""
     background: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$", max_length=7)] = "#ffffff"
     """Color of padding and behind transparent pixels, in hexadecimal RGB."""
 

@@ -89,7 +89,8 @@ def run(
     except KeyboardInterrupt:
         fail("ended at once; the same command goes on from the last checkpoints", INTERRUPTED)
     summary(Console(), loop, data)
-    for note in filter(None, (loop.stays, loop.unchecked and _unchecked(loop.unchecked))):
+    unchecked = loop.unchecked and _unchecked(loop.unchecked)
+    for note in filter(None, (loop.stays, loop.lowered, unchecked)):
         typer.echo(f"\n{note}", err=True)
     if loop.state.finished is None:
         raise typer.Exit(INTERRUPTED)

@@ -9,12 +9,13 @@ running trials are stopped at their next checkpoint.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kinase.api.experiment import ExperimentSpec
 from kinase.api.trial import Fidelity, Kind
-from kinase.experiment.state import State
+from kinase.experiment.state import ROUNDED, State
 from kinase.words import counted, was
 
 
@@ -65,10 +66,36 @@ def raised(before: Mapping[str, float], spec: ExperimentSpec) -> list[str]:
     A target counts as raised where it is another one, or none.
     """
     now = recorded(spec)
+
+    def more(name: str, value: float) -> bool:
+        if name == "target":  # an older journal has six digits of it
+            return not math.isclose(now[name], value, rel_tol=ROUNDED)
+        return now[name] > value
+
+    return [name for name, value in before.items() if name not in now or more(name, value)]
+
+
+def lowered(before: Mapping[str, float], spec: ExperimentSpec) -> list[str]:
+    """The limits that a search ended under, and that are lower now; a target is none of them."""
+    now = recorded(spec)
     return [
         name
         for name, value in before.items()
-        if name not in now or (now[name] != value if name == "target" else now[name] > value)
+        if name != "target" and name in now and now[name] < value * (1 - 2 * ROUNDED)
+    ]
+
+
+def exceeded(spec: ExperimentSpec, state: State) -> list[str]:
+    """Limits that are below what is spent already, with both, for a person: only of what is
+    exact."""
+    pairs = (
+        ("trials", spec.budget.trials, state.searched),
+        ("epochs", spec.budget.epochs, state.committed_epochs),
+    )
+    return [
+        f"budget.{name} is {total}, and {spent} are spent already"
+        for name, total, spent in pairs
+        if total is not None and spent > total
     ]
 
 
@@ -108,7 +135,7 @@ def refusal(
     """
     budget = spec.budget
     if budget.trials is not None and state.searched >= budget.trials:
-        return f"{counted(budget.trials, 'trial')} {was(budget.trials)} run"
+        return f"{counted(state.searched, 'trial')} {was(state.searched)} run"
     due = final_networks(spec, state)
     if budget.epochs is not None:
         epochs = budget.epochs - state.committed_epochs - due * final.epochs

@@ -20,8 +20,9 @@ from kinase.api import limits
 from kinase.api.experiment import ExperimentSpec, NASExperiment
 from kinase.api.objective import goal_of
 from kinase.api.strategy import EvolutionStrategy
+from kinase.api.task import FolderImages
 from kinase.engine.worker import LOCK
-from kinase.store import Conflict, Store, StoreError
+from kinase.store import Conflict, NotFound, Store, StoreError
 
 KEY = "experiment.json"
 
@@ -49,6 +50,10 @@ so a manifest without them means what is recorded."""
 
 class MismatchError(StoreError):
     """The place in the storage holds another experiment."""
+
+
+class ReadOtherwise(MismatchError):
+    """The data is read otherwise than by the version that began the experiment."""
 
 
 class BusyError(StoreError):
@@ -123,8 +128,29 @@ def settled(store: Store, experiment: NASExperiment) -> NASExperiment:
     Raises:
         StoreError: its record is damaged.
     """
+    if not begun(store):
+        return experiment
+    task = experiment.spec.task
+    if task.dataset == "folder" and task.folder is None and without_digests(store):
+        task = task.model_copy(update={"folder": FolderImages(fit="crop")})
+        spec = experiment.spec.model_copy(update={"task": task})
+        experiment = experiment.model_copy(update={"spec": spec})
+    return _sizes_settled(store, experiment)
+
+
+def without_digests(store: Store) -> bool:
+    """Whether the task was described by a version that kept no digests of the data. That version
+    cropped the images of a folder."""
+    try:
+        document = json.loads(store.get(TASK, limits.RESULT))
+    except (NotFound, ValueError):
+        return False
+    return isinstance(document, dict) and not document.get("data")
+
+
+def _sizes_settled(store: Store, experiment: NASExperiment) -> NASExperiment:
     evolution = experiment.spec.strategy.evolution
-    if evolution is None or not begun(store):
+    if evolution is None:
         return experiment
     kept = recorded(store)["spec"].get("strategy", {}).get("evolution") or {}
     unset = {

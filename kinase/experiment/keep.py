@@ -23,6 +23,8 @@ def same_task(store: Store, info: TaskInfo) -> None:
 
     Raises:
         MismatchError: the data has changed in between, so results would not compare.
+        ReadOtherwise: it has changed, or this version reads it otherwise, since a version began
+            the run that kept no digests.
     """
     text = info.model_dump_json(by_alias=True, indent=2).encode()
     try:
@@ -38,6 +40,14 @@ def same_task(store: Store, info: TaskInfo) -> None:
         raise identity.MismatchError(
             f"the data is not that of the earlier run in {store.uri}: {'; '.join(different)}; "
             "restore the data, or give the experiment another name"
+        )
+    was, now = (each.facts.get(CHECKSUM) for each in (before, info))
+    if not before.data and was and now and was != now:
+        raise identity.ReadOtherwise(
+            f"the images or targets have another checksum ({now}) than in the earlier run in "
+            f"{store.uri} ({was}): the data has changed, or an earlier version of Kinase read it "
+            "otherwise; restore the data, go on with that version, or give the experiment another "
+            "name"
         )
     if before.root != info.root:
         raise identity.MismatchError(
@@ -59,6 +69,8 @@ def changed(before: TaskInfo, now: TaskInfo) -> list[str]:
     return found
 
 
+CHECKSUM = "data checksum"
+"""The fact of a task that is compared where an earlier version kept no digests."""
 PARTS = {
     "samples": "images or targets",
     "test": "test images or targets",

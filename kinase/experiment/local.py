@@ -61,9 +61,9 @@ def run(
     with identity.exclusive(folder):
         # not before: a run that has asked for no trial yet would lose its record to this one's
         begun = identity.claim(store, experiment)
-        experiment = identity.settled(store, experiment)
-        _keep_manifest(folder, experiment)
         over = _over(experiment) if begun and store.exists(f"final/{RESULT}") else None
+        _keep_manifest(folder, experiment)
+        experiment = identity.settled(store, experiment)
         slots = experiment.spec.budget.parallelism if over is None else 1
         say(f"starting {slots} worker{'' if slots == 1 else 's'} ...")
         engine = LocalEngine(
@@ -84,7 +84,14 @@ def run(
                 over.unchecked = str(error)
                 keep_final(store, over)
                 return over
-            same_task(store, info)
+            try:
+                same_task(store, info)
+            except identity.ReadOtherwise as error:
+                if over is None:
+                    raise
+                over.unchecked = str(error)
+                keep_final(store, over)
+                return over
             loop = Loop(experiment, store, engine, info, listener=listener)
             with _interruptible(loop, [] if received is None else received):
                 loop.run()

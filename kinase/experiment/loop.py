@@ -211,7 +211,8 @@ class Loop:
     def update(self, experiment: NASExperiment) -> None:
         """Go on by a manifest that has changed in what may change: budget, parallelism,
         retention. To be called by a listener, between two steps."""
-        kept = {"strategy": self.spec.strategy}  # its defaults were settled at the beginning
+        # their defaults were settled at the beginning
+        kept = {"strategy": self.spec.strategy, "task": self.spec.task}
         self.experiment, self.spec = experiment, experiment.spec.model_copy(update=kept)
 
     # -- the loop ----------------------------------------------------------------------
@@ -258,9 +259,7 @@ class Loop:
     @property
     def goes_on(self) -> bool:
         """Whether a search that was over goes on: a limit was raised, and pays for a trial."""
-        if self.state.ended is None or (self.state.limits and not self.raised):
-            return False
-        return self._why_stay() is None
+        return bool(self.raised) and self._why_stay() is None
 
     def _why_stay(self) -> str | None:
         """Why the search would be over at once if it went on: other finalists may follow then."""
@@ -285,6 +284,17 @@ class Loop:
             if self.spec.budget.epochs is not None and least > self.spec.budget.epochs:
                 advice = f"raise budget.epochs to {least} or more"
         return f"{names} has changed, but the search stays over: {self._why_stay()}; {advice}"
+
+    @property
+    def lowered(self) -> str | None:
+        """What became of a limit that was lowered below what is spent, for a person."""
+        if self.state.ended is None:
+            over = budget.exceeded(self.spec, self.state)
+            return f"{'; '.join(over)}: the search ends now, and finalists follow" if over else None
+        if names := budget.lowered(self.state.limits, self.spec):
+            fields = " and ".join(f"budget.{name}" for name in names)
+            return f"{fields} was lowered after the search had ended; what it found stays"
+        return None
 
     def _reopen(self) -> bool:
         """Go on with a search that was over, if a limit was raised."""

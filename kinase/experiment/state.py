@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,6 +21,36 @@ from kinase.experiment.journal import AnyEntry, Asked, Attempt, Ended, Finished,
 
 SEARCHING = (Kind.SEARCH, Kind.CONTROL)
 """The kinds of trial that the search consists of."""
+
+
+REASONS = {
+    "trials": r"(\d+) trials were run",
+    "epochs": r"the (\d+) epochs are spent\b.*",
+    "deviceHours": r"the (\S+) device hours are spent",
+    "target": r"the target (\S+) is reached",
+}
+"""What journals without limits say of the limit that ended a search."""
+ROUNDED = 1e-5
+"""Relative error of the fractions in these texts, which have six digits."""
+
+
+def limits_of(reason: str, elapsed: float) -> dict[str, float]:
+    """The limit that ended a search, from what an older journal says of it.
+
+    Args:
+        reason: `Ended.reason`.
+        elapsed: seconds that the experiment had run; no shorter duration would lead on.
+    """
+    if reason == "the duration is over":
+        return {"duration": elapsed}
+    for name, pattern in REASONS.items():
+        if found := re.fullmatch(pattern, reason):
+            try:
+                value = float(found[1])
+            except ValueError:
+                return {}
+            return {name: value * (1 + ROUNDED) if name == "deviceHours" else value}
+    return {}
 
 
 @dataclass(slots=True)
@@ -95,7 +126,8 @@ class State:
     ended: str | None = None
     """Why the search ended, or None while it goes on."""
     limits: dict[str, float] = field(default_factory=dict)
-    """The limits under which the search ended; empty where an older journal does not tell."""
+    """The limits under which the search ended. From an older journal, which does not keep them, the
+    one that ended it; empty where none did, so no limit can lead on."""
     finished: Finished | None = None
     before: list[Finished] = field(default_factory=list)
     """Earlier ends of a search that went on."""
@@ -155,7 +187,8 @@ class State:
                     rate = entry.cost.device_seconds / entry.cost.samples
                     self.slowest = max(self.slowest, rate)
             case Ended():
-                self.ended, self.limits = entry.reason, entry.limits
+                self.ended = entry.reason
+                self.limits = entry.limits or limits_of(entry.reason, entry.elapsed)
             case Finished():
                 self.finished = entry
             case Reopened():

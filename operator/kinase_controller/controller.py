@@ -161,13 +161,14 @@ class Controller:
 
     def _attempt(self) -> bool:
         """One go at the search; True if there is nothing left to do for this process."""
-        experiment = self._manifest()
-        if experiment.spec.suspend:
+        given = self._manifest()
+        if given.spec.suspend:
             return self._suspended()
-        _check_members(experiment)
-        place = open_store(experiment.spec.storage).sub(experiment.directory)
+        _check_members(given)
+        place = open_store(given.spec.storage).sub(given.directory)
         store = MeteredStore(place, self._numbers)
         probe(store)
+        experiment = identity.settled(store, given)
         self._engine = KubernetesEngine(self.rim, store)
         self._engine.waits = self._ask
         self._engine.queued = self._numbers.queued
@@ -176,12 +177,11 @@ class Controller:
             info = self._engine.describe(spec.task, spec.training, spec.space.begun)
         except Interrupted:
             return False
-        experiment = identity.settled(store, experiment)
         loop = self._loop = Loop(experiment, store, self._engine, info, listener=self)
         self._summary = words.Summary(loop)
         if not self._begun():
             return False
-        identity.claim(store, experiment)
+        identity.claim(store, given)
         same_task(store, info)
         loop.run()
         if loop.state.finished is None:

@@ -315,6 +315,17 @@ def test_an_image_that_is_not_square_is_padded_cropped_or_stretched() -> None:
     assert fit(wide.transpose(1, 2) / 255, 8, FolderImages(**colour))[2, 0, 0] == 1.0
 
 
+@pytest.mark.parametrize("shape", [(3, 13, 21), (3, 30, 9), (3, 7, 7)])
+def test_a_crop_is_torchvision_s(shape: tuple[int, ...]) -> None:
+    """What earlier versions did to every image, so a search of theirs goes on with the same."""
+    from torchvision.transforms.v2 import functional as V
+
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    former = V.center_crop(V.resize(image, [8], antialias=True), [8, 8])
+    assert torch.equal(fit(image, 8, FolderImages(fit="crop")), former)
+    assert fit(image[:, :1].repeat(1, 1, 40), 8, FolderImages(fit="crop")).shape == (3, 8, 8)
+
+
 def test_what_is_done_to_the_images_is_said(tmp_path: Path) -> None:
     put(tmp_path / "a/0.png", np.zeros((40, 10, 4), np.uint8))
     put(tmp_path / "b/0.png", grey())

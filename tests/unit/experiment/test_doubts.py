@@ -47,7 +47,7 @@ def test_a_warm_up_beyond_the_training_is_doubted_and_not_refused(tmp_path: Path
     file.write_text(text + "  training: {epochs: 3, warmupEpochs: 5}\n")
     code, lines = validate_files([file])
     assert code == 0
-    assert lines[1:] == [
+    assert (
         f"{file}: warning: training.warmupEpochs 5 is above training.epochs 3, so the learning "
         "rate never reaches learningRate; for a new experiment use at most 3"
-    ]
+    ) in lines

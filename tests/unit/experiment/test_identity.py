@@ -8,7 +8,7 @@ import pytest
 
 from kinase.api.trial import TaskInfo
 from kinase.experiment import identity
-from kinase.experiment.identity import MismatchError, agree, claim
+from kinase.experiment.identity import MismatchError, ReadOtherwise, agree, claim
 from kinase.experiment.keep import TASK, same_task
 from kinase.store.memory import MemoryStore
 from tests.unit.experiment.helpers import INFO, experiment
@@ -74,3 +74,15 @@ def test_an_older_description_is_compared_by_what_it_has() -> None:
     store.put("journal/00000000.jsonl", b"{}")
     same_task(store, INFO.model_copy(update={"data": {"samples": "b"}}))
     assert TaskInfo.model_validate_json(store.get(TASK)).data == {}
+
+
+def test_where_no_digests_were_kept_the_checksum_is_compared() -> None:
+    store = MemoryStore()
+    facts = {"data checksum": "a", "torch": "2.0"}
+    same_task(store, INFO.model_copy(update={"facts": facts}))
+    store.put("journal/00000000.jsonl", b"{}")
+    now = {"data": {"samples": "a"}, "facts": {"data checksum": "a", "torch": "2.1"}}
+    same_task(store, INFO.model_copy(update=now))
+    now = {"data": {"samples": "b"}, "facts": {"data checksum": "b"}}
+    with pytest.raises(ReadOtherwise, match=r"another checksum \(b\) than in the earlier run .*"):
+        same_task(store, INFO.model_copy(update=now))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,10 +14,9 @@ from kinase.api import Kind, NASExperiment, TrialJob
 from kinase.engine import Event
 from kinase.engine import Finished as Done
 from kinase.engine.tabular import TabularEngine
-from kinase.experiment import budget
 from kinase.experiment.journal import Ended, Finished, Journal, Reopened
 from kinase.experiment.loop import Loop
-from kinase.experiment.state import SEARCHING, State
+from kinase.experiment.state import SEARCHING, State, limits_of
 from kinase.report import render
 from kinase.report.gather import gather
 from kinase.store import Store
@@ -192,20 +192,97 @@ def test_a_limit_raised_while_finalists_train_touches_no_test_part_in_between() 
     assert state.spent.epochs == 12 * 2 + state.counts[Kind.FINAL] * 4
 
 
-def test_a_journal_without_limits_is_read() -> None:
-    line = Journal._line(Ended(reason="6 trials were run"))
-    assert '"limits"' not in line
-    state = State()
-    state.apply(Ended(reason="6 trials were run"))
-    assert budget.raised(state.limits, experiment().spec) == []
+def aged(store: Store) -> None:
+    """Take the limits out of a finished search's journal, as an older version left it."""
+    [key] = [key for key in store.list("journal/") if b'"type":"ended"' in store.get(key)]
+    lines = [json.loads(line) for line in store.get(key).splitlines()]
+    for line in lines:
+        line.pop("limits", None)
+    store.put(key, "\n".join(map(json.dumps, lines)).encode())
+
+
+OLD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "trials": ({"budget": {"trials": 6}}, {"budget": {"trials": 8}}),
+    "epochs": ({"budget": {"epochs": 20}}, {"budget": {"epochs": 60}}),
+    "another limit": ({"budget": {"trials": 6}}, {"budget": {"epochs": 60}}),
+    "target": (
+        {"budget": {"trials": 500}, "objective": {"target": 0.8123456789}},
+        {"budget": {"trials": 500}, "objective": {"target": 0.91}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), OLD.values(), ids=OLD.keys())
+def test_a_journal_without_limits_goes_on_by_what_it_says(
+    before: dict[str, Any], after: dict[str, Any]
+) -> None:
     store: Store = MemoryStore()
-    make_loop(sized(6), store).run()
-    keys = [key for key in store.list("journal/") if b'"ended"' in store.get(key)]
-    [entry] = [e for e in Journal(store).replay() if isinstance(e, Ended)]
-    old = Journal._line(entry.model_copy(update={"limits": {}}))
-    store.put(keys[0], old.encode())
-    assert make_loop(sized(6), store).run().searched == 6
-    assert make_loop(sized(8), store).run().searched == 8
+    ran = make_loop(experiment(**before), store).run().searched
+    aged(store)
+    written = list(store.list())
+    same = make_loop(experiment(**before), store)
+    assert same.run().searched == ran
+    assert (same.stays, same.lowered) == (None, None)
+    assert list(store.list()) == written
+    state = make_loop(experiment(**after), store).run()
+    assert state.searched > ran
+    assert len(state.before) == 1
+
+
+def test_an_old_search_of_a_whole_space_stays_over() -> None:
+    small = {"space": {"type": "Chain", "chain": {"minDepth": 1, "maxDepth": 1, "widths": [4]}}}
+    store: Store = MemoryStore()
+    make_loop(sized(500, **small, strategy={"type": "Random"}), store).run()
+    aged(store)
+    written = list(store.list())
+    for trials in (500, 600):
+        loop = make_loop(sized(trials, **small, strategy={"type": "Random"}), store)
+        assert loop.run().finished is not None
+    assert list(store.list()) == written
+
+
+@pytest.mark.parametrize(
+    ("reason", "found"),
+    [
+        ("6 trials were run", {"trials": 6}),
+        ("the 40 epochs are spent, those of the finalists kept back", {"epochs": 40}),
+        ("the 0.123457 device hours are spent", {"deviceHours": pytest.approx(0.123457, rel=2e-5)}),
+        ("the duration is over", {"duration": 99.0}),
+        ("the target 0.9 is reached", {"target": 0.9}),
+        ("the target x is reached", {}),
+        ("every architecture of the space was tried", {}),
+    ],
+)
+def test_limits_are_read_from_an_old_reason(reason: str, found: dict[str, float]) -> None:
+    assert limits_of(reason, 99.0) == found
+    line = Journal._line(Ended(reason=reason))
+    assert '"limits"' not in line
+
+
+def test_a_lowered_limit_is_said() -> None:
+    store = MemoryStore()
+    loop = make_loop(sized(6), store)
+    loop.run()
+    assert loop.lowered is None
+    loop = make_loop(sized(4), store)
+    assert loop.run().searched == 6
+    assert loop.lowered == (
+        "budget.trials was lowered after the search had ended; what it found stays"
+    )
+
+
+def test_a_limit_lowered_below_what_a_running_search_has_spent_is_said() -> None:
+    store = MemoryStore()
+    with pytest.raises(Killed):
+        make_loop(sized(20), Mortal(store, [9], after=True)).run()
+    loop = make_loop(sized(2), store)
+    done = loop.replay().searched
+    assert loop.lowered == (
+        f"budget.trials is 2, and {done} are spent already: the search ends now, and finalists "
+        "follow"
+    )
+    state = make_loop(sized(2), store).run()
+    assert (state.ended, state.searched) == (f"{done} trials were run", done)
 
 
 def test_an_entry_that_does_not_follow_is_refused() -> None:

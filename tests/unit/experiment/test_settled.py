@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from kinase.experiment import identity
+from kinase.experiment.keep import same_task
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
-from tests.unit.experiment.helpers import experiment, make_loop
+from tests.unit.experiment.helpers import INFO, experiment, make_loop
 
 
 def sizes(document: Any) -> tuple[int | None, int | None]:
@@ -72,3 +73,32 @@ def test_a_loop_goes_by_them_also_when_its_budget_grows() -> None:
     loop.update(made(4000))
     assert sizes(loop.spec.model_dump()) == (10, 5)
     assert loop.spec.budget.trials == 4000
+
+
+@pytest.mark.parametrize(
+    ("task", "digests", "fit"),
+    [
+        ({"dataset": "folder", "path": "/x", "resolution": 8}, {}, "crop"),
+        ({"dataset": "folder", "path": "/x", "resolution": 8}, {"samples": "a"}, None),
+        (
+            {"dataset": "folder", "path": "/x", "resolution": 8, "folder": {"fit": "stretch"}},
+            {},
+            "stretch",
+        ),
+        ({"dataset": "digits"}, {}, None),
+    ],
+)
+def test_a_folder_is_cropped_where_the_version_that_began_cropped_it(
+    task: dict[str, Any], digests: dict[str, str], fit: str | None
+) -> None:
+    store, given = MemoryStore(), experiment(task=task)
+    identity.claim(store, given)
+    same_task(store, INFO.model_copy(update={"data": digests}))
+    assert identity.settled(store, given) is given  # nothing was asked yet
+    store.put("journal/00000000.jsonl", b"")
+    kept = identity.settled(store, given)
+    assert (kept.spec.task.folder and kept.spec.task.folder.fit) == fit
+    identity.claim(store, given)  # the manifest agrees as it is
+    loop = make_loop(kept)
+    loop.update(given)
+    assert loop.spec.task == kept.spec.task

@@ -30,6 +30,10 @@ ENDINGS = (
 MAX_PIXELS = 80_000_000
 """Largest image that is decoded, in pixels: a small file may hold a very large one."""
 
+LONGEST = 16
+"""Longest side of an image, in shorter ones, that is scaled before it is cut: a line of pixels
+would become a very large image."""
+
 
 @cache
 def _formats() -> tuple[str, ...]:
@@ -134,6 +138,10 @@ def fit(pixels: Tensor, side: int, options: FolderImages) -> Tensor:
     _, height, width = pixels.shape
     size = [side, side]
     if options.fit == "crop" and height != width:
+        if max(height, width) <= LONGEST * min(height, width):
+            # scaled first: bit for bit what versions did that knew no other fit
+            cut: Tensor = V.center_crop(V.resize(pixels.contiguous(), [side], antialias=True), size)
+            return cut
         pixels = V.center_crop(pixels, [min(height, width)] * 2)
     elif options.fit == "pad" and height != width:
         longer = max(height, width)
