@@ -188,7 +188,7 @@ def open_store() -> Store:
         return Files(rest)
     bucket, _, prefix = rest.partition("/")
     if scheme != "s3" or not bucket:
-        raise Bad(f"{uri!r} is no URI of a store")
+        raise Bad(f"{uri!r} is not a URI of a store")
     return Bucket(bucket, prefix.rstrip("/"))
 
 

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from kinase.api import forms
 from kinase.api.experiment import NASExperiment
 from kinase.words import counted
 
@@ -105,7 +106,7 @@ def read_document(path: str | Path) -> Document:
     """Read the one `NASExperiment` of a YAML (or JSON) file, unvalidated.
 
     Raises:
-        ManifestError: the file cannot be read, or is no YAML, or holds no or several ones.
+        ManifestError: the file cannot be read, or is not valid YAML, or holds no or several ones.
     """
     file = str(path)
     try:
@@ -132,7 +133,7 @@ def parse_document(file: str, raw: bytes) -> Document:
         mark = getattr(error, "problem_mark", None)
         text = getattr(error, "problem", None) or str(error).splitlines()[0]
         line = mark.line + 1 if mark is not None else 0
-        raise ManifestError([Problem(file, line, "", f"is no YAML: {text}")]) from None
+        raise ManifestError([Problem(file, line, "", f"is not valid YAML: {text}")]) from None
     documents = [_construct(file, node) for node in nodes]
     found = [d for d in documents if len(nodes) == 1 or _kind(d.data) == "NASExperiment"]
     if len(found) != 1:
@@ -277,10 +278,36 @@ def _explain(document: Document, error: ErrorDetails) -> Problem:
                 path, f"has too many items; give at most {context['max_length']}"
             )
         case "string_pattern_mismatch":
-            return document.problem(path, f"{value} does not have the form {context['pattern']}")
+            form = forms.of(str(context["pattern"]))
+            return document.problem(path, f"{value} does not have the form of {form}")
+        case "string_too_short":
+            return document.problem(path, "is empty; it must have a value")
+        case "string_too_long":
+            most = context["max_length"]
+            return document.problem(path, f"has more than {most} characters; use at most {most}")
         case _:
-            message = error["msg"][:1].lower() + error["msg"][1:]
-            return document.problem(path, f"{value}: {message}")
+            if kind in _WRONG_TYPE:
+                return document.problem(path, f"{value} {_WRONG_TYPE[kind]}")
+            return document.problem(path, f"is {value}, and {_lower(error['msg'])}")
+
+
+_WRONG_TYPE = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "is not a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "is not a number"),
+    "finite_number": "is not a finite number",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "is not true or false"),
+    "string_type": "is not text; put it in quotes if it is meant as text",
+    **dict.fromkeys(
+        ("model_type", "dict_type", "model_attributes_type"),
+        "is not a mapping; write its fields below it, as name: value",
+    ),
+    **dict.fromkeys(("tuple_type", "list_type"), "is not a list; write [a, b], or a line each"),
+}
+"""What is wrong with a value of another type, by pydantic's name of the error."""
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _words(text: str) -> list[str]:

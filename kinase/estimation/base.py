@@ -64,5 +64,5 @@ def make_estimator(model: EstimationModel) -> Estimator:
     cls, options = registry.resolve("kinase.estimators", model)
     estimator = cls(options)
     if not isinstance(estimator, Estimator):
-        raise TypeError(f"{cls!r} is no kinase.estimation.Estimator")
+        raise TypeError(f"{cls!r} is not a kinase.estimation.Estimator")
     return estimator

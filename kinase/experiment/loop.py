@@ -470,7 +470,7 @@ class Loop:
             self.space.validate(found.architecture)
             strange = [p for p in found.parents if p not in self.state.trials]
             if strange:
-                raise ValueError(f"it names the parent {strange[0]!r}, which is no trial")
+                raise ValueError(f"it names the parent {strange[0]!r}, which is not a trial")
             return found
         except Exception as error:
             key = f"errors/strategy-{self.state.searched:05d}.txt"

@@ -25,7 +25,9 @@ def space_of(model: SpaceModel, info: TaskInfo) -> Space:
         root = load_graph(info.root.graph)
         shapes = root.shapes()
     except (GraphError, InfeasibleError) as error:
-        raise EngineError(f"the network that the trainer begins with is none: {error}") from error
+        raise EngineError(
+            f"the network that the trainer begins with is invalid: {error}"
+        ) from error
     for what, found, wanted in (
         ("images of shape", shapes[root.nodes[0].name], tuple(info.input)),
         ("an output of shape", shapes[root.output], (info.outputs,)),

@@ -165,7 +165,7 @@ def candidates(graph: Graph, op: str) -> list[Place]:
         MorphismError: there is no such morphism.
     """
     if op not in KINDS:
-        raise MorphismError(f"{op!r:.80} is no morphism; use one of {', '.join(KINDS)}")
+        raise MorphismError(f"{op!r:.80} is not a morphism; use one of {', '.join(KINDS)}")
     return list(KINDS[op].places(graph.needed()))
 
 

@@ -42,7 +42,7 @@ class Draft:
     def node(self, name: str) -> Node:
         """A node of the graph."""
         if name not in self.nodes:
-            raise MorphismError(f"{name!r:.80} is no node of the graph")
+            raise MorphismError(f"{name!r:.80} is not a node of the graph")
         return self.nodes[name]
 
     def inner(self, name: str) -> Node:

@@ -257,7 +257,7 @@ class Separate(Approximate):
         node = draft.node(self.node)
         if not _separable(node):
             raise MorphismError(
-                f"{self.node} is no dense convolution with a window of more than one pixel and "
+                f"{self.node} is not a dense convolution with a window of more than one pixel and "
                 "more than one input channel"
             )
         width = int(node.attrs["in"])

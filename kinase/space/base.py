@@ -255,7 +255,7 @@ def make_space(model: SpaceModel, root: Graph | None = None) -> Space:
     cls, options = registry.resolve("kinase.spaces", model)
     space = cls(options)
     if not isinstance(space, Space):
-        raise TypeError(f"{cls!r} is no kinase.space.Space")
+        raise TypeError(f"{cls!r} is not a kinase.space.Space")
     return space if root is None else space.rooted(root)
 
 

@@ -436,7 +436,7 @@ def from_nasbench201(text: str) -> Architecture:
         for item in part.strip("|").split("|"):
             op, separator, source = item.partition("~")
             if not separator or not source.isdigit():
-                raise ArchitectureError(f"{text!r:.120} is no cell string of NAS-Bench-201")
+                raise ArchitectureError(f"{text!r:.120} is not a cell string of NAS-Bench-201")
             pairs.append([op, int(source)])
         nodes.append(pairs)
     return {"normal": nodes}

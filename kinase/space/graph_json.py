@@ -20,7 +20,7 @@ NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 
 
 class GraphError(ValueError):
-    """The data is no graph; the message names the node, the value and what would be right."""
+    """The data is not a valid graph; the message names node, value and what would be right."""
 
 
 Bounds = tuple[int, int]
@@ -152,7 +152,7 @@ def _object(data: object, path: str, needed: set[str], allowed: set[str]) -> Map
         raise GraphError(f"{path} has no {name}")
     for name in data:
         if name not in needed | allowed:
-            raise GraphError(f"{path}.{name!s:.80} is no field; use {_list(needed | allowed)}")
+            raise GraphError(f"{path}.{name!s:.80} is not a field; use {_list(needed | allowed)}")
     return data
 
 
@@ -226,7 +226,7 @@ def _check_order(nodes: tuple[Node, ...]) -> None:
     for node in nodes:
         for each in node.inputs:
             if each not in known:
-                raise GraphError(f"{node.name}: its input {each!r:.80} is no node of the graph")
+                raise GraphError(f"{node.name}: its input {each!r:.80} is not a node of the graph")
             if each not in seen and late is None:
                 late = f"{node.name}: its input {each} comes after it; write inputs first"
         seen.add(node.name)

@@ -46,11 +46,11 @@ def check_key(key: str) -> str:
     """The key itself.
 
     Raises:
-        StoreError: it is no key.
+        StoreError: it is not a key.
     """
     if _KEY.fullmatch(key) is None:
         raise StoreError(
-            f"{key!r} is no key of a store; use names joined by single slashes, none of which "
+            f"{key!r} is not a key of a store; use names joined by single slashes, none of which "
             "begins with a dot or holds a control character"
         )
     return key
@@ -63,14 +63,16 @@ def check_prefix(prefix: str) -> str:
         StoreError: no key begins with it.
     """
     if prefix and not is_key(f"{prefix}x" if prefix.endswith("/") else prefix):
-        raise StoreError(f"{prefix!r} is no prefix of a store's keys; use the beginning of a key")
+        raise StoreError(
+            f"{prefix!r} is not a prefix of a store's keys; use the beginning of a key"
+        )
     return prefix
 
 
 def check_range(start: int, end: int) -> None:
     """Refuse what is no range of bytes."""
     if not 0 <= start < end:
-        raise ValueError(f"bytes {start} to {end} are no range; use 0 <= start < end")
+        raise ValueError(f"bytes {start} to {end} are not a range; use 0 <= start < end")
 
 
 class Store(ABC):

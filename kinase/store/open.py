@@ -28,7 +28,7 @@ def open_uri(uri: str, endpoint: str | None = None, region: str | None = None) -
         bucket, _, prefix = rest.rstrip("/").partition("/")
         return S3Store(bucket, prefix, endpoint=endpoint, region=region)
     raise StoreError(
-        f"{uri!r} is no URI of a store; use file://FOLDER or s3://BUCKET/PREFIX (storage.uri)"
+        f"{uri!r} is not a URI of a store; use file://FOLDER or s3://BUCKET/PREFIX (storage.uri)"
     )
 
 

@@ -174,7 +174,7 @@ class S3Store(Store):
         self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         if not bucket or (prefix and not is_key(prefix)):
             raise StoreError(
-                f"{self.uri!r} is no URI of a store; use s3://BUCKET/PREFIX, without .. or "
+                f"{self.uri!r} is not a URI of a store; use s3://BUCKET/PREFIX, without .. or "
                 "doubled slashes (storage.uri)"
             )
         if endpoint is not None:
@@ -399,7 +399,7 @@ class S3Store(Store):
             "storage.endpoint (https?)",
             "bucket": f"{bucket} does not exist at {place}; create it, or correct storage.uri "
             "or storage.endpoint",
-            "name": f"{bucket} is no name of a bucket; correct storage.uri",
+            "name": f"{bucket} is not a valid name of a bucket; correct storage.uri",
             "clock": f"this machine's clock differs from that of {place} of {bucket}; set it",
             "busy": f"{place} of {bucket} is overloaded; run the same command again later",
             "full": f"{bucket} is full; free some space, then run the same command again",

@@ -296,7 +296,7 @@ class StoreContract:
         assert not store.exists("a/b/c")
 
     def test_no_key(self, store: Store) -> None:
-        """What is no key is refused wherever one is asked for, and nothing is touched."""
+        """What is not a key is refused wherever one is asked for, and nothing is touched."""
         store.put("b", b"1")
         below = store.sub("below")
         calls: list[Callable[[str], object]] = [
@@ -311,7 +311,7 @@ class StoreContract:
         ]
         for key in NO_KEYS:
             for call in calls:
-                with pytest.raises(StoreError, match="is no key") as caught:
+                with pytest.raises(StoreError, match="is not a key") as caught:
                     call(key)
                 assert not isinstance(caught.value, NotFound | Conflict), key
         assert list(store.list()) == ["b"]
@@ -320,7 +320,7 @@ class StoreContract:
         """A list does not leave the store."""
         store.put("b", b"1")
         for prefix in NO_PREFIXES:
-            with pytest.raises(StoreError, match="is no prefix"):
+            with pytest.raises(StoreError, match="is not a prefix"):
                 list(store.sub("below").list(prefix))
 
     def test_probe(self, store: Store) -> None:

@@ -199,5 +199,5 @@ def make_strategy(
     cls, options = registry.resolve("kinase.strategies", model)
     strategy = cls(space, options, seed, objectives, frame, known)
     if not isinstance(strategy, Strategy):
-        raise TypeError(f"{cls!r} is no kinase.strategy.Strategy")
+        raise TypeError(f"{cls!r} is not a kinase.strategy.Strategy")
     return strategy

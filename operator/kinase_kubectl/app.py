@@ -105,7 +105,7 @@ def seconds(text: str) -> float:
         Problem: it is none.
     """
     if not re.fullmatch(r"(\d+(\.\d+)?[dhms])+", text):
-        raise Problem(f"{text!r} is no time; write it as 90s, 5m or 1h30m", USAGE)
+        raise Problem(f"{text!r} is not a duration; write it as 90s, 5m or 1h30m", USAGE)
     parts = re.findall(r"([\d.]+)([dhms])", text)
     return sum(timedelta(**{_UNITS[unit]: float(number)}).total_seconds() for number, unit in parts)
 

@@ -96,8 +96,8 @@ def plain_name(text: str, kinds: tuple[str, ...] = KINDS) -> str:
         text = rest
     if len(text) > 253 or not _NAME.fullmatch(text):
         raise Problem(
-            f"{text!r} is no name: use lower-case letters, digits and '-', with a letter or digit "
-            "at both ends",
+            f"{text!r} is not a valid name: use lower-case letters, digits and '-', with a "
+            "letter or digit at both ends",
             USAGE,
         )
     return text

@@ -53,7 +53,7 @@ async def logs(wanted: Wanted, out: BinaryIO, say: Callable[[str], Any]) -> None
             raise Problem(await cluster.missing(names.TRIALS, name))
         else:
             if wanted.attempt is not None:
-                raise Problem(f"--attempt is for a trial, and {name} is none", USAGE)
+                raise Problem(f"--attempt is for a trial, which {name} is not", USAGE)
             pod = await _controller_pod(cluster, await _experiment(cluster, name), wanted, say)
         async for chunk in cluster.log(pod, **wanted.params()):
             out.write(chunk)

@@ -104,7 +104,9 @@ async def prepare(cluster: Cluster, each: Experiment, access: Access) -> Place:
     """Where the store is; with the Secret's credentials in this process's environment, if that
     is wanted, for the S3 client looks there."""
     if access.endpoint is not None and not access.endpoint.startswith(("http://", "https://")):
-        raise Problem(f"--endpoint {access.endpoint!r} is no URL; use http(s)://HOST:PORT", USAGE)
+        raise Problem(
+            f"--endpoint {access.endpoint!r} is not a URL; use http(s)://HOST:PORT", USAGE
+        )
     place = Place.of(each, access)
     if access.from_secret:
         await _take_credentials(cluster, place)
@@ -129,7 +131,7 @@ async def _take_credentials(cluster: Cluster, place: Place) -> None:
             try:
                 os.environ[key] = base64.b64decode(data[key], validate=True).decode()
             except (binascii.Error, ValueError):
-                raise Problem(f"{key} of the Secret {place.secret} is no text") from None
+                raise Problem(f"{key} of the Secret {place.secret} is not text") from None
     os.environ.pop("AWS_PROFILE", None)
 
 

@@ -767,12 +767,12 @@ CASES: dict[str, Case] = {
         template(annotations={"a": ""}), template(annotations={"": "a"}), "annotations"
     ),
     # one type a value
-    "a number is no text": Case({"budget.trials": 10}, {"budget.trials": "10"}, "budget.trials"),
-    "a number with a fraction is no text": Case(
+    "a number is not text": Case({"budget.trials": 10}, {"budget.trials": "10"}, "budget.trials"),
+    "a number with a fraction is not text": Case(
         {"training.labelSmoothing": 0}, {"training.labelSmoothing": "0.1"}, "labelSmoothing"
     ),
     "a number is no truth value": Case({"seed": 1}, {"seed": True}, "seed"),
-    "a truth value is no text": Case({"suspend": False}, {"suspend": "yes"}, "suspend"),
+    "a truth value is not text": Case({"suspend": False}, {"suspend": "yes"}, "suspend"),
     "a truth value is no number": Case({"suspend": True}, {"suspend": 1}, "suspend"),
     "a whole number": Case({"training.epochs": 20}, {"training.epochs": 20.5}, "epochs"),
     "text is no number": Case({"task.path": "7"}, {"task.path": 7}, "path"),

@@ -188,7 +188,7 @@ def test_what_is_not_there(user: Terminal, going: str, ended: str) -> None:
     assert said.endswith("there are none; kinase get -A looks in all namespaces")
     said = user.refuses("get", "--context", "nowhere")
     assert re.fullmatch(r"no context 'nowhere' in .*; there are: elsewhere, lab", said)
-    assert "'No_Name' is no name" in user.refuses("get", "No_Name", code=2)
+    assert "'No_Name' is not a valid name" in user.refuses("get", "No_Name", code=2)
     assert "goes with neither" in user.refuses("get", "ended", "-A", code=2)
     away = yaml.safe_load(Path(user.environment["KUBECONFIG"]).read_text())
     away["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"

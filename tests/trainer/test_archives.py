@@ -284,7 +284,7 @@ def write_huge(path: Path) -> None:
     ("write", "message"),
     [
         (lambda p: p.write_bytes(b""), "is empty; save it by numpy.savez"),
-        (lambda p: p.write_text("x,y\n"), "is no NumPy archive; save it by numpy.savez"),
+        (lambda p: p.write_text("x,y\n"), "is not a NumPy archive; save it by numpy.savez"),
         (lambda p: p.write_bytes(pickle.dumps(TWO)), "a pickle, which is never opened; save it"),
         (lambda p: np.save(p.open("wb"), X), "is one array; wanted is an archive of several"),
         (write_half, "is damaged or cut off .*write it again"),

@@ -152,7 +152,7 @@ def test_pickled_objects_in_an_archive_are_not_loaded(tmp_path: Path) -> None:
         ({"x": np.full((4, 2, 2), 255.0), "y": np.zeros(4, int)}, "values from 255 to 255"),
         (
             {"x": np.full((4, 2, 2), np.nan), "y": np.zeros(4, int)},
-            r"x holds nan at \[0, 0, 0, 0\], which is no number",
+            r"x holds nan at \[0, 0, 0, 0\], which is not a number",
         ),
         ({"x": np.zeros((4, 2, 2)), "y": np.zeros(3, int)}, "y has 3 labels for the 4 images of x"),
         ({"x": np.zeros((4, 2, 2)), "y": np.full(4, 0.5)}, "type torch.float64; task.type Class"),
@@ -193,8 +193,8 @@ def test_a_data_set_that_is_not_there_is_said(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\0\0\x08", "no IDX file"),
-        (b"\0\0\x0d\x01\0\0\0\x01\0\0\0\0", "no IDX file"),
+        (b"\0\0\x08", "not an IDX file"),
+        (b"\0\0\x0d\x01\0\0\0\x01\0\0\0\0", "not an IDX file"),
         (b"\0\0\x08\x01\0\0\0\x05abc", "holds 3 bytes; its head says"),
     ],
 )
@@ -203,7 +203,7 @@ def test_a_damaged_idx_file_is_refused(tmp_path: Path, content: bytes, message: 
     with pytest.raises(ConfigError, match=message):
         datasets.idx(tmp_path / "x")
     (tmp_path / "x.gz").write_bytes(gzip.compress(content)[:-4])
-    with pytest.raises(ConfigError, match="no gzip file"):
+    with pytest.raises(ConfigError, match="not a gzip file"):
         datasets.idx(tmp_path / "x.gz")
 
 

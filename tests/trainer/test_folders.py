@@ -176,9 +176,9 @@ def classes(root: Path) -> None:
         ),
         (
             make(classes, lambda r: (r / "cat/x.png").symlink_to(r / "nowhere")),
-            "/cat/x.png is no file, or a link that leads nowhere",
+            "/cat/x.png is not a file, or a link that leads nowhere",
         ),
-        (make(classes, lambda r: os.mkfifo(r / "cat/x.png")), "/cat/x.png is no file"),
+        (make(classes, lambda r: os.mkfifo(r / "cat/x.png")), "/cat/x.png is not a file"),
     ],
 )
 def test_a_folder_that_cannot_be_read_as_classes_is_refused(

@@ -209,7 +209,7 @@ DAMAGES = {
     "another experiment": (_card(experiment="other"), "its experiment is other"),
     "another space": (_card(space={"type": "Chain"}), "its space is"),
     "another architecture": (_card(architecture=CHILD), "its architecture is"),
-    "no card": (_card(params="many"), "is no model card"),
+    "no card": (_card(params="many"), "is not a valid model card"),
 }
 
 
@@ -308,7 +308,7 @@ def test_momentum_follows_when_it_shall(store: MemoryStore) -> None:
 SLOTS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor] | None, str]] = {
     "gone": (None, "its slots are not there"),
     "of other shapes": (lambda t: torch.zeros(3), r"has shape (3,)"),
-    "not finite": (lambda t: t + float("nan"), "holds what is no finite number"),
+    "not finite": (lambda t: t + float("nan"), "holds a value that is not finite"),
 }
 
 

@@ -323,7 +323,7 @@ def test_tensors_that_match_are_inherited_and_the_share_is_told() -> None:
     missing = sum(fresh[name].numel() for name in changed)
     assert matched.share == pytest.approx((total - missing) / total)
     state["nodes.c1.weight"][0, 0, 0, 0] = float("nan")
-    with pytest.raises(CorruptModel, match=r"nodes\.c1\.weight holds what is no finite number"):
+    with pytest.raises(CorruptModel, match=r"nodes\.c1\.weight holds a value that is not finite"):
         inherit_matching(state, network)
 
 

@@ -92,7 +92,7 @@ def test_a_trial_that_can_never_work_ends_with_42(tmp_path: Path) -> None:
     [
         ({"task": {"dataset": "mnist", "path": "/nowhere"}}, "'/nowhere' is not there"),
         ({"task": {"dataset": "digits", "type": "Divination"}}, "'Divination' is not known"),
-        ({"prefix": "../elsewhere"}, "'../elsewhere/result.json' is no key"),
+        ({"prefix": "../elsewhere"}, "'../elsewhere/result.json' is not a key"),
         ({"kind": "Final", "test": True}, "model.json is not there"),
         ({"test": True}, "the test part is for finalists"),
     ],
@@ -230,7 +230,7 @@ def test_a_task_of_other_data_is_described(pod: Pod, store: Store) -> None:
         ({"task": {"dataset": "mnist", "path": "/nowhere"}}, "'/nowhere' is not there"),
         ({"task": {"dataset": "nonsense"}}, "'nonsense' is not known; known: cifar10"),
         ({"task": {"type": "Divination"}}, "'Divination' is not known"),
-        ({"key": "../trainer.json"}, "is no key"),
+        ({"key": "../trainer.json"}, "is not a key"),
         ({"task": {"split": {"validation": 1e-4, "test": 0.2}}}, "leaves no validation"),
     ],
 )

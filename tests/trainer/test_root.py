@@ -321,7 +321,7 @@ def test_auxiliary_heads_of_torchvision_are_left_out(
         ({"name": f"{__name__}:broken"}, "RuntimeError: out of paint"),
         ({"name": f"{__name__}:instance", "arguments": {"width": 3}}, "is a module already"),
         ({"mean": [0.1, 0.2, 0.3]}, "mean has 3 numbers; the images have 1 channels"),
-        ({"weights": "/no/such/file.safetensors"}, "there is no file /no/such/file.safetensors"),
+        ({"weights": "/no/such/file.safetensors"}, "there is not a file /no/such/file.safetensors"),
     ],
 )
 def test_a_network_that_is_not_there(fields: dict[str, Any], message: str) -> None:
@@ -358,7 +358,7 @@ def test_weights_of_another_kind(tmp_path: Path) -> None:
     save_file({**own, "extra": torch.zeros(1)}, path)
     refused("has 'extra', which the network has not")
     save_file({**own, "last.bias": torch.full((12,), float("nan"))}, path)
-    refused("'last.bias' with what is no finite number")
+    refused("'last.bias' with a value that is not finite")
     save_file(own, path)
     path.write_bytes(path.read_bytes()[:-4])
     refused("is not the file|at bytes|other than")
@@ -375,10 +375,10 @@ def test_weights_may_lie_in_s3(
     store = MemoryStore()
     root = roots.make_root(options(weights=f"{folder}/small.safetensors"), (1, 8, 8), 10, store)
     assert root == roots.make_root(options(weights=str(trained[0])), (1, 8, 8), 10, store)
-    with pytest.raises(ConfigError, match=r"there is no file s3://.*/other\.safetensors"):
+    with pytest.raises(ConfigError, match=r"there is not a file s3://.*/other\.safetensors"):
         roots.make_root(options(weights=f"{folder}/other.safetensors"), (1, 8, 8), 10, store)
     with pytest.raises(
-        ConfigError, match=r"space\.model\.weights: 'ftp://.*' is no URI of a store"
+        ConfigError, match=r"space\.model\.weights: 'ftp://.*' is not a URI of a store"
     ):
         roots.make_root(options(weights="ftp://host/w.safetensors"), (1, 8, 8), 10, store)
 
@@ -406,7 +406,7 @@ def test_what_lies_in_the_store_is_not_believed(trained: tuple[Path, float]) -> 
 @pytest.mark.parametrize(
     ("morphism", "message"),
     [
-        ({"op": "widen", "node": "nowhere", "to": 8}, r"morphisms\[0\]: 'nowhere' is no node"),
+        ({"op": "widen", "node": "nowhere", "to": 8}, r"morphisms\[0\]: 'nowhere' is not a node"),
         ({"op": "widen", "node": "head", "to": 11}, "the number of classes is the task's"),
         ({"op": "cut", "node": "add", "input": "relu"}, r"op is cut; this space has"),
     ],

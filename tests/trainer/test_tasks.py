@@ -106,7 +106,7 @@ def test_accuracy_and_loss_are_the_field_s() -> None:
 
 def test_an_entry_point_that_is_no_task_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, dict)
-    with pytest.raises(ValueError, match=r"task.type 'Own' is no kinase_trainer.tasks"):
+    with pytest.raises(ValueError, match=r"task.type 'Own' is not a kinase_trainer.tasks"):
         make_task(Task(type="Own"))
 
 

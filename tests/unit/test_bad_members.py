@@ -65,7 +65,7 @@ def _raise(history: Any, rng: Any) -> Proposal:
             lambda h, r: Proposal(
                 {"layers": [{"op": "conv", "width": 8, "kernel": 3, "stride": 1}]}, (7,)
             ),
-            "it names the parent 7, which is no trial",
+            "it names the parent 7, which is not a trial",
         ),
     ],
 )

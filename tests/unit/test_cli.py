@@ -12,6 +12,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from kinase.api import NASExperiment, forms
+from kinase.api.pod import _QUANTITY
 from kinase.cli import app
 from kinase.store.file import FileStore
 
@@ -156,7 +158,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"task__split": {"validation": 0.6, "test": 0.5}},
         r"leave nothing to train on",
     ),
-    "not a number": ({"training__epochs": "many"}, r"training\.epochs: 'many': "),
+    "not a number": (
+        {"training__epochs": "many"},
+        r"training\.epochs: 'many' is not a whole number",
+    ),
     "a duration that is none": ({"budget__duration": "2 days"}, r"written like 90s, 5m or 1h30m"),
     "a URI that is none": ({"storage": {"uri": "/tmp/x"}}, r"storage\.uri: '/tmp/x' does not"),
 }
@@ -177,6 +182,52 @@ def test_bad_input_is_refused_with_a_reason(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training__epochs": "many"}, "spec.training.epochs: 'many' is not a whole number"),
+        ({"training__epochs": 1.5}, "spec.training.epochs: 1.5 is not a whole number"),
+        ({"training__dropPath": "x"}, "spec.training.dropPath: 'x' is not a number"),
+        ({"suspend": "yes"}, "spec.suspend: 'yes' is not true or false"),
+        ({"task__path": 7}, "spec.task.path: 7 is not text; put it in quotes"),
+        ({"training": 7}, "spec.training: 7 is not a mapping; write its fields below it"),
+        ({"space__chain__ops": "conv"}, "spec.space.chain.ops: 'conv' is not a list; write [a, b]"),
+        ({"task__path": ""}, "spec.task.path: is empty; it must have a value"),
+        (
+            {"objective": {"metric": "Top1"}},
+            "spec.objective.metric: 'Top1' does not have the form of a metric: lower-case letters",
+        ),
+        (
+            {"storage": {"uri": "/tmp/x"}},
+            "spec.storage.uri: '/tmp/x' does not have the form of file://FOLDER or s3://BUCKET",
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_said_in_plain_words(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    code, output = invoke("validate", "--no-data", write(tmp_path, **changes))
+    assert code == 2
+    assert message in output, output
+
+
+def _patterns(node: Any) -> set[str]:
+    found: set[str] = set()
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if key == "pattern" and isinstance(value, str):
+            found.add(value)
+        elif isinstance(value, dict | list):
+            found |= _patterns(value)
+    return found
+
+
+def test_every_pattern_of_a_manifest_is_said_in_words() -> None:
+    patterns = _patterns(NASExperiment.model_json_schema()) - {_QUANTITY}  # says it itself
+    assert len(patterns) > 5
+    for pattern in patterns:
+        assert forms.of(pattern) != pattern, pattern
+
+
 def test_a_problem_names_its_line(tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
     path.write_text(MANIFEST.replace("trials: 3", "trials: -3"))
@@ -190,7 +241,7 @@ def test_a_problem_names_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", r":1: is no YAML"),
+        ("a: [", r":1: is not valid YAML"),
         ("- 1\n", r"a manifest is a mapping"),
         (MANIFEST + "metadata: {name: twice}\n", r":12: metadata: is given twice, first in line 3"),
         (MANIFEST + "---\n" + MANIFEST, r"holds 2 documents of kind NASExperiment"),

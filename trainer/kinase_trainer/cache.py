@@ -117,7 +117,7 @@ class Cache:
     @staticmethod
     def _name(digest: str) -> str:
         if not _DIGEST.fullmatch(digest):
-            raise OSError(f"{digest!r} is no digest")
+            raise OSError(f"{digest!r} is not a digest")
         return digest
 
 

@@ -151,7 +151,7 @@ def teacher(
         if ancestor.trial == trial:
             break
     else:
-        raise CorruptModel("it is no ancestor")
+        raise CorruptModel("it is not an ancestor")
     scale = Frame(frame.input, frame.outputs, ancestor.scale)
     graph = (space or make_space(job.space)).graph(ancestor.architecture, scale)
     source = store.sub(ancestor.prefix)
@@ -226,7 +226,7 @@ def _slots(source: Store, card: model.Card, state: dict[str, Tensor], cache: Cac
             if name not in state or (tensor.ndim and tensor.shape != state[name].shape):
                 raise CorruptModel(f"its {slot} of {name} has shape {tuple(tensor.shape)}")
             if not bool(torch.isfinite(tensor).all()):
-                raise CorruptModel(f"its {slot} of {name} holds what is no finite number")
+                raise CorruptModel(f"its {slot} of {name} holds a value that is not finite")
     return slots
 
 

@@ -149,7 +149,7 @@ def read_card(source: Store) -> Card:
     except TooLarge as error:
         raise CorruptModel(str(error)) from error
     except ValidationError as error:
-        raise CorruptModel(f"{source.uri}/{CARD} is no model card: {error}") from error
+        raise CorruptModel(f"{source.uri}/{CARD} is not a valid model card: {error}") from error
 
 
 def read_state(

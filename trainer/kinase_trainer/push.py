@@ -51,7 +51,7 @@ class Push:
             ValueError: it is no http(s) URL.
         """
         if not url.startswith(("http://", "https://")):
-            raise ValueError(f"{url!r} is no URL to post to; use http://HOST:PORT/PATH")
+            raise ValueError(f"{url!r} is not a URL to post to; use http://HOST:PORT/PATH")
         self._url, self._token, self._attempt, self._timeout = url, token, attempt, timeout
         self._opener = urllib.request.build_opener(_NoRedirect)
         self._failures = 0

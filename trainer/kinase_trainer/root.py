@@ -69,7 +69,7 @@ def make_root(options: ModelSpace, shape: tuple[int, int, int], outputs: int, st
         store: of the experiment.
 
     Raises:
-        ConfigError: there is no such network, or it is no graph of ours.
+        ConfigError: there is no such network, or it is not a valid graph of ours.
         CorruptModel: the weights are no safetensors file, or not the network's.
     """
     _check_channels(options, shape[0])
@@ -185,7 +185,7 @@ def _torchvision(name: str) -> Any:
     if name not in known:
         near = difflib.get_close_matches(name, known, 5) or known[:5]
         raise ConfigError(
-            f"space.model.name {name!r} is no classifier of torchvision; use one like "
+            f"space.model.name {name!r} is not a classifier of torchvision; use one like "
             f"{', '.join(near)}"
         )
     return models.get_model_builder(name)
@@ -239,7 +239,7 @@ def read_weights(
         store = open_uri(folder if "://" in where else f"file://{path}", endpoint, region)
         found = files.read(store, name, None)
     except NotFound as error:
-        raise ConfigError(f"space.model.weights: there is no file {where}") from error
+        raise ConfigError(f"space.model.weights: there is not a file {where}") from error
     except StoreUnavailable:
         raise
     except StoreError as error:
@@ -265,7 +265,7 @@ def read_weights(
                 f"{tuple(tensor.shape)}; space.model.arguments may say other sizes"
             )
         if not bool(torch.isfinite(found[key]).all()):
-            raise CorruptModel(f"{said} has {key!r} with what is no finite number")
+            raise CorruptModel(f"{said} has {key!r} with a value that is not finite")
     for key in found:
         if key not in own:
             raise CorruptModel(f"{said} has {key!r}, which the network has not")
@@ -318,7 +318,7 @@ def space_of(job: TrialJob, store: Store) -> Space:
     try:
         return make_space(job.space, load_graph(_json(raw)))
     except (GraphError, InfeasibleError) as error:
-        raise CorruptModel(f"{store.uri}/{key} is no graph: {error}") from error
+        raise CorruptModel(f"{store.uri}/{key} is not a valid graph: {error}") from error
 
 
 def _json(raw: bytes) -> Any:

@@ -166,5 +166,5 @@ def make_task(task: Task) -> LearningTask:
             f"{where} cannot be made{given}: {type(error).__name__}: {error!s:.300}"
         ) from error
     if not isinstance(made, LearningTask):
-        raise ConfigError(f"{where} is no kinase_trainer.tasks.LearningTask")
+        raise ConfigError(f"{where} is not a kinase_trainer.tasks.LearningTask")
     return made

@@ -42,7 +42,9 @@ def pick_device(name: str, slot: int = 0) -> torch.device:
             )
         return torch.device("cuda", slot % torch.cuda.device_count())
     if name == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("training.device is 'mps', but this is no Apple GPU; use cpu or auto")
+        raise ConfigError(
+            "training.device is 'mps', but this machine has no Apple GPU; use cpu or auto"
+        )
     return torch.device(name)
 
 

@@ -74,7 +74,7 @@ def tampered(change: Any) -> TaskInfo:
         (INFO, "the trainer does not say which network space.type Model begins with"),
         (
             tampered(lambda g: g["nodes"][1].update(inputs=["add"])),
-            "begins with is none: the graph has a cycle: .*stem",
+            "begins with is invalid: the graph has a cycle: .*stem",
         ),
         (tampered(lambda g: g["nodes"][1].update(op="eval")), "stem: op is 'eval'"),
         (tampered(lambda g: g["nodes"][1]["attrs"].update(out=2**40)), "stem: out is"),

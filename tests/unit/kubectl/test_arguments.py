@@ -47,7 +47,7 @@ def test_what_is_of_this_machine(
 def test_names_that_no_object_can_have(text: str) -> None:
     with pytest.raises(Problem) as caught:
         plain_name(text)
-    assert "is no name" in str(caught.value)
+    assert "is not a valid name" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_times(text: str, value: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "m", "5 m", "5x", "-5m", "5m3"])
 def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(Problem, match="is no time; write it as 90s, 5m or 1h30m"):
+    with pytest.raises(Problem, match="is not a duration; write it as 90s, 5m or 1h30m"):
         seconds(text)
 
 

@@ -123,7 +123,7 @@ def test_documents() -> None:
         (Query(HERE, output="jsonpath"), "-o 'jsonpath' is not known; use one of wide, json, yaml"),
         (Query(HERE, "digits", everywhere=True), "neither -A nor -l"),
         (Query(HERE, "digits", selector="a=b"), "neither -A nor -l"),
-        (Query(HERE, "../nas"), "'../nas' is no name"),
+        (Query(HERE, "../nas"), "'../nas' is not a valid name"),
     ],
 )
 def test_what_makes_no_sense(query: Query, said: str) -> None:

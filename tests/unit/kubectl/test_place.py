@@ -135,5 +135,5 @@ def test_no_secret_is_named() -> None:
 
 
 def test_an_endpoint_that_is_none() -> None:
-    with pytest.raises(Problem, match="--endpoint 'localhost:9000' is no URL"):
+    with pytest.raises(Problem, match="--endpoint 'localhost:9000' is not a URL"):
         asyncio.run(prepare(Held(), experiment(), Access("localhost:9000")))  # type: ignore[arg-type]

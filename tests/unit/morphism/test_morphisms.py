@@ -311,7 +311,7 @@ def test_data_that_is_no_chain_is_refused(data: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ({"op": "widen", "node": "c9", "to": 6}, "'c9' is no node of the graph"),
+        ({"op": "widen", "node": "c9", "to": 6}, "'c9' is not a node of the graph"),
         ({"op": "widen", "node": "n2", "to": 6}, "n2 is batch_norm.*its width is that of grouped"),
         ({"op": "widen", "node": "dw", "to": 6}, "dw is conv.*its width is that of c1"),
         ({"op": "widen", "node": "classifier", "to": 6}, "the number of classes is the task's"),
@@ -377,7 +377,7 @@ def test_data_that_is_no_chain_is_refused(data: Any, message: str) -> None:
             {"op": "cut", "node": "c4", "input": "r2"},
             "c4 is conv; use an addition, a mix or a conc",
         ),
-        ({"op": "separate", "node": "dw"}, "dw is no dense convolution"),
+        ({"op": "separate", "node": "dw"}, "dw is not a dense convolution"),
     ],
 )
 def test_a_morphism_that_does_not_fit_says_what_would(case: dict[str, Any], message: str) -> None:
@@ -453,7 +453,7 @@ def test_limits_are_kept() -> None:
 
 
 def test_an_unknown_morphism_has_no_candidates() -> None:
-    with pytest.raises(MorphismError, match="'grow' is no morphism; use one of deepen, widen"):
+    with pytest.raises(MorphismError, match="'grow' is not a morphism; use one of deepen, widen"):
         candidates(network(), "grow")
 
 

@@ -182,7 +182,7 @@ def test_limits_hold_for_what_is_drawn_and_for_what_is_given() -> None:
 @pytest.mark.parametrize(
     ("morphisms", "message"),
     [
-        ([{"op": "widen", "node": "nowhere", "to": 9}], r"morphisms\[0\]: 'nowhere' is no node"),
+        ([{"op": "widen", "node": "nowhere", "to": 9}], r"morphisms\[0\]: 'nowhere' is not a node"),
         ([{"op": "widen", "node": "conv1", "to": 3}], "conv1 has 6 channels; to is 3, use more"),
         ([{"op": "melt", "node": "conv1"}], "'melt'"),
         ([{"op": "heads", "node": "conv1", "to": 3}], r"\[0\].op is heads; this space has widen"),

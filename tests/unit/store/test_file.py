@@ -232,7 +232,7 @@ def test_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert store.uri == "s3://bucket/a/b"
     assert open_uri("s3://bucket").uri == "s3://bucket"
     for uri in ("file://", "s3://", "s3:///a", "s3://bucket/../a", "s3://b//a", "gs://a", "runs"):
-        with pytest.raises(StoreError, match="is no URI of a store; use"):
+        with pytest.raises(StoreError, match="is not a URI of a store; use"):
             open_uri(uri)
 
 

@@ -83,7 +83,7 @@ class Archive:
         if head == npy.MAGIC_PREFIX:
             raise ConfigError(f"{path} is one array; wanted is an archive of several: {SAVE}")
         if head[:2] != b"PK":
-            what = "is empty" if not head else "is no NumPy archive"
+            what = "is empty" if not head else "is not a NumPy archive"
             what = f"{what} but a pickle, which is never opened" if head[:1] == b"\x80" else what
             raise ConfigError(f"{path} {what}; {SAVE}")
         try:
@@ -271,7 +271,7 @@ def as_images(array: Array, name: str, options: ArrayImages) -> Tensor:
 
 def _first_odd(array: Array) -> str:
     where = tuple(map(int, np.argwhere(~np.isfinite(array))[0]))
-    return f"{array[where]} at {list(where)}, which is no number"
+    return f"{array[where]} at {list(where)}, which is not a number"
 
 
 def _channels_first(array: Array, name: str, order: str) -> Array:

@@ -148,7 +148,7 @@ def _entries(folder: str) -> tuple[list[str], list[str]]:
                 kind.append(entry.name)
             elif _is_image(entry.name):
                 raise ConfigError(
-                    f"{shown(entry.path)} is no file, or a link that leads nowhere; remove it"
+                    f"{shown(entry.path)} is not a file, or a link that leads nowhere; remove it"
                 )
     return sorted(folders), sorted(files)
 

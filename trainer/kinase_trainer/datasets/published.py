@@ -36,11 +36,11 @@ def idx(path: Path) -> Tensor:
         try:
             raw = gzip.decompress(raw)
         except (OSError, EOFError) as error:
-            raise ConfigError(f"{path} is no gzip file: {error}") from error
+            raise ConfigError(f"{path} is not a gzip file: {error}") from error
     dimensions = raw[3] if len(raw) > 4 else 0
     start = 4 + 4 * dimensions
     if raw[:3] != b"\0\0\x08" or not dimensions or len(raw) < start:
-        raise ConfigError(f"{path} is no IDX file of unsigned bytes")
+        raise ConfigError(f"{path} is not an IDX file of unsigned bytes")
     shape = np.frombuffer(raw, ">i4", dimensions, 4).tolist()
     data = np.frombuffer(raw, np.uint8, offset=start)
     if data.size != np.prod(shape):

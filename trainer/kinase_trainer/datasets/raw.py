@@ -56,7 +56,7 @@ class Raw:
 
 
 def shown(name: str | Path) -> str:
-    """A name of a file or a class for people: what is no text, or would steer a terminal, is
+    """A name of a file or a class for people: what is not text, or would steer a terminal, is
     replaced."""
     text = os.fsencode(name).decode("utf-8", "replace")
     return "".join(

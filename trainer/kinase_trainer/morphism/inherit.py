@@ -111,7 +111,7 @@ def check_state(graph: Graph, state: Mapping[str, Tensor]) -> None:
     finite = torch.isfinite(torch.stack(ends)).all(dim=1).tolist() if ends else []
     for name, good in zip(names, finite, strict=True):
         if not good:
-            raise CorruptModel(f"the parent's {name} holds what is no finite number")
+            raise CorruptModel(f"the parent's {name} holds a value that is not finite")
 
 
 def _follow(child: Inherited, change: Change, morphism: Base) -> None:

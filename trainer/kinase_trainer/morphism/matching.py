@@ -1,4 +1,4 @@
-"""Inheritance where there is no morphism: every tensor whose name and shape match (Real et al.
+"""Inheritance where there is not a morphism: every tensor whose name and shape match (Real et al.
 2017, section 3.4)."""
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def inherit_matching(state: Mapping[str, Tensor], child: nn.Module) -> Matched:
     as it is.
 
     Raises:
-        CorruptModel: a tensor that matches holds what is no finite number; nothing was changed.
+        CorruptModel: a tensor that matches holds a value that is not finite; nothing was changed.
     """
     own = child.state_dict()
     names = tuple(n for n, t in own.items() if n in state and state[n].shape == t.shape)
     for name in names:
         if not bool(torch.isfinite(state[name]).all()):
-            raise CorruptModel(f"the parent's {name} holds what is no finite number")
+            raise CorruptModel(f"the parent's {name} holds a value that is not finite")
     with torch.no_grad():
         for name in names:
             own[name].copy_(state[name])

@@ -32,7 +32,7 @@ def trace(module: nn.Module, shape: tuple[int, int, int]) -> Traced:
             traced with that.
 
     Raises:
-        Untraceable: it is no graph of ours.
+        Untraceable: it is not a valid graph of ours.
     """
     with untouched(module):
         check_parts(module)

@@ -161,7 +161,7 @@ def _draws(path: str, part: nn.Module) -> Untraceable:
 
 
 class _Tracer(fx.Tracer):
-    """Looks into every module that is no node, and knows where it is."""
+    """Looks into every module that is not a node, and knows where it is."""
 
     proxy_buffer_attributes = True
 

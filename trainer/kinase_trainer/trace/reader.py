@@ -103,7 +103,7 @@ class _Reader:
             what = (
                 "makes a tensor of its own when it is called"
                 if key.startswith("_tensor_constant")
-                else f"uses {key}, which is no parameter (a buffer, or a tensor)"
+                else f"uses {key}, which is not a parameter (a buffer, or a tensor)"
             )
             raise self.writer.refused(f"{what}; a graph has no constants")
         return Parameter(key, tuple(operator.attrgetter(key)(self.module).shape))

@@ -13,7 +13,7 @@ from kinase_trainer.errors import ConfigError
 
 
 class Untraceable(ConfigError):
-    """A module that is no graph of ours; the message names its part, and what would be right."""
+    """A module that cannot become a graph; the message names its part, and what would be right."""
 
 
 def place(path: str, module: nn.Module) -> str:
