@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,25 +39,39 @@ FAKE = "kinase/fake:test"
 EXPERIMENTS = "/apis/kinase.dev/v1alpha1/namespaces/{}/nasexperiments"
 TRIALS = "/apis/kinase.dev/v1alpha1/namespaces/{}/nastrials"
 
-_SOURCE = {"PYTHONPATH": str(REPOSITORY), "AWS_DEFAULT_REGION": "us-east-1"}
+
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout of Kinase, and where the commands of its environment are."""
+
+    folder: Path = REPOSITORY
+    commands: Path = Path(sys.executable).parent
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Variables of a process of it."""
+        path = f"{self.commands}:{PYTHON.env['PATH']}"
+        return {"PATH": path, "PYTHONPATH": str(self.folder), "AWS_DEFAULT_REGION": "us-east-1"}
 
 
-def images(**fake: str) -> dict[str, Image]:
+THIS = Checkout()
+
+
+def images(of: Checkout = THIS, **fake: str) -> dict[str, Image]:
     """The images of Kinase as processes of this machine; `fake` goes to the fake's environment."""
-    env = {**PYTHON.env, **_SOURCE}
-    python = "python"
+    env, python = of.env, "python"
     return {
         CONTROLLER: Image(env=env),
         TRAINER: Image(entrypoint=(python, "-m", "kinase_trainer"), env=env),
         FAKE: Image(
-            entrypoint=(python, str(REPOSITORY / "tests/pod_trainer.py")), env={**env, **fake}
+            entrypoint=(python, str(of.folder / "tests/pod_trainer.py")), env={**env, **fake}
         ),
     }
 
 
-def put_images(node: Node, **fake: str) -> None:
+def put_images(node: Node, of: Checkout = THIS, **fake: str) -> None:
     """Have the node hold the images of Kinase."""
-    for name, image in images(**fake).items():
+    for name, image in images(of, **fake).items():
         node.set_image(name, image)
 
 
@@ -71,10 +85,10 @@ def apply_or_exist(cluster: Cluster, path: str, body: dict[str, Any]) -> None:
         cluster.api.patch(f"{path}/{body['metadata']['name']}", body)
 
 
-def install_crds(cluster: Cluster) -> None:
-    """The CRDs of this checkout, served."""
+def install_crds(cluster: Cluster, of: Checkout = THIS) -> None:
+    """The CRDs of a checkout, served."""
     base = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    for file in sorted((REPOSITORY / "crds").glob("*.yaml")):
+    for file in sorted((of.folder / "crds").glob("*.yaml")):
         body = yaml.safe_load(file.read_text())
         apply_or_exist(cluster, base, body)
         name = body["metadata"]["name"]
@@ -102,8 +116,10 @@ def install_rights(cluster: Cluster, watched: tuple[str, ...] = ()) -> None:
 class Operator:
     """The operator under its own ServiceAccount, as a process of this machine."""
 
-    def __init__(self, cluster: Cluster, folder: Path, **environment: str) -> None:
-        self.cluster, self.folder = cluster, folder
+    def __init__(
+        self, cluster: Cluster, folder: Path, of: Checkout = THIS, **environment: str
+    ) -> None:
+        self.cluster, self.folder, self.of = cluster, folder, of
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "operator.log"
         self._environment = environment
@@ -116,7 +132,7 @@ class Operator:
         )
         environment = {
             "KUBECONFIG": str(config),
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": str(self.of.folder),
             "KINASE_CONTROLLER_IMAGE": CONTROLLER,
             "KINASE_TRAINER_IMAGE": FAKE,
             "KINASE_PULL_POLICY": "IfNotPresent",
@@ -124,7 +140,9 @@ class Operator:
             **self._environment,
         }
         start = self.log.stat().st_size if self.log.exists() else 0
-        self._child = Child([sys.executable, "-m", "kinase_operator"], self.log, environment)
+        self._child = Child(
+            [str(self.of.commands / "python"), "-m", "kinase_operator"], self.log, environment
+        )
         if wait:
             wait_for(lambda: self.port(start), message="the operator's endpoint")
             wait_for(lambda: self.page("/readyz"), message="the operator ready")
@@ -244,16 +262,14 @@ def trials(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
 
 SIDECAR = "istio-proxy"
 """Name of a sidecar that sorts before ours."""
+MARK = "patched"
+"""Label of a pod that admission has patched."""
 
 
-@contextlib.contextmanager
-def injected(
-    cluster: Cluster, namespace: str, image: str, *command: str, native: bool = False
-) -> Iterator[None]:
-    """Have admission put a sidecar into each pod of ours in a namespace, as a service mesh does: an
-    ordinary container, or a native sidecar."""
-    containers = "initContainers" if native else "containers"
-    kind = f"Object.spec.{containers}"
+def sidecar(image: str, *command: str, native: bool = False) -> str:
+    """The patch that puts a sidecar into a pod, as a service mesh does: an ordinary container, or a
+    native sidecar."""
+    kind = f"Object.spec.{'initContainers' if native else 'containers'}"
     own = f"{kind}.securityContext"
     security = (
         f"{own}{{allowPrivilegeEscalation: false, runAsNonRoot: true, "
@@ -261,26 +277,46 @@ def injected(
         f'seccompProfile: {own}.seccompProfile{{type: "RuntimeDefault"}}}}'
     )
     always = 'restartPolicy: "Always", ' if native else ""
-    sidecar = (
+    container = (
         f"{kind}{{name: {json.dumps(SIDECAR)}, image: {json.dumps(image)}, {always}"
         f"command: {json.dumps(command)}, securityContext: {security}}}"
     )
-    path, value = ("initContainers", f"[{sidecar}]") if native else ("containers/-", sidecar)
-    expression = f'[JSONPatch{{op: "add", path: "/spec/{path}", value: {value}}}]'
-    name = f"sidecar.{namespace}"
+    path, value = ("initContainers", f"[{container}]") if native else ("containers/-", container)
+    return f'JSONPatch{{op: "add", path: "/spec/{path}", value: {value}}}'
+
+
+@contextlib.contextmanager
+def admission(
+    cluster: Cluster, namespace: str, patches: Sequence[str], label: str, values: Sequence[str]
+) -> Iterator[None]:
+    """Have admission patch each pod in a namespace that has a label with one of some values.
+
+    Args:
+        cluster: where.
+        namespace: whose pods.
+        patches: JSONPatch objects of CEL; they leave alone that the container is named `kinase`.
+        label: that a pod must have.
+        values: one of which is the label's.
+    """
+    name = f"patches.{namespace}"
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
+    selector = [{"key": label, "operator": "In", "values": list(values)}]
+    mark = f'JSONPatch{{op: "add", path: "/metadata/labels/{MARK}", value: "yes"}}'
     policy = {
         "metadata": {"name": name},
         "spec": {
             "matchConstraints": {
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-                "objectSelector": {"matchLabels": {names.MANAGED_BY: names.MANAGER}},
+                "objectSelector": {"matchExpressions": selector},
                 "resourceRules": [{**rule, "operations": ["CREATE"]}],
             },
             "failurePolicy": "Fail",
             "reinvocationPolicy": "Never",
             "mutations": [
-                {"patchType": "JSONPatch", "jsonPatch": {"expression": expression}},
+                {
+                    "patchType": "JSONPatch",
+                    "jsonPatch": {"expression": f"[{', '.join([*patches, mark])}]"},
+                },
             ],
         },
     }
@@ -289,21 +325,32 @@ def injected(
     cluster.api.post(f"{base}/{kinds[0]}", policy)
     bound = {"metadata": {"name": name}, "spec": {"policyName": name}}
     cluster.api.post(f"{base}/{kinds[1]}", bound)
+    container = {"name": "kinase", "image": FAKE, "securityContext": RESTRICTED}
     probe = {
-        "metadata": {"name": "probe", "labels": {names.MANAGED_BY: names.MANAGER}},
-        "spec": {"containers": [{"name": "kinase", "image": image, "securityContext": RESTRICTED}]},
+        "metadata": {"name": "probe", "labels": {label: values[0]}},
+        "spec": {"containers": [container]},
     }
 
     def works() -> bool:
         made = cluster.api.post(f"/api/v1/namespaces/{namespace}/pods?dryRun=All", probe)
-        return SIDECAR in [c["name"] for c in made["spec"].get(containers, ())]
+        return MARK in made["metadata"]["labels"]
 
     try:
-        wait_for(works, message="the sidecar's policy", every=0.1)
+        wait_for(works, message="the policy of admission", every=0.1)
         yield
     finally:
         for plural in reversed(kinds):
             cluster.api.delete(f"{base}/{plural}/{name}")
+
+
+@contextlib.contextmanager
+def injected(
+    cluster: Cluster, namespace: str, image: str, *command: str, native: bool = False
+) -> Iterator[None]:
+    """Have admission put a sidecar into each pod of ours in a namespace."""
+    patch = sidecar(image, *command, native=native)
+    with admission(cluster, namespace, [patch], names.MANAGED_BY, [names.MANAGER]):
+        yield
 
 
 @dataclass(frozen=True)
