@@ -99,7 +99,7 @@ class Watch:
 
     def __init__(self, scene: Scene) -> None:
         self.scene, self.began, self.said = scene, time.monotonic(), dict[str, float]()
-        self.wanted: dict[tuple[int, int], Callable[[], None]] = {}
+        self.wanted: dict[tuple[str, int], Callable[[], None]] = {}
         """What is to be done once a trial and an attempt of it are wanted."""
 
     def until(self, seconds: float) -> bool:
@@ -112,10 +112,10 @@ class Watch:
             ]
             passed = time.monotonic() - self.began
             for trial in system.trials(self.scene.cluster, self.scene.namespace):
-                status, spec = trial.get("status", {}), trial["spec"]
-                if todo := self.wanted.pop((spec["number"], spec.get("attempt", 1)), None):
+                name, status = trial["metadata"]["name"], trial.get("status", {})
+                if todo := self.wanted.pop((name, trial["spec"].get("attempt", 1)), None):
                     todo()
-                words = [trial["metadata"]["name"], f"attempt {status.get('attempt', '-')}:"]
+                words = [name, f"attempt {status.get('attempt', '-')}:"]
                 words += [str(status.get("phase") or "made"), str(status.get("reason") or "")]
                 if status.get("exitCode") is not None:
                     words.append(f"exit code {status['exitCode']}")
@@ -237,8 +237,10 @@ def sidecar(of: Checkout, kind: str, patience: float) -> None:
         scene.change(suspend=False)
         watch = Watch(scene)
         watch.wanted = {
-            name: partial(put_result, scene, made["metadata"]["uid"], *name)
-            for name in ((0, 1), (2, 2))
+            (names.trial_name("toy", trial), attempt): partial(
+                put_result, scene, made["metadata"]["uid"], trial, attempt
+            )
+            for trial, attempt in ((0, 1), (2, 2))
         }
         watch.until(patience)
         for number, (words, _) in ENDS.items():
@@ -254,15 +256,15 @@ def reject(of: Checkout, why: str, patience: float) -> None:
     with stage(of, real=not unexpected) as scene:
         with contextlib.ExitStack() as rejects:
             if unexpected:
-                made = search(scene, 2)
+                slow = [{"name": "FAKE_EPOCH_SECONDS", "value": "2"}]
+                search(scene, 2, template={"env": slow})
                 scene.change(suspend=False)
                 scene.begins(1)
                 # what a kubelet says of a pod whose GPU has gone
                 words = "Pod was rejected: Allocate failed due to no healthy devices present"
                 scene.node.reject(scene.namespace, why, words)
                 rejects.callback(scene.node.reject, scene.namespace)
-                pods = [p["metadata"]["name"] for p in scene.running()]
-                for pod in pods:
+                for pod in [p["metadata"]["name"] for p in scene.running()]:
                     body = {"metadata": {"name": pod}}
                     scene.cluster.api.post(scene.path("pods", f"{pod}/eviction"), body)
             else:
@@ -271,14 +273,14 @@ def reject(of: Checkout, why: str, patience: float) -> None:
                     "OutOfcpu": ("/spec/containers/0/resources", {"requests": {"cpu": "999"}}),
                 }
                 rejects.enter_context(on_the_node(scene, 2, "exit 0", add(*asks[why])))
-                made = search(scene, 2)
+                search(scene, 2)
                 scene.change(suspend=False)
                 wait_for(lambda: scene.all("nastrials", **{names.TRIAL: "1"}), 60, every=0.1)
             watch = Watch(scene)
             watch.until(patience)
             watch.tell()
-            pods = scene.cluster.kubectl("get", "pods", "-n", scene.namespace)
-            print("\n".join(pods.splitlines()[:6]))
+            listed = scene.cluster.kubectl("get", "pods", "-n", scene.namespace)
+            print("\n".join(listed.splitlines()[:6]))
             most = max(
                 t.get("status", {}).get("attempt", 0)
                 for t in system.trials(scene.cluster, scene.namespace)
@@ -288,7 +290,7 @@ def reject(of: Checkout, why: str, patience: float) -> None:
         again = Watch(scene)
         again.until(400)
         look(scene)
-        print(json.dumps(scene.get()["status"].get("trials")), made["metadata"]["name"])
+        print(json.dumps(scene.get()["status"].get("trials")))
 
 
 def main() -> None:
