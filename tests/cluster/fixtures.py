@@ -19,7 +19,7 @@ from tests.cluster.lab import binaries
 from tests.cluster.lab.control_plane import Cluster, ControlPlane
 from tests.cluster.lab.node import Node
 from tests.cluster.lab.rest import ApiError
-from tests.cluster.lab.s3 import S3Server
+from tests.cluster.lab.s3 import S3Server, VersityGW
 
 
 @contextlib.contextmanager
@@ -114,7 +114,7 @@ class Bucket:
     secret: str = "nas-s3"
 
 
-def a_bucket(cluster: Cluster, namespace: str, server: S3Server) -> Bucket:
+def a_bucket(cluster: Cluster, namespace: str, server: S3Server | VersityGW) -> Bucket:
     """A new bucket named like the namespace, and its credentials there as a Secret."""
     keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
     client: Any = boto3.Session().client(  # a session of its own, for threads may not share one
