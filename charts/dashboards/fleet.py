@@ -30,7 +30,7 @@ WHERE = 'namespace=~"$namespace"'
 OPERATOR = 'and on (job, instance) kinase_build_info{component="operator"}'
 STUCK = (
     f"min by (namespace, experiment) "
-    f'(kinase_experiment_condition{{{WHERE},reason!~"Suspended|Suspending"}}) == 0'
+    f'(kinase_experiment_condition{{{WHERE},reason!~"Suspended|Suspending|TrialsPending"}}) == 0'
 )
 LINK = (
     f"/d/{EXPERIMENT}?var-namespace=${{__data.fields.namespace}}"

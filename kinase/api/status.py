@@ -117,7 +117,8 @@ class TrialCounts(Status):
     total: Count = 0
     """Trials created so far."""
     running: Count = 0
-    """Trials in progress, including finalists and baselines."""
+    """Trials in progress, including finalists and baselines. Trials that wait for a node or for a
+    retry are not counted."""
     succeeded: Count = 0
     """Trials that were trained and measured."""
     stopped: Count = 0

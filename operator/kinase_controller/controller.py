@@ -50,6 +50,8 @@ STUCK = 300.0
 """Seconds without a turn of the loop after which the process is taken for dead."""
 PATIENCE = 2.0, 30.0
 """First and longest wait, in seconds, before what failed is tried again."""
+PENDING = 5.0
+"""Seconds for which all trials under way must have waited before the condition says so."""
 REPORT_EVERY = 5.0
 """Least seconds between two renderings of the live report."""
 
@@ -322,6 +324,7 @@ class Controller:
             self._report_made.set()
 
     _told_at = 0.0
+    _pending_since: float | None = None
 
     def _tell_progress(self, loop: Loop) -> None:
         """The status, at most once a second: it costs more than a trial does."""
@@ -330,7 +333,22 @@ class Controller:
             return
         self._told_at = now
         reason = "Searching" if loop.state.ended is None else "Finalists"
-        self._say(progressing=(True, reason, loop.state.ended or ""))
+        said = (True, reason, loop.state.ended or "")
+        if (text := self._pending(now)) is not None:
+            said = (False, "TrialsPending", text)
+        self._say(progressing=said)
+
+    def _pending(self, now: float) -> str | None:
+        """What all trials wait for, if they have done so for a while."""
+        engine = self._engine
+        assert engine is not None
+        text = words.pending(len(engine.running()), engine.waiting())
+        if text is None:
+            self._pending_since = None
+        elif self._pending_since is None:
+            self._pending_since = now
+        since = self._pending_since
+        return text if since is not None and now - since >= PENDING else None
 
     def _say(
         self,
@@ -349,7 +367,7 @@ class Controller:
         before: dict[str, Any] = self.rim.experiment().body.get("status") or {}
         now = datetime.now(UTC)
         if self._summary is not None:
-            fields = self._summary.fields()
+            fields = self._summary.fields(len(self._engine.waiting()) if self._engine else 0)
         else:  # what an earlier process said stands until the journal is read
             mine = {k: v for k, v in before.items() if k not in ("observedGeneration", "phase")}
             fields = ExperimentStatus.model_validate(mine)

@@ -160,6 +160,15 @@ class KubernetesEngine(Engine):
         now = time.monotonic()
         return {number: now - self._began.get(number, now) for number in self._running}
 
+    def waiting(self) -> list[Seen]:
+        """Trials under way of which the operator says that they wait, by their number."""
+        found = []
+        for _, wanted in sorted(self._running.items()):
+            seen = self._rim.find(wanted.name)
+            if seen is not None and seen.reported == wanted.attempt and seen.waits:
+                found.append(seen)
+        return found
+
     def _look(self) -> None:
         """See which trials have begun, now and then."""
         now = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,6 +29,7 @@ from kinase.experiment.loop import Loop
 from kinase.experiment.state import SEARCHING, TrialRecord
 from kinase.store import StoreError
 from kinase.strategy.pareto import pareto_front
+from kinase_controller.trials import Seen
 from kinase_kube.client import Object
 
 
@@ -94,8 +96,8 @@ class Summary:
                 kept = pareto_front([loop.losses(t) for t in candidates])
                 self._front = [candidates[i] for i in kept]
 
-    def fields(self) -> ExperimentStatus:
-        """All but conditions and times."""
+    def fields(self, waiting: int = 0) -> ExperimentStatus:
+        """All but conditions and times; `waiting` trials under way do not run yet."""
         self._take()
         loop = self._loop
         state, spec = loop.state, loop.spec
@@ -115,7 +117,7 @@ class Summary:
             progress=f"{ended}{total}",
             trials=TrialCounts(
                 total=state.searched,
-                running=len(loop.engine.running()),
+                running=max(0, len(loop.engine.running()) - waiting),
                 succeeded=self._outcomes[Outcome.SUCCEEDED],
                 stopped=self._outcomes[Outcome.STOPPED],
                 infeasible=self._outcomes[Outcome.INFEASIBLE],
@@ -151,6 +153,16 @@ class Summary:
         except StoreError:  # of a search that has ended the storage is asked what is there
             return None
         return WeightsStatus(written=written, kept=kept)
+
+
+def pending(under_way: int, waiting: Sequence[Seen]) -> str | None:
+    """What the trials wait for, if all that are under way do: the first one's reason and message,
+    which are the scheduler's or the kubelet's."""
+    if not waiting or len(waiting) < under_way:
+        return None
+    first = waiting[0]
+    count = f"all {under_way} trials under way wait" if under_way > 1 else "the trial waits"
+    return ": ".join(filter(None, (count, first.name, first.reason, first.message)))
 
 
 def phase(loop: Loop) -> Phase:

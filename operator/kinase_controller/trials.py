@@ -67,6 +67,11 @@ class Seen:
         known = self.phase in TrialPhase.__members__.values()
         return known and self.reported == self.attempt and TrialPhase(self.phase).ended
 
+    @property
+    def waits(self) -> bool:
+        """Whether the attempt that the status is of waits, and for what is known."""
+        return self.phase == TrialPhase.PENDING and bool(self.reason)
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:

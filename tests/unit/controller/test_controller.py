@@ -320,6 +320,25 @@ def test_a_trainer_whose_pod_waits_is_asked_anew_when_its_image_is_corrected(
     assert [n for n in world.ran if n[0] == "toy-task"] == [("toy-task", asked + 1)]
 
 
+def test_while_all_trials_wait_the_condition_says_for_what(
+    make: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PENDING", 0.0)
+    world = make(budget={"trials": 2, "parallelism": 2})
+    world.hold = True
+    run = Run(world)
+    world.until("Progressing", "True", "Searching")
+    world.pending = "0/1 nodes are available"
+    message = world.until("Progressing", "False", "TrialsPending")
+    ending = "wait: toy-00000: ImageNotFound: 0/1 nodes are available"
+    assert message == f"all 2 trials under way {ending}"
+    assert world.status["trials"]["running"] == 0
+    assert world.status["phase"] == "Searching"
+    world.hold, world.pending = False, ""
+    run.over()
+    assert world.status["phase"] == "Succeeded"
+
+
 def test_a_test_that_crashes_is_told_and_tried_again(make: Callable[..., Cluster]) -> None:
     world = make(budget={"trials": 8, "parallelism": 1})
     names = {f"toy-{n:05d}-test" for n in (8, 9)}

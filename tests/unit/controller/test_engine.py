@@ -301,6 +301,25 @@ def test_only_a_pod_that_runs_holds_a_device(world: World) -> None:
         assert again.running() == {1: 0.0}
 
 
+def test_what_waits_is_what_the_operator_says_of_the_attempt_that_is_wanted(world: World) -> None:
+    jobs = [job(trial=n, attempt=1, prefix=f"trials/{n:05d}") for n in range(4)]
+    words = {"phase": "Pending", "reason": "Unschedulable", "message": "0/1 nodes"}
+    said: list[dict[str, Any]] = [
+        {**words, "attempt": 1},
+        {"phase": "Running", "attempt": 1},
+        {"phase": "Pending", "attempt": 1},  # it may begin at any moment
+        {**words, "reason": "BackOff", "attempt": 2},
+    ]
+    with world.engine() as (engine, _):
+        for one, status in zip(jobs, said, strict=True):
+            engine.launch(one)
+            world.trial(f"toy-{one.trial:05d}")
+            world.api.change(kube.TRIAL, f"toy-{one.trial:05d}", status=status)
+        wait_for(lambda: [seen.number for seen in engine.waiting()] == [0])
+        engine.launch(jobs[3].model_copy(update={"attempt": 2}))
+        wait_for(lambda: [seen.reason for seen in engine.waiting()] == ["Unschedulable", "BackOff"])
+
+
 def clock(seconds: float) -> str:
     """A time as Kubernetes writes it, so many seconds from now."""
     return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")

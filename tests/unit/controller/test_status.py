@@ -23,7 +23,16 @@ from kinase.experiment.budget import Limit
 from kinase.experiment.loop import Loop
 from kinase.experiment.state import SEARCHING, TrialRecord
 from kinase.store.memory import MemoryStore
-from kinase_controller.status import Summary, conditions, document, incumbent, limit_text, phase
+from kinase_controller.status import (
+    Summary,
+    conditions,
+    document,
+    incumbent,
+    limit_text,
+    pending,
+    phase,
+)
+from kinase_controller.trials import Seen
 from tests.unit.experiment.helpers import INFO, experiment, make_loop, score
 from tests.unit.experiment.test_heritage import SIZE, Trainer, manifest
 
@@ -313,3 +322,19 @@ def test_what_is_left_is_told_in_the_limit_s_own_unit() -> None:
     assert limit_text(Limit("epochs", "", 30, 20)) == "0 epochs"
     assert limit_text(Limit("deviceHours", "h", 0.5, 2)) == "1.50 device hours"
     assert limit_text(Limit("duration", "s", 30, 3690)) == "1:01:00"
+
+
+def test_what_all_trials_wait_for_is_said_in_the_first_ones_words() -> None:
+    def seen(number: int, reason: str, message: str = "") -> Seen:
+        status = {"phase": "Pending", "attempt": 1, "reason": reason, "message": message}
+        metadata = {"name": f"toy-{number:05d}", "uid": "x", "resourceVersion": "1"}
+        spec = {"number": number, "kind": "Search", "attempt": 1, "job": "{}"}
+        return Seen.of({"metadata": metadata, "spec": spec, "status": status})
+
+    one, two = seen(3, "Unschedulable", "0/1 nodes"), seen(4, "BackOff")
+    assert pending(0, []) is None
+    assert pending(3, [one, two]) is None, "one runs"
+    assert pending(2, [one, two]) == (
+        "all 2 trials under way wait: toy-00003: Unschedulable: 0/1 nodes"
+    )
+    assert pending(1, [two]) == "the trial waits: toy-00004: BackOff"
