@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,14 @@ from torchvision.models.efficientnet import MBConvConfig
 from torchvision.models.googlenet import BasicConv2d, Inception
 from torchvision.ops import StochasticDepth
 
+from kinase.api.space import ModelSpace
 from kinase.api.space import Space as SpaceModel
 from kinase.morphism import MorphismError, apply_all, load_chain
 from kinase.morphism.model import Model
 from kinase.space import Graph, dump_graph, load_graph, make_space
 from kinase_trainer.morphism import inherit
 from kinase_trainer.network import DropPath, Network
+from kinase_trainer.root import make_module
 from kinase_trainer.trace import Traced, trace
 
 SHAPE = (3, 32, 32)
@@ -67,6 +69,24 @@ def googlenet() -> nn.Module:
         aux_logits=False, init_weights=False, blocks=[conv, block, nn.Identity]
     )
     module.fc = nn.Linear(128, 1000)
+    return module
+
+
+def inception() -> nn.Module:
+    """With an eighth of the channels."""
+
+    def conv(inside: int, out: int, **window: Any) -> nn.Module:
+        return models.inception.BasicConv2d(
+            inside if inside == 3 else inside // 8, out // 8, **window
+        )
+
+    parts = models.inception
+    blocks = [parts.InceptionA, parts.InceptionB, parts.InceptionC, parts.InceptionD]
+    narrow = [partial(block, conv_block=conv) for block in (*blocks, parts.InceptionE)]
+    module = models.Inception3(
+        aux_logits=False, init_weights=False, inception_blocks=[conv, *narrow, nn.Identity]
+    )
+    module.fc = nn.Linear(256, 10)
     return module
 
 
@@ -154,6 +174,28 @@ def test_sizes_are_those_that_torchvision_publishes(name: str) -> None:
     published = models.get_model_weights(name).IMAGENET1K_V1.meta
     assert graph.params() == published["num_params"]
     assert graph.macs() / 1e9 == pytest.approx(published["_ops"], abs=6e-4)
+
+
+def test_inception_v3_of_torchvision() -> None:
+    """What `from: torchvision` makes has the parameters that are published, less the auxiliary
+    head's; with an eighth of the channels it gives what the module gives."""
+    with torch.device("meta"):
+        module = make_module(
+            ModelSpace.model_validate({"from": "torchvision", "name": "inception_v3"})
+        )
+        head = models.inception.InceptionAux(768, 1000)
+    graph = trace(module, (3, 299, 299)).graph
+    published = models.Inception_V3_Weights.IMAGENET1K_V1.meta
+    auxiliary = sum(each.numel() for each in head.parameters())
+    assert graph.params() == published["num_params"] - auxiliary == 23_834_568
+    assert graph.macs() / 1e9 == pytest.approx(published["_ops"], abs=6e-4)
+    narrow = scattered(inception())
+    found = trace(narrow, (3, 75, 75))
+    assert found.graph.params() == sum(each.numel() for each in narrow.parameters())
+    x = torch.rand(2, 3, 75, 75, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        network = network_of(found.graph, found.state(narrow.state_dict()))
+        assert difference(network(x), narrow(x)) <= 1e-6
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "convnext_tiny", "shufflenet_v2_x0_5"])

@@ -65,7 +65,7 @@ def _check(name: str, network: Network, card: dict[str, Any], run: Callable[[Ten
     for images in _inputs(card):
         with torch.no_grad():
             wanted = network(images)
-        found = torch.as_tensor(run(images))
+            found = torch.as_tensor(run(images))
         if found.shape != wanted.shape:
             raise ExportError(f"{name}: logits of shape {tuple(found.shape)}, not {wanted.shape}")
         difference = float((found - wanted).abs().max())
@@ -139,7 +139,7 @@ FORMATS: dict[str, Callable[[Network, dict[str, Any], Store, Path], list[Path]]]
 
 
 def _measured(source: Store) -> dict[str, Any]:
-    """What the experiment says of the network beside the card, where it is the winner."""
+    """What the experiment says of the network in addition to the card, where it is the winner."""
     try:
         document: dict[str, Any] = json.loads(source.get("result.json"))
     except NotFound:
