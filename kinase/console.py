@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -95,6 +96,7 @@ class Progress:
         self._recent: deque[TrialRecord] = deque(maxlen=RECENT)
         self._shown = 0.0
         self._said: str | None = None
+        self._loop: Loop | None = None
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
@@ -103,8 +105,19 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
+        """Clear the table. Of a search that is not over, the last lines stay."""
+        if self._live is None:
+            return
+        self._live.stop()
+        loop = self._loop
+        if loop is not None and loop.state.finished is None:
+            for trial in self._recent:
+                self.console.print(self._line(loop, trial), highlight=False, soft_wrap=True)
+
+    @property
+    def used(self) -> str:
+        """Time that the search has used so far, for a person; empty before it has begun."""
+        return "" if self._loop is None else f"{clock(self._loop.elapsed)} used so far"
 
     def say(self, text: str) -> None:
         """Say what takes time before the search begins."""
@@ -115,13 +128,14 @@ class Progress:
 
     def started(self, loop: Loop) -> None:
         """Say what is searched, and what an earlier run left."""
+        self._loop = loop
         told = len(loop.state.told)
         spec = loop.spec
         again = f", going on after {counted(told, 'finished trial')}" if loop.journal.length else ""
         again += " and an earlier end" if loop.state.before else ""
         self.console.print(
-            f"[bold]{loop.experiment.metadata.name}[/]: {spec.strategy.kind} over "
-            f"{loop.space.size()} {spec.space.kind} architectures, "
+            f"[bold]{loop.experiment.metadata.name}[/]: {spec.strategy.shown} over "
+            f"{loop.space.size()} {spec.space.shown} architectures, "
             f"{spec.task.dataset}, {loop.info.device}, "
             f"{spec.budget.parallelism} at once{again}",
             highlight=False,
@@ -230,8 +244,32 @@ class Progress:
         return Group(table, Text(""), *lines)
 
 
-def summary(console: Console, loop: Loop, data: ReportData) -> None:
-    """The end of a run: what was found, what it was worth, and where it lies."""
+def finished_lines(loop: Loop, most: int | None) -> list[Text]:
+    """The trials that ended last, a line each: at most so many, or all for None."""
+    told = loop.state.told
+    shown = told if most is None else told[-most:]
+    return [Progress()._line(loop, trial) for trial in shown]
+
+
+def _title(loop: Loop, data: ReportData, running: bool) -> str:
+    used = f"{clock(loop.elapsed)} used so far"
+    if running:
+        return f"[bold cyan]running[/]; {used}"
+    if loop.state.finished is None:
+        return f"[bold yellow]interrupted[/]; goes on with the same command; {used}"
+    title = "[bold red]no network[/]" if data.phase == "Failed" else "[bold green]done[/]"
+    return f"{title} in {clock(loop.elapsed)}: {escape(data.reason)}"
+
+
+def summary(console: Console, loop: Loop, data: ReportData, *, running: bool = False) -> None:
+    """How a run stands: what was found, what it was worth, and where it lies.
+
+    Args:
+        console: to print on.
+        loop: the run, replayed or just ended.
+        data: the same as the report shows it.
+        running: whether another process runs it.
+    """
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", justify="right")
     table.add_column(overflow="fold")
@@ -273,10 +311,13 @@ def summary(console: Console, loop: Loop, data: ReportData) -> None:
     if winner is not None:
         table.add_row("model", winner.model_uri)
     table.add_row("report", f"{data.store_uri}/report.html")
-    title = {"Succeeded": "[bold green]done[/]", "Failed": "[bold red]no network[/]"}.get(
-        data.phase, "[bold yellow]interrupted[/]; the same command goes on"
-    )
-    console.print(f"\n{title} in {clock(loop.elapsed)}: {data.reason}", highlight=False)
+    if winner is None and loop.best is not None:
+        best = loop.best
+        table.add_row(
+            "best so far",
+            f"trial {best.number}, {data.metric} {value(best.values.get(data.metric))}",
+        )
+    console.print(f"\n{_title(loop, data, running)}", highlight=False, soft_wrap=True)
     console.print(table, highlight=False, soft_wrap=not console.is_terminal)
     if winner is not None:
         console.print("\nLoad it:")

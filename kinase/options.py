@@ -135,11 +135,15 @@ KINDS = ("nasexperiments", "nasexperiment", "nasx")
 
 
 def is_local(source: str, target: Target) -> bool:
-    """Whether an argument means a file, a folder or a URI, and not an experiment on the cluster:
-    it has a slash, or the ending of a manifest, or something of that name lies here. An option
-    that names a cluster decides it."""
+    """Whether an argument means a file, a folder, a URI or a run of this machine, and not an
+    experiment on the cluster: it has a slash, or the ending of a manifest, or a file, folder or run
+    of this machine has that name. An option that names a cluster decides it."""
     kind, slash, _ = source.partition("/")
     if target.given or (slash and kind.partition(".")[0] in KINDS):
         return False
     manifest = source.endswith((".yaml", ".yml", ".json"))
-    return bool(slash) or manifest or Path(source).exists()
+    if slash or manifest or Path(source).exists():
+        return True
+    from kinase.runs.index import is_known
+
+    return is_known(source)

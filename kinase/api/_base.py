@@ -288,6 +288,12 @@ class Union(Model):
         return str(getattr(self, self.discriminator))
 
     @property
+    def shown(self) -> str:
+        """The chosen type for a person: of a custom member its own name."""
+        member = self.member
+        return member.name if isinstance(member, Custom) else self.kind
+
+    @property
     def member(self) -> Any:
         """The struct of the selected type, or None if the type has no struct."""
         field = self.members().get(self.kind)

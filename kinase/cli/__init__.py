@@ -1,6 +1,6 @@
-"""The command line: `kinase run`, `validate`, `explain`, `report`, `compare`, `export`,
-`controller`, and the commands for clusters, which another package has (entry point group
-`kinase.clusters`)."""
+"""The command line: `running` (what takes a manifest), `runs` (what is on this machine), `results`
+(what a run has left), `controller`, and the commands for clusters, which another package has (entry
+point group `kinase.clusters`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 import kinase
 from kinase import registry
-from kinase.cli import results, running
+from kinase.cli import results, running, runs
 from kinase.cli.common import BAD_INPUT, cluster, fail
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ def _options(
 
 
 app.add_typer(running.app)
+app.add_typer(runs.app)
 app.add_typer(results.app)
 
 

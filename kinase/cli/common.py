@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -11,6 +11,10 @@ from pydantic import ValidationError
 from kinase import registry
 from kinase.api.experiment import NASExperiment
 from kinase.api.load import ManifestError, format_problems
+
+if TYPE_CHECKING:
+    from kinase.experiment.loop import Loop
+    from kinase.runs import Place
 
 BAD_INPUT = 2
 """Exit code: the manifest or the arguments are at fault."""
@@ -51,6 +55,59 @@ def refuse(what: str, flags: dict[str, object]) -> None:
 
 
 ON_A_CLUSTER = "an experiment on a cluster, whose manifest says where it is kept"
+
+
+ON_THIS_MACHINE = "a run of this machine"
+
+
+def is_manifest(source: str) -> bool:
+    """Whether an argument names a file, and not a run by its name or folder."""
+    return source.endswith((".yaml", ".yml", ".json")) or Path(source).is_file()
+
+
+def open_local(source: str, store: str | None = None) -> Loop:
+    """A run of this machine, replayed for reading.
+
+    Args:
+        source: its manifest, its folder, its name or its URI.
+        store: of the command line, for a manifest.
+
+    Raises:
+        Exit: there is none, or it cannot be read.
+    """
+    from kinase.experiment.local import open_run, reopen
+    from kinase.runs import find
+    from kinase.store import StoreError
+
+    if is_manifest(source):
+        experiment = load(Path(source), {"storage.uri": store} if store else None)
+    else:
+        refuse(f"{source}, which is no manifest", {"--store": store})
+    try:
+        if is_manifest(source):
+            return open_run(experiment)
+        place = find(source)
+        return reopen(place.store(), place.namespace)
+    except (StoreError, ManifestError) as error:
+        fail(f"kinase: {error}", BAD_INPUT)
+
+
+def run_at(source: str) -> Place | None:
+    """The run of this machine that an argument names, or None if it names none.
+
+    Raises:
+        Exit: several have the name.
+    """
+    from kinase.runs import AmbiguousName, UnknownRun, find
+
+    try:
+        place = find(source)
+    except UnknownRun:
+        return None
+    except AmbiguousName as error:
+        fail(f"kinase: {error}", BAD_INPUT)
+    there = place.folder is not None and (place.folder / "experiment.json").is_file()
+    return place if there or "://" not in source else None
 
 
 def cluster() -> Any:

@@ -9,7 +9,18 @@ import typer
 
 from kinase import registry
 from kinase.api.load import ManifestError
-from kinase.cli.common import BAD_INPUT, ON_A_CLUSTER, RunStore, cluster, fail, load, refuse
+from kinase.cli.common import (
+    BAD_INPUT,
+    ON_A_CLUSTER,
+    RunStore,
+    cluster,
+    fail,
+    is_manifest,
+    load,
+    open_local,
+    refuse,
+    run_at,
+)
 from kinase.options import (
     COMPARISON,
     EXPORTED,
@@ -41,9 +52,9 @@ def report(
         str,
         typer.Argument(
             metavar="FILE|NAME",
-            help="A manifest that was run here, or the name of an experiment on the cluster. What "
-            "has a slash or ends in .yaml, .yml or .json is a file, and so is what lies here, "
-            "unless an option names the cluster.",
+            help="A manifest that was run here, a run of this machine by its name or folder, or "
+            "else an experiment on the cluster by its name. An option that names the cluster "
+            "means that one.",
         ),
     ],
     out: Annotated[
@@ -91,14 +102,12 @@ def report(
             "--credentials-from-secret": credentials_from_secret,
         },
     )
-    from kinase.experiment.local import open_run
     from kinase.report import render
     from kinase.report.gather import gather
     from kinase.store import StoreError
 
-    experiment = load(Path(source), {"storage.uri": store} if store else None)
+    loop = open_local(source, store)
     try:
-        loop = open_run(experiment)
         html = render(gather(loop)).encode()
         if out == Path("-"):
             typer.echo(html, nl=False)
@@ -118,8 +127,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="FILE|NAME...",
-            help="Manifests that were run here, or names of experiments on the cluster, as "
-            "`kinase report` takes them.",
+            help="Manifests, or names of runs of this machine or of experiments on the cluster, "
+            "as `kinase report` takes them.",
         ),
     ],
     labels: Labels = None,
@@ -134,7 +143,6 @@ def compare(
 ) -> None:
     """Write one page that holds searches against each other: what differs in the seed alone is
     one group, and each group has its best value over the cost."""
-    from kinase.experiment.local import open_run
     from kinase.report import Incomparable, write_comparison
     from kinase.report.gather import gather
     from kinase.store import StoreError
@@ -152,8 +160,7 @@ def compare(
     try:
         for source in sources:
             if is_local(source, target):
-                experiment = load(Path(source), {"storage.uri": store} if store else None)
-                runs.append(gather(open_run(experiment)))
+                runs.append(gather(open_local(source, store)))
             else:
                 access = Access(endpoint, credentials_from_secret)
                 runs.append(cluster().run_gather(source, target, access))
@@ -168,9 +175,8 @@ def export(
         str,
         typer.Argument(
             metavar="FILE|FOLDER|URI|NAME",
-            help="A manifest that was run, the folder or URI of a trained network, or the name of "
-            "an experiment on the cluster. What has a slash or a manifest's ending is none, nor "
-            "what lies here, unless an option names the cluster.",
+            help="A manifest that was run, a run of this machine by its name or folder, the folder "
+            "or URI of a trained network, or else an experiment on the cluster by its name.",
         ),
     ],
     out: Folder = EXPORTED,
@@ -201,16 +207,23 @@ def export(
         f"{source}, which this machine reads itself",
         {"--endpoint": endpoint, "--credentials-from-secret": credentials_from_secret},
     )
-    if not source.endswith((".yaml", ".yml", ".json")):
-        refuse(f"{source}, a trained network", {"--trial": trial is not None, "--store": store})
+    manifest = is_manifest(source)
+    run = None if manifest else run_at(source)
+    if not manifest:
+        refuse(source, {"--store": store})
+        if run is None:
+            refuse(f"{source}, a trained network", {"--trial": trial is not None})
     from kinase.experiment import artifacts
     from kinase.store import StoreError, open_store, open_uri
 
+    network_of = "final" if trial is None else artifacts.prefix(trial)
     try:
-        if source.endswith((".yaml", ".yml", ".json")):
+        if manifest:
             experiment = load(Path(source), {"storage.uri": store} if store else None)
-            place = "final" if trial is None else artifacts.prefix(trial)
-            network = open_store(experiment.spec.storage).sub(f"{experiment.directory}/{place}")
+            place = f"{experiment.directory}/{network_of}"
+            network = open_store(experiment.spec.storage).sub(place)
+        elif run is not None:
+            network = run.store().sub(network_of)
         else:
             network = open_uri(source if "://" in source else f"file://{source}")
         trainer = registry.load("kinase.trainers", "torch")

@@ -63,6 +63,7 @@ def run(
     from kinase.experiment.local import set_aside
     from kinase.report import render
     from kinase.report.gather import gather
+    from kinase.runs import record
     from kinase.store import StoreError
 
     changes = {
@@ -75,11 +76,13 @@ def run(
     experiment = load(file, given, trainer)
     if experiment.spec.suspend:
         fail(f"{file}: spec.suspend is true; set it to false to run", BAD_INPUT)
+    progress = Progress()
     try:
         if fresh and (aside := set_aside(experiment)):
             typer.echo(f"the earlier run is kept in {aside}", err=True)
-        with Progress() as progress:
-            loop = run_local(experiment, trainer=trainer, listener=progress)
+        record(experiment)
+        with progress:
+            loop = run_local(experiment, trainer=trainer, listener=progress, say=progress.say)
         data = gather(loop)
         loop.store.put("report.html", render(data).encode())
     except MismatchError as error:
@@ -87,7 +90,8 @@ def run(
     except (StoreError, EngineError, ManifestError) as error:
         fail(f"kinase: {error}", BAD_INPUT)
     except KeyboardInterrupt:
-        fail("ended at once; the same command goes on from the last checkpoints", INTERRUPTED)
+        text = "ended at once; goes on with the same command, from the last checkpoints"
+        fail("; ".join(filter(None, (text, progress.used))), INTERRUPTED)
     summary(Console(), loop, data)
     unchecked = loop.unchecked and _unchecked(loop.unchecked)
     for note in filter(None, (loop.stays, loop.lowered, unchecked)):

@@ -73,7 +73,7 @@ def result(loop: Loop, status: str) -> str:
 
 def _head(loop: Loop, phase: str) -> str:
     name, spec = loop.experiment.metadata.name, loop.spec
-    what = f"{spec.strategy.kind} over {spec.space.kind}, {spec.task.dataset}"
+    what = f"{spec.strategy.shown} over {spec.space.shown}, {spec.task.dataset}"
     return f"<div><b>{escape(name)}</b>: {escape(what)} &ndash; {escape(phase)}</div>"
 
 

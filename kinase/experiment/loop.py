@@ -28,7 +28,7 @@ from kinase.api.trial import (
 )
 from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
 from kinase.estimation import make_estimator
-from kinase.experiment import artifacts, budget, finals, heritage
+from kinase.experiment import artifacts, budget, finals, heritage, nothing
 from kinase.experiment.aims import aims_of, refuse_unmeasured
 from kinase.experiment.journal import Asked, Attempt, Ended, Journal, Reopened, Told
 from kinase.experiment.journal import Finished as FinishedEntry
@@ -349,7 +349,7 @@ class Loop:
         nothing if interrupted."""
         winner = finals.winner(self.state, self._losses_kept)
         if winner is None:
-            message = "no trial gave a network that could be trained and measured"
+            message = nothing.why(self.state)
             self._append(FinishedEntry(winner=None, message=message, elapsed=self.elapsed))
         else:
             test = self.state.tested.get(winner.number)
@@ -460,7 +460,7 @@ class Loop:
         Raises:
             EngineError: it failed, or gave what is no proposal; names the log.
         """
-        name = self.spec.strategy.kind if kind is Kind.SEARCH else "Random"
+        name = self.spec.strategy.shown if kind is Kind.SEARCH else "Random"
         try:
             found: Any = strategy.propose(history, rng)
             if found is None:

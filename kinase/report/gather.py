@@ -217,9 +217,9 @@ def _limit(limit: Limit) -> tuple[str, str, str]:
 def _summary(loop: Loop) -> tuple[tuple[str, str], ...]:
     spec, info = loop.spec, loop.info
     return (
-        ("Space", f"{spec.space.kind}, {loop.space.size()} architectures"),
-        ("Strategy", spec.strategy.kind),
-        ("Estimation", f"{spec.estimation.kind}: {fidelity_text(loop.fidelity)}"),
+        ("Space", f"{spec.space.shown}, {loop.space.size()} architectures"),
+        ("Strategy", spec.strategy.shown),
+        ("Estimation", f"{spec.estimation.shown}: {fidelity_text(loop.fidelity)}"),
         *_weights(loop),
         ("Finalists", f"{spec.finalists.count}: {fidelity_text(loop.final_fidelity)}"),
         ("Data", f"{spec.task.dataset}, {samples_text(info)}"),

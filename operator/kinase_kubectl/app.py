@@ -110,40 +110,20 @@ def seconds(text: str) -> float:
     return sum(timedelta(**{_UNITS[unit]: float(number)}).total_seconds() for number, unit in parts)
 
 
-@commands.command()
-def get(
-    name: Annotated[
-        str | None, typer.Argument(help="One experiment, with its trials; else all.")
-    ] = None,
-    namespace: Namespace = None,
-    everywhere: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")
-    ] = False,
-    selector: Annotated[
-        str, typer.Option("--selector", "-l", help="Those with these labels, as kubectl has it.")
-    ] = "",
-    output: Annotated[
-        str, typer.Option("--output", "-o", help="wide, json, yaml or name; else a table.")
-    ] = "",
-    watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Go on, and show what changes.")
-    ] = False,
-    trials: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Trials shown of one experiment: those that run, and the latest "
-            "of the others; 0 shows all.",
-        ),
-    ] = 20,
-    context: Context = None,
-    kubeconfig: Kubeconfig = None,
+def run_get(
+    target: Target,
+    name: str | None,
+    everywhere: bool,
+    selector: str,
+    output: str,
+    *,
+    watch: bool,
+    trials: int,
 ) -> None:
-    """Show the experiments on a cluster: how far, how good, how long still, and what is wrong."""
+    """`kinase get` of experiments on a cluster."""
     with _told():
         from kinase_kubectl import get as work
 
-        target = Target(namespace, context, kubeconfig)
         query = work.Query(target, name, everywhere, selector, output, trials)
         _run((work.watch if watch else work.get)(query, Console(), _warn))
 
@@ -289,6 +269,40 @@ def run_export(
 
 both = typer.Typer()
 """Commands that `kinase` has for this machine, too."""
+
+
+@both.command()
+def get(
+    name: Annotated[
+        str | None, typer.Argument(help="One experiment, with its trials; else all.")
+    ] = None,
+    namespace: Namespace = None,
+    everywhere: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")
+    ] = False,
+    selector: Annotated[
+        str, typer.Option("--selector", "-l", help="Those with these labels, as kubectl has it.")
+    ] = "",
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="wide, json, yaml or name; else a table.")
+    ] = "",
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Go on, and show what changes.")
+    ] = False,
+    trials: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Trials shown of one experiment: those that run, and the latest "
+            "of the others; 0 shows all.",
+        ),
+    ] = 20,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Show the experiments on a cluster: how far, how good, how long still, and what is wrong."""
+    target = Target(namespace, context, kubeconfig)
+    run_get(target, name, everywhere, selector, output, watch=watch, trials=trials)
 
 
 @both.command()

@@ -174,7 +174,7 @@ def test_ctrl_c_twice_ends_at_once_and_the_same_command_goes_on(tmp_path: Path) 
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert "ended at once; the same command goes on" in error
+    assert "ended at once; goes on with the same command, from the last checkpoints; 00:" in error
     loop = run(spec, trainer=TRAINER)  # the first attempt alone hangs
     assert tells(loop) == list(range(5))
     assert loop.state.trials[1].cost.epochs == 3

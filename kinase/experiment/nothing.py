@@ -1,0 +1,54 @@
+"""Why a search ended without a network: a pure reading of what its trials left."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from kinase.api.trial import Outcome
+from kinase.experiment.state import State, TrialRecord
+from kinase.words import counted
+
+NONE = "no trial gave a network that could be trained and measured"
+_CAUSES = {
+    "diverged": "lower the learning rate (training.optimizer), or set training.clipNorm",
+    "ran out of memory": "lower training.batchSize or budget.parallelism",
+    "reached the time limit": "raise trialTemplate.timeLimit, or search smaller networks",
+    "cannot be built or trained": "correct the space or the task so that its networks fit the data",
+    "crashed": "see the workers' logs in the run's folder",
+    "were stopped before their first epoch ended": "raise the budget, or train on less data",
+}
+"""What may keep a trial from a value, and what helps."""
+
+
+def why(state: State) -> str:
+    """What kept the trials of a search from giving a network, and what would help; the commonest
+    cause, with a trial that shows it."""
+    causes = {trial.number: cause(trial) for trial in state.told}
+    found = Counter(filter(None, causes.values()))
+    if not found:
+        return NONE
+    [(commonest, count)] = found.most_common(1)
+    example = next(trial for trial in state.told if causes[trial.number] == commonest)
+    said = f": {example.message}" if example.message else ""
+    of = counted(len(state.told), "trial")
+    return (
+        f"{NONE}: {count} of {of} {commonest}, such as trial {example.number}{said:.300}; "
+        f"{_CAUSES[commonest]}"
+    )
+
+
+def cause(trial: TrialRecord) -> str | None:
+    """What kept an ended trial from a value, or None if it has one."""
+    if trial.outcome is Outcome.FAILED:
+        return "crashed"
+    if trial.outcome is Outcome.INFEASIBLE:
+        text = trial.message.lower()
+        if "memory" in text:
+            return "ran out of memory"
+        if "timelimit" in text:
+            return "reached the time limit"
+        return "cannot be built or trained"
+    if trial.metrics:
+        return None
+    stopped = trial.outcome is Outcome.STOPPED
+    return "were stopped before their first epoch ended" if stopped else "diverged"
