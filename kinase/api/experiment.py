@@ -194,15 +194,15 @@ _SEARCH_EPOCHS = f"{_LOWER}.?epochs.orValue(self.training.epochs)"
 _NETWORKS = "(self.finalists.count + (has(self.baselines) ? size(self.baselines) : 0))"
 _LEAST_EPOCHS = f"{_SEARCH_EPOCHS} + {_NETWORKS} * {_FINAL_EPOCHS}"
 """CEL of what `final_epochs`, `search_epochs` and `_budget_pays_for_one_trial` compute."""
-_LESS = [
+_NO_SHARES = [
     name
     for known in (*TASK_METRICS.values(), RESOURCE_METRICS)
     for name, facts in known.items()
-    if facts.goal == "minimize"
+    if not facts.share
 ]
-"""Built-in metrics for which less is better."""
+"""Built-in metrics that are not shares in 0..1."""
 _ACCURACY = (
-    f"(!(self.objective.metric in {_LESS}) && "
+    f"(!(self.objective.metric in {list(dict.fromkeys(_NO_SHARES))}) && "
     "(!has(self.objective.goal) || self.objective.goal == 'maximize'))"
 )
 """CEL: the objective can be an accuracy."""
@@ -272,6 +272,11 @@ class ExperimentSpec(Model):
             "an existing network cannot be built narrower",
             ".estimation.lowerFidelity.filterFraction",
             "Forbidden",
+        ),
+        Rule(
+            "self.task.type != 'Regression' || self.training.labelSmoothing == 0.0",
+            "training.labelSmoothing is for classes and labels; task.type is Regression: remove it",
+            ".training.labelSmoothing",
         ),
         Rule(
             f"{_CHILD}.orValue(1) <= self.training.epochs",
@@ -418,6 +423,15 @@ class ExperimentSpec(Model):
         return self
 
     @model_validator(mode="after")
+    def _smooth_labels(self) -> Self:
+        if self.task.type == "Regression" and self.training.label_smoothing:
+            raise ValueError(
+                "training.labelSmoothing is for classes and labels; task.type is Regression: "
+                "remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _metrics_of_the_task(self) -> Self:
         check_objective(self.objective, self.task.type)
         return self
@@ -453,7 +467,7 @@ class ExperimentSpec(Model):
                 f"space.type is {self.space.type}"
             )
         metric, goal = self.objective.metric, self.objective.goal
-        if policy.reward == "tan" and (goal == "minimize" or metric in _LESS):
+        if policy.reward == "tan" and (goal == "minimize" or metric in _NO_SHARES):
             raise ValueError(
                 f"strategy.{field}.reward tan requires an accuracy that is maximized; for {metric} "
                 "use reward: identity"

@@ -19,8 +19,8 @@ class Known:
 
     goal: Goal
     """Which way is better."""
-    low: float
-    """Its smallest possible value."""
+    low: float | None
+    """Its smallest possible value, or None if it is unbounded."""
     high: float | None = None
     """Its largest possible value, or None if it is unbounded."""
 
@@ -30,24 +30,32 @@ class Known:
         return "more is better" if self.goal == "maximize" else "less is better"
 
     @property
-    def text(self) -> str:
-        """Its range, in words."""
-        return f"{self.low:g} or more" if self.high is None else f"a share in {self._between}"
+    def share(self) -> bool:
+        """Whether it is a share in 0..1."""
+        return (self.low, self.high) == (0, 1)
 
     @property
-    def _between(self) -> str:
-        return f"{self.low:g}..{self.high:g}"
+    def text(self) -> str:
+        """Its range, in words."""
+        if self.low is None:
+            return f"{self.high:g} or less"
+        if self.high is None:
+            return f"{self.low:g} or more"
+        return f"a share in {self.low:g}..{self.high:g}"
 
     def reachable(self, value: float) -> bool:
         """Whether a search can reach a value, and not every network reaches it trivially."""
-        above = value > self.low if self.goal == "maximize" else value >= self.low
+        above = self.low is None or (
+            value > self.low if self.goal == "maximize" else value >= self.low
+        )
         return above and (self.high is None or value <= self.high)
 
     def cel(self, value: str) -> str:
         """`reachable` in CEL."""
-        above = ">" if self.goal == "maximize" else ">="
-        most = "" if self.high is None else f" && {value} <= {self.high:.1f}"
-        return f"({value} {above} {self.low:.1f}{most})"
+        sign = ">" if self.goal == "maximize" else ">="
+        bounds = [] if self.low is None else [f"{value} {sign} {self.low:.1f}"]
+        bounds += [] if self.high is None else [f"{value} <= {self.high:.1f}"]
+        return f"({' && '.join(bounds)})"
 
 
 RESOURCE_METRICS: dict[str, Known] = {
@@ -56,10 +64,22 @@ RESOURCE_METRICS: dict[str, Known] = {
 }
 """Metrics that are known for an architecture before training."""
 _COUNTED = f"{' and '.join(RESOURCE_METRICS)} are counted"
+_SHARE = Known("maximize", 0, 1)
+_ERROR = Known("minimize", 0)
 TASK_METRICS: dict[str, dict[str, Known]] = {
     "Classification": {
-        "val_accuracy": Known("maximize", 0, 1),
-        "val_loss": Known("minimize", 0),
+        "val_accuracy": _SHARE,
+        "val_loss": _ERROR,
+        "val_balanced_accuracy": _SHARE,
+        "val_f1": _SHARE,
+        "val_auc": _SHARE,
+    },
+    "MultiLabel": {"val_auc": _SHARE, "val_map": _SHARE, "val_f1": _SHARE, "val_loss": _ERROR},
+    "Regression": {
+        "val_rmse": _ERROR,
+        "val_mae": _ERROR,
+        "val_r2": Known("maximize", None, 1),
+        "val_loss": _ERROR,
     },
 }
 """Metrics of the validation split, for each built-in task."""
@@ -140,11 +160,12 @@ class Objective(Model):
     """What the search optimises."""
 
     metric: Metric = "val_accuracy"
-    """Metric of the validation split, or params or macs. Classification measures val_accuracy (in
-    0..1) and val_loss."""
+    """Metric of the validation split, or params or macs. Classification measures val_accuracy,
+    val_balanced_accuracy, val_f1, val_auc (all in 0..1) and val_loss; MultiLabel val_auc, val_map,
+    val_f1 (all in 0..1) and val_loss; Regression val_rmse, val_mae, val_r2 and val_loss."""
     goal: Goal | None = None
-    """Direction of the metric. Default: the metric's own direction (val_accuracy: maximize;
-    val_loss, params and macs: minimize). It has to be set only for a metric of your own trainer or
+    """Direction of the metric. Default: the metric's own direction (losses, errors, params and
+    macs: minimize; all others: maximize). It has to be set only for a metric of your own trainer or
     task whose direction is not declared."""
     target: float | None = None
     """The search ends when a trial reaches this value. Default: no target."""
@@ -236,33 +257,34 @@ def objective_rules() -> Iterator[Rule]:
             "{self.objective.also.map(m, m.metric)}",
             ".objective.also",
         )
-        for name, known in measured.items():
+        for known, names in _alike(measured).items():
+            other = f"!(self.objective.metric in {names})"
             yield Rule(
-                f"{ours} || !has(self.objective.goal) || self.objective.metric != '{name}' || "
+                f"{ours} || !has(self.objective.goal) || {other} || "
                 f"self.objective.goal == '{known.goal}'",
-                f"objective.goal {{self.objective.goal}} contradicts metric {name} "
+                "objective.goal {self.objective.goal} contradicts metric {self.objective.metric} "
                 f"({known.better}): remove goal, or set it to {known.goal}",
                 ".objective.goal",
             )
             yield Rule(
-                f"{ours} || !has(self.objective.target) || self.objective.metric != '{name}' || "
+                f"{ours} || !has(self.objective.target) || {other} || "
                 f"{known.cel('self.objective.target')}",
-                f"objective.target {{self.objective.target}} is out of reach: "
-                f"{name} is {known.text}",
+                "objective.target {self.objective.target} is out of reach: "
+                f"{{self.objective.metric}} is {known.text}",
                 ".objective.target",
             )
             yield Rule(
                 f"{ours} || !has(self.objective.also) || self.objective.also.all(m, "
-                f"m.metric != '{name}' || !has(m.goal) || m.goal == '{known.goal}')",
-                f"objective.also has a goal that contradicts metric {name} "
-                f"({known.better}): remove goal, or set it to {known.goal}",
+                f"!(m.metric in {names}) || !has(m.goal) || m.goal == '{known.goal}')",
+                f"objective.also has a goal that contradicts its metric ({', '.join(names)}: "
+                f"{known.better}): remove goal, or set it to {known.goal}",
                 ".objective.also",
             )
             yield Rule(
                 f"{ours} || !has(self.objective.also) || self.objective.also.all(m, "
-                f"m.metric != '{name}' || !has(m.enough) || {known.cel('m.enough')})",
-                f"objective.also has a value of enough that is out of reach: {name} is "
-                f"{known.text}",
+                f"!(m.metric in {names}) || !has(m.enough) || {known.cel('m.enough')})",
+                "objective.also has a value of enough that is out of reach: each of "
+                f"{', '.join(names)} is {known.text}",
                 ".objective.also",
             )
 

@@ -6,6 +6,7 @@ import json
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
+from pydantic.alias_generators import to_camel
 
 from kinase.api._base import Model, Rule, Union
 
@@ -17,8 +18,12 @@ PUBLISHED = ("mnist", "fashion-mnist", "cifar10", "cifar100", "svhn")
 """Data sets that lie in a folder, in the layout of their authors or torchvision's."""
 DATASETS = ("digits", *PUBLISHED, "npz", "folder")
 """The data sets of our own trainer. They take no `datasetOptions`."""
-TASKS = ("Classification",)
-"""The tasks of our own trainer. They take no `typeOptions`."""
+TASKS = {
+    "Classification": "classification",
+    "MultiLabel": "multi_label",
+    "Regression": "regression",
+}
+"""The tasks of our own trainer, with the field of their options. They take no `typeOptions`."""
 MAX_OPTIONS = 64 * 1024
 """Most characters of options, as JSON."""
 
@@ -67,7 +72,11 @@ class Split(Model):
 
 
 class FolderImages(Model):
-    """How to turn the images of a `folder` into squares of `resolution` pixels."""
+    """How to read the images of a `folder`."""
+
+    labels: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """CSV file in the folder that lists the targets: a header line, then a file and its targets on
+    each line. Default: each subfolder is a class."""
 
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """What to do with images that are not square. `pad`: scale the longer side and fill the rest
@@ -85,12 +94,74 @@ class ArrayImages(Model):
     by the sizes and rejects ambiguous shapes."""
 
 
+Weights = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=1000)]
+_WEIGHTS = (
+    Rule(
+        "!has(self.weights) || self.weighting == 'equal'",
+        "weighting is {self.weighting}, so weights must not be set; remove one of them",
+        ".weights",
+    ),
+)
+
+
+class _Weighted(Model):
+    """What tasks with classes or labels share: their weights in the loss."""
+
+    rules: ClassVar = _WEIGHTS
+
+    @model_validator(mode="after")
+    def _one_weighting(self) -> Self:
+        weighting: str = getattr(self, "weighting", "equal")
+        if getattr(self, "weights", None) is not None and weighting != "equal":
+            raise ValueError(
+                f"weighting is {weighting}, so weights must not be set; remove one of them"
+            )
+        return self
+
+
+class ClassificationTask(_Weighted):
+    """Options of classification."""
+
+    weighting: Literal["equal", "balanced"] = "equal"
+    """Weights of the classes in the loss. `equal`: every sample has the same weight. `balanced`:
+    every class has the same total weight, so samples of rare classes count more. Metrics are never
+    weighted."""
+    weights: Weights | None = None
+    """Weight of each class in the loss, in the order of the classes. Replaces `weighting`."""
+
+
+class MultiLabelTask(_Weighted):
+    """Options of a task with several labels per sample."""
+
+    weighting: Literal["equal", "balanced"] = "equal"
+    """Weight in the loss of the samples that have a label. `equal`: the same weight as samples
+    without it. `balanced`: samples with and without it have the same total weight."""
+    weights: Weights | None = None
+    """Weight in the loss of the samples that have a label, for each label. Replaces `weighting`."""
+    threshold: Share = 0.5
+    """Probability at which a label counts as predicted, for the metric f1."""
+
+
+class RegressionTask(Model):
+    """Options of regression."""
+
+    loss: Literal["mse", "mae", "huber"] = "mse"
+    """Loss on standardized targets: mean squared error, mean absolute error, or the Huber loss with
+    a threshold of one standard deviation (Huber 1964)."""
+
+
 class Task(Model):
     """What is learnt, and on which data."""
 
     type: Annotated[str, Field(min_length=1, max_length=128)] = "Classification"
-    """Kind of task: Classification, or the entry point of another package (group
-    `kinase.tasks`)."""
+    """Kind of task: Classification (one class per sample), MultiLabel (any number of labels per
+    sample), Regression (numbers), or the entry point of another package (group `kinase.tasks`)."""
+    classification: ClassificationTask | None = None
+    """Options of the task Classification."""
+    multi_label: MultiLabelTask | None = None
+    """Options of the task MultiLabel."""
+    regression: RegressionTask | None = None
+    """Options of the task Regression."""
     type_options: Options | None = None
     """Options for a task of another package, passed to its constructor."""
     dataset: Annotated[str, Field(min_length=1, max_length=128)] = "digits"
@@ -112,6 +183,15 @@ class Task(Model):
     """Training, validation and test splits."""
 
     rules: ClassVar = (
+        *(
+            Rule(
+                f"!has(self.{to_camel(field)}) || self.type == '{kind}'",
+                f"type is {{self.type}}, so {to_camel(field)} must not be set; "
+                f"remove it, or set type: {kind}",
+                f".{to_camel(field)}",
+            )
+            for kind, field in TASKS.items()
+        ),
         Rule(
             "!has(self.folder) || self.dataset == 'folder'",
             "dataset is {self.dataset}, so folder must not be set; "
@@ -141,6 +221,12 @@ class Task(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        for kind, field in TASKS.items():
+            if getattr(self, field) is not None and self.type != kind:
+                raise ValueError(
+                    f"type is {self.type}, so {to_camel(field)} must not be set; "
+                    f"remove it, or set type: {kind}"
+                )
         if self.folder is not None and self.dataset != "folder":
             raise ValueError(
                 f"dataset is {self.dataset}, so folder must not be set; "
@@ -172,6 +258,13 @@ class Task(Model):
                 "they are for a task of another package"
             )
         return self
+
+    @property
+    def options(self) -> Model | dict[str, Any] | None:
+        """What the task's constructor takes: the struct of a task of ours, or `typeOptions`."""
+        field = TASKS.get(self.type)
+        found: Model | None = getattr(self, field) if field else None
+        return self.type_options if found is None else found
 
     def __hash__(self) -> int:
         """By the fields that can be hashed: options are plain data, which cannot."""
@@ -259,7 +352,8 @@ class Training(Model):
     shorter training (a lower fidelity, a child that inherits) warms up for the same share of its
     epochs. Above `epochs` the rate never reaches `learningRate`, which is warned of."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Label smoothing: share of a label's weight that is spread over all classes."""
+    """Label smoothing: share of a label's weight that is spread over all classes. For MultiLabel,
+    the share by which 0 and 1 move towards 1/2. Not for Regression."""
     clip_norm: NonNegative = 0.0
     """Maximum norm of the gradient. 0 disables clipping."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"

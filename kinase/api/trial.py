@@ -11,7 +11,7 @@ import json
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from kinase.api._base import Metric, Model, Name, Rule
 from kinase.api.estimation import Epochs, Fraction
@@ -223,6 +223,13 @@ class TrialJob(Model):
     """Whether to evaluate the stored weights on the test split, without training."""
 
 
+def _square(rows: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    """A matrix with as many columns as rows."""
+    if any(len(row) != len(rows) for row in rows):
+        raise ValueError(f"the matrix has {len(rows)} rows; each must have as many numbers")
+    return rows
+
+
 Said = Annotated[str, Field(max_length=1000)]
 """One line for a person."""
 MOST_CLASSES = 1000
@@ -260,7 +267,11 @@ class TaskInfo(Model):
     goals: Annotated[dict[Metric, Goal], Field(max_length=64)] = Field(default_factory=dict)
     """Direction of each metric. A metric without a direction needs a goal in the manifest."""
     classes: Annotated[tuple[ClassCount, ...], Field(max_length=MOST_CLASSES)] = ()
-    """The classes, in the order of the network's outputs."""
+    """The classes or labels, in the order of the network's outputs."""
+    several: bool = False
+    """Whether a sample can have any number of the classes: they are labels."""
+    targets: Said = ""
+    """Summary of targets that are not classes, such as their number and range."""
     notes: Annotated[tuple[Said, ...], Field(max_length=32)] = ()
     """Remarks on how the data was read, such as skipped files or renumbered labels."""
     warnings: Annotated[tuple[Said, ...], Field(max_length=32)] = ()
@@ -276,6 +287,15 @@ class TaskInfo(Model):
     changed since the search started. A part without a digest is not compared."""
     root: Root | None = None
     """The network that the search starts from, if the job has a space with such a network."""
+
+
+MOST_CONFUSED = 200
+"""Classes up to which a confusion matrix is kept."""
+Confusion = Annotated[
+    tuple[Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=MOST_CONFUSED)], ...],
+    Field(max_length=MOST_CONFUSED),
+    AfterValidator(_square),
+]
 
 
 class Point(Model):
@@ -310,6 +330,9 @@ class TrialResult(Model):
     """Error message for people to read."""
     inherited: Inherited | None = None
     """What the network has inherited, if inheritance was requested."""
+    confusion: Confusion | None = None
+    """Confusion matrix of the test split: samples by true class (rows) and predicted class
+    (columns), in the order of the network's outputs. None if samples do not have one class."""
     kept_bytes: Annotated[int, Field(ge=0)] = 0
     """Size of the stored weights in bytes."""
     facts: dict[str, Any] = Field(default_factory=dict)

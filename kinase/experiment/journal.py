@@ -21,6 +21,7 @@ from kinase.api import limits
 from kinase.api._base import Model
 from kinase.api.trial import (
     Architecture,
+    Confusion,
     Cost,
     Fidelity,
     Inheritance,
@@ -133,6 +134,8 @@ class Finished(Model):
     """Number of the winning finalist's trial."""
     test: dict[str, float] = Field(default_factory=dict)
     """The winner's test metrics."""
+    confusion: Confusion | None = None
+    """See `TrialResult.confusion`."""
     message: str = ""
     """Why there is no winner."""
     elapsed: Seconds = 0.0

@@ -86,11 +86,13 @@ def keep_final(store: Store, loop: Loop) -> None:
     if winner is None:
         return
     trial = loop.state.trials[winner]
+    confusion = loop.state.finished.confusion
     measured = {
         "trial": winner,
         "foundBy": trial.parents[0],
         "metrics": trial.values,
         "test": loop.state.finished.test,
+        **({"confusion": confusion} if confusion is not None else {}),
         "cost": trial.cost.model_dump(by_alias=True),
     }
     text = json.dumps(measured, indent=2).encode()

@@ -352,18 +352,23 @@ class Loop:
             message = nothing.why(self.state)
             self._append(FinishedEntry(winner=None, message=message, elapsed=self.elapsed))
         else:
-            test = self.state.tested.get(winner.number)
-            if test is None:
-                result = self._test(winner) if self._results else None
-                if result is None and self._results:
+            before = self.state.tests.get(winner.number)
+            test, confusion = (before.test, before.confusion) if before else ({}, None)
+            if before is None and self._results:
+                result = self._test(winner)
+                if result is None:
                     return
-                test = result.metrics if result is not None else {}
+                test, confusion = result.metrics, result.confusion
             if self._results:  # what a killed trainer, or another's, has left
                 artifacts.clean(self.store, self.spec.storage)
                 if self._weights is not None:
                     self._weights = artifacts.with_weights(self.store)
                     self._free_weights()
-            self._append(FinishedEntry(winner=winner.number, test=test, elapsed=self.elapsed))
+            self._append(
+                FinishedEntry(
+                    winner=winner.number, test=test, confusion=confusion, elapsed=self.elapsed
+                )
+            )
         self._commit()
 
     def _test(self, winner: TrialRecord) -> TrialResult | None:

@@ -214,8 +214,13 @@ class State:
     @property
     def tested(self) -> dict[int, dict[str, float]]:
         """What was measured on the test part, by the winner's trial: one for each of its uses."""
+        return {winner: end.test for winner, end in self.tests.items()}
+
+    @property
+    def tests(self) -> dict[int, Finished]:
+        """The uses of the test part, by the winner's trial."""
         ends = [*self.before, *([self.finished] if self.finished is not None else [])]
-        return {end.winner: end.test for end in ends if end.winner is not None and end.test}
+        return {end.winner: end for end in ends if end.winner is not None and end.test}
 
     @property
     def searched(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kinase.api.trial import Architecture, Cost, Kind, Outcome, Point
+from kinase.api.trial import Architecture, Confusion, Cost, Kind, Outcome, Point
 from kinase.space import Sketch
 
 
@@ -56,6 +56,10 @@ class Winner:
     model_uri: str
     load_lines: tuple[str, ...]
     """Lines of Python that load the model."""
+    confusion: Confusion | None = None
+    """Samples of the test part by true (rows) and predicted class; None where there is none."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes."""
     tests: int = 1
     """Networks that were scored on the test part: more than one where the search went on after its
     end and found another winner."""

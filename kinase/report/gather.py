@@ -193,6 +193,8 @@ def _winner(loop: Loop) -> Winner | None:
         sketch=loop.space.sketch(trial.architecture),
         metrics=trial.values,
         test=finished.test,
+        confusion=finished.confusion,
+        classes=tuple(each.name for each in loop.info.classes),
         tests=max(1, len(loop.state.tested)),
         model_uri=uri,
         load_lines=(
@@ -232,7 +234,8 @@ def _data(loop: Loop) -> tuple[tuple[str, str], ...]:
     """What else was read of the data, and how."""
     info = loop.info
     said = (
-        ("Classes", classes_text(info).partition(" classes: ")[2]),
+        ("Labels" if info.several else "Classes", classes_text(info).partition(": ")[2]),
+        ("Targets", info.targets),
         ("How it was read", "; ".join(info.notes)),
         ("Warning", "; ".join(info.warnings)),
     )

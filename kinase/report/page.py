@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from kinase.api.trial import Cost, Kind, Outcome
-from kinase.report import figures, fronts, theme, tradeoffs
+from kinase.report import confusion, figures, fronts, theme, tradeoffs
 from kinase.report.anytime import COSTS
 from kinase.report.control import ended, value_of, valued
 from kinase.report.data import ReportData, ReportTrial
@@ -105,6 +105,8 @@ def document(data: ReportData) -> str:
         finals=_finals(data),
         curve_count=len(figures.chosen_curves(data)),
         with_curve=sum(bool(t.curve) for t, _ in searched),
+        heat_map=confusion.heat_map(winner) if winner and winner.confusion else None,
+        confused=confusion.worst(winner) if winner and winner.confusion else [],
         ancestors=line,
         ancestors_limit=ANCESTORS,
         total=_sum(data.cost),

@@ -20,12 +20,13 @@ def samples_text(info: TaskInfo) -> str:
 
 
 def classes_text(info: TaskInfo) -> str:
-    """The classes with their counts over all parts; empty where the task has none."""
+    """The classes or labels with their counts over all parts; empty where the task has neither."""
     if not info.classes:
         return ""
     named = [f"{c.name} ({c.train + c.validation + c.test:,})" for c in info.classes[:MOST_NAMED]]
     more = info.outputs - len(named)
-    return f"{counted(info.outputs, 'class')}: {', '.join(named)}" + (
+    word = "label" if info.several else "class"
+    return f"{counted(info.outputs, word)}: {', '.join(named)}" + (
         f", and {more:,} more" * (more > 0)
     )
 
@@ -34,7 +35,7 @@ def data_lines(info: TaskInfo) -> tuple[str, ...]:
     """All that a trainer says of the data, a line each; warnings come last."""
     return (
         samples_text(info),
-        *filter(None, (classes_text(info),)),
+        *filter(None, (classes_text(info), info.targets)),
         *(f"note: {note}" for note in info.notes),
         *(f"warning: {warning}" for warning in info.warnings),
     )

@@ -101,7 +101,166 @@ SECRET = {"secretKeyRef": {"name": "s", "key": "k"}}
 CLAIM = {"persistentVolumeClaim": {"claimName": "data"}}
 DARTS = {"type": "Cell", "cell": {"preset": "darts"}}
 
+
+def task(kind: str, metric: str, **fields: Any) -> Changes:
+    """Of one of our tasks, with a metric of its own."""
+    return {"task": {"type": kind, **fields}, "objective": {"metric": metric}}
+
+
+def aimed(kind: str, metric: str, **objective: Any) -> Changes:
+    return {"task": {"type": kind}, "objective": {"metric": metric, **objective}}
+
+
+def further(kind: str, metric: str, **measure: Any) -> Changes:
+    return aimed(kind, "params", also=[{"metric": metric, **measure}])
+
+
 CASES: dict[str, Case] = {
+    # tasks
+    "classes are weighed where there are classes": Case(
+        {"task": {"classification": {"weighting": "balanced"}}},
+        task("Regression", "val_mae", classification={"weighting": "balanced"}),
+        "task",
+    ),
+    "labels are weighed where there are labels": Case(
+        task("MultiLabel", "val_map", multiLabel={"weighting": "balanced", "threshold": 0.3}),
+        {"task": {"multiLabel": {"threshold": 0.3}}},
+        "task",
+    ),
+    "numbers have a loss where there are numbers": Case(
+        task("Regression", "val_rmse", regression={"loss": "huber"}),
+        {"task": {"regression": {"loss": "huber"}}},
+        "task",
+    ),
+    "a loss of numbers is known": Case(
+        task("Regression", "val_r2", regression={"loss": "mae"}),
+        task("Regression", "val_r2", regression={"loss": "l1"}),
+        "loss",
+    ),
+    "weights are listed or balanced, classes": Case(
+        {"task": {"classification": {"weights": [1, 2.5]}}},
+        {"task": {"classification": {"weights": [1, 2.5], "weighting": "balanced"}}},
+        "weights",
+    ),
+    "weights are listed or balanced, labels": Case(
+        task("MultiLabel", "val_f1", multiLabel={"weights": [1, 2.5]}),
+        task("MultiLabel", "val_f1", multiLabel={"weights": [1, 2], "weighting": "balanced"}),
+        "weights",
+    ),
+    "a weight is above zero": Case(
+        {"task": {"classification": {"weights": [0.1]}}},
+        {"task": {"classification": {"weights": [1, 0]}}},
+        "weights",
+    ),
+    "numbers have no labels to smooth": Case(
+        {**task("Regression", "val_mae"), "training.labelSmoothing": 0},
+        {**task("Regression", "val_mae"), "training.labelSmoothing": 0.1},
+        "labelSmoothing",
+    ),
+    "a balanced accuracy is of classes": Case(
+        aimed("Classification", "val_balanced_accuracy"),
+        aimed("MultiLabel", "val_balanced_accuracy"),
+        "objective.metric",
+    ),
+    "an error is of numbers": Case(
+        aimed("Regression", "val_mae", goal="minimize"),
+        aimed("Regression", "val_accuracy"),
+        "objective.metric",
+    ),
+    "a further metric is of labels": Case(
+        further("MultiLabel", "val_map"), further("MultiLabel", "val_mae"), "objective.also"
+    ),
+    "a further metric is of numbers": Case(
+        further("Regression", "val_r2"), further("Regression", "val_f1"), "objective.also"
+    ),
+    "labels: shares are to be maximised": Case(
+        aimed("MultiLabel", "val_auc", goal="maximize"),
+        aimed("MultiLabel", "val_auc", goal="minimize"),
+        "objective.goal",
+    ),
+    "labels: a loss is to be minimised": Case(
+        aimed("MultiLabel", "val_loss", goal="minimize"),
+        aimed("MultiLabel", "val_loss", goal="maximize"),
+        "objective.goal",
+    ),
+    "labels: a share within reach": Case(
+        aimed("MultiLabel", "val_map", target=0.9),
+        aimed("MultiLabel", "val_map", target=90),
+        "objective.target",
+    ),
+    "labels: a loss within reach": Case(
+        aimed("MultiLabel", "val_loss", target=0),
+        aimed("MultiLabel", "val_loss", target=-1),
+        "objective.target",
+    ),
+    "labels: further shares are to be maximised": Case(
+        further("MultiLabel", "val_f1", goal="maximize"),
+        further("MultiLabel", "val_f1", goal="minimize"),
+        "objective.also",
+    ),
+    "labels: a further loss is to be minimised": Case(
+        further("MultiLabel", "val_loss", goal="minimize"),
+        further("MultiLabel", "val_loss", goal="maximize"),
+        "objective.also",
+    ),
+    "labels: enough of a share": Case(
+        further("MultiLabel", "val_f1", enough=0.9),
+        further("MultiLabel", "val_f1", enough=1.1),
+        "objective.also",
+    ),
+    "labels: enough of a loss": Case(
+        further("MultiLabel", "val_loss", enough=0.1),
+        further("MultiLabel", "val_loss", enough=-0.1),
+        "objective.also",
+    ),
+    "numbers: errors are to be minimised": Case(
+        aimed("Regression", "val_rmse", goal="minimize"),
+        aimed("Regression", "val_rmse", goal="maximize"),
+        "objective.goal",
+    ),
+    "numbers: r2 is to be maximised": Case(
+        aimed("Regression", "val_r2", goal="maximize"),
+        aimed("Regression", "val_r2", goal="minimize"),
+        "objective.goal",
+    ),
+    "numbers: an error within reach": Case(
+        aimed("Regression", "val_mae", target=0),
+        aimed("Regression", "val_mae", target=-0.5),
+        "objective.target",
+    ),
+    "numbers: r2 within reach": Case(
+        aimed("Regression", "val_r2", target=-3),
+        aimed("Regression", "val_r2", target=1.5),
+        "objective.target",
+    ),
+    "numbers: further errors are to be minimised": Case(
+        further("Regression", "val_mae", goal="minimize"),
+        further("Regression", "val_mae", goal="maximize"),
+        "objective.also",
+    ),
+    "numbers: a further r2 is to be maximised": Case(
+        further("Regression", "val_r2", goal="maximize"),
+        further("Regression", "val_r2", goal="minimize"),
+        "objective.also",
+    ),
+    "numbers: enough of an error": Case(
+        further("Regression", "val_mae", enough=2),
+        further("Regression", "val_mae", enough=-2),
+        "objective.also",
+    ),
+    "numbers: enough of r2": Case(
+        further("Regression", "val_r2", enough=1),
+        further("Regression", "val_r2", enough=2),
+        "objective.also",
+    ),
+    "r2 is no share for a policy's reward": Case(
+        {
+            **aimed("Regression", "val_r2"),
+            "strategy": {"type": "EAS", "eas": {"reward": "identity"}},
+        },
+        {**aimed("Regression", "val_r2"), "strategy": {"type": "EAS"}},
+        "reward",
+    ),
     # names
     "a name of 46 characters": Case(
         {"metadata.name": "n" * 46}, {"metadata.name": "n" * 47}, "metadata.name"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -106,13 +107,16 @@ def test_the_data_set_of_the_page(here: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_task_of_the_page(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own(monkeypatch, "kinase.tasks", "Regression")
-    np.savez("lengths.npz", x=np.zeros((20, 8, 8)), y=np.arange(20.0))
+    own(monkeypatch, "kinase.tasks", "Angle")
+    np.savez("compass.npz", x=np.zeros((20, 8, 8)), y=np.arange(20.0) * 18)
     open_splits.cache_clear()
-    splits = open_splits(task("lengths.npz"))
-    assert (splits.outputs, splits.classes, splits.told.classes) == (1, (), ())
-    assert float(splits.train.targets.max()) in (9.0, 9.5)  # the scale is 2
-    given = spec("lengths.npz")
+    splits = open_splits(task("compass.npz"))
+    assert (splits.outputs, splits.classes, splits.told.classes) == (2, (), ())
+    turned = np.deg2rad(np.array([350.0, 10.0]))
+    outputs = torch.tensor(np.stack([np.cos(turned), np.sin(turned)], 1)) * 3
+    measured = splits.learning.measure(outputs, splits.learning.prepare(torch.tensor([10.0, 350])))
+    assert measured["error"] == pytest.approx(20)
+    given = spec("compass.npz")
     ExperimentSpec.model_validate(
         {
             **given,

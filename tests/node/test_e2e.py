@@ -371,7 +371,7 @@ def test_report_and_model_come_back(nas: Nas, search: Search, tmp_path: Path) ->
     assert "digits" in (tmp_path / "report.html").read_text()
     network, card = load(str(tmp_path / "model"))
     assert card["epochs"] == FINAL
-    part = open_test(Task.model_validate({"dataset": "digits"}))
+    part = open_test(Task.model_validate({"dataset": "digits"}))[0]
     right = sum(
         int((network(images).argmax(1) == targets).sum()) for images, targets in plain_batches(part)
     )

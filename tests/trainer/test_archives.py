@@ -89,7 +89,7 @@ def test_the_parts_of_an_archive_are_the_parts(tmp_path: Path) -> None:
     )
     splits = open_splits(task)
     assert (len(splits.train), len(splits.validation), splits.test_size) == (20, 6, 4)
-    assert np.array_equal(np.asarray(open_test(task).images)[:, 0], X[:4])
+    assert np.array_equal(np.asarray(open_test(task)[0].images)[:, 0], X[:4])
     assert splits.train.targets.tolist() == Y.tolist()
 
 
@@ -148,7 +148,7 @@ def test_labels_of_every_form_are_classes(
     assert (splits.outputs, splits.classes) == (2, classes)
     assert "; ".join(splits.told.notes)[: len(note) or None] == note
     order = {image.tobytes(): int(label) for image, label in zip(X, Y, strict=True)}
-    for part in (splits.train, splits.validation, open_test(task)):
+    for part in (splits.train, splits.validation, open_test(task)[0]):
         assert isinstance(part.images, torch.Tensor)
         for image, label in zip(part.images, part.targets.tolist(), strict=True):
             assert order[image[0].numpy().tobytes()] == label

@@ -37,7 +37,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def test_the_parts_of_the_digits_are_disjoint_and_together_the_whole() -> None:
-    splits, test = open_splits(DIGITS), open_test(DIGITS)
+    splits, test = open_splits(DIGITS), open_test(DIGITS)[0]
     parts = [rows(splits.train), rows(splits.validation), rows(test)]
     whole = load_digits().images.astype(np.float32) / 16
     assert set.union(*parts) == {image[None].tobytes() for image in whole}
@@ -46,7 +46,7 @@ def test_the_parts_of_the_digits_are_disjoint_and_together_the_whole() -> None:
 
 
 def test_what_training_sees_holds_no_test_sample() -> None:
-    splits, test = open_splits(DIGITS), open_test(DIGITS)
+    splits, test = open_splits(DIGITS), open_test(DIGITS)[0]
     seen = rows(splits.train) | rows(splits.validation)
     assert not seen & rows(test)
     held = [value for value in vars(splits).values() if isinstance(value, Part | torch.Tensor)]
@@ -54,7 +54,7 @@ def test_what_training_sees_holds_no_test_sample() -> None:
 
 
 def test_every_class_keeps_its_share_in_each_part() -> None:
-    splits, test = open_splits(DIGITS), open_test(DIGITS)
+    splits, test = open_splits(DIGITS), open_test(DIGITS)[0]
     whole = np.bincount(load_digits().target)
     for part, share in ((splits.train, 0.6), (splits.validation, 0.2), (test, 0.2)):
         counts = torch.bincount(part.targets).numpy()
@@ -103,7 +103,7 @@ def test_resizing_keeps_the_mean_and_undoes_nothing_at_its_own_size() -> None:
     assert float(small.images.mean()) == pytest.approx(float(part.images.mean()), abs=0.01)  # type: ignore[union-attr]
     task = Task(resolution=12)
     assert open_splits(task).shape == (1, 12, 12)
-    assert open_test(task).images.shape[-1] == 12
+    assert open_test(task)[0].images.shape[-1] == 12
 
 
 def test_bytes_and_floats_of_the_same_images_give_the_same_batches() -> None:

@@ -129,7 +129,7 @@ def test_an_archive_s_own_test_part_is_the_test_part(tmp_path: Path) -> None:
     task = Task(dataset="npz", path=str(path))
     splits = open_splits(task)
     assert len(splits.train) + len(splits.validation) == 40
-    assert isinstance(images := open_test(task).images, torch.Tensor)
+    assert isinstance(images := open_test(task)[0].images, torch.Tensor)
     assert np.allclose(images.permute(0, 2, 3, 1).numpy(), xt)
 
 

@@ -93,7 +93,7 @@ def test_a_validation_folder_is_the_validation_part(tmp_path: Path, val: str, te
     assert splits.classes == ("cat", "dog")
     assert len(splits.validation) == 6
     assert (len(splits.train), splits.test_size) == ((20, 8) if test else (16, 4))
-    tested = open_test(task(tmp_path))
+    tested = open_test(task(tmp_path))[0]
     assert len(tested) == splits.test_size
     assert [c.validation for c in splits.told.classes] == [3, 3]
 

@@ -11,7 +11,7 @@ from kinase_trainer.summary import tell
 
 def labels(train: list[int], validation: list[int], test: list[int]) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
     parts = {"train": train, "validation": validation, "test": test}
-    return {p: np.repeat(np.arange(len(counts)), counts) for p, counts in parts.items()}
+    return {p: np.array(counts) for p, counts in parts.items()}
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,9 @@ def labels(train: list[int], validation: list[int], test: list[int]) -> dict[str
             ([100, 10], [18, 2], [1, 1]),
             [
                 "class 'a' has 100 training samples and class 'b' 10: a network that always "
-                "answers 'a' has a validation accuracy of 0.900"
+                "answers 'a' has a validation accuracy of 0.900; "
+                "task.classification.weighting: balanced weighs them equally, and "
+                "val_balanced_accuracy and val_f1 count them equally"
             ],
         ),
         (["a", "b"], ([99, 10], [18, 2], [1, 1]), []),

@@ -27,6 +27,7 @@ from kinase_trainer.data import (
 )
 from kinase_trainer.errors import ConfigError, CorruptModel
 from kinase_trainer.model import CARD, WEIGHTS
+from kinase_trainer.tasks import Classification
 from kinase_trainer.train import Run
 from tests.trainer.helpers import DARTS, cell, job
 
@@ -52,7 +53,7 @@ def test_describe_says_what_the_task_is() -> None:
     info = trial.describe(job().task, job().training)
     assert (info.input, info.outputs) == ((1, 8, 8), 10)
     assert (info.train, info.validation, info.test) == (1079, 359, 359)
-    assert info.metrics == ("val_accuracy", "val_loss")
+    assert info.metrics == tuple(f"val_{name}" for name in Classification.metrics)
     assert info.device == "cpu"
     assert info.facts["torch"] == torch.__version__
     assert info.warnings == ()
@@ -326,11 +327,11 @@ def test_the_test_part_is_scored_once_and_remembered(monkeypatch: pytest.MonkeyP
     asked = job(kind="Final", training=GOOD, test=True)
     first = trial.run(asked, store)
     network, _ = load(store.sub(PREFIX))
-    part = open_test(asked.task)
+    part = open_test(asked.task)[0]
     with torch.no_grad():
         hits = network(part.images).argmax(1) == part.targets
     assert first.metrics["test_accuracy"] == float(hits.double().mean())
-    assert set(first.metrics) == {"test_accuracy", "test_loss"}
+    assert set(first.metrics) == {f"test_{name}" for name in Classification.metrics}
     assert first.cost.epochs == 0
 
     def forbidden(*_: Any) -> Any:

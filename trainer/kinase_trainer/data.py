@@ -25,7 +25,7 @@ from kinase_trainer.datasets import Raw, open_raw
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.lazy import LazyImages, as_float, resize
 from kinase_trainer.summary import Told, tell
-from kinase_trainer.tasks import LearningTask, make_task
+from kinase_trainer.tasks import LearningTask, Regression, make_task
 
 EVALUATION_BATCH = 1024
 """Most samples of a batch when nothing goes backward."""
@@ -96,6 +96,10 @@ class Splits:
     """Names of the classes, in the order of the outputs, where there are classes."""
     told: Told
     """What there is to say of the data."""
+    said: str
+    """What the task says of the targets."""
+    learning: LearningTask
+    """What is learnt, fitted to the training part."""
     checksum: str
     """Of the data; see `Raw.checksum`."""
     test_checksum: str | None = None
@@ -151,6 +155,11 @@ def _open(task: Task) -> _Opened:
     except ConfigError as error:
         raise ConfigError(f"task.dataset {task.dataset!r}: {error}") from None
     names, notes = raw.classes, list(raw.notes)
+    if names and isinstance(learning, Regression):
+        raise ConfigError(
+            f"task.dataset {task.dataset!r} has classes ({', '.join(names[:3])}, ...) and no "
+            "numbers, which task.type Regression learns; set task.type: Classification"
+        )
     if values is not None:
         names = tuple(
             raw.classes[value] if value < len(raw.classes) else str(value)
@@ -190,8 +199,20 @@ def _numbered(labels: Tensor, values: Tensor, where: str, part: str) -> Tensor:
     return torch.searchsorted(values, labels)
 
 
-def _divide(task: Task, opened: _Opened) -> tuple[Part, Part, Part]:
-    """The training, validation and test part, of the data set's own or cut off."""
+@dataclass(frozen=True)
+class _Divided:
+    """The parts of a data set, their targets as the loss takes them."""
+
+    train: Part
+    validation: Part
+    test: Part
+    counts: dict[str, NDArray[Any]]
+    """Samples of each class or label in each part; empty where there are neither."""
+
+
+def _divide(task: Task, opened: _Opened, outputs: int) -> _Divided:
+    """The training, validation and test part, of the data set's own or cut off; the task is fitted
+    to the first."""
     strata = opened.learning.strata(opened.train.targets)
     train, validation, test = divide(
         task,
@@ -207,7 +228,28 @@ def _divide(task: Task, opened: _Opened) -> tuple[Part, Part, Part]:
         assert indices is not None
         return opened.train.subset(torch.from_numpy(indices))
 
-    return part(None, train), part(opened.validation, validation), part(opened.test, test)
+    parts = {
+        "train": part(None, train),
+        "validation": part(opened.validation, validation),
+        "test": part(opened.test, test),
+    }
+    learning = opened.learning
+    try:
+        learning.fit(parts["train"].targets)
+    except ConfigError as error:
+        raise ConfigError(f"task.dataset {task.dataset!r}: {error}") from None
+    counts = {name: learning.counts(each.targets, outputs) for name, each in parts.items()}
+    return _Divided(
+        **{name: Part(p.images, learning.encode(p.targets)) for name, p in parts.items()},
+        counts={name: count.numpy() for name, count in counts.items() if count is not None},
+    )
+
+
+def _outputs(opened: _Opened) -> tuple[int, Tensor]:
+    """Width of the network's output, and all targets."""
+    parts = [each for each in (opened.train, opened.validation, opened.test) if each]
+    targets = torch.cat([each.targets for each in parts])
+    return opened.learning.outputs(targets), targets
 
 
 @lru_cache(maxsize=1)
@@ -218,31 +260,43 @@ def open_splits(task: Task) -> Splits:
         ConfigError: the data is not there, or not of a form that the task can use.
     """
     opened = _open(task)
-    train, validation, test = _divide(task, opened)
-    targets = [each.targets for each in (opened.train, opened.validation, opened.test) if each]
-    labels: dict[str, NDArray[Any]] = {}
-    if opened.classes:
-        parts = {"train": train, "validation": validation, "test": test}
-        labels = {name: part.targets.numpy() for name, part in parts.items()}
-    seen = train.at(task.resolution)
+    outputs, targets = _outputs(opened)
+    divided = _divide(task, opened, outputs)
+    learning = opened.learning
+    names = opened.classes
+    if divided.counts and not names:
+        names = tuple(map(str, range(outputs)))
+    told = tell(
+        names,
+        divided.counts,
+        opened.notes,
+        opened.raw.warnings,
+        exclusive=not learning.several,
+    )
+    seen = divided.train.at(task.resolution)
     mean, deviation = _statistics(seen, task.split.seed)
     return Splits(
         train=seen,
-        validation=validation.at(task.resolution),
-        test_size=len(test),
-        outputs=opened.learning.outputs(torch.cat(targets)),
+        validation=divided.validation.at(task.resolution),
+        test_size=len(divided.test),
+        outputs=outputs,
         mean=mean,
         deviation=deviation,
-        classes=opened.classes,
-        told=tell(opened.classes, labels, opened.notes, opened.raw.warnings),
+        classes=names,
+        told=told,
+        said=learning.said(targets),
+        learning=learning,
         checksum=opened.raw.checksum(),
         test_checksum=opened.raw.test_checksum(),
     )
 
 
-def open_test(task: Task) -> Part:
-    """The test part. Only the final scoring of the winner calls this."""
-    return _divide(task, _open(task))[2].at(task.resolution)
+def open_test(task: Task) -> tuple[Part, LearningTask]:
+    """The test part, and the task as it is fitted to the training part. Only the final scoring of
+    the winner calls this."""
+    opened = _open(task)
+    divided = _divide(task, opened, _outputs(opened)[0])
+    return divided.test.at(task.resolution), opened.learning
 
 
 @lru_cache(maxsize=1)
@@ -254,7 +308,7 @@ def open_parts(
     The last answer is kept, so that trials of one fidelity do not prepare it again.
     """
     splits = open_splits(task)
-    train = fraction(splits.train, share, task.split.seed, make_task(task))
+    train = fraction(splits.train, share, task.split.seed, splits.learning)
     return train.at(side).to(device), splits.validation.at(side).to(device)
 
 

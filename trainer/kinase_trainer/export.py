@@ -147,6 +147,17 @@ def _measured(source: Store) -> dict[str, Any]:
     return document
 
 
+TASKS = {"Classification": "classification", "MultiLabel": "several labels a sample"}
+"""Tasks of ours in words."""
+
+
+def _outputs(card: dict[str, Any]) -> str:
+    if card.get("targetMean"):
+        return "numbers, in the units of the data"
+    several = card["task"] == "MultiLabel"
+    return "logits, whose sigmoids are probabilities" if several else "logits"
+
+
 def _readme(card: dict[str, Any], measured: dict[str, Any]) -> str:
     """The model card for people."""
     channels, height, width = card["input"]
@@ -154,12 +165,12 @@ def _readme(card: dict[str, Any], measured: dict[str, Any]) -> str:
     lines = [
         f"# {card['experiment']}, trial {card['trial']}",
         "",
-        f"A network for {card['task'].lower()} on {card['dataset']}, found by Kinase "
-        f"{card['kinase']} in a {card['space']['type']} space.",
+        f"A network for {TASKS.get(card['task'], card['task'])} on {card['dataset']}, found by "
+        f"Kinase {card['kinase']} in a {card['space']['type']} space.",
         "",
         f"- Input: float images in 0..1, shape (N, {channels}, {height}, {width}); the "
         "normalisation is a part of the network.",
-        f"- Output: {card['outputs']} logits.",
+        f"- Output: {card['outputs']} {_outputs(card)}.",
         f"- Size: {card['params']:,} parameters, {card['macs']:,} multiply-adds an image.",
         f"- Training: {counted(card['epochs'], 'epoch')}.",
         *(f"- {name}: {value:.4f}" for name, value in sorted(results.items())),

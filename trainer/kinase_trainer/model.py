@@ -51,7 +51,7 @@ class Card(Model):
     input: tuple[int, int, int]
     """(channels, height, width) of an image."""
     outputs: int
-    """Number of classes."""
+    """Number of classes, of labels, or of numbers a sample."""
     classes: tuple[str, ...] = ()
     """Names of the classes, where the data set has them."""
     task: str
@@ -62,6 +62,10 @@ class Card(Model):
     """Of each channel; the network subtracts it itself."""
     deviation: tuple[float, ...]
     """Of each channel; the network divides by it itself."""
+    target_mean: tuple[float, ...] | None = None
+    """Of each number that is learnt; the loaded network adds it itself. None for other tasks."""
+    target_deviation: tuple[float, ...] | None = None
+    """Of each number that is learnt; the loaded network multiplies by it itself."""
     metrics: dict[str, float]
     """Validation metrics at the end of the training."""
     params: int
@@ -109,6 +113,7 @@ def save(
         flat = {f"{slot}/{n}": t.cpu() for n, each in slots.items() for slot, t in each.items()}
         beside = save_tensors(flat)
         store.put(f"{prefix}/{SLOTS}", beside)
+    units = splits.learning.units
     card = Card(
         experiment=job.experiment,
         trial=job.trial,
@@ -123,6 +128,8 @@ def save(
         dataset=job.task.dataset,
         mean=splits.mean,
         deviation=splits.deviation,
+        target_mean=None if units is None else units.mean,
+        target_deviation=None if units is None else units.deviation,
         metrics=metrics,
         params=graph.params(),
         macs=graph.macs(),
@@ -178,15 +185,19 @@ def read_slots(source: Store, card: Card, cache: Cache | None = None) -> Slots:
     return kept
 
 
-def load(source: str | PathLike[str] | Store) -> tuple[Network, dict[str, Any]]:
+def load(
+    source: str | PathLike[str] | Store, *, raw: bool = False
+) -> tuple[Network, dict[str, Any]]:
     """Load a trained network, ready for inference, and its card.
 
     Args:
         source: folder, URI or store that holds `weights.safetensors` and `model.json`.
+        raw: whether a regression's outputs stay standardised, as they are learnt.
 
     Returns:
         The network in evaluation mode on the CPU. It takes float images in 0..1 of shape
-        (N, C, H, W) and gives logits (N, classes). And the card as plain data.
+        (N, C, H, W) and gives logits (N, classes), or the numbers of a regression, in the data's
+        units. And the card as plain data.
 
     Raises:
         NotFound: there is no such network.
@@ -203,6 +214,8 @@ def load(source: str | PathLike[str] | Store) -> tuple[Network, dict[str, Any]]:
         graph = space.graph(card.architecture, Frame(card.input, card.outputs, card.scale))
         network = Network(graph, card.mean, card.deviation)
         network.load_state_dict(state)
+        if card.target_mean is not None and card.target_deviation is not None and not raw:
+            network.answer_in(card.target_mean, card.target_deviation)
     except (ValueError, RuntimeError) as error:
         raise CorruptModel(f"{source.uri}: the weights do not fit the card: {error}") from error
     return network.eval(), card.model_dump(mode="json", by_alias=True)

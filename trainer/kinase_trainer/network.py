@@ -259,6 +259,8 @@ class Network(nn.Module):
 
     mean: Tensor
     deviation: Tensor
+    target_mean: Tensor | None
+    target_deviation: Tensor | None
 
     def __init__(
         self,
@@ -276,6 +278,8 @@ class Network(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1))
+        self.register_buffer("target_mean", None, persistent=False)
+        self.register_buffer("target_deviation", None, persistent=False)
         graph = graph.needed()
         self.nodes = nn.ModuleDict({n.name: _module(n) for n in graph if n.op != "input"})
         drops = (m for m in self.nodes.values() if isinstance(m, DropPath))
@@ -300,7 +304,15 @@ class Network(nn.Module):
                 del maps[each]
         if self.training and self._auxiliary is not None:
             return maps[self._output], maps[self._auxiliary]
-        return maps[self._output]
+        output = maps[self._output]
+        if self.target_mean is not None and self.target_deviation is not None:
+            return output.float() * self.target_deviation + self.target_mean
+        return output
+
+    def answer_in(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> None:
+        """Give the numbers that standardised outputs stand for: each times its deviation, plus its
+        mean."""
+        self.target_mean, self.target_deviation = torch.tensor(mean), torch.tensor(deviation)
 
     def set_drop_path(self, rate: float) -> None:
         """Set the probability with which a map is dropped where the graph says none."""

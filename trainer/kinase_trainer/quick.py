@@ -16,6 +16,7 @@ from types import ModuleType
 import numpy as np
 
 import kinase
+from kinase.api.objective import TASK_METRICS
 from kinase.api.task import Task, Training
 from kinase.api.trial import TaskInfo
 from kinase_trainer import arrays, summary
@@ -31,7 +32,9 @@ DEVICES = ("nvidia", "nvhost", "nvgpu", "nvmap", "kfd", "dxg", "dri")
 
 def describe(task: Task, training: Training) -> TaskInfo | None:
     """What `kinase_trainer.trial.describe` says, or None: ask there."""
-    if (task.dataset, task.type) != ("digits", "Classification") or not _ours():
+    if (task.dataset, task.type) != ("digits", "Classification") or task.classification:
+        return None
+    if not _ours():
         return None
     torch = _torch()
     if torch is None or not _on_cpu(training.device, torch):
@@ -42,8 +45,12 @@ def describe(task: Task, training: Training) -> TaskInfo | None:
     assert test is not None
     told = summary.tell(
         [str(digit) for digit in range(10)],
-        {"train": targets[train], "validation": targets[validation], "test": targets[test]},
+        {
+            name: np.bincount(targets[part], minlength=10)
+            for name, part in (("train", train), ("validation", validation), ("test", test))
+        },
     )
+    known = TASK_METRICS["Classification"]
     side = task.resolution or images.shape[-1]
     checksum = arrays.checksum(images, targets)
     facts = {
@@ -61,8 +68,8 @@ def describe(task: Task, training: Training) -> TaskInfo | None:
         train=len(train),
         validation=len(validation),
         test=len(test),
-        metrics=("val_accuracy", "val_loss"),
-        goals={"val_accuracy": "maximize", "val_loss": "minimize"},
+        metrics=tuple(known),
+        goals={name: facts.goal for name, facts in known.items()},
         classes=told.classes,
         notes=told.notes,
         warnings=told.warnings + summary.of_batches(training.batch_size, len(train)),

@@ -29,30 +29,33 @@ class Told:
 
 def tell(
     names: Sequence[str],
-    labels: Mapping[str, NDArray[Any]],
+    counts: Mapping[str, NDArray[Any]],
     notes: Sequence[str] = (),
     doubts: Sequence[str] = (),
+    *,
+    exclusive: bool = True,
 ) -> Told:
-    """Count the classes.
+    """The classes with their counts.
 
     Args:
         names: of the classes, by number.
-        labels: class numbers of the parts `train`, `validation` and `test`; empty where targets
-            are no classes.
+        counts: samples of each class (K,) in the parts `train`, `validation` and `test`; empty
+            where targets are no classes.
         notes: how the data was read.
         doubts: warnings of the data set's own.
+        exclusive: whether a sample has one class, and not any number of them.
     """
     kept = tuple(note[:1000] for note in notes[:32])
     doubted = tuple(doubt[:1000] for doubt in doubts[:16])
-    if not labels:
+    if not counts:
         return Told((), kept, doubted)
-    counts = {part: np.bincount(array, minlength=len(names)) for part, array in labels.items()}
     columns = {part: array.tolist() for part, array in counts.items()}
     classes = tuple(
         ClassCount(name=name[:LONGEST], **{part: column[index] for part, column in columns.items()})
         for index, name in enumerate(names[:MOST_CLASSES])
     )
-    return Told(classes, kept, doubted + tuple(text[:1000] for text in warnings(names, counts)))
+    found = warnings(names, counts, exclusive=exclusive)
+    return Told(classes, kept, doubted + tuple(text[:1000] for text in found))
 
 
 def of_batches(size: int, count: int) -> tuple[str, ...]:
@@ -70,30 +73,35 @@ def of_batches(size: int, count: int) -> tuple[str, ...]:
     )
 
 
-def warnings(names: Sequence[str], counts: Mapping[str, NDArray[Any]]) -> list[str]:
+def warnings(
+    names: Sequence[str], counts: Mapping[str, NDArray[Any]], *, exclusive: bool = True
+) -> list[str]:
     """What may be wrong, a sentence each.
 
     Args:
         names: of the classes, by number.
         counts: samples of each class (K,) in the parts `train`, `validation` and `test`.
+        exclusive: whether a sample has one class, and not any number of labels.
     """
     found = []
     shown = [repr(name[:LONGEST]) for name in names]
     for part, word in (("train", "training"), ("validation", "validation"), ("test", "test")):
         lacking = np.flatnonzero(counts[part] == 0)
         if len(lacking):
-            many = "class has" if len(lacking) == 1 else "classes have"
+            one, several = ("class", "classes") if exclusive else ("label", "labels")
+            many = f"{one} has" if len(lacking) == 1 else f"{several} have"
             some = ", ".join(shown[index] for index in lacking[:10])
             more = ", ..." if len(lacking) > 10 else ""
             found.append(f"{len(lacking):,} {many} no {word} samples: {some}{more}")
     train = counts["train"]
     most, least = int(train.argmax()), int(train.argmin())
-    if train[least] and train[most] >= IMBALANCE * train[least]:
+    if exclusive and train[least] and train[most] >= IMBALANCE * train[least]:
         share = counts["validation"][most] / counts["validation"].sum()
         found.append(
             f"class {shown[most]} has {train[most]:,} training samples and class {shown[least]} "
             f"{train[least]:,}: a network that always answers {shown[most]} has a validation "
-            f"accuracy of {share:.3f}"
+            f"accuracy of {share:.3f}; task.classification.weighting: balanced weighs them "
+            "equally, and val_balanced_accuracy and val_f1 count them equally"
         )
     by_case: dict[str, str] = {}
     for name in names:

@@ -23,7 +23,7 @@ from kinase_trainer.data import Part, batches, plain_batches, steps_of
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.morphism import Distillation
 from kinase_trainer.network import Network
-from kinase_trainer.tasks import LearningTask
+from kinase_trainer.tasks import LearningTask, Meter
 
 
 def pick_device(name: str, slot: int = 0) -> torch.device:
@@ -243,18 +243,21 @@ class Run:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, task: LearningTask, part: Part, training: Training, device: torch.device
+    model: nn.Module,
+    task: LearningTask,
+    part: Part,
+    training: Training,
+    device: torch.device,
+    meter: Meter | None = None,
 ) -> dict[str, float]:
     """Metrics of a whole part; one that is not a number is left out."""
     model.eval()
-    sums: Tensor | None = None
+    meter = meter or task.meter()
     for images, targets in plain_batches(part):
         with autocast(training, device):
             output = model(images)
-        score = task.score(output, targets)
-        sums = score if sums is None else sums + score
-    assert sums is not None
-    measured = task.measure(sums, len(part))
+        meter.add(output, targets)
+    measured = meter.metrics()
     return {name: value for name, value in measured.items() if math.isfinite(value)}
 
 

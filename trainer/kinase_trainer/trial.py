@@ -19,6 +19,7 @@ from kinase.api import limits
 from kinase.api.space import Space as SpaceModel
 from kinase.api.task import Task, Training
 from kinase.api.trial import (
+    MOST_CONFUSED,
     Inherited,
     Kind,
     Outcome,
@@ -46,7 +47,6 @@ from kinase_trainer.ledger import Meter
 from kinase_trainer.morphism import Distillation, read_slots
 from kinase_trainer.network import Network
 from kinase_trainer.summary import of_batches
-from kinase_trainer.tasks import make_task
 from kinase_trainer.train import (
     Begin,
     Diverged,
@@ -77,10 +77,10 @@ def describe(
         ConfigError: the data set, the device or the network is not there.
         CorruptModel: the network's weights are not what they should be.
     """
-    learning = make_task(task)
     device = pick_device(training.device)
     splits = open_splits(task)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    learning = splits.learning
     root = None
     if space is not None and space.model is not None:
         assert store is not None
@@ -95,6 +95,8 @@ def describe(
         goals={f"val_{name}": goal for name, goal in learning.goals.items()},
         classes=splits.told.classes,
         notes=splits.told.notes,
+        targets=splits.said,
+        several=learning.several,
         warnings=splits.told.warnings + of_batches(training.batch_size, len(splits.train)),
         device=device.type,
         facts={
@@ -246,7 +248,7 @@ def _train(
     run = Run(
         model=setting.network,
         optimiser=make_optimiser(setting.network, job.training),
-        task=make_task(job.task),
+        task=setting.splits.learning,
         training=job.training,
         device=setting.device,
         train=setting.train,
@@ -398,7 +400,7 @@ def _learn_from(
             return inherited
         message = "; ".join(filter(None, (inherited.message, remark)))
         return inherited.model_copy(update={"message": message[:2000]})
-    run.goal = Distillation(teacher.to(setting.device))
+    run.goal = Distillation(teacher.to(setting.device), run.task.distils)
     return inherited
 
 
@@ -422,14 +424,19 @@ def _test(job: TrialJob, store: Store) -> TrialResult:
     except (NotFound, TooLarge, ValidationError):
         pass
     device = pick_device(job.training.device, _slot())
-    network, _ = model.load(store.sub(job.prefix))
-    part = open_test(job.task).to(device)
-    measured = evaluate(network.to(device), make_task(job.task), part, job.training, device)
+    network, _ = model.load(store.sub(job.prefix), raw=True)
+    part, learning = open_test(job.task)
+    meter = learning.meter()
+    measured = evaluate(network.to(device), learning, part.to(device), job.training, device, meter)
+    confusion = meter.confusion()
+    if confusion is not None and len(confusion) > MOST_CONFUSED:
+        confusion = None
     result = TrialResult(
         trial=job.trial,
         attempt=job.attempt,
         outcome=Outcome.SUCCEEDED,
         metrics={f"test_{name}": value for name, value in measured.items()},
+        confusion=None if confusion is None else tuple(map(tuple, confusion.tolist())),
         facts={"samples": len(part)},
     )
     store.put(f"{job.prefix}/{TEST}", result.model_dump_json(by_alias=True).encode())

@@ -16,6 +16,7 @@ from kinase.words import are, counted, was
 from kinase_trainer.datasets import raw
 from kinase_trainer.datasets.pictures import ENDINGS, Pictures, read
 from kinase_trainer.datasets.raw import Raw, place, shown
+from kinase_trainer.datasets.tables import numbers, read_table
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.lazy import LazyImages, as_float
 
@@ -194,6 +195,8 @@ def folder(task: Task) -> Raw:
         raise ConfigError(f"task.path {task.path!r} is a file; task.dataset folder needs a folder")
     assert task.resolution is not None  # the model of the task has seen to it
     options = task.folder or FolderImages()
+    if options.labels is not None:
+        return _labelled(task, root, task.resolution, options)
     try:
         parts = parts_of(_entries(str(root))[0])
     except ValueError as error:
@@ -213,6 +216,49 @@ def folder(task: Task) -> Raw:
     }
     classes = tuple(shown(name) for name in own.classes)
     notes = (*_notes(list(listings.values()), seen, options), *_two_levels(own))
+    return Raw(*held["train"], held.get("test"), classes, held.get("validation"), notes)
+
+
+def _labelled(task: Task, root: Path, side: int, options: FolderImages) -> Raw:
+    """The images that a table names, with its targets. Where all of them lie in folders of the
+    parts, these are the parts."""
+    path = root / str(options.labels)
+    table = read_table(path)
+    firsts = [PARTS.get(name.partition("/")[0].lower()) for name in table.files]
+    parts: list[str] = ["train"] * len(firsts)
+    if all(firsts):
+        parts = [str(part) for part in firsts]
+    chosen = {
+        part: [i for i, each in enumerate(parts) if each == part] for part in dict.fromkeys(parts)
+    }
+    if "train" not in chosen:
+        raise ConfigError(f"{shown(path)} names no file of the training part")
+    classes: tuple[str, ...] = tuple(shown(name)[:128] for name in table.columns)
+    if task.type == "Classification" and len(table.columns) == 1:
+        names = sorted({table.values[i][0] for i in chosen["train"]})
+        places = {name: place for place, name in enumerate(names)}
+        for i, (label,) in enumerate(table.values):
+            if label not in places:
+                raise ConfigError(
+                    f"{shown(path)}, line {table.lines[i]}: the class {shown(label)!r} is not "
+                    "in the training part"
+                )
+        targets = torch.tensor([places[label] for (label,) in table.values])
+        classes = tuple(shown(name)[:128] for name in names)
+    else:
+        targets = numbers(table, shown(path))
+        if task.type not in ("Classification", "MultiLabel"):
+            classes = ()
+    seen = Seen()
+    held = {}
+    for part, places_of in chosen.items():
+        paths = [str(root / table.files[i]) for i in places_of]
+        found = Listing([], paths, [0] * len(paths))
+        held[part] = (_images(found, side, options, seen), targets[places_of])
+    notes = (
+        f"{len(table.files):,} images and their targets are those of {shown(path)}",
+        *_notes([], seen, options),
+    )
     return Raw(*held["train"], held.get("test"), classes, held.get("validation"), notes)
 
 
