@@ -20,7 +20,7 @@ from kinase.experiment.check import doubts
 from kinase.experiment.state import SEARCHING, TrialRecord
 from kinase.report.foresight import foresight
 from kinase.report.gather import inherited_text
-from kinase.report.task import data_lines
+from kinase.report.task import data_lines, main_metric
 from kinase.report.verdict import verdict
 from kinase.words import counted
 
@@ -186,6 +186,7 @@ class Progress:
         if trial.outcome is Outcome.SUCCEEDED and number is not None:
             best = loop.best is not None and loop.best.number == trial.number
             text.append(f"{metric} {number:.4f}", style="bold green" if best else "")
+            text.append(_main_text(loop, trial))
         else:
             outcome = trial.outcome.value if trial.outcome else "running"
             text.append(f"{outcome} {trial.message}"[:100], style="yellow")
@@ -218,6 +219,8 @@ class Progress:
         table.add_row("trials", f"{done} done, {len(running)} running, {failed} failed")
         shown = best.values.get(spec.objective.metric) if best else None
         text = Text(f"{spec.objective.metric} {value(shown)}", style="bold green")
+        if best is not None:
+            text.append(_main_text(loop, best))
         if best is not None and best.resources:
             text.append(f"  trial {best.number}, {params_text(best.resources)}", "dim")
         table.add_row("best", text)
@@ -242,6 +245,13 @@ class Progress:
             )
         lines = [self._line(loop, trial) for trial in self._recent]
         return Group(table, Text(""), *lines)
+
+
+def _main_text(loop: Loop, trial: TrialRecord) -> str:
+    """The task's main metric of a trial, where it is no objective."""
+    name = main_metric(loop.info, [aim.metric for aim in loop.aims])
+    number = None if name is None else trial.values.get(name)
+    return "" if number is None else f", {name} {number:.4f}"
 
 
 def finished_lines(loop: Loop, most: int | None) -> list[Text]:
@@ -281,6 +291,9 @@ def summary(console: Console, loop: Loop, data: ReportData, *, running: bool = F
             f"trial {winner.trial}, found by {found.kind.value.lower()} trial {winner.found_by}",
         )
         table.add_row("validation", f"{data.metric} {value(winner.metrics.get(data.metric))}")
+        if data.main_metric in winner.metrics:
+            number = winner.metrics[data.main_metric]
+            table.add_row("validation", f"{data.main_metric} {number:.4f}")
         for name, number in sorted(winner.test.items()):
             use = "once" if winner.tests == 1 else f"use {winner.tests}"
             table.add_row(f"test, {use}", f"{name} {number:.4f}")

@@ -104,6 +104,8 @@ class ReportData:
     spec: dict[str, Any] = field(default_factory=dict)
     """The manifest's spec as run, defaults filled in."""
     store_uri: str = ""
+    main_metric: str | None = None
+    """The task's main metric, where it is no objective; see `kinase.report.task.main_metric`."""
     checksum: str = ""
     """Of the data and its division, where the trainer tells one."""
     validation: int = 0

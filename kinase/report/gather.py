@@ -11,7 +11,7 @@ from kinase.experiment.state import TrialRecord
 from kinase.report.data import ProtocolItem, ReportData, ReportTrial, Winner
 from kinase.report.protocol import checklist
 from kinase.report.resolved import resolved
-from kinase.report.task import classes_text, samples_text
+from kinase.report.task import classes_text, main_metric, samples_text
 from kinase.report.theme import size
 from kinase.words import counted
 
@@ -57,6 +57,7 @@ def gather(loop: Loop) -> ReportData:
         phase=phase,
         reason=reason,
         metric=loop.aims[0].metric,
+        main_metric=main_metric(loop.info, [aim.metric for aim in loop.aims]),
         goal=loop.aims[0].goal,
         target=spec.objective.target,
         also=tuple((aim.metric, aim.goal) for aim in loop.aims[1:]),

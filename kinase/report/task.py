@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kinase.api.trial import TaskInfo
 from kinase.words import counted
 
 MOST_NAMED = 12
 """Classes that are named; the others are counted."""
+
+
+def main_metric(info: TaskInfo, objectives: Sequence[str]) -> str | None:
+    """The task's main metric, the first that its trainer names, where no objective is it: it is
+    shown with the objective's. None where one is."""
+    first = next(iter(info.metrics), None)
+    return None if first in objectives else first
 
 
 def samples_text(info: TaskInfo) -> str:

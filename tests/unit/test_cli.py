@@ -367,6 +367,14 @@ def test_run_and_report(tmp_path: Path) -> None:
     assert "tiny" in (tmp_path / "again.html").read_text()
 
 
+def test_the_accuracy_is_shown_where_the_loss_is_the_objective(tmp_path: Path) -> None:
+    path = write(tmp_path, budget={"trials": 1}, objective={"metric": "val_loss"})
+    code, output = invoke("run", path, "--trainer", "tests.fake_trainer")
+    assert code == 0, output
+    assert re.search(r"val_loss \d\.\d{4}, val_accuracy \d\.\d{4}", output), output
+    assert re.search(r"validation +val_accuracy \d", output), output
+
+
 def test_export(tmp_path: Path) -> None:
     """The winner, another trial, or what lies in a folder."""
     from kinase_trainer import load, trial

@@ -277,3 +277,12 @@ def test_quantity(number: float | None, text: str) -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert theme.duration(seconds) == text
+
+
+def test_the_main_metric_of_the_winner_is_a_card_of_its_own() -> None:
+    data = samples.digits()
+    assert data.winner is not None
+    winner = replace(data.winner, metrics={**data.winner.metrics, "val_top1": 0.87654})
+    with_card = render(replace(data, winner=winner, main_metric="val_top1"))
+    assert "<b>0.8765</b><span>winner, val_top1</span>" in with_card
+    assert "winner, val_top1" not in render(replace(data, winner=winner))

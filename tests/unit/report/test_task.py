@@ -12,7 +12,7 @@ from rich.console import Console
 from kinase.api.trial import ClassCount, TaskInfo
 from kinase.console import Progress
 from kinase.report.gather import gather
-from kinase.report.task import data_lines
+from kinase.report.task import data_lines, main_metric
 from tests.unit.experiment import helpers
 
 PLAIN: dict[str, Any] = {
@@ -71,3 +71,20 @@ def test_the_terminal_and_the_report_say_it_before_the_search() -> None:
     summary = dict(gather(loop).summary)
     assert summary["Classes"].startswith("[bold]a (3), b (4)")
     assert summary["Warning"] == "b has no test sample"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "objectives", "shown"),
+    [
+        (("val_accuracy", "val_loss"), ["val_loss"], "val_accuracy"),
+        (("val_accuracy", "val_loss"), ["params"], "val_accuracy"),
+        (("val_accuracy", "val_loss"), ["val_accuracy"], None),
+        (("val_accuracy", "val_loss"), ["val_loss", "val_accuracy"], None),
+        ((), ["val_loss"], None),
+    ],
+)
+def test_the_task_s_main_metric_is_shown_with_another_objective(
+    metrics: tuple[str, ...], objectives: list[str], shown: str | None
+) -> None:
+    info = TaskInfo.model_validate({**PLAIN, "metrics": metrics})
+    assert main_metric(info, objectives) == shown
