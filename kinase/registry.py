@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -68,3 +70,42 @@ def resolve(group: str, union: Union) -> tuple[Any, Any]:
     if union.kind == "Custom":
         return load(group, union.member.name), union.member.options
     return load(group, union.kind), union.member
+
+
+class UnusableMember(ValueError):
+    """A member of another package cannot be made with the manifest's options."""
+
+
+def make(group: str, union: Union, base: type[Any], build: Callable[[Any, Any], Any]) -> Any:
+    """The member that a union of the manifest names.
+
+    Args:
+        group: entry point group.
+        union: the manifest's.
+        base: class that every member of the group derives from.
+        build: makes the member from its class and its options.
+
+    Raises:
+        UnknownMember: no installed package registers it.
+        BrokenMember: it cannot be loaded.
+        UnusableMember: another package's member raised something, or does not derive from `base`.
+    """
+    cls, options = resolve(group, union)
+    where = f"{union.kind!r}" if union.kind != "Custom" else f"{union.member.name!r}"
+    where = f"{where} of the entry point group {group!r}"
+    try:
+        member = build(cls, options)
+    except Exception as error:
+        if union.kind != "Custom":
+            raise
+        text = " ".join(str(error).split())
+        raise UnusableMember(
+            f"{where} cannot be made with options {json.dumps(options)[:200]}: "
+            f"{type(error).__name__}: {text:.500}"
+        ) from error
+    if not isinstance(member, base):
+        raise UnusableMember(
+            f"{where} gives {type(member).__name__}; it must derive from "
+            f"{base.__module__.removesuffix('.base')}.{base.__name__}"
+        )
+    return member

@@ -61,8 +61,7 @@ def make_estimator(model: EstimationModel) -> Estimator:
     Raises:
         UnknownMember: an entry point that no package registers.
     """
-    cls, options = registry.resolve("kinase.estimators", model)
-    estimator = cls(options)
-    if not isinstance(estimator, Estimator):
-        raise TypeError(f"{cls!r} is not a kinase.estimation.Estimator")
-    return estimator
+    made: Estimator = registry.make(
+        "kinase.estimators", model, Estimator, lambda cls, options: cls(options)
+    )
+    return made

@@ -24,9 +24,9 @@ SEARCHING = (Kind.SEARCH, Kind.CONTROL)
 
 
 REASONS = {
-    "trials": r"(\d+) trials were run",
-    "epochs": r"the (\d+) epochs are spent\b.*",
-    "deviceHours": r"the (\S+) device hours are spent",
+    "trials": r"(\d+) trials? (?:was|were) run",
+    "epochs": r"the (?:budget of )?(\d+) epochs? (?:is|are) spent\b.*",
+    "deviceHours": r"the (?:budget of )?(\S+) device hours? (?:is|are) spent",
     "target": r"the target (\S+) is reached",
 }
 """What journals without limits say of the limit that ended a search."""

@@ -252,10 +252,7 @@ def make_space(model: SpaceModel, root: Graph | None = None) -> Space:
     Raises:
         UnknownMember: an entry point that no package registers.
     """
-    cls, options = registry.resolve("kinase.spaces", model)
-    space = cls(options)
-    if not isinstance(space, Space):
-        raise TypeError(f"{cls!r} is not a kinase.space.Space")
+    space: Space = registry.make("kinase.spaces", model, Space, lambda cls, options: cls(options))
     return space if root is None else space.rooted(root)
 
 

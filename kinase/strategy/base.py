@@ -196,8 +196,10 @@ def make_strategy(
     Raises:
         UnknownMember: an entry point that no package registers.
     """
-    cls, options = registry.resolve("kinase.strategies", model)
-    strategy = cls(space, options, seed, objectives, frame, known)
-    if not isinstance(strategy, Strategy):
-        raise TypeError(f"{cls!r} is not a kinase.strategy.Strategy")
-    return strategy
+    made: Strategy = registry.make(
+        "kinase.strategies",
+        model,
+        Strategy,
+        lambda cls, options: cls(space, options, seed, objectives, frame, known),
+    )
+    return made

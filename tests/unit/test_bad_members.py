@@ -50,6 +50,44 @@ def test_a_module_that_cannot_be_loaded(
     assert "\n" not in str(problem)
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise KeyError('width')", "KeyError: 'width'"),
+        ("self.absent", "AttributeError: 'Own' object has no attribute 'absent'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise ValueError('two\\nlines')", "ValueError: two lines"),
+        ("raise AssertionError", "AssertionError: "),
+        ("assert False, 'no'", "AssertionError: no"),
+        (None, "gives Own; it must derive from kinase."),
+    ],
+)
+@pytest.mark.parametrize("pillar", ["space", "strategy", "estimation"])
+def test_a_member_that_cannot_be_made(
+    pillar: str, body: str | None, message: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    group = {"space": "spaces", "strategy": "strategies", "estimation": "estimators"}[pillar]
+    point = EntryPoint("own", "broken_member:Own", f"kinase.{group}")
+    real = registry._group
+    monkeypatch.setattr(
+        registry, "_group", lambda g: {**real(g), "own": point} if g == point.group else real(g)
+    )
+    source = f"class Own:\n    def __init__(self, *options):\n        {body or 'pass'}\n"
+    (tmp_path / "broken_member.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "broken_member", raising=False)
+    custom = {"name": "own", "options": {"depth": 3}}
+    path = write(tmp_path, **{pillar: {"type": "Custom", "custom": custom}})
+    with pytest.raises(ManifestError) as caught:
+        load_checked(path)
+    [problem] = caught.value.problems
+    assert message in str(problem)
+    assert f"'own' of the entry point group 'kinase.{group}'" in str(problem)
+    assert body is None or 'with options {"depth": 3}' in str(problem)
+    assert problem.path == f"spec.{pillar}.custom.name"
+    assert "\n" not in str(problem)
+
+
 def _raise(history: Any, rng: Any) -> Proposal:
     raise KeyError("theirs")
 

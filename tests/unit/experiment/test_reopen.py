@@ -158,7 +158,9 @@ def test_a_budget_that_pays_for_no_trial_is_said() -> None:
     loop = make_loop(experiment(budget={"epochs": 21}), store)
     loop.run()
     assert loop.stays is not None
-    assert loop.stays.startswith("budget.epochs has changed, but the search stays over: the 21 ")
+    assert loop.stays.startswith(
+        "budget.epochs has changed, but the search stays over: the budget "
+    )
     assert loop.stays.endswith(f"raise budget.epochs to {spent + 2 + 8} or more")
     state = make_loop(experiment(budget={"epochs": spent + 2 + 8}), store).run()
     assert state.before
