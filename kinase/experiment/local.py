@@ -119,18 +119,16 @@ def set_aside(experiment: NASExperiment) -> str | None:
         StoreError: it runs, or lies in a store that cannot rename.
     """
     store = open_store(experiment.spec.storage).sub(experiment.directory)
+    # a folder that somebody else put there is no run's, and stays where it is
+    if not store.exists(identity.KEY) and not identity.begun(store):
+        return None
     if not store.uri.startswith("file://"):
-        if not store.exists(identity.KEY):
-            return None
         raise StoreError(
             f"--fresh renames the folder of the earlier run, and {store.uri} is in a store without "
             "folders; give this run another metadata.name or storage.uri, or delete "
             "the earlier one yourself"
         )
     folder = Path(store.uri.removeprefix("file://"))
-    # a folder that somebody else put there is no run's, and stays where it is
-    if not store.exists(identity.KEY) and not identity.begun(store):
-        return None
     with identity.exclusive(identity.scratch(store)):
         number = 1
         while (aside := folder.with_name(f"{folder.name}.{number}")).exists():

@@ -438,6 +438,27 @@ class Scene:
         ending = number if isinstance(number, str) else f"{number:05d}"
         return self.get(f"{name}-{ending}", "nastrials")
 
+    def until_trial(self, number: int | str, *reasons: str, name: str = "toy") -> dict[str, Any]:
+        """Wait until a trial's status has one of these reasons; the status."""
+
+        def seen() -> dict[str, Any] | None:
+            status: dict[str, Any] = self.trial(number, name).get("status") or {}
+            return status if status.get("reason") in reasons else None
+
+        found = wait_for(seen, 60, message=f"{name}, trial {number}: {reasons}", every=0.1)
+        assert found is not None
+        return found
+
+    def events_of(self, reason: str, count: int = 1, name: str = "toy") -> list[str]:
+        """Wait for so many Events of this reason about an experiment: they are written after what
+        they tell of. Their messages, in the order of their first time."""
+
+        def seen() -> list[str]:
+            found = [e["message"] for e in self.events(name) if e["reason"] == reason]
+            return found if len(found) >= count else []
+
+        return wait_for(seen, message=f"{name}: {count} Events {reason}", every=0.1)
+
     def begins(self, trial: int, epoch: int = 1, attempt: int = 1, name: str = "toy") -> str:
         """Wait until a trial's epoch begins; the pod that it begins in."""
         job = f"{name}-{trial:05d}-{attempt}"

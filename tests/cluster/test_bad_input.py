@@ -54,8 +54,7 @@ def test_members_that_no_package_has_are_named_and_may_be_corrected(
         scene.change(field, **{field: right})
     for field in ("space", "strategy"):
         scene.finished(field)
-        reasons = [event["reason"] for event in scene.events(field)]
-        assert reasons.count("InvalidSpec") == 1
+        assert len(scene.events_of("InvalidSpec", name=field)) == 1
 
 
 @beside
@@ -66,8 +65,8 @@ def test_a_data_set_that_the_trainer_has_not_is_told_in_its_own_words(
     said = scene.until("Progressing", "False", "TaskUnavailable")
     assert "'nothing'" in said
     assert "digits" in said, "what there is"
-    status = scene.trial("task")["status"]
-    assert (status["phase"], status["reason"], status["exitCode"]) == ("Failed", "BadInput", 2)
+    status = scene.until_trial("task", "BadInput")
+    assert (status["phase"], status["exitCode"]) == ("Failed", 2)
     # before the start everything may change
     scene.change(task={"dataset": "ok"}, trialTemplate={"image": system.FAKE}, seed=7)
     scene.finished()

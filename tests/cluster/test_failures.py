@@ -228,10 +228,10 @@ def test_admission_refuses_the_controller(scene: Scene, folder: Path) -> None:
         scene.create(name, **TINY)
     assert "not here" in scene.until("Ready", "False", "Refused", "one")
     assert "not here" in scene.until("Ready", "False", "PodRefused", "two")
-    (event,) = wait_for(lambda: scene.events("one"), message="an Event")
-    assert (event["type"], event["reason"]) == ("Warning", "Refused")
-    (event,) = wait_for(lambda: scene.events("two"), message="an Event")
-    assert (event["type"], event["reason"]) == ("Warning", "PodRefused")
+    scene.events_of("Refused", name="one")
+    scene.events_of("PodRefused", name="two")
+    for name in ("one", "two"):
+        assert [event["type"] for event in scene.events(name)] == ["Warning"]
     for binding in bindings:
         scene.cluster.api.delete(binding)
     for name in ("one", "two"):
@@ -283,9 +283,7 @@ def test_the_trainers_image_cannot_be_pulled(scene: Scene, folder: Path) -> None
     scene.create(**TINY, trialTemplate={"image": "kinase/absent:test"})
     said = scene.until("Progressing", "False", "TaskPending")
     assert "kinase/absent:test" in said
-    status = scene.trial("task")["status"]
-    assert status["phase"] == "Pending"
-    assert status["reason"] in ("ErrImagePull", "ImagePullBackOff")
+    assert scene.until_trial("task", "ErrImagePull", "ImagePullBackOff")["phase"] == "Pending"
     scene.change(trialTemplate={"image": system.FAKE})
     assert charged(scene) == EPOCHS
 
@@ -296,7 +294,7 @@ def test_no_node_has_the_gpus(scene: Scene, folder: Path) -> None:
     scene.create(**TINY, trialTemplate=template(resources=sixteen))
     said = scene.until("Progressing", "False", "TaskPending")
     assert "Insufficient nvidia.com/gpu" in said
-    assert scene.trial("task")["status"]["reason"] == "Unschedulable"
+    scene.until_trial("task", "Unschedulable")
     scene.change(trialTemplate=template(resources={"limits": {"nvidia.com/gpu": 1}}))
     assert charged(scene) == EPOCHS
 
@@ -319,7 +317,7 @@ def test_a_quota_leaves_no_room_for_trials(scene: Scene, folder: Path) -> None:
     scene.create(**TINY, trialTemplate=template(timeLimit="2s"))
     said = scene.until("Progressing", "False", "TaskPending")
     assert "exceeded quota: few" in said
-    assert scene.trial("task")["status"]["reason"] == "Refused"
+    scene.until_trial("task", "Refused")
     scene.cluster.api.delete(used)
     assert charged(scene) == EPOCHS
     assert {e.outcome for e in scene.journal(kind="told")} == {Outcome.SUCCEEDED}
@@ -337,11 +335,12 @@ def test_a_node_rejects_a_trials_pod(scene: Scene, folder: Path) -> None:
 
     def waits() -> bool:
         """An attempt that follows two that were rejected."""
-        status = scene.trial(1)["status"]
-        return status.get("reason") == "BackOff" and status["attempt"] > 3
+        seen.update(scene.trial(1).get("status") or {})
+        return seen.get("reason") == "BackOff" and seen["attempt"] > 3
 
+    seen: dict[str, Any] = {}
     wait_for(waits, 60, message="a third attempt after two rejections", every=0.1)
-    status = scene.trial(1)["status"]
+    status = seen
     assert (
         f"3 attempts in a row were lost, the last: Rejected: UnexpectedAdmissionError: {words}"
         in (status["message"])
@@ -375,8 +374,7 @@ def test_a_sidecar_runs_beside_the_trainer(scene: Scene, folder: Path) -> None:
     ends = {e.trial: e.outcome for e in scene.journal(kind="told")}
     assert ends == {0: Outcome.SUCCEEDED, 1: Outcome.INFEASIBLE, 2: Outcome.SUCCEEDED}
     assert attempts(scene, "away") == [(1, 2, False)]
-    status = scene.trial(1)["status"]
-    assert (status["reason"], status["exitCode"]) == ("Infeasible", 42)
+    assert scene.until_trial(1, "Infeasible")["exitCode"] == 42
     assert scene.trial(1, "away")["status"]["lastAttempt"]["exitCode"] == 75
 
     def over() -> bool:
@@ -401,7 +399,7 @@ def test_the_controllers_process_is_killed(scene: Scene, folder: Path) -> None:
     assert not attempts(scene), "trials run on meanwhile"
     (pod,) = scene.pods("controller")
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 1
-    said = [e["message"] for e in scene.events() if e["reason"] == "Started"]
+    said = scene.events_of("Started", 2)
     assert said[0] == "the search begins"
     # as many as have ended until it is there again
     assert re.fullmatch(r"going on after \d+ trials", said[1]), said
@@ -551,13 +549,14 @@ def test_a_trial_crashes_at_every_attempt(scene: Scene, folder: Path) -> None:
     told = next(e for e in scene.journal(kind="told") if e.trial == 1)
     assert (told.outcome, told.message) == (Outcome.FAILED, "the trainer exits (2 attempts)")
     assert scene.get()["status"]["trials"]["failed"] == 1
-    status = scene.trial(1)["status"]
-    assert (status["phase"], status["reason"], status["exitCode"]) == ("Failed", "Crashed", 3)
+    status = scene.until_trial(1, "Crashed")
+    assert (status["phase"], status["exitCode"]) == ("Failed", 3)
 
 
 @beside
 def test_a_trial_runs_out_of_memory(scene: Scene, folder: Path) -> None:
-    scene.create(**TINY, trialTemplate=template(1.0))
+    # each epoch leaves time to kill it: one that is over is not killed
+    scene.create(**TINY, trialTemplate=template(2.0))
     for attempt in (1, 2):
         pod = scene.begins(1, attempt=attempt, epoch=attempt)
         scene.node.oom(scene.namespace, pod)
@@ -566,7 +565,7 @@ def test_a_trial_runs_out_of_memory(scene: Scene, folder: Path) -> None:
     told = next(e for e in scene.journal(kind="told") if e.trial == 1)
     assert told.outcome is Outcome.INFEASIBLE
     assert "out of memory" in told.message
-    assert scene.trial(1)["status"]["reason"] == "OutOfMemory"
+    scene.until_trial(1, "OutOfMemory")
 
 
 @beside
@@ -578,7 +577,7 @@ def test_a_trial_takes_too_long(scene: Scene, folder: Path) -> None:
     told = next(e for e in scene.journal(kind="told") if e.trial == 1)
     assert told.outcome is Outcome.INFEASIBLE
     assert "trialTemplate.timeLimit" in told.message
-    assert scene.trial(1)["status"]["reason"] == "DeadlineExceeded"
+    scene.until_trial(1, "DeadlineExceeded")
 
 
 @beside
@@ -773,12 +772,9 @@ def test_the_store_is_out_of_reach_for_a_while(scene: Scene, folder: Path) -> No
         gate.shut()
         said = scene.until("Progressing", "False", "StoreUnavailable")
         assert gate.endpoint in said
-        assert scene.trial(1)["status"]["reason"] == "Unavailable"
-
-        def told() -> bool:
-            return "StoreUnavailable" in [event["reason"] for event in scene.events()]
-
-        wait_for(told, message="an Event")
+        # the trial has a patience of its own; then it waits to be started again
+        scene.until_trial(1, "Unavailable", "BackOff")
+        scene.events_of("StoreUnavailable")
         gate.let()
         scene.until("Progressing", "True", "Searching")
         charged(scene)
@@ -859,8 +855,7 @@ def test_a_job_is_too_large_for_etcd(scene: Scene, alone: None) -> None:
     scene.create(**TINY, trialTemplate=template(affinity=affinity, annotations=notes))
     said = scene.until("Progressing", "False", "TaskPending", timeout=90)
     assert "too large" in said
-    status = scene.trial("task")["status"]
-    assert (status["phase"], status["reason"]) == ("Pending", "Refused")
+    assert scene.until_trial("task", "Refused")["phase"] == "Pending"
     before = len(scene.operator.log.read_text().splitlines())
     time.sleep(3)
     after = len(scene.operator.log.read_text().splitlines())
