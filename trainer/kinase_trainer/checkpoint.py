@@ -4,7 +4,7 @@ A large one is written while the next epoch is trained, which changes nothing of
 
 A checkpoint is one object: a SHA-256 of what follows, the length of a JSON head, the head with
 the scalars, the tensors. A put is atomic, so there is no half-written one and no need of a manifest
-beside it; a damaged one is found by its digest and passed over.
+next to it; a damaged one is found by its digest and passed over.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def restore(store: Store, prefix: str) -> tuple[Saved | None, str]:
             scalars=dict(head["scalars"]),
         )
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        return None, f"the checkpoint was not used ({error}); training began anew"
+        return None, f"the checkpoint was not used ({error}); training started from scratch"
     return saved, ""
 
 

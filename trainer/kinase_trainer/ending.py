@@ -144,7 +144,7 @@ class Terminator:
 
     @property
     def text(self) -> str:
-        """What became of the trial."""
+        """How the trial ended."""
         if self._began is None:
             return "ended by SIGTERM before the training began"
         if self._finishing:

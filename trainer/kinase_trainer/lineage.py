@@ -74,14 +74,14 @@ def begin(
         job: with `inherit` set.
         store: of the experiment.
         frame: of the network.
-        network: of the job's architecture, drawn anew; it stays so if no ancestor can be used.
+        network: of the job's architecture, initialised at random; it stays so if no ancestor can be used.
         optimiser: of the network.
         train: the training part, for new normalisations to hold its statistics.
         cache: of this node.
         space: of the job, where it is at hand.
 
     Returns:
-        What became of it.
+        What the network begins with.
     """
     assert job.inherit is not None
     space = space or make_space(job.space)

@@ -48,7 +48,7 @@ from kinase_trainer.trace import Traced, trace
 NODES = "nodes."
 """Before the names of a graph's tensors in its network's state."""
 HEAD = 0.01
-"""Deviation of the weights of a last layer that is made anew, as of every linear layer of ours."""
+"""Deviation of the weights of a last layer that is replaced, as of every linear layer of ours."""
 COPIES = (Widen, Heads, PathMorphism)
 """Morphisms that copy units, which noise tells apart."""
 AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
@@ -129,7 +129,7 @@ def make_module(options: ModelSpace) -> nn.Module:
     """The torch module that a manifest names, with weights drawn by torch's generator.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such network.
     """
     if "weights" in options.arguments:
         raise ConfigError(
@@ -275,7 +275,7 @@ def read_weights(
 def adapt(before: Graph, after: Graph, state: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
     """The state of a network that was made one for another task.
 
-    A last layer of another width is drawn anew. A first convolution for other channels has, for
+    A last layer of another width is initialised at random. A first convolution for other channels has, for
     each of its new channels, the mean of its filters over the old ones, times the old number over
     the new: an image that is the same in all channels gives what it gave.
     """
@@ -355,12 +355,12 @@ def begin(
         store: of the experiment.
         space: that begins with the root.
         frame: of the network.
-        network: of the job's architecture, drawn anew; it stays so if the weights are not there.
+        network: of the job's architecture, initialised at random; it stays so if the weights are not there.
         train: the training part, for new normalisations to hold its statistics.
         cache: of this node.
 
     Returns:
-        What became of it.
+        How the weights were used, for a person.
     """
     assert job.root is not None
     assert job.space.model is not None

@@ -53,7 +53,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(inner, dim)
 
     def reset(self) -> None:
-        """Draw the weights anew (Glorot & Bengio 2010)."""
+        """Draw the weights again (Glorot & Bengio 2010)."""
         for layer in (self.query, self.key, self.value, self.output):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)

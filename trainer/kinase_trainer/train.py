@@ -30,7 +30,7 @@ def pick_device(name: str, slot: int = 0) -> torch.device:
     """The device that a manifest names; of several GPUs, the one of the slot.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: this machine has no such device.
     """
     if name == "auto":
         mps = torch.backends.mps.is_available()

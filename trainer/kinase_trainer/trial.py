@@ -59,7 +59,7 @@ from kinase_trainer.train import (
 )
 
 TEST = "test.json"
-"""What the test part said, beside a trial's result: it is asked once."""
+"""What the test part said, next to a trial's result: it is asked once."""
 
 
 def describe(
@@ -332,7 +332,7 @@ def _resume(run: Run, store: Store, prefix: str) -> str:
             )
         checkpoint.unpack(run.model, run.optimiser, saved)
     except ValueError as error:
-        return f"the checkpoint was not used ({error}); training began anew"
+        return f"the checkpoint was not used ({error}); training started from scratch"
     if run.scaler is not None and "scaler" in saved.scalars:
         run.scaler.load_state_dict(saved.scalars["scaler"])
     run.epoch, run.curve = saved.epoch, saved.curve

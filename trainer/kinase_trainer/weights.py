@@ -52,7 +52,7 @@ Part = Callable[[int, int], bytes]
 
 
 class Stored(Model):
-    """A tensor, as the card beside its file has it."""
+    """A tensor, as the card next to its file has it."""
 
     dtype: str
     """By its name in the format, such as F32."""
@@ -184,7 +184,9 @@ class _File:
             begin, end = entry.data_offsets
             dtype = DTYPES.get(entry.dtype)
             if dtype is None:
-                raise self._corrupt(f"has {name!r} of type {entry.dtype!r}, which is none of ours")
+                raise self._corrupt(
+                    f"has {name!r} of type {entry.dtype!r}, which is not one of ours"
+                )
             if begin != offset or end - begin != math.prod(entry.shape) * dtype.itemsize:
                 raise self._corrupt(f"has {name!r} at bytes that do not fit its shape")
             header[name] = entry.model_copy(update={"data_offsets": (place + begin, place + end)})

@@ -33,7 +33,7 @@ PARTS = {
 """Names of the folders of parts, in small letters."""
 SYSTEM = ("__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 """Folders that programs leave, which hold no data."""
-LAYOUTS = "FOLDER/CLASS/image.png, or FOLDER/train/CLASS/image.png with val and test beside train"
+LAYOUTS = "FOLDER/CLASS/image.png, or FOLDER/train/CLASS/image.png with val and test next to train"
 HEADS = 200
 """Images that are looked at beforehand where they are not held in memory."""
 
@@ -80,7 +80,7 @@ class Listing:
     passed: Counter[str] = field(default_factory=Counter)
     """Files that are no images, by their endings."""
     loose: int = 0
-    """Images beside the folders of the classes."""
+    """Images outside the folders of the classes."""
 
 
 def listing(root: Path, classes: Sequence[str] | None = None) -> Listing:
@@ -189,7 +189,7 @@ def _endings(counts: Counter[str]) -> str:
 
 def folder(task: Task) -> Raw:
     """Images by class, as squares of `task.resolution`, in memory where they fit, else read
-    whenever they are needed. A `val` and a `test` folder beside `train` are those parts."""
+    whenever they are needed. A `val` and a `test` folder next to `train` are those parts."""
     root = place(task)
     if not root.is_dir():
         raise ConfigError(f"task.path {task.path!r} is a file; task.dataset folder needs a folder")

@@ -29,7 +29,7 @@ def idx(path: Path) -> Tensor:
     """Read an IDX file of unsigned bytes (LeCun's MNIST format), gzipped or not.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not such a file.
     """
     raw = path.read_bytes()
     if path.suffix == ".gz":
