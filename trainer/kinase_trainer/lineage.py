@@ -74,7 +74,7 @@ def begin(
         job: with `inherit` set.
         store: of the experiment.
         frame: of the network.
-        network: of the job's architecture, initialised at random; it stays so if no ancestor can be used.
+        network: of the job's architecture, with random weights; they stay if no ancestor is usable.
         optimiser: of the network.
         train: the training part, for new normalisations to hold its statistics.
         cache: of this node.

@@ -275,9 +275,9 @@ def read_weights(
 def adapt(before: Graph, after: Graph, state: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
     """The state of a network that was made one for another task.
 
-    A last layer of another width is initialised at random. A first convolution for other channels has, for
-    each of its new channels, the mean of its filters over the old ones, times the old number over
-    the new: an image that is the same in all channels gives what it gave.
+    A last layer of another width is initialised at random. A first convolution for other channels
+    has, for each of its new channels, the mean of its filters over the old ones, times the old
+    number over the new: an image that is the same in all channels gives what it gave.
     """
     old, made = tensors(before), dict(state)
     for name, shape in tensors(after).items():
@@ -355,7 +355,7 @@ def begin(
         store: of the experiment.
         space: that begins with the root.
         frame: of the network.
-        network: of the job's architecture, initialised at random; it stays so if the weights are not there.
+        network: of the job's architecture, with random weights; they stay if there are no others.
         train: the training part, for new normalisations to hold its statistics.
         cache: of this node.
 
