@@ -68,6 +68,29 @@ def _oom_kills() -> int:
     return 0
 
 
+def wrong(error: ValidationError) -> str:
+    """What is wrong with a trainer's answer, in one line."""
+    found = []
+    for each in error.errors(include_url=False)[:3]:
+        place = ".".join(map(str, each["loc"])) or "the whole"
+        value = " ".join(repr(each["input"]).split())
+        found.append(f"{place[:100]} is {value:.100}: {each['msg']:.200}")
+    return "; ".join(found)
+
+
+def result_of(trial: int, text: str) -> Finished | Lost:
+    """A trial's result, which is untrusted, or what is wrong with it."""
+    try:
+        result = TrialResult.model_validate_json(text)
+    except ValidationError as error:
+        return Lost(trial, f"the trainer's result is invalid: {wrong(error)}")
+    if result.trial != trial:
+        return Lost(
+            trial, f"the trainer's result is invalid: trial is {result.trial}; it must be {trial}"
+        )
+    return Finished(trial, result)
+
+
 def _cpus() -> int:
     try:
         return len(os.sched_getaffinity(0))
@@ -139,7 +162,12 @@ class LocalEngine(Engine):
                 first.connection.send(("describe", *question))
                 match first.connection.recv():
                     case ("described", str(text)):
-                        return TaskInfo.model_validate_json(text)
+                        try:
+                            return TaskInfo.model_validate_json(text)
+                        except ValidationError as error:
+                            raise EngineError(
+                                f"the trainer's description of the task is invalid: {wrong(error)}"
+                            ) from None
                     case ("error", None, str(message), bool()):
                         raise EngineError(message)
                     case other:
@@ -222,10 +250,7 @@ class LocalEngine(Engine):
                 return Progress(trial, Point.model_validate_json(text))
             case ("result", int(trial), str(text)):
                 each.job = None
-                try:
-                    return Finished(trial, TrialResult.model_validate_json(text))
-                except ValidationError as error:
-                    return Lost(trial, f"the trainer's result is not valid: {error}")
+                return result_of(trial, text)
             case ("error", int(trial), str(text), bool(out_of_memory)):
                 each.job = None
                 return Lost(trial, text, out_of_memory=out_of_memory)

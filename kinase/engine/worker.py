@@ -25,7 +25,7 @@ from kinase import registry
 from kinase.api.experiment import Storage, is_shared
 from kinase.api.space import Space
 from kinase.api.task import Task, Training
-from kinase.api.trial import Point, TrialJob
+from kinase.api.trial import Point, TaskInfo, TrialJob, TrialResult
 from kinase.store import Store, open_store
 
 LOCK = "workers.lock"
@@ -161,8 +161,11 @@ def _describe_task(
         if space is not None:
             asked += Space.model_validate_json(space), store
         info = trainer.describe(*asked)
+        if not isinstance(info, TaskInfo):
+            raise TypeError(f"the trainer's describe gave {info!r:.200}; it must give a TaskInfo")
         connection.send(("described", info.model_dump_json()))
     except Exception as error:
+        traceback.print_exc()  # to the worker's log
         connection.send(("error", None, _describe(error), False))
 
 
@@ -179,6 +182,8 @@ def _run(connection: Connection[Any, Any], trainer: Any, store: Any, job: TrialJ
     answer: tuple[Literal["result"], int, str] | tuple[Literal["error"], int, str, bool]
     try:
         result = trainer.run(job, store, notify)
+        if not isinstance(result, TrialResult):
+            raise TypeError(f"the trainer's run gave {result!r:.200}; it must give a TrialResult")
         answer = ("result", job.trial, result.model_dump_json())
     except MemoryError:
         answer = ("error", job.trial, "out of memory", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 
 from kinase import registry
 from kinase.api.load import ManifestError, load_manifest
-from kinase.engine import EngineError
+from kinase.engine import EngineError, Finished, Lost
+from kinase.engine.local import result_of
 from kinase.experiment.check import load_checked
 from kinase.strategy import Proposal
 from tests.unit.experiment.helpers import experiment, make_loop
@@ -174,3 +176,38 @@ def test_an_option_without_effect_is_refused(arguments: tuple[Any, ...]) -> None
     flag = next(a for a in arguments if str(a).startswith("--"))
     assert output.startswith(f"{flag}: no effect on ")
     assert output.count("\n") == 1
+
+
+RESULT = {"version": 1, "trial": 3, "attempt": 1, "outcome": "Succeeded"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("{", "the whole is '{': Invalid JSON"),
+        ("[]", "the whole is []"),
+        ({"metrics": {"val_accuracy": "high"}}, "metrics.val_accuracy is 'high'"),
+        ({"metrics": {"val_accuracy": None}}, "metrics.val_accuracy is None"),
+        ({"metrics": {"val_accuracy": {"mean": 1}}}, "metrics.val_accuracy is {'mean': 1}"),
+        ({"metrics": [0.5]}, "metrics is [0.5]"),
+        ({"x" * 5000: 1}, "x" * 100 + " is 1"),
+        ({"cost": {"epochs": -1}}, "cost.epochs is -1"),
+        ({"cost": {"epochs": 1.5}}, "cost.epochs is 1.5"),
+        ({"trial": 7}, "trial is 7; it must be 3"),
+        ({"outcome": "Great"}, "outcome is 'Great'"),
+        ({"attempt": 0}, "attempt is 0"),
+        ({"message": "a\nb" * 5000}, "message is 'a"),
+    ],
+)
+def test_a_result_that_is_nonsense_is_named(change: Any, message: str) -> None:
+    text = change if isinstance(change, str) else json.dumps({**RESULT, **change})
+    lost = result_of(3, text)
+    assert isinstance(lost, Lost)
+    assert message in lost.message
+    assert lost.message.startswith("the trainer's result is invalid: ")
+    assert "\n" not in lost.message
+    assert len(lost.message) < 1500
+
+
+def test_a_result_of_its_own_is_taken() -> None:
+    assert isinstance(result_of(3, json.dumps(RESULT)), Finished)
