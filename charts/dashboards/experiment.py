@@ -97,8 +97,8 @@ def _status() -> Panels:
         ),
         number(
             "Last improvement",
-            "How long ago the best trial ended; standstills left out. Only while its controller "
-            "runs.",
+            "How long ago the best trial ended, without the time it was paused. Only while its "
+            "controller runs.",
             "s",
             now(f"time() - max({of('kinase_last_improvement_timestamp_seconds')})"),
             steps=((None, GOOD), (3 * 3600, FAIR), (6 * 3600, BAD)),
@@ -153,7 +153,7 @@ def _search() -> Panels:
         ),
         states(
             "Conditions",
-            "Why the experiment stands still, if it does: a condition that does not hold, by its "
+            "Why the experiment is paused, if it is: a condition that does not hold, by its "
             "reason. After 15 minutes KinaseExperimentStuck fires.",
             {"0": ("does not hold", "orange"), "1": ("holds", "green")},
             query(

@@ -2,7 +2,7 @@
 
 Exit codes: 0 when the experiment is finished, suspended or gone; 143 after SIGTERM; 75 when
 another controller has taken over; 1 when the store refuses its credentials, which the pod reads
-anew when it starts it again; anything else is a crash, after which the pod starts it again, too.
+again at the next start; anything else is a crash, after which the pod starts it again, too.
 """
 
 from __future__ import annotations

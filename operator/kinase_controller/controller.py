@@ -62,12 +62,12 @@ class Terminated(Exception):
 
 class Stale(Exception):
     """What this process was given at its start does not serve, and may have been put right since:
-    a new process must begin, which is given it anew."""
+    a new process must start, which reads it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why the search stands still for now."""
+    """Why the search is paused for now."""
 
     reason: str
     message: str
@@ -254,7 +254,7 @@ class Controller:
         if self.rim.experiment().generation == self._generation:
             return
         experiment = self._manifest()
-        # what slipped in beside the start, before the API server knew of it, is refused here
+        # a change that came in during the start, before the API server could refuse it
         identity.agree(loop.store, experiment)
         loop.update(experiment)
         if experiment.spec.suspend and not loop.stopping:

@@ -75,7 +75,8 @@ class Metrics:
         )
         self._improved = Gauge(
             "kinase_last_improvement_timestamp_seconds",
-            "When the best trial ended (if there is none, the search began), standstills left out.",
+            "When the best trial ended (or the search began, if no trial has ended yet), without "
+            "the time it was paused.",
             names,
             registry=self.registry,
         )

@@ -442,7 +442,7 @@ class Rim:
 
     @property
     def readers(self) -> ThreadPoolExecutor:
-        """Threads for reading the store beside the loop."""
+        """Threads that read the store while the loop runs."""
         return self._readers
 
 

@@ -1,6 +1,6 @@
 """The controller's one HTTP endpoint: trials post here; people and Prometheus read here.
 
-What trials post is a hint. It is bounded, belongs to the trial whose token it bears, and changes
+What trials post is a hint. It is bounded, belongs to the trial whose token it carries, and changes
 nothing but what is shown and whether the trial goes on.
 """
 

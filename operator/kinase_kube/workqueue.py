@@ -15,7 +15,7 @@ class WorkQueue(Generic[K]):
     """Keys to be reconciled, in the order in which they came.
 
     A key that is added while it waits is there once; added while it is worked on, it comes
-    again afterwards. `retry` waits longer each time, `forget` begins anew.
+    again afterwards. `retry` waits longer each time, `forget` resets the wait.
     """
 
     def __init__(

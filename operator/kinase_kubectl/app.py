@@ -102,7 +102,7 @@ def seconds(text: str) -> float:
     """A duration as manifests write it: 90s, 5m, 1h30m.
 
     Raises:
-        Problem: it is none.
+        Problem: it is invalid.
     """
     if not re.fullmatch(r"(\d+(\.\d+)?[dhms])+", text):
         raise Problem(f"{text!r} is not a duration; write it as 90s, 5m or 1h30m", USAGE)
@@ -183,7 +183,7 @@ def suspend(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Have a search stand still: running trials go to a checkpoint, and all pods end."""
+    """Suspend a search: running trials go to a checkpoint, and all pods end."""
     _suspend(Target(namespace, context, kubeconfig), name, True, wait, timeout)
 
 

@@ -25,7 +25,7 @@ def _called(name: str) -> str:
 async def suspend(
     target: Target, name: str, wanted: bool, wait: bool, timeout: float | None, say: Say
 ) -> None:
-    """Have a search stand still, or go on; with `wait`, return when it does."""
+    """Suspend a search, or resume it; with `wait`, return once it has happened."""
     name = plain_name(name)
     async with Cluster.open(target) as cluster:
         found = await cluster.experiment(name)
@@ -51,14 +51,14 @@ async def suspend(
         if seen.finished:
             say(f"{_called(name)} is finished ({seen.phase})")
         else:
-            say(f"{_called(name)} {'stands still' if wanted else 'goes on'}")
+            say(f"{_called(name)} {'is suspended' if wanted else 'goes on'}")
 
 
 async def wait(target: Target, name: str, timeout: float | None, say: Say) -> int:
     """Wait for the end of an experiment; the exit code: 0 if there is a network."""
     name = plain_name(name)
     async with Cluster.open(target) as cluster:
-        await cluster.experiment(name)  # a name that is none is told at once
+        await cluster.experiment(name)  # an unknown name is reported at once
         seen = await _until(cluster, name, lambda each: each.finished, timeout)
     good = seen.holds(ConditionType.SUCCEEDED)
     condition = seen.condition(ConditionType.SUCCEEDED if good else ConditionType.FAILED)

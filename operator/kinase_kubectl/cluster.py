@@ -156,7 +156,7 @@ class Cluster:
         return sorted(found, key=lambda each: (each.namespace, each.name))
 
     async def experiment(self, name: str) -> Experiment:
-        """One experiment; a name that is none is answered with those that are."""
+        """One experiment; an unknown name is answered with the known ones."""
         with told(self.server):
             try:
                 return Experiment.of(await self.client.get(kube.EXPERIMENT, self.namespace, name))
@@ -208,7 +208,7 @@ class Cluster:
             return await self.client.get(resource, self.namespace, name)
 
     async def suspend(self, experiment: Experiment, suspend: bool) -> Experiment:
-        """Say that a search shall stand still, or go on."""
+        """Suspend a search, or resume it."""
         body: dict[str, Any] = {
             "metadata": {"uid": experiment.uid},
             "spec": {"suspend": suspend},

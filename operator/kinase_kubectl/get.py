@@ -27,7 +27,7 @@ from kinase_kubectl.views import Experiment, Trial
 
 FORMATS = ("", "wide", "json", "yaml", "name")
 TICK = 1.0
-"""Seconds after which a table is drawn anew, for the times in it."""
+"""Seconds after which a table is drawn again, for the times in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +135,10 @@ def lines(
 
 async def watch(query: Query, console: Console, say: Callable[[str], Any]) -> None:
     """Show it, and what becomes of it, until cancelled: on a terminal one table that is drawn
-    anew, elsewhere a line (or an object) for each change."""
+    again, elsewhere a line (or an object) for each change."""
     query = check(query)
     async with Cluster.open(query.target) as cluster:
-        # a name that is none, or a right that is missing, is told here; informers would wait
+        # an unknown name or a missing right is reported here; informers would wait
         if query.name is None:
             await cluster.experiments(everywhere=query.everywhere, selector=query.selector)
         else:

@@ -136,7 +136,7 @@ def _statuses(pod: Object) -> list[Object]:
 
 
 def _begun(pod: Object) -> bool:
-    """Whether our container has printed, or could have; one that was put beside it says nothing."""
+    """Whether our container has printed, or could have; a sidecar says nothing."""
     return any(
         {"running", "terminated"} & (status.get("state") or {}).keys()
         or (status.get("lastState") or {}).get("terminated")

@@ -1,7 +1,7 @@
 """`kinase report`: an experiment's page, from whoever has it at the moment.
 
 While the search runs, its controller renders the page; once it is finished, the store has it; and
-while it stands still, it is made here, from the journal in the store.
+while it is suspended, it is made here, from the journal in the store.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kinase_kubectl.problem import Problem
 from kinase_kubectl.views import Experiment
 
 REFRESH = 10
-"""Seconds after which a browser asks for the page anew while the search goes on."""
+"""Seconds after which a browser asks for the page again while the search goes on."""
 
 Say = Callable[[str], Any]
 
@@ -176,8 +176,8 @@ def write(
 
 def serve(target: Target, name: str, access: Access, port: int, browse: bool, say: Say) -> None:
     """Serve the report on this machine until Ctrl-C: each look is at the search as it is then,
-    whichever pod runs it, and the page comes anew by itself until the search is finished."""
-    first = current(target, name, access)  # a name that is none is told here
+    whichever pod runs it, and the page reloads by itself until the search is finished."""
+    first = current(target, name, access)  # an unknown name is reported here
     pages = _Pages(target, name, access, first)
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", port), pages.handler())

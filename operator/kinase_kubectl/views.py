@@ -101,7 +101,7 @@ class Experiment:
 
     @property
     def suspended(self) -> bool:
-        """Whether its manifest wants it to stand still."""
+        """Whether its manifest wants it suspended."""
         return bool(self.spec.get("suspend"))
 
     def condition(self, kind: ConditionType) -> Condition | None:

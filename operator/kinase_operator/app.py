@@ -66,7 +66,7 @@ class Operator:
         await self.reconciler.start()
 
     async def _login(self, **_: Any) -> kopf.ConnectionInfo:
-        """The credentials of our own client; Kopf asks for them anew when they are refused."""
+        """The credentials of our own client; Kopf asks for them again when they are refused."""
         assert self._client is not None  # Kopf logs in when the startup has ended
         found = self._client.configuration
         bearer = await found.get_api_key_with_prefix("BearerToken", "authorization")

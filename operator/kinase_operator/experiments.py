@@ -75,7 +75,7 @@ class Observed:
     tried, or of the Job controller, which could not make the pod."""
     now: datetime
     busy: bool = False
-    """Whether a pod of its trials has not ended; looked at only where it is to stand still."""
+    """Whether a pod of its trials has not ended; looked at only while `spec.suspend` is true."""
 
 
 def parse(view: Experiment) -> NASExperiment | str:
@@ -288,12 +288,12 @@ def _suspended(seen: Observed) -> list[Action]:
                 *_ready(seen, True, "Suspended", "spec.suspend is true"),
             ]
         return _ready(seen, True, "Suspending", "running trials go to a checkpoint")
-    return [*_ready(seen, True, "Suspended", "spec.suspend is true"), *_stands_still(seen)]
+    return [*_ready(seen, True, "Suspended", "spec.suspend is true"), *_say_suspended(seen)]
 
 
-def _stands_still(seen: Observed) -> list[Action]:
-    """Say that it stands still where the controller has not come to say so, as when its pod could
-    not start. Until it has begun, `_ready` says it."""
+def _say_suspended(seen: Observed) -> list[Action]:
+    """Say that it is suspended where the controller could not say so, for example because its pod
+    could not start. Until it has begun, `_ready` says it."""
     view = seen.experiment
     said = (view.condition(ConditionType.SUSPENDED) or {}).get("status") == "True"
     if not view.started or (said and view.status.get("phase") == Phase.SUSPENDED):

@@ -96,7 +96,7 @@ def _object(
 def children(
     view: Experiment, manifest: NASExperiment, settings: Settings
 ) -> list[tuple[kube.Resource, Object]]:
-    """What an experiment needs beside its controller's Job, in the order of making it."""
+    """What an experiment needs in addition to its controller's Job, in the order of creation."""
     name, given = names.controller_name(view.name), _given_account(manifest, settings)
     selector = labels(view.name, view.uid, "controller")
     role = _object(kube.ROLE, name, view, rules=controller_rules(view.name))

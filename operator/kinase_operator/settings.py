@@ -68,8 +68,8 @@ class Settings:
     namespace that is served, NAMESPACE/NAME in one. None means none. KINASE_SERVICE_ACCOUNTS,
     separated by commas."""
     trial_egress_ports: tuple[int, ...] = ()
-    """TCP ports that trials reach on any address, besides the store's: those of a proxy, a tracker,
-    a data set's server. KINASE_TRIAL_EGRESS_PORTS, separated by commas."""
+    """TCP ports that trials reach on any address, in addition to the store's: those of a proxy, a
+    tracker, a data set's server. KINASE_TRIAL_EGRESS_PORTS, separated by commas."""
     trial_egress_open: bool = False
     """Whether trials reach everything; nobody reaches them. KINASE_TRIAL_EGRESS_OPEN."""
     store: Storage | None = None

@@ -47,7 +47,7 @@ class Observed:
     manifest: NASExperiment | None
     """The experiment that owns the trial, or None: it is gone, or another of the same name."""
     suspended: bool
-    """Whether the experiment shall stand still."""
+    """Whether the experiment is to be suspended."""
     refusal: str | None
     """Why the API server did not take the Job, when it was last tried, or the Job controller
     could not make its pod."""
@@ -161,7 +161,7 @@ def _attempt(job: Job) -> int:
 
 def _runs_on(job: Job, pods: Sequence[Pod]) -> bool:
     """Whether a pod of the Job runs or may run later. A pod's end is the Job's too, unless a
-    queue has suspended it, which may let it begin anew."""
+    queue has suspended it, which may start it again."""
     mine = [p for p in pods if p.owner == job.uid]
     if any(not p.ended for p in mine):
         return True

@@ -79,7 +79,7 @@ class Experiment:
 
     @property
     def suspend(self) -> bool:
-        """Whether it shall stand still."""
+        """Whether it is to be suspended."""
         return bool(self.spec.get("suspend"))
 
     @property

@@ -421,7 +421,7 @@ def test_a_search_is_suspended_shown_and_resumed(user: Terminal) -> None:
     scene.begins(1, name="still")
     assert user.says("suspend", "still", "--wait", "--timeout", "60s").splitlines() == [
         f"{called} suspended",
-        f"{called} stands still",
+        f"{called} is suspended",
     ]
     assert scene.said("Suspended", "still")[0] == "True"
     assert user.says("suspend", "still") == f"{called} already suspended\n"
