@@ -5,6 +5,7 @@ they take root, and minutes.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.lab import binaries
+from tests.cluster import system
+from tests.cluster.lab import binaries, oci
 from tests.cluster.lab.control_plane import ControlPlane
 from tests.cluster.lab.image_store import ImageStore
 from tests.cluster.lab.real_node import Network, RealNode, unavailable
 from tests.images import build as images
 
 HERE = Path(__file__).parent
+BUSYBOX = "localhost/kinase-lab/busybox:1"
 LOST = 40
 """Seconds without a heartbeat until a node counts as lost, as on other clusters: this machine has
 much else to do."""
@@ -108,3 +111,17 @@ def a_lab(held: ImageStore | None = None) -> Iterator[Lab]:
             stack.callback(node.stop)
             node.start()
         yield Lab(cluster, (one, two), time.monotonic() - began)
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Two nodes that have an image with a shell, and the CRDs."""
+    busybox = shutil.which("busybox")
+    if not busybox:
+        pytest.skip("no busybox (Debian: busybox-static)")
+    archive = oci.archive(tmp_path_factory.mktemp("image") / "box.tar", BUSYBOX, Path(busybox))
+    with a_lab() as lab:
+        for node in lab.nodes:
+            node.import_image(archive)
+        system.install_crds(lab.cluster)
+        yield lab

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -19,11 +18,10 @@ from kinase_kubectl.report import current
 from tests.cluster import system
 from tests.cluster.fixtures import a_namespace
 from tests.cluster.helpers import RESTRICTED, wait_for
-from tests.cluster.lab import binaries, oci
+from tests.cluster.lab import binaries
 from tests.cluster.lab.processes import Child, free_ports
-from tests.node.conftest import Lab, a_lab
+from tests.node.conftest import BUSYBOX, Lab
 
-BUSYBOX = "localhost/kinase-lab/busybox:1"
 PAGE = "<h1>digits " + "x" * 300_000
 """A page of more than one frame."""
 SERVE = (
@@ -31,20 +29,6 @@ SERVE = (
     " | /busybox tr '\\0' x >> index.html && echo the search begins"
     " && exec /busybox httpd -f -p 8080"
 )
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A node with an image that can serve a page."""
-    busybox = shutil.which("busybox")
-    if not busybox:
-        pytest.skip("no busybox (Debian: busybox-static)")
-    archive = oci.archive(tmp_path_factory.mktemp("image") / "box.tar", BUSYBOX, Path(busybox))
-    with a_lab() as lab:
-        for node in lab.nodes:
-            node.import_image(archive)
-        system.install_crds(lab.cluster)
-        yield lab
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,24 +17,8 @@ from kinase_operator.manifests import CREDENTIALS
 from tests.cluster import system
 from tests.cluster.fixtures import a_namespace
 from tests.cluster.helpers import RESTRICTED, wait_for
-from tests.cluster.lab import oci
 from tests.cluster.lab.rest import ApiError
-from tests.node.conftest import Lab, a_lab
-
-BUSYBOX = "localhost/kinase-lab/busybox:1"
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Two nodes that have an image with a shell."""
-    busybox = shutil.which("busybox")
-    if not busybox:
-        pytest.skip("no busybox (Debian: busybox-static)")
-    archive = oci.archive(tmp_path_factory.mktemp("image") / "box.tar", BUSYBOX, Path(busybox))
-    with a_lab() as lab:
-        for node in lab.nodes:
-            node.import_image(archive)
-        yield lab
+from tests.node.conftest import BUSYBOX, Lab
 
 
 @pytest.fixture
@@ -150,7 +133,6 @@ exit $(/busybox tr -dc 0-9 < /kinase/job.json)
 @pytest.fixture(scope="module")
 def operator(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[system.Operator]:
     """The operator, as a process of this machine."""
-    system.install_crds(lab.cluster)
     system.install_rights(lab.cluster)
     operator = system.Operator(lab.cluster, tmp_path_factory.mktemp("operator"))
     operator.start()
