@@ -16,7 +16,8 @@ from kinase.morphism.same import changes_nothing, renaming
 from kinase.morphism.shrink import Prune
 from kinase.morphism.tensors import WEIGHTED
 from kinase.morphism.widen import Growth, Widen
-from kinase.space.base import Frame, InfeasibleError, Space
+from kinase.space.base import Frame, Space
+from kinase.space.errors import InfeasibleError
 from kinase.space.graph import Graph
 
 POOLS = ("max_pool", "avg_pool")

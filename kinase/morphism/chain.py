@@ -21,9 +21,9 @@ from kinase.morphism.shrink import Crop, Cut, Prune, Remove, Separate
 from kinase.morphism.skip import Skip
 from kinase.morphism.tensors import tensors
 from kinase.morphism.widen import Heads, Widen
-from kinase.space.base import InfeasibleError
+from kinase.space.errors import GraphError, InfeasibleError
 from kinase.space.graph import Graph
-from kinase.space.graph_json import GraphError, check_graph
+from kinase.space.graph_json import check_graph
 from kinase.words import counted
 
 Morphism = Annotated[

@@ -21,7 +21,8 @@ from kinase.morphism.errors import MorphismError
 from kinase.morphism.facts import CLEAR
 from kinase.morphism.identity import identity
 from kinase.morphism.tensors import kernel, stride
-from kinase.space.base import ArchitectureError, Frame, InfeasibleError, Rng, Size, Sketch, Space
+from kinase.space.base import Frame, Rng, Size, Sketch, Space
+from kinase.space.errors import ArchitectureError, InfeasibleError
 from kinase.space.fit import fit
 from kinase.space.graph import ACTIVATIONS, Graph, Node
 from kinase.space.graph_json import load_graph

@@ -1,17 +1,9 @@
 """Search spaces: what can be found."""
 
-from kinase.space.base import (
-    ArchitectureError,
-    Frame,
-    InfeasibleError,
-    Rng,
-    Size,
-    Sketch,
-    Space,
-    make_space,
-)
+from kinase.space.base import Frame, Rng, Size, Sketch, Space, make_space
+from kinase.space.errors import ArchitectureError, GraphError, InfeasibleError
 from kinase.space.graph import Graph, GraphBuilder, Node
-from kinase.space.graph_json import GraphError, dump_graph, load_graph
+from kinase.space.graph_json import dump_graph, load_graph
 
 __all__ = [
     "ArchitectureError",

@@ -15,16 +15,15 @@ import numpy as np
 from kinase import registry
 from kinase.api.space import Space as SpaceModel
 from kinase.api.trial import Architecture, Scale
-from kinase.space.graph import Graph, InfeasibleError, Shape
+from kinase.space.errors import ArchitectureError
+from kinase.space.graph import Graph, Shape
+from kinase.space.growth import larger
+from kinase.space.shrinkage import smaller
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Rng = np.random.Generator
-
-
-class ArchitectureError(ValueError):
-    """The data is not an architecture of this space; the message names the field and value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Space(ABC):
         return None
 
     def rooted(self, root: Graph) -> Space:
-        """The same space, beginning with a network that the trainer has told.
+        """The same space, beginning with the network that the trainer reports.
 
         Raises:
             TypeError: it begins with none.
@@ -203,8 +202,6 @@ class Space(ABC):
         They are verified (`kinase.morphism.bridge`), so nothing wrong follows from a guess. By
         default: layers of the same name that are larger.
         """
-        from kinase.space.growth import larger
-
         return larger(self.graph(parent, frame), self.graph(child, frame))
 
     def shrinkage(
@@ -212,8 +209,6 @@ class Space(ABC):
     ) -> list[dict[str, Any]] | None:
         """The same where `growth` leads nowhere, with morphisms that are only approximate: the
         child is smaller. By default: layers of the same name of another size, or separable."""
-        from kinase.space.shrinkage import smaller
-
         return smaller(self.graph(parent, frame), self.graph(child, frame))
 
     def moves(self, architecture: Architecture) -> dict[str, list[Architecture]]:
@@ -254,16 +249,3 @@ def make_space(model: SpaceModel, root: Graph | None = None) -> Space:
     """
     space: Space = registry.make("kinase.spaces", model, Space, lambda cls, options: cls(options))
     return space if root is None else space.rooted(root)
-
-
-__all__ = [
-    "Architecture",
-    "ArchitectureError",
-    "Frame",
-    "InfeasibleError",
-    "Rng",
-    "Size",
-    "Sketch",
-    "Space",
-    "make_space",
-]

@@ -12,8 +12,9 @@ import numpy as np
 from kinase.api.space import CellScale, CellSpace
 from kinase.api.trial import Architecture, Scale
 from kinase.space import genes, growth, skeletons
-from kinase.space.base import ArchitectureError, Frame, Rng, Size, Sketch, Space
+from kinase.space.base import Frame, Rng, Size, Sketch, Space
 from kinase.space.canonical import canonical_form
+from kinase.space.errors import ArchitectureError
 from kinase.space.genes import CellGenes, Pair
 from kinase.space.graph import Graph
 from kinase.space.presets import PRESETS

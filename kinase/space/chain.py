@@ -12,7 +12,8 @@ import numpy as np
 from kinase.api.space import ChainSpace
 from kinase.api.trial import Architecture
 from kinase.space import growth, layers, shrinkage
-from kinase.space.base import ArchitectureError, Frame, Rng, Size, Sketch, Space
+from kinase.space.base import Frame, Rng, Size, Sketch, Space
+from kinase.space.errors import ArchitectureError
 from kinase.space.graph import Graph, GraphBuilder
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kinase.space.graph import ACTIVATIONS, Graph, InfeasibleError, Node, Shape
+from kinase.space.errors import InfeasibleError
+from kinase.space.graph import ACTIVATIONS, Graph, Node, Shape
 from kinase.words import counted
 
 _PASSES = ACTIVATIONS | frozenset(

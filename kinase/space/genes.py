@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kinase.space.base import ArchitectureError
+from kinase.space.errors import ArchitectureError
 
 Pair = list[Any]
 """[operation, number of the node that it comes from]."""

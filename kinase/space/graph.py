@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
+from kinase.space.errors import InfeasibleError
+
 Shape = tuple[int, ...]
 """(channels, height, width) of a feature map, (tokens, features) of a sequence, or (features,) of
 a vector; no batch axis."""
@@ -19,10 +21,6 @@ a vector; no batch axis."""
 def channels_of(shape: Shape) -> int:
     """Channels of a map, features of a sequence or a vector."""
     return shape[-1] if len(shape) == 2 else shape[0]
-
-
-class InfeasibleError(ValueError):
-    """This architecture has no network at this input size: a feature map would vanish."""
 
 
 @dataclass(frozen=True, slots=True)

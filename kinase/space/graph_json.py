@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from kinase.space.errors import GraphError
 from kinase.space.graph import OPS, Graph, Node
 
 MAX_NODES = 10_000
@@ -17,10 +18,6 @@ MAX_PARAMS = 10**11
 MAX_SIZE = 2**20
 """Largest width, kernel, or other number of a node."""
 NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
-
-
-class GraphError(ValueError):
-    """The data is not a valid graph; the message names node, value and what would be right."""
 
 
 Bounds = tuple[int, int]

@@ -1,13 +1,15 @@
 """Which network morphisms could lead from one architecture of a space to another, as plain data
-(`kinase.morphism`). These are proposals: `kinase.morphism.bridge` applies them and compares what
-comes of them with the space's own network, so a wrong one costs an inheritance and no more."""
+(`kinase.morphism`). These are proposals: `kinase.morphism.bridge` applies them and compares the
+result with the space's own network. A wrong proposal only means that nothing is inherited by it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
+from kinase.space.align import align
 from kinase.space.graph import Graph, Node
 from kinase.space.layers import WEIGHTED, Layer
 
@@ -57,9 +59,10 @@ def chain(
     parent: Sequence[Layer], child: Sequence[Layer], before: Graph, after: Graph
 ) -> list[Edit] | None:
     """From one chain to another: layers that are larger, layers put in, projected skips."""
-    places = align(parent, child)
-    if places is None:
+    aligned = align(parent, child, _changes, insertable=_may_come)
+    if aligned is None:
         return None
+    places = list(aligned.values())
     edits, names, others = Edits(), dict[str, str](), nodes_of(after)
     inside = nodes_of(before)
     ends = {-1: "input"}
@@ -100,32 +103,11 @@ def chain(
 _PARTS = ("conv", "depthwise", "pointwise", "skip_conv")
 
 
-def align(parent: Sequence[Layer], child: Sequence[Layer]) -> list[int] | None:
-    """For each layer of a chain its place in another where all are kept, in order, and what is
-    between them begins as an identity; the fewest changes. None where there is no such."""
-    rows, columns = len(parent), len(child)
-    if rows > columns:
-        return None
-    never = float("inf")
-    cost = [[never] * (columns + 1) for _ in range(rows + 1)]
-    cost[rows][columns] = 0
-    for j in range(columns - 1, -1, -1):
-        for i in range(rows, -1, -1):
-            if _may_come(child[j], j):
-                cost[i][j] = 1 + cost[i][j + 1]
-            if i < rows and _grows(parent[i], child[j]):
-                same = all(parent[i].get(k) == child[j].get(k) for k in ("width", "kernel"))
-                cost[i][j] = min(cost[i][j], cost[i + 1][j + 1] + (0 if same else 1))
-    if cost[0][0] == never:
-        return None
-    places, i = [], 0
-    for j in range(columns):
-        if i < rows and _grows(parent[i], child[j]):
-            same = all(parent[i].get(k) == child[j].get(k) for k in ("width", "kernel"))
-            if cost[i][j] == cost[i + 1][j + 1] + (0 if same else 1):
-                places.append(j)
-                i += 1
-    return places
+def _changes(old: Layer, new: Layer) -> float:
+    """Whether a layer must change to become another; infinite where it cannot grow into it."""
+    if not _grows(old, new):
+        return inf
+    return float(any(old.get(each) != new.get(each) for each in ("width", "kernel")))
 
 
 def _grows(old: Layer, new: Layer) -> bool:

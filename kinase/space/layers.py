@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from kinase.space.base import ArchitectureError, InfeasibleError, Rng
+from numpy.random import Generator
+
+from kinase.space.errors import ArchitectureError, InfeasibleError
 from kinase.space.graph import GraphBuilder
 
 Layer = dict[str, Any]
@@ -49,7 +51,7 @@ def count(choices: Choices) -> int:
     )
 
 
-def sample(choices: Choices, rng: Rng) -> Layer:
+def sample(choices: Choices, rng: Generator) -> Layer:
     """Draw an operation, then its numbers, each uniformly."""
     op = choices.ops[int(rng.integers(len(choices.ops)))]
     return {"op": op} | {

@@ -11,8 +11,9 @@ import numpy as np
 from kinase.api.space import MultiBranchSpace
 from kinase.api.trial import Architecture
 from kinase.space import growth, layers
-from kinase.space.base import ArchitectureError, Frame, InfeasibleError, Rng, Size, Sketch, Space
+from kinase.space.base import Frame, Rng, Size, Sketch, Space
 from kinase.space.canonical import canonical_form
+from kinase.space.errors import ArchitectureError, InfeasibleError
 from kinase.space.graph import Graph, GraphBuilder
 
 if TYPE_CHECKING:

@@ -5,7 +5,9 @@ proposals, which `kinase.morphism.bridge` verifies."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
+from kinase.space.align import align
 from kinase.space.graph import Graph, Node
 from kinase.space.growth import PROJECTION, Edit, Edits, joined, nodes_of
 from kinase.space.layers import WEIGHTED, Layer
@@ -37,7 +39,7 @@ def chain(
 ) -> list[Edit] | None:
     """From one chain to another: layers taken out, separable, of another width or window, and
     skips that are cut."""
-    kept = _align(parent, child)
+    kept = align(parent, child, _changes, removable=lambda layer: bool(layer["stride"] == 1))
     if kept is None:
         return None
     inside, others = nodes_of(before), nodes_of(after)
@@ -91,37 +93,13 @@ def _width(node: Node, to: int) -> list[Edit]:
     return [{"op": "prune" if to < width else "widen", "node": node.name, "to": to}]
 
 
-def _align(parent: Sequence[Layer], child: Sequence[Layer]) -> dict[int, int] | None:
-    """The place in a chain of each layer of another that is kept there, with the fewest changes;
-    None where it has layers that the other has not."""
-    rows, columns = len(parent), len(child)
-    never = float("inf")
-    cost = [[never] * (columns + 1) for _ in range(rows + 1)]
-    cost[rows][columns] = 0.0
-    for i in range(rows - 1, -1, -1):
-        for j in range(columns, -1, -1):
-            if parent[i]["stride"] == 1:
-                cost[i][j] = 1 + cost[i + 1][j]
-            if j < columns:
-                cost[i][j] = min(cost[i][j], cost[i + 1][j + 1] + _changes(parent[i], child[j]))
-    if cost[0][0] == never:
-        return None
-    kept, j = dict[int, int](), 0
-    for i in range(rows):
-        if j < columns and cost[i][j] == cost[i + 1][j + 1] + _changes(parent[i], child[j]):
-            kept[i] = j
-            j += 1
-    return kept
-
-
 def _changes(old: Layer, new: Layer) -> float:
     """How many choices of a layer must change to make it another; infinite if it cannot be."""
-    never = float("inf")
     if old["stride"] != new["stride"] or (old.get("skip") is None and new.get("skip") is not None):
-        return never
+        return inf
     if old["op"] not in WEIGHTED and (old["op"], old["kernel"]) != (new["op"], new["kernel"]):
-        return never
+        return inf
     if old["op"] != new["op"] and (old["op"], new["op"]) != ("conv", "sepconv"):
-        return never
+        return inf
     cut = (old.get("skip") is None) != (new.get("skip") is None)
     return float(cut + sum(old.get(each) != new.get(each) for each in ("op", "width", "kernel")))

@@ -11,8 +11,9 @@ import numpy as np
 from kinase.api.space import TreeSpace
 from kinase.api.trial import Architecture, Scale
 from kinase.space import tree_growth
-from kinase.space.base import ArchitectureError, Frame, Rng, Size, Sketch, Space
-from kinase.space.graph import Graph, GraphBuilder, InfeasibleError
+from kinase.space.base import Frame, Rng, Size, Sketch, Space
+from kinase.space.errors import ArchitectureError, InfeasibleError
+from kinase.space.graph import Graph, GraphBuilder
 from kinase.space.layers import scaled
 from kinase.space.trees import CONVS, IDENTITY, LAYER, Branch, Node, plain, simplified
 

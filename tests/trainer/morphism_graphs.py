@@ -13,7 +13,7 @@ from kinase.api.space import Space as SpaceModel
 from kinase.morphism import Base, Limits, MorphismError, apply, candidates, load_chain
 from kinase.morphism.chain import KINDS
 from kinase.space import Frame, Graph, GraphBuilder, make_space
-from kinase.space.base import InfeasibleError
+from kinase.space.errors import InfeasibleError
 from kinase_trainer.network import Network
 
 SHAPE = (3, 9, 8)
