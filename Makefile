@@ -53,6 +53,8 @@ test: $(SETUP) lint types unit ## Format, lint, types and every test
 lint: $(SETUP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m tests.modules
 
 types: $(SETUP)
 	$(BIN)/mypy
