@@ -45,8 +45,9 @@ def circles(pairs: Iterable[tuple[str, str]]) -> Iterator[str]:
     for group in networkx.strongly_connected_components(graph):
         if len(group) > 1:
             inside = graph.subgraph(group)
-            circle = min(networkx.simple_cycles(inside), key=lambda found: (len(found), found))
-            path = " -> ".join([*circle, circle[0]])
+            circle = min(networkx.simple_cycles(inside), key=lambda found: (len(found), min(found)))
+            first = circle.index(min(circle))
+            path = " -> ".join([*circle[first:], *circle[: first + 1]])
             yield (
                 f"import circle: {path}; move what both need to a module of its own (an import "
                 "within a function counts, one under TYPE_CHECKING does not)"
