@@ -76,7 +76,7 @@ def report(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Write the report of a run anew, also of one that is under way; open that of an experiment
+    """Write the report of a run again, also of one that is under way; open that of an experiment
     on a cluster."""
     target = Target(namespace, context, kubeconfig)
     if not is_local(source, target):

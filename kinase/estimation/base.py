@@ -22,7 +22,7 @@ class Heritage:
     """Of new units."""
     matching: bool = True
     """Whether a child that no morphisms lead to takes the tensors of the same name and shape, and
-    is trained as a child; else it is trained anew."""
+    is trained as a child; else it is trained from scratch."""
     learning_rate_factor: float = 1.0
     """On a child's learning rate."""
     optimizer: bool = False

@@ -76,7 +76,7 @@ def raised(before: Mapping[str, float], spec: ExperimentSpec) -> list[str]:
 
 
 def lowered(before: Mapping[str, float], spec: ExperimentSpec) -> list[str]:
-    """The limits that a search ended under, and that are lower now; a target is none of them."""
+    """The limits that a search ended under, and that are lower now; a target is not counted."""
     now = recorded(spec)
     return [
         name

@@ -16,7 +16,7 @@ LossesOf = Callable[[TrialRecord], tuple[float, ...]]
 
 
 def choose(trials: list[TrialRecord], count: int, losses: LossesOf) -> list[TrialRecord]:
-    """The trials whose architectures are trained anew at full fidelity.
+    """The trials whose architectures are trained again at full fidelity.
 
     With one objective, the best. With several, the Pareto front in the order of the main one:
     the best, then the best of those that beat it in a further objective, and so on; then the

@@ -34,7 +34,7 @@ def inheritance(
     architecture: Architecture,
     seed: int,
 ) -> Inheritance | None:
-    """What a candidate may begin with; None: it is trained anew.
+    """What a candidate may begin with; None: it is trained from scratch.
 
     Of several parents the first is taken from which morphisms lead to the child, exact ones if
     there are any, or else the first.

@@ -68,7 +68,7 @@ class Asked(Model):
 
 
 class Attempt(Model):
-    """A trial is begun anew after its process was lost."""
+    """A trial begins again after its process was lost."""
 
     type: Literal["attempt"] = "attempt"
     trial: Annotated[int, Field(ge=0)]
@@ -186,7 +186,7 @@ class Journal:
         """Read every entry in order. Appending is possible after that.
 
         An object cut short at the very end (a crash of a store without atomic puts) was never
-        acted on and is written anew; one cut short before the end is an error.
+        acted on and is written again; one cut short before the end is an error.
 
         Raises:
             JournalError: an object is missing or damaged.
@@ -213,7 +213,7 @@ class Journal:
                 state = "missing" if text is None else "damaged"
                 raise JournalError(
                     f"{self._store.uri}/{self._key(index)} is {state}, while later ones "
-                    "exist; restore that object, or start anew under another name"
+                    "exist; restore that object, or start from scratch under another name"
                 )
             self._unsealed.append(text)
             self._next = index + 1

@@ -450,7 +450,7 @@ class Loop:
             if proposal is None:
                 continue
             inherit = self._inheritance(proposal) if kind is Kind.SEARCH else None
-            # a child may be paid for where a network that begins anew may not
+            # a child may be paid for where one trained from scratch may not
             refusal = self._refusal(self._fidelity_of(inherit))
             if refusal is None:
                 self._ask(kind, proposal, inherit)
@@ -650,10 +650,10 @@ class Loop:
             times = f" ({crashes} attempts)" if crashes > 1 else ""
             self._tell_partial(trial, f"{lost.message}{times}", Outcome.FAILED)
         else:
-            self._begin_anew(trial, lost.crash, lost.message)
+            self._begin_again(trial, lost.crash, lost.message)
             waiting.append(trial)
 
-    def _begin_anew(self, trial: TrialRecord, crash: bool, message: str) -> None:
+    def _begin_again(self, trial: TrialRecord, crash: bool, message: str) -> None:
         progress = artifacts.read_progress(self.store, trial.number)
         self._append(
             Attempt(
@@ -681,7 +681,7 @@ class Loop:
                 continue
             if stopped or not self.engine.adopt(self._job(trial)):
                 if self._results and artifacts.read_progress(self.store, trial.number).attempt:
-                    self._begin_anew(trial, False, "the controller was restarted")
+                    self._begin_again(trial, False, "the controller was restarted")
                 waiting.append(trial)
         return waiting
 
