@@ -61,7 +61,7 @@ def test_device_hours_are_reserved_by_the_slowest_rate_seen() -> None:
     needed = 0.01 * (2000 + 2000 + 2 * 4000)  # this trial, the outstanding one, two finalists
     hours = (22.0 + needed) / 3600
     assert refusal({"deviceHours": hours * 1.001}, at) == ""
-    assert "device hours are spent" in refusal({"deviceHours": hours * 0.999}, at)
+    assert "device hours is spent" in refusal({"deviceHours": hours * 0.999}, at)
 
 
 def test_the_duration_ends_the_search_and_stops_what_runs() -> None:
