@@ -1,13 +1,8 @@
-"""The report's figures, as plain data for plotly.
-
-Colours are written `var(--name)`: the page puts in the palette of its scheme, light or dark
-(`kinase.report.theme`). Kinds of trials differ in shape or dash, too, never in colour alone.
-"""
+"""The report's figures, as plain data for plotly."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
@@ -26,6 +21,16 @@ from kinase.report.control import (
     valued,
 )
 from kinase.report.data import ReportData, ReportTrial
+from kinase.report.styles import (
+    STYLES,
+    Range,
+    base,
+    finalists,
+    log_axis,
+    padded,
+    point_groups,
+    safe,
+)
 from kinase.report.theme import brief, metric, shorten
 from kinase.strategy.pareto import pareto_front
 
@@ -34,41 +39,12 @@ BAND_POINTS = 120
 BEST_CURVES, OTHER_CURVES = 50, 50
 """Learning curves drawn: of the best trials, and of others evenly down the ranks."""
 
-Range = tuple[float, float]
-
-
-def base(x: str, y: str, **layout: Any) -> go.Figure:
-    """An empty figure in the report's style."""
-    figure = go.Figure()
-    figure.update_layout(
-        xaxis_title_text=x,
-        yaxis_title_text=safe(y),
-        template="none",
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 60, "r": 16, "t": 16, "b": 56},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},
-        hovermode="closest",
-        hoverlabel={"align": "left", "bgcolor": "var(--card)", "bordercolor": "var(--soft)"},
-        font={"family": "system-ui, sans-serif", "size": 13, "color": "var(--soft)"},
-        **layout,
-    )
-    line = {"gridcolor": "var(--grid)", "linecolor": "var(--line)", "zeroline": False}
-    figure.update_xaxes(showline=True, ticks="outside", tickcolor="var(--line)", **line)
-    figure.update_yaxes(automargin=True, **line)
-    return figure
-
 
 def as_json(figure: go.Figure) -> dict[str, Any]:
     """Data and layout of a figure; a number that JSON lacks becomes null."""
     document: dict[str, Any] = json.loads(figure.to_json())
     document["layout"].pop("template", None)
     return document
-
-
-def safe(text: str) -> str:
-    """Text in which plotly finds no tags."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def describe(data: ReportData, trial: ReportTrial) -> str:
@@ -157,13 +133,6 @@ def _spread(count: int, most: int) -> list[int]:
     return sorted({round(count ** (i / (most - 1))) for i in range(most)})
 
 
-def padded(s: float, low: float, high: float) -> Range:
-    """An axis from worse to better, with room; s * value is between low and high."""
-    pad = 0.06 * (high - low) or 0.02 * abs(high) or 0.02
-    ends = (s * (low - pad), s * (high + 1.5 * pad))
-    return min(ends), max(ends)
-
-
 VIEWS = ("better half", "all")
 """Sections of the values' axis: from the median of search and control on, or everything."""
 
@@ -197,33 +166,9 @@ def front_of(data: ReportData) -> list[ReportTrial]:
     return sorted(front, key=lambda t: t.metrics["params"])
 
 
-STYLES: tuple[tuple[Kind, str, str, str, int], ...] = (
-    (Kind.SEARCH, "search", "blue", "circle", 8),
-    (Kind.CONTROL, "random control", "orange", "diamond-open", 9),
-    (Kind.BASELINE, "made by hand, fully trained", "purple", "square", 11),
-    (Kind.FINAL, "finalists, fully trained", "green", "star-open", 13),
-)
-
-
-MANY = 1000
-"""From more points than this on they are small and faint."""
-
-
-def marker(colour: str, symbol: str, size: int, count: int) -> dict[str, Any]:
-    """The style of `count` points."""
-    many = count > MANY
-    return {
-        "color": f"var(--{colour})",
-        "symbol": symbol,
-        "size": 5 if many else size,
-        "opacity": 0.45 if many else 0.85,
-    }
-
-
 def trials(data: ReportData, view: str) -> go.Figure:
     """Value against parameters: every trial, the Pareto front, and the way of the finalists."""
-    figure = base("parameters", data.metric, xaxis_type="log")
-    figure.update_xaxes(exponentformat="SI")
+    figure = base("parameters", data.metric)
     front = front_of(data)
     if len(front) > 1:
         figure.add_scatter(
@@ -250,42 +195,25 @@ def trials(data: ReportData, view: str) -> go.Figure:
             showlegend=False,
         )
     points: list[tuple[float, float]] = []
-    for kind, name, colour, symbol, size in STYLES:
-        group = [(t, v) for t, v in valued(data, kind) if t.metrics.get("params", 0) > 0]
+    for style, members in point_groups(data):
+        group = [(t, value_of(data, t) or 0.0) for t in members if t.metrics.get("params", 0) > 0]
         points += [(t.metrics["params"], v) for t, v in group]
         if group:
             figure.add_scatter(
                 x=[t.metrics["params"] for t, _ in group],
                 y=[v for _, v in group],
                 mode="markers",
-                marker=marker(colour, symbol, size, len(group)),
+                marker=style.marker(len(group)),
                 text=[describe(data, t) for t, _ in group],
                 hovertemplate="%{text}<extra></extra>",
-                name=name,
+                cliponaxis=len(group) > 1,
+                name=style.name,
             )
-    winner = by_number.get(data.winner.trial) if data.winner else None
-    if winner is not None and winner.metrics.get("params", 0) > 0:
-        figure.add_scatter(
-            x=[winner.metrics["params"]],
-            y=[value_of(data, winner)],
-            mode="markers+text",
-            marker={"color": "var(--green)", "symbol": "star", "size": 18},
-            text=["<b>winner</b>"],
-            textposition="top center",
-            textfont={"color": "var(--ink)"},
-            hoverinfo="skip",
-            cliponaxis=False,
-            name="winner",
-        )
     limits = section(data, view, [v for _, v in points])
     if limits is not None:
-        decades = [math.log10(p) for p, v in points if limits[0] <= v <= limits[1]]
-        span = max(decades) - min(decades)
-        pad = 0.05 * span + (0.05 if span > 0.3 else 0.5)  # room for some ticks
         figure.update_yaxes(range=limits)
-        figure.update_xaxes(
-            range=[min(decades) - pad, max(decades) + pad], dtick="D1" if 0.3 < span < 0.8 else "D2"
-        )
+    shown = [p for p, v in points if limits is None or limits[0] <= v <= limits[1]]
+    figure.update_xaxes(**log_axis(shown))
     return figure
 
 
@@ -334,27 +262,19 @@ def curves(data: ReportData, view: str) -> go.Figure:
             **more,
         )
 
-    for kind, name, dash in (
-        (Kind.SEARCH, "search", "solid"),
-        (Kind.CONTROL, "random control", "dash"),
-    ):
+    for kind in (Kind.SEARCH, Kind.CONTROL):
         group = [t for t in chosen if t.kind is kind]
         if group:
-            line = {"width": 1, "color": "var(--thin)", "dash": dash}
-            add(group, name, line, opacity=0.75)
+            line = {"width": 1, "color": "var(--thin)", "dash": STYLES[kind].dash}
+            add(group, STYLES[kind].name, line, opacity=0.75)
     best = best_of(data, chosen)
     if best is not None:
         add([best[0]], "best of these", {"width": 2.5, "color": "var(--blue)"})
-    won = data.winner.trial if data.winner else None
     for trial in [t for t in ended(data, Kind.BASELINE) if t.curve]:
-        line = {"width": 2, "color": "var(--purple)", "dash": "dashdot"}
-        add([trial], trial.label or f"baseline {trial.number}", line)
-    finals = [t for t in ended(data, Kind.FINAL) if t.curve]
-    if others := [t for t in finals if t.number != won]:
-        add(others, "finalists", {"width": 1.5, "color": "var(--green)", "dash": "dot"})
-    for trial in finals:
-        if trial.number == won:
-            add([trial], "winner", {"width": 3, "color": "var(--green)"})
+        add([trial], trial.label or f"baseline {trial.number}", STYLES[Kind.BASELINE].line)
+    for style, members in finalists(data)[::-1]:
+        if group := [t for t in members if t.curve]:
+            add(group, style.name, style.line)
     limits = section(data, view, drawn)
     if limits is not None:
         figure.update_yaxes(range=limits)

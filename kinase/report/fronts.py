@@ -2,7 +2,8 @@
 
 Parameters and multiply-adds, of which architectures differ by factors, are taken as logarithms.
 Each objective is scaled by the front of all that is compared: 0 is its best value there and 1 its
-worst. The reference point is 1.1 in each (Ishibuchi, Imada, Setoguchi & Nojima 2018, "How to
+worst; where the front has one value alone, as a front of one network does, 1 is the worst value of
+all. The reference point is 1.1 in each (Ishibuchi, Imada, Setoguchi & Nojima 2018, "How to
 Specify a Reference Point in Hypervolume Calculation for Fair Performance Comparison"), so that a
 front's ends count, too; and the volume is given as a share of the box up to it.
 """
@@ -60,17 +61,30 @@ class Box:
 
     best: Point
     worst: Point
-    """Of each objective on the front."""
+    """Of each objective on the front, or among all points where the front has one value alone."""
 
     @classmethod
     def around(cls, points: Sequence[Point]) -> Box:
         """The box of the points' front; there must be a point."""
         columns = list(zip(*(points[i] for i in pareto_front(points)), strict=True))
-        return cls(tuple(map(min, columns)), tuple(map(max, columns)))
+        best, worst = tuple(map(min, columns)), tuple(map(max, columns))
+        whole = tuple(map(max, zip(*points, strict=True)))
+        return cls(
+            best,
+            tuple(
+                every if low == high else high
+                for low, high, every in zip(best, worst, whole, strict=True)
+            ),
+        )
+
+    @property
+    def flat(self) -> bool:
+        """Whether all points are one, so that there is nothing to measure."""
+        return self.best == self.worst
 
     def scaled(self, point: Point) -> Point:
-        """0 where the best value is, 1 where the worst is; an objective in which the front
-        agrees is taken as it is."""
+        """0 where the best value is, 1 where the worst is; an objective in which all points
+        agree is taken as it is."""
         return tuple(
             (x - low) / ((high - low) or 1.0)
             for x, low, high in zip(point, self.best, self.worst, strict=True)

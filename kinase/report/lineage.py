@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 
 from kinase.report.control import value_of
 from kinase.report.data import ReportData, ReportTrial
-from kinase.report.figures import base, describe, safe
+from kinase.report.figures import describe
+from kinase.report.styles import base, safe
 
 ANCESTORS = 200
 """Most ancestors shown: the nearest."""

@@ -75,7 +75,8 @@ def document(data: ReportData) -> str:
     frame = fronts.frame_of(data) if data.also else None
     if frame is not None:
         drawn["pairs"] = tradeoffs.pairs(data)
-        drawn["volume"] = {u: tradeoffs.hypervolume(data, u, frame) for u in COSTS}
+        if not frame.flat:
+            drawn["volume"] = {u: tradeoffs.hypervolume(data, u, frame) for u in COSTS}
     if any(t.curve for t, _ in scored):
         drawn["curves"] = {v: figures.curves(data, v) for v in figures.views(data)}
     if len(line) > 1:

@@ -11,8 +11,9 @@ from kinase.api.trial import Kind
 from kinase.report.anytime import COSTS
 from kinase.report.control import ended
 from kinase.report.data import ReportData, ReportTrial
-from kinase.report.figures import MANY, STYLES, base, describe, marker, safe
+from kinase.report.figures import describe
 from kinase.report.fronts import Box, enough, losses_of, objectives, volumes
+from kinase.report.styles import MANY, Style, base, log_axis, point_groups, safe
 from kinase.strategy.pareto import pareto_front
 
 LINES = (
@@ -46,17 +47,20 @@ def _pair(data: ReportData, one: int, other: int) -> go.Figure:
             hoverinfo="skip",
             name="front of search and control in these two",
         )
-    for kind, name, colour, symbol, size in STYLES:
-        group = [t for t in ended(data, kind) if losses_of(data, t) is not None]
+    drawn: list[ReportTrial] = []
+    for style, members in point_groups(data):
+        group = [t for t in members if losses_of(data, t) is not None]
+        drawn += group
         if group:
-            _points(data, figure, group, x, y, name, (colour, symbol, size))
+            _points(data, figure, group, x, y, style)
     limits = enough(data)
     for metric, draw in ((x, figure.add_vline), (y, figure.add_hline)):
         if metric in limits:
             draw(limits[metric], line={"color": "var(--green)", "dash": "dot", "width": 1.5})
     for metric, update in ((x, figure.update_xaxes), (y, figure.update_yaxes)):
-        if metric in RESOURCE_METRICS:
-            update(type="log", exponentformat="SI")
+        values = [t.metrics[metric] for t in drawn]
+        if metric in RESOURCE_METRICS and min(values, default=0) > 0:
+            update(**log_axis(values))
     return figure
 
 
@@ -66,21 +70,19 @@ def _points(
     group: list[ReportTrial],
     x: str,
     y: str,
-    name: str,
-    style: tuple[str, str, int],
+    style: Style,
 ) -> None:
     many = len(group) > MANY
-    colour, symbol, size = style
     figure.add_scatter(
         x=[t.metrics[x] for t in group],
         y=[t.metrics[y] for t in group],
         mode="markers",
-        marker=marker(colour, symbol, size, len(group)),
+        marker=style.marker(len(group)),
         text=[describe(data, t) for t in group]
         if not many
         else [f"trial {t.number}" for t in group],
         hovertemplate="%{text}<extra></extra>",
-        name=name,
+        name=style.name,
     )
 
 

@@ -153,10 +153,11 @@ def _no_search(data: ReportData) -> Verdict | None:
         return None
     word: Word = "no search beyond the random start"
     count, unit = len(asked), unit_of(data)
+    names = {1: "the one trial", 2: "both trials"}
     option = start_option(data.spec)
     text = (
         f"{word}{' yet' if data.phase in ('Running', 'Suspended') else ''}: "
-        f"{'the one trial' if count == 1 else f'all {count} trials'} of the strategy "
+        f"{names.get(count, f'all {count} trials')} of the strategy "
         f"{'was' if count == 1 else 'were'} proposed before it looks at results"
         f"{f' ({option})' if option else ''}, so there is nothing to compare with random search"
     )

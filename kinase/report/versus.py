@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from kinase.report import figures, fronts, theme
+from kinase.report import figures, fronts, styles, theme
 from kinase.report.anytime import (
     COSTS,
     Curve,
@@ -248,7 +248,7 @@ def _run(group: Group, run: ReportData, curves: dict[str, Curve]) -> dict[str, A
 def _figure(groups: Sequence[Group], held: Group, curves: Sequence[Curves], unit: str) -> go.Figure:
     """Best value so far of each group: the median, and the quartiles or the single runs."""
     title = COSTS[unit][0]
-    figure = figures.base(title, groups[0].runs[0].metric)
+    figure = styles.base(title, groups[0].runs[0].metric)
     figure.update_layout(legend_itemwidth=48)  # room for a dash
     others = [group for group in groups if group is not held]
     # bands first, so that no line lies below one
@@ -261,7 +261,7 @@ def _figure(groups: Sequence[Group], held: Group, curves: Sequence[Curves], unit
     return figure
 
 
-def _range(groups: Sequence[Curves]) -> figures.Range | None:
+def _range(groups: Sequence[Curves]) -> styles.Range | None:
     """The axis begins where the worst group is after a tenth of its cost: what comes before is far
     below."""
     valued = [[each for each in curves if each.ys] for curves in groups]
@@ -271,7 +271,7 @@ def _range(groups: Sequence[Curves]) -> figures.Range | None:
     ]
     lows = [low for values in late if (low := quantile(values, 0.25)) is not None]
     highs = [s * each.ys[-1] for some in valued for each in some]
-    return figures.padded(s, min(lows), max(highs)) if lows else None
+    return styles.padded(s, min(lows), max(highs)) if lows else None
 
 
 def _style(place: int | None) -> tuple[str, str]:
@@ -317,7 +317,7 @@ def _singles(
         if len(x) > 1:
             xs += [*x, None]
             ys += [*y, None]
-            texts += [f"{figures.safe(group.label)}, seed {seed_of(run)}"] * (len(x) + 1)
+            texts += [f"{styles.safe(group.label)}, seed {seed_of(run)}"] * (len(x) + 1)
     figure.add_scatter(
         x=xs,
         y=ys,
@@ -345,8 +345,8 @@ def _medians(
         mode="lines" if len(points) > 1 else "markers",
         line={"width": 2.5, "shape": "hv", "color": f"var(--{style[0]})", "dash": style[1]},
         marker={"color": f"var(--{style[0]})"},
-        hovertemplate=f"{figures.safe(group.label)}<br>%{{x:,.0f}} {title}<br>{word} %{{y:.4f}}"
+        hovertemplate=f"{styles.safe(group.label)}<br>%{{x:,.0f}} {title}<br>{word} %{{y:.4f}}"
         f"{quartiles}<extra></extra>",
         legendgroup=group.label,
-        name=figures.safe(theme.shorten(group.label, 60)) + open_runs,
+        name=styles.safe(theme.shorten(group.label, 60)) + open_runs,
     )

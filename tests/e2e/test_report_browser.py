@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import time
@@ -96,6 +97,35 @@ def test_every_figure_is_drawn(browser, tmp_path: Path, width: int, scheme: str)
     assert page.locator(".sketch svg rect").count() > 12
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(16, 20, 24)"
     assert dark == (scheme == "dark")
+    visit.check()
+
+
+BOXES = """name => {
+  const box = e => {
+    const b = e.getBoundingClientRect();
+    return [b.left, b.top, b.right, b.bottom];
+  };
+  const all = selector => [...document.querySelectorAll(`#${name} ${selector}`)].map(box);
+  return {bar: all(".modebar"), legend: all(".legend"), labels: all(".xtick text")};
+}"""
+
+
+def _overlap(a: list[float], b: list[float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+@pytest.mark.parametrize("width", [500, 1400])
+def test_no_toolbar_lies_on_a_legend_and_no_label_on_another(
+    browser, tmp_path: Path, width: int
+) -> None:
+    visit = _visit(browser, tmp_path, samples.digits(), width)
+    for name in visit.page.evaluate("Object.keys(report.figures)"):
+        visit.page.locator(f"#{name}").hover()
+        boxes = visit.page.evaluate(BOXES, name)
+        assert boxes["bar"], name
+        assert not any(_overlap(b, legend) for b in boxes["bar"] for legend in boxes["legend"])
+        labels = boxes["labels"]
+        assert not any(_overlap(*pair) for pair in itertools.combinations(labels, 2)), name
     visit.check()
 
 

@@ -10,6 +10,7 @@ from kinase.api.trial import Cost, Kind
 from kinase.report import figures
 from kinase.report.anytime import COSTS
 from kinase.report.lineage import ANCESTORS, ancestors, lineage
+from kinase.report.styles import STYLES
 from tests.unit.report import samples
 from tests.unit.report.samples import METRIC
 
@@ -64,11 +65,32 @@ def test_front_holds_what_nothing_dominates() -> None:
 @pytest.mark.parametrize("view", figures.VIEWS)
 def test_every_trial_with_a_value_is_a_point(view: str) -> None:
     figure = figures.trials(DATA, view)
-    for kind, name, *_ in figures.STYLES:
+    for kind, style in STYLES.items():
         want = sum(t.kind is kind and METRIC in t.metrics for t in DATA.trials)
-        assert len(_trace(figure, name).x) == want
+        assert len(_trace(figure, style.name).x) == want
     assert DATA.winner is not None
     assert _trace(figure, "winner").y == (DATA.winner.metrics[METRIC],)
+
+
+@pytest.mark.parametrize("draw", [figures.trials, figures.curves])
+def test_each_finalist_has_a_name_and_a_style_of_its_own(draw) -> None:
+    """Six finalists: the winner and five others; the two worst of eight share a style."""
+    found = [t for t in DATA.trials if t.kind is Kind.SEARCH and METRIC in t.metrics]
+    finals = tuple(
+        samples.trial(900 + i, Kind.FINAL, 0.98 - i / 1000, parents=(found[i].number,))
+        for i in range(8)
+    )
+    assert DATA.winner is not None
+    data = replace(DATA, trials=(*found, *finals), winner=replace(DATA.winner, trial=902))
+    traces = {t.name: t for t in draw(data, "all").data if "finalist" in (t.name or "")}
+    order = (902, 900, 901, 903, 904, 905)
+    names = [f"finalist {n} of trial {found[n - 900].number}" for n in order]
+    names[0] = f"winner, {names[0]}"
+    assert set(traces) == {*names, "2 further finalists"}
+    assert len({(t.marker.symbol, t.line.dash, t.line.color) for t in traces.values()}) == 7
+    if draw is figures.trials:
+        assert len({(t.marker.symbol, t.marker.color) for t in traces.values()}) == 7
+        assert [len(traces[name].x) for name in names] == [1] * 6
 
 
 def test_better_half_begins_at_the_median() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from kinase.api.trial import Kind
@@ -9,6 +11,7 @@ from kinase.report import ReportData, named, render_comparison
 from kinase.report.anytime import COSTS
 from kinase.report.fronts import REFERENCE, frame_of, volumes
 from kinase.report.page import document
+from kinase.report.styles import log_axis
 from kinase.report.tradeoffs import pairs
 from tests.unit.report.samples import empty, trial
 from tests.unit.report.searches import NASH, search
@@ -77,6 +80,33 @@ def test_nothing_with_a_value_draws_nothing() -> None:
     assert "objectives" not in Page(document(lost)).ids
 
 
+def test_of_one_network_there_is_no_volume_and_of_two_there_is() -> None:
+    first, second = found((0.8, 1000), (0.7, 4000))
+    one = Page(document(empty(also=ALSO, trials=(first,))))
+    assert "pairs" in one.ids
+    assert "volume" not in one.ids
+    assert "The hypervolume takes two networks that differ in an objective." in one.text
+    # the second is dominated: the front is one network, and the box reaches to the worst of both
+    data = empty(also=ALSO[:1], trials=(first, second))
+    assert {"pairs", "volume"} <= Page(document(data)).ids
+    frame = frame_of(data)
+    assert frame is not None
+    assert frame.scaled(frame.best) == (0, 0)
+    assert frame.scaled((-0.7, math.log(4000))) == pytest.approx((1, 1))
+    assert volumes(data, "epochs", frame).ys == pytest.approx([1.0])
+
+
+def test_sizes_have_whole_labels_on_a_logarithmic_axis() -> None:
+    axis = pairs(small())["val_accuracy – params"].layout.xaxis
+    assert (axis.type, axis.minorloglabels, axis.exponentformat) == ("log", "complete", "SI")
+    low, high = (10**end for end in axis.range)
+    assert 50 < low < 100
+    assert 2000 < high < 4000
+    # 1, 2 and 5 of each decade; powers of ten alone over more; even distances within one
+    assert [log_axis([1.0, most]).get("dtick") for most in (50, 300, 10**6)] == ["D2", "D2", 1]
+    assert "dtick" not in log_axis([100, 300])
+
+
 def test_searches_of_several_objectives_are_ranked_by_hypervolume() -> None:
     """The others have the better value and the same sizes; with one of eight the parameters their
     front is the better one."""
@@ -88,6 +118,6 @@ def test_searches_of_several_objectives_are_ranked_by_hypervolume() -> None:
     runs = [run([(0.9, 8000), (0.85, 8000)], {"type": "Random"}, s) for s in range(7)]
     runs += [run([(0.89, 8000), (0.85, 500 + s)], NASH, s) for s in range(7)]
     text = Page(render_comparison(named(runs))).text
-    row = text[text.index("Beyond chance") :]
+    row = text[text.rindex("Beyond chance") :]
     assert "by the hypervolume of its front" in row
-    assert "better" in row[: row.index("Cost to be as good")]
+    assert "better" in row[: row.rindex("Cost to be as good")]
