@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 
 from kinase import registry
-from kinase.api.experiment import ExperimentSpec
 from kinase.api.load import Document, ManifestError, read_document
+from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import TaskInfo
 from kinase.experiment.check import checked, doubts
 from kinase.report.foresight import foresight

@@ -3,8 +3,9 @@
 They are the one source of the CLI's validation, the documentation and the CRDs.
 """
 
-from kinase.api.experiment import ExperimentSpec, NASExperiment
+from kinase.api.experiment import NASExperiment
 from kinase.api.names import API_VERSION
+from kinase.api.spec import ExperimentSpec
 from kinase.api.status import ExperimentStatus, TrialPhase, TrialReason, TrialStatus
 from kinase.api.trial import (
     Architecture,

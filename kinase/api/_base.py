@@ -197,6 +197,8 @@ DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 MAX_NAME = 46
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=DNS_LABEL)]
 """A DNS label, short enough to append the numbers of a trial and an attempt."""
+ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
+"""Name of any other Kubernetes object."""
 
 
 def struct_name(kind: str) -> str:
@@ -307,3 +309,8 @@ class Custom(Model):
     """Name of the entry point, as registered by its package."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options passed to the member's constructor, as plain data."""
+
+
+def exactly_one(*names: str) -> str:
+    """CEL: exactly one of the fields is set."""
+    return f"[{', '.join(f'has(self.{name})' for name in names)}].filter(set, set).size() == 1"

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kinase.api.experiment import API_VERSION, NASExperiment
+from kinase.api.experiment import NASExperiment
 from kinase.api.load import (
     Document,
     ManifestError,
@@ -17,6 +17,7 @@ from kinase.api.load import (
     read_document,
     validate,
 )
+from kinase.api.names import API_VERSION
 from kinase.experiment.check import check, with_changes
 
 GIVEN = "manifest"

@@ -17,8 +17,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kinase.api.experiment import Storage
 from kinase.api.space import Space
+from kinase.api.storage import Storage
 from kinase.api.task import Task, Training
 from kinase.api.trial import Point, TaskInfo, TrialJob, TrialResult
 from kinase.engine.base import Engine, EngineError, Event, Finished, Lost, Progress

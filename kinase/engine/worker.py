@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kinase import registry
-from kinase.api.experiment import Storage, is_shared
 from kinase.api.space import Space
+from kinase.api.storage import Storage, is_shared
 from kinase.api.task import Task, Training
 from kinase.api.trial import Point, TaskInfo, TrialJob, TrialResult
 from kinase.store import Store, open_store

@@ -3,9 +3,9 @@ against what is known of its task."""
 
 from __future__ import annotations
 
-from kinase.api.experiment import ExperimentSpec
 from kinase.api.load import ManifestError, Problem
 from kinase.api.objective import RESOURCE_METRICS, Aim, Undirected, aims
+from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import TaskInfo
 
 MANIFEST = "the manifest"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from kinase.api import limits
-from kinase.api.experiment import Storage
+from kinase.api.storage import Storage
 from kinase.api.trial import TrialProgress, TrialResult
 from kinase.store import NotFound, Store, TooLarge
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kinase.api.experiment import ExperimentSpec
+from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import Fidelity, Kind
 from kinase.experiment.state import ROUNDED, State
 from kinase.words import counted, was

@@ -8,8 +8,9 @@ from typing import Any
 
 from kinase import registry
 from kinase.api._base import struct_name
-from kinase.api.experiment import ExperimentSpec, NASExperiment
+from kinase.api.experiment import NASExperiment
 from kinase.api.load import Document, ManifestError, Problem, read_document, validate
+from kinase.api.spec import ExperimentSpec
 from kinase.api.task import PUBLISHED
 from kinase.estimation import make_estimator
 from kinase.space import ArchitectureError, make_space

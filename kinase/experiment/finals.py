@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from kinase.api.experiment import ExperimentSpec
+from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import Kind
 from kinase.experiment.state import SEARCHING, State, TrialRecord
 from kinase.space import Space

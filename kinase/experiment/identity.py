@@ -17,8 +17,9 @@ from pydantic import ValidationError
 
 import kinase
 from kinase.api import limits
-from kinase.api.experiment import ExperimentSpec, NASExperiment
+from kinase.api.experiment import NASExperiment
 from kinase.api.objective import goal_of
+from kinase.api.spec import ExperimentSpec
 from kinase.api.strategy import EvolutionStrategy
 from kinase.api.task import FolderImages
 from kinase.engine.worker import LOCK

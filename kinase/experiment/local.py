@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from kinase.api import limits
-from kinase.api.experiment import API_VERSION, NASExperiment
+from kinase.api.experiment import NASExperiment
+from kinase.api.names import API_VERSION
 from kinase.api.trial import TaskInfo
 from kinase.engine import EngineError
 from kinase.engine.idle import IdleEngine

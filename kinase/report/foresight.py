@@ -3,7 +3,7 @@ better than random search, and which one could."""
 
 from __future__ import annotations
 
-from kinase.api.experiment import ExperimentSpec
+from kinase.api.spec import ExperimentSpec
 from kinase.report.verdict import LEVEL, TOP, critical
 from kinase.words import counted
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kinase.api.experiment import RESOURCE_METRICS
+from kinase.api.objective import RESOURCE_METRICS
 from kinase.api.trial import Kind
 from kinase.report.anytime import COSTS, Curve
 from kinase.report.control import ended, sign

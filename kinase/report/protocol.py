@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kinase.api.experiment import ExperimentSpec
+from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import Cost, TaskInfo
 from kinase.report.data import ProtocolItem
 from kinase.words import counted

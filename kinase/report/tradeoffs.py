@@ -6,7 +6,7 @@ from itertools import combinations
 
 import plotly.graph_objects as go
 
-from kinase.api.experiment import RESOURCE_METRICS
+from kinase.api.objective import RESOURCE_METRICS
 from kinase.api.trial import Kind
 from kinase.report.anytime import COSTS
 from kinase.report.control import ended

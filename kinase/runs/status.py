@@ -10,8 +10,8 @@ from enum import StrEnum
 from pydantic import ValidationError
 
 from kinase.api import limits
-from kinase.api.experiment import ExperimentSpec
 from kinase.api.objective import goal_of
+from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import TaskInfo
 from kinase.experiment import budget, identity
 from kinase.experiment.journal import Journal

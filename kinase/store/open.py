@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from kinase.api.experiment import Storage
+from kinase.api.storage import Storage
 from kinase.store.base import Conflict, NotFound, Store, StoreError
 from kinase.store.file import FileStore
 

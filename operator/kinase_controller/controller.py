@@ -21,10 +21,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from kinase.api import NASExperiment
-from kinase.api.experiment import is_shared
 from kinase.api.load import Document, ManifestError
 from kinase.api.names import PORT
 from kinase.api.status import ConditionType, ExperimentStatus, Phase
+from kinase.api.storage import is_shared
 from kinase.api.trial import Point
 from kinase.engine import EngineError
 from kinase.experiment import identity

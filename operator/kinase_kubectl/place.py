@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kinase.api.experiment import is_shared
+from kinase.api.storage import is_shared
 from kinase.options import Access
 from kinase.store import Store, StoreError, StoreUnavailable, open_uri
 from kinase_kubectl.cluster import CONFIG_MAP, SECRET, Cluster

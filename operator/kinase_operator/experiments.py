@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from kinase.api import NASExperiment, names
-from kinase.api.experiment import is_shared
 from kinase.api.pod import unrestricted
 from kinase.api.status import ConditionType, Phase, clip
+from kinase.api.storage import is_shared
 from kinase_kube import client as kube
 from kinase_operator import drift, manifests
 from kinase_operator.actions import (

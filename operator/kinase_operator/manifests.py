@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kinase.api import NASExperiment, names
-from kinase.api.experiment import Storage
-from kinase.api.pod import TrialTemplate, amount
+from kinase.api.pod import TrialTemplate
+from kinase.api.quantity import amount
+from kinase.api.storage import Storage
 from kinase_kube import client as kube
 from kinase_operator.settings import Settings
 from kinase_operator.views import Experiment, Object, Trial

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kinase.api.experiment import Storage, is_shared
+from kinase.api.storage import Storage, is_shared
 
 CHECKSUMS = ("when_required", "when_supported")
 STORE = {

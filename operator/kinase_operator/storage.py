@@ -8,7 +8,7 @@ choice is kept in the status, for a search that has begun must not move.
 from __future__ import annotations
 
 from kinase.api import NASExperiment
-from kinase.api.experiment import Storage, is_shared
+from kinase.api.storage import Storage, is_shared
 from kinase_operator.settings import STORE, Settings
 from kinase_operator.views import Experiment, Object
 

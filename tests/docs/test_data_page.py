@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from kinase import registry
-from kinase.api.experiment import ExperimentSpec
+from kinase.api.spec import ExperimentSpec
 from kinase.api.task import Task, Training
 from kinase.report.task import data_lines
 from kinase_trainer import trial

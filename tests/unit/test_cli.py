@@ -13,7 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from kinase.api import NASExperiment, forms
-from kinase.api.pod import _QUANTITY
+from kinase.api.quantity import QUANTITY
 from kinase.cli import app
 from kinase.store.file import FileStore
 
@@ -222,7 +222,7 @@ def _patterns(node: Any) -> set[str]:
 
 
 def test_every_pattern_of_a_manifest_is_said_in_words() -> None:
-    patterns = _patterns(NASExperiment.model_json_schema()) - {_QUANTITY}  # says it itself
+    patterns = _patterns(NASExperiment.model_json_schema()) - {QUANTITY}  # says it itself
     assert len(patterns) > 5
     for pattern in patterns:
         assert forms.of(pattern) != pattern, pattern

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kinase.api.pod import TrialTemplate, amount, unrestricted
+from kinase.api.pod import TrialTemplate, unrestricted
+from kinase.api.quantity import amount
 
 GPU_POD = {
     "image": "registry.example/trainer:1",

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kinase.api import TrialJob, TrialPhase, TrialReason
-from kinase.api.experiment import ExperimentSpec
+from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import Fidelity, Kind, NASTrial, TaskJob
 from kinase_controller.trials import KINDS, Seen, Wanted, lost
 from tests.unit.experiment.helpers import experiment

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kinase.api import Kind, NASExperiment, Outcome
-from kinase.api.experiment import Storage
+from kinase.api.storage import Storage
 from kinase.engine import EngineError, worker
 from kinase.experiment import identity
 from kinase.experiment.identity import BusyError, MismatchError

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from kinase.api import NASExperiment, names
-from kinase.api.experiment import Storage
 from kinase.api.pod import unrestricted
+from kinase.api.storage import Storage
 from kinase_kube.client import EXPERIMENT, JOB
 from kinase_operator import drift, experiments, manifests
 from kinase_operator.actions import (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kinase.api import NASExperiment
-from kinase.api.experiment import Storage
+from kinase.api.storage import Storage
 from kinase_operator import experiments, manifests
 from kinase_operator.actions import Create, ExperimentStatus
 from kinase_operator.experiments import Observed, plan

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kinase.api.experiment import ExperimentSpec
+from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import Kind
 from kinase.experiment.loop import is_control
 from kinase.report.foresight import foresight

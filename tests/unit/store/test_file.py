@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kinase.api.experiment import Storage
+from kinase.api.storage import Storage
 from kinase.store import (
     Conflict,
     NotFound,

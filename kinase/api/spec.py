@@ -1,0 +1,325 @@
+"""`spec`: what to search, how, and at what cost; checks that span several of its fields."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from kinase.api._base import Keyed, Model, Rule
+from kinase.api.budget import Baseline, Budget, Control, Finalists
+from kinase.api.estimation import Estimation
+from kinase.api.objective import (
+    RESOURCE_METRICS,
+    TASK_METRICS,
+    Objective,
+    check_objective,
+    objective_rules,
+)
+from kinase.api.pod import ControllerTemplate, TrialTemplate
+from kinase.api.space import Space
+from kinase.api.storage import Retention, Storage
+from kinase.api.strategy import Strategy
+from kinase.api.task import Task, Training
+
+_LOWER = "self.estimation.?lowerFidelity"
+_CHILD = "self.estimation.?morphism.?epochsPerChild"
+_FINAL_EPOCHS = "self.finalists.?epochs.orValue(self.training.epochs)"
+_SEARCH_EPOCHS = f"{_LOWER}.?epochs.orValue(self.training.epochs)"
+_NETWORKS = "(self.finalists.count + (has(self.baselines) ? size(self.baselines) : 0))"
+_LEAST_EPOCHS = f"{_SEARCH_EPOCHS} + {_NETWORKS} * {_FINAL_EPOCHS}"
+"""CEL of what `final_epochs`, `search_epochs` and `_budget_pays_for_one_trial` compute."""
+_NO_SHARES = [
+    name
+    for known in (*TASK_METRICS.values(), RESOURCE_METRICS)
+    for name, facts in known.items()
+    if not facts.share
+]
+"""Built-in metrics that are not shares in 0..1."""
+_ACCURACY = (
+    f"(!(self.objective.metric in {list(dict.fromkeys(_NO_SHARES))}) && "
+    "(!has(self.objective.goal) || self.objective.goal == 'maximize'))"
+)
+"""CEL: the objective can be an accuracy."""
+
+
+class ExperimentSpec(Model):
+    """What to search, how, and at what cost."""
+
+    task: Task = Task()
+    """The learning task and its data."""
+    training: Training = Training()
+    """How to train a network at full fidelity."""
+    objective: Objective = Objective()
+    """What the search optimizes."""
+    space: Space
+    """The search space: the set of architectures that can be found."""
+    strategy: Strategy
+    """The search strategy: how to explore the space."""
+    estimation: Estimation = Estimation(type="Full")
+    """Performance estimation: how to score a candidate cheaply."""
+    budget: Budget
+    """Limits on what the experiment spends."""
+    control: Control = Control()
+    """The random-search control."""
+    finalists: Finalists = Finalists()
+    """The best candidates, retrained from scratch at full fidelity."""
+    baselines: Annotated[tuple[Baseline, ...], Field(max_length=8), Keyed("name")] = ()
+    """Hand-designed networks, trained like the finalists and charged to the budget."""
+    storage: Storage = Storage()
+    """Where the journal, weights and results are stored."""
+    controller: ControllerTemplate = ControllerTemplate()
+    """How to run the controller on a cluster."""
+    trial_template: TrialTemplate = TrialTemplate()
+    """How to run a trial."""
+    retention: Retention = Retention()
+    """How long finished objects stay on the cluster."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Seed of all random choices in the search and the training."""
+    suspend: bool = False
+    """Whether the experiment is paused: no trial starts, and running trials stop at a
+    checkpoint."""
+
+    rules: ClassVar = (
+        Rule(
+            f"{_LOWER}.?epochs.orValue(1) <= {_FINAL_EPOCHS}",
+            f"estimation.lowerFidelity.epochs {{{_LOWER}.?epochs.orValue(1)}} is above the full "
+            f"fidelity's {{{_FINAL_EPOCHS}}} (finalists.epochs or training.epochs)",
+            ".estimation.lowerFidelity.epochs",
+        ),
+        Rule(
+            "!has(self.task.resolution) || "
+            f"{_LOWER}.?resolution.orValue(1) <= self.task.resolution",
+            f"estimation.lowerFidelity.resolution {{{_LOWER}.?resolution.orValue(1)}} is above "
+            "the full fidelity's {self.task.resolution} (task.resolution)",
+            ".estimation.lowerFidelity.resolution",
+        ),
+        Rule(
+            f"self.space.type == 'Cell' || !{_LOWER}.?cells.hasValue()",
+            "estimation.lowerFidelity.cells requires the space type Cell; "
+            "space.type is {self.space.type}",
+            ".estimation.lowerFidelity.cells",
+            "Forbidden",
+        ),
+        Rule(
+            f"self.space.type != 'Model' || {_LOWER}.?filterFraction.orValue(1.0) == 1.0",
+            "estimation.lowerFidelity.filterFraction is not supported by the space type Model: "
+            "an existing network cannot be built narrower",
+            ".estimation.lowerFidelity.filterFraction",
+            "Forbidden",
+        ),
+        Rule(
+            "self.task.type != 'Regression' || self.training.labelSmoothing == 0.0",
+            "training.labelSmoothing is for classes and labels; task.type is Regression: remove it",
+            ".training.labelSmoothing",
+        ),
+        Rule(
+            f"{_CHILD}.orValue(1) <= self.training.epochs",
+            f"estimation.morphism.epochsPerChild {{{_CHILD}.orValue(1)}} is above training.epochs "
+            "{self.training.epochs}: a child needs no more epochs than a network trained from "
+            "scratch",
+            ".estimation.morphism.epochsPerChild",
+        ),
+        *objective_rules(),
+        Rule(
+            "self.strategy.type != 'LEMONADE' || (has(self.objective.also) && "
+            f"self.objective.also.exists(m, m.metric in {list(RESOURCE_METRICS)}))",
+            "strategy.type LEMONADE trades accuracy against a metric that is known before "
+            f"training: objective.also must name one of {', '.join(RESOURCE_METRICS)}",
+            ".objective.also",
+            "Required",
+        ),
+        Rule(
+            "self.strategy.type != 'LEMONADE' || "
+            f"!(self.objective.metric in {list(RESOURCE_METRICS)})",
+            "objective.metric '{self.objective.metric}' is known before training, but "
+            "strategy.type LEMONADE needs a metric that training measures: move it to "
+            "objective.also",
+            ".objective.metric",
+        ),
+        Rule(
+            "self.strategy.type != 'EAS' || self.space.type in ['Chain', 'Custom']",
+            "strategy.type EAS requires the space type Chain; space.type is {self.space.type}",
+            ".strategy.type",
+        ),
+        Rule(
+            "self.strategy.type != 'EAS' || "
+            f"self.strategy.?eas.?reward.orValue('tan') != 'tan' || {_ACCURACY}",
+            "strategy.eas.reward tan requires an accuracy that is maximized; for "
+            "{self.objective.metric} use reward: identity",
+            ".strategy.eas.reward",
+        ),
+        Rule(
+            "self.strategy.type != 'PathLevel' || self.space.type in ['Tree', 'Custom']",
+            "strategy.type PathLevel requires the space type Tree; space.type is {self.space.type}",
+            ".strategy.type",
+        ),
+        Rule(
+            "self.strategy.type != 'PathLevel' || "
+            f"self.strategy.?pathLevel.?reward.orValue('tan') != 'tan' || {_ACCURACY}",
+            "strategy.pathLevel.reward tan requires an accuracy that is maximized; for "
+            "{self.objective.metric} use reward: identity",
+            ".strategy.pathLevel.reward",
+        ),
+        Rule(
+            f"!has(self.budget.epochs) || self.budget.epochs >= {_LEAST_EPOCHS}",
+            f"budget.epochs {{self.budget.epochs}} is too small: one trial takes "
+            f"{{{_SEARCH_EPOCHS}}} and finalists and baselines take {{{_NETWORKS}}} x "
+            f"{{{_FINAL_EPOCHS}}}; it must be at least {{{_LEAST_EPOCHS}}}",
+            ".budget.epochs",
+        ),
+    )
+
+    @property
+    def final_epochs(self) -> int:
+        """Epochs of a finalist's training."""
+        return self.finalists.epochs or self.training.epochs
+
+    @property
+    def search_epochs(self) -> int:
+        """Epochs of one trial of the search."""
+        lower = self.estimation.lower_fidelity
+        return (lower.epochs if lower else None) or self.training.epochs
+
+    @property
+    def paid_trials(self) -> int | None:
+        """Approximate number of trials that the budget pays for, including the control's. None if
+        only time is limited."""
+        found = [self.budget.trials] if self.budget.trials is not None else []
+        if self.budget.epochs is not None:
+            found.append((self.budget.epochs - self.epochs_for(0)) // self._epochs_each)
+        return min(found) if found else None
+
+    @property
+    def search_trials(self) -> int | None:
+        """The same without the control's trials."""
+        paid = self.paid_trials
+        return None if paid is None else round(paid * (1 - self.control.share))
+
+    @property
+    def _epochs_each(self) -> int:
+        morphism = self.estimation.morphism
+        return (morphism.epochs_per_child if morphism else None) or self.search_epochs
+
+    def epochs_for(self, trials: int) -> int:
+        """Epochs that a number of trials needs, plus those of the finalists and baselines."""
+        networks = self.finalists.count + len(self.baselines)
+        return networks * self.final_epochs + trials * self._epochs_each
+
+    def sized(self) -> Self:
+        """A copy with the defaults filled in that depend on the budget. They are fixed when an
+        experiment starts: its record keeps them, so raising the budget does not change them."""
+        evolution = self.strategy.evolution
+        if evolution is None:
+            return self
+        whole = evolution.sized(self.search_trials)
+        return self.model_copy(
+            update={"strategy": self.strategy.model_copy(update={"evolution": whole})}
+        )
+
+    @model_validator(mode="after")
+    def _fidelity_below_full(self) -> Self:
+        lower = self.estimation.lower_fidelity
+        if lower is None:
+            return self
+        if lower.epochs is not None and lower.epochs > self.final_epochs:
+            raise ValueError(
+                f"estimation.lowerFidelity.epochs {lower.epochs} is above the full fidelity's "
+                f"{self.final_epochs} (finalists.epochs or training.epochs)"
+            )
+        full = self.task.resolution
+        if lower.resolution is not None and full is not None and lower.resolution > full:
+            raise ValueError(
+                f"estimation.lowerFidelity.resolution {lower.resolution} is above the full "
+                f"fidelity's {full} (task.resolution)"
+            )
+        if lower.cells is not None and self.space.cell is None:
+            raise ValueError(
+                "estimation.lowerFidelity.cells requires the space type Cell; "
+                f"space.type is {self.space.type}"
+            )
+        if lower.filter_fraction != 1 and self.space.model is not None:
+            raise ValueError(
+                "estimation.lowerFidelity.filterFraction is not supported by the space type Model: "
+                "an existing network cannot be built narrower"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _child_below_full(self) -> Self:
+        morphism = self.estimation.morphism
+        epochs = morphism.epochs_per_child if morphism else None
+        if epochs is not None and epochs > self.training.epochs:
+            raise ValueError(
+                f"estimation.morphism.epochsPerChild {epochs} is above training.epochs "
+                f"{self.training.epochs}: a child needs no more epochs than a network trained "
+                "from scratch"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _smooth_labels(self) -> Self:
+        if self.task.type == "Regression" and self.training.label_smoothing:
+            raise ValueError(
+                "training.labelSmoothing is for classes and labels; task.type is Regression: "
+                "remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_of_the_task(self) -> Self:
+        check_objective(self.objective, self.task.type)
+        return self
+
+    @model_validator(mode="after")
+    def _something_cheap(self) -> Self:
+        if self.strategy.type != "LEMONADE":
+            return self
+        if self.objective.metric in RESOURCE_METRICS:
+            raise ValueError(
+                f"objective.metric {self.objective.metric!r} is known before training, but "
+                "strategy.type LEMONADE needs a metric that training measures: move it to "
+                "objective.also"
+            )
+        named = {measure.metric for measure in self.objective.also}
+        if named.isdisjoint(RESOURCE_METRICS):
+            raise ValueError(
+                "strategy.type LEMONADE trades accuracy against a metric that is known before "
+                f"training: objective.also must name one of {', '.join(RESOURCE_METRICS)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_a_policy(self) -> Self:
+        strategy = self.strategy
+        policy = strategy.eas or strategy.path_level
+        if policy is None:
+            return self
+        space, field = ("Chain", "eas") if strategy.eas else ("Tree", "pathLevel")
+        if self.space.type not in (space, "Custom"):
+            raise ValueError(
+                f"strategy.type {strategy.type} requires the space type {space}; "
+                f"space.type is {self.space.type}"
+            )
+        metric, goal = self.objective.metric, self.objective.goal
+        if policy.reward == "tan" and (goal == "minimize" or metric in _NO_SHARES):
+            raise ValueError(
+                f"strategy.{field}.reward tan requires an accuracy that is maximized; for {metric} "
+                "use reward: identity"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _budget_pays_for_one_trial(self) -> Self:
+        epochs = self.budget.epochs
+        if epochs is None:
+            return self
+        networks = self.finalists.count + len(self.baselines)
+        final = networks * self.final_epochs
+        if epochs < self.search_epochs + final:
+            raise ValueError(
+                f"budget.epochs {epochs} is too small: one trial takes {self.search_epochs} and "
+                f"finalists and baselines take {networks} x {self.final_epochs} = {final}; "
+                f"it must be at least {self.search_epochs + final}"
+            )
+        return self
