@@ -25,7 +25,7 @@ from kinase_trainer.datasets import Raw, open_raw
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.lazy import LazyImages, as_float, resize
 from kinase_trainer.summary import Told, tell
-from kinase_trainer.tasks import LearningTask, Regression, make_task
+from kinase_trainer.tasks import LearningTask, Regression, Units, make_task
 
 EVALUATION_BATCH = 1024
 """Most samples of a batch when nothing goes backward."""
@@ -104,6 +104,11 @@ class Splits:
     """Of the data; see `Raw.checksum`."""
     test_checksum: str | None = None
     """Of the data set's own test part; None where it has none."""
+
+    @property
+    def units(self) -> Units | None:
+        """What the outputs stand for; None where they are as they come."""
+        return self.learning.units
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import ValidationError
 
 from kinase.api import limits
 from kinase.api.trial import Cost, TrialProgress
 from kinase.store import NotFound, Store, TooLarge
+
+if TYPE_CHECKING:
+    import torch
 
 LEDGER = "progress.json"
 """Below a trial's prefix."""
@@ -40,6 +43,8 @@ class Meter:
     def seconds(self, device: torch.device | None = None) -> float:
         """Seconds so far, all attempts together, once the device has done what it was given."""
         if device is not None and device.type == "cuda":
+            import torch
+
             torch.cuda.synchronize(device)
         return self._before + time.perf_counter() - self._began
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from os import PathLike, fspath
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import Field, ValidationError
 from safetensors.torch import save as save_tensors
@@ -20,10 +20,10 @@ from kinase.space import Frame, Space, dump_graph, load_graph, make_space
 from kinase.store import Store, TooLarge, open_uri
 from kinase_trainer import weights as files
 from kinase_trainer.cache import Cache
-from kinase_trainer.data import Splits
 from kinase_trainer.errors import CorruptModel
 from kinase_trainer.morphism.slots import Slots
 from kinase_trainer.network import Network
+from kinase_trainer.tasks import Units
 
 WEIGHTS = "weights.safetensors"
 CARD = "model.json"
@@ -84,13 +84,33 @@ class Card(Model):
     """Those of the weights' file, so that it can be read in part; older cards have none."""
 
 
+class Learnt(Protocol):
+    """What a card says of the data; `kinase_trainer.data.Splits` does."""
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Of each channel."""
+
+    @property
+    def deviation(self) -> tuple[float, ...]:
+        """Of each channel."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    @property
+    def units(self) -> Units | None:
+        """What the outputs stand for."""
+
+
 def save(
     store: Store,
     prefix: str,
     job: TrialJob,
     network: Network,
     frame: Frame,
-    splits: Splits,
+    splits: Learnt,
     metrics: dict[str, float],
     slots: Slots | None = None,
     space: Space | None = None,
@@ -113,7 +133,7 @@ def save(
         flat = {f"{slot}/{n}": t.cpu() for n, each in slots.items() for slot, t in each.items()}
         beside = save_tensors(flat)
         store.put(f"{prefix}/{SLOTS}", beside)
-    units = splits.learning.units
+    units = splits.units
     card = Card(
         experiment=job.experiment,
         trial=job.trial,

@@ -119,22 +119,29 @@ def main(arguments: list[str] | None = None, terminator: Terminator | None = Non
         signal.signal(signal.SIGTERM, terminator.handle)
     try:
         code, message = _run(arguments, terminator)
-    except Terminated:
-        code, message = TERMINATED_EXIT, terminator.text
-    except StoreUnavailable as error:
-        code, message = UNAVAILABLE_EXIT, str(error)
-    except (BadInput, ConfigError, CorruptModel, StoreError) as error:
-        code, message = BAD_INPUT_EXIT, str(error)
-    except KeyboardInterrupt:
-        code, message = INTERRUPTED, "interrupted"
-    except Exception as error:
-        traceback.print_exc()
-        code, message = CRASH, traceback.format_exception_only(error)[-1].strip()
+    except (Exception, KeyboardInterrupt) as error:
+        code, message = end_of(error, terminator)
+        if code == CRASH:
+            traceback.print_exc()
     terminator.over()
     if message and code != CRASH:
         print(f"kinase_trainer: {message}", file=sys.stderr)
     terminator.ending.say(message)
     return code
+
+
+def end_of(error: BaseException, terminator: Terminator) -> tuple[int, str]:
+    """The exit code and the termination message of what ends a process."""
+    match error:
+        case Terminated():
+            return TERMINATED_EXIT, terminator.text
+        case StoreUnavailable():
+            return UNAVAILABLE_EXIT, str(error)
+        case BadInput() | ConfigError() | CorruptModel() | StoreError():
+            return BAD_INPUT_EXIT, str(error)
+        case KeyboardInterrupt():
+            return INTERRUPTED, "interrupted"
+    return CRASH, traceback.format_exception_only(error)[-1].strip()
 
 
 def _run(arguments: list[str] | None, terminator: Terminator) -> tuple[int, str]:
@@ -148,6 +155,33 @@ def _run(arguments: list[str] | None, terminator: Terminator) -> tuple[int, str]
 def _work(
     options: argparse.Namespace, environ: Mapping[str, str], terminator: Terminator
 ) -> tuple[int, str]:
+    job, store = _open(options, environ, terminator)
+    if isinstance(job, TaskJob):
+        _describe(job, store)
+        return 0, ""
+    result = None if job.test else finished(job, store)
+    if result is not None:
+        print(f"trial {job.trial}: attempt {result.attempt} left its result; nothing is trained")
+    else:
+        result = _train(job, store, terminator)
+    terminator.ending.note(len(result.curve), result.metrics)
+    return INFEASIBLE_EXIT if result.outcome is Outcome.INFEASIBLE else 0, result.message
+
+
+def open_job(
+    environ: Mapping[str, str], terminator: Terminator
+) -> tuple[TrialJob | TaskJob, PatientStore]:
+    """The job that an environment names, and the store.
+
+    Raises:
+        BadInput: one of them cannot be used.
+    """
+    return _open(_options([], environ), environ, terminator)
+
+
+def _open(
+    options: argparse.Namespace, environ: Mapping[str, str], terminator: Terminator
+) -> tuple[TrialJob | TaskJob, PatientStore]:
     terminator.grace = _seconds(environ, "KINASE_GRACE_SECONDS")
     patience = _seconds(environ, "KINASE_STORE_PATIENCE")
     job = _read(Path(options.job))
@@ -163,16 +197,7 @@ def _work(
         tell,
     )
     terminator.outage = lambda: store.outage.lasting
-    if isinstance(job, TaskJob):
-        _describe(job, store)
-        return 0, ""
-    result = None if job.test else _finished(job, store)
-    if result is not None:
-        print(f"trial {job.trial}: attempt {result.attempt} left its result; nothing is trained")
-    else:
-        result = _train(job, store, terminator)
-    terminator.ending.note(len(result.curve), result.metrics)
-    return INFEASIBLE_EXIT if result.outcome is Outcome.INFEASIBLE else 0, result.message
+    return job, store
 
 
 def _describe(job: TaskJob, store: Store) -> None:
@@ -182,7 +207,7 @@ def _describe(job: TaskJob, store: Store) -> None:
     store.put(job.key, info.model_dump_json(by_alias=True, indent=2).encode())
 
 
-def _finished(job: TrialJob, store: Store) -> TrialResult | None:
+def finished(job: TrialJob, store: Store) -> TrialResult | None:
     """The result that an earlier process left, if it is this trial's and final."""
     try:
         text = store.get(f"{job.prefix}/result.json", limits.RESULT)
@@ -194,12 +219,17 @@ def _finished(job: TrialJob, store: Store) -> TrialResult | None:
     return result if own and final else None
 
 
-def _train(job: TrialJob, store: Store, terminator: Terminator) -> TrialResult:
+def push_of(job: TrialJob, environ: Mapping[str, str]) -> Push | None:
+    """Where the points of a trial are posted, if anywhere."""
     try:
-        push = Push.of(os.environ, job.attempt)
+        return Push.of(environ, job.attempt)
     except ValueError as error:
-        push = None
         print(f"kinase_trainer: KINASE_REPORT_URL: {error}", file=sys.stderr)
+        return None
+
+
+def _train(job: TrialJob, store: Store, terminator: Terminator) -> TrialResult:
+    push = push_of(job, os.environ)
     from kinase_trainer import trial
 
     def notify(point: Point) -> bool:

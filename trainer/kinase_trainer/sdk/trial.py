@@ -1,0 +1,502 @@
+"""One attempt of a trial, as a context manager around a training loop."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from kinase.api.objective import Goal
+from kinase.api.task import Task, Training
+from kinase.api.trial import (
+    INFEASIBLE_EXIT,
+    Architecture,
+    ClassCount,
+    Fidelity,
+    Outcome,
+    Point,
+    TaskInfo,
+    TaskJob,
+    TrialJob,
+    TrialResult,
+)
+from kinase.space import ArchitectureError, Frame, Graph, InfeasibleError, Space, make_space
+from kinase.store import NotFound, Store
+from kinase_trainer import process
+from kinase_trainer.ending import Ending, Terminator
+from kinase_trainer.errors import ConfigError
+from kinase_trainer.ledger import Meter
+from kinase_trainer.sdk import states
+
+if TYPE_CHECKING:
+    import torch
+
+    from kinase_trainer.network import Network
+
+CHECKPOINT = "checkpoint/last"
+TEST = "test.json"
+WEIGHTS = "weights.safetensors"
+
+
+class Infeasible(Exception):
+    """Raise it where this architecture can never work: the trial ends with that outcome."""
+
+
+def trial(
+    *,
+    input: tuple[int, int, int],
+    outputs: int,
+    train: int,
+    validation: int,
+    test: int = 0,
+    metrics: Mapping[str, Goal] | None = None,
+    classes: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> Trial:
+    """The attempt that this process was started for. Use it in a `with`, once.
+
+    What is said of the task answers the search's question before the first trial; that process ends
+    in the `with`, before its body.
+
+    Args:
+        input: (channels, height, width) of a sample.
+        outputs: width of the network's last layer.
+        train: training samples.
+        validation: validation samples.
+        test: test samples.
+        metrics: what `Trial.report` is given, with the direction of each; accuracy by default.
+        classes: names of the classes.
+        notes: remarks that are shown before the search.
+    """
+    known = dict(metrics or {"val_accuracy": "maximize"})
+    info = TaskInfo(
+        input=input,
+        outputs=outputs,
+        train=train,
+        validation=validation,
+        test=test,
+        metrics=tuple(known),
+        goals=known,
+        classes=tuple(ClassCount(name=name) for name in classes),
+        notes=notes,
+        device=_device_name(),
+    )
+    return Trial(info)
+
+
+def _device_name() -> str:
+    torch = sys.modules.get("torch")
+    return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """What a network's card says of the data."""
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    classes: tuple[str, ...]
+    units: None = None
+
+
+class Trial:
+    """One attempt of a trial."""
+
+    job: TrialJob
+    """All that the search asks (docs/trial-contract.md)."""
+    store: Store
+    """Of the experiment; the trial reads and writes below `job.prefix`."""
+
+    def __init__(self, info: TaskInfo) -> None:
+        """See `trial`."""
+        self.info = info
+        self.done = 0
+        """Epochs done, those of earlier attempts included."""
+        self.stopped = False
+        """Whether the search has asked to stop."""
+        self._terminator = Terminator(Ending(os.environ))
+        self._curve: list[Point] = []
+        self._kept: dict[str, states.Stateful] = {}
+        self._network: Network | None = None
+        self._learnt = _Learnt((0.0,), (1.0,), tuple(each.name for each in info.classes))
+        self._test: dict[str, float] | None = None
+        self._message = ""
+
+    # -- what is asked -----------------------------------------------------------------
+
+    @property
+    def task(self) -> Task:
+        """`spec.task`: data set, path and options."""
+        return self.job.task
+
+    @property
+    def training(self) -> Training:
+        """`spec.training`: batch size, optimiser, augmentation, ..."""
+        return self.job.training
+
+    @property
+    def architecture(self) -> Architecture:
+        """What to train, in the form of the search space."""
+        return self.job.architecture
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """What this trial spends; `epochs` gives its epochs."""
+        return self.job.fidelity
+
+    @property
+    def seed(self) -> int:
+        """Of weights, order and augmentation. Python's, NumPy's and torch's generators are seeded
+        by it when the trial begins, and anew before each epoch."""
+        return self.job.seed
+
+    @property
+    def testing(self) -> bool:
+        """Whether the kept network is tested, and nothing trained: `epochs` then gives none, and
+        `report_test` says the metrics."""
+        return self.job.test
+
+    @property
+    def space(self) -> Space:
+        """The search space."""
+        if self.job.root is None:
+            return make_space(self.job.space)
+        from kinase_trainer.root import space_of
+
+        return space_of(self.job, self.store)
+
+    def graph(self) -> Graph:
+        """The architecture's network as a graph of operations, at the size of this trial.
+
+        Raises:
+            ArchitectureError, InfeasibleError: there is no such network; the trial ends as
+                infeasible.
+        """
+        space = self.space
+        space.validate(self.architecture)
+        return space.graph(self.architecture, self._frame)
+
+    @property
+    def _frame(self) -> Frame:
+        channels, height, width = self.info.input
+        side = self.fidelity.resolution
+        shape = (channels, side or height, side or width)
+        return Frame(shape, self.info.outputs, self.fidelity.scale)
+
+    def build(
+        self, mean: tuple[float, ...] = (0.0,), deviation: tuple[float, ...] = (1.0,)
+    ) -> Network:
+        """The architecture's network as a torch module, its weights drawn by the trial's seed.
+
+        Args:
+            mean: of each channel of the training images, which the network subtracts.
+            deviation: of each channel, by which it divides.
+        """
+        from kinase_trainer.network import Network
+
+        graph = self.graph()
+        _seed(self.seed, 0)
+        self._network = Network(graph, mean, deviation)
+        self._learnt = _Learnt(mean, deviation, self._learnt.classes)
+        return self._network
+
+    # -- the loop ----------------------------------------------------------------------
+
+    def keep(self, **objects: states.Stateful) -> None:
+        """Name what a checkpoint holds, before the first epoch: what has `state_dict` and
+        `load_state_dict`. An earlier attempt's checkpoint is put back at once, and `epochs` goes
+        on from there. `model` is the network that is kept for the test and for you.
+        """
+        if self.done:
+            raise RuntimeError("keep is called once, before the first epoch")
+        self._kept = dict(objects)
+        if not self.testing:
+            self._resume()
+        elif "model" in objects:
+            self._load_weights(objects["model"])
+
+    def epochs(self, samples: int | None = None) -> Iterator[int]:
+        """The epochs that are still to train, from 0. Each is charged before it is given.
+
+        Args:
+            samples: training samples that go forward and backward in one; the training part by
+                default.
+        """
+        if self.testing:
+            return
+        passes = self.info.train if samples is None else samples
+        while self.done < self.fidelity.epochs and not self.stopped:
+            epoch = self.done
+            self._terminator.begin(epoch)
+            self._meter.begin(passes)
+            self._passes = passes
+            _seed(self.seed, epoch + 1)
+            yield epoch
+            if self.done == epoch:
+                raise RuntimeError(
+                    f"epoch {epoch} has ended without a report; call trial.report({epoch}, "
+                    "metric=value) at the end of each epoch"
+                )
+
+    def report(self, epoch: int, **metrics: float) -> None:
+        """Say what was measured after an epoch: writes the checkpoint and posts the point.
+
+        Args:
+            epoch: as `epochs` gave it.
+            metrics: on the validation part; one that is not a number is left out.
+        """
+        if epoch != self.done or self.testing:
+            raise ValueError(f"report is for epoch {self.done}, the one under way; got {epoch}")
+        values = _finite(metrics)
+        unknown = sorted(set(metrics) - set(self.info.metrics))
+        if unknown:
+            raise ValueError(
+                f"{unknown[0]} is not one of the metrics that sdk.trial names: "
+                f"{', '.join(self.info.metrics)}"
+            )
+        seconds = self._meter.seconds(_device())
+        self.done += 1
+        last = self.done >= self.fidelity.epochs
+        self._curve.append(Point(epoch=self.done, metrics=values, device_seconds=seconds))
+        saved = not last and bool(self._kept)
+        self._meter.done(self._passes, seconds, values, write=not saved)
+        if saved:
+            self._save()
+        self._terminator.ending.note(self.done, values)
+        self._terminator.done(last=last)
+        if self._push is not None and not self._push(self._curve[-1]):
+            self.stopped = True
+        self._terminator.check()
+
+    def report_test(self, **metrics: float) -> None:
+        """Say what the kept network measured on the test part, where `testing` is true."""
+        if not self.testing:
+            raise ValueError("report_test is for a trial whose `testing` is true")
+        self._test = _finite(metrics)
+
+    # -- its beginning and its end -----------------------------------------------------
+
+    def __enter__(self) -> Self:
+        signal.signal(signal.SIGTERM, self._terminator.handle)
+        try:
+            job, self.store = process.open_job(os.environ, self._terminator)
+            if isinstance(job, TaskJob):
+                self._describe(job)
+                sys.exit(0)
+            self.job = job
+            if self._is_over():
+                sys.exit(0)
+            self._push = process.push_of(job, os.environ)
+            if not job.test:
+                self._meter = Meter(self.store, job.prefix, job.attempt)
+            _seed(job.seed, 0)
+        except Exception as error:
+            self._end(error)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        code = 0
+        try:
+            if error is None:
+                self._finish()
+            elif _never_works(error) and not self.testing:
+                code, self._message = INFEASIBLE_EXIT, str(error) or type(error).__name__
+                self._meter.settle()
+                self._write(Outcome.INFEASIBLE, {})
+            else:
+                self._end(error)
+                return
+        except Exception as failure:
+            self._end(failure)
+            raise
+        self._terminator.over()
+        self._terminator.ending.say(self._message)
+        if code:
+            print(f"kinase_trainer: {self._message}", file=sys.stderr)
+            sys.exit(code)
+
+    def _end(self, error: BaseException) -> None:
+        """End the process as the contract says; a crash goes on to Python, which shows it."""
+        code, message = process.end_of(error, self._terminator)
+        self._terminator.over()
+        self._terminator.ending.say(message)
+        if code != process.CRASH:
+            print(f"kinase_trainer: {message}", file=sys.stderr)
+            sys.exit(code)
+
+    def _describe(self, job: TaskJob) -> None:
+        info = self.info
+        if job.space is not None and job.space.model is not None:
+            from kinase_trainer.root import make_root
+
+            root = make_root(job.space.model, info.input, info.outputs, self.store)
+            info = info.model_copy(update={"root": root})
+        self.store.put(job.key, info.model_dump_json(by_alias=True, indent=2).encode())
+        self._terminator.over()
+        self._terminator.ending.say("")
+
+    def _is_over(self) -> bool:
+        """Whether an earlier process has left the answer."""
+        if self.job.test:
+            return self.store.exists(f"{self.job.prefix}/{TEST}")
+        result = process.finished(self.job, self.store)
+        if result is None:
+            return False
+        print(f"trial {self.job.trial}: attempt {result.attempt} left its result")
+        self._terminator.over()
+        self._terminator.ending.note(len(result.curve), result.metrics)
+        self._terminator.ending.say(result.message)
+        if result.outcome is Outcome.INFEASIBLE:
+            sys.exit(INFEASIBLE_EXIT)
+        return True
+
+    def _finish(self) -> None:
+        if self.testing:
+            if self._test is None:
+                raise RuntimeError(
+                    "the trial was a test, and report_test was not called: if trial.testing, "
+                    "measure the test part and call trial.report_test(test_accuracy=...)"
+                )
+            self._write(Outcome.SUCCEEDED, self._test)
+            return
+        over = self.done >= self.fidelity.epochs or not self.stopped
+        metrics = self._curve[-1].metrics if self._curve else {}
+        if self.job.keep_weights:
+            self._save_weights(metrics)
+        self._write(Outcome.SUCCEEDED if over else Outcome.STOPPED, metrics)
+        if over and not self.job.keep_checkpoint and self._kept and self.done > 1:
+            self.store.delete(f"{self.job.prefix}/{CHECKPOINT}")
+
+    def _write(self, outcome: Outcome, metrics: Mapping[str, float]) -> None:
+        facts: dict[str, Any] = {"device": self.info.device}
+        testing = self.testing
+        result = TrialResult(
+            trial=self.job.trial,
+            attempt=self.job.attempt,
+            outcome=outcome,
+            metrics=dict(metrics),
+            curve=() if testing else tuple(self._curve),
+            message=self._message[:4000],
+            facts=facts,
+        )
+        if not testing:
+            result = result.model_copy(update={"cost": self._meter.cost()})
+        name = TEST if testing else "result.json"
+        text = result.model_dump_json(by_alias=True).encode()
+        self.store.put(f"{self.job.prefix}/{name}", text)
+
+    # -- states ------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        head = {
+            "epoch": self.done,
+            "curve": [point.model_dump(mode="json", by_alias=True) for point in self._curve],
+        }
+        kept = {name: each.state_dict() for name, each in self._kept.items()}
+        self.store.put(f"{self.job.prefix}/{CHECKPOINT}", states.pack(head, kept))
+        self._meter.kept(self.done)
+
+    def _resume(self) -> None:
+        try:
+            raw = self.store.get(f"{self.job.prefix}/{CHECKPOINT}")
+        except NotFound:
+            return
+        try:
+            head, kept = states.unpack(raw)
+            if set(kept) != set(self._kept):
+                raise states.BadState(f"it holds {', '.join(sorted(kept)) or 'nothing'}")
+            epoch, curve = int(head["epoch"]), [Point.model_validate(p) for p in head["curve"]]
+            if not 0 < epoch <= self.fidelity.epochs or len(curve) != epoch:
+                raise states.BadState(f"it holds {epoch} epochs of {self.fidelity.epochs}")
+        except (states.BadState, KeyError, TypeError, ValueError) as error:
+            self._message = f"the checkpoint was not used ({error}); training began from scratch"
+            return
+        for name, state in kept.items():
+            self._kept[name].load_state_dict(state)
+        self.done, self._curve = epoch, curve
+
+    def _save_weights(self, metrics: dict[str, float]) -> None:
+        """The network with the result; with a card where we have built it, so that it can be
+        loaded and exported."""
+        network: Any = self._kept.get("model", self._network)
+        if network is None or "torch" not in sys.modules:
+            return
+        if self._network is not None and network is self._network:
+            from kinase_trainer import model
+
+            model.save(
+                self.store,
+                self.job.prefix,
+                self.job,
+                self._network,
+                self._frame,
+                self._learnt,
+                metrics,
+                space=self.space,
+            )
+            return
+        from safetensors.torch import save
+
+        tensors = {
+            name: value.detach().cpu().clone().contiguous()
+            for name, value in network.state_dict().items()
+        }
+        self.store.put(f"{self.job.prefix}/{WEIGHTS}", save(tensors))
+
+    def _load_weights(self, network: Any) -> None:
+        """The weights that the trial has kept.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        place = self.store.sub(self.job.prefix)
+        try:
+            if self._network is not None and network is self._network:
+                from kinase_trainer import model
+
+                self._network.load_state_dict(model.read_state(place, model.read_card(place)))
+                return
+            from safetensors.torch import load
+
+            network.load_state_dict(load(place.get(WEIGHTS)))
+        except NotFound as error:
+            raise ConfigError(f"there are no weights to test: {error}") from None
+
+
+def _never_works(error: BaseException) -> bool:
+    """Whether another attempt is of no use: no such network, or no memory for it."""
+    known = (Infeasible, ArchitectureError, InfeasibleError, MemoryError)
+    return isinstance(error, known) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _device() -> torch.device | None:
+    """The device whose work is to be waited for."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return torch.device("cuda")  # type: ignore[no-any-return]
+
+
+def _seed(seed: int, label: int) -> None:
+    """Seed the generators that there are, so that an epoch draws the same in every attempt."""
+    state = np.random.SeedSequence([seed, label]).generate_state(2, np.uint32)
+    random.seed(int(state[0]))
+    np.random.seed(int(state[0]))
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(int(state[0]) << 31 | int(state[1]))
