@@ -95,6 +95,8 @@ def _columns(scores: Tensor, positive: Tensor) -> list[tuple[Tensor, Tensor]]:
 def _auc(scores: Tensor, positive: Tensor) -> Tensor:
     """By the rank sum of the positive samples (Mann & Whitney 1947)."""
     scores = scores.contiguous()
+    if bool(scores.isnan().any()):
+        return torch.full((len(scores),), torch.nan, dtype=torch.float64)
     ordered = scores.sort(1).values
     below = torch.searchsorted(ordered, scores)
     ranks = (below + torch.searchsorted(ordered, scores, right=True) + 1).double() / 2
@@ -105,6 +107,8 @@ def _auc(scores: Tensor, positive: Tensor) -> Tensor:
 
 def _precision(scores: Tensor, positive: Tensor) -> Tensor:
     scores = scores.contiguous()
+    if bool(scores.isnan().any()):
+        return torch.full((len(scores),), torch.nan, dtype=torch.float64)
     ordered, order = scores.sort(1)
     below = torch.searchsorted(ordered, scores)
     many = positive.sum(1, keepdim=True)
