@@ -112,8 +112,17 @@ def tail(count: int, rank: int, share: float) -> float:
     if count <= 0:
         return 1.0
     n = count + rank - 1
-    terms = (math.comb(n, i) * (1 - share) ** i * share ** (n - i) for i in range(min(rank, n + 1)))
+    ours, theirs = math.log(share), math.log1p(-share)
+    # by logarithms: the binomial coefficients of thousands of trials fit in no float
+    terms = (
+        math.exp(_log_choices(n, i) + i * theirs + (n - i) * ours) for i in range(min(rank, n + 1))
+    )
     return min(1.0, math.fsum(terms))
+
+
+def _log_choices(n: int, k: int) -> float:
+    """Logarithm of the number of ways to choose k of n."""
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def critical(rank: int, share: float, level: float, most: int) -> int | None:

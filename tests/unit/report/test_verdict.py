@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from kinase.api.trial import Cost, Kind, Outcome
 from kinase.report import ReportData
@@ -68,6 +69,13 @@ def test_the_tail_is_that_of_counting_who_is_next(rank: int, share: float) -> No
             if seen >= count:
                 whole += math.prod(share if mine else 1 - share for mine in labels)
         assert tail(count, rank, share) == pytest.approx(whole, abs=1e-12)
+
+
+def test_the_tail_of_thousands_of_trials_is_scipys() -> None:
+    """Its binomial coefficients are beyond any float."""
+    for count, rank, share in ((7000, 200, 0.97), (4000, 1000, 0.8), (900, 100, 0.9)):
+        expected = binom.cdf(rank - 1, count + rank - 1, 1 - share)
+        assert tail(count, rank, share) == pytest.approx(expected, rel=1e-6, abs=1e-300)
 
 
 def test_the_critical_count_is_the_first_that_is_rare() -> None:
