@@ -64,6 +64,8 @@ def read_data(spec: ExperimentSpec, document: Document) -> TaskInfo:
         NotRead: the data, or the trainer, is not on this machine.
         ManifestError: the data is here, and the task cannot use it.
     """
+    if spec.trial_template.command:
+        raise NotRead("trialTemplate.command is set, whose trainer reads it")
     task = spec.task.model_copy(update={"download": False})
     if task.path is not None and not Path(task.path).exists():
         raise NotRead(f"task.path {task.path!r} is not on this machine")

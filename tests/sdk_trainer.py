@@ -1,8 +1,13 @@
-"""A trainer by `kinase_trainer.sdk` and nothing else, without torch, for tests of the contract."""
+"""A trainer by `kinase_trainer.sdk` and nothing else, without torch, for tests of the contract.
+
+EPOCH_SECONDS  how long an epoch takes (default 0.01)
+KILLED         a trial whose first attempt is killed in its second epoch
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import Any
 
@@ -25,6 +30,8 @@ counter = Counter()
 with sdk.trial(input=(1, 8, 8), outputs=10, train=1000, validation=200, test=200) as trial:
     trial.keep(counter=counter)
     for epoch in trial.epochs():
+        if (os.environ.get("KILLED"), trial.job.attempt, epoch) == (str(trial.job.trial), 1, 1):
+            os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(float(os.environ.get("EPOCH_SECONDS", "0.01")))
         counter.value = counter.value * 3 + epoch + trial.seed
         trial.report(epoch, val_accuracy=(counter.value % 997) / 997)

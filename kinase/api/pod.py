@@ -156,7 +156,8 @@ class TrialTemplate(Model):
     command: Annotated[
         tuple[Annotated[str, Field(max_length=4096)], ...], Field(max_length=64)
     ] = ()
-    """Command to run instead of the image's, for your own trainer (docs/trial-contract.md)."""
+    """Command of your own trainer (docs/own-trainer.md), to run instead of the image's. On one
+    machine it is run there, from the folder in which kinase was started."""
     args: Annotated[tuple[Annotated[str, Field(max_length=4096)], ...], Field(max_length=64)] = ()
     """Arguments of the command."""
     resources: Resources = Resources()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,8 +21,11 @@ from pydantic import ValidationError
 from kinase.api.space import Space
 from kinase.api.storage import Storage
 from kinase.api.task import Task, Training
-from kinase.api.trial import Point, TaskInfo, TrialJob, TrialResult
-from kinase.engine.base import Engine, EngineError, Event, Finished, Lost, Progress
+from kinase.api.trial import Point, TaskInfo, TrialJob
+from kinase.engine.answers import result_of, wrong
+from kinase.engine.base import Engine, EngineError, Event, Lost, Progress
+from kinase.engine.command import Command
+from kinase.engine.oom import oom_kills
 
 START_SECONDS = 180.0
 """How long a worker may take to import the trainer."""
@@ -57,45 +61,18 @@ class _Worker:
     overtime: bool = False
 
 
-def _oom_kills() -> int:
-    """Processes that the Linux kernel has killed for lack of memory since it started."""
-    try:
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    except OSError:
-        pass
-    return 0
-
-
-def wrong(error: ValidationError) -> str:
-    """What is wrong with a trainer's answer, in one line."""
-    found = []
-    for each in error.errors(include_url=False)[:3]:
-        place = ".".join(map(str, each["loc"])) or "the whole"
-        value = " ".join(repr(each["input"]).split())
-        found.append(f"{place[:100]} is {value:.100}: {each['msg']:.200}")
-    return "; ".join(found)
-
-
-def result_of(trial: int, text: str) -> Finished | Lost:
-    """A trial's result, which is untrusted, or what is wrong with it."""
-    try:
-        result = TrialResult.model_validate_json(text)
-    except ValidationError as error:
-        return Lost(trial, f"the trainer's result is invalid: {wrong(error)}")
-    if result.trial != trial:
-        return Lost(
-            trial, f"the trainer's result is invalid: trial is {result.trial}; it must be {trial}"
-        )
-    return Finished(trial, result)
-
-
 def _cpus() -> int:
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
         return os.cpu_count() or 1
+
+
+def _kill(each: _Worker) -> None:
+    """Kill a worker, and all that the command of one has started, which are its process group."""
+    with contextlib.suppress(ProcessLookupError):  # the others lead none
+        os.killpg(each.process.pid, signal.SIGKILL)
+    each.process.kill()
 
 
 class LocalEngine(Engine):
@@ -113,6 +90,7 @@ class LocalEngine(Engine):
         directory: str,
         *,
         trainer: str = "torch",
+        command: Command | None = None,
         time_limit: float | None = None,
         scratch: Path | None = None,
     ) -> None:
@@ -123,12 +101,19 @@ class LocalEngine(Engine):
             storage: where trials read and write.
             directory: the experiment's place below the storage.
             trainer: entry point of the group `kinase.trainers`, or an import path.
+            command: a trainer of one's own, which is run instead.
             time_limit: seconds after which an attempt is ended for good.
             scratch: folder of this machine for the workers' logs and the lock file that
                 they hold as long as they live.
         """
         self.slots = slots
-        self._arguments = (trainer, storage.model_dump_json(), directory, scratch and str(scratch))
+        self._arguments = (
+            trainer,
+            command and command.model_dump_json(),
+            storage.model_dump_json(),
+            directory,
+            scratch and str(scratch),
+        )
         self._threads = max(1, _cpus() // slots)
         self._time_limit = time_limit
         self._workers = [self._start(slot) for slot in range(slots)]
@@ -197,7 +182,7 @@ class LocalEngine(Engine):
         chosen = min(free, key=lambda w: (not w.ready, w.slot))
         chosen.job = job
         chosen.since = time.monotonic()
-        chosen.oom_kills = _oom_kills()
+        chosen.oom_kills = oom_kills()
         chosen.overtime = False
         try:
             chosen.connection.send(("run", job.model_dump_json()))
@@ -254,6 +239,9 @@ class LocalEngine(Engine):
             case ("error", int(trial), str(text), bool(out_of_memory)):
                 each.job = None
                 return Lost(trial, text, out_of_memory=out_of_memory)
+            case ("lost", int(trial), str(text), dict(fields)):
+                each.job = None
+                return Lost(trial, text, **fields)
             case ("error", None, str(text), bool()):
                 raise EngineError(f"a worker could not start: {text}")
             case _:
@@ -266,7 +254,7 @@ class LocalEngine(Engine):
             over = time.monotonic() - each.since >= self._time_limit
             if each.job is not None and each.ready and over:
                 each.overtime = True
-                each.process.kill()
+                _kill(each)
 
     def _death(self, each: _Worker) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -283,7 +271,7 @@ class LocalEngine(Engine):
         if each.overtime:
             limit = f"it ran longer than trialTemplate.timeLimit, {self._time_limit:g} s"
             return Lost(trial, limit, permanent=True)
-        if each.process.returncode == -9 and _oom_kills() > each.oom_kills:
+        if each.process.returncode == -9 and oom_kills() > each.oom_kills:
             return Lost(trial, "the machine ran out of memory", out_of_memory=True)
         return Lost(trial, message)
 
@@ -296,7 +284,7 @@ class LocalEngine(Engine):
         self._stillborn += not each.ready
         if self._stillborn >= STARTS:
             raise EngineError(f"workers cannot start: {self._death(each)}")
-        each.process.kill()
+        _kill(each)
         each.process.wait()
         each.connection.close()
         self._workers[each.slot] = self._start(each.slot)
@@ -311,7 +299,7 @@ class LocalEngine(Engine):
     def close(self) -> None:
         """Kill the workers."""
         for each in self._workers:
-            each.process.kill()
+            _kill(each)
         for each in self._workers:
             each.process.wait()
             each.connection.close()

@@ -1,8 +1,9 @@
 """A worker process of the local engine: imports the trainer once, then runs trial after trial.
 
 Messages to the worker are ("describe", task, training, space or None), ("run", job) and ("stop",);
-from it ("ready",), ("described", info), ("point", trial, point), ("result", trial, result) and
-("error", trial, message, out_of_memory). All data is JSON text, so both ends validate it.
+from it ("ready",), ("described", info), ("point", trial, point), ("result", trial, result),
+("lost", trial, message, fields of `Lost`) and ("error", trial, message, out_of_memory). All data is
+JSON text, so both ends validate it.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import traceback
 from importlib.metadata import EntryPoint
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from kinase import registry
 from kinase.api.space import Space
 from kinase.api.storage import Storage, is_shared
 from kinase.api.task import Task, Training
 from kinase.api.trial import Point, TaskInfo, TrialJob, TrialResult
+from kinase.engine.command import AttemptLost, Command, CommandTrainer
 from kinase.store import Store, open_store
 
 LOCK = "workers.lock"
@@ -34,16 +36,29 @@ LOCK = "workers.lock"
 _PR_SET_PDEATHSIG = 1
 
 
-def _die_with_parent(parent: int) -> None:
+def _lead(parent: int) -> None:
+    """Lead a process group, which ends with the worker: a trainer of one's own may start others."""
+    os.setsid()
+
+    def end(*_: object) -> None:
+        os.killpg(os.getpid(), signal.SIGKILL)
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def _die_with_parent(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
     """A worker whose controller was killed must not train on: a new one would race with it."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
     if os.getppid() != parent:
         os._exit(1)
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
+        if by is not signal.SIGKILL:
+            os.kill(os.getpid(), by)
+            time.sleep(5)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -75,6 +90,7 @@ def main(
     slot: int,
     threads: int,
     trainer_name: str,
+    command: str | None,
     storage: str,
     directory: str,
     scratch: str | None,
@@ -87,11 +103,14 @@ def main(
         slot: number of the slot, which picks the GPU where there are several.
         threads: CPU threads that the trainer may use.
         trainer_name: see `load_trainer`.
+        command: a `Command` as JSON, which is run instead of that trainer.
         storage: the manifest's storage, as JSON.
         directory: the experiment's place below the storage.
         scratch: folder for the worker's log and the lock that it holds as long as it lives.
     """
-    _die_with_parent(parent)
+    if command is not None:
+        _lead(parent)
+    _die_with_parent(parent, signal.SIGKILL if command is None else signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to handle
     held = _settle(Path(scratch), slot) if scratch is not None else None
     # before the numeric libraries are imported, which read these once
@@ -99,9 +118,14 @@ def main(
         os.environ[variable] = str(threads)
     os.environ["KINASE_SLOT"] = str(slot)
     try:
-        trainer = load_trainer(trainer_name)
         place = Storage.model_validate_json(storage)
         store = open_store(place).sub(directory)
+        trainer: Any
+        if command is None:
+            trainer = load_trainer(trainer_name)
+        else:
+            own = Command.model_validate_json(command)
+            trainer = CommandTrainer(own, store, None if scratch is None else Path(scratch), held)
         os.environ.update({**_cache(place, scratch), **_service(place), **os.environ})
     except Exception as error:
         connection.send(("error", None, _describe(error), False))
@@ -179,12 +203,14 @@ def _run(connection: Connection[Any, Any], trainer: Any, store: Any, job: TrialJ
             stopped = connection.recv() == ("stop",) or stopped
         return not stopped
 
-    answer: tuple[Literal["result"], int, str] | tuple[Literal["error"], int, str, bool]
+    answer: tuple[Any, ...]
     try:
         result = trainer.run(job, store, notify)
         if not isinstance(result, TrialResult):
             raise TypeError(f"the trainer's run gave {result!r:.200}; it must give a TrialResult")
         answer = ("result", job.trial, result.model_dump_json())
+    except AttemptLost as lost:
+        answer = ("lost", job.trial, str(lost)[:4000], lost.fields)
     except MemoryError:
         answer = ("error", job.trial, "out of memory", True)
     except Exception as error:

@@ -86,14 +86,15 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
         make_estimator(spec.estimation)
     except MEMBER_ERRORS as error:
         problem("spec.estimation.custom.name", error)
+    ours = trainer == "torch" and not spec.trial_template.command
     for path, group, name in (
         ("spec.task.type", "kinase.tasks", spec.task.type),
         ("spec.task.dataset", "kinase.datasets", spec.task.dataset),
     ):
         known = registry.names(group)
-        if trainer == "torch" and name not in known:
+        if ours and name not in known:
             problem(path, ValueError(f"{name!r} is not known; known: {', '.join(known)}"))
-    if trainer == "torch" and spec.task.dataset in PUBLISHED and spec.task.path is None:
+    if ours and spec.task.dataset in PUBLISHED and spec.task.path is None:
         problem(
             "spec.task.path",
             ValueError(

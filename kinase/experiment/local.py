@@ -18,6 +18,7 @@ from kinase.api.experiment import NASExperiment
 from kinase.api.names import API_VERSION
 from kinase.api.trial import TaskInfo
 from kinase.engine import EngineError
+from kinase.engine.command import Command, command_of
 from kinase.engine.idle import IdleEngine
 from kinase.engine.local import LocalEngine
 from kinase.experiment import identity
@@ -72,6 +73,7 @@ def run(
             experiment.spec.storage,
             experiment.directory,
             trainer=trainer,
+            command=own_trainer(experiment),
             time_limit=limit.total_seconds() if limit else None,
             scratch=folder,
         )
@@ -101,6 +103,16 @@ def run(
         if loop.state.finished is not None:
             keep_final(store, loop)
     return loop
+
+
+def own_trainer(experiment: NASExperiment) -> Command | None:
+    """The trainer of one's own that the manifest names, as it is run on this machine: variables
+    that come from objects of a cluster are those of this process."""
+    template = experiment.spec.trial_template
+    given = {e.name: e.value or "" for e in template.env if e.value_from is None}
+    words = (*template.command, *template.args) if template.command else ()
+    metric = experiment.spec.objective.metric
+    return command_of(experiment.metadata.name, metric, words, given)
 
 
 def _over(experiment: NASExperiment) -> Loop | None:

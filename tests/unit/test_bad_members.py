@@ -13,7 +13,7 @@ import pytest
 from kinase import registry
 from kinase.api.load import ManifestError, load_manifest
 from kinase.engine import EngineError, Finished, Lost
-from kinase.engine.local import result_of
+from kinase.engine.answers import result_of
 from kinase.experiment.check import load_checked
 from kinase.strategy import Proposal
 from tests.unit.experiment.helpers import experiment, make_loop

@@ -1,0 +1,335 @@
+"""A trainer of one's own on this machine: a process for each attempt, by trial contract v1.
+
+A worker of the local engine runs it as the operator's pods would: the job in a file, all else in
+the environment. The points that it posts are received here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hmac
+import json
+import os
+import queue
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from pydantic import ValidationError
+
+from kinase.api import limits
+from kinase.api._base import Model
+from kinase.api.space import Space
+from kinase.api.task import Task, Training
+from kinase.api.trial import (
+    BAD_INPUT_EXIT,
+    INFEASIBLE_EXIT,
+    TERMINATED_EXIT,
+    UNAVAILABLE_EXIT,
+    Point,
+    TaskInfo,
+    TaskJob,
+    Termination,
+    TrialJob,
+    TrialResult,
+)
+from kinase.engine.answers import wrong
+from kinase.engine.oom import oom_kills
+from kinase.store import NotFound, Store, TooLarge
+
+FIELD = "trialTemplate.command"
+MOST_BYTES = 64 * 1024
+"""Bytes of a point that is posted."""
+ANSWER_SECONDS = 2.0
+"""How long a post waits for its answer; the trainer waits no longer either."""
+TICK = 0.05
+"""Seconds between two looks at the process."""
+_PR_SET_PDEATHSIG = 1
+
+
+class Command(Model):
+    """How a trainer of one's own is run."""
+
+    experiment: str
+    """Name of the experiment."""
+    metric: str
+    """The objective's metric."""
+    words: tuple[str, ...]
+    """The program and its arguments."""
+    environment: dict[str, str] = {}
+    """Variables of its environment, besides those of this process."""
+
+
+class TrainerError(Exception):
+    """The command cannot be run, or could not describe the task."""
+
+
+class AttemptLost(Exception):
+    """An attempt ended without a result; the fields are those of `kinase.engine.base.Lost`."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        crash: bool = True,
+        permanent: bool = False,
+        out_of_memory: bool = False,
+    ) -> None:
+        """`message` says what is known of the cause."""
+        super().__init__(message)
+        self.fields = {"crash": crash, "permanent": permanent, "out_of_memory": out_of_memory}
+
+
+class CommandTrainer:
+    """Runs a command for each job, as a worker's trainer."""
+
+    def __init__(
+        self, command: Command, store: Store, scratch: Path | None, held: int | None
+    ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            command: what to run.
+            store: of the experiment.
+            scratch: folder for the job's file; one of its own if None.
+            held: the worker's lock, which the process holds as well.
+        """
+        self.command, self.store, self._held = command, store, held
+        self._folder = Path(mkdtemp()) if scratch is None else scratch
+        self._slot = os.environ.get("KINASE_SLOT", "0")
+
+    def describe(
+        self, task: Task, training: Training, space: Space | None = None, store: Store | None = None
+    ) -> TaskInfo:
+        """Ask the command about the task.
+
+        Raises:
+            TrainerError: it does not answer.
+        """
+        asked = TaskJob(
+            experiment=self.command.experiment, task=task, training=training, space=space
+        )
+        self.store.delete(asked.key)
+        with self._started(asked, None) as process:
+            code = process.wait()
+        if code != 0:
+            raise TrainerError(f"{self._name} could not describe the task: {self._end(code)}")
+        try:
+            return TaskInfo.model_validate_json(self.store.get(asked.key, limits.RESULT))
+        except NotFound:
+            raise TrainerError(
+                f"{self._name} ended with code 0 and wrote no {asked.key}; it must describe the "
+                "task where the job has `describe` (docs/trial-contract.md)"
+            ) from None
+        except TooLarge as error:
+            raise TrainerError(f"{self._name}: {error}") from None
+        except ValidationError as error:
+            raise TrainerError(
+                f"{self._name} wrote a {asked.key} that is invalid: {wrong(error)}"
+            ) from None
+
+    def run(self, job: TrialJob, store: Store, notify: Callable[[Point], bool]) -> TrialResult:
+        """Run one attempt.
+
+        Raises:
+            AttemptLost: it left no valid result.
+        """
+        before = oom_kills()
+        with _Receiver(job.attempt) as receiver, self._started(job, receiver) as process:
+            while process.poll() is None:
+                receiver.answer(notify)
+            code = process.wait()
+        if code in (0, INFEASIBLE_EXIT):
+            return self._result(job, code)
+        message = self._end(code)
+        if code == -signal.SIGKILL and oom_kills() > before:
+            raise AttemptLost("the machine ran out of memory", out_of_memory=True)
+        raise AttemptLost(message, crash=code not in (TERMINATED_EXIT, UNAVAILABLE_EXIT))
+
+    def _result(self, job: TrialJob, code: int) -> TrialResult:
+        key = f"{job.prefix}/{'test.json' if job.test else 'result.json'}"
+        why = f"it wrote no {key}"
+        try:
+            result = TrialResult.model_validate_json(self.store.get(key, limits.RESULT))
+            if result.trial == job.trial and result.attempt <= job.attempt:
+                return result
+            why = f"{key} is of trial {result.trial}, attempt {result.attempt}"
+        except NotFound:
+            pass
+        except TooLarge as error:
+            why = str(error)
+        except ValidationError as error:
+            why = f"{key} is invalid: {wrong(error)}"
+        raise AttemptLost(
+            f"{self._name} ended with code {code} and left no valid result of trial {job.trial}: "
+            f"{why}",
+            permanent=code == INFEASIBLE_EXIT,
+        )
+
+    @property
+    def _name(self) -> str:
+        return f"{FIELD} {' '.join(self.command.words)!r:.200}"
+
+    def _end(self, code: int) -> str:
+        """What is known of how a process ended, with the termination message that it left."""
+        how = {
+            BAD_INPUT_EXIT: "bad input",
+            TERMINATED_EXIT: "ended by SIGTERM",
+            UNAVAILABLE_EXIT: "the store was out of reach",
+        }.get(code, f"exit code {code}" if code >= 0 else f"killed by signal {-code}")
+        said = ""
+        try:
+            with self._place("termination").open("rb") as file:
+                said = Termination.model_validate_json(file.read(4096)).message
+        except (OSError, ValidationError):
+            pass
+        log = f"see {self._folder}/worker-{self._slot}.log"
+        return ": ".join(filter(None, (how, said))) + ("" if said else f"; {log}")
+
+    def _place(self, name: str) -> Path:
+        return self._folder / f"{name}-{self._slot}"
+
+    @contextmanager
+    def _started(
+        self, job: TrialJob | TaskJob, receiver: _Receiver | None
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """The process of an attempt; it does not outlive the context."""
+        asked, said = self._place("job"), self._place("termination")
+        asked.write_text(job.model_dump_json(by_alias=True))
+        said.unlink(missing_ok=True)
+        own = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+        local = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
+        environment = {
+            **os.environ,
+            "PATH": own,  # so that `python` is the one that runs Kinase
+            "NO_PROXY": local,
+            "no_proxy": local,
+            **self.command.environment,
+            "KINASE_JOB": str(asked),
+            "KINASE_STORE": self.store.uri,
+            "KINASE_METRIC": self.command.metric,
+            "KINASE_TERMINATION_LOG": str(said),
+            **(receiver.environment if receiver is not None else {}),
+        }
+        try:
+            process = subprocess.Popen(
+                self.command.words,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                pass_fds=() if self._held is None else (self._held,),
+                preexec_fn=_die_with_worker,
+            )
+        except OSError as error:
+            raise TrainerError(
+                f"{self._name} cannot be started ({error.strerror}); give a program on PATH, or "
+                "its path from where kinase was started"
+            ) from None
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with_worker() -> None:
+    """In the new process: the kernel ends it with the worker."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class _Receiver:
+    """Receives the points that a trial posts, and answers whether it goes on."""
+
+    def __init__(self, attempt: int) -> None:
+        self._points: queue.Queue[tuple[Point, queue.Queue[bool]]] = queue.Queue()
+        self._token = secrets.token_hex(16)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(attempt))
+        self._server.daemon_threads = True
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where to post, and with which token."""
+        return {
+            "KINASE_REPORT_URL": f"http://127.0.0.1:{self._server.server_port}/points",
+            "KINASE_REPORT_TOKEN": self._token,
+        }
+
+    def __enter__(self) -> _Receiver:
+        threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def answer(self, notify: Callable[[Point], bool]) -> None:
+        """Pass a point on, if one comes within a tick."""
+        try:
+            point, reply = self._points.get(timeout=TICK)
+        except queue.Empty:
+            return
+        reply.put(notify(point))
+
+    def _take(self, point: Point) -> bool | None:
+        reply: queue.Queue[bool] = queue.Queue()
+        self._points.put((point, reply))
+        try:
+            return reply.get(timeout=ANSWER_SECONDS)
+        except queue.Empty:
+            return None
+
+    def _handler(self, attempt: int) -> type[BaseHTTPRequestHandler]:
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, format: str, *args: Any) -> None:
+                """Say nothing."""
+
+            def do_POST(self) -> None:
+                given = self.headers.get("Authorization", "")
+                if not hmac.compare_digest(given.encode(), f"Bearer {receiver._token}".encode()):
+                    self.send_error(401)
+                    return
+                size = self.headers.get("Content-Length", "")
+                if not size.isdigit() or int(size) > MOST_BYTES:
+                    self.send_error(413)
+                    return
+                try:
+                    document = json.loads(self.rfile.read(int(size)))
+                    if document.pop("attempt") != attempt:
+                        raise ValueError("it is of another attempt")
+                    point = Point.model_validate(document)
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    self.send_error(400)
+                    return
+                go_on = receiver._take(point)
+                data = json.dumps({} if go_on is None else {"continue": go_on}).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+        return Handler
+
+
+def command_of(
+    experiment: str, metric: str, words: Sequence[str], environment: dict[str, str]
+) -> Command | None:
+    """The command of a manifest, or None where it has none."""
+    if not words:
+        return None
+    return Command(
+        experiment=experiment, metric=metric, words=tuple(words), environment=environment
+    )
