@@ -1,6 +1,6 @@
-"""The command line: `running` (what takes a manifest), `runs` (what is on this machine), `results`
-(what a run has left), `controller`, and the commands for clusters, which another package has (entry
-point group `kinase.clusters`)."""
+"""The command line: `starting` and `running` (manifests), `runs` (what is on this machine),
+`results` (what a run has left), `controller`, and the commands for clusters, which another package
+has (entry point group `kinase.clusters`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 import kinase
 from kinase import registry
-from kinase.cli import results, running, runs
+from kinase.cli import results, running, runs, starting
 from kinase.cli.common import BAD_INPUT, cluster, fail
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ def _options(
     pass
 
 
+app.add_typer(starting.app)
 app.add_typer(running.app)
 app.add_typer(runs.app)
 app.add_typer(results.app)

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from kinase.api.task import Task, Training
     from kinase.api.trial import TaskInfo
     from kinase.store import Store
+    from kinase_trainer.first_look import look
     from kinase_trainer.model import load
 
-__all__ = ["describe", "load"]
+__all__ = ["describe", "load", "look"]
 
 
 def describe(
@@ -42,4 +43,8 @@ def __getattr__(name: str) -> Any:
         from kinase_trainer.model import load
 
         return load
+    if name == "look":
+        from kinase_trainer.first_look import look
+
+        return look
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

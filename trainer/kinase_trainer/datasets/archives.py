@@ -237,7 +237,7 @@ def as_images(array: Array, name: str, options: ArrayImages) -> Tensor:
     Raises:
         ConfigError: they are none, or can be read in two ways.
     """
-    array = _channels_first(array, name, options.channels)
+    array = channels_first(array, name, options.channels)
     if 0 in array.shape:
         raise ConfigError(f"{name} has shape {array.shape}, without samples or without pixels")
     kind = array.dtype.kind
@@ -274,7 +274,12 @@ def _first_odd(array: Array) -> str:
     return f"{array[where]} at {list(where)}, which is not a number"
 
 
-def _channels_first(array: Array, name: str, order: str) -> Array:
+def channels_first(array: Array, name: str, order: str) -> Array:
+    """Images (N, H, W), (N, H, W, C) or (N, C, H, W) as (N, C, H, W), without a copy.
+
+    Raises:
+        ConfigError: they are not images, or can be read in two ways.
+    """
     if array.ndim == 3:
         return array[:, None]
     if array.ndim != 4:

@@ -187,16 +187,12 @@ def _endings(counts: Counter[str]) -> str:
     return ", ".join(named) + (f", {rest:,} of others" if rest else "")
 
 
-def folder(task: Task) -> Raw:
-    """Images by class, as squares of `task.resolution`, in memory where they fit, else read
-    whenever they are needed. A `val` and a `test` folder next to `train` are those parts."""
-    root = place(task)
-    if not root.is_dir():
-        raise ConfigError(f"task.path {task.path!r} is a file; task.dataset folder needs a folder")
-    assert task.resolution is not None  # the model of the task has seen to it
-    options = task.folder or FolderImages()
-    if options.labels is not None:
-        return _labelled(task, root, task.resolution, options)
+def listings_of(root: Path) -> dict[str, Listing]:
+    """The image files of each part that a folder has; nothing is opened.
+
+    Raises:
+        ConfigError: its layout is not one that is read, or it has a single class.
+    """
     try:
         parts = parts_of(_entries(str(root))[0])
     except ValueError as error:
@@ -205,10 +201,24 @@ def folder(task: Task) -> Raw:
     own = listing(root / names["train"])
     if len(own.classes) == 1:
         _one_class(root / names["train"], own.classes[0])
-    listings = {
+    return {
         part: own if part == "train" else listing(root / name, own.classes)
         for part, name in names.items()
     }
+
+
+def folder(task: Task) -> Raw:
+    """Images by class, as squares of `task.resolution`, in memory where they fit, else read
+    whenever they are needed. A `val` and a `test` folder beside `train` are those parts."""
+    root = place(task)
+    if not root.is_dir():
+        raise ConfigError(f"task.path {task.path!r} is a file; task.dataset folder needs a folder")
+    assert task.resolution is not None  # the model of the task has seen to it
+    options = task.folder or FolderImages()
+    if options.labels is not None:
+        return _labelled(task, root, task.resolution, options)
+    listings = listings_of(root)
+    own = listings["train"]
     seen = Seen()
     held = {
         part: (_images(each, task.resolution, options, seen), torch.tensor(each.targets))

@@ -99,6 +99,25 @@ def read(path: str, side: int, options: FolderImages) -> Picture:
     return Picture(fit(pixels, side, options), square, transparent, animated)
 
 
+def size(path: str) -> tuple[int, int]:
+    """(width, height) of an image file as viewers show it; its pixels are not read.
+
+    Raises:
+        ConfigError: it cannot be read; the message names the file.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=_formats()) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else (image.width, image.height)
+    except Exception as error:  # a decoder of a damaged file raises anything
+        text = f"{type(error).__name__}: {error!s:.200}"
+        raise ConfigError(
+            f"{shown(path)} cannot be read as an image ({text}); replace or remove it"
+        ) from error
+
+
 def _too_large(path: str) -> str:
     return (
         f"{shown(path)} has more than {MAX_PIXELS:,} pixels; make it smaller, at best to "

@@ -1,0 +1,44 @@
+"""What a first look at data finds: enough to propose a search."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kinase.api._base import Model
+
+Side = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Look(Model):
+    """A data set as a first look finds it; nothing but headers and labels was read."""
+
+    dataset: Annotated[str, Field(max_length=128)]
+    """Its name in a manifest: `folder`, `npz`, or a published one."""
+    path: str | None = None
+    """Where it lies, absolute; None where it needs no path."""
+    download: bool = False
+    """Whether it is to be downloaded into `path`."""
+    channels: Side
+    """Channels of an image as a network gets it."""
+    height: Side
+    """Height of an image in pixels: the median where they differ."""
+    width: Side
+    """Width, likewise."""
+    fixed: bool
+    """Whether all images have this size."""
+    samples: Annotated[int, Field(ge=1)]
+    """Samples of all parts."""
+    train: Annotated[int, Field(ge=1)]
+    """About how many of them are trained on, with the default split."""
+    classes: Annotated[int, Field(ge=1)]
+    """Number of classes."""
+    smallest: Annotated[int, Field(ge=0)]
+    """Samples of the class that has the fewest."""
+    largest: Annotated[int, Field(ge=0)]
+    """Samples of the class that has the most."""
+    device: Literal["cpu", "cuda", "mps"] = "cpu"
+    """What this machine trains on."""
+    slots: Annotated[int, Field(ge=1)] = 1
+    """Trials that this machine can run at once: its GPUs, or its CPUs."""

@@ -1,0 +1,165 @@
+"""`kinase init`: a first manifest for one's own data."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kinase import registry
+from kinase.cli.common import BAD_INPUT, fail
+
+if TYPE_CHECKING:
+    from kinase.api.look import Look
+
+app = typer.Typer()
+
+FACTORS = {"": 1, "k": 10**3, "m": 10**6}
+DATA = (
+    "A folder of images, an .npz archive, or digits, mnist, fashion-mnist, cifar10, cifar100, svhn"
+)
+
+
+@app.command()
+def init(
+    data: Annotated[str | None, typer.Option(help=f"{DATA}.")] = None,
+    max_params: Annotated[
+        str | None,
+        typer.Option(metavar="COUNT", help="Most parameters of a network, such as 50k or 1.5M."),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="TIME",
+            help="For search and finalists, such as 30m or 6h; default 30m.",
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What to optimise; by default it is chosen by the data.")
+    ] = None,
+    resolution: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=4096, help="Height and width of an image; by default chosen by the data."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the experiment; default: that of the data.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="File to write ('-': standard output); default NAME.yaml."
+        ),
+    ] = None,
+) -> None:
+    """Write a first manifest for data of your own: looks at it, and chooses what fits.
+
+    On a terminal it asks for what no option says.
+    """
+    from kinase.api.load import ManifestError
+    from kinase.starter import CannotPlan, Wishes, manifest, plan
+    from kinase.starter.text import name_of
+
+    asking = data is None and interactive()
+    if data is None:
+        if not asking:
+            fail("--data is not given; name the folder or file of your data", BAD_INPUT)
+        data = typer.prompt(DATA, err=True)
+    if asking and max_params is None:
+        max_params = typer.prompt(
+            "Most parameters of a network, such as 50k (empty: any)",
+            "",
+            show_default=False,
+            err=True,
+        )
+    if asking and time is None:
+        time = typer.prompt("Time for all of it", "30m", err=True)
+    wishes = Wishes(_seconds(time or "30m"), _count(max_params), metric, resolution)
+    try:
+        name = _name(name or name_of(str(Path(data).absolute()) if Path(data).exists() else data))
+        target = out or Path(f"{name}.yaml")
+        if str(target) != "-" and target.exists():
+            fail(f"{target} is there already; remove it, or give another file by --out", BAD_INPUT)
+        file = f"{name}.yaml" if str(target) == "-" else str(target)
+        text = manifest(plan(_look(data), wishes), name, file)
+        _check(text)
+        if str(target) == "-":
+            typer.echo(text, nl=False)
+            return
+        with target.open("x", encoding="utf-8") as opened:
+            opened.write(text)
+    except (CannotPlan, ManifestError, OSError) as error:
+        fail(f"kinase: {error}", BAD_INPUT)
+    typer.echo(f"{target} is written; search with: kinase run {target}")
+
+
+def interactive() -> bool:
+    """Whether somebody is there to be asked."""
+    return sys.stdin.isatty()
+
+
+def _look(data: str) -> Look:
+    try:
+        look = import_module(registry.package("kinase.trainers", "torch")).look
+    except (registry.UnknownMember, ImportError) as error:
+        fail(
+            f"kinase: looking at data needs the trainer ({error}); install it with: "
+            "pip install 'kinase-nas[trainer]'",
+            BAD_INPUT,
+        )
+    typer.echo(f"looking at {data} ...", err=True)
+    try:
+        found: Look = look(data)
+    except (ValueError, OSError) as error:
+        fail(f"kinase: {error}", BAD_INPUT)
+    typer.echo(
+        f"{found.dataset}: {found.samples:,} samples of {found.channels}x{found.height}x"
+        f"{found.width}, {found.classes} classes of {found.smallest:,} to {found.largest:,}",
+        err=True,
+    )
+    return found
+
+
+def _check(text: str) -> None:
+    """What is written has to be valid: anything else is a fault of ours."""
+    from kinase.api.load import parse_document
+    from kinase.experiment.check import checked
+
+    checked(parse_document("the proposal", text.encode()))
+
+
+def _name(text: str) -> str:
+    from kinase.api._base import DNS_LABEL, MAX_NAME
+
+    if len(text) > MAX_NAME or not re.fullmatch(DNS_LABEL, text):
+        fail(
+            f"--name {text!r} is not a name; use a-z, 0-9 and -, at most {MAX_NAME} characters",
+            BAD_INPUT,
+        )
+    return text
+
+
+def _count(text: str | None) -> int | None:
+    """A number of parameters: 50k, 1.5M, 20000."""
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)([kKmM]?)", text.strip().replace(",", ""))
+    count = round(float(match[1]) * FACTORS[match[2].lower()]) if match else 0
+    if count < 1:
+        fail(f"--max-params {text!r} is not a count; write it as 50k, 1.5M or 20000", BAD_INPUT)
+    return count
+
+
+def _seconds(text: str) -> float:
+    from kinase.api._base import parse_duration
+
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        fail(f"--for {text!r}: {error}", BAD_INPUT)

@@ -1,0 +1,112 @@
+"""A proposal as a manifest that explains itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+
+from kinase.api._base import MAX_NAME, format_duration
+from kinase.api.names import API_VERSION
+from kinase.starter.plan import FEW, IMBALANCE, MOST_TRIALS, SEARCH_SHARE, Plan
+from kinase.words import counted
+
+
+def name_of(path: str) -> str:
+    """An experiment's name from that of a file or folder."""
+    text = path.rstrip("/").rpartition("/")[2].removesuffix(".npz").lower()
+    return re.sub(r"[^a-z0-9]+", "-", text)[:MAX_NAME].strip("-") or "search"
+
+
+def manifest(plan: Plan, name: str, file: str) -> str:
+    """The text of the manifest."""
+    return "\n".join(_lines(plan, name, file)) + "\n"
+
+
+def _lines(plan: Plan, name: str, file: str) -> Iterator[str]:
+    look, device = plan.look, plan.look.device
+    size = f"{look.channels}x{look.height}x{look.width}"
+    most = "" if look.fixed else " (the median size)"
+    images = f"{look.samples:,} images of {size}{most} in {look.classes} classes"
+    yield f"# Written by kinase init for {images}."
+    yield "#"
+    yield f"#   kinase run {file}           searches; the same command goes on after Ctrl-C"
+    yield f"#   kinase validate {file}      checks it after a change"
+    yield "#   kinase explain spec.training   says what a field means"
+    yield "#"
+    yield "# The values are a start by rules of thumb, not an optimum."
+    yield f"apiVersion: {API_VERSION}"
+    yield "kind: NASExperiment"
+    yield "metadata:"
+    yield f"  name: {name}"
+    yield "spec:"
+    yield "  task:"
+    yield f"    dataset: {look.dataset}"
+    if look.path is not None:
+        yield f"    path: {json.dumps(look.path, ensure_ascii=False)}"
+    if look.download:
+        yield "    download: true  # it is fetched into path"
+    if plan.side is not None:
+        yield "    # Height and width in pixels; a trial's cost grows with the square."
+        yield f"    resolution: {plan.side}"
+    yield "  objective:"
+    if look.largest >= IMBALANCE * max(1, look.smallest):
+        yield f"    # The classes are uneven: {look.smallest:,} to {look.largest:,} samples."
+    yield f"    metric: {plan.metric}"
+    yield "  training:  # of the finalists; candidates get what estimation says"
+    yield f"    epochs: {plan.epochs}"
+    yield f"    batchSize: {plan.batch}"
+    yield "    optimizer:"
+    yield "      type: AdamW"
+    yield "      # If losses become NaN, lower it."
+    yield "      adamw: {learningRate: 0.01, weightDecay: 0.05}"
+    yield "    warmupEpochs: 1"
+    yield "    labelSmoothing: 0.05"
+    yield "    # Set flip: true where a mirrored image keeps its class."
+    yield f"    augmentation: {{crop: {plan.crop}, flip: false}}"
+    yield "  space:"
+    yield "    # Layers one after another: the quickest to search. docs/methods has others."
+    yield "    type: Chain"
+    wanted = plan.wishes.max_params
+    bound = f", within the {wanted:,} asked for" if wanted is not None else ""
+    yield f"    # Its largest network has {plan.largest:,} parameters{bound}."
+    yield (
+        f"    chain: {{minDepth: 2, maxDepth: {plan.depth}, widths: {list(plan.widths)}, "
+        f"kernels: {list(plan.kernels)}}}"
+    )
+    yield "  strategy:"
+    about = f"The time pays for about {counted(plan.trials, 'trial')}"
+    if plan.population is None:
+        yield f"    # {about}; below {FEW}, random search is as good as any."
+        yield "    type: Random"
+    else:
+        sample = max(2, plan.population // 4)
+        yield f"    # {about}; the first {plan.population} are random."
+        yield "    type: Evolution"
+        yield f"    evolution: {{population: {plan.population}, sample: {sample}}}"
+    yield "  estimation:"
+    seconds = counted(max(1, round(plan.trial_seconds)), "second")
+    seconds = f"about {seconds}" if plan.trial_seconds >= 1 else "less than a second"
+    yield f"    # A candidate's training: {seconds} on this machine's {device}, as a rough guess."
+    if plan.low_epochs == plan.epochs and plan.fraction == 1:
+        yield "    type: Full  # candidates are trained as long as finalists"
+    else:
+        yield "    type: LowerFidelity"
+        fraction = f", dataFraction: {plan.fraction:g}" if plan.fraction < 1 else ""
+        yield f"    lowerFidelity: {{epochs: {plan.low_epochs}{fraction}}}"
+    yield "  budget:"
+    whole = _duration(plan.wishes.seconds)
+    yield f"    # {SEARCH_SHARE:.0%} of {whole}; the finalists are trained after it."
+    yield f"    duration: {_duration(plan.search_seconds)}"
+    yield f"    trials: {MOST_TRIALS}  # at most"
+    what = "a GPU" if device == "cuda" else "a core" if device == "cpu" else "the device"
+    yield f"    parallelism: {plan.parallelism}  # trials at once, {what} each"
+    yield "  finalists:"
+    yield f"    count: {plan.finalists}  # the best candidates, trained in full; one of them wins"
+    yield "  storage:"
+    yield "    uri: file://runs  # in the folder where kinase run is called"
+
+
+def _duration(seconds: float) -> str:
+    return format_duration(timedelta(seconds=max(1, round(seconds))))
