@@ -29,7 +29,9 @@ TOPS = (128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4)
 WIDEST = {"cpu": 64, "mps": 96, "cuda": 128}
 """Most filters of a layer that are proposed, by device."""
 ENOUGH_WIDTH = 16
-"""A space whose widest layer has fewer filters is made less deep first."""
+"""A space whose widest layer has fewer filters is made less deep first, ..."""
+ENOUGH_DEPTH = 4
+"""... down to so many layers."""
 SPEED = {"cpu": 7e9, "mps": 1e11, "cuda": 1e12}
 """Multiply-adds a second of one slot in training, where a sample pass counts three times those of
 its forward pass. The CPU's is that of the digits example (bench/README.md, section 1); the others
@@ -172,27 +174,25 @@ def _space(
 ) -> tuple[int, tuple[int, ...], tuple[int, ...], int]:
     """Depth, widths and kernels of the richest chain space all of whose networks have at most so
     many parameters, and the parameters of its largest."""
+    found: list[tuple[int, tuple[int, ...], tuple[int, ...], int]] = []
     least = math.inf
-    fallback = None
     for depth, kernels in _depths(min(shape[1:])):
         for top in TOPS:
             if top > WIDEST[look.device]:
                 continue
             largest = _largest(look, shape, depth, top, max(kernels))
             least = min(least, largest)
-            if most is not None and largest > most:
-                continue
-            found = depth, _widths(top), kernels, largest
-            if top >= ENOUGH_WIDTH:
-                return found
-            fallback = fallback or found
-            break
-    if fallback is None:
+            if most is None or largest <= most:
+                found.append((depth, _widths(top), kernels, largest))
+                break
+    if not found:
         raise CannotPlan(
             f"no chain of layers has {most:,} parameters or fewer with "
             f"{shape[0]} channels and {look.classes} classes; the least is {least:,.0f}"
         )
-    return fallback
+    deep = [each for each in found if each[0] >= ENOUGH_DEPTH]
+    wide = [each for each in deep if max(each[1]) >= ENOUGH_WIDTH]
+    return wide[0] if wide else deep[-1] if deep else found[0]
 
 
 def _depths(side: int) -> Iterator[tuple[int, tuple[int, ...]]]:
