@@ -36,6 +36,7 @@ from kinase.store import CountingStore, Store, open_uri
 from kinase.store.memory import MemoryStore
 from kinase_trainer import checkpoint, lineage, model, trial
 from kinase_trainer.cache import FOLDER, Cache
+from kinase_trainer.setting import set_up
 from tests.cluster.lab.s3 import VersityGW
 
 FRAME = Frame((1, 8, 8), 10)
@@ -87,7 +88,7 @@ def job_of(number: int, architecture: Architecture, epochs: int = 1, **more: Any
 def keep(store: Store, architecture: Architecture) -> int:
     """Leave a network as a trial does that was trained; the bytes."""
     job = job_of(0, architecture)
-    made = trial._set_up(job, store)
+    made = set_up(job, store)
     return model.save(store, job.prefix, job, made.network, made.frame, made.splits, {})
 
 

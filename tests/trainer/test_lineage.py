@@ -21,6 +21,7 @@ from kinase.space import Frame, make_space
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
 from kinase_trainer import lineage, model, trial
+from kinase_trainer.setting import set_up
 from kinase_trainer.tasks import make_task
 from kinase_trainer.train import evaluate, make_optimiser
 from tests.trainer.helpers import CHAIN, job
@@ -95,7 +96,7 @@ def store(family: tuple[MemoryStore, dict[int, TrialResult]]) -> MemoryStore:
 
 def begun(child: TrialJob, store: Store) -> tuple[Inherited, dict[str, float], Any]:
     """What a child begins with, its scores before the first epoch, and its optimiser's state."""
-    setting = trial._set_up(child, store)
+    setting = set_up(child, store)
     optimiser = make_optimiser(setting.network, child.training)
     said = lineage.begin(child, store, setting.frame, setting.network, optimiser, setting.train)
     scores = evaluate(

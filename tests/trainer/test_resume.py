@@ -19,6 +19,7 @@ from kinase.store.memory import MemoryStore
 from kinase_trainer import checkpoint, trial
 from kinase_trainer.ending import Terminated
 from kinase_trainer.ledger import read_ledger
+from kinase_trainer.tasks import Classification
 from kinase_trainer.train import Run
 from tests.trainer.helpers import DARTS, EVERYTHING, cell, job
 
@@ -186,7 +187,7 @@ def test_an_epoch_is_charged_before_its_first_sample() -> None:
         trial.run(job(), store)
     assert [(each.epochs_begun, each.epochs_done) for each in seen] == [(1, 0), (2, 1), (3, 2)]
     assert [each.samples for each in seen] == [1079, 2158, 3237]
-    assert seen[1].metrics.keys() == {"val_accuracy", "val_loss"}
+    assert seen[1].metrics.keys() == {f"val_{name}" for name in Classification.metrics}
 
 
 def damaged(raw: bytes, how: str) -> bytes:

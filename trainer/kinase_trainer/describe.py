@@ -1,0 +1,69 @@
+"""What the search needs to know of a task, before any trial."""
+
+from __future__ import annotations
+
+import platform
+
+import numpy as np
+import torch
+
+import kinase
+from kinase.api.space import Space as SpaceModel
+from kinase.api.task import Task, Training
+from kinase.api.trial import TaskInfo
+from kinase.store import Store
+from kinase_trainer import root as roots
+from kinase_trainer.data import open_splits
+from kinase_trainer.summary import of_batches
+from kinase_trainer.train import pick_device
+
+
+def describe(
+    task: Task, training: Training, space: SpaceModel | None = None, store: Store | None = None
+) -> TaskInfo:
+    """Say of a task what the search needs to know, before any trial.
+
+    Args:
+        task: what is learnt.
+        training: how networks are trained.
+        space: of the search, where it begins with a network.
+        store: of the experiment, where that network is then kept.
+
+    Raises:
+        ConfigError: the data set, the device or the network is not there.
+        CorruptModel: the network's weights are not what they should be.
+    """
+    device = pick_device(training.device)
+    splits = open_splits(task)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    learning = splits.learning
+    root = None
+    if space is not None and space.model is not None:
+        assert store is not None
+        root = roots.make_root(space.model, splits.shape, splits.outputs, store)
+    return TaskInfo(
+        input=splits.shape,
+        outputs=splits.outputs,
+        train=len(splits.train),
+        validation=len(splits.validation),
+        test=splits.test_size,
+        metrics=tuple(f"val_{name}" for name in learning.metrics),
+        goals={f"val_{name}": goal for name, goal in learning.goals.items()},
+        classes=splits.told.classes,
+        notes=splits.told.notes,
+        targets=splits.said,
+        several=learning.several,
+        warnings=splits.told.warnings + of_batches(training.batch_size, len(splits.train)),
+        device=device.type,
+        facts={
+            "kinase": kinase.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "hardware": name or platform.machine(),
+            "threads": str(torch.get_num_threads()),
+            "data checksum": splits.checksum,
+        },
+        data=splits.digests(),
+        root=root,
+    )
