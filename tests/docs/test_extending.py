@@ -53,6 +53,10 @@ def test_the_estimator_of_the_page() -> None:
     assert quick({}).fidelity(Fidelity(epochs=3)).epochs == 1
 
 
+def test_the_network_of_the_page_on_morphisms_grows() -> None:
+    assert len(namespace("docs/morphisms.md")["places"]) == 2
+
+
 @pytest.mark.parametrize(
     ("page", "models"),
     [

@@ -11,7 +11,7 @@ import yaml
 from kinase.api._base import struct_name
 from kinase.api.reference import filled
 from kinase.space.presets import PRESETS
-from tests.docs.blocks import ROOT, exists
+from tests.docs.blocks import ROOT, blocks, exists
 
 PILLARS = {
     "kinase.spaces": "spec.space",
@@ -43,6 +43,15 @@ class TestTheMember:
         struct = f"{field}.{struct_name(member)}"
         assert re.findall(r"^<!-- fields: (\S+) -->$", text, re.MULTILINE) == [struct]
         assert filled(text) == text, f"run: python -m kinase.api.reference {page_of(member)}"
+
+    def test_has_a_manifest_that_uses_it(self, member: str, field: str) -> None:
+        manifests = [
+            yaml.safe_load(block.text)
+            for block in blocks(f"docs/methods/{page_of(member)}", "yaml")
+            if block.text.startswith("apiVersion:")
+        ]
+        part = field.removeprefix("spec.")
+        assert [manifest["spec"][part]["type"] for manifest in manifests] == [member]
 
     def test_is_in_the_list_of_methods(self, member: str, field: str) -> None:
         assert f"[`{member}`]({page_of(member)})" in (FOLDER / "index.md").read_text()
