@@ -1,6 +1,9 @@
-"""A trainer that knows the trial contract and nothing else of Kinase, on the cluster."""
+"""Trainers that know the trial contract and nothing else of Kinase, or its helper, on the
+cluster."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
@@ -9,27 +12,37 @@ from kinase.api.trial import Outcome
 from tests.cluster import system
 from tests.cluster.system import Scene
 
-SCRIPT = system.REPOSITORY / "tests/contract_trainer.sh"
+SHELL = {
+    "image": "lab/python",
+    "command": ["/bin/sh", str(system.REPOSITORY / "tests/contract_trainer.sh")],
+    "env": [{"name": "EPOCH_SECONDS", "value": "0.2"}],
+}
+PYTORCH = {
+    "image": system.TRAINER,
+    "command": ["python", str(system.REPOSITORY / "examples/own-trainer/train.py")],
+}
+"""The script of docs/own-trainer.md."""
 
 
-def test_a_trainer_in_shell_that_knows_the_contract_alone_finds_a_network(scene: Scene) -> None:
-    template = {
-        "image": "lab/python",
-        "command": ["/bin/sh", str(SCRIPT)],
-        "env": [{"name": "EPOCH_SECONDS", "value": "0.2"}],
-    }
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("template", "trials"), [(SHELL, 4), (PYTORCH, 1)], ids=["shell", "pytorch"]
+)
+def test_a_trainer_of_ones_own_finds_a_network(
+    scene: Scene, template: dict[str, Any], trials: int
+) -> None:
     scene.create(
         task={"dataset": "anything"},
-        budget={"trials": 4, "parallelism": 4},
+        budget={"trials": trials, "parallelism": trials},
         finalists={"count": 1},
         trialTemplate=template,
     )
-    item = scene.finished()
+    item = scene.finished(timeout=500)  # a busy machine takes long to import torch in each pod
     status = ExperimentStatus.model_validate(item["status"])
     assert status.winner is not None
     assert set(status.test) == {"test_accuracy"}
     assert status.cost is not None
-    assert status.cost.epochs == 4 * 2 + 3
+    assert status.cost.epochs == trials * 2 + 3
     told = scene.journal("toy", "told")
     assert {entry.outcome for entry in told} == {Outcome.SUCCEEDED}
     assert all(entry.metrics["val_accuracy"] == entry.curve[-1] for entry in told)
