@@ -1,4 +1,4 @@
-"""What inheritance costs: time before a child's first step, and uploads beside the training.
+"""What inheritance costs: time before a child's first step, and uploads during training.
 
     python -m bench.heritage inherit                  # 1, 25 and 100 million parameters, from S3
     python -m bench.heritage upload --rate 50         # checkpoints to a store of 50 MB/s
@@ -6,7 +6,7 @@
 Both use the trainer as it is in a pod. The first has a real S3 server on this machine (versitygw),
 and takes the time that a trial spends on inheritance between its start and its first step, of the
 clock and of its own processor, and the bytes. The second writes through a store that takes as long
-as a slow network, with and without the thread beside the training.
+as a slow network, with and without the upload thread.
 """
 
 from __future__ import annotations
@@ -204,12 +204,12 @@ class Slow(MemoryStore):
 
 
 def upload(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Seconds an epoch, with the checkpoint written before the next and beside it."""
+    """Seconds an epoch, with the checkpoint written before the next one and during it."""
     Slow.rate = options.rate * 1e6
     for width, count in ((16, 2), (128, 2), (128, 6), (512, 3), (512, 6)):
         architecture = network(width, count)
         found: dict[str, Any] = {"parameters": count_of(architecture)}
-        for how, small in (("before", math.inf), ("beside", -1)):
+        for how, small in (("before", math.inf), ("during", -1)):
             checkpoint.SMALL = small  # type: ignore[assignment]
             seconds: list[float] = []
             for _ in range(options.runs):
