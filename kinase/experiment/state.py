@@ -92,6 +92,8 @@ class TrialRecord:
     """Whether that was deleted when the search was over, which goes on since."""
     order: int | None = None
     """Position among the trials in the order in which they ended."""
+    asked: float = 0.0
+    """Seconds that the experiment had run when it was decided on."""
     ended: float | None = None
     """Seconds that the experiment had run when it ended."""
 
@@ -159,6 +161,7 @@ class State:
                     operation=entry.operation,
                     inherit=entry.inherit,
                     learning_rate=entry.learning_rate,
+                    asked=entry.elapsed,
                 )
                 self.trials[entry.trial] = self.outstanding[entry.trial] = record
                 self.counts[entry.kind] += 1

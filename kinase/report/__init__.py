@@ -1,7 +1,7 @@
 """The HTML report.
 
 What it shows is gathered as plain values (`gather`, `ReportData`), and drawn by `render`; several
-experiments are held against each other by `render_comparison`.
+experiments are compared by `render_comparison`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def render(data: ReportData) -> str:
 
 
 def render_comparison(runs: Iterable[tuple[str, ReportData]], reference: str | None = None) -> str:
-    """Searches held against each other, as one HTML document that asks the network for nothing.
+    """A comparison of searches, as one HTML document that asks the network for nothing.
 
     Args:
         runs: Experiments, each with the label of its group; `named` makes labels.
-        reference: Label of the group that the others are held against. Default: the first of
+        reference: Label of the group that the others are compared with. Default: the first of
             random search, or the first.
 
     Raises:
         Incomparable: two of them differ in metric, goal, task, data or fidelity; there are
-            fewer than two, or one is given twice; or no group is the reference.
+            fewer than two, or one is given twice; or no group has the reference's label.
         ModuleNotFoundError: plotly or jinja2 is missing, which come with `kinase-nas[report]`.
     """
     from kinase.report.versus import document

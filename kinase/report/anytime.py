@@ -1,7 +1,7 @@
-"""Best value so far over the cost: of one search, and of several that are held against each other.
+"""Best value so far over the cost: of one search, and of several that are compared.
 
 Only trials of the search count, in the order in which they ended; what they cost includes what
-killed attempts lost. Control, finalists and baselines are no part of it.
+killed attempts lost. Control, finalists and baselines do not count.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ Band = tuple[float, float | None, float | None, float | None]
 
 def band(curves: Sequence[Curve]) -> list[Band]:
     """The quartiles over runs at each cost at which one of them improves, up to `common`: there
-    every run is seen, and none is thought on beyond its end."""
+    every run counts, and no run is extended beyond its end."""
     end = common(curves)
     costs = sorted({x for each in curves for x in each.xs if x <= end} | {end})
     found: list[Band] = []
@@ -130,7 +130,7 @@ class Reach:
     shares: tuple[float | None, ...]
     """Of each run; None where it never was as good."""
     paired: bool
-    """Whether each run is held against the reference's run of the same seed, else against the
+    """Whether each run is compared with the reference's run of the same seed, else with the
     median of its runs, in value and in cost."""
 
     @property
@@ -147,8 +147,8 @@ Seeded = Sequence[tuple[int, Curve]]
 
 
 def reach(runs: Seeded, reference: Seeded) -> Reach:
-    """Hold runs against a reference: by pairs of the same seed where there is one at least, else
-    against the medians. What has no end value or no cost is nothing to hold against."""
+    """Compare runs with a reference: by pairs of the same seed where there is one at least, else
+    with the medians. A reference without an end value or a cost is left out."""
     theirs: dict[int, list[Curve]] = defaultdict(list)
     for seed, each in reference:
         theirs[seed].append(each)

@@ -37,6 +37,12 @@ class ReportTrial:
     message: str = ""
     label: str = ""
     """Name of a baseline."""
+    morphisms: tuple[str, ...] = ()
+    """Short texts of the network morphisms that made it from its first parent, where they did."""
+    asked: float | None = None
+    """Seconds that the experiment had run when it was decided on."""
+    ended: float | None = None
+    """The same when it ended; None while it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ class ProtocolItem:
     question: str
     answer: str
     satisfied: bool | None
-    """None where the question is not a matter of yes or no."""
+    """None where the answer is neither yes nor no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,8 @@ class ReportData:
     main_metric: str | None = None
     """The task's main metric, where it is no objective; see `kinase.report.task.main_metric`."""
     checksum: str = ""
-    """Of the data and its division, where the trainer tells one."""
+    """Of the data and its division, where the trainer reports one."""
     validation: int = 0
     """Samples of the validation part; 0 if that is not known."""
+    elapsed: float = 0.0
+    """Seconds that the experiment has run."""

@@ -35,7 +35,7 @@ def objectives(data: ReportData) -> list[tuple[str, float]]:
 
 
 def enough(data: ReportData) -> dict[str, float]:
-    """Values of further objectives beyond which better is no better."""
+    """Values of further objectives beyond which an improvement does not count."""
     also = data.spec.get("objective", {}).get("also") or ()
     return {m["metric"]: m["enough"] for m in also if m.get("enough") is not None}
 

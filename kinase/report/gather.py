@@ -9,6 +9,7 @@ from kinase.experiment.budget import Limit
 from kinase.experiment.loop import Loop
 from kinase.experiment.state import TrialRecord
 from kinase.report.data import ProtocolItem, ReportData, ReportTrial, Winner
+from kinase.report.edits import morphism
 from kinase.report.protocol import checklist
 from kinase.report.resolved import resolved
 from kinase.report.task import classes_text, main_metric, samples_text
@@ -71,6 +72,7 @@ def gather(loop: Loop) -> ReportData:
         store_uri=loop.store.uri,
         checksum=str(loop.info.facts.get("data checksum", "")),
         validation=loop.info.validation,
+        elapsed=state.elapsed,
     )
 
 
@@ -126,7 +128,18 @@ def _trial(loop: Loop, trial: TrialRecord, seconds: float) -> ReportTrial:
         order=trial.order,
         message="; ".join(filter(None, (trial.message, _passed_over(trial)))),
         label=trial.operation if trial.kind is Kind.BASELINE else "",
+        morphisms=_morphisms(trial),
+        asked=trial.asked,
+        ended=trial.ended,
     )
+
+
+def _morphisms(trial: TrialRecord) -> tuple[str, ...]:
+    """Those that lead from the first parent to the trial."""
+    near = trial.inherit.ancestors[0] if trial.inherit and trial.inherit.ancestors else None
+    if near is None or near.morphisms is None or near.trial not in trial.parents[:1]:
+        return ()
+    return tuple(map(morphism, near.morphisms))
 
 
 def _values(loop: Loop, trial: TrialRecord) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Experiments that differ in their seed alone are one group; groups are told apart by a short
+"""Experiments that differ in their seed alone are one group; groups have a short
 name, made of what differs between them."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FREE = ("seed", "storage", "suspend", "retention", "trialTemplate", "controller"
 PLACES = ("task.path", "task.download")
 """Where the data comes from, not what it is."""
 PILLARS = ("strategy", "estimation", "space")
-"""Parts of the spec by which groups are told apart first."""
+"""Parts of the spec that a name is made of first."""
 LONGEST = 28
 """Characters of a value in a name."""
 
@@ -26,7 +26,7 @@ Options = dict[str, Any]
 
 
 class Incomparable(ValueError):
-    """Experiments that no page can hold against each other, or not in the way that is wanted."""
+    """Experiments that cannot be compared, or not in the way that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +213,10 @@ def _check(a: ReportData, b: ReportData) -> None:
 
 
 def _meaning(run: ReportData, other: ReportData) -> Mapping[str, Any]:
-    """What a value of an experiment hangs on, apart from the architecture and how it was found.
+    """What a value of an experiment depends on, apart from the architecture and how it was found.
 
     A child that inherits is trained for fewer epochs than others, which is its search's merit; so
-    the fidelity is that of a network that begins anew, and that of a finalist.
+    the fidelity is that of a network trained from scratch, and that of a finalist.
     """
     spec = _flat(run.spec)
     apart = {"training.device"}

@@ -106,7 +106,7 @@ def layout(
 
 def _route(path: list[tuple[Place, float]]) -> list[tuple[float, float]]:
     """From the border of the first box to that of the last, and straight past each rank between,
-    as deep as that rank is: what is drawn beside a box so keeps clear of it."""
+    as deep as that rank is: so what is drawn next to a box keeps clear of it."""
     if not path:
         return []
     (first, _), (last, _) = path[0], path[-1]

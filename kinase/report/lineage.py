@@ -8,13 +8,17 @@ import plotly.graph_objects as go
 
 from kinase.report.control import value_of
 from kinase.report.data import ReportData, ReportTrial
+from kinase.report.edits import changes
 from kinase.report.figures import describe
 from kinase.report.styles import base, safe
+from kinase.report.theme import shorten
 
 ANCESTORS = 200
 """Most ancestors shown: the nearest."""
 NAMED = 14
-"""Most ancestors whose operation is written into the figure; the table names all."""
+"""Most ancestors whose edit is written into the figure; the table names all."""
+SHORT, HOVERED = 26, 6
+"""Characters of an edit that is written into the figure, and most edits shown for hovering."""
 
 
 def ancestors(data: ReportData) -> list[ReportTrial]:
@@ -35,9 +39,36 @@ def ancestors(data: ReportData) -> list[ReportTrial]:
     return sorted(found.values(), key=lambda t: t.number)
 
 
+def edits(data: ReportData, line: list[ReportTrial]) -> dict[int, list[str]]:
+    """What made each of the ancestry `line` from its first parent: the morphisms, or in what their
+    architectures differ; empty without a parent."""
+    by_number = {t.number: t for t in data.trials}
+    found: dict[int, list[str]] = {}
+    for trial in line:
+        parent = by_number.get(trial.parents[0]) if trial.parents else None
+        found[trial.number] = list(trial.morphisms)
+        if parent is not None and not trial.morphisms:
+            found[trial.number] = changes(parent.architecture, trial.architecture)
+    return found
+
+
+def _label(trial: ReportTrial, made: list[str]) -> str:
+    """What is written at a point: its one edit, or the operation and how many there are."""
+    if len(made) == 1:
+        return shorten(made[0], SHORT)
+    word = trial.operation or "random"
+    return f"{word}, {len(made)} edits" if len(made) > 1 else word
+
+
+def _hover(made: list[str]) -> list[str]:
+    more = [f"and {len(made) - HOVERED} more"] if len(made) > HOVERED else []
+    return [safe(text) for text in [*made[:HOVERED], *more]]
+
+
 def lineage(data: ReportData, line: list[ReportTrial]) -> go.Figure:
     """Values along the ancestry `line`, an edge from each parent to its child."""
     figure = base("trial", data.metric)
+    made = edits(data, line)
     members = {t.number: t for t in line}
     xs: list[int | None] = []
     ys: list[float | None] = []
@@ -60,7 +91,7 @@ def lineage(data: ReportData, line: list[ReportTrial]) -> go.Figure:
         x=[t.number for t in line],
         y=[value_of(data, t) for t in line],
         mode="markers+text" if named else "markers",
-        text=[safe(t.operation or "random") for t in line] if named else None,
+        text=[safe(_label(t, made[t.number])) for t in line] if named else None,
         textposition="top center",
         textfont={"color": "var(--ink)", "size": 12},
         cliponaxis=False,
@@ -70,7 +101,7 @@ def lineage(data: ReportData, line: list[ReportTrial]) -> go.Figure:
             "opacity": 1,
             "size": [16 if t.number == last else 10 for t in line],
         },
-        hovertext=[describe(data, t) for t in line],
+        hovertext=["<br>".join([describe(data, t), *_hover(made[t.number])]) for t in line],
         hovertemplate="%{hovertext}<extra></extra>",
         showlegend=False,
     )

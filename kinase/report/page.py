@@ -9,17 +9,20 @@ from typing import Any
 import yaml
 
 from kinase.api.trial import Cost, Kind, Outcome
-from kinase.report import confusion, figures, fronts, theme, tradeoffs
+from kinase.report import confusion, figures, fronts, theme, timeline, tradeoffs
 from kinase.report.anytime import COSTS
 from kinase.report.control import ended, value_of, valued
 from kinase.report.data import ReportData, ReportTrial
 from kinase.report.html import fill
-from kinase.report.lineage import ANCESTORS, ancestors, lineage
+from kinase.report.importance import FEWEST, importance
+from kinase.report.lineage import ANCESTORS, ancestors, edits, lineage
 from kinase.report.sketch import draw
 from kinase.report.verdict import verdict
 
 ROWS = 10_000
 """Most trials in the table; the latest are kept."""
+WHOLE = 500
+"""Most trials whose architectures are embedded whole, for the file of all trials."""
 FAILURES = 200
 """Most failures listed."""
 
@@ -48,6 +51,25 @@ def _row(data: ReportData, trial: ReportTrial) -> list[Any]:
         _origin(trial),
         theme.brief(trial.architecture),
     ]
+
+
+def _more(data: ReportData) -> dict[str, Any]:
+    """What only the file of all trials has: further metrics, and architectures as JSON, where they
+    are not too many."""
+    shown = data.trials[-ROWS:]
+    known = {data.metric, "params", "macs"}
+    names = sorted({name for t in shown for name in t.metrics} - known)
+    return {
+        "metrics": names,
+        "values": [[_number(t.metrics.get(name)) for name in names] for t in shown]
+        if names
+        else [],
+        "architectures": [
+            json.dumps(t.architecture, separators=(",", ":"), default=str) for t in shown
+        ]
+        if len(shown) <= WHOLE
+        else [],
+    }
 
 
 def _failures(data: ReportData) -> list[ReportTrial]:
@@ -81,6 +103,9 @@ def document(data: ReportData) -> str:
         drawn["curves"] = {v: figures.curves(data, v) for v in figures.views(data)}
     if len(line) > 1:
         drawn["lineage"] = {"": lineage(data, line)}
+    slots = timeline.stays(data)
+    if slots and max(stay.ended for stay in slots) > 0:
+        drawn["timeline"] = {"": timeline.timeline(data, slots)}
     if _sum(data.cost).epochs:
         drawn["cost"] = {"": figures.cost(data)}
     plots = {n: {u: figures.as_json(f) for u, f in each.items()} for n, each in drawn.items()}
@@ -92,6 +117,8 @@ def document(data: ReportData) -> str:
             "figures": plots,
             "rows": [_row(data, t) for t in data.trials[-ROWS:]],
             "metric": data.metric,
+            "name": data.name,
+            "more": _more(data),
         },
         data=data,
         winner=winner,
@@ -109,6 +136,13 @@ def document(data: ReportData) -> str:
         heat_map=confusion.heat_map(winner) if winner and winner.confusion else None,
         confused=confusion.worst(winner) if winner and winner.confusion else [],
         ancestors=line,
+        edits=edits(data, line),
+        slots=1 + max((stay.slot for stay in slots), default=0),
+        used=timeline.used(slots),
+        timeline_count=len(slots),
+        timeline_most=timeline.MOST,
+        importance=importance(data),
+        fewest=FEWEST,
         ancestors_limit=ANCESTORS,
         total=_sum(data.cost),
         drawn=drawn,
@@ -135,6 +169,6 @@ def _finals(data: ReportData) -> list[ReportTrial]:
 
 
 def _counts(data: ReportData) -> dict[str, int]:
-    """Trials by how they stand."""
+    """Trials by their outcome."""
     names = [t.outcome.value.lower() if t.outcome else "running" for t in data.trials]
     return {name: names.count(name) for name in dict.fromkeys(names)}

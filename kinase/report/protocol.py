@@ -38,7 +38,7 @@ def checklist(
             True,
         ),
         ProtocolItem(
-            "Is the search held against random search under the same protocol?",
+            "Is the search compared with random search under the same protocol?",
             f"{counted(control_trials, 'random trial')}, {spec.control.share:.0%} of the search, "
             "trained alike and hidden from the strategy"
             if control_trials
@@ -66,23 +66,23 @@ def checklist(
             "Are all networks of a stage trained by one recipe?",
             "finalists and baselines made by hand share spec.training and the epochs"
             if spec.baselines
-            else "finalists share spec.training and the epochs; no baseline made by hand is named",
+            else "finalists share spec.training and the epochs; baselines names no network",
             True,
         ),
         ProtocolItem(
-            "Is the whole cost told?",
+            "Is the whole cost reported?",
             f"{counted(spent.epochs, 'epoch')}, {counted(spent.samples, 'sample pass')}, "
             f"{spent.device_seconds:,.0f} s of devices, killed attempts and finalists included",
             True,
         ),
-        ProtocolItem("Are seeds fixed and told?", f"seed {spec.seed}", True),
+        ProtocolItem("Are seeds fixed and reported?", f"seed {spec.seed}", True),
         ProtocolItem(
-            "Are several seeds run, and the spread told?",
+            "Are several seeds run, and the spread reported?",
             "this is one run: it shows no spread. Run it again with other seeds before a claim",
             False,
         ),
         ProtocolItem(
-            "Are software, hardware and data told?",
+            "Are software, hardware and data reported?",
             f"{versions}; {info.device}, {facts.get('hardware', 'unknown')}; "
             f"data {facts.get('data checksum', 'unknown')}",
             bool(versions),

@@ -20,7 +20,7 @@ class Paired:
     effect: float | None
     """Median of the pairs' averages (Hodges & Lehmann 1963), positive where the group is better."""
     interval: tuple[float, float] | None
-    """95 % interval of the effect; None where so few pairs allow none."""
+    """95 % interval of the effect; None where there are too few pairs for one."""
     p: float | None
     """Of the exact signed-rank test (Wilcoxon 1945), both sides; None without a pair."""
     corrected: float | None = None
@@ -125,5 +125,5 @@ def corrected(groups: Sequence[Paired]) -> list[Paired]:
 
 
 def needed(groups: int) -> int:
-    """Pairs without which no outcome of so many comparisons could be told from chance."""
+    """Pairs below which no outcome of so many comparisons is significant."""
     return math.ceil(1 + math.log2(max(1, groups) / LEVEL))

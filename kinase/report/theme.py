@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-# Colours of data after Okabe & Ito 2008 ("Color Universal Design"): told apart with any colour
+# Colours of data after Okabe & Ito 2008 ("Color Universal Design"): distinguishable with any colour
 # vision. Each is moved in lightness alone, until it stands out from its paper by 3:1 at least,
 # and text by 4.5:1 (WCAG 2.2, 1.4.3 and 1.4.11).
 LIGHT = {
@@ -39,7 +39,7 @@ DARK = {
     "band": "rgba(240,149,58,0.20)",
 }
 HUES = ("blue", "orange", "green", "purple", "gold", "ink")
-"""Colours that tell data apart."""
+"""Colours that distinguish data."""
 for _palette, _opacity in ((LIGHT, 0.13), (DARK, 0.17)):
     for _hue in HUES:
         _parts = (int(_palette[_hue][i : i + 2], 16) for i in (1, 3, 5))

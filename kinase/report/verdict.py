@@ -1,4 +1,4 @@
-"""What the strategy was worth: held against random search at equal cost, with a test.
+"""What the strategy was worth: compared with random search at equal cost, by a test.
 
 **Null hypothesis.** A unit of cost spent on the strategy, after its random start, is as likely to
 give a network beyond any value as one spent on random search. Under it each of the best networks
@@ -7,9 +7,9 @@ cost. So the strategy's networks beyond the j-th best of random search number k 
 probability P(at most j - 1 of the first j + k - 1 are random), a sum of binomial terms. This is
 the exact test of exceedances (Epstein 1954, "Tables for the distribution of the number of
 exceedances"; Gastwirth 1968, "The first-median test") with shares of cost in the place of sample
-sizes. It takes no form of the values' distribution for granted, and unequal costs of trials are
-part of it. j is a tenth of the control's trials: what is compared is the best of random search,
-and not one lucky network of it.
+sizes. It assumes no form of the values' distribution, and allows for trials of unequal
+cost. j is a tenth of the control's trials: so the comparison is with the best of random
+search, and not with one lucky network of it.
 
 **Interval.** What the strategy's values must be shifted by for the test to say nothing: from its
 k-th best less the j-th best of random search to the other way round, with k the least number that
@@ -21,7 +21,7 @@ values of both alike, and so in the test.
 
 **Several objectives.** The strategy's networks that fewer than j random ones dominate are counted
 instead, which is the same for one objective. Their number under the null hypothesis is simulated:
-labels are drawn over the networks of both. What is compared besides is the fronts' hypervolume.
+labels are drawn over the networks of both. The difference that is reported is the hypervolume's.
 
 **Verdict.** Better or worse where the interval leaves out 0, else no difference is shown. Of a
 search that is random itself each of the two is said with a probability of `LEVEL` / 2 at most.
@@ -126,7 +126,7 @@ def _log_choices(n: int, k: int) -> float:
 
 
 def critical(rank: int, share: float, level: float, most: int) -> int | None:
-    """The least count of which `tail` is `level` or less, up to `most`; None if there is none."""
+    """The least count of which `tail` is `level` or less, up to `most`; None if no count is."""
     # `tail` falls with the count, so the first is found by halving
     low, high = 0, most
     if most < 1 or tail(most, rank, share) > level:
@@ -139,7 +139,7 @@ def critical(rank: int, share: float, level: float, most: int) -> int | None:
 
 def margin(data: ReportData, value: float, level: float) -> float:
     """Half the interval of a difference between two values that are shares of the validation part's
-    samples; 0 for what is no share, or where their number is not known."""
+    samples; 0 for a metric that is not a share, or where their number is not known."""
     share = data.metric.endswith("accuracy") and 0 <= value <= 1
     if not share or not data.validation:
         return 0.0

@@ -1,4 +1,4 @@
-"""Searches held against each other, on one page."""
+"""A comparison of searches, on one page."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def document(runs: Sequence[tuple[str, ReportData]], reference: str | None = Non
 
 
 def _reference(groups: Sequence[Group], label: str | None) -> Group:
-    """The group that others are held against: by default the first of random search, or the
+    """The group that others are compared with: by default the first of random search, or the
     first."""
     if label is not None:
         for group in groups:
             if group.label == label:
                 return group
         known = "; ".join(group.label for group in groups)
-        raise Incomparable(f"there is no group {label!r} to be the reference; there are: {known}")
+        raise Incomparable(f"there is no group {label!r} to compare with; the groups are: {known}")
     random = [g for g in groups if g.runs[0].spec.get("strategy", {}).get("type") == "Random"]
     return (random or list(groups))[0]
 
@@ -180,8 +180,8 @@ def by_volume(groups: Sequence[Group]) -> bool:
 
 def _tests(groups: Sequence[Group], held: Group, curves: Sequence[Curves]) -> list[Any]:
     """Each group but the reference against it at the cost in epochs that all have spent: paired by
-    seed, by ranks, corrected for the number of groups. Runs of the same several objectives are held
-    by the hypervolume of their fronts."""
+    seed, by ranks, corrected for the number of groups. Runs that share several objectives are
+    compared by the hypervolume of their fronts."""
     s = sign(held.runs[0])
     if by_volume(groups):
         frame = fronts.frame_of(*(run for group in groups for run in group.runs))
@@ -195,7 +195,7 @@ def _tests(groups: Sequence[Group], held: Group, curves: Sequence[Curves]) -> li
         for run, each in zip(groups[place].runs, curves[place], strict=True):
             if (v := each.at(end)) is not None:
                 found.setdefault(seed_of(run), []).append(s * v)
-        # a seed that was run twice is one pair, whatever the order of the runs
+        # a seed that was run twice is one pair, in any order of the runs
         return {seed: fmean(some) for seed, some in found.items()}
 
     theirs = values(groups.index(held))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
+import json
 import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +30,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-FIGURES = ("incumbent", "trials", "curves", "lineage", "cost")
+FIGURES = ("incumbent", "trials", "curves", "lineage", "timeline", "cost")
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -97,6 +100,26 @@ def test_every_figure_is_drawn(browser, tmp_path: Path, width: int, scheme: str)
     assert page.locator(".sketch svg rect").count() > 12
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(16, 20, 24)"
     assert dark == (scheme == "dark")
+    visit.check()
+
+
+def test_all_trials_can_be_downloaded(browser, tmp_path: Path) -> None:
+    data = samples.digits()
+    formula = replace(data.trials[0], architecture={"op": '=1+"2",\n3'}, operation="=cmd()")
+    visit = _visit(browser, tmp_path, replace(data, trials=(formula, *data.trials[1:])))
+    with visit.page.expect_download() as waiting:
+        visit.page.click("#download")
+    assert waiting.value.suggested_filename == "digits-evolution-trials.csv"
+    waiting.value.save_as(tmp_path / "trials.csv")
+    with (tmp_path / "trials.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["trial"]) for row in rows] == [t.number for t in data.trials]
+    for row, trial in zip(rows[1:], data.trials[1:], strict=True):
+        assert json.loads(row["architecture"]) == trial.architecture
+        value = row[samples.METRIC]
+        assert (float(value) if value else None) == trial.metrics.get(samples.METRIC)
+    assert json.loads(rows[0]["architecture"]) == formula.architecture
+    assert rows[0]["made by"].startswith("'=cmd()")
     visit.check()
 
 

@@ -24,7 +24,7 @@ function drawFigures() {
 for (const [name, variants] of Object.entries(report.figures)) chosen[name] = Object.keys(variants)[0];
 drawFigures();
 darkScheme.addEventListener("change", drawFigures);
-// A choice may be there again beside a table (`anytime`, `anytime-costs`), and goes with the first.
+// A choice may appear again at a table (`anytime`, `anytime-costs`), and goes with the first.
 const inputs = [...document.querySelectorAll(".axis input")];
 const nameOf = input => input.name.split("-")[0];
 for (const input of inputs)

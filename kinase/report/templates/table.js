@@ -56,6 +56,30 @@ columns.forEach(([label, number], column) => {
   cell.append(button);
   head.append(cell);
 });
+// All trials of the table as a file (RFC 4180), which is made here. Text that a spreadsheet would take
+// for a formula begins with an apostrophe.
+function csvField(value) {
+  if (value === null || value === undefined) return "";
+  const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+function csv() {
+  const { metrics, values, architectures } = report.more;
+  const lines = [[...columns.map(([label]) => label), ...metrics]];
+  report.rows.forEach((row, i) => {
+    const whole = [...row];
+    if (architectures.length) whole[ARCHITECTURE] = architectures[i];
+    lines.push([...whole, ...(metrics.length ? values[i] : [])]);
+  });
+  return lines.map(line => line.map(csvField).join(",") + "\r\n").join("");
+}
+document.getElementById("download").addEventListener("click", () => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
+  link.download = `${report.name}-trials.csv`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+});
 filter.addEventListener("input", () => { limit = PAGE; drawTable(); });
 more.addEventListener("click", () => { limit += 5 * PAGE; drawTable(); });
 drawTable();

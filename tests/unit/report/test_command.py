@@ -72,8 +72,8 @@ def test_what_cannot_be_compared_is_said_in_one_line() -> None:
         (one, one): f"one is given twice: file://{here}/runs/default/one",
         (one,): "give two experiments or more",
         (one, third, "--store", f"file://{here}/none"): "none/default/one",
-        (one, third, "--label", "a", "--label", "b"): "2 labels for 1 groups",
-        (one, third, "--reference", "x"): "there is no group 'x' to be the reference",
+        (one, third, "--label", "a", "--label", "b"): "2 labels for 1 group",
+        (one, third, "--reference", "x"): "there is no group 'x' to compare with",
         (one, third, "-o", "none/x.html"): "none/x.html",
     }.items():
         code, output, error = compare(*words)

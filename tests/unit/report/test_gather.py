@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from kinase.api.trial import Cost, Kind
+from kinase.api.trial import Ancestor, Cost, Inheritance, Kind
 from kinase.experiment.loop import Loop
 from kinase.report import render
-from kinase.report.gather import gather
+from kinase.report.gather import _morphisms, gather
 from kinase.report.verdict import verdict
 from tests.unit.experiment.helpers import experiment, make_loop
 
@@ -38,8 +40,8 @@ def test_every_trial_and_the_winner_are_told(loop: Loop) -> None:
 
 def test_protocol_is_kept_to_but_for_the_single_run(loop: Loop) -> None:
     items = {item.question: item for item in gather(loop).protocol}
-    assert not items["Are several seeds run, and the spread told?"].satisfied
-    assert items["Is the search held against random search under the same protocol?"].satisfied
+    assert not items["Are several seeds run, and the spread reported?"].satisfied
+    assert items["Is the search compared with random search under the same protocol?"].satisfied
     fidelity = items["Are the fidelities of search and final training stated?"]
     assert "search: 2 epochs; finalists: 4 epochs" in fidelity.answer
 
@@ -48,10 +50,36 @@ def test_without_a_control_the_protocol_says_so() -> None:
     loop = make_loop(experiment(control={"share": 0}))
     loop.run()
     items = {item.question: item for item in gather(loop).protocol}
-    control = items["Is the search held against random search under the same protocol?"]
+    control = items["Is the search compared with random search under the same protocol?"]
     assert control.satisfied is False
     assert verdict(gather(loop)) is None
 
 
 def test_it_renders(loop: Loop) -> None:
     assert "Succeeded" in render(gather(loop))
+
+
+def test_every_trial_has_its_times(loop: Loop) -> None:
+    data = gather(loop)
+    assert data.trials
+    for trial in data.trials:
+        assert trial.asked is not None
+        assert trial.ended is not None
+        assert 0 <= trial.asked <= trial.ended <= data.elapsed
+
+
+def test_the_morphisms_of_a_child_are_named(loop: Loop) -> None:
+    """Those from its first parent; of another ancestor they say nothing about this trial's edit."""
+    state = loop.state
+    child = next(t for t in state.trials.values() if t.parents and t.kind is Kind.SEARCH)
+    chain = ({"op": "widen", "node": "layer1", "to": 8}, {"op": "deepen", "node": "layer1"})
+    for number, named in ((child.parents[0], ("widen layer1 to 8", "deepen layer1")), (999, ())):
+        near = Ancestor(
+            trial=number,
+            prefix="trials/0",
+            architecture=state.trials[child.parents[0]].architecture,
+            scale=child.fidelity.scale,
+            morphisms=chain,
+        )
+        assert _morphisms(replace(child, inherit=Inheritance(ancestors=(near,)))) == named
+    assert _morphisms(child) == ()

@@ -119,7 +119,7 @@ def test_as_few_fields_as_tell_groups_apart(runs: list[ReportData], names: list[
 def test_labels_of_ones_own() -> None:
     runs = [one(NASH), one(), one(NASH, seed=1)]
     assert [label for label, _ in named(runs, ["ours", "chance"])] == ["ours", "chance", "ours"]
-    with pytest.raises(Incomparable, match=r"1 labels for 2 groups; .* they are: NASH; Random"):
+    with pytest.raises(Incomparable, match=r"1 label for 2 groups; .* they are: NASH; Random"):
         named(runs, ["ours"])
     with pytest.raises(Incomparable, match="two groups have the same label: x; x"):
         named(runs, ["x", "x"])

@@ -66,8 +66,8 @@ def test_every_section_is_there() -> None:
     page = Page(render(samples.digits()))
     assert page.ids >= {*SECTIONS, "failures"}
     assert page.ids >= {"incumbent", "trials", "curves", "lineage", "cost", "table"}
-    drawn = {"incumbent", "trials", "pairs", "volume", "curves", "lineage", "cost"}
-    assert set(page.data["figures"]) == drawn
+    drawn = {"incumbent", "trials", "pairs", "volume", "curves", "lineage"}
+    assert set(page.data["figures"]) == drawn | {"timeline", "cost"}
     assert len(page.data["rows"]) == 64
 
 
@@ -128,7 +128,7 @@ def test_no_winner_and_no_control_are_said() -> None:
     assert "There is no winner yet" in text
     assert "No random control has ended" in text
     failed = Page(render(samples.all_failed())).text
-    assert "no trial gave a network" in failed
+    assert "no trial produced a network" in failed
     assert "loss is not a number after epoch 3" in failed
 
 
@@ -222,7 +222,7 @@ def test_ten_thousand_trials_fit() -> None:
     data = samples.digits()
     some = [t for t in data.trials if t.kind in (Kind.SEARCH, Kind.CONTROL)]
     many = tuple(replace(some[n % len(some)], number=n, order=n) for n in range(10_000))
-    page = render(replace(data, trials=many, winner=None))
+    page = render(replace(data, trials=many, winner=None, also=()))
     assert len(page.encode()) - len(plotly_js()) < 15e6
     assert len(Page(page).data["rows"]) == 10_000
 

@@ -104,7 +104,7 @@ def test_the_first_is_the_reference_without_random_search_or_whichever_is_named(
     runs = [search([0.5, 0.9], NASH), search([0.9], EVOLUTION)]
     assert "Cost to be as good as NASH" in words(compared(*runs))
     assert "Cost to be as good as Evolution" in words(compared(*runs, reference="Evolution"))
-    with pytest.raises(Incomparable, match=r"no group 'x' .* there are: NASH; Evolution"):
+    with pytest.raises(Incomparable, match=r"no group 'x' .* groups are: NASH; Evolution"):
         compared(*runs, reference="x")
 
 
@@ -132,7 +132,7 @@ def test_runs_of_unequal_length_are_seen_as_far_as_all_have_come() -> None:
     singles = page.data["figures"]["anytime"]["epochs"]["data"][0]
     assert singles["x"] == [12, 24, None, 12, 24, 108, None]
     text = words(page)
-    assert "1 is under way: this page shows how things stood" in text
+    assert "1 is under way: this page shows the state at the time" in text
     assert "Random (1 under way) 2 66 (24 to 108)" in text
     assert "Random random-full-0 0 Running 2 24" in text
 
