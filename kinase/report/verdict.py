@@ -139,8 +139,8 @@ def critical(rank: int, share: float, level: float, most: int) -> int | None:
 
 def margin(data: ReportData, value: float, level: float) -> float:
     """Half the interval of a difference between two values that are shares of the validation part's
-    samples; 0 for a metric that is not a share, or where their number is not known."""
-    share = data.metric.endswith("accuracy") and 0 <= value <= 1
+    samples; 0 for a metric that is not such a share, or where their number is not known."""
+    share = data.metric in ("val_accuracy", "accuracy") and 0 <= value <= 1
     if not share or not data.validation:
         return 0.0
     deviation = math.sqrt(2 * value * (1 - value) / data.validation)

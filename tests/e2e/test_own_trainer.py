@@ -23,7 +23,7 @@ from tests.docs.blocks import ROOT, blocks
 
 FOLDER = ROOT / "examples" / "own-trainer"
 PAGE = "docs/own-trainer.md"
-EPOCHS = 12
+EPOCHS, FINAL = 60, 8
 
 
 def small(place: Path) -> NASExperiment:
@@ -32,14 +32,13 @@ def small(place: Path) -> NASExperiment:
         budget={"trials": 1},
         control={"share": 0},
         strategy={"type": "Random"},
-        training={"epochs": 2},
-        finalists={"count": 1},
+        training={"epochs": EPOCHS},  # enough to be killed among them
+        finalists={"count": 1, "epochs": FINAL},
         estimation={"type": "Full"},
         storage={"uri": f"file://{place}/runs"},
         # the page's command, which says who it is
         trialTemplate={"command": ["sh", "-c", f"echo $$ > {place}/pid; exec python train.py"]},
     )
-    document["spec"]["training"]["epochs"] = EPOCHS
     return NASExperiment.model_validate(document)
 
 
@@ -67,7 +66,7 @@ def test_the_script_of_the_page_is_searched_locally(
     assert (trial.outcome, trial.attempt, len(trial.curve)) == (Outcome.SUCCEEDED, 2, EPOCHS)
     assert trial.cost.epochs - EPOCHS in (0, 1)  # killed in an epoch, or between two
     assert trial.cost.samples == trial.cost.epochs * 600
-    assert loop.state.spent.epochs == trial.cost.epochs + EPOCHS
+    assert loop.state.spent.epochs == trial.cost.epochs + FINAL
     assert final.metrics["val_accuracy"] > 0.5
     winner = gather(loop).winner
     assert winner is not None

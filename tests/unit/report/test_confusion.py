@@ -56,3 +56,18 @@ def test_the_report_shows_it_where_there_is_one() -> None:
     assert data.winner is not None
     without = render(replace(data, winner=replace(data.winner, confusion=None)))
     assert 'id="confusion-matrix"' not in without
+
+
+def test_the_top_shows_the_objective_on_the_test_part_and_a_line_the_rest() -> None:
+    won = replace(
+        winner(((4, 1), (0, 5))),
+        metrics={"val_f1": 0.7},
+        test={"test_accuracy": 0.9, "test_loss": 0.3, "test_f1": 0.8},
+    )
+    page = render(samples.empty(metric="val_f1", also=(), phase="Succeeded", winner=won))
+    tiles = page[page.index('class="tiles"') : page.index('class="facts"')]
+    assert "winner, test_f1, measured once" in tiles
+    assert "test_accuracy" not in tiles
+    both = render(samples.empty(metric="val_f1", main_metric="val_accuracy", winner=won))
+    assert "winner, test_accuracy, measured once" in both
+    assert "<dd>accuracy 0.9000, loss 0.3000, f1 0.8000</dd>" in page
