@@ -295,6 +295,8 @@ def summary(console: Console, loop: Loop, data: ReportData, *, running: bool = F
             number = winner.metrics[data.main_metric]
             table.add_row("validation", f"{data.main_metric} {number:.4f}")
         for name, number in sorted(winner.test.items()):
+            if name not in data.tested and not name.endswith("loss"):
+                continue  # the report has them all
             use = "once" if winner.tests == 1 else f"use {winner.tests}"
             table.add_row(f"test, {use}", f"{name} {number:.4f}")
         counts = [

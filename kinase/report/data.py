@@ -118,3 +118,14 @@ class ReportData:
     """Samples of the validation part; 0 if that is not known."""
     elapsed: float = 0.0
     """Seconds that the experiment has run."""
+
+    @property
+    def tested(self) -> dict[str, float]:
+        """What of the winner's test comes first: the objectives and the task's main metric, or else
+        the first metric that is not the loss."""
+        test = self.winner.test if self.winner is not None else {}
+        wanted = [self.metric, *(metric for metric, _ in self.also), self.main_metric or ""]
+        names = [f"test_{metric.removeprefix('val_')}" for metric in wanted]
+        others = [name for name in test if not name.endswith("loss")]
+        shown = [name for name in names if name in test] or others[:1]
+        return {name: test[name] for name in shown}

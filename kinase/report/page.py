@@ -133,7 +133,7 @@ def document(data: ReportData) -> str:
         finals=_finals(data),
         curve_count=len(figures.chosen_curves(data)),
         with_curve=sum(bool(t.curve) for t, _ in searched),
-        tested=_tested(data),
+        tested=data.tested,
         heat_map=confusion.heat_map(winner) if winner and winner.confusion else None,
         confused=confusion.worst(winner) if winner and winner.confusion else [],
         ancestors=line,
@@ -155,17 +155,6 @@ def document(data: ReportData) -> str:
         manifest=yaml.safe_dump(data.spec, sort_keys=False, allow_unicode=True),
         value_of=lambda trial: value_of(data, trial),
     )
-
-
-def _tested(data: ReportData) -> dict[str, float]:
-    """What of the winner's test stands at the top: the objectives and the task's main metric, or
-    else the first metric that is not the loss."""
-    test = data.winner.test if data.winner is not None else {}
-    wanted = [data.metric, *(metric for metric, _ in data.also), data.main_metric or ""]
-    names = [f"test_{metric.removeprefix('val_')}" for metric in wanted]
-    others = [name for name in test if not name.endswith("loss")]
-    shown = [name for name in names if name in test] or others[:1]
-    return {name: test[name] for name in shown}
 
 
 def _finals(data: ReportData) -> list[ReportTrial]:

@@ -34,6 +34,13 @@ def titled(language: str, title: str) -> str:
     return text
 
 
+def untitled(dataset: str) -> Any:
+    """The part of a manifest that the page shows for a data set."""
+    found = [yaml.safe_load(block.text) for block in blocks(PAGE, "yaml") if not block.title]
+    [one] = [each for each in found if each["task"]["dataset"] == dataset]
+    return one
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -64,14 +71,14 @@ def test_a_table_is_read(here: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (32, 32)).save(path)
     (here / "plants/labels.csv").write_text(text)
-    given = yaml.safe_load(titled("yaml", "plants.yaml"))
+    given = untitled("folder")
     splits = open_splits(Task.model_validate(given["task"]))
     assert splits.outputs == 2
     assert given["objective"]["metric"] in TASK_METRICS["Regression"]
 
 
 def test_weights_of_the_page() -> None:
-    given = yaml.safe_load(titled("yaml", "classes of different sizes"))
+    given = untitled("digits")
     open_splits.cache_clear()
     learning = open_splits(Task.model_validate(given["task"])).learning
     assert np.ptp(learning._weights.numpy()) > 0  # type: ignore[attr-defined]
