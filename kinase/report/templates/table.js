@@ -36,7 +36,7 @@ function drawTable() {
     });
     return line;
   }));
-  found.textContent = `${shown.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} trials`;
+  found.textContent = `${shown.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} trial${rows.length === 1 ? "" : "s"}`;
   more.hidden = shown.length <= limit;
   [...head.cells].forEach((cell, column) => cell.setAttribute("aria-sort",
     column !== sorted ? "none" : ascending ? "ascending" : "descending"));
