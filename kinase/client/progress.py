@@ -91,11 +91,13 @@ class Notebook:
     """One output of a cell, which is replaced as the search goes on."""
 
     def __init__(self) -> None:
-        """Nothing is displayed yet."""
+        """Display it at once, in the cell that makes it: it is replaced from another thread, whose
+        own output a kernel would show in whatever cell runs then."""
         self._handle: Any = None
         self._loop: Loop | None = None
         self._points: dict[int, Point] = {}
         self._last = 0.0
+        self._show(html.note("starting ..."))
 
     def __enter__(self) -> Self:
         return self

@@ -164,8 +164,8 @@ def test_files_that_commands_take_are_there(page: str) -> None:
 
 
 FILES = ("-f", "--filename", "--values", "--file")
-LEFT_TO_THE_READER = {"values.yaml", "FILE", "digits.yaml"}
-"""A reader's own values, which the installation shows."""
+LEFT_TO_THE_READER = {"values.yaml", "FILE", "digits.yaml", "images.yaml"}
+"""A reader's own values, which the installation shows, and what `kinase init` writes."""
 
 
 def helm_calls() -> list[tuple[str, list[str]]]:
