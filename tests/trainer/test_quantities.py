@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ import torch
 
 from kinase.api.task import Task
 from kinase.api.trial import TrialResult
+from kinase.engine.idle import IdleEngine
+from kinase.experiment.keep import keep_final
+from kinase.experiment.loop import Loop
+from kinase.report import render
+from kinase.report.gather import gather
 from kinase.report.task import data_lines
 from kinase.store.memory import MemoryStore
 from kinase_trainer import load, trial
@@ -19,7 +25,7 @@ from kinase_trainer.data import open_splits, open_test
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.export import export_network
 from kinase_trainer.train import evaluate
-from tests.trainer.helpers import job
+from tests.trainer.helpers import CHAIN, job, search
 
 FAST = {
     "batchSize": 16,
@@ -200,3 +206,28 @@ def test_balanced_weights_help_the_rare_class(tmp_path: Path) -> None:
         open_splits.cache_clear()
         scores.append(trial.run(each, MemoryStore()).metrics["val_balanced_accuracy"])
     assert scores[1] > scores[0]
+
+
+def test_the_winner_s_confusions_reach_the_journal_the_report_and_the_final_folder() -> None:
+    loop = search(
+        "confused",
+        space=CHAIN,
+        strategy={"type": "Random"},
+        budget={"trials": 1},
+        control={"share": 0},
+        finalists={"count": 1},
+        training={"epochs": 1, "device": "cpu"},
+        objective={"metric": "val_f1"},
+    )
+    finished = loop.state.finished
+    assert finished is not None
+    assert finished.confusion is not None
+    assert sum(map(sum, finished.confusion)) == loop.info.test
+    again = Loop(loop.experiment, loop.store, IdleEngine(), loop.info)
+    again.replay()
+    assert again.state.finished == finished
+    assert 'id="confusion-matrix"' in render(gather(again))
+    keep_final(loop.store, loop)
+    kept = json.loads(loop.store.get("final/result.json"))
+    assert kept["confusion"] == [list(row) for row in finished.confusion]
+    assert kept["metrics"]["val_f1"] == again.state.trials[1].metrics["val_f1"]
