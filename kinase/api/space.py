@@ -439,6 +439,6 @@ class Space(Union):
     """A space from another package (entry point group `kinase.spaces`)."""
 
     @property
-    def begun(self) -> Space | None:
+    def with_root(self) -> Space | None:
         """This space if it starts from an existing network, else None."""
         return self if self.model is not None else None

@@ -21,7 +21,7 @@ from kinase.cli.common import (
     refuse,
     run_at,
 )
-from kinase.options import (
+from kinase.cli_options import (
     COMPARISON,
     EXPORTED,
     Access,

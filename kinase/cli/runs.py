@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kinase.cli.common import BAD_INPUT, ON_THIS_MACHINE, cluster, fail, open_local, refuse
-from kinase.options import Context, Kubeconfig, Namespace, Target, is_local
+from kinase.cli_options import Context, Kubeconfig, Namespace, Target, is_local
 
 if TYPE_CHECKING:
     from kinase.runs import Summary

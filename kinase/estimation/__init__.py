@@ -1,5 +1,5 @@
 """Performance estimation: how to score a candidate cheaply."""
 
-from kinase.estimation.base import Estimator, Heritage, make_estimator
+from kinase.estimation.base import Estimator, InheritanceRule, make_estimator
 
-__all__ = ["Estimator", "Heritage", "make_estimator"]
+__all__ = ["Estimator", "InheritanceRule", "make_estimator"]

@@ -13,7 +13,7 @@ from kinase.morphism.widen import Growth
 
 
 @dataclass(frozen=True, slots=True)
-class Heritage:
+class InheritanceRule:
     """How trained weights pass from a parent to its child."""
 
     noise: float = 0.0
@@ -45,7 +45,7 @@ class Estimator(ABC):
         """The fidelity of a candidate's training, given the full one of the search."""
 
     @property
-    def heritage(self) -> Heritage | None:
+    def inheritance(self) -> InheritanceRule | None:
         """How weights pass from a parent to its child; None where they do not."""
         return None
 

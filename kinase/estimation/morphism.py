@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kinase.api.estimation import MorphismEstimation
 from kinase.api.trial import Fidelity
-from kinase.estimation.base import Estimator, Heritage
+from kinase.estimation.base import Estimator, InheritanceRule
 
 
 class Morphism(Estimator):
@@ -19,10 +19,10 @@ class Morphism(Estimator):
         return full
 
     @property
-    def heritage(self) -> Heritage:
+    def inheritance(self) -> InheritanceRule:
         """How weights pass from a parent to its child."""
         o = self.options
-        return Heritage(
+        return InheritanceRule(
             noise=o.noise,
             rule=o.rule,
             matching=o.fallback == "matching",

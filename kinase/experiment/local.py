@@ -22,7 +22,7 @@ from kinase.engine.command import Command, command_of
 from kinase.engine.idle import IdleEngine
 from kinase.engine.local import LocalEngine
 from kinase.experiment import identity
-from kinase.experiment.keep import RESULT, TASK, keep_final, same_task
+from kinase.experiment.final_outputs import RESULT, TASK, keep_final, same_task
 from kinase.experiment.loop import Listener, Loop
 from kinase.store import NotFound, Store, StoreError, open_store, probe
 
@@ -80,7 +80,7 @@ def run(
         try:
             spec = experiment.spec
             try:
-                info = engine.describe(spec.task, spec.training, spec.space.begun)
+                info = engine.describe(spec.task, spec.training, spec.space.with_root)
             except EngineError as error:
                 if over is None:
                     raise

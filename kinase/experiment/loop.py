@@ -28,7 +28,7 @@ from kinase.api.trial import (
 )
 from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
 from kinase.estimation import make_estimator
-from kinase.experiment import artifacts, budget, finals, heritage, nothing
+from kinase.experiment import artifacts, budget, finals, inheritance, nothing
 from kinase.experiment.aims import aims_of, refuse_unmeasured
 from kinase.experiment.journal import Asked, Attempt, Ended, Journal, Reopened, Told
 from kinase.experiment.journal import Finished as FinishedEntry
@@ -117,7 +117,7 @@ class Loop:
         self.journal = Journal(store)
         self.state = State()
         self.space = space or space_of(spec.space, info)
-        root = info.root if spec.space.begun is not None else None
+        root = info.root if spec.space.with_root is not None else None
         self._root = None if root is None else root.files
         self._listener = listener
         self._clock = clock
@@ -137,9 +137,9 @@ class Loop:
         )
         estimator = make_estimator(spec.estimation)
         self.fidelity = estimator.fidelity(search)
-        self.heritage = estimator.heritage
+        self.inheritance = estimator.inheritance
         """How weights pass from parents to children; None where they do not."""
-        self.child_fidelity = estimator.child(search) if self.heritage else self.fidelity
+        self.child_fidelity = estimator.child(search) if self.inheritance else self.fidelity
         self._weights: set[int] | None = None
         """Trials of the search whose weights are there; None where that was not looked at."""
         self.final_fidelity = search.model_copy(
@@ -199,7 +199,7 @@ class Loop:
     def weights(self) -> tuple[int, int]:
         """Bytes of weights that the search's trials have kept for children, and of those the ones
         that are there now."""
-        sizes = {t.number: t.kept_bytes for t in self.state.told if heritage.left_weights(t)}
+        sizes = {t.number: t.kept_bytes for t in self.state.told if inheritance.left_weights(t)}
         there = artifacts.with_weights(self.store) if self._weights is None else self._weights
         return sum(sizes.values()), sum(size for n, size in sizes.items() if n in there)
 
@@ -236,7 +236,7 @@ class Loop:
         if not self.state.trials:
             refuse_unmeasured(self.aims, self.info)
         waiting = self._recover()
-        if self.heritage is not None and self._results:
+        if self.inheritance is not None and self._results:
             self._weights = artifacts.with_weights(self.store)
         self._reopen()
         self._commit()
@@ -300,7 +300,7 @@ class Loop:
         """Go on with a search that was over, if a limit was raised."""
         if not self.goes_on:
             return False
-        there = tuple(sorted(self._weights or ())) if self.heritage is not None else ()
+        there = tuple(sorted(self._weights or ())) if self.inheritance is not None else ()
         limits = budget.recorded(self.spec)
         self._append(Reopened(limits=limits, weights=there, elapsed=self.elapsed))
         return True
@@ -487,12 +487,12 @@ class Loop:
 
     def _inheritance(self, proposal: Proposal) -> Inheritance | None:
         """What the next trial may begin with, if that is to be."""
-        if self.heritage is None or not proposal.parents or not proposal.inherits:
+        if self.inheritance is None or not proposal.parents or not proposal.inherits:
             return None
         frame = Frame(self._reduced, self.info.outputs, self.fidelity.scale)
         seed = derive(self.spec.seed, Stream.TRAINING, self.state.searched)
-        return heritage.inheritance(
-            self.heritage,
+        return inheritance.plan(
+            self.inheritance,
             self.space,
             frame,
             self.state.trials,
@@ -578,7 +578,7 @@ class Loop:
             self._due.append(self._job(trial))
 
     def _job(self, trial: TrialRecord, *, test: bool = False) -> TrialJob:
-        passes_on = trial.kind is Kind.SEARCH and self.heritage is not None
+        passes_on = trial.kind is Kind.SEARCH and self.inheritance is not None
         return TrialJob(
             experiment=self.experiment.metadata.name,
             trial=trial.number,
@@ -593,7 +593,9 @@ class Loop:
             prefix=artifacts.prefix(trial.number),
             keep_weights=trial.kind in (Kind.FINAL, Kind.BASELINE) or passes_on,
             keep_checkpoint=self.spec.storage.checkpoints == "all",
-            keep_optimizer=passes_on and self.heritage is not None and self.heritage.optimizer,
+            keep_optimizer=passes_on
+            and self.inheritance is not None
+            and self.inheritance.optimizer,
             inherit=trial.inherit,
             root=self._root,
             test=test,
@@ -765,7 +767,7 @@ class Loop:
         trials = self.state.trials
         searched = {n for n in self._weights if n in trials and trials[n].kind is Kind.SEARCH}
         ended = searched - set(self.state.outstanding)
-        for number in sorted(ended - heritage.needed(self.state, to_come)):
+        for number in sorted(ended - inheritance.needed(self.state, to_come)):
             artifacts.drop_weights(self.store, number)
             self._weights.discard(number)
 

@@ -14,7 +14,7 @@ def space_of(model: SpaceModel, info: TaskInfo) -> Space:
     Raises:
         EngineError: the trainer told no network, or none that is one.
     """
-    if model.begun is None:
+    if model.with_root is None:
         return make_space(model)
     if info.root is None:
         raise EngineError(

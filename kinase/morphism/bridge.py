@@ -68,10 +68,10 @@ def bridge(
         found = None
         # no exact morphism takes a layer away; most refusals end here
         if not _layers(before) - _layers(after):
-            proposed = space.growth(parent, child, frame)
+            proposed = space.exact_morphisms(parent, child, frame)
             found = _verified(before, after, proposed, True, seed, noise, rule)
         if found is None and approximate:
-            proposed = space.shrinkage(parent, child, frame)
+            proposed = space.approximate_morphisms(parent, child, frame)
             found = _verified(before, after, proposed, False, seed, noise, rule)
     except InfeasibleError:
         return None

@@ -23,9 +23,9 @@ from kinase.morphism.identity import identity
 from kinase.morphism.tensors import kernel, stride
 from kinase.space.base import Frame, Rng, Size, Sketch, Space
 from kinase.space.errors import ArchitectureError, InfeasibleError
-from kinase.space.fit import fit
 from kinase.space.graph import ACTIVATIONS, Graph, Node
 from kinase.space.graph_json import load_graph
+from kinase.space.retarget import retarget
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -181,7 +181,7 @@ class Model(Space):
         while length and (where, texts[:length]) not in self._known:
             length -= 1
         if (where, texts[:length]) not in self._known:
-            first = self.root if own else fit(self.root, shape or self._shape, outputs)
+            first = self.root if own else retarget(self.root, shape or self._shape, outputs)
             self._keep(where, (), first)
         graph = self._known[where, texts[:length]]
         self._known.move_to_end((where, texts[:length]))
@@ -198,15 +198,15 @@ class Model(Space):
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
 
-    def growth(
+    def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
         """What the child's list has beyond the parent's, where it begins with that and all of it
         is exact."""
-        rest = self.shrinkage(parent, child, frame)
+        rest = self.approximate_morphisms(parent, child, frame)
         return rest if rest is not None and all(KINDS[m["op"]].exact for m in rest) else None
 
-    def shrinkage(
+    def approximate_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
         """What the child's list has beyond the parent's, where it begins with that."""

@@ -176,7 +176,7 @@ def _passed_over(trial: TrialRecord) -> str:
 
 def _weights(loop: Loop) -> tuple[tuple[str, str], ...]:
     """How many trials inherited, and what that took of the storage."""
-    if loop.heritage is None:
+    if loop.inheritance is None:
         return ()
     told = [t.inherited for t in loop.state.told if t.inherited is not None and t.inherit]
     chains = sum(each.morphisms is not None and not each.root for each in told)

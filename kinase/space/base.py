@@ -15,10 +15,10 @@ import numpy as np
 from kinase import registry
 from kinase.api.space import Space as SpaceModel
 from kinase.api.trial import Architecture, Scale
+from kinase.space.approximate_morphisms import smaller
 from kinase.space.errors import ArchitectureError
+from kinase.space.exact_morphisms import larger
 from kinase.space.graph import Graph, Shape
-from kinase.space.growth import larger
-from kinase.space.shrinkage import smaller
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -193,7 +193,7 @@ class Space(ABC):
             InfeasibleError: it does not exist at this input size.
         """
 
-    def growth(
+    def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
         """Network morphisms, as plain data, that could make the network of one architecture that
@@ -204,11 +204,11 @@ class Space(ABC):
         """
         return larger(self.graph(parent, frame), self.graph(child, frame))
 
-    def shrinkage(
+    def approximate_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
-        """The same where `growth` leads nowhere, with morphisms that are only approximate: the
-        child is smaller. By default: layers of the same name of another size, or separable."""
+        """The same if `exact_morphisms` finds none, with approximate morphisms to a smaller child.
+        By default: layers of the same name of another size, or separable."""
         return smaller(self.graph(parent, frame), self.graph(child, frame))
 
     def moves(self, architecture: Architecture) -> dict[str, list[Architecture]]:

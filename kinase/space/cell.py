@@ -388,7 +388,7 @@ class Cell(Space):
         normal, reduction = ((architecture[p], self._ends(architecture, p)) for p in self.parts)
         return skeletons.imagenet_style(normal, reduction, frame, cells, filters)
 
-    def growth(
+    def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
         """Larger windows, and convolutions where there was no edge."""

@@ -324,14 +324,14 @@ class Chain(Space):
             skip = g.batch_norm(f"{name}_skip_bn", skip)
         return g.add(f"{name}_add", [x, skip])
 
-    def growth(
+    def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
         """Layers that are larger or put in, and skips that are projected."""
         networks = self.graph(parent, frame), self.graph(child, frame)
         return growth.chain(parent["layers"], child["layers"], *networks)
 
-    def shrinkage(
+    def approximate_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
         """Layers that are smaller, separable or taken out, and skips that are cut."""

@@ -253,7 +253,7 @@ class MultiBranch(Space):
         x = g.global_avg_pool("pool", _join(g, "out", ends, "concat"))
         return g.build(g.linear("classifier", x, frame.outputs))
 
-    def growth(
+    def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
         """Nodes that are larger, inputs added, and nodes put at the end."""

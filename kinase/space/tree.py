@@ -300,7 +300,7 @@ class Tree(Space):
         x = g.global_avg_pool("pool", g.relu("last_relu", x))
         return g.build(g.linear("classifier", x, frame.outputs))
 
-    def growth(
+    def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
         """Copies of a layer, divided channels, and branches that begin as an identity or as

@@ -25,8 +25,8 @@ def main() -> int:
         level=os.environ.get("KINASE_LOG_LEVEL", "INFO"),
         format="%(asctime)s %(levelname)s %(message)s",
     )
+    from kinase_controller.cluster_io import Identity
     from kinase_controller.controller import Controller, Gone, Interrupted, Stale, Terminated
-    from kinase_controller.rim import Identity
 
     try:
         who = Identity(

@@ -29,8 +29,8 @@ from kinase.api.trial import Point
 from kinase.engine import EngineError
 from kinase.experiment import identity
 from kinase.experiment.check import check, doubts
+from kinase.experiment.final_outputs import keep_final, same_task
 from kinase.experiment.journal import Fenced
-from kinase.experiment.keep import keep_final, same_task
 from kinase.experiment.loop import Loop
 from kinase.experiment.state import TrialRecord
 from kinase.report import render
@@ -38,9 +38,9 @@ from kinase.report.gather import gather
 from kinase.report.task import classes_text, data_lines, samples_text
 from kinase.store import Store, StoreError, StoreUnavailable, open_store, probe
 from kinase_controller import status as words
+from kinase_controller.cluster_io import ClusterIO, Gone, Identity
 from kinase_controller.engine import Interrupted, KubernetesEngine
 from kinase_controller.metrics import MeteredStore, Metrics
-from kinase_controller.rim import Gone, Identity, Rim
 from kinase_controller.server import REPORT_SECONDS, Server
 from kinase_controller.trials import Seen
 
@@ -78,7 +78,7 @@ class Controller:
 
     def __init__(self, who: Identity) -> None:
         """Nothing is read or written before `run`."""
-        self.rim = Rim(who)
+        self.cluster = ClusterIO(who)
         self._numbers = Metrics(who.namespace, who.experiment)
         self._engine: KubernetesEngine | None = None
         self._loop: Loop | None = None
@@ -104,20 +104,20 @@ class Controller:
             Stale: the store refuses this process.
         """
         try:
-            self.rim.start()
+            self.cluster.start()
         except CancelledError:
-            self.rim.close()
+            self.cluster.close()
             raise Terminated from None
         server = Server(self)
         address = os.environ.get("KINASE_POD_IP", "")
         # pods that share a machine's network have loopback addresses of their own
         own = bool(address) and ipaddress.ip_address(address).is_loopback
-        self.rim.call(server.start(address if own else "", PORT))
+        self.cluster.call(server.start(address if own else "", PORT))
         try:
             self._run()
         finally:
-            self.rim.call(server.stop())
-            self.rim.close()
+            self.cluster.call(server.stop())
+            self.cluster.close()
 
     def _run(self) -> None:
         delay = PATIENCE[0]
@@ -151,7 +151,7 @@ class Controller:
                     self._engine = None
             log.warning("%s: %s; again in %.0f s", trouble.reason, trouble.message, delay)
             self._say(progressing=(False, trouble.reason, trouble.message))
-            self.rim.emit("Warning", trouble.reason, trouble.message)
+            self.cluster.emit("Warning", trouble.reason, trouble.message)
             if time.monotonic() - began > 60:
                 delay = PATIENCE[0]
             self._wait(delay)
@@ -171,12 +171,12 @@ class Controller:
         store = MeteredStore(place, self._numbers)
         probe(store)
         experiment = identity.settled(store, given)
-        self._engine = KubernetesEngine(self.rim, store)
+        self._engine = KubernetesEngine(self.cluster, store)
         self._engine.waits = self._ask
         self._engine.queued = self._numbers.queued
         try:
             spec = experiment.spec
-            info = self._engine.describe(spec.task, spec.training, spec.space.begun)
+            info = self._engine.describe(spec.task, spec.training, spec.space.with_root)
         except Interrupted:
             return False
         loop = self._loop = Loop(experiment, store, self._engine, info, listener=self)
@@ -205,9 +205,9 @@ class Controller:
     def _begun(self) -> bool:
         """Say that the search begins: from then on the manifest is what it is. False: it has
         changed at the last moment."""
-        if "startTime" not in (self.rim.experiment().body.get("status") or {}):
+        if "startTime" not in (self.cluster.experiment().body.get("status") or {}):
             self._say(progressing=(True, "Searching", ""), wait=True)
-        return self.rim.experiment().generation == self._generation
+        return self.cluster.experiment().generation == self._generation
 
     def _suspended(self) -> bool:
         """Everything stands at a checkpoint. False: the suspension is over already."""
@@ -220,7 +220,7 @@ class Controller:
             suspended=(True, "Suspended", text),
             wait=True,
         )
-        self.rim.emit("Normal", "Suspended", text)
+        self.cluster.emit("Normal", "Suspended", text)
         return True
 
     def _finish(self, store: Store, loop: Loop) -> None:
@@ -240,18 +240,18 @@ class Controller:
             done=True,
             wait=True,
         )
-        self.rim.emit("Normal" if good else "Warning", reason, message)
+        self.cluster.emit("Normal" if good else "Warning", reason, message)
 
     # -- the manifest ------------------------------------------------------------------
 
     def _manifest(self) -> NASExperiment:
-        seen = self.rim.experiment()
+        seen = self.cluster.experiment()
         self._generation = seen.generation
         return _placed(NASExperiment.model_validate(seen.body))
 
     def _follow(self, loop: Loop) -> None:
         """Go on by what may have changed in the manifest."""
-        if self.rim.experiment().generation == self._generation:
+        if self.cluster.experiment().generation == self._generation:
             return
         experiment = self._manifest()
         # a change that came in during the start, before the API server could refuse it
@@ -266,23 +266,23 @@ class Controller:
     def terminate(self) -> None:
         """End this process soon; from a signal handler."""
         self._terminated = True
-        self.rim.wake()
-        self.rim.give_up()
+        self.cluster.wake()
+        self.cluster.give_up()
 
     def _check(self) -> None:
         self._turn = time.monotonic()
         if self._terminated:
             raise Terminated
-        if self.rim.lease_lost.is_set():
+        if self.cluster.lease_lost.is_set():
             raise Interrupted("another controller has taken over")
-        self.rim.experiment()
+        self.cluster.experiment()
 
     def _wait(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        generation = self.rim.experiment().generation
+        generation = self.cluster.experiment().generation
         while time.monotonic() < deadline:
             self._check()
-            if self.rim.experiment().generation != generation:
+            if self.cluster.experiment().generation != generation:
                 return
             time.sleep(0.1)
 
@@ -294,16 +294,16 @@ class Controller:
         self._numbers.replayed(loop.state.told)
         self._say(progressing=(True, "Searching", ""), suspended=(False, "NotSuspended", ""))
         text = f"going on after {len(loop.state.told)} trials" if loop.journal.length else ""
-        self.rim.emit("Normal", "Started", text or "the search begins")
+        self.cluster.emit("Normal", "Started", text or "the search begins")
         for line in data_lines(loop.info):
             log.info("%s", line)
         read = filter(None, (samples_text(loop.info), classes_text(loop.info), *loop.info.notes))
-        self.rim.emit("Normal", "DataRead", "; ".join(read)[:1000])
+        self.cluster.emit("Normal", "DataRead", "; ".join(read)[:1000])
         for doubt in doubts(loop.spec):
             log.warning("%s", doubt)
-            self.rim.emit("Warning", "ManifestDoubtful", doubt)
+            self.cluster.emit("Warning", "ManifestDoubtful", doubt)
         if loop.info.warnings:
-            self.rim.emit("Warning", "DataDoubtful", "; ".join(loop.info.warnings)[:1000])
+            self.cluster.emit("Warning", "DataDoubtful", "; ".join(loop.info.warnings)[:1000])
 
     def progressed(self, loop: Loop, trial: int, point: Point) -> None:
         """A trial posted an epoch."""
@@ -364,7 +364,7 @@ class Controller:
     ) -> None:
         """Write the controller's part of the status."""
         self._said = progressing
-        before: dict[str, Any] = self.rim.experiment().body.get("status") or {}
+        before: dict[str, Any] = self.cluster.experiment().body.get("status") or {}
         now = datetime.now(UTC)
         if self._summary is not None:
             fields = self._summary.fields(len(self._engine.waiting()) if self._engine else 0)
@@ -400,13 +400,13 @@ class Controller:
                 ),
             }
         )
-        self.rim.tell(words.document(whole), wait=wait)
+        self.cluster.tell(words.document(whole), wait=wait)
 
-    # -- what the endpoint asks, from the rim's thread ---------------------------------
+    # -- what the endpoint asks, from the cluster's thread ---------------------------------
 
     def trial(self, number: int) -> Seen | None:
         """The trial of this number."""
-        return self.rim.by_number(number)
+        return self.cluster.by_number(number)
 
     def post(self, number: int, point: Point) -> bool:
         """Take in a point; whether the trial shall go on."""
@@ -432,7 +432,7 @@ class Controller:
     @property
     def ready(self) -> bool:
         """Whether this controller holds its lease and knows its trials."""
-        return not self.rim.lease_lost.is_set()
+        return not self.cluster.lease_lost.is_set()
 
     @property
     def alive(self) -> bool:

@@ -20,7 +20,7 @@ from kinase.api.trial import Outcome, Point, TaskInfo, TaskJob, TrialJob, TrialR
 from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
 from kinase.experiment.loop import MOST_ATTEMPTS
 from kinase.store import NotFound, Store, TooLarge
-from kinase_controller.rim import Gone, Rim, job_of
+from kinase_controller.cluster_io import ClusterIO, Gone, job_of
 from kinase_controller.trials import Seen, Wanted, lost
 
 MANY = 10_000
@@ -38,9 +38,9 @@ class KubernetesEngine(Engine):
 
     slots = MANY
 
-    def __init__(self, rim: Rim, store: Store) -> None:
-        """Run trials through the rim; results are read from the experiment's store."""
-        self._rim, self._store = rim, store
+    def __init__(self, cluster: ClusterIO, store: Store) -> None:
+        """Run trials through the cluster; results are read from the experiment's store."""
+        self._cluster, self._store = cluster, store
         self._running: dict[int, Wanted] = {}
         self._began: dict[int, float] = {}
         self._asked: dict[int, datetime] = {}
@@ -52,7 +52,7 @@ class KubernetesEngine(Engine):
         waited for. What it raises ends the waiting."""
         self.queued: Callable[[float], None] = lambda seconds: None
         """Told how long an attempt waited for its pod to begin."""
-        rim.wake = self._awake.set
+        cluster.wake = self._awake.set
 
     def describe(self, task: Task, training: Training, space: Space | None = None) -> TaskInfo:
         """Ask the trainer, in a pod of its image, about the task.
@@ -61,7 +61,7 @@ class KubernetesEngine(Engine):
             EngineError: it cannot say; the message is the trainer's.
             Interrupted: there is no use in waiting any more.
         """
-        experiment = self._rim.experiment()
+        experiment = self._cluster.experiment()
         # a question of its own for each task and trainer: before the search begins both may change
         given = {
             field: experiment.body["spec"].get(field) for field in ("trialTemplate", "storage")
@@ -71,7 +71,7 @@ class KubernetesEngine(Engine):
             text += space.model_dump_json()
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         job = TaskJob(
-            experiment=self._rim.identity.experiment,
+            experiment=self._cluster.identity.experiment,
             task=task,
             training=training,
             space=space,
@@ -82,7 +82,7 @@ class KubernetesEngine(Engine):
         except (NotFound, TooLarge, ValidationError):
             pass
         attempt, name = 1, Wanted.of(job.experiment, job).name
-        before = self._rim.find(name)
+        before = self._cluster.find(name)
         if before is not None:  # one that has ended came to nothing; another question is moot
             attempt = before.attempt + (before.ended or before.answer != job.key)
         if attempt > MOST_ATTEMPTS:
@@ -91,14 +91,14 @@ class KubernetesEngine(Engine):
                 "it asked again"
             )
         wanted = Wanted.of(job.experiment, job, attempt)
-        self._rim.want(wanted)
+        self._cluster.want(wanted)
         while True:
             self._awake.wait(1.0)
             self._awake.clear()
             self._check(experiment.generation)
-            self.waits(self._rim.find(wanted.name))
-            while not self._rim.ended.empty():
-                ended, seen = self._rim.ended.get_nowait()
+            self.waits(self._cluster.find(wanted.name))
+            while not self._cluster.ended.empty():
+                ended, seen = self._cluster.ended.get_nowait()
                 if ended == wanted:
                     return self._told(seen, job)
 
@@ -113,9 +113,9 @@ class KubernetesEngine(Engine):
             raise EngineError(f"the trainer's word of the task is not valid: {error}") from None
 
     def _check(self, generation: int) -> None:
-        if self._rim.lease_lost.is_set():
+        if self._cluster.lease_lost.is_set():
             raise Interrupted("another controller has taken over")
-        if self._rim.experiment().generation != generation:
+        if self._cluster.experiment().generation != generation:
             raise Interrupted("the manifest has changed")
 
     def launch(self, job: TrialJob) -> None:
@@ -124,12 +124,12 @@ class KubernetesEngine(Engine):
         self._running[job.trial] = wanted
         self._began.pop(job.trial, None)
         self._asked[job.trial] = datetime.now(UTC)
-        self._rim.want(wanted)
+        self._cluster.want(wanted)
 
     def _test(self, job: TrialJob) -> Wanted:
         """The test's attempts are not in the journal: what is there tells how many there were."""
         wanted = Wanted.of(job.experiment, job)
-        before = self._rim.find(wanted.name)
+        before = self._cluster.find(wanted.name)
         if before is None:
             return wanted
         failed = before.ended and isinstance(self._outcome(wanted, before), Lost)
@@ -144,7 +144,7 @@ class KubernetesEngine(Engine):
     def adopt(self, job: TrialJob) -> bool:
         """Whether the trial is on the cluster: then its attempt goes on, or is begun there."""
         wanted = Wanted.of(job.experiment, job)
-        seen = self._rim.find(wanted.name)
+        seen = self._cluster.find(wanted.name)
         if seen is None:
             return False
         self.launch(job)
@@ -164,7 +164,7 @@ class KubernetesEngine(Engine):
         """Trials under way of which the operator says that they wait, by their number."""
         found = []
         for _, wanted in sorted(self._running.items()):
-            seen = self._rim.find(wanted.name)
+            seen = self._cluster.find(wanted.name)
             if seen is not None and seen.reported == wanted.attempt and seen.waits:
                 found.append(seen)
         return found
@@ -176,7 +176,7 @@ class KubernetesEngine(Engine):
             return
         self._looked = now
         for number, wanted in self._running.items():
-            seen = self._rim.find(wanted.name) if number not in self._began else None
+            seen = self._cluster.find(wanted.name) if number not in self._began else None
             if seen is not None and seen.started and seen.reported == wanted.attempt:
                 held = (datetime.now(UTC) - seen.started).total_seconds()
                 self._began[number] = now - max(0.0, held)
@@ -200,15 +200,15 @@ class KubernetesEngine(Engine):
         found: list[Event] = []
         self._look()
         while True:
-            if self._rim.lease_lost.is_set():
+            if self._cluster.lease_lost.is_set():
                 raise Interrupted("another controller has taken over")
-            self._rim.experiment()
-            while not self._rim.ended.empty():
-                wanted, seen = self._rim.ended.get_nowait()
+            self._cluster.experiment()
+            while not self._cluster.ended.empty():
+                wanted, seen = self._cluster.ended.get_nowait()
                 if job_of(wanted) is not None:
                     self._count_wait(wanted, seen)
                     # results are read side by side, and told in the order of their ends
-                    self._events.put(self._rim.readers.submit(self._outcome, wanted, seen))
+                    self._events.put(self._cluster.readers.submit(self._outcome, wanted, seen))
             while not self._events.empty():
                 event = self._events.get_nowait()
                 event = event.result() if isinstance(event, Future) else event
@@ -245,17 +245,17 @@ class KubernetesEngine(Engine):
             return True
         self._events.put(Progress(number, point))
         self._awake.set()
-        return not self._rim.stops(held.name)
+        return not self._cluster.stops(held.name)
 
     def stop(self, trial: int) -> None:
         """Have the trial end at its next checkpoint."""
         held = self._running.get(trial)
         if held is not None:
-            self._rim.stop(held.name)
+            self._cluster.stop(held.name)
 
     def close(self) -> None:
         """Want nothing any more. What runs on the cluster goes on: a later process finds it."""
-        self._rim.forget_all()
+        self._cluster.forget_all()
         self._running.clear()
         self._began.clear()
         self._asked.clear()

@@ -146,7 +146,7 @@ class Summary:
         )
 
     def _weights(self) -> WeightsStatus | None:
-        if self._loop.heritage is None:
+        if self._loop.inheritance is None:
             return None
         try:
             written, kept = self._loop.weights()

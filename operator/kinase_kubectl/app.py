@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 
 import kinase
-from kinase.options import (
+from kinase.cli_options import (
     COMPARISON,
     EXPORTED,
     Access,

@@ -8,7 +8,7 @@ from typing import Any
 
 from kinase.api import names
 from kinase.api.status import ConditionType
-from kinase.options import Target
+from kinase.cli_options import Target
 from kinase_kube import client as kube
 from kinase_kube.informer import Informer
 from kinase_kubectl.cluster import Cluster, now, plain_name

@@ -18,7 +18,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.config_exception import ConfigException
 
 from kinase.api import names
-from kinase.options import KINDS, Target
+from kinase.cli_options import KINDS, Target
 from kinase_kube import client as kube
 from kinase_kube.client import ApiError, Client, NotFound, Object, Resource, Unavailable
 from kinase_kubectl.problem import USAGE, Problem

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from kinase import registry
+from kinase.cli_options import Access, Target
 from kinase.experiment import artifacts
-from kinase.options import Access, Target
 from kinase_kubectl.cluster import Cluster, plain_name
-from kinase_kubectl.place import Place, prepare
 from kinase_kubectl.problem import Problem
+from kinase_kubectl.store_access import StoreAccess, prepare
 
 FINAL = "final"
 """Where the winner lies below the experiment's store."""
@@ -34,7 +34,7 @@ def export(
     except ImportError as error:
         raise Problem(f"{error}; install it with: pip install 'kinase-nas[trainer,s3]'") from None
     network = place.open().sub(FINAL if trial is None else artifacts.prefix(trial))
-    with place.told():
+    with place.explaining_errors():
         try:
             written = trainer.export(network, out, formats)
         except (ValueError, OSError) as error:
@@ -43,7 +43,7 @@ def export(
         say(str(path))
 
 
-async def _find(target: Target, name: str, access: Access, trial: int | None) -> Place:
+async def _find(target: Target, name: str, access: Access, trial: int | None) -> StoreAccess:
     name = plain_name(name)
     async with Cluster.open(target) as cluster:
         experiment = await cluster.experiment(name)

@@ -15,7 +15,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import portforward
 
 from kinase.api.names import PORT
-from kinase.options import Target
+from kinase.cli_options import Target
 from kinase_kubectl.cluster import kubeconfig
 from kinase_kubectl.problem import Problem
 

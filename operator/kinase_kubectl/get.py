@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from kinase.api import names
-from kinase.options import Target
+from kinase.cli_options import Target
 from kinase.words import counted
 from kinase_kube import client as kube
 from kinase_kube.client import Object

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from kinase.api import names
-from kinase.options import KINDS, Target
+from kinase.cli_options import KINDS, Target
 from kinase_kube.client import Object
 from kinase_kubectl.cluster import Cluster, pause, plain_name
 from kinase_kubectl.problem import USAGE, Problem

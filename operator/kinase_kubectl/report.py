@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from kinase.api.status import ConditionType
-from kinase.options import Access, Target
+from kinase.cli_options import Access, Target
 from kinase.report import ReportData
 from kinase.store import NotFound, StoreError
 from kinase_kube.client import Object
 from kinase_kubectl.cluster import Cluster, plain_name
-from kinase_kubectl.place import Place, prepare
 from kinase_kubectl.problem import Problem
+from kinase_kubectl.store_access import StoreAccess, prepare
 from kinase_kubectl.views import Experiment
 
 REFRESH = 10
@@ -61,7 +61,7 @@ def current(target: Target, name: str, access: Access) -> Page:
     assert place is not None
     if not experiment.finished:
         return Page(_rendered(experiment, place), final=False)
-    with place.told():
+    with place.explaining_errors():
         try:
             return Page(place.open().get("report.html"), final=True)
         except NotFound as error:
@@ -70,7 +70,7 @@ def current(target: Target, name: str, access: Access) -> Page:
 
 async def _find(
     target: Target, name: str, access: Access
-) -> tuple[Experiment, str | None, Place | None]:
+) -> tuple[Experiment, str | None, StoreAccess | None]:
     """The experiment, and its controller's pod, or else the store."""
     name = plain_name(name)
     async with Cluster.open(target) as cluster:
@@ -82,7 +82,7 @@ async def _find(
         return experiment, None, await _stored(cluster, experiment, access)
 
 
-async def _stored(cluster: Cluster, experiment: Experiment, access: Access) -> Place:
+async def _stored(cluster: Cluster, experiment: Experiment, access: Access) -> StoreAccess:
     """The store of an experiment that has begun."""
     if not experiment.finished and experiment.status.start_time is None:
         raise Problem(
@@ -114,7 +114,7 @@ def gathered(target: Target, name: str, access: Access) -> ReportData:
         Problem: it has not begun, or the store says no.
     """
 
-    async def find() -> tuple[Experiment, Place]:
+    async def find() -> tuple[Experiment, StoreAccess]:
         async with Cluster.open(target) as cluster:
             experiment = await cluster.experiment(plain_name(name))
             return experiment, await _stored(cluster, experiment, access)
@@ -124,7 +124,7 @@ def gathered(target: Target, name: str, access: Access) -> ReportData:
         return _gathered(*found)
 
 
-def _gathered(experiment: Experiment, place: Place) -> ReportData:
+def _gathered(experiment: Experiment, place: StoreAccess) -> ReportData:
     """From the journal, as the controller gathers it."""
     from kinase.api import NASExperiment
     from kinase.experiment.local import open_run
@@ -135,7 +135,7 @@ def _gathered(experiment: Experiment, place: Place) -> ReportData:
     fields = {"uri": root, "endpoint": place.endpoint, "region": place.region}
     storage = manifest.spec.storage.model_copy(update=fields)
     spec = manifest.spec.model_copy(update={"storage": storage})
-    with place.told():
+    with place.explaining_errors():
         return gather(open_run(manifest.model_copy(update={"spec": spec})))
 
 
@@ -148,7 +148,7 @@ def parts_told() -> Iterator[None]:
         raise Problem(f"{error}; install it with: pip install 'kinase-nas[report,s3]'") from None
 
 
-def _rendered(experiment: Experiment, place: Place) -> bytes:
+def _rendered(experiment: Experiment, place: StoreAccess) -> bytes:
     """The report, made from the journal; no controller runs that could."""
     with parts_told():
         from kinase.report import render

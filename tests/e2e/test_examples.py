@@ -10,7 +10,7 @@ import pytest
 
 from kinase.api import Kind, NASExperiment, Outcome
 from kinase.experiment.check import load_checked
-from kinase.experiment.keep import keep_final
+from kinase.experiment.final_outputs import keep_final
 from kinase.report import render
 from kinase.report.gather import gather
 from kinase.store import open_store

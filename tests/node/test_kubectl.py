@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kinase.api import names
-from kinase.options import Access, Target
+from kinase.cli_options import Access, Target
 from kinase_kubectl.problem import Problem
 from kinase_kubectl.report import current
 from tests.cluster import system

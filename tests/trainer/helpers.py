@@ -74,7 +74,7 @@ class LocalTrainer(TabularEngine):
 
     def __init__(self, experiment: NASExperiment, store: Store) -> None:
         spec = experiment.spec
-        self.told = trial.describe(spec.task, spec.training, spec.space.begun, store)
+        self.told = trial.describe(spec.task, spec.training, spec.space.with_root, store)
         super().__init__(lambda job: {}, self.told)
         self.store = store
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kinase.api.trial import Outcome, TrialResult
-from kinase.experiment.keep import FINAL
+from kinase.experiment.final_outputs import FINAL
 from kinase.store import Store, open_uri
 from tests import pod_trainer
 from tests.trainer.contract import (

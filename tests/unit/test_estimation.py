@@ -8,7 +8,7 @@ import pytest
 
 from kinase.api import Fidelity, Scale
 from kinase.api.estimation import Estimation
-from kinase.estimation import Heritage, make_estimator
+from kinase.estimation import InheritanceRule, make_estimator
 from kinase.experiment.budget import sample_passes
 from kinase.registry import UnknownMember
 
@@ -55,19 +55,21 @@ def test_who_has_no_parent_is_trained_in_full() -> None:
 
 
 def test_weights_pass_as_the_options_say() -> None:
-    assert make_estimator(Estimation(type="Full")).heritage is None
-    heritage = morphism(
+    assert make_estimator(Estimation(type="Full")).inheritance is None
+    inheritance = morphism(
         fallback="scratch",
         noise=0,
         rule="replicate",
         learningRateFactor=0.1,
         optimizerState="inherit",
-    ).heritage
-    assert heritage == Heritage(noise=0.0, matching=False, learning_rate_factor=0.1, optimizer=True)
-    assert morphism().heritage == Heritage(noise=0.01, rule="zero")
-    near = morphism(approximate=True).heritage
-    assert near == Heritage(noise=0.01, rule="zero", approximate=True, distil=5)
-    assert morphism(approximate=True, distilEpochs=2).heritage.distil == 2
+    ).inheritance
+    assert inheritance == InheritanceRule(
+        noise=0.0, matching=False, learning_rate_factor=0.1, optimizer=True
+    )
+    assert morphism().inheritance == InheritanceRule(noise=0.01, rule="zero")
+    near = morphism(approximate=True).inheritance
+    assert near == InheritanceRule(noise=0.01, rule="zero", approximate=True, distil=5)
+    assert morphism(approximate=True, distilEpochs=2).inheritance.distil == 2
 
 
 def test_the_cost_follows_the_fidelity() -> None:

@@ -22,15 +22,15 @@ def describe(
     task: Task, training: Training, space: Space | None = None, store: Store | None = None
 ) -> TaskInfo:
     """What the search needs to know of a task, as `kinase_trainer.trial.describe` says it; by
-    `kinase_trainer.quick` where torch is not needed.
+    `kinase_trainer.without_torch` where torch is not needed.
 
     Raises:
         ConfigError: the data set, the device or the network is not there.
         CorruptModel: the weights of the network that the search begins with are damaged.
     """
-    from kinase_trainer import quick
+    from kinase_trainer import without_torch
 
-    info = quick.describe(task, training) if space is None else None
+    info = without_torch.describe(task, training) if space is None else None
     if info is None:
         from kinase_trainer import trial
 

@@ -35,7 +35,7 @@ from kinase.space import (
     load_graph,
     make_space,
 )
-from kinase.space.fit import fit
+from kinase.space.retarget import retarget
 from kinase.store import NotFound, Store, StoreError, StoreUnavailable, TooLarge, open_uri
 from kinase_trainer import weights as files
 from kinase_trainer.cache import Cache
@@ -77,7 +77,7 @@ def make_root(options: ModelSpace, shape: tuple[int, int, int], outputs: int, st
         torch.manual_seed(options.seed)
         graph, state = _network(options, shape)
     try:
-        fitted = fit(graph, shape, outputs)
+        fitted = retarget(graph, shape, outputs)
     except InfeasibleError as error:
         raise ConfigError(f"space.model: {error}") from error
     state = adapt(graph, fitted, state, options.seed)

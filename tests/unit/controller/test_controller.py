@@ -16,8 +16,8 @@ from kinase.api import TrialJob
 from kinase.api.status import ExperimentStatus
 from kinase.store import StoreError, StoreUnavailable
 from kinase.store.memory import MemoryStore
+from kinase_controller import cluster_io
 from kinase_controller import controller as module
-from kinase_controller import rim
 from kinase_controller.controller import Controller, Gone, Interrupted, Stale, Terminated
 from kinase_kube import client as kube
 from tests.cluster.lab.processes import free_ports
@@ -140,7 +140,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Cluster]]:
     made: list[Cluster] = []
     monkeypatch.setattr(module, "PORT", 0)
     monkeypatch.setattr(module, "PATIENCE", (0.05, 0.2))
-    monkeypatch.setattr(rim, "STATUS_SECONDS", 0.01)
+    monkeypatch.setattr(cluster_io, "STATUS_SECONDS", 0.01)
     monkeypatch.setenv("KINASE_POD_IP", "127.0.0.1")
 
     def cluster(**spec: Any) -> Cluster:
@@ -487,7 +487,7 @@ def test_it_ends_at_once_while_another_has_the_lease(make: Callable[..., Cluster
     first = Run(world)
     wait_for(lambda: trials_of(world))
     second = Run(world, "toy-controller-b")
-    wait_for(lambda: getattr(second.controller.rim, "lease", None))
+    wait_for(lambda: getattr(second.controller.cluster, "lease", None))
     second.controller.terminate()
     second.over(5)
     assert isinstance(second.error, Terminated)
@@ -529,7 +529,7 @@ def test_the_lease_lost_it_ends_and_leaves_its_trials(make: Callable[..., Cluste
     world.hold = True
     run = Run(world)
     wait_for(lambda: trials_of(world))
-    run.controller.rim._lose()
+    run.controller.cluster._lose()
     run.over()
     assert isinstance(run.error, Interrupted)
     assert not any(i["spec"].get("stop") for i in trials_of(world))

@@ -13,8 +13,8 @@ from kinase.api import Outcome, TaskInfo, limits
 from kinase.api.trial import Point
 from kinase.engine import EngineError, Finished, Lost, Progress
 from kinase.store import StoreUnavailable
+from kinase_controller.cluster_io import ClusterIO, Gone
 from kinase_controller.engine import Interrupted, KubernetesEngine
-from kinase_controller.rim import Gone, Rim
 from kinase_controller.trials import Wanted
 from kinase_kube import client as kube
 from tests.unit.controller.fake_api import unavailable
@@ -55,15 +55,15 @@ def test_a_launch_makes_the_trial_once(world: World) -> None:
 
 
 def test_a_trial_of_ours_that_the_cache_does_not_have_yet_is_adopted(world: World) -> None:
-    with world.engine() as (engine, rim):
-        blind(rim)
+    with world.engine() as (engine, cluster):
+        blind(cluster)
         body = Wanted.of("toy", FIRST).body("toy", world.uid, "ns", "t" * 32)
         made = world.api.put(kube.TRIAL, body)
         engine.launch(FIRST)
-        wait_for(lambda: rim.find("toy-00000"))
+        wait_for(lambda: cluster.find("toy-00000"))
         world.leave(FIRST)
         world.end("toy-00000")
-        sight(rim, world, "toy-00000")
+        sight(cluster, world, "toy-00000")
         [event] = events(engine)
         assert isinstance(event, Finished)
         assert world.trial("toy-00000")["metadata"]["uid"] == made["metadata"]["uid"]
@@ -100,7 +100,7 @@ def test_a_further_attempt_raises_that_of_the_trial_and_takes_back_the_stop(worl
 
 
 def test_a_stop_is_said_once_and_not_of_what_does_not_run(world: World) -> None:
-    with world.engine() as (engine, rim):
+    with world.engine() as (engine, cluster):
         engine.launch(FIRST)
         world.trial("toy-00000")
         for _ in range(3):
@@ -109,7 +109,7 @@ def test_a_stop_is_said_once_and_not_of_what_does_not_run(world: World) -> None:
         wait_for(lambda: world.trial("toy-00000")["spec"].get("stop"))
         settle(world)
         assert world.api.count("merge", kube.TRIAL) == 1
-        assert rim.stops("toy-00000")
+        assert cluster.stops("toy-00000")
 
 
 def test_a_trial_that_is_deleted_is_made_anew(world: World) -> None:
@@ -233,7 +233,7 @@ def test_a_later_engine_finds_what_runs_and_what_has_ended(world: World) -> None
         world.leave(jobs[0])
         world.end("toy-00000")
         settle(world)
-        again = KubernetesEngine(engine._rim, world.store)
+        again = KubernetesEngine(engine._cluster, world.store)
         assert again.poll(0.05) == [], "what nobody wants is not told"
     with world.engine("toy-controller-b") as (again, _):
         assert [again.adopt(one) for one in jobs] == [True, True, False]
@@ -418,9 +418,9 @@ def test_a_post_is_an_event_and_answers_whether_to_go_on(world: World) -> None:
 
 
 def test_a_lost_lease_interrupts_the_poll(world: World) -> None:
-    with world.engine() as (engine, rim):
+    with world.engine() as (engine, cluster):
         engine.launch(FIRST)
-        rim._lose()
+        cluster._lose()
         with pytest.raises(Interrupted, match="another controller"):
             engine.poll(5)
 
@@ -443,7 +443,7 @@ def test_an_experiment_that_is_gone_ends_the_poll(world: World, how: str) -> Non
 
 def test_a_controller_of_an_experiment_that_is_gone_does_not_begin(world: World) -> None:
     world.api.remove(kube.EXPERIMENT, "toy")
-    with pytest.raises(Gone), world.rim():
+    with pytest.raises(Gone), world.cluster():
         pass
     assert world.api.count("create", kube.TRIAL) == 0
 
@@ -533,10 +533,10 @@ def test_an_answer_that_is_none_is_an_error(world: World) -> None:
 
 
 def test_a_question_of_an_earlier_process_is_waited_for(world: World) -> None:
-    with world.engine() as (engine, rim):
+    with world.engine() as (engine, cluster):
         Asking(engine)
         world.trial("toy-task")
-        rim._lose()
+        cluster._lose()
     with world.engine("toy-controller-b") as (again, _):
         asking = Asking(again)
         time.sleep(0.1)
@@ -554,16 +554,16 @@ def test_a_suspension_interrupts_the_question(world: World) -> None:
         assert isinstance(asking.over().error, Interrupted)
 
 
-def blind(rim: Rim) -> None:
-    """From now on the rim is told of no trial but by the answers to its own requests."""
-    rim._trials._take = lambda kind, item: None  # type: ignore[method-assign]
+def blind(cluster: ClusterIO) -> None:
+    """From now on the cluster is told of no trial but by the answers to its own requests."""
+    cluster._trials._take = lambda kind, item: None  # type: ignore[method-assign]
 
 
-def sight(rim: Rim, world: World, name: str) -> None:
-    """The rim sees the trial as it is."""
+def sight(cluster: ClusterIO, world: World, name: str) -> None:
+    """The cluster sees the trial as it is."""
     item = world.trial(name)
 
     async def observe() -> None:
-        rim._trials.observe(item)
+        cluster._trials.observe(item)
 
-    rim.call(observe())
+    cluster.call(observe())

@@ -34,7 +34,7 @@ from kinase_controller.status import (
 )
 from kinase_controller.trials import Seen
 from tests.unit.experiment.helpers import INFO, experiment, make_loop, score
-from tests.unit.experiment.test_heritage import SIZE, Trainer, manifest
+from tests.unit.experiment.test_inheritance import SIZE, Trainer, manifest
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""A controller's rim and engine over an API server in memory, and an operator played by hand."""
+"""A controller's I/O and engine over an API server in memory, and an operator played by hand."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from kinase.api import Outcome, TaskInfo, TrialJob, TrialResult
 from kinase.api.trial import Cost
 from kinase.engine import Event, Progress
 from kinase.store.memory import MemoryStore
-from kinase_controller import rim as module
+from kinase_controller import cluster_io as module
+from kinase_controller.cluster_io import ClusterIO, Identity
 from kinase_controller.engine import KubernetesEngine
-from kinase_controller.rim import Identity, Rim
 from kinase_kube import client as kube
 from tests.unit.controller.fake_api import FakeApi
 from tests.unit.experiment.helpers import INFO, experiment
@@ -62,18 +62,18 @@ class World:
         return Identity(namespace="ns", experiment="toy", uid=self.uid, pod=pod)
 
     @contextmanager
-    def rim(self, pod: str = "toy-controller-a") -> Iterator[Rim]:
-        rim = Rim(self.who(pod))
+    def cluster(self, pod: str = "toy-controller-a") -> Iterator[ClusterIO]:
+        cluster = ClusterIO(self.who(pod))
         try:
-            rim.start()
-            yield rim
+            cluster.start()
+            yield cluster
         finally:
-            rim.close()
+            cluster.close()
 
     @contextmanager
-    def engine(self, pod: str = "toy-controller-a") -> Iterator[tuple[KubernetesEngine, Rim]]:
-        with self.rim(pod) as rim:
-            yield KubernetesEngine(rim, self.store), rim
+    def engine(self, pod: str = "toy-controller-a") -> Iterator[tuple[KubernetesEngine, ClusterIO]]:
+        with self.cluster(pod) as cluster:
+            yield KubernetesEngine(cluster, self.store), cluster
 
     # -- the operator and the trainer, by hand ------------------------------------------
 

@@ -9,13 +9,13 @@ import pytest
 
 from kinase.api import Kind, NASExperiment
 from kinase.api.trial import Inherited
-from kinase.estimation import Heritage
+from kinase.estimation import InheritanceRule
 from kinase.experiment import artifacts
 from kinase.experiment.loop import Loop
 from kinase.morphism import KINDS
 from kinase.report.gather import gather, inherited_text
 from kinase.strategy.lemonade import LEMONADE
-from tests.unit.experiment.test_heritage import (
+from tests.unit.experiment.test_inheritance import (
     CHAIN,
     asked,
     killed_at_every_write,
@@ -110,7 +110,7 @@ def test_without_the_option_a_smaller_child_takes_what_matches() -> None:
     children = [each.inherit for each in asked(loop.store) if each.inherit is not None]
     assert any(each.ancestors[0].morphisms is None for each in children)
     assert all(each.distil == 0 for each in children)
-    assert Heritage().approximate is False
+    assert InheritanceRule().approximate is False
 
 
 def test_the_report_says_what_was_distilled() -> None:

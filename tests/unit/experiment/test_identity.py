@@ -8,8 +8,8 @@ import pytest
 
 from kinase.api.trial import TaskInfo
 from kinase.experiment import identity
+from kinase.experiment.final_outputs import TASK, same_task
 from kinase.experiment.identity import MismatchError, ReadOtherwise, agree, claim
-from kinase.experiment.keep import TASK, same_task
 from kinase.store.memory import MemoryStore
 from tests.unit.experiment.helpers import INFO, experiment
 

@@ -10,18 +10,18 @@ import pytest
 from kinase.api.trial import Inherited, Root, TaskInfo
 from kinase.engine import EngineError
 from kinase.engine.tabular import TabularEngine
+from kinase.experiment.final_outputs import same_task
 from kinase.experiment.identity import MismatchError
-from kinase.experiment.keep import same_task
 from kinase.experiment.loop import Loop
 from kinase.experiment.root import space_of
 from kinase.report.gather import inherited_text
 from kinase.space import dump_graph
-from kinase.space.fit import fit
+from kinase.space.retarget import retarget
 from kinase.store.memory import MemoryStore
 from tests.unit.experiment.helpers import INFO, experiment, make_loop
 from tests.unit.space.test_every_space import network
 
-GRAPH = dump_graph(fit(network(), INFO.input, INFO.outputs))
+GRAPH = dump_graph(retarget(network(), INFO.input, INFO.outputs))
 SPACE = {"type": "Model", "model": {"from": "torchvision", "name": "resnet18", "steps": 2}}
 
 

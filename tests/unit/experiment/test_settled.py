@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kinase.experiment import identity
-from kinase.experiment.keep import same_task
+from kinase.experiment.final_outputs import same_task
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
 from tests.unit.experiment.helpers import INFO, experiment, make_loop

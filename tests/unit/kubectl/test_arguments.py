@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from kinase.cli import app
-from kinase.options import Target, is_local
+from kinase.cli_options import Target, is_local
 from kinase_kubectl.app import plugin, seconds
 from kinase_kubectl.cluster import configuration, kubeconfig, plain_name
 from kinase_kubectl.problem import Problem

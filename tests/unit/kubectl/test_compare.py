@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kinase.cli import app
-from kinase.options import Access, Target
+from kinase.cli_options import Access, Target
 from kinase.report import ReportData
 from kinase_kubectl import report
 from kinase_kubectl.app import plugin

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kinase import registry
-from kinase.options import Access, Target
+from kinase.cli_options import Access, Target
 from kinase_kubectl import export
 from kinase_kubectl.problem import Problem
 from kinase_kubectl.views import Experiment

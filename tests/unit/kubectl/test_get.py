@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from kinase.options import Target
+from kinase.cli_options import Target
 from kinase_kubectl import get, table
 from kinase_kubectl.get import Query
 from kinase_kubectl.problem import Problem

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kinase.options import Target
+from kinase.cli_options import Target
 from kinase_kubectl import logs
 from kinase_kubectl.logs import Wanted
 from kinase_kubectl.problem import Problem

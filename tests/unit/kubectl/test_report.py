@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kinase.options import Access, Target
+from kinase.cli_options import Access, Target
 from kinase_kubectl import report
 from kinase_kubectl.problem import Problem
 from kinase_kubectl.report import Page

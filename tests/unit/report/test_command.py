@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from kinase.cli import app
 from kinase.experiment import identity
 from kinase.experiment.check import load_checked
-from kinase.experiment.keep import same_task
+from kinase.experiment.final_outputs import same_task
 from kinase.store import open_store
 from tests.unit.experiment.helpers import INFO, experiment, make_loop
 

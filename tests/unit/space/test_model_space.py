@@ -22,7 +22,7 @@ from kinase.space import (
     dump_graph,
     make_space,
 )
-from kinase.space.fit import fit
+from kinase.space.retarget import retarget
 from kinase.strategy import derive_rng
 from tests.unit.space.test_every_space import network
 
@@ -118,7 +118,7 @@ def test_a_bridge_has_the_rule_of_the_list() -> None:
 def test_a_shrunken_child_has_an_approximate_bridge() -> None:
     space = model()
     child = of({"op": "prune", "node": "conv1", "to": 3})
-    assert space.growth(ROOT, child, FRAME) is None
+    assert space.exact_morphisms(ROOT, child, FRAME) is None
     assert bridge(space, ROOT, child, FRAME) is None
     found = bridge(space, ROOT, child, FRAME, approximate=True)
     assert found is not None
@@ -218,7 +218,7 @@ def test_before_the_trainer_has_told_the_form_alone_is_known() -> None:
 
 
 def test_a_network_is_made_one_for_another_task() -> None:
-    changed = fit(network(), (1, 20, 12), 4)
+    changed = retarget(network(), (1, 20, 12), 4)
     before, after = {n.name: n for n in network()}, {n.name: n for n in changed}
     differing = {name for name in before if before[name] != after[name]}
     assert differing == {"input", "stem", "classifier"}
@@ -227,24 +227,24 @@ def test_a_network_is_made_one_for_another_task() -> None:
 
     g = GraphBuilder((3, 8, 8))
     flat = g.build(g.linear("out", g.flatten("flat", g.conv("conv", g.input, 2, 3)), 5))
-    assert fit(flat, (1, 8, 8), 7).shapes()["out"] == (7,)
+    assert retarget(flat, (1, 8, 8), 7).shapes()["out"] == (7,)
     with pytest.raises(InfeasibleError, match="out: input of shape"):
-        fit(flat, (3, 9, 9), 5)
+        retarget(flat, (3, 9, 9), 5)
 
     g = GraphBuilder((4, 8, 8))
     x = g.conv("groups", g.input, 4, 3, groups=2)
     grouped = g.build(g.linear("out", g.global_avg_pool("pool", x), 5))
     with pytest.raises(InfeasibleError, match=r"groups \(conv\) sees them and cannot be changed"):
-        fit(grouped, (2, 8, 8), 5)
+        retarget(grouped, (2, 8, 8), 5)
 
     g = GraphBuilder((1, 8, 8))
     convolutional = g.build(g.global_avg_pool("pool", g.conv("conv", g.input, 5, 3)))
-    assert fit(convolutional, (1, 9, 9), 5).shapes()["pool"] == (5,)
-    assert fit(convolutional, (1, 8, 8), 6).shapes()["pool"] == (6,)
+    assert retarget(convolutional, (1, 9, 9), 5).shapes()["pool"] == (5,)
+    assert retarget(convolutional, (1, 8, 8), 6).shapes()["pool"] == (6,)
     g = GraphBuilder((5, 8, 8))
     depthwise = g.build(g.global_avg_pool("pool", g.conv("conv", g.input, 5, 3, groups=5)))
     with pytest.raises(InfeasibleError, match="must end in a linear layer, or in a convolution"):
-        fit(depthwise, (5, 8, 8), 6)
+        retarget(depthwise, (5, 8, 8), 6)
 
 
 def test_how_many_there_are_is_a_bound() -> None:

@@ -262,8 +262,8 @@ def test_copies_of_a_layer_part_ways_by_noise() -> None:
 
 
 def test_every_proposal_is_right() -> None:
-    """What `growth` proposes from the start network, and from one tree to its neighbours, leads
-    there: the bridge refuses none."""
+    """The bridge accepts all that `exact_morphisms` proposes from the start network, and from one
+    tree to its neighbours."""
     tree, proposed = Tree(CONVS), 0
     pairs = [(START, tree.sample(derive_rng(seed))) for seed in range(60)]
     for seed in range(4):
@@ -272,7 +272,7 @@ def test_every_proposal_is_right() -> None:
         pairs += [(architecture, each) for each in around[:: 1 + len(around) // 10]]
     for one, other in pairs:
         before = copy.deepcopy((one, other))
-        if tree.growth(one, other, FRAME) is not None:
+        if tree.exact_morphisms(one, other, FRAME) is not None:
             proposed += 1
             assert leads(one, other, CONVS)
         assert (one, other) == before

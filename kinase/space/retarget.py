@@ -27,7 +27,7 @@ _AFTER = ACTIVATIONS | frozenset(
 """Operations that may follow the last layer: each of its channels is still one class."""
 
 
-def fit(graph: Graph, shape: Shape, outputs: int) -> Graph:
+def retarget(graph: Graph, shape: Shape, outputs: int) -> Graph:
     """The graph for images of this shape and so many outputs.
 
     Its first convolutions take as many channels as the image has, its last layer, a linear one or a

@@ -1,6 +1,6 @@
-"""Which morphisms, approximate ones among them, could lead from one architecture of a space to
-another that is smaller, as plain data (`kinase.morphism`). As in `kinase.space.growth` these are
-proposals, which `kinase.morphism.bridge` verifies."""
+"""Morphisms, some of them approximate, that could turn an architecture into a smaller one, as plain
+data (`kinase.morphism`). As in `kinase.space.exact_morphisms` these are proposals, which
+`kinase.morphism.bridge` verifies."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from math import inf
 
 from kinase.space.align import align
+from kinase.space.exact_morphisms import PROJECTION, Edit, Edits, joined, nodes_of
 from kinase.space.graph import Graph, Node
-from kinase.space.growth import PROJECTION, Edit, Edits, joined, nodes_of
 from kinase.space.layers import WEIGHTED, Layer
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kinase.api.storage import is_shared
-from kinase.options import Access
+from kinase.cli_options import Access
 from kinase.store import Store, StoreError, StoreUnavailable, open_uri
 from kinase_kubectl.cluster import CONFIG_MAP, SECRET, Cluster
 from kinase_kubectl.problem import USAGE, Problem
@@ -28,7 +28,7 @@ _OF_THE_CLUSTER = re.compile(r"([a-z0-9-]+)\.([a-z0-9-]+)(\.svc(\.cluster\.local
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StoreAccess:
     """Where an experiment keeps everything, and who may look."""
 
     experiment: str
@@ -44,7 +44,7 @@ class Place:
     """Whether the endpoint is the user's word."""
 
     @classmethod
-    def of(cls, each: Experiment, access: Access) -> Place:
+    def of(cls, each: Experiment, access: Access) -> StoreAccess:
         """What the manifest says, or the operator in the status where that leaves it open."""
         chosen = (each.body.get("status") or {}).get("storage") or {}
         storage = chosen or each.spec.get("storage") or {}
@@ -68,7 +68,7 @@ class Place:
             return open_uri(self.uri, self.endpoint, self.region)
 
     @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
+    def explaining_errors(self) -> Iterator[None]:
         """What the store refuses, as a `Problem` with what would help."""
         try:
             yield
@@ -100,14 +100,14 @@ class Place:
         )
 
 
-async def prepare(cluster: Cluster, each: Experiment, access: Access) -> Place:
+async def prepare(cluster: Cluster, each: Experiment, access: Access) -> StoreAccess:
     """Where the store is; with the Secret's credentials in this process's environment, if that
     is wanted, for the S3 client looks there."""
     if access.endpoint is not None and not access.endpoint.startswith(("http://", "https://")):
         raise Problem(
             f"--endpoint {access.endpoint!r} is not a URL; use http(s)://HOST:PORT", USAGE
         )
-    place = Place.of(each, access)
+    place = StoreAccess.of(each, access)
     if access.from_secret:
         await _take_credentials(cluster, place)
         if place.authorities is not None:
@@ -115,7 +115,7 @@ async def prepare(cluster: Cluster, each: Experiment, access: Access) -> Place:
     return place
 
 
-async def _take_credentials(cluster: Cluster, place: Place) -> None:
+async def _take_credentials(cluster: Cluster, place: StoreAccess) -> None:
     if place.secret is None:
         raise Problem(
             f"{place.experiment} names no Secret (storage.credentialsSecret); "

@@ -1,7 +1,7 @@
 """What inheritance costs: time before a child's first step, and uploads during training.
 
-    python -m bench.heritage inherit                  # 1, 25 and 100 million parameters, from S3
-    python -m bench.heritage upload --rate 50         # checkpoints to a store of 50 MB/s
+    python -m bench.inheritance inherit                  # 1, 25 and 100 million parameters, from S3
+    python -m bench.inheritance upload --rate 50         # checkpoints to a store of 50 MB/s
 
 Both use the trainer as it is in a pod. The first has a real S3 server on this machine (versitygw),
 and takes the time that a trial spends on inheritance between its start and its first step, of the
@@ -71,7 +71,7 @@ def count_of(architecture: Architecture) -> str:
 def job_of(number: int, architecture: Architecture, epochs: int = 1, **more: Any) -> TrialJob:
     """A trial on a tenth of the digits."""
     document = {
-        "experiment": "heritage",
+        "experiment": "inheritance",
         "trial": number,
         "task": {"dataset": "digits"},
         "training": {"epochs": epochs, "device": "cpu", "batchSize": 54},

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from kinase.api.trial import Ancestor, Architecture, Inheritance, Kind, Outcome
-from kinase.estimation.base import Heritage
+from kinase.estimation.base import InheritanceRule
 from kinase.experiment import artifacts
 from kinase.experiment.state import State, TrialRecord
 from kinase.morphism import dump_chain
@@ -25,8 +25,8 @@ def left_weights(trial: TrialRecord) -> bool:
     return trial.kind is Kind.SEARCH and ended and trial.kept_bytes > 0
 
 
-def inheritance(
-    heritage: Heritage,
+def plan(
+    rule: InheritanceRule,
     space: Space,
     frame: Frame,
     trials: Mapping[int, TrialRecord],
@@ -40,7 +40,7 @@ def inheritance(
     there are any, or else the first.
 
     Args:
-        heritage: how weights pass.
+        rule: how weights are inherited.
         space: of all trials.
         frame: of the candidate's network.
         trials: all that were asked.
@@ -49,7 +49,7 @@ def inheritance(
         seed: of its training.
     """
     able = [trials[n] for n in parents if left_weights(trials[n]) and not trials[n].gone]
-    for approximate in (False, True) if heritage.approximate else (False,):
+    for approximate in (False, True) if rule.approximate else (False,):
         for parent in able:
             found = bridge(
                 space,
@@ -57,18 +57,18 @@ def inheritance(
                 architecture,
                 frame,
                 seed=seed,
-                noise=heritage.noise,
-                rule=heritage.rule,
+                noise=rule.noise,
+                rule=rule.rule,
                 approximate=approximate,
             )
             if found is not None:
-                distil = 0 if found.exact else heritage.distil
-                return _line(heritage, parent, tuple(dump_chain(found.morphisms)), distil)
-    return _line(heritage, able[0], None) if able and heritage.matching else None
+                distil = 0 if found.exact else rule.distil
+                return _line(rule, parent, tuple(dump_chain(found.morphisms)), distil)
+    return _line(rule, able[0], None) if able and rule.matching else None
 
 
 def _line(
-    heritage: Heritage,
+    rule: InheritanceRule,
     parent: TrialRecord,
     morphisms: tuple[dict[str, object], ...] | None,
     distil: int = 0,
@@ -83,9 +83,9 @@ def _line(
     before = parent.inherit.ancestors if parent.inherit is not None else ()
     return Inheritance(
         ancestors=(own, *before)[:ANCESTORS],
-        matching=heritage.matching,
-        learning_rate_factor=heritage.learning_rate_factor,
-        optimizer=heritage.optimizer,
+        matching=rule.matching,
+        learning_rate_factor=rule.learning_rate_factor,
+        optimizer=rule.optimizer,
         distil=distil,
     )
 

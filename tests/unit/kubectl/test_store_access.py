@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from kinase.options import Access
+from kinase.cli_options import Access
 from kinase.store import StoreError, StoreUnavailable
 from kinase_kubectl.cluster import CONFIG_MAP, SECRET
-from kinase_kubectl.place import Place, prepare
 from kinase_kubectl.problem import Problem
+from kinase_kubectl.store_access import StoreAccess, prepare
 from tests.unit.kubectl.samples import experiment
 
 
@@ -28,7 +28,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_the_manifests_store() -> None:
-    place = Place.of(experiment(), Access())
+    place = StoreAccess.of(experiment(), Access())
     assert place.uri == "s3://nas/experiments/nas/uid-of-digits"
     assert (place.endpoint, place.secret) == ("http://minio.minio:9000", "nas-s3")
 
@@ -36,11 +36,11 @@ def test_the_manifests_store() -> None:
 def test_the_operators_choice_goes_first() -> None:
     chosen = {"uri": "s3://default", "region": "eu-1", "caConfigMap": "ca"}
     spec = {"storage": {"uri": "file://runs"}}
-    place = Place.of(experiment(spec=spec, storage=chosen), Access("https://here:1"))
+    place = StoreAccess.of(experiment(spec=spec, storage=chosen), Access("https://here:1"))
     assert place.uri == "s3://default/nas/uid-of-digits"
     assert (place.endpoint, place.region, place.authorities) == ("https://here:1", "eu-1", "ca")
     with pytest.raises(Problem, match="digits has no store yet"):
-        Place.of(experiment(spec=spec), Access())
+        StoreAccess.of(experiment(spec=spec), Access())
 
 
 @pytest.mark.parametrize(
@@ -55,25 +55,25 @@ def test_the_operators_choice_goes_first() -> None:
 )
 def test_a_store_out_of_reach(endpoint: str, hint: str) -> None:
     spec = {"storage": {"uri": "s3://b", "endpoint": endpoint}}
-    place = Place.of(experiment(spec=spec), Access())
-    with pytest.raises(Problem) as caught, place.told():
+    place = StoreAccess.of(experiment(spec=spec), Access())
+    with pytest.raises(Problem) as caught, place.explaining_errors():
         raise StoreUnavailable("it is away")
     assert str(caught.value).startswith("it is away. ")
     assert hint in str(caught.value)
-    place = Place.of(experiment(spec=spec), Access("http://localhost:9"))
-    with pytest.raises(Problem, match=r"^it is away$"), place.told():
+    place = StoreAccess.of(experiment(spec=spec), Access("http://localhost:9"))
+    with pytest.raises(Problem, match=r"^it is away$"), place.explaining_errors():
         raise StoreUnavailable("it is away")
 
 
 def test_a_store_that_refuses(environment: pytest.MonkeyPatch) -> None:
-    place = Place.of(experiment(), Access())
-    with pytest.raises(Problem) as caught, place.told():
+    place = StoreAccess.of(experiment(), Access())
+    with pytest.raises(Problem) as caught, place.explaining_errors():
         raise StoreError("no credentials")
     assert "in the Secret nas-s3: --credentials-from-secret reads it" in str(caught.value)
     assert "kubectl get secret nas-s3 -n nas -o yaml" in str(caught.value)
     environment.setenv("AWS_ACCESS_KEY_ID", "a")
     environment.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    with pytest.raises(Problem, match=r"^refused$"), place.told():
+    with pytest.raises(Problem, match=r"^refused$"), place.explaining_errors():
         raise StoreError("refused")
 
 
@@ -93,7 +93,7 @@ def encoded(**texts: str) -> dict[str, str]:
     return {name: base64.b64encode(text.encode()).decode() for name, text in texts.items()}
 
 
-def prepared(held: Held, spec: Any = None) -> Place:
+def prepared(held: Held, spec: Any = None) -> StoreAccess:
     return asyncio.run(prepare(held, experiment(spec=spec), Access(from_secret=True)))  # type: ignore[arg-type]
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from kinase import registry
 from kinase.api.task import Task, Training
-from kinase_trainer import arrays, quick, trial
+from kinase_trainer import arrays, trial, without_torch
 
 CPU = Training(device="cpu")
 
@@ -31,7 +31,7 @@ CPU = Training(device="cpu")
 def test_it_says_what_torch_would_say(monkeypatch: pytest.MonkeyPatch, task: Any) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     own = Task.model_validate(task)
-    assert quick.describe(own, CPU) == trial.describe(own, CPU)
+    assert without_torch.describe(own, CPU) == trial.describe(own, CPU)
 
 
 def test_the_digits_are_scikit_learn_s(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,15 +47,17 @@ def test_the_digits_are_scikit_learn_s(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_it_does_not_know_it_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert quick.describe(Task(dataset="mnist"), CPU) is None
-    assert quick.describe(Task(type="Own"), CPU) is None
+    assert without_torch.describe(Task(dataset="mnist"), CPU) is None
+    assert without_torch.describe(Task(type="Own"), CPU) is None
     for device in ("cuda", "mps"):
-        assert quick.describe(Task(), Training(device=device)) is None
+        assert without_torch.describe(Task(), Training(device=device)) is None
     with monkeypatch.context() as patch:
-        patch.setattr(quick, "OURS", {"kinase.datasets": ("digits", "another.package:digits")})
-        assert quick.describe(Task(), CPU) is None
+        patch.setattr(
+            without_torch, "OURS", {"kinase.datasets": ("digits", "another.package:digits")}
+        )
+        assert without_torch.describe(Task(), CPU) is None
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert quick.describe(Task(), CPU) is None
+    assert without_torch.describe(Task(), CPU) is None
 
 
 @pytest.mark.parametrize(
@@ -76,18 +78,18 @@ def test_auto_is_a_cpu_where_no_gpu_can_be(
     platform: str,
     certain: bool,
 ) -> None:
-    monkeypatch.setattr(quick.os, "listdir", lambda path: files)
-    monkeypatch.setattr(quick.sys, "platform", platform)
-    assert quick._on_cpu("auto", SimpleNamespace(**build)) is certain  # type: ignore[arg-type]
-    assert quick._on_cpu("cpu", SimpleNamespace(**build))  # type: ignore[arg-type]
+    monkeypatch.setattr(without_torch.os, "listdir", lambda path: files)
+    monkeypatch.setattr(without_torch.sys, "platform", platform)
+    assert without_torch._on_cpu("auto", SimpleNamespace(**build)) is certain  # type: ignore[arg-type]
+    assert without_torch._on_cpu("cpu", SimpleNamespace(**build))  # type: ignore[arg-type]
 
 
 def test_neither_torch_nor_scikit_learn_is_imported() -> None:
     code = (
         "import sys\n"
         "from kinase.api.task import Task, Training\n"
-        "from kinase_trainer import quick\n"
-        "assert quick.describe(Task(), Training(device='cpu'))\n"
+        "from kinase_trainer import without_torch\n"
+        "assert without_torch.describe(Task(), Training(device='cpu'))\n"
         "sys.exit(bool({'torch', 'sklearn', 'boto3'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)

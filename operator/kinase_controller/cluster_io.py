@@ -1,4 +1,4 @@
-"""The controller's rim: all that is asynchronous, in a thread of its own.
+"""The controller's cluster: all that is asynchronous, in a thread of its own.
 
 The loop runs in the main thread and says what it wants; here that is compared with what there is,
 and made so. What was seen goes back through a queue.
@@ -76,7 +76,7 @@ class Gone(Exception):
     """The experiment is deleted, or is another of the same name: there is nothing to do."""
 
 
-class Rim:
+class ClusterIO:
     """Keeps the cluster as the loop wants it, and tells the loop what became of its trials."""
 
     def __init__(self, identity: Identity) -> None:
@@ -96,7 +96,7 @@ class Rim:
         self._written: Object | None = None
         self._writing: asyncio.Lock
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="rim", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="cluster", daemon=True)
         self._tasks: list[asyncio.Task[Any]] = []
         self._emits: list[Future[None]] = []
         self._readers = ThreadPoolExecutor(8, thread_name_prefix="store")
@@ -138,11 +138,11 @@ class Rim:
                 self._thread.join(5)
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine in the rim's thread."""
+        """Run a coroutine in the cluster's thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def call(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Run a coroutine in the rim's thread and wait for it."""
+        """Run a coroutine in the cluster's thread and wait for it."""
         return self.submit(work).result(timeout)
 
     async def _start(self) -> None:
@@ -190,7 +190,7 @@ class Rim:
             if done.cancelled():
                 return
             if done.exception() is not None:
-                log.error("a task of the rim ended", exc_info=done.exception())
+                log.error("a task of the cluster ended", exc_info=done.exception())
                 self._lose()
             elif then is not None:
                 then()
@@ -284,7 +284,7 @@ class Rim:
         seen = self.find(name)
         return name in self._stops or (seen is not None and seen.stop)
 
-    # -- trials, in the rim's thread ---------------------------------------------------
+    # -- trials, in the cluster's thread ---------------------------------------------------
 
     def _trial_changed(self, key: Key, before: Seen | None, after: Seen | None) -> None:
         wanted = self._wanted.get(key[1])

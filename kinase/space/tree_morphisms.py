@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 
+from kinase.space.exact_morphisms import Edit, Edits
 from kinase.space.graph import Graph
-from kinase.space.growth import Edit, Edits
 from kinase.space.trees import CONVS, IDENTITY, LAYER, Branch, Node
 
 

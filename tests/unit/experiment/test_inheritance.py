@@ -12,8 +12,8 @@ from kinase.api import Kind, NASExperiment, Outcome, TrialJob
 from kinase.api.trial import Fidelity, Inherited
 from kinase.engine.base import Event, Finished
 from kinase.engine.tabular import TabularEngine
-from kinase.estimation import Heritage
-from kinase.experiment import artifacts, heritage
+from kinase.estimation import InheritanceRule
+from kinase.experiment import artifacts, inheritance
 from kinase.experiment.journal import Asked, Journal, Told
 from kinase.experiment.loop import Loop
 from kinase.experiment.state import State, TrialRecord
@@ -173,7 +173,7 @@ def test_weights_are_deleted_when_no_child_can_need_them(strategy: str, slots: i
     assert artifacts.with_weights(store) == finalists
     searched = sum(1 for t in loop.state.of_kind(Kind.SEARCH))
     # the parents to come, those of the children under way, and those that have just ended
-    assert most <= 4 + heritage.ANCESTORS * slots + 1 < searched
+    assert most <= 4 + inheritance.ANCESTORS * slots + 1 < searched
     assert loop.weights() == (SIZE * searched, 0)
 
 
@@ -337,9 +337,9 @@ def test_only_what_ended_well_and_kept_weights_has_heirs() -> None:
 
     def asked(*records: TrialRecord, matching: bool = True) -> Any:
         trials = {each.number: each for each in records}
-        rule = Heritage(matching=matching)
+        rule = InheritanceRule(matching=matching)
         frame = Frame((1, 8, 8), 10)
-        return heritage.inheritance(rule, space, frame, trials, list(trials), wider, seed=3)
+        return inheritance.plan(rule, space, frame, trials, list(trials), wider, seed=3)
 
     found = asked(record(0, one))
     assert found.ancestors[0].morphisms == (
@@ -368,4 +368,4 @@ def test_weights_of_the_ancestors_of_unfinished_children_are_needed() -> None:
         state.apply(entry)
         if isinstance(entry, Asked) and entry.inherit is not None:
             wanted = {each.trial for each in entry.inherit.ancestors}
-            assert wanted | {99} <= heritage.needed(state, {99})
+            assert wanted | {99} <= inheritance.needed(state, {99})
