@@ -11,7 +11,7 @@ import numpy as np
 
 from kinase.api.space import CellScale, CellSpace
 from kinase.api.trial import Architecture, Scale
-from kinase.space import genes, growth, skeletons
+from kinase.space import exact_morphisms, genes, skeletons
 from kinase.space.base import Frame, Rng, Size, Sketch, Space
 from kinase.space.canonical import canonical_form
 from kinase.space.errors import ArchitectureError
@@ -392,7 +392,7 @@ class Cell(Space):
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
         """Larger windows, and convolutions where there was no edge."""
-        return growth.cells(self.graph(parent, frame), self.graph(child, frame))
+        return exact_morphisms.cells(self.graph(parent, frame), self.graph(child, frame))
 
     def sketch(self, architecture: Architecture) -> Sketch:
         """The cells' graphs: nodes as boxes, operations on the edges."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from kinase.api.space import ChainSpace
 from kinase.api.trial import Architecture
-from kinase.space import growth, layers, shrinkage
+from kinase.space import approximate_morphisms, exact_morphisms, layers
 from kinase.space.base import Frame, Rng, Size, Sketch, Space
 from kinase.space.errors import ArchitectureError
 from kinase.space.graph import Graph, GraphBuilder
@@ -329,14 +329,14 @@ class Chain(Space):
     ) -> list[dict[str, Any]] | None:
         """Layers that are larger or put in, and skips that are projected."""
         networks = self.graph(parent, frame), self.graph(child, frame)
-        return growth.chain(parent["layers"], child["layers"], *networks)
+        return exact_morphisms.chain(parent["layers"], child["layers"], *networks)
 
     def approximate_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
         """Layers that are smaller, separable or taken out, and skips that are cut."""
         networks = self.graph(parent, frame), self.graph(child, frame)
-        return shrinkage.chain(parent["layers"], child["layers"], *networks)
+        return approximate_morphisms.chain(parent["layers"], child["layers"], *networks)
 
     def sketch(self, architecture: Architecture) -> Sketch:
         """One node a layer."""

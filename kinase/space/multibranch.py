@@ -10,7 +10,7 @@ import numpy as np
 
 from kinase.api.space import MultiBranchSpace
 from kinase.api.trial import Architecture
-from kinase.space import growth, layers
+from kinase.space import exact_morphisms, layers
 from kinase.space.base import Frame, Rng, Size, Sketch, Space
 from kinase.space.canonical import canonical_form
 from kinase.space.errors import ArchitectureError, InfeasibleError
@@ -258,7 +258,7 @@ class MultiBranch(Space):
     ) -> list[dict[str, Any]] | None:
         """Nodes that are larger, inputs added, and nodes put at the end."""
         networks = self.graph(parent, frame), self.graph(child, frame)
-        return growth.multibranch(parent["nodes"], child["nodes"], *networks)
+        return exact_morphisms.multibranch(parent["nodes"], child["nodes"], *networks)
 
     def sketch(self, architecture: Architecture) -> Sketch:
         """One node a node; a merge is written on its edges."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from kinase.api.space import TreeSpace
 from kinase.api.trial import Architecture, Scale
-from kinase.space import tree_growth
+from kinase.space import tree_morphisms
 from kinase.space.base import Frame, Rng, Size, Sketch, Space
 from kinase.space.errors import ArchitectureError, InfeasibleError
 from kinase.space.graph import Graph, GraphBuilder
@@ -306,7 +306,7 @@ class Tree(Space):
         """Copies of a layer, divided channels, and branches that begin as an identity or as
         nothing."""
         trees = simplified(parent["cell"]), simplified(child["cell"])
-        return tree_growth.trees(*trees, self.graph(parent, frame))
+        return tree_morphisms.trees(*trees, self.graph(parent, frame))
 
     def sketch(self, architecture: Architecture) -> Sketch:
         """Where the map is divided and joined as nodes, operations on the edges."""

@@ -64,7 +64,7 @@ class StoreAccess:
 
     def open(self) -> Store:
         """The store below `uri`."""
-        with self.told():
+        with self.explaining_errors():
             return open_uri(self.uri, self.endpoint, self.region)
 
     @contextlib.contextmanager
