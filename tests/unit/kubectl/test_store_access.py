@@ -121,7 +121,7 @@ def test_the_authorities_of_the_server() -> None:
     [
         ({}, "has no AWS_ACCESS_KEY_ID and no AWS_SECRET_ACCESS_KEY"),
         (encoded(AWS_ACCESS_KEY_ID="a"), "the Secret nas-s3 has no AWS_SECRET_ACCESS_KEY"),
-        ({"AWS_ACCESS_KEY_ID": "%", "AWS_SECRET_ACCESS_KEY": "%"}, "is no text"),
+        ({"AWS_ACCESS_KEY_ID": "%", "AWS_SECRET_ACCESS_KEY": "%"}, "is not text"),
     ],
 )
 def test_a_secret_that_does_not_serve(data: dict[str, str], said: str) -> None:
