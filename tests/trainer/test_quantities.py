@@ -14,7 +14,7 @@ import torch
 from kinase.api.task import Task
 from kinase.api.trial import TrialResult
 from kinase.engine.idle import IdleEngine
-from kinase.experiment.keep import keep_final
+from kinase.experiment.final_outputs import keep_final
 from kinase.experiment.loop import Loop
 from kinase.report import render
 from kinase.report.gather import gather
