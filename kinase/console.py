@@ -305,6 +305,12 @@ def summary(console: Console, loop: Loop, data: ReportData, *, running: bool = F
             if m in winner.metrics
         ]
         table.add_row("size", ", ".join(counts))
+    if winner is None and loop.best is not None:
+        best = loop.best
+        table.add_row(
+            "best so far",
+            f"trial {best.number}, {data.metric} {value(best.values.get(data.metric))}",
+        )
     for kind, cost in data.cost.items():
         if cost.epochs:
             table.add_row(
@@ -326,12 +332,6 @@ def summary(console: Console, loop: Loop, data: ReportData, *, running: bool = F
     if winner is not None:
         table.add_row("model", winner.model_uri)
     table.add_row("report", f"{data.store_uri}/report.html")
-    if winner is None and loop.best is not None:
-        best = loop.best
-        table.add_row(
-            "best so far",
-            f"trial {best.number}, {data.metric} {value(best.values.get(data.metric))}",
-        )
     console.print(f"\n{_title(loop, data, running)}", highlight=False, soft_wrap=True)
     console.print(table, highlight=False, soft_wrap=not console.is_terminal)
     if winner is not None:

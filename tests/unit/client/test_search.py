@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,8 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import kinase
+from kinase.api.strategy import Strategy
+from kinase.console import Progress, summary
+from kinase.report.gather import gather
 from kinase.store import StoreError
 
 TRAINER = "tests.fake_trainer"
@@ -76,7 +82,7 @@ def test_callbacks_hear_of_everything_in_order(finished: tuple[kinase.Result, He
     assert heard.calls[-1] == ("end", "finished")
     assert [n for what, n in heard.calls if what == "trial"] == [0, 1, 2, 3, 4]
     epochs = [each for what, each in heard.calls if what == "epoch"]
-    assert epochs[:2] == [(0, 1, ["val_accuracy"]), (0, 2, ["val_accuracy"])]
+    assert epochs[:2] == [(0, epoch, ["val_accuracy", "val_loss"]) for epoch in (1, 2)]
     assert result.callback_errors == ()
 
 
@@ -99,7 +105,7 @@ def test_the_best_is_the_winner(finished: tuple[kinase.Result, Heard]) -> None:
     assert best is not None
     assert (best.final, best.trial, best.test) == (True, 4, {"test_accuracy": 0.5})
     row = result.trials()[4]
-    assert best.metrics == {"val_accuracy": row["val_accuracy"]}
+    assert best.metrics == {name: row[name] for name in ("val_accuracy", "val_loss")}
     assert best.parameters == row["params"]
     assert best.cost.epochs == 2
     assert best.genotype["layers"]
@@ -173,7 +179,31 @@ def test_a_callback_stops_the_search(tmp_path: Path) -> None:
     with pytest.raises(LookupError, match="toy is interrupted and has no winner; it has one when"):
         result.load()
     assert len(result.trials()) < 10
+    shown = on_a_terminal(result)
+    after = shown[shown.rindex("budget") :]  # the table itself is cleared
+    assert after.count("  val_accuracy 0.") >= 2
+    assert "interrupted; goes on with the same command; 00:" in after
+    assert "best so far  trial 0" in after
     assert search(given, trials=3).status == "finished"
+
+
+def on_a_terminal(result: kinase.Result) -> str:
+    """What an interrupted run leaves on a terminal."""
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=100)
+    with Progress(console) as progress:
+        progress.say("starting 1 worker ...")
+        progress.started(result._loop)
+    summary(console, result._loop, gather(result._loop))
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.getvalue())
+    assert plain.index("starting 1 worker") < plain.index("toy: Random over")
+    return plain
+
+
+def test_a_custom_member_is_shown_by_its_own_name() -> None:
+    custom = Strategy.model_validate({"type": "Custom", "custom": {"name": "threshold"}})
+    assert (custom.shown, custom.kind) == ("threshold", "Custom")
+    assert Strategy.model_validate({"type": "Random"}).shown == "Random"
 
 
 def test_without_waiting(tmp_path: Path) -> None:
