@@ -17,7 +17,7 @@ from kinase.store import CountingStore, NotFound, Store, TooLarge
 from kinase_trainer import checkpoint, model
 from kinase_trainer.cache import Cache
 from kinase_trainer.data import open_test
-from kinase_trainer.describe import describe
+from kinase_trainer.description import describe
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.ledger import Meter
 from kinase_trainer.morphism import read_slots
