@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kinase.api._base import Duration, Model, Name, Rule
 
@@ -60,6 +61,24 @@ class Storage(Model):
             for name in ("tokenAudience", "stsEndpoint")
         ),
     )
+
+    @field_validator("endpoint", "sts_endpoint")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        """The port counts for the network policies, so it must be known."""
+        if value is None:
+            return None
+        try:
+            parts = urlsplit(value)
+            good = bool(parts.hostname) and parts.port != 0
+        except ValueError:  # of a port or an address
+            good = False
+        if not good:
+            raise ValueError(
+                f"{value!r} has no valid host or port; write https://HOST or https://HOST:PORT, "
+                "with a port in 1..65535"
+            )
+        return value
 
     @model_validator(mode="after")
     def _one_identity(self) -> Self:

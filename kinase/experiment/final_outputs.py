@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from pydantic import ValidationError
+
 from kinase.api import limits
 from kinase.api.trial import TaskInfo
 from kinase.experiment import artifacts, identity
@@ -22,7 +24,8 @@ def same_task(store: Store, info: TaskInfo) -> None:
     for a trial.
 
     Raises:
-        MismatchError: the data has changed in between, so results would not compare.
+        MismatchError: the data has changed in between, so results would not compare; or the
+            description that is kept is damaged.
         ReadOtherwise: it has changed, or this version reads it otherwise, since a version began
             the run that kept no digests.
     """
@@ -35,7 +38,13 @@ def same_task(store: Store, info: TaskInfo) -> None:
     if not identity.begun(store):
         store.put(TASK, text)
         return
-    before = TaskInfo.model_validate_json(store.get(TASK, limits.RESULT))
+    try:
+        before = TaskInfo.model_validate_json(store.get(TASK, limits.RESULT))
+    except ValidationError:
+        raise identity.MismatchError(
+            f"{store.uri}/{TASK} is damaged; restore it, or delete it to go on without comparing "
+            "the data with that of the earlier run"
+        ) from None
     if different := changed(before, info):
         raise identity.MismatchError(
             f"the data is not that of the earlier run in {store.uri}: {'; '.join(different)}; "

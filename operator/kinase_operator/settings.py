@@ -203,7 +203,8 @@ def _store(env: Mapping[str, str]) -> Storage | None:
         return Storage.model_validate(given)
     except ValidationError as error:
         [first, *_] = error.errors()
+        said = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
-            raise ValueError(f"KINASE_STORE_ROLE: {first['msg']}") from None
+            raise ValueError(f"KINASE_STORE_ROLE: {said}") from None
         key = STORE.get(str(first["loc"][0]), "KINASE_STORE_URI")
-        raise ValueError(f"{key} is {env.get(key)!r}: {first['msg']}") from None
+        raise ValueError(f"{key} is {env.get(key)!r}: {said}") from None

@@ -370,6 +370,10 @@ ELSE: dict[str, tuple[Any, str]] = {
     "number": (lambda x: x * 2, r"^Net: mul multiplies by what is no layer's output"),
     "constant sum": (lambda x: x + 1, r"^Net: add adds what is neither"),
     "normalised": (lambda x: x - 0.5, r"^Net: sub .*use space\.model\.mean and deviation"),
+    "elements": (
+        Does(lambda s, x: x.view(-1, x.shape[1:].numel())),
+        r"^middle \(Does\): numel is called with what it does not take .*no attribute 'numel'",
+    ),
     "axes": (lambda x: x.transpose(2, 3), r"^Net: transpose moves axes"),
     "pixels": (lambda x: x[:, :, ::2], r"^Net: getitem takes a part"),
     "softmax": (lambda x: x.softmax(1), r"^Net: softmax has no counterpart"),

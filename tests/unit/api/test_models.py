@@ -16,6 +16,7 @@ from kinase.api.explain import Field, fields
 from kinase.api.load import load_manifest, models_in, read_document
 from kinase.api.reference import reference
 from kinase.api.status import Status
+from kinase.api.storage import Storage
 
 ROOT = Path(__file__).parents[3]
 EXEMPT = {
@@ -135,3 +136,14 @@ def test_a_number_with_an_exponent_is_one(tmp_path: Path, text: str, value: floa
     path = tmp_path / "manifest.yaml"
     path.write_text(f"kind: NASExperiment\nrate: {text}\nname: '{text}'\n")
     assert read_document(path).data == {"kind": "NASExperiment", "rate": value, "name": text}
+
+
+@pytest.mark.parametrize("url", ["http://s3", "https://s3.ns.svc:9000/x", "http://[::1]:9000"])
+def test_servers_of_a_store(url: str) -> None:
+    assert Storage(endpoint=url).endpoint == url
+
+
+@pytest.mark.parametrize("url", ["http://s3:99999", "http://s3:port", "http://:80", "http://[::1"])
+def test_a_server_without_a_valid_host_and_port_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match=r"no valid host or port; write https://HOST or"):
+        Storage(endpoint=url)

@@ -76,6 +76,14 @@ def test_an_older_description_is_compared_by_what_it_has() -> None:
     assert TaskInfo.model_validate_json(store.get(TASK)).data == {}
 
 
+def test_a_damaged_description_is_named() -> None:
+    store = MemoryStore()
+    store.put(TASK, b'{"input": [1')
+    store.put("journal/00000000.jsonl", b"{}")
+    with pytest.raises(MismatchError, match=r"task\.json is damaged; restore it, or delete it"):
+        same_task(store, INFO)
+
+
 def test_where_no_digests_were_kept_the_checksum_is_compared() -> None:
     store = MemoryStore()
     facts = {"data checksum": "a", "torch": "2.0"}

@@ -224,7 +224,7 @@ def test_from_the_environment() -> None:
                 "KINASE_STORE_ROLE": "arn:a",
                 "KINASE_STORE_SECRET": "s",
             },
-            "KINASE_STORE_ROLE: Value error, roleArn and credentialsSecret are both set",
+            "KINASE_STORE_ROLE: roleArn and credentialsSecret are both set",
         ),
         ({"KINASE_STORE_CHECKSUMS": "never"}, "KINASE_STORE_CHECKSUMS is 'never'"),
         ({"KINASE_STORE_PATIENCE": "long"}, "KINASE_STORE_PATIENCE is 'long'"),

@@ -248,6 +248,11 @@ def _labelled(task: Task, root: Path, side: int, options: FolderImages) -> Raw:
         names = sorted({table.values[i][0] for i in chosen["train"]})
         places = {name: place for place, name in enumerate(names)}
         for i, (label,) in enumerate(table.values):
+            if not label:
+                raise ConfigError(
+                    f"{shown(path)}, line {table.lines[i]}: {table.columns[0]} is empty; write the "
+                    "class, or leave the file out"
+                )
             if label not in places:
                 raise ConfigError(
                     f"{shown(path)}, line {table.lines[i]}: the class {shown(label)!r} is not "

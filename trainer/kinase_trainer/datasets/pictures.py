@@ -69,7 +69,9 @@ def read(path: str, side: int, options: FolderImages) -> Picture:
             if image.width * image.height > MAX_PIXELS:
                 raise ConfigError(_too_large(path))
             animated = image.format != "MPO" and getattr(image, "is_animated", False)
-            scale = 65535 if image.format == "PNG" or image.mode.startswith("I;16") else 0
+            # Pillow scales what a PGM file has above 8 bits to 16
+            deep = image.format in ("PNG", "PPM") or image.mode.startswith("I;16")
+            scale = 65535 if deep else 0
             image.load()
             upright = ImageOps.exif_transpose(image)
             transparent = upright.mode in ("RGBA", "LA", "PA", "La", "RGBa")

@@ -156,8 +156,10 @@ class _Reader:
         if not symbolic_in((args, kwargs)):  # numbers and shapes
             if name == "assert":
                 return self._assert(*args)
-            assert callable(call.target)
-            result = call.target(*args, **kwargs)
+            if callable(call.target):
+                result = call.target(*args, **kwargs)
+            else:  # a method, such as that of a shape
+                result = getattr(args[0], call.target)(*args[1:], **kwargs)
             if isinstance(result, Tensor):
                 raise w.refused("makes a tensor of its own when it is called; use layers alone")
             return result
