@@ -588,7 +588,7 @@ def test_a_store_that_refuses_is_an_error_for_a_person(s3_pod: Pod, direct: Stor
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "refuses the credentials"),
         ({"AWS_ACCESS_KEY_ID": ""}, "credentials"),
         ({"KINASE_STORE_ENDPOINT": "localhost:9000"}, "storage.endpoint"),
-        ({"KINASE_STORE": "s3://"}, "no URI of a store"),
+        ({"KINASE_STORE": "s3://"}, "not a URI of a store"),
     ):
         change.setdefault("AWS_EC2_METADATA_DISABLED", "true")
         assert s3_pod.here(job(), **change) == 2, change

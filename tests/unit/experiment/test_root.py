@@ -78,7 +78,7 @@ def tampered(change: Any) -> TaskInfo:
         ),
         (tampered(lambda g: g["nodes"][1].update(op="eval")), "stem: op is 'eval'"),
         (tampered(lambda g: g["nodes"][1]["attrs"].update(out=2**40)), "stem: out is"),
-        (tampered(lambda g: g.update(output="nothing")), "none"),
+        (tampered(lambda g: g.update(output="nothing")), "use the name of a node"),
         (told(input=(1, 9, 9)), r"images of shape \(1, 8, 8\), its task \(1, 9, 9\)"),
         (told(outputs=4), r"an output of shape \(10,\), its task \(4,\)"),
     ],
