@@ -23,7 +23,6 @@ MOST_LINES = 500
 LONGER = {
     "kinase/experiment/loop.py": 820,
     "operator/kinase_operator/manifests.py": 620,
-    "operator/kinase_operator/reconciler.py": 740,
 }
 """Modules that may be longer, and how long."""
 

@@ -103,7 +103,7 @@ class Operator:
 
     async def _observe(self, event: Any, **_: Any) -> None:
         assert self.reconciler is not None
-        self.reconciler.experiment_changed(event["type"], dict(event["object"]))
+        self.reconciler.cache.experiment_changed(event["type"], dict(event["object"]))
 
     # -- health and metrics ------------------------------------------------------------
 

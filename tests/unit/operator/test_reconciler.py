@@ -211,7 +211,7 @@ class Deaf(World):
         class Muffled:
             def experiment_changed(self, kind: str | None, item: Object) -> None:
                 if kind != "DELETED":
-                    reconciler.experiment_changed(kind, item)
+                    reconciler.cache.experiment_changed(kind, item)
 
         await super().kopf(client, Muffled())  # type: ignore[arg-type]
 
@@ -225,7 +225,7 @@ def test_a_deletion_that_kopf_does_not_tell_is_found_out() -> None:
         for name in ("a", "b"):
             world.cluster.delete((kube.EXPERIMENT.plural, NS, name))
         await world.settle()
-        assert world.reconciler.experiments == {}
+        assert world.reconciler.cache.experiments == {}
         assert [key for key in world.cluster.objects if key[0] != "events"] == []
         world.make("a")
         await world.settle()
@@ -240,7 +240,7 @@ class Late(World):
         class Postponed:
             def experiment_changed(self, *event: Any) -> None:
                 loop = asyncio.get_running_loop()
-                loop.call_later(30, reconciler.experiment_changed, *event)
+                loop.call_later(30, reconciler.cache.experiment_changed, *event)
 
         await super().kopf(client, Postponed())  # type: ignore[arg-type]
 

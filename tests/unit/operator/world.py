@@ -399,10 +399,10 @@ class World:
             try:
                 items, version = await client.list(kube.EXPERIMENT)
                 for item in items:
-                    reconciler.experiment_changed(None, item)
+                    reconciler.cache.experiment_changed(None, item)
                 async for kind, item in client.watch(kube.EXPERIMENT, None, version):
                     if kind != "BOOKMARK":
-                        reconciler.experiment_changed(kind, item)
+                        reconciler.cache.experiment_changed(kind, item)
             except ApiError:
                 await asyncio.sleep(0.5)
 
