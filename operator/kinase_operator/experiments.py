@@ -18,7 +18,7 @@ from kinase.api.pod import unrestricted
 from kinase.api.status import ConditionType, Phase, clip
 from kinase.api.storage import is_shared
 from kinase_kube import client as kube
-from kinase_operator import drift, manifests
+from kinase_operator import drift, job_specs
 from kinase_operator.actions import (
     Action,
     Again,
@@ -28,6 +28,7 @@ from kinase_operator.actions import (
     Emit,
     ExperimentStatus,
 )
+from kinase_operator.children import wanted_children
 from kinase_operator.settings import Settings
 from kinase_operator.storage import record
 from kinase_operator.views import Child, Experiment, Job, Object, Pod
@@ -163,10 +164,10 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
     if view.suspend:
         return _suspended(seen)
     actions: list[Action] = []
-    for resource, body in manifests.children(view, seen.manifest, settings):
+    for resource, body in wanted_children(view, seen.manifest, settings):
         there = seen.children.get((resource.kind, body["metadata"]["name"]))
         actions += [Create(resource, body)] if there is None else _corrected(resource, body, there)
-    wanted = manifests.controller_job(view, seen.manifest, settings)
+    wanted = job_specs.controller_job(view, seen.manifest, settings)
     digest = wanted["metadata"]["annotations"][names.SPEC_HASH]
     if seen.job is None:
         actions.append(Create(kube.JOB, wanted))

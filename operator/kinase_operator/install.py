@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from kinase.api import names
 from kinase_kube import client as kube
-from kinase_operator.manifests import USER, controller_rules
+from kinase_operator.children import controller_rules
+from kinase_operator.job_specs import USER
 from kinase_operator.views import Object
 
 NAME = "kinase-operator"

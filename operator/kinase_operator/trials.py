@@ -15,7 +15,7 @@ from typing import Any
 from kinase.api import NASExperiment, TrialPhase, TrialReason
 from kinase.api.status import clip
 from kinase_kube import client as kube
-from kinase_operator import backoff, manifests
+from kinase_operator import backoff, job_specs
 from kinase_operator.actions import (
     Action,
     Again,
@@ -123,7 +123,7 @@ def _next(seen: Observed, manifest: NASExperiment, settings: Settings) -> list[A
         return held
     return [
         *_waiting(seen, "Refused", seen.refusal),
-        Create(kube.JOB, manifests.trial_job(trial, manifest, settings)),
+        Create(kube.JOB, job_specs.trial_job(trial, manifest, settings)),
     ]
 
 

@@ -471,7 +471,7 @@ def test_the_operator_reaches_names_and_the_api_server_alone(
 
 
 def test_monitors_lead_to_what_has_metrics(rendered: dict[str, list[Object]]) -> None:
-    from kinase_operator.manifests import labels
+    from kinase_operator.objects import labels
 
     items = rendered["monitoring"]
     monitor, service = the(items, "ServiceMonitor"), the(items, "Service")

@@ -17,7 +17,7 @@ import pytest
 
 from kinase.api import limits
 from kinase.api.trial import Outcome
-from kinase_operator import experiments, manifests
+from kinase_operator import experiments, job_specs
 from kinase_operator.actions import Delete, Emit, TrialStatus
 from kinase_operator.drift import FIELDS, content
 from kinase_operator.trials import plan as plan_trial
@@ -126,7 +126,7 @@ def test_the_controllers_image_cannot_be_pulled(scene: Scene, alone: None) -> No
 
 def test_a_controller_that_cannot_start_gets_the_image_that_is_set_now() -> None:
     settings = replace(samples.SETTINGS, controller_image="registry/new:1")
-    body = manifests.controller_job(STARTED, samples.MANIFEST, samples.SETTINGS)
+    body = job_specs.controller_job(STARTED, samples.MANIFEST, samples.SETTINGS)
     body["metadata"] |= {"uid": "job-uid", "resourceVersion": "30", "creationTimestamp": at(-60)}
     job = Job.of(body)
     for waiting in (None, ("ImagePullBackOff", "Back-off pulling image")):
@@ -147,7 +147,7 @@ def test_the_controller_crashes_at_its_start(scene: Scene, alone: None) -> None:
 
 
 def test_a_controller_that_is_killed_for_its_memory_says_so() -> None:
-    job = manifests.controller_job(STARTED, samples.MANIFEST, samples.SETTINGS)
+    job = job_specs.controller_job(STARTED, samples.MANIFEST, samples.SETTINGS)
     job["metadata"] |= {"uid": "job-uid", "resourceVersion": "30", "creationTimestamp": at(-60)}
     end = {"last_words": "told 12", "last_reason": "OOMKilled", "restarts": 6}
     for waiting in (("CrashLoopBackOff", "back-off 10s"), None):

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from kinase_operator import install, manifests
+from kinase_operator import install, job_specs
 from tests.images import build
 
 ROOT = build.REPOSITORY
@@ -118,7 +118,7 @@ def test_the_operator_starts_with_what_its_image_has() -> None:
 def test_an_image_runs_its_program_as_its_user(target: str) -> None:
     text = stage(target)
     (user,) = re.findall(r"^USER (.*)$", text, re.MULTILINE)
-    assert user == f"{manifests.USER}:{manifests.USER}"
+    assert user == f"{job_specs.USER}:{job_specs.USER}"
     (entry,) = re.findall(r"^ENTRYPOINT (.*)$", text, re.MULTILINE)
     # in the exec form, so that SIGTERM reaches Python
     assert json.loads(entry) == ["python", "-m", f"kinase_{target}"]

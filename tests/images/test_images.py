@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kinase_operator.manifests import USER
+from kinase_operator.job_specs import USER
 from tests.images import build
 from tests.images.container import Root, unpacked
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kinase.api import names
-from kinase_operator.manifests import CREDENTIALS
+from kinase_operator.job_specs import CREDENTIALS
 from tests.cluster import system
 from tests.cluster.fixtures import a_namespace
 from tests.cluster.helpers import RESTRICTED, wait_for

@@ -13,7 +13,7 @@ from kinase.api import NASExperiment, names
 from kinase.api.pod import unrestricted
 from kinase.api.storage import Storage
 from kinase_kube.client import EXPERIMENT, JOB
-from kinase_operator import drift, experiments, manifests
+from kinase_operator import drift, experiments, job_specs
 from kinase_operator.actions import (
     Action,
     Again,
@@ -23,6 +23,7 @@ from kinase_operator.actions import (
     Emit,
     ExperimentStatus,
 )
+from kinase_operator.children import wanted_children
 from kinase_operator.experiments import Observed, plan
 from kinase_operator.views import Child, Experiment, Job, Pod
 from tests.unit.operator import samples
@@ -77,7 +78,7 @@ def after(before: Observed, actions: list[Action]) -> Observed:
 
 def whole_of(this: Experiment) -> dict[str, dict[str, Any]]:
     """The children that are wanted, by their kind."""
-    found = manifests.children(this, samples.MANIFEST, SETTINGS)
+    found = wanted_children(this, samples.MANIFEST, SETTINGS)
     return {resource.kind: body for resource, body in found}
 
 
@@ -534,7 +535,7 @@ def test_one_that_is_suspended_from_the_start_gets_nothing() -> None:
 
 def test_one_that_is_suspended_while_it_runs_waits_for_its_controller_to_end() -> None:
     whole = settled(view({"startTime": at(-90)}, suspend=True), children={})
-    job = Job.of(made(manifests.controller_job(view(), samples.MANIFEST, SETTINGS)))
+    job = Job.of(made(job_specs.controller_job(view(), samples.MANIFEST, SETTINGS)))
     running = replace(whole, job=job, pods=[pod(ready=True)])
     told = after(running, plan(running, SETTINGS))
     assert ready(told.experiment.status)[:2] == ("True", "Suspending")
@@ -548,7 +549,7 @@ def test_one_that_is_suspended_while_it_runs_waits_for_its_controller_to_end() -
 
 
 def test_a_controller_that_has_not_begun_is_taken_away_by_a_suspension() -> None:
-    job = Job.of(made(manifests.controller_job(view(), samples.MANIFEST, SETTINGS)))
+    job = Job.of(made(job_specs.controller_job(view(), samples.MANIFEST, SETTINGS)))
     for pods in ([], [pod("Pending", started=None)]):
         suspended = seen(view(suspend=True), job=job, pods=pods)
         assert Delete(JOB, CONTROLLER, "made") in plan(suspended, SETTINGS)

@@ -12,7 +12,8 @@ from kubernetes.aio.client import models
 from kinase.api import NASExperiment, names
 from kinase.api._base import MAX_NAME
 from kinase.api.pod import TrialTemplate
-from kinase_operator import manifests
+from kinase_operator import job_specs
+from kinase_operator.children import controller_rules, wanted_children
 from kinase_operator.install import Images, install
 from kinase_operator.settings import Settings
 from kinase_operator.views import Object
@@ -93,7 +94,7 @@ def trial_job(template: Object | None = None, **more: Any) -> Object:
     settings = more.pop("settings", SETTINGS)
     this = more.pop("trial", trial(token="token-0123456789"))
     wanted = manifest(trialTemplate=template or {}, **more)
-    return manifests.trial_job(this, wanted, settings)
+    return job_specs.trial_job(this, wanted, settings)
 
 
 def pod_of(job: Object) -> tuple[Object, Object]:
@@ -109,7 +110,7 @@ def environment(container: Object) -> Object:
 
 
 def controller_job(settings: Settings = SETTINGS, **spec: Any) -> Object:
-    return manifests.controller_job(view(**spec), manifest(**spec), settings)
+    return job_specs.controller_job(view(**spec), manifest(**spec), settings)
 
 
 def deployment() -> Object:
@@ -134,7 +135,7 @@ def objects() -> list[Object]:
         trial_job(),
         trial_job(FULL, storage={"uri": "s3://b/r", "credentialsSecret": "s3"}),
         controller_job(storage={"uri": "s3://b/r", "credentialsSecret": "s3"}),
-        *(body for _, body in manifests.children(view(), manifest(), SETTINGS)),
+        *(body for _, body in wanted_children(view(), manifest(), SETTINGS)),
         deployment(),
     ]
 
@@ -203,7 +204,7 @@ def test_without_a_template_the_operators_defaults_hold() -> None:
     assert container["image"] == "t:1"
     assert container["imagePullPolicy"] == "Never"
     assert pod["imagePullSecrets"] == [{"name": "pull"}]
-    assert pod["terminationGracePeriodSeconds"] == manifests.GRACE
+    assert pod["terminationGracePeriodSeconds"] == job_specs.GRACE
     assert "activeDeadlineSeconds" not in job["spec"]
     assert "command" not in container
     pod, container = pod_of(controller_job(replace(settings, controller_image="c:1")))
@@ -288,7 +289,7 @@ def test_only_the_controller_has_a_service_accounts_token() -> None:
     assert pod["automountServiceAccountToken"] is True
     assert pod["serviceAccountName"] == "toy-controller"
     [account] = [
-        b for r, b in manifests.children(view(), manifest(), SETTINGS) if r.kind == "ServiceAccount"
+        b for r, b in wanted_children(view(), manifest(), SETTINGS) if r.kind == "ServiceAccount"
     ]
     assert account["metadata"]["name"] == "toy-controller"
     assert account["automountServiceAccountToken"] is False
@@ -318,14 +319,14 @@ def test_a_tmp_of_the_users_own_takes_the_place_of_ours() -> None:
 
 
 def test_the_controllers_rights_end_at_its_namespace_and_its_own_names() -> None:
-    rules = manifests.controller_rules("toy")
+    rules = controller_rules("toy")
     for rule in rules:
         assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
         assert not {"secrets", "pods", "jobs", "roles"} & set(rule["resources"])
         if names.EXPERIMENTS in rule["resources"]:
             assert rule["resourceNames"] == ["toy"]
     [binding] = [
-        b for r, b in manifests.children(view(), manifest(), SETTINGS) if r.kind == "RoleBinding"
+        b for r, b in wanted_children(view(), manifest(), SETTINGS) if r.kind == "RoleBinding"
     ]
     assert binding["subjects"] == [
         {"kind": "ServiceAccount", "name": "toy-controller", "namespace": "ns"}
@@ -440,7 +441,7 @@ def test_labels_tell_whose_an_object_is_and_the_users_cannot_override_them() -> 
 
 
 def test_everything_is_owned_and_goes_with_its_owner() -> None:
-    for _, body in manifests.children(view(), manifest(), SETTINGS):
+    for _, body in wanted_children(view(), manifest(), SETTINGS):
         [reference] = body["metadata"]["ownerReferences"]
         assert (reference["uid"], reference["kind"]) == ("exp-uid", "NASExperiment")
         assert reference["controller"] is reference["blockOwnerDeletion"] is True
@@ -451,7 +452,7 @@ def test_everything_is_owned_and_goes_with_its_owner() -> None:
 
 
 def test_the_trials_policy_selects_trials_and_the_service_the_controller() -> None:
-    children = {r.kind: b for r, b in manifests.children(view(), manifest(), SETTINGS)}
+    children = {r.kind: b for r, b in wanted_children(view(), manifest(), SETTINGS)}
     trial_labels = trial_job()["spec"]["template"]["metadata"]["labels"]
     controller_labels = controller_job()["spec"]["template"]["metadata"]["labels"]
     policy = children["NetworkPolicy"]["spec"]
@@ -468,7 +469,7 @@ def test_the_trials_policy_selects_trials_and_the_service_the_controller() -> No
 def egress(settings: Settings = SETTINGS, **storage: Any) -> list[Object]:
     """What trials reach, but for names and their controller."""
     given = manifest(storage={"uri": "s3://b/r", **storage})
-    found = {r.kind: b for r, b in manifests.children(view(), given, settings)}
+    found = {r.kind: b for r, b in wanted_children(view(), given, settings)}
     rules: list[Object] = found["NetworkPolicy"]["spec"]["egress"]
     return rules[2:] if len(rules) > 1 else rules
 
@@ -501,7 +502,7 @@ def test_trials_reach_the_store(endpoint: str | None, port: int, namespace: str 
 
 def test_trials_reach_names_on_both_ports_of_dns_and_what_the_administrator_opens() -> None:
     [policy] = [
-        b for r, b in manifests.children(view(), manifest(), SETTINGS) if r.kind == "NetworkPolicy"
+        b for r, b in wanted_children(view(), manifest(), SETTINGS) if r.kind == "NetworkPolicy"
     ]
     dns, controller, _ = policy["spec"]["egress"]
     assert {(p["port"], p["protocol"]) for p in dns["ports"]} == {
@@ -568,7 +569,7 @@ def test_a_controller_runs_as_a_given_account_which_gets_its_rights(by: str) -> 
     settings = replace(SETTINGS, controller_service_account=name)
     pod, _ = pod_of(controller_job(settings, **spec))
     assert pod["serviceAccountName"] == "cloud"
-    found = {r.kind: b for r, b in manifests.children(view(**spec), manifest(**spec), settings)}
+    found = {r.kind: b for r, b in wanted_children(view(**spec), manifest(**spec), settings)}
     assert "ServiceAccount" not in found
     assert found["RoleBinding"]["subjects"] == [
         {"kind": "ServiceAccount", "name": "cloud", "namespace": "ns"}
@@ -582,7 +583,7 @@ def test_a_controllers_own_account_has_the_annotations_that_are_set() -> None:
     digests = []
     for each in (SETTINGS, settings):
         [account] = [
-            b for r, b in manifests.children(view(), manifest(), each) if r.kind == "ServiceAccount"
+            b for r, b in wanted_children(view(), manifest(), each) if r.kind == "ServiceAccount"
         ]
         digests.append(account["metadata"]["annotations"].pop(names.SPEC_HASH))
     assert account["metadata"]["annotations"] == role
@@ -610,7 +611,7 @@ def test_names_fit_into_a_label() -> None:
 
 def test_a_digest_follows_what_is_wanted_and_nothing_else() -> None:
     def digests(**spec: Any) -> dict[str, str]:
-        found = manifests.children(view(**spec), manifest(**spec), SETTINGS)
+        found = wanted_children(view(**spec), manifest(**spec), SETTINGS)
         return {r.kind: b["metadata"]["annotations"][names.SPEC_HASH] for r, b in found}
 
     assert digests() == digests(seed=5)

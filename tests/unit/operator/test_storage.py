@@ -9,7 +9,7 @@ import pytest
 
 from kinase.api import NASExperiment
 from kinase.api.storage import Storage
-from kinase_operator import experiments, manifests
+from kinase_operator import experiments, job_specs
 from kinase_operator.actions import Create, ExperimentStatus
 from kinase_operator.experiments import Observed, plan
 from kinase_operator.settings import Settings, from_environment
@@ -107,7 +107,7 @@ def test_the_pods_are_told() -> None:
         a.body for a in plan(seen, SETTINGS) if isinstance(a, Create) and a.body["kind"] == "Job"
     ]
     assert isinstance(seen.manifest, NASExperiment)
-    trial = manifests.trial_job(samples.trial(), seen.manifest, SETTINGS)
+    trial = job_specs.trial_job(samples.trial(), seen.manifest, SETTINGS)
     for body in (job, trial):
         pod = body["spec"]["template"]["spec"]
         [container] = pod["containers"]
@@ -151,7 +151,7 @@ def test_the_controller_s_own_pod() -> None:
         controller_tolerations=({"key": "cpu", "operator": "Exists"},),
         controller_resources={"limits": {"memory": "2Gi"}},
     )
-    job = manifests.controller_job(samples.view(), samples.MANIFEST, settings)
+    job = job_specs.controller_job(samples.view(), samples.MANIFEST, settings)
     pod = job["spec"]["template"]["spec"]
     assert pod["priorityClassName"] == "high"
     assert pod["nodeSelector"] == {"pool": "cpu"}

@@ -1,18 +1,17 @@
-"""The objects that the operator makes, as pure functions of the experiment and the settings."""
+"""The Jobs of controllers and trials, as pure functions of the experiment and the settings."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from kinase.api import NASExperiment, names
 from kinase.api.pod import TrialTemplate
 from kinase.api.quantity import amount
 from kinase.api.storage import Storage
 from kinase_kube import client as kube
+from kinase_operator.children import given_account
+from kinase_operator.objects import labels, new_object, owner
 from kinase_operator.settings import Settings
 from kinase_operator.views import Experiment, Object, Trial
 
@@ -30,10 +29,6 @@ AUDIENCE = "sts.amazonaws.com"
 """Audience of that token, if no other is named."""
 CACHE = "/kinase-cache"
 """Where a trial finds the weights that the trials of its node share."""
-DNS = (53, 5353)
-"""Ports of DNS: the usual one, and that of OpenShift's pods behind it."""
-NAMESPACE = "kubernetes.io/metadata.name"
-"""Label of every namespace: its name."""
 LONG_AGO = 1_000_000
 """Restarts of a controller before its Job gives up: practically never."""
 
@@ -42,198 +37,6 @@ _RESTRICTED = {
     "capabilities": {"drop": ["ALL"]},
     "readOnlyRootFilesystem": True,
 }
-
-
-def digest(body: Object) -> str:
-    """Short digest of what is wanted of an object."""
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def owner(view: Experiment | Trial) -> Object:
-    """Reference that makes an object go when its owner goes."""
-    return {
-        "apiVersion": names.API_VERSION,
-        "kind": "NASExperiment" if isinstance(view, Experiment) else "NASTrial",
-        "name": view.name,
-        "uid": view.uid,
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
-
-
-def labels(experiment: str, uid: str, component: str) -> dict[str, str]:
-    """Labels of every object that belongs to an experiment."""
-    return {
-        names.MANAGED_BY: names.MANAGER,
-        names.COMPONENT: component,
-        names.EXPERIMENT: experiment,
-        names.EXPERIMENT_UID: uid,
-    }
-
-
-def _object(
-    resource: kube.Resource,
-    name: str,
-    view: Experiment,
-    annotations: Mapping[str, str] | None = None,
-    **fields: Any,
-) -> Object:
-    """An object of an experiment, with the digest of what was wanted when it was made."""
-    own = {**annotations} if annotations else {}
-    return {
-        "apiVersion": resource.api_version,
-        "kind": resource.kind,
-        "metadata": {
-            "name": name,
-            "namespace": view.namespace,
-            "labels": labels(view.name, view.uid, "controller"),
-            "annotations": {**own, names.SPEC_HASH: digest({**fields, **own})},
-            "ownerReferences": [owner(view)],
-        },
-        **fields,
-    }
-
-
-def children(
-    view: Experiment, manifest: NASExperiment, settings: Settings
-) -> list[tuple[kube.Resource, Object]]:
-    """What an experiment needs in addition to its controller's Job, in the order of creation."""
-    name, given = names.controller_name(view.name), _given_account(manifest, settings)
-    selector = labels(view.name, view.uid, "controller")
-    role = _object(kube.ROLE, name, view, rules=controller_rules(view.name))
-    binding = _object(
-        kube.ROLE_BINDING,
-        name,
-        view,
-        roleRef={"apiGroup": kube.ROLE.group, "kind": "Role", "name": name},
-        subjects=[{"kind": "ServiceAccount", "name": given or name, "namespace": view.namespace}],
-    )
-    annotations = settings.controller_service_account_annotations
-    account = _object(
-        kube.SERVICE_ACCOUNT, name, view, annotations, automountServiceAccountToken=False
-    )
-    service = _object(
-        kube.SERVICE,
-        name,
-        view,
-        spec={
-            "type": "ClusterIP",
-            "selector": selector,
-            "ports": [{"name": "http", "port": names.PORT, "targetPort": names.PORT}],
-        },
-    )
-    policy = _object(
-        kube.NETWORK_POLICY,
-        names.trials_policy_name(view.name),
-        view,
-        spec=_trials_policy(view, manifest.spec.storage, settings),
-    )
-    return [
-        *([] if given else [(kube.SERVICE_ACCOUNT, account)]),
-        (kube.ROLE, role),
-        (kube.ROLE_BINDING, binding),
-        (kube.SERVICE, service),
-        (kube.NETWORK_POLICY, policy),
-    ]
-
-
-def _given_account(manifest: NASExperiment, settings: Settings) -> str | None:
-    """The ServiceAccount that the controller runs as, if it is not one of its own."""
-    return manifest.spec.controller.service_account_name or settings.controller_service_account
-
-
-def controller_rules(experiment: str) -> list[Object]:
-    """What an experiment's controller may do, in its own namespace."""
-    lease = names.controller_name(experiment)
-    return [
-        {
-            "apiGroups": [names.GROUP],
-            "resources": [names.EXPERIMENTS],
-            "resourceNames": [experiment],
-            "verbs": ["list", "watch"],
-        },
-        {
-            "apiGroups": [names.GROUP],
-            "resources": [f"{names.EXPERIMENTS}/status"],
-            "resourceNames": [experiment],
-            "verbs": ["patch"],
-        },
-        {
-            # to own trials that block its removal, where that right is checked
-            "apiGroups": [names.GROUP],
-            "resources": [f"{names.EXPERIMENTS}/finalizers"],
-            "resourceNames": [experiment],
-            "verbs": ["update"],
-        },
-        {
-            "apiGroups": [names.GROUP],
-            "resources": [names.TRIALS],
-            "verbs": ["get", "list", "watch", "create", "patch"],
-        },
-        {
-            "apiGroups": [kube.LEASE.group],
-            "resources": [kube.LEASE.plural],
-            "verbs": ["create"],
-        },
-        {
-            "apiGroups": [kube.LEASE.group],
-            "resources": [kube.LEASE.plural],
-            "resourceNames": [lease],
-            "verbs": ["get", "update"],
-        },
-        {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
-    ]
-
-
-def _trials_policy(view: Experiment, storage: Storage, settings: Settings) -> Object:
-    """Trials are reached by nobody, and reach names, their controller, the store, and what the
-    administrator has opened.
-
-    A policy holds after a Service's translation, so it is the ports of the pods that count: the
-    DNS pods of some clusters listen on 5353, and those of a store in the cluster on any port, so
-    all of its namespace are open.
-    """
-    hosts = [storage.endpoint, storage.sts_endpoint]
-    namespaces = (_namespace_of(urlsplit(h).hostname or "", view.namespace) for h in hosts if h)
-    port = _port_of(storage.endpoint)
-    ports = [port]
-    if storage.role_arn is not None:
-        ports.append(_port_of(storage.sts_endpoint))
-    ports = list(dict.fromkeys([*ports, *settings.trial_egress_ports]))
-    dns = [{"port": p, "protocol": kind} for p in DNS for kind in ("UDP", "TCP")]
-    controller = labels(view.name, view.uid, "controller")
-    egress: list[Object] = [
-        {"ports": dns},
-        {
-            "to": [{"podSelector": {"matchLabels": controller}}],
-            "ports": [{"port": names.PORT, "protocol": "TCP"}],
-        },
-        {"ports": [{"port": p, "protocol": "TCP"} for p in ports]},
-    ]
-    for namespace in dict.fromkeys(n for n in namespaces if n):
-        egress.append({"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE: namespace}}}]})
-    return {
-        "podSelector": {"matchLabels": labels(view.name, view.uid, "trial")},
-        "policyTypes": ["Ingress", "Egress"],
-        "egress": [{}] if settings.trial_egress_open else egress,
-    }
-
-
-def _port_of(endpoint: str | None) -> int:
-    """Port of a server; without an endpoint it is AWS's."""
-    parts = urlsplit(endpoint or "https://aws")
-    return parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def _namespace_of(host: str, own: str) -> str | None:
-    """The namespace of a Service by its name (`store.ns.svc`, `store.ns`, or `store` in the
-    experiment's own); None for an address and for a host that is elsewhere."""
-    parts = host.rstrip(".").split(".")
-    if ":" in host or parts[-1].isdecimal() or not host:
-        return None
-    if len(parts) == 1:
-        return own
-    return parts[1] if len(parts) == 2 or parts[2] == "svc" else None
 
 
 def controller_job(view: Experiment, manifest: NASExperiment, settings: Settings) -> Object:
@@ -274,7 +77,7 @@ def controller_job(view: Experiment, manifest: NASExperiment, settings: Settings
     }
     pod: Object = {
         "restartPolicy": "OnFailure",
-        "serviceAccountName": _given_account(manifest, settings) or name,
+        "serviceAccountName": given_account(manifest, settings) or name,
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 30,
@@ -291,7 +94,7 @@ def controller_job(view: Experiment, manifest: NASExperiment, settings: Settings
         pod["nodeSelector"] = settings.controller_node_selector
     if settings.controller_tolerations:
         pod["tolerations"] = list(settings.controller_tolerations)
-    return _object(
+    return new_object(
         kube.JOB,
         name,
         view,
