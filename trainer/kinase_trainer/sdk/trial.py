@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import signal
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-
-import numpy as np
 
 from kinase.api.objective import Goal
 from kinase.api.task import Task, Training
@@ -34,11 +31,9 @@ from kinase_trainer import process
 from kinase_trainer.ending import Ending, Terminator
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.ledger import Meter
-from kinase_trainer.sdk import states
+from kinase_trainer.sdk import machine, states
 
 if TYPE_CHECKING:
-    import torch
-
     from kinase_trainer.network import Network
 
 CHECKPOINT = "checkpoint/last"
@@ -87,14 +82,9 @@ def trial(
         goals=known,
         classes=tuple(ClassCount(name=name) for name in classes),
         notes=notes,
-        device=_device_name(),
+        device=machine.device_name(),
     )
     return Trial(info)
-
-
-def _device_name() -> str:
-    torch = sys.modules.get("torch")
-    return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)
@@ -203,7 +193,7 @@ class Trial:
         from kinase_trainer.network import Network
 
         graph = self.graph()
-        _seed(self.seed, 0)
+        machine.seed(self.seed, 0)
         self._network = Network(graph, mean, deviation)
         self._learnt = _Learnt(mean, deviation, self._learnt.classes)
         return self._network
@@ -238,7 +228,7 @@ class Trial:
             self._terminator.begin(epoch)
             self._meter.begin(passes)
             self._passes = passes
-            _seed(self.seed, epoch + 1)
+            machine.seed(self.seed, epoch + 1)
             yield epoch
             if self.done == epoch:
                 raise RuntimeError(
@@ -262,7 +252,7 @@ class Trial:
                 f"{unknown[0]} is not one of the metrics that sdk.trial names: "
                 f"{', '.join(self.info.metrics)}"
             )
-        seconds = self._meter.seconds(_device())
+        seconds = self._meter.seconds(machine.device())
         self.done += 1
         last = self.done >= self.fidelity.epochs
         self._curve.append(Point(epoch=self.done, metrics=values, device_seconds=seconds))
@@ -297,7 +287,7 @@ class Trial:
             self._push = process.push_of(job, os.environ)
             if not job.test:
                 self._meter = Meter(self.store, job.prefix, job.attempt)
-            _seed(job.seed, 0)
+            machine.seed(job.seed, 0)
         except Exception as error:
             self._end(error)
             raise
@@ -482,21 +472,3 @@ def _never_works(error: BaseException) -> bool:
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-
-
-def _device() -> torch.device | None:
-    """The device whose work is to be waited for."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
-        return None
-    return torch.device("cuda")  # type: ignore[no-any-return]
-
-
-def _seed(seed: int, label: int) -> None:
-    """Seed the generators that there are, so that an epoch draws the same in every attempt."""
-    state = np.random.SeedSequence([seed, label]).generate_state(2, np.uint32)
-    random.seed(int(state[0]))
-    np.random.seed(int(state[0]))
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.manual_seed(int(state[0]) << 31 | int(state[1]))

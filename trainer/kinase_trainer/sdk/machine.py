@@ -1,0 +1,36 @@
+"""The device and the random generators of a trainer's process, with torch only if it is loaded."""
+
+from __future__ import annotations
+
+import random
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+def device_name() -> str:
+    """cuda if torch is loaded and has a GPU, else cpu."""
+    torch = sys.modules.get("torch")
+    return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
+
+
+def device() -> torch.device | None:
+    """The device whose work is to be waited for."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return torch.device("cuda")  # type: ignore[no-any-return]
+
+
+def seed(value: int, label: int) -> None:
+    """Seed the generators that there are, so that an epoch draws the same in every attempt."""
+    state = np.random.SeedSequence([value, label]).generate_state(2, np.uint32)
+    random.seed(int(state[0]))
+    np.random.seed(int(state[0]))
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(int(state[0]) << 31 | int(state[1]))
