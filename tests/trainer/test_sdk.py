@@ -248,6 +248,13 @@ def test_states_come_back_as_they_were() -> None:
     assert torch.equal(states.unpack(states.pack({}, both))[1]["a"]["y"], tied.weight)
 
 
+def test_keys_with_points_give_no_tensor_the_place_of_another() -> None:
+    state = {"a.b": torch.zeros(2), "a": {"b": torch.ones(2)}}
+    found = states.unpack(states.pack({}, {"model": state}))[1]["model"]
+    assert found["a.b"].tolist() == [0, 0]
+    assert found["a"]["b"].tolist() == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("state", "message"),
     [

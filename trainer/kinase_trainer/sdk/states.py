@@ -77,9 +77,11 @@ def _plain(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
     """A tree as JSON has it: what JSON lacks is a list whose first says what it is."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
+        # by number: keys with points in them could give two tensors one path
+        name = str(len(tensors))
         # a copy: safetensors refuses tensors that share memory, as tied weights do
-        tensors[where] = value.detach().cpu().clone().contiguous()
-        return ["tensor", where]
+        tensors[name] = value.detach().cpu().clone().contiguous()
+        return ["tensor", name]
     if value is None or isinstance(value, bool | int | float | str):
         return ["value", value]
     if isinstance(value, list | tuple):
