@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from kinase.morphism.draft import Draft
 from kinase.morphism.plan import Fill
-from kinase.space.graph import Shape
+from kinase.space.nodes import Shape
 
 
 def attention(draft: Draft, x: str, dim: int, heads: int, size: int) -> str:

@@ -16,7 +16,8 @@ from kinase.morphism.errors import MorphismError
 from kinase.morphism.facts import unit_ends
 from kinase.morphism.match import stride_between
 from kinase.morphism.plan import Norms
-from kinase.space.graph import Graph, Shape
+from kinase.space.graph import Graph
+from kinase.space.nodes import Shape
 
 Layer = Literal["conv", "sepconv", "linear", "attention", "mlp"]
 

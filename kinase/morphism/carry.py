@@ -14,7 +14,7 @@ from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.plan import Ints, Noise, Pairs, Parent, Put, Scale, Step, Take, seed_for
 from kinase.morphism.tensors import kernel
-from kinase.space.graph import Node
+from kinase.space.nodes import Node
 
 Rule = Literal["replicate", "zero", "prune"]
 """How channels change. `replicate`: new ones are copies, whose outgoing weights are divided (Chen

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kinase.morphism.plan import Ints, Reals
-from kinase.space.graph import Graph, Node, Shape
+from kinase.space.graph import Graph
+from kinase.space.nodes import Node, Shape
 
 Flags = NDArray[np.bool_]
 

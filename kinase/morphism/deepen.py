@@ -14,7 +14,8 @@ from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.facts import moments, nonnegative, unit_ends
 from kinase.morphism.plan import Noise, Norms, Step, seed_for
-from kinase.space.graph import Graph, Shape
+from kinase.space.graph import Graph
+from kinase.space.nodes import Shape
 
 Activation = Literal["none", "relu", "relu6", "gelu", "silu", "hard_swish", "sigmoid", "tanh"]
 OddKernel = Annotated[int, Field(ge=1, le=31)]

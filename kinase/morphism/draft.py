@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.plan import Base, Fill, Identity, Moments, Normal, Recipe, Step, seed_for
-from kinase.space.graph import Graph, Node, Shape
+from kinase.space.graph import Graph
+from kinase.space.nodes import Node, Shape
 
 Attrs = Mapping[str, int | float]
 

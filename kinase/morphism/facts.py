@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kinase.morphism.plan import Moments
-from kinase.space.graph import ACTIVATIONS, Graph, Node
+from kinase.space.graph import Graph
+from kinase.space.nodes import ACTIVATIONS, Node
 
 _KEEPS_SIGN = frozenset(
     {

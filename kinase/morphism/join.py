@@ -16,7 +16,8 @@ from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.facts import unit_ends
 from kinase.morphism.plan import Ints, Norms
-from kinase.space.graph import ACTIVATIONS, Graph, Node, Shape, channels_of
+from kinase.space.graph import Graph
+from kinase.space.nodes import ACTIVATIONS, Node, Shape, channels_of
 
 THROUGH = ACTIVATIONS | {
     "adaptive_avg_pool",

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
-from kinase.space.graph import Shape
+from kinase.space.nodes import Shape
 
 
 @lru_cache(maxsize=4096)

@@ -23,8 +23,9 @@ from kinase.morphism.identity import identity
 from kinase.morphism.tensors import kernel, stride
 from kinase.space.base import Frame, Rng, Size, Sketch, Space
 from kinase.space.errors import ArchitectureError, InfeasibleError
-from kinase.space.graph import ACTIVATIONS, Graph, Node
+from kinase.space.graph import Graph
 from kinase.space.graph_json import load_graph
+from kinase.space.nodes import ACTIVATIONS, Node
 from kinase.space.retarget import retarget
 
 if TYPE_CHECKING:

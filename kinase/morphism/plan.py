@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kinase.space.graph import Shape
+from kinase.space.nodes import Shape
 
 Ints = NDArray[np.int64]
 Reals = NDArray[np.float64]

@@ -9,7 +9,8 @@ from typing import Any
 
 from kinase.morphism.facts import CLEAR
 from kinase.morphism.tensors import WEIGHTED
-from kinase.space.graph import Graph, Node
+from kinase.space.graph import Graph
+from kinase.space.nodes import Node
 
 
 def renaming(one: Graph, other: Graph) -> dict[str, str] | None:

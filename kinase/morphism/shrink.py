@@ -18,7 +18,8 @@ from kinase.morphism.join import may_rejoin, rejoin
 from kinase.morphism.plan import Ints, Norms, Parent, Reals, Separable, Step, Take
 from kinase.morphism.tensors import kernel, padding
 from kinase.morphism.widen import check_source, check_step, sources
-from kinase.space.graph import ACTIVATIONS, Graph, Node
+from kinase.space.graph import Graph
+from kinase.space.nodes import ACTIVATIONS, Node
 
 DIGITS = 9
 """Magnitudes that agree in so many digits are equal: sums of floating-point numbers may differ in

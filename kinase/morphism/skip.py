@@ -13,7 +13,8 @@ from kinase.morphism.errors import MorphismError
 from kinase.morphism.facts import unit_ends
 from kinase.morphism.match import bring, fits
 from kinase.morphism.plan import Norms, Parent, Take
-from kinase.space.graph import Graph, Node, channels_of
+from kinase.space.graph import Graph
+from kinase.space.nodes import Node, channels_of
 
 
 class Skip(Base):

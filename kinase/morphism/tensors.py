@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kinase.space.graph import Graph, Node, Shape
+from kinase.space.graph import Graph
+from kinase.space.nodes import Node, Shape
 
 WEIGHTED = frozenset(
     {

@@ -15,7 +15,8 @@ from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.plan import Ints, Norms, Parent, Scale, Step, Take, seed_for
 from kinase.morphism.plan import Noise as AddNoise
-from kinase.space.graph import Graph, Node
+from kinase.space.graph import Graph
+from kinase.space.nodes import Node
 
 Growth = Literal["replicate", "zero"]
 

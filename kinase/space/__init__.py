@@ -1,9 +1,11 @@
 """Search spaces: what can be found."""
 
 from kinase.space.base import Frame, Rng, Size, Sketch, Space, make_space
+from kinase.space.builder import GraphBuilder
 from kinase.space.errors import ArchitectureError, GraphError, InfeasibleError
-from kinase.space.graph import Graph, GraphBuilder, Node
+from kinase.space.graph import Graph
 from kinase.space.graph_json import dump_graph, load_graph
+from kinase.space.nodes import Node
 
 __all__ = [
     "ArchitectureError",

@@ -9,8 +9,9 @@ from math import inf
 
 from kinase.space.align import align
 from kinase.space.exact_morphisms import PROJECTION, Edit, Edits, joined, nodes_of
-from kinase.space.graph import Graph, Node
+from kinase.space.graph import Graph
 from kinase.space.layers import WEIGHTED, Layer
+from kinase.space.nodes import Node
 
 
 def smaller(before: Graph, after: Graph) -> list[Edit]:

@@ -18,7 +18,8 @@ from kinase.api.trial import Architecture, Scale
 from kinase.space.approximate_morphisms import smaller
 from kinase.space.errors import ArchitectureError
 from kinase.space.exact_morphisms import larger
-from kinase.space.graph import Graph, Shape
+from kinase.space.graph import Graph
+from kinase.space.nodes import Shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

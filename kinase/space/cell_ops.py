@@ -7,7 +7,7 @@ so not here (Liu et al. 2019, appendix A.1).
 
 from __future__ import annotations
 
-from kinase.space.graph import GraphBuilder
+from kinase.space.builder import GraphBuilder
 
 
 def relu_conv_bn(

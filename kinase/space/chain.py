@@ -13,8 +13,9 @@ from kinase.api.space import ChainSpace
 from kinase.api.trial import Architecture
 from kinase.space import approximate_morphisms, exact_morphisms, layers
 from kinase.space.base import Frame, Rng, Size, Sketch, Space
+from kinase.space.builder import GraphBuilder
 from kinase.space.errors import ArchitectureError
-from kinase.space.graph import Graph, GraphBuilder
+from kinase.space.graph import Graph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

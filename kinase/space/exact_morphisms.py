@@ -10,8 +10,9 @@ from math import inf
 from typing import Any
 
 from kinase.space.align import align
-from kinase.space.graph import Graph, Node
+from kinase.space.graph import Graph
 from kinase.space.layers import WEIGHTED, Layer
+from kinase.space.nodes import Node
 
 Edit = dict[str, Any]
 """A morphism."""

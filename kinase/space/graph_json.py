@@ -9,7 +9,8 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from kinase.space.errors import GraphError
-from kinase.space.graph import OPS, Graph, Node
+from kinase.space.graph import Graph
+from kinase.space.nodes import OPS, Node
 
 MAX_NODES = 10_000
 """Most nodes of a graph."""

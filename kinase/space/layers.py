@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from numpy.random import Generator
 
+from kinase.space.builder import GraphBuilder
 from kinase.space.errors import ArchitectureError, InfeasibleError
-from kinase.space.graph import GraphBuilder
 
 Layer = dict[str, Any]
 """``{"op", "kernel", "stride"}``, and ``"width"`` where the operation has one."""

@@ -12,9 +12,10 @@ from kinase.api.space import MultiBranchSpace
 from kinase.api.trial import Architecture
 from kinase.space import exact_morphisms, layers
 from kinase.space.base import Frame, Rng, Size, Sketch, Space
+from kinase.space.builder import GraphBuilder
 from kinase.space.canonical import canonical_form
 from kinase.space.errors import ArchitectureError, InfeasibleError
-from kinase.space.graph import Graph, GraphBuilder
+from kinase.space.graph import Graph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kinase.space.errors import InfeasibleError
-from kinase.space.graph import ACTIVATIONS, Graph, Node, Shape
+from kinase.space.graph import Graph
+from kinase.space.nodes import ACTIVATIONS, Node, Shape
 from kinase.words import counted
 
 _PASSES = ACTIVATIONS | frozenset(

@@ -6,7 +6,8 @@ from typing import Any
 
 from kinase.space import cell_ops
 from kinase.space.base import Frame
-from kinase.space.graph import Graph, GraphBuilder
+from kinase.space.builder import GraphBuilder
+from kinase.space.graph import Graph
 
 Genes = list[list[list[Any]]]
 Ended = tuple[Genes, list[int]]

@@ -12,8 +12,9 @@ from kinase.api.space import TreeSpace
 from kinase.api.trial import Architecture, Scale
 from kinase.space import tree_morphisms
 from kinase.space.base import Frame, Rng, Size, Sketch, Space
+from kinase.space.builder import GraphBuilder
 from kinase.space.errors import ArchitectureError, InfeasibleError
-from kinase.space.graph import Graph, GraphBuilder
+from kinase.space.graph import Graph
 from kinase.space.layers import scaled
 from kinase.space.trees import CONVS, IDENTITY, LAYER, Branch, Node, plain, simplified
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from kinase.api.space import Space as SpaceModel
 from kinase.space import Frame, Graph, GraphBuilder, Node, make_space
-from kinase.space.graph import ACTIVATIONS, OPS
+from kinase.space.nodes import ACTIVATIONS, OPS
 from kinase_trainer.network import Add, DropPath, Network, Shift, Zero
 from tests.trainer.helpers import CHAIN, DARTS, SMALL, cell, graph
 

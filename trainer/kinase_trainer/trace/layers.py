@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from kinase_trainer.trace import functions
+from kinase_trainer.trace import functions, shapes
 from kinase_trainer.trace.functions import EPS, pointwise_linear
 from kinase_trainer.trace.values import Flat, Last, Value
 from kinase_trainer.trace.writer import Writer
@@ -169,7 +169,7 @@ def _adaptive(w: Writer, layer: nn.AdaptiveAvgPool2d, path: str, x: Value) -> Va
 
 
 def _flatten(w: Writer, layer: nn.Flatten, path: str, x: Any) -> Any:
-    return functions.flatten(w, x, layer.start_dim, layer.end_dim)
+    return shapes.flatten(w, x, layer.start_dim, layer.end_dim)
 
 
 def _shuffle(w: Writer, layer: nn.ChannelShuffle, path: str, x: Value) -> Value:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from kinase.space import Graph
-from kinase.space.graph import Shape
+from kinase.space.nodes import Shape
 from kinase_trainer.errors import ConfigError
 
 

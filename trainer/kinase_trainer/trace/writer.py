@@ -7,7 +7,7 @@ from typing import Any
 from torch import fx, nn
 
 from kinase.space import GraphBuilder
-from kinase.space.graph import Shape
+from kinase.space.nodes import Shape
 from kinase_trainer.trace.calls import where_of
 from kinase_trainer.trace.values import Last, Source, Untraceable, Value
 
