@@ -300,7 +300,7 @@ def test_a_chain_is_json_and_back() -> None:
         ([{"op": "widen", "node": "c1", "to": 6, "rate": 1}], r"rate is 1: Extra inputs"),
         ([{"op": "widen", "node": "../c1", "to": 6}], r"node is '../c1'"),
         ([{"op": "widen", "node": "c1", "to": 6, "noise": float("nan")}], r"noise is nan"),
-        ([{"op": "widen", "node": "c1", "to": 6}] * 1001, "1001 morphisms; at most 1000"),
+        ([{"op": "widen", "node": "c1", "to": 6}] * 1001, "1,001 morphisms; at most 1000"),
     ],
 )
 def test_data_that_is_no_chain_is_refused(data: Any, message: str) -> None:
