@@ -303,9 +303,9 @@ def test_auxiliary_heads_of_torchvision_are_left_out(
         ),
         (
             {"from": "torchvision", "name": "resnet5"},
-            "no classifier of torchvision; use .*resnet50",
+            "not a classifier of torchvision; use .*resnet50",
         ),
-        ({"from": "torchvision", "name": "fcn_resnet50"}, "no classifier of torchvision"),
+        ({"from": "torchvision", "name": "fcn_resnet50"}, "not a classifier of torchvision"),
         (
             {"from": "torchvision", "name": "resnet18", "arguments": {"weights": "DEFAULT"}},
             "nothing is fetched",
