@@ -134,7 +134,12 @@ def parse_document(file: str, raw: bytes) -> Document:
         text = getattr(error, "problem", None) or str(error).splitlines()[0]
         line = mark.line + 1 if mark is not None else 0
         raise ManifestError([Problem(file, line, "", f"is not valid YAML: {text}")]) from None
-    documents = [_construct(file, node) for node in nodes]
+    except RecursionError:
+        raise ManifestError([_too_deep(file)]) from None
+    try:
+        documents = [_construct(file, node) for node in nodes]
+    except RecursionError:
+        raise ManifestError([_too_deep(file)]) from None
     found = [d for d in documents if len(nodes) == 1 or _kind(d.data) == "NASExperiment"]
     if len(found) != 1:
         raise ManifestError(
@@ -149,6 +154,10 @@ def parse_document(file: str, raw: bytes) -> Document:
             ]
         )
     return found[0]
+
+
+def _too_deep(file: str) -> Problem:
+    return Problem(file, 0, "", "lists or mappings are nested too deeply; no field needs that")
 
 
 def _utf8(file: str, raw: bytes) -> bytes:

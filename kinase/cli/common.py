@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from kinase import registry
 from kinase.api.experiment import NASExperiment
-from kinase.api.load import ManifestError, format_problems
+from kinase.api.load import ManifestError, dotted, format_problems
 
 if TYPE_CHECKING:
     from kinase.experiment.loop import Loop
@@ -44,7 +44,12 @@ def load(
     except ManifestError as error:
         fail(format_problems(error.problems), BAD_INPUT)
     except ValidationError as error:
-        rules = "; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())
+        rules = "; ".join(
+            e["msg"].removeprefix("Value error, ")
+            if e["type"] == "value_error"
+            else f"{dotted(e['loc'])}: {e['input']!r} is invalid: {e['msg']}"
+            for e in error.errors()
+        )
         fail(f"{path}, with the options of the command line: {rules}", BAD_INPUT)
 
 

@@ -34,6 +34,12 @@ def doubts(spec: ExperimentSpec) -> tuple[str, ...]:
             f"{estimation} each is trained from scratch; set estimation: {{type: Morphism}} to "
             "have them inherit the weights"
         )
+    task = spec.task
+    if task.dataset == "digits" and task.path is not None:
+        found.append(
+            f"task.path {task.path!r} is not read: task.dataset digits is part of the trainer; "
+            "set task.dataset: folder or npz for data of your own, or remove task.path"
+        )
     # not refused: earlier versions took it, and a search under way keeps its manifest
     training = spec.training
     if training.warmup_epochs > training.epochs:

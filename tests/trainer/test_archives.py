@@ -126,6 +126,7 @@ def test_pixels_of_every_type_are_read(tmp_path: Path, array: Any, wanted: Any) 
         (np.array(["cat", "dog"])[Y], ("cat", "dog"), ""),
         (np.array([b"cat", b"dog"])[Y], ("cat", "dog"), ""),
         (np.array([["cat"], ["dog"]])[Y], ("cat", "dog"), ""),
+        (np.array([b"c\xe8t", b"c\xe9t"])[Y], ("c\\xe8t", "c\\xe9t"), ""),
     ],
     ids=[
         "i8",
@@ -138,6 +139,7 @@ def test_pixels_of_every_type_are_read(tmp_path: Path, array: Any, wanted: Any) 
         "text",
         "bytes",
         "texts",
+        "not text",
     ],
 )
 def test_labels_of_every_form_are_classes(
@@ -228,7 +230,12 @@ TWO = {"x": X, "y": Y}
         ),
         ({"x": X, "y": Y - 1}, "numbered from -1 to 0; number them from 0, and leave out"),
         ({"x": X, "y": np.where(Y, np.nan, 0.0)}, r"y holds nan at \[1\]"),
-        ({"x": X, "y": np.array(3)}, "y has 1 labels for the 20 images of x"),
+        ({"x": X, "y": np.array(3)}, "y has 1 label for the 20 images of x"),
+        (
+            {"x": X / X.max() * np.float32(1.0001), "y": Y},
+            r"1\.0001\d*; floats must be in 0\.\.1; rounding may be the cause: use numpy\.clip",
+        ),
+        ({"x": X, "y": np.array(["cat", " "])[Y]}, r"y is an empty text at \[1\]; name the class"),
         ({"x": X, "y": np.zeros(20, "M8[s]")}, "y has type datetime64"),
         ({"x": X, "y": np.array([{}] * 20, object)}, "y holds Python objects, which are never op"),
         ({"x": X.reshape(20, 64), "y": Y}, r"x has shape \(20, 64\); wanted are images"),

@@ -117,8 +117,8 @@ def test_one_class_names_the_folder_that_was_meant(tmp_path: Path) -> None:
 def test_two_levels_too_high_are_said(tmp_path: Path) -> None:
     for year in ("2023", "2024"):
         fill(tmp_path / year, "cat", "dog", count=2)
-    [note] = open_raw(task(tmp_path)).notes
-    assert note.startswith("each class holds the folders cat and dog: if these are the classes")
+    [doubt] = open_raw(task(tmp_path)).warnings
+    assert doubt.startswith("each class holds the folders cat and dog: if these are the classes")
 
 
 @pytest.mark.parametrize("ending", ["gif", "jfif", "webp", "bmp", "tif", "JPG"])
@@ -198,9 +198,25 @@ def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
 
 
 def test_names_that_are_no_text_are_shown_and_kept_apart(tmp_path: Path) -> None:
-    fill(tmp_path, os.fsdecode(b"caf\xe9"), "red\x1b[31m", count=2)
+    fill(tmp_path, *map(os.fsdecode, (b"caf\xe8", b"caf\xe9")), "red\x1b[31m", count=2)
     found = open_raw(task(tmp_path))
-    assert found.classes == ("caf\N{REPLACEMENT CHARACTER}", "red\N{REPLACEMENT CHARACTER}[31m")
+    assert found.classes == ("caf\\xe8", "caf\\xe9", "red\\x1b[31m")
+
+
+def test_a_class_that_is_a_link_to_nowhere_is_not_passed_over(tmp_path: Path) -> None:
+    fill(tmp_path, "cat", "dog", count=2)
+    (tmp_path / "eel").symlink_to(tmp_path / "gone")
+    with pytest.raises(ConfigError, match="eel is not a file, or a link that leads nowhere"):
+        open_raw(task(tmp_path))
+
+
+@pytest.mark.parametrize(("highest", "value"), [(65535, 32768), (4095, 2048)])
+def test_a_pgm_of_more_than_8_bits_is_read_by_its_highest_value(
+    tmp_path: Path, highest: int, value: int
+) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(b"P5 8 8 %d\n" % highest + value.to_bytes(2, "big") * 64)
+    assert pixels(path).unique().tolist() == pytest.approx([value / highest], abs=1e-4)
 
 
 # -- pixels ------------------------------------------------------------------------------

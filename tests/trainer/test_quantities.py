@@ -158,12 +158,23 @@ LABELS[0] = True
         ("Regression", np.zeros((40, 2, 2)), r"takes one number a sample \(N,\), or a row"),
         ("Regression", np.full(40, 3.5), "the target is 3.5 in every training sample"),
         ("Regression", np.stack([np.arange(40), np.ones(40)], 1), "number 2 of 2 is 1 in every"),
+        ("Regression", np.arange(40) * 1e300, "the targets reach 3.9e.301.*use another unit"),
         ("Regression", np.array(["a", "b"] * 20), "has classes .a, b, .*set task.type: Classif"),
     ],
 )
 def test_targets_of_another_task_are_refused(tmp_path: Path, kind: str, y: Any, said: str) -> None:
     task = archive(tmp_path, y).model_copy(update={"type": kind})
     with pytest.raises(ConfigError, match=said):
+        open_splits(task)
+
+
+def test_parts_with_another_number_of_targets_are_refused(tmp_path: Path) -> None:
+    x, y = np.zeros((40, 4, 4), np.uint8), np.arange(40.0)
+    np.savez(tmp_path / "two.npz", x_train=x, y_train=y, x_test=x, y_test=np.stack([y, y], 1))
+    task = Task(dataset="npz", path=str(tmp_path / "two.npz"), type="Regression")
+    with pytest.raises(
+        ConfigError, match=r"\(40, 1\) in its training part and \(40, 2\) in its test"
+    ):
         open_splits(task)
 
 

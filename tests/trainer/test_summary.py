@@ -41,6 +41,16 @@ def labels(train: list[int], validation: list[int], test: list[int]) -> dict[str
             ([5, 5], [2, 2], [1, 1]),
             ["classes 'Cat' and 'cat' differ in capital letters alone"],
         ),
+        (
+            ["cat", "cat "],
+            ([5, 5], [2, 2], [1, 1]),
+            ["classes 'cat' and 'cat ' differ in spaces or accents' codes alone"],
+        ),
+        (
+            ["caf\u00e9", "cafe\u0301"],
+            ([5, 5], [2, 2], [1, 1]),
+            ["classes 'caf\u00e9' and 'cafe\u0301' differ in spaces or accents' codes alone"],
+        ),
     ],
 )
 def test_what_may_be_wrong_is_said(

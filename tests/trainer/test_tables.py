@@ -71,6 +71,9 @@ def test_classes_of_a_table_in_folders_of_the_parts(tmp_path: Path) -> None:
         ("file,y\n/etc/passwd,1\n", "line 2: '/etc/passwd' is not a path below the folder"),
         ("file,y\nnone.png,1\n", "none.png"),
         ("file,y\nval/0.png,1\n", "names no file of the training part"),
+        ("0.png,cat\n1.png,dog\n", "begins with the file 0.png; write a head line"),
+        ("file;y\n0.png;1\n", "separates its columns by ';'; use commas"),
+        ("file,y\n0.png,1\ntrain\\0.png,1\n", r"line 3: .* is not a file .*write / between"),
         ('file,y\n"0.png,1\n', "is not a CSV file in UTF-8"),
     ],
 )
@@ -89,3 +92,9 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     task = folder(tmp_path, "", NAMES[:2], folder={"labels": "other.csv"})
     with pytest.raises(ConfigError, match=r"task.folder.labels: .*other.csv cannot be read \(No"):
         open_splits(task)
+
+
+def test_a_class_without_a_name_is_refused(tmp_path: Path) -> None:
+    text = "file,y\n" + "".join(f"{name},{'cat' if i else ''}\n" for i, name in enumerate(NAMES))
+    with pytest.raises(ConfigError, match="line 2: y is empty"):
+        open_splits(folder(tmp_path, text, NAMES))

@@ -6,12 +6,14 @@ import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import kinase_trainer
 from kinase import registry
 from kinase.api.task import Task, Training
 from kinase_trainer import arrays, trial, without_torch
@@ -134,3 +136,9 @@ def test_data_that_does_not_open_is_named(
     monkeypatch.setattr(registry, "load", load)
     with pytest.raises(ValueError, match=message):
         trial.describe(Task(dataset="own"), CPU)
+
+
+def test_no_module_hides_a_function_of_the_package() -> None:
+    """Importing `kinase_trainer.describe` once would make the name a module."""
+    folder = Path(kinase_trainer.__file__).parent
+    assert not {p.stem for p in folder.iterdir()} & set(kinase_trainer.__all__)

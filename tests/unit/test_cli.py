@@ -242,6 +242,7 @@ def test_a_problem_names_its_line(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a: [", r":1: is not valid YAML"),
+        ("[" * 5000, r": lists or mappings are nested too deeply"),
         ("- 1\n", r"a manifest is a mapping"),
         (MANIFEST + "metadata: {name: twice}\n", r":12: metadata: is given twice, first in line 3"),
         (MANIFEST + "---\n" + MANIFEST, r"holds 2 documents of kind NASExperiment"),

@@ -155,6 +155,13 @@ def _open(task: Task) -> _Opened:
                 targets[part] = learning.prepare(pair[1])
             except ConfigError as error:
                 raise ConfigError(f"task.dataset {task.dataset!r}, {part} part: {error}") from None
+    for part, each in targets.items():
+        if each.shape[1:] != targets["training"].shape[1:]:
+            raise ConfigError(
+                f"task.dataset {task.dataset!r} has targets of shape "
+                f"{tuple(targets['training'].shape)} in its training part and "
+                f"{tuple(each.shape)} in its {part} part; give a sample as many in each"
+            )
     try:
         values = learning.classes(targets["training"])
     except ConfigError as error:

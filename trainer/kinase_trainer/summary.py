@@ -3,6 +3,7 @@ with them. Without torch, whose import takes seconds."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,11 @@ def of_batches(size: int, count: int) -> tuple[str, ...]:
     )
 
 
+def _plain(name: str) -> str:
+    """A name without what nobody sees: spaces around it, and how an accent is coded."""
+    return unicodedata.normalize("NFC", name.strip())
+
+
 def warnings(
     names: Sequence[str], counts: Mapping[str, NDArray[Any]], *, exclusive: bool = True
 ) -> list[str]:
@@ -103,10 +109,11 @@ def warnings(
             f"accuracy of {share:.3f}; task.classification.weighting: balanced weighs them "
             "equally, and val_balanced_accuracy and val_f1 count them equally"
         )
-    by_case: dict[str, str] = {}
+    alike: dict[str, str] = {}
     for name in names:
-        other = by_case.setdefault(name.casefold(), name)
+        other = alike.setdefault(_plain(name).casefold(), name)
         if other != name:
-            found.append(f"classes {other!r} and {name!r} differ in capital letters alone")
+            by = "capital letters" if _plain(other) != _plain(name) else "spaces or accents' codes"
+            found.append(f"classes {other!r} and {name!r} differ in {by} alone")
             break
     return found

@@ -191,6 +191,13 @@ def _numbered(
 ) -> tuple[tuple[str, ...], dict[str, Array]]:
     """Labels that are text as numbers of the training part's, sorted."""
     texts = {part: _text(array) for part, array in labels.items()}
+    for part, array in texts.items():
+        empty = np.argwhere(np.char.strip(array) == "")
+        if len(empty):
+            raise ConfigError(
+                f"{path}: {found['y', part]} is an empty text at {empty[0].tolist()}; name the "
+                "class, or remove those samples"
+            )
     values = np.unique(texts["train"])
     for part, array in texts.items():
         strange = np.setdiff1d(array, values)
@@ -205,7 +212,7 @@ def _numbered(
 
 def _text(array: Array) -> Array:
     if array.dtype.kind == "S":
-        return np.char.decode(array, "utf-8", "replace")
+        return np.char.decode(array, "utf-8", "backslashreplace")
     return array.astype(str)
 
 
@@ -262,9 +269,13 @@ def as_images(array: Array, name: str, options: ArrayImages) -> Tensor:
     if not (low >= 0 and high <= 1):
         if not bool(np.isfinite(array).all()):
             raise ConfigError(f"{name} holds {_first_odd(array)}; floats must be in 0..1")
-        bytes_ = "; divide by 255" if low >= 0 and 1 < high <= 255 else ""
+        better = ""
+        if low >= -0.01 and high <= 1.01:
+            better = "; rounding may be the cause: use numpy.clip(images, 0, 1)"
+        elif low >= 0 and high <= 255:
+            better = "; divide by 255"
         raise ConfigError(
-            f"{name} holds values from {low:g} to {high:g}; floats must be in 0..1{bytes_}"
+            f"{name} holds values from {low:.9g} to {high:.9g}; floats must be in 0..1{better}"
         )
     return torch.from_numpy(np.ascontiguousarray(array, np.float32))
 

@@ -132,8 +132,7 @@ def listing(root: Path, classes: Sequence[str] | None = None) -> Listing:
 def _entries(folder: str) -> tuple[list[str], list[str]]:
     """Names of the folders and the files in a folder, without hidden ones, sorted.
 
-    What is neither (a link that leads nowhere, a pipe) counts as a file where its name is an
-    image's, so that it is named when it is read.
+    A link that leads nowhere is an error, and so is a pipe whose name is an image's.
     """
     folders: list[str] = []
     files: list[str] = []
@@ -147,7 +146,7 @@ def _entries(folder: str) -> tuple[list[str], list[str]]:
                 kind = None
             if kind is not None:
                 kind.append(entry.name)
-            elif _is_image(entry.name):
+            elif _is_image(entry.name) or entry.is_symlink():  # which may be a whole class
                 raise ConfigError(
                     f"{shown(entry.path)} is not a file, or a link that leads nowhere; remove it"
                 )
@@ -225,8 +224,9 @@ def folder(task: Task) -> Raw:
         for part, each in listings.items()
     }
     classes = tuple(shown(name) for name in own.classes)
-    notes = (*_notes(list(listings.values()), seen, options), *_two_levels(own))
-    return Raw(*held["train"], held.get("test"), classes, held.get("validation"), notes)
+    notes = _notes(list(listings.values()), seen, options)
+    doubts = _two_levels(own)
+    return Raw(*held["train"], held.get("test"), classes, held.get("validation"), notes, doubts)
 
 
 def _labelled(task: Task, root: Path, side: int, options: FolderImages) -> Raw:
@@ -243,6 +243,13 @@ def _labelled(task: Task, root: Path, side: int, options: FolderImages) -> Raw:
     }
     if "train" not in chosen:
         raise ConfigError(f"{shown(path)} names no file of the training part")
+    for name, line in zip(table.files, table.lines, strict=True):
+        if not (root / name).is_file():
+            slash = "; write / between folders" if "\\" in name else ""
+            raise ConfigError(
+                f"{shown(path)}, line {line}: {shown(name)} is not a file below "
+                f"{shown(root)}{slash}"
+            )
     classes: tuple[str, ...] = tuple(shown(name)[:128] for name in table.columns)
     if task.type == "Classification" and len(table.columns) == 1:
         names = sorted({table.values[i][0] for i in chosen["train"]})
@@ -329,7 +336,7 @@ def _images(found: Listing, side: int, options: FolderImages, seen: Seen) -> Ten
 
 
 def _two_levels(found: Listing) -> tuple[str, ...]:
-    """A note where the classes may be a level deeper: each folder holds the same folders."""
+    """A warning where the classes may be a level deeper: each folder holds the same folders."""
     inner: dict[int, set[str]] = {}
     for path, target in zip(found.paths, found.targets, strict=True):
         inner.setdefault(target, set()).add(os.path.dirname(path))

@@ -57,10 +57,11 @@ class Raw:
 
 def shown(name: str | Path) -> str:
     """A name of a file or a class for people: what is not text, or would steer a terminal, is
-    replaced."""
-    text = os.fsencode(name).decode("utf-8", "replace")
+    escaped, so that two names stay two."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
     )
 
 

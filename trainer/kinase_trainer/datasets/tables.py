@@ -51,6 +51,11 @@ def read_table(path: Path) -> Table:
                     continue
                 if not table.columns:
                     table.columns.extend(_head(row, where))
+                    if (path.parent / row[0].strip()).is_file():
+                        raise ConfigError(
+                            f"{where} begins with the file {shown(row[0].strip())}; write a head "
+                            "line, such as file,target, above it"
+                        )
                     continue
                 line = reader.line_num
                 if len(row) != len(table.columns) + 1:
@@ -81,6 +86,9 @@ def read_table(path: Path) -> Table:
 
 def _head(row: Sequence[str], where: str) -> list[str]:
     if not 2 <= len(row) <= MAX_COLUMNS:
+        other = next((mark for mark in (";", "\t", "|") if len(row) == 1 and mark in row[0]), None)
+        if other is not None:
+            raise ConfigError(f"{where} separates its columns by {other!r}; use commas")
         raise ConfigError(
             f"{where} has {len(row)} columns; the first is the file, the others are its targets"
         )

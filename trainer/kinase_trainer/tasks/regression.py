@@ -57,6 +57,11 @@ class Regression(LearningTask):
     def fit(self, targets: Tensor) -> None:
         """The mean and the standard deviation of each number."""
         mean, deviation = targets.mean(0), targets.std(0, correction=0)
+        if not bool(deviation.isfinite().all()):
+            raise ConfigError(
+                f"the targets reach {targets.abs().max().item():g}, whose deviation is beyond "
+                "floating point; use another unit"
+            )
         constant = torch.nonzero(deviation <= 1e-12 * mean.abs())
         if len(constant):
             column = int(constant[0])
