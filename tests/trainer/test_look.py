@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,32 @@ def test_a_published_data_set() -> None:
     assert (found.samples, found.train, found.classes) == (60_000, 40_000, 100)
     assert found.download
     assert look("digits").path is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (np.int64(3), r"y has shape \(\); wanted is one class a sample"),
+        (np.zeros((4, 2, 2)), r"y has shape \(4, 2, 2\); wanted is one class a sample"),
+        (np.zeros((0, 1)), "holds no samples"),
+    ],
+)
+def test_labels_of_an_archive_that_are_no_classes(
+    tmp_path: Path, labels: object, text: str
+) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.zeros((4, 8, 8), np.uint8), y=np.asarray(labels))
+    with pytest.raises(ConfigError, match=rf"{path}.*{text}"):
+        look(str(path))
+
+
+def test_an_archive_whose_array_is_damaged_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", b"text")
+        archive.writestr("y.npy", b"text")
+    with pytest.raises(ConfigError, match=rf"{path}: x is damaged or cut off"):
+        look(str(path))
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,13 @@ def _archive(path: Path) -> dict[str, Any]:
     _, channels, height, width = archives.channels_first(
         like, f"{path}: {found['x', 'train']}", ArrayImages().channels
     ).shape
-    labels = [_classes(archive.read(found["y", part])) for part in parts]
+    labels = [
+        _classes(archive.read(name), f"{shown(path)}: {shown(name)}")
+        for name in (found["y", part] for part in parts)
+    ]
     _, counts = np.unique(np.concatenate(labels), return_counts=True)
+    if not len(counts):
+        raise ConfigError(f"{shown(path)} holds no samples")
     return {
         "dataset": "npz",
         "path": str(path.absolute()),
@@ -138,8 +143,17 @@ def _archive(path: Path) -> dict[str, Any]:
     }
 
 
-def _classes(labels: archives.Array) -> archives.Array:
-    """Labels (N,), from those or one-hot ones, as text: parts may have them in different types."""
+def _classes(labels: archives.Array, name: str) -> archives.Array:
+    """Labels (N,), from those or one-hot ones, as text: parts may have them in different types.
+
+    Raises:
+        ConfigError: they are not one class a sample.
+    """
     if labels.ndim == 2 and labels.shape[1] > 1:
         labels = labels.argmax(axis=1)
+    if labels.ndim == 0 or labels.size != len(labels):
+        raise ConfigError(
+            f"{name} has shape {labels.shape}; wanted is one class a sample, (N,), or one-hot, "
+            "(N, classes)"
+        )
     return labels.reshape(len(labels)).astype(str)

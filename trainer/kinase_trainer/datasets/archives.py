@@ -95,12 +95,24 @@ class Archive:
         self.names: list[str] = list(self.file.files)
 
     def shape(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Shape and type of an array; no more than its head is read."""
-        with self.file.zip.open(f"{name}.npy") as member:
-            version = npy.read_magic(member)
-            reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, _, dtype = reader(member)
+        """Shape and type of an array; no more than its head is read.
+
+        Raises:
+            ConfigError: it is damaged.
+        """
+        try:
+            with self.file.zip.open(f"{name}.npy") as member:
+                first = npy.read_magic(member) == (1, 0)
+                reader = npy.read_array_header_1_0 if first else npy.read_array_header_2_0
+                shape, _, dtype = reader(member)
+        except Exception as error:  # of a damaged zip file
+            raise self._damaged(name, error) from None
         return shape, dtype
+
+    def _damaged(self, name: str, error: Exception) -> ConfigError:
+        return ConfigError(
+            f"{self.path}: {shown(name)} is damaged or cut off ({error!s:.200}); write it again"
+        )
 
     def read(self, name: str) -> Array:
         """One array, in this machine's byte order.
@@ -126,9 +138,7 @@ class Archive:
         except ConfigError:
             raise
         except Exception as error:  # of a damaged zip file
-            raise ConfigError(
-                f"{self.path}: {shown(name)} is damaged or cut off ({error!s:.200}); write it again"
-            ) from None
+            raise self._damaged(name, error) from None
         return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
