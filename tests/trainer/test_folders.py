@@ -252,14 +252,6 @@ def test_every_depth_keeps_its_range(
     assert splits.deviation == pytest.approx((deviation,) * 3, abs=1e-5)
 
 
-def test_a_pgm_file_of_more_than_8_bits_keeps_its_range(tmp_path: Path) -> None:
-    pixels = np.full((SIDE, SIDE), 250, ">u2").tobytes()
-    path = tmp_path / "deep.pgm"
-    path.write_bytes(b"P5 %d %d 1000\n" % (SIDE, SIDE) + pixels)
-    found = read(str(path), SIDE, FolderImages()).pixels
-    assert torch.allclose(found, torch.full_like(found, 0.25), atol=1e-4)
-
-
 def test_deep_and_plain_images_may_be_mixed(tmp_path: Path) -> None:
     put(tmp_path / "a/0.png", grey(51))
     put(tmp_path / "b/0.png", np.full((SIDE, SIDE), 13107, np.uint16))

@@ -82,12 +82,6 @@ def test_a_table_that_cannot_be_used_is_named(tmp_path: Path, text: str, said: s
         open_splits(folder(tmp_path, text, NAMES[:2], type="Regression"))
 
 
-def test_a_file_without_a_class_is_named(tmp_path: Path) -> None:
-    task = folder(tmp_path, "file,y\n0.png,a\n1.png,\n", NAMES[:2])
-    with pytest.raises(ConfigError, match="line 3: y is empty; write the class"):
-        open_splits(task)
-
-
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     task = folder(tmp_path, "", NAMES[:2], folder={"labels": "other.csv"})
     with pytest.raises(ConfigError, match=r"task.folder.labels: .*other.csv cannot be read \(No"):
