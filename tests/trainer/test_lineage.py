@@ -203,7 +203,7 @@ DAMAGES = {
     "truncated": (_truncated, "is not the file that its card names"),
     "tampered": (_tampered, "is not the file that its card names"),
     "pickled": (_pickled, "is a pickled file, which is never opened"),
-    "nan": (_not_a_number, "no finite number"),
+    "nan": (_not_a_number, "holds a value that is not finite"),
     "shapes": (_other_shapes, "does not fit its card: 'nodes.classifier.weight'"),
     "whole numbers": (_whole_numbers, "is of type torch.int64"),
     "not in the card": (_card(tensors={"a": _STORED}), "has no tensor nodes."),
