@@ -19,7 +19,7 @@ SETUP := .make/setup$(if $(TORCH_BACKEND),-$(TORCH_BACKEND))
 UV := $(or $(shell command -v uv),.make/uv/bin/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types unit bench generate docs lock clean cluster operator cluster-down e2e
+.PHONY: help setup run test lint types unit soak bench generate docs lock clean cluster operator cluster-down e2e
 
 help: ## Show this help
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,12 +59,13 @@ lint: $(SETUP)
 types: $(SETUP)
 	$(BIN)/mypy
 
-# Tests that measure time may fail beside others: what has failed is run once more, alone.
 unit: $(SETUP)
-	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS) || { test $(WORKERS) != 0 && \
-	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(PYTEST_ARGS); }
+	$(BIN)/python -m tests.twice -n $(WORKERS) $(PYTEST_ARGS)
 
-generate: docs ## Write crds/, docs/manifest.md and the dashboards anew from the code
+soak: $(SETUP) ## The long tests, before a release: every repetition of what `make test` has once
+	$(BIN)/python -m pytest -n $(WORKERS) -m soak $(PYTEST_ARGS)
+
+generate: docs ## Write crds/, docs/manifest.md and the dashboards from the code
 	$(BIN)/python -m kinase.api.crd crds charts/kinase/files/crds
 	$(BIN)/python -m charts.dashboards charts/kinase/files/dashboards
 
@@ -80,7 +81,7 @@ operator: $(SETUP) ## Run the operator on it, in the foreground, and say what to
 cluster-down: $(SETUP) ## End it
 	@$(BIN)/python -m tests.cluster.lab down
 
-docs: $(SETUP) ## Write docs/manifest.md and the tables of fields in other pages anew from kinase/api
+docs: $(SETUP) ## Write docs/manifest.md and the tables of fields in other pages from kinase/api
 	$(BIN)/python -m kinase.api.reference > docs/manifest.md
 	$(BIN)/python -m kinase.api.reference $$(grep -rl '^<!-- fields: ' docs --include '*.md')
 
@@ -91,7 +92,7 @@ site: $(SETUP) ## Build the documents as a site, in .make/site; a link that lead
 COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
   --python-version 3.11
 
-lock: pyproject.toml $(UV) ## Resolve the dependencies anew into requirements.lock and requirements/
+lock: pyproject.toml $(UV) ## Resolve the dependencies again into requirements.lock and requirements/
 	$(COMPILE) pyproject.toml --all-extras --group dev --upgrade --output-file requirements.lock
 	$(MAKE) requirements
 

@@ -1,0 +1,39 @@
+"""Run the tests, and run once more, alone, those that failed: `python -m tests.twice -n 2`, a part of
+`make test`.
+
+A test that measures time can fail when others run at the same time. One that needs the second try is
+still a defect, so its name is the last thing that is printed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+FAILED = Path(".pytest_cache/v/cache/lastfailed")
+
+
+def failed() -> list[str]:
+    """The tests that failed in the last run."""
+    return sorted(json.loads(FAILED.read_text())) if FAILED.exists() else []
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code of the second run if there was one, else of the first."""
+    FAILED.unlink(missing_ok=True)
+    first = subprocess.run([sys.executable, "-m", "pytest", *arguments])
+    names = failed()
+    if first.returncode != 1 or not names:
+        return first.returncode
+    again = ["--last-failed", "--last-failed-no-failures", "none", "-n", "0"]
+    second = subprocess.run([sys.executable, "-m", "pytest", *arguments, *again])
+    left = set(failed())
+    for name in names:
+        print(f"failed twice: {name}" if name in left else f"passed only when it ran alone: {name}")
+    return second.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
