@@ -1,8 +1,7 @@
-"""Run the tests, and run once more, alone, those that failed: `python -m tests.twice -n 2`, a part of
-`make test`.
+"""Run the tests, then run those that failed once more, alone: a part of `make test`.
 
-A test that measures time can fail when others run at the same time. One that needs the second try is
-still a defect, so its name is the last thing that is printed.
+A test that measures time can fail when others run at the same time. A test that needs the second
+try is still a defect, so its name is printed at the very end.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ def test_what_passes_only_at_the_second_try_is_named(tmp_path: Path) -> None:
     found = run()
     assert found.returncode == 1
     assert found.stdout.endswith(
-        "failed twice: test_it.py::test_bad\npassed only when it ran alone: test_it.py::test_shaky\n"
+        "failed twice: test_it.py::test_bad\n"
+        "passed only when it ran alone: test_it.py::test_shaky\n"
     )
     found = run("-k", "not bad")
     assert (found.returncode, "alone" in found.stdout) == (0, False)
