@@ -1,4 +1,4 @@
-"""A morphism search on a cluster through kills and an outage, beside the undisturbed one.
+"""A morphism search on a cluster with kills and an outage, and the undisturbed one.
 
     python -m bench.campaign --trials 30 --kills 12 --outage 60 --seed 0
 
@@ -128,7 +128,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, and print what came of it."""
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--neighbours", type=int, default=4)

@@ -2,7 +2,7 @@
 
     python -m bench.cluster search --trials 400 --parallelism 4      # refill time, writes a trial
     python -m bench.cluster search --trials 5000 --parallelism 256   # trials a second
-    python -m bench.cluster idle --experiments 1000                  # many that stand still
+    python -m bench.cluster idle --experiments 1000                  # many suspended ones
     python -m bench.cluster restart --trials 5000                    # operator restarted among many
     python -m bench.cluster digits --trials 30 --compare             # the example, real pods
 
@@ -249,7 +249,7 @@ def search(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def idle(options: argparse.Namespace) -> dict[str, Any]:
-    """Many experiments that stand still."""
+    """Many suspended experiments."""
     with lab(instant=None) as it:
         cluster = it.cluster
         options.trials, options.parallelism = 8, 2
@@ -300,7 +300,7 @@ def restart(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def digits(options: argparse.Namespace) -> dict[str, Any]:
-    """`examples/digits.yaml` with the real trainer; with --compare, beside a local run of it."""
+    """`examples/digits.yaml` with the real trainer; with --compare, also run locally."""
     document = yaml.safe_load((system.REPOSITORY / "examples/digits.yaml").read_text())
     spec = document["spec"]
     spec["budget"] = {"trials": options.trials, "parallelism": options.parallelism}

@@ -117,7 +117,7 @@ def search(method: str, seed: int, epochs: int, task: dict[str, Any]) -> ReportD
 
 
 def main() -> None:
-    """Measure, and print what came of it."""
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", default="digits", choices=DATA)
     parser.add_argument("--seeds", type=int, default=5)

@@ -1,7 +1,7 @@
 """The trainer on one GPU: that it is right there, and how fast it is.
 
     python -m bench.gpu                      # checks, and the trainer's epoch against one by hand
-    python -m bench.gpu --search FILE ...    # searches of manifests besides, by `kinase run`
+    python -m bench.gpu --search FILE ...    # searches of manifests, too, by `kinase run`
 
 The checks are what a machine without a GPU cannot test: the same weights give the same logits as on
 the CPU, a training that is stopped and resumed gives what the undisturbed one gives, a network that

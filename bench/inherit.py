@@ -173,7 +173,7 @@ def measure(
 
 
 def main() -> None:
-    """Measure, and print what came of it."""
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--epochs", type=int, default=9)

@@ -164,7 +164,7 @@ def differences(end: End, undisturbed: End) -> list[str]:
 
 
 def campaign(victim: str, kills: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Kill `kills` times, one experiment after the other; returns what came of it."""
+    """Kill `kills` times, one experiment after the other; returns the outcome."""
     whole = Subject(folder / "whole")
     began = time.monotonic()
     whole.finish()

@@ -226,7 +226,7 @@ def search(scene: Scene, trials: int, **spec: Any) -> dict[str, Any]:
 
 
 def sidecar(of: Checkout, kind: str, patience: float) -> None:
-    """Five trials, each of which ends otherwise, beside a sidecar."""
+    """Five trials, each with another end, with a sidecar."""
     seconds, native = SIDECARS[kind]
     cases = "\n".join(f"*-{number:05d}-*) {how} ;;" for number, (_, how) in ENDS.items())
     script = f"case $HOSTNAME in\n{cases}\nesac"

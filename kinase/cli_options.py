@@ -63,7 +63,7 @@ Watch = Annotated[
     typer.Option(
         "--watch",
         "-w",
-        help="Serve it on this machine, anew at each look, until Ctrl-C.",
+        help="Serve it on this machine, updated at each request, until Ctrl-C.",
         rich_help_panel=PANEL,
     ),
 ]

@@ -1,8 +1,8 @@
 """The CustomResourceDefinitions, written from the models: `python -m kinase.api.crd`.
 
-Their schemas are structural (Kubernetes' word for: every value has one type, said where it
-stands). What a model's validators check beyond a field's own bounds stands beside them as CEL
-rules (`Rule`), so that the API server refuses what `kinase validate` refuses.
+Their schemas are structural (Kubernetes' word for: every value has one type, said where it stands).
+What a model's validators check beyond a field's own bounds is added as CEL rules (`Rule`), so that
+the API server refuses what `kinase validate` refuses.
 """
 
 from __future__ import annotations

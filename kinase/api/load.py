@@ -247,7 +247,7 @@ def validate(document: Document) -> NASExperiment:
 
 
 def _shown(value: Any) -> str:
-    """A value in an error, not longer than a line bears."""
+    """A value for an error message, truncated to fit a line."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 

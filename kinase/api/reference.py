@@ -1,8 +1,8 @@
 """Documentation that is written from the models.
 
 `python -m kinase.api.reference` prints `docs/manifest.md`; `python -m kinase.api.reference FILE...`
-writes anew, in other pages, the tables that stand between `<!-- fields: PATH -->` and
-`<!-- end -->`, where PATH is a field of the manifest, such as `spec.strategy.evolution`.
+rewrites, in other pages, the tables between `<!-- fields: PATH -->` and `<!-- end -->`, where PATH
+is a field of the manifest, such as `spec.strategy.evolution`.
 """
 
 from __future__ import annotations

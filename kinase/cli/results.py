@@ -62,7 +62,7 @@ def report(
         typer.Option(
             "--out",
             "-o",
-            help="Where to write it; by default beside the journal, or NAME-report.html for one "
+            help="Where to write it; by default next to the journal, or NAME-report.html for one "
             "on a cluster ('-': standard output).",
         ),
     ] = None,

@@ -44,7 +44,7 @@ def run(
         bool,
         typer.Option(
             "--fresh",
-            help="Start from scratch: what an earlier run of this name left is kept beside it, as "
+            help="Start from scratch: what an earlier run of this name left is kept next to it, as "
             "NAME.1, NAME.2, ...",
         ),
     ] = False,

@@ -138,7 +138,7 @@ class Result:
         return written
 
     def report(self, path: str | PathLike[str] | None = None) -> Path | str:
-        """Write the HTML report, and return where: to `path`, or `report.html` beside the journal.
+        """Write the HTML report, and return where: to `path`, or `report.html` next to the journal.
 
         Raises:
             ModuleNotFoundError: plotly or jinja2 is missing, which come with `kinase-nas[report]`.

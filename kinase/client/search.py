@@ -1,4 +1,4 @@
-"""`kinase.search`: a search on this machine, in this thread or beside it."""
+"""`kinase.search`: a search on this machine, in this thread or in the background."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Command(Model):
     words: tuple[str, ...]
     """The program and its arguments."""
     environment: dict[str, str] = {}
-    """Variables of its environment, besides those of this process."""
+    """Environment variables in addition to those of this process."""
 
 
 class TrainerError(Exception):

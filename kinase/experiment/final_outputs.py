@@ -1,4 +1,4 @@
-"""What an experiment keeps in its store beside the journal: the task's facts, and the winner."""
+"""What an experiment keeps in its store in addition to the journal: task facts and the winner."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kinase.store import Conflict, NotFound, Store
 
 TASK = identity.TASK
 RESULT = "result.json"
-"""What the winner measured, beside its network: the last that a run writes."""
+"""The winner's metrics, stored with its network: the last object that a run writes."""
 FINAL = ("weights.safetensors", "model.json")
 """What makes up a trained network in the store."""
 
@@ -60,7 +60,7 @@ def same_task(store: Store, info: TaskInfo) -> None:
         )
     if before.root != info.root:
         raise identity.MismatchError(
-            f"the network that the search begins with is not that of the earlier run in "
+            "the network that the search begins with is not that of the earlier run in "
             f"{store.uri}: restore it and its weights, or give the experiment another name"
         )
 

@@ -1,4 +1,4 @@
-"""Parts of a transformer's block whose last weights are zero, so that beside a skip they begin as
+"""Parts of a transformer's block whose last weights are zero, so that with a skip they start as
 nothing."""
 
 from __future__ import annotations

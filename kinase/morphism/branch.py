@@ -1,5 +1,5 @@
-"""A branch beside what is there: its last weights are zero, so it begins as nothing (Elsken et al.
-2017; Wei et al. 2016, subnet morphing)."""
+"""A parallel branch: its last weights are zero, so it starts as zero (Elsken et al. 2017; Wei et
+al. 2016, subnet morphing)."""
 
 from __future__ import annotations
 
@@ -107,7 +107,8 @@ class Branch(_Beside):
 
     @classmethod
     def places(cls, graph: Graph) -> Iterator[Place]:
-        """See `Base`: beside each single layer, and between the ends of layers of one shape."""
+        """See `Base`: parallel to each single layer, and between the ends of layers of one
+        shape."""
         shapes = graph.shapes()
         for node in unit_ends(graph):
             source = node.inputs[0]
@@ -124,8 +125,8 @@ class Branch(_Beside):
 
 
 class Unfold(_Beside):
-    """Make a cell's edge of a pool or of an identity: it stays, and a convolution is added beside
-    it."""
+    """Make a cell's edge of a pool or of an identity: it stays, and a convolution is added in
+    parallel it."""
 
     op: Literal["unfold"] = "unfold"
     node: NodeName

@@ -31,7 +31,7 @@ class Deepen(Base):
     """Only on the way into this node; for all that take the node's output where left out."""
     layer: Literal["conv", "sepconv", "linear", "block"] = "conv"
     """Convolution or separable convolution of a map, linear layer of a vector or of tokens, or a
-    transformer's attention and MLP, each beside a skip."""
+    transformer's attention and MLP, each with a skip."""
     kernel: OddKernel = 3
     """Window of a convolution; odd."""
     dilation: Annotated[int, Field(ge=1, le=16)] = 1

@@ -1,7 +1,7 @@
 """How every tensor of a child comes from its parent's, as plain data.
 
 A plan names the tensors that change; any other is the parent's of the same name. So the trainer
-needs only a small interpreter, and whatever lies beside the weights follows by the same plan:
+needs only a small interpreter, and whatever belongs to the weights follows by the same plan:
 
 - averages of weights are made as the weights are;
 - an optimiser's slots are gathered as the weights are, but scaled as the gradients are, and are

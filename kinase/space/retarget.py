@@ -1,4 +1,4 @@
-"""A network that is there already, for another task: other images, another number of classes."""
+"""An existing network, adapted to another task: other images, another number of classes."""
 
 from __future__ import annotations
 

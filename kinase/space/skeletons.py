@@ -112,7 +112,8 @@ def residual(genes: Genes, frame: Frame, cells: int, filters: int) -> Graph:
 
 
 def _residual_block(g: GraphBuilder, name: str, x: str, filters: int) -> str:
-    """ReLU-conv-BN twice, beside an average pooling and a 1x1 convolution (He et al. 2016)."""
+    """ReLU-conv-BN twice, in parallel with an average pooling and a 1x1 convolution (He et al.
+    2016)."""
     y = cell_ops.relu_conv_bn(g, f"{name}_a", x, filters, 3, 2)
     y = cell_ops.relu_conv_bn(g, f"{name}_b", y, filters, 3, 1)
     x = cell_ops.halve(g, f"{name}_pool", x)

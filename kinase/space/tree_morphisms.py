@@ -1,6 +1,6 @@
 """Which network morphisms could unfold the cells of one network into those of another (Cai et al.
 2018b, section 3.1): a layer becomes copies that add up to it, a map is divided and joined, a branch
-begins as an identity, or beside another as nothing."""
+starts as an identity, or as zero if parallel to another."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ are cautious guesses."""
 STEP = 2e-3
 """Seconds of a training step that no multiply-add explains."""
 TRIAL = 0.15
-"""Seconds of a trial beside its training."""
+"""Seconds of a trial in addition to its training."""
 SEARCH_SHARE = 0.75
 """Of the time; the rest is kept for the finalists."""
 WANTED = 40
@@ -142,7 +142,7 @@ def plan(look: Look, wishes: Wishes) -> Plan:
 
 
 def _side(look: Look, wishes: Wishes) -> int | None:
-    """`task.resolution`: the largest of `SIDES` that the images have and the device bears."""
+    """`task.resolution`: the largest of `SIDES` that the images have and the device can train."""
     if wishes.resolution is not None:
         return wishes.resolution
     most = LARGEST[look.device]

@@ -57,7 +57,7 @@ def write_bundle(store: Store, prefix: str, files: Mapping[str, bytes]) -> None:
 
 
 def read_bundle(store: Store, prefix: str) -> dict[str, bytes]:
-    """Read a bundle; one that is replaced meanwhile is read anew.
+    """Read a bundle; one that is replaced meanwhile is read again.
 
     Raises:
         NotFound: there is no manifest.
@@ -82,7 +82,7 @@ def _read(below: Store, text: bytes) -> dict[str, bytes]:
         place = ".".join(str(part) for part in first["loc"]) or "it"
         raise Corrupt(
             f"{below.uri}/{MANIFEST} is damaged ({place}: {first['msg']}); restore it, or remove it"
-            " to start anew"
+            " to start from scratch"
         ) from None
     return {name: _object(below, name, item) for name, item in manifest.files.items()}
 

@@ -217,7 +217,7 @@ class FileStore(Store):
         return kind(f"cannot {verb} {self.uri}/{key}: {advice} (storage.uri)")
 
     def _nearest(self, key: str) -> Path:
-        """The folder nearest to a key that is there and can be seen."""
+        """The nearest existing and readable folder above a key."""
         path = self.folder / key
         return next((p for p in path.parents if os.path.isdir(p)), self.folder)
 

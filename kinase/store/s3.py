@@ -144,7 +144,7 @@ class _Connection:
 class S3Store(Store):
     """Objects of a bucket, below a prefix.
 
-    A conditional put is `PutObject` with `If-None-Match: *`, which the server decides. It bears
+    A conditional put is `PutObject` with `If-None-Match: *`, which the server decides. It has
     a token of its own as metadata: when a reply was lost and the repeated request finds an
     object there, the token tells whether it is ours. Credentials come from the environment,
     as botocore looks for them.
@@ -432,8 +432,7 @@ def _check_endpoint(endpoint: str, uri: str) -> None:
 
 def _follow_no_redirect(params: dict[str, Any], **_: object) -> None:
     """botocore asks a server that redirects for the bucket's region, by which it is redirected
-    again, without end; only AWS's own answers.
-    """
+    again, without end; only AWS's own answers."""
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 

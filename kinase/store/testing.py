@@ -3,7 +3,7 @@
     class TestMine(StoreContract):
         @pytest.fixture
         def store(self) -> Store:
-            return MyStore(...)  # empty, anew for each test
+            return MyStore(...)  # empty, a new one for each test
 
 It needs pytest. The promises are those of `kinase.store.base`.
 """

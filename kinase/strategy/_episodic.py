@@ -37,7 +37,7 @@ class Episodic(Strategy, Generic[E]):
     ends is the next network to train. When `batch` episodes have ended the policy learns from
     their rewards (REINFORCE).
 
-    An episode that ends at a network that was tried already counts with what came of it, without
+    An episode that ends at a network that was tried already counts with its known value, without
     another training. Episodes are drawn in `propose` and drawn again in `asked`, by a generator
     that follows from the number of the strategy's trials; so what led to a network is known also
     after a restart.

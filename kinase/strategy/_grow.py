@@ -71,7 +71,7 @@ def grow_fresh(
     """So many such edits, one on top of the other, to an architecture that was not asked before,
     and to which morphisms also lead from the parent in one go, as the child will inherit.
 
-    Where a parent can grow no further, fewer edits are made; None: there is nothing new to be had.
+    Where a parent can grow no further, fewer edits are made; None: there is nothing new.
     """
     bridges = _Bridges(space, frame)
     for _ in range(attempts):

@@ -119,7 +119,7 @@ class KubernetesEngine(Engine):
             raise Interrupted("the manifest has changed")
 
     def launch(self, job: TrialJob) -> None:
-        """Want an attempt; one that is there already goes on."""
+        """Request an attempt; an existing one continues."""
         wanted = self._test(job) if job.test else Wanted.of(job.experiment, job)
         self._running[job.trial] = wanted
         self._began.pop(job.trial, None)

@@ -80,7 +80,7 @@ class Lease:
             except Conflict:
                 continue  # it has changed in between
             except ApiError as error:
-                log.warning("the lease cannot be had: %s", error)
+                log.warning("cannot acquire the lease: %s", error)
             await asyncio.sleep(1.0)
 
     def _new(self) -> Object:

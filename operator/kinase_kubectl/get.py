@@ -134,8 +134,8 @@ def lines(
 
 
 async def watch(query: Query, console: Console, say: Callable[[str], Any]) -> None:
-    """Show it, and what becomes of it, until cancelled: on a terminal one table that is drawn
-    again, elsewhere a line (or an object) for each change."""
+    """Show it and its changes until cancelled: on a terminal one table that is drawn again,
+    elsewhere a line (or an object) for each change."""
     query = check(query)
     async with Cluster.open(query.target) as cluster:
         # an unknown name or a missing right is reported here; informers would wait

@@ -9,7 +9,7 @@ from kinase_kube.client import Object, Resource
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Make an object; one that is there already and has the same owner is success."""
+    """Make an object; if it exists with the same owner, that is success."""
 
     resource: Resource
     body: Object

@@ -241,7 +241,7 @@ def _foreign(seen: Observed) -> str | None:
 
 
 def _is_of(item: Job | Child, uid: str) -> bool:
-    """Whether it is the experiment's of this UID, even if somebody took away its owner."""
+    """Whether it is the experiment's of this UID, even if its owner reference was removed."""
     if item.owner is None:
         return item.labels.get(names.EXPERIMENT_UID) == uid
     return item.owner == uid

@@ -1,6 +1,6 @@
 """The operator's Prometheus metrics. No label takes values that grow with trials.
 
-Of each experiment the operator tells what its status says: that is there as long as the object is,
+Of each experiment the operator tells what its status says: it exists as long as the object,
 also before its controller has begun, while it cannot run, and after the end. What only a search
 that is under way knows (histograms, the store) its controller exports; no metric has two sources.
 """

@@ -114,7 +114,7 @@ class Writer:
                 text = f"{resource.kind} {name} of another owner is there; delete it or choose "
                 raise Forbidden(409, "NameConflict", text + "another name") from None
             if resource in CHILDREN and not _is_ours(item):
-                # somebody took away the labels by which we watch it
+                # somebody removed the labels by which we watch it
                 there = Child.of(item)
                 patch = _without_owner(body)
                 action = Correct(resource, name, there.uid, there.version, patch)

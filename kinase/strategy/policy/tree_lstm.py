@@ -215,7 +215,7 @@ class Forest:
     def down(
         self, p: Parameters, ups: Sequence[Traced], asked: Sequence[tuple[int, Path]]
     ) -> Traced:
-        """To some branches, from the first node and what is beside the way: their states."""
+        """To some branches, from the first node and the siblings on the way: their states."""
         units = p["up.edge.h"].shape[0]
         going = list(range(len(asked)))
         state: Traced = numpy.zeros((len(asked), 2 * units))
@@ -266,7 +266,7 @@ class Forest:
         return node[0]
 
     def _beside(self, asked: tuple[int, Path], depth: int) -> list[int]:
-        """Rows of what is beside a branch: with a concat in place of itself there is nothing."""
+        """Rows of a branch's siblings: with a concat in place of itself there is nothing."""
         index, path = asked
         above, own = path[: depth - 1], path[depth - 1]
         rows = self.levels[depth - 1].behind[self.row[index, above]]

@@ -208,7 +208,7 @@ def listings_of(root: Path) -> dict[str, Listing]:
 
 def folder(task: Task) -> Raw:
     """Images by class, as squares of `task.resolution`, in memory where they fit, else read
-    whenever they are needed. A `val` and a `test` folder beside `train` are those parts."""
+    whenever they are needed. `val` and `test` folders next to `train` are those parts."""
     root = place(task)
     if not root.is_dir():
         raise ConfigError(f"task.path {task.path!r} is a file; task.dataset folder needs a folder")

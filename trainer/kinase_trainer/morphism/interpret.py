@@ -68,12 +68,12 @@ def make(recipe: Recipe, parent: Mapping[str, Tensor], like: Like) -> Tensor:
 
 
 def make_slot(recipe: Recipe, slot: Tensor | None, name: str) -> Tensor | None:
-    """What an optimiser keeps beside a tensor, gathered as the tensor is and scaled as its
+    """The optimizer's state of a tensor, gathered as the tensor is and scaled as its
     gradients are; None where the tensor is new.
 
     Args:
         recipe: of the tensor.
-        slot: the one beside the parent's tensor that the recipe begins with.
+        slot: the one of the parent's tensor that the recipe begins with.
         name: of the slot.
     """
     if slot is None or not isinstance(recipe.base, Parent):

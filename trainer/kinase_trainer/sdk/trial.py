@@ -145,7 +145,7 @@ class Trial:
     @property
     def seed(self) -> int:
         """Of weights, order and augmentation. Python's, NumPy's and torch's generators are seeded
-        by it when the trial begins, and anew before each epoch."""
+        by it when the trial begins, and again before each epoch."""
         return self.job.seed
 
     @property
@@ -202,9 +202,8 @@ class Trial:
 
     def keep(self, **objects: states.Stateful) -> None:
         """Name what a checkpoint holds, before the first epoch: what has `state_dict` and
-        `load_state_dict`. An earlier attempt's checkpoint is put back at once, and `epochs` goes
-        on from there. `model` is the network that is kept for the test and for you.
-        """
+        `load_state_dict`. An earlier attempt's checkpoint is put back at once, and `epochs` goes on
+        from there. `model` is the network that is kept for the test and for you."""
         if self.done:
             raise RuntimeError("keep is called once, before the first epoch")
         self._kept = dict(objects)

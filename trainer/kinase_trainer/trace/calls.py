@@ -125,7 +125,7 @@ def _symbolic(
 
 
 def _state(module: nn.Module) -> list[dict[str, Any]]:
-    """What each part holds beside weights: its buffers, and numbers and texts."""
+    """What each part holds in addition to weights: its buffers, and numbers and texts."""
     kinds = (bool, int, float, str)
     return [
         {**{n: v for n, v in part.__dict__.items() if type(v) in kinds}, **part._buffers}

@@ -42,7 +42,7 @@ class _Sure(TorchFunctionMode):
 
 @dataclass
 class _Run:
-    """What came of a batch."""
+    """The result of a batch."""
 
     output: Tensor
     gradients: State = field(default_factory=dict)
@@ -188,7 +188,7 @@ def _check_output(
         where = _first_apart(module, traced, weights, images, mode == "training")
         raise Untraceable(
             f"{place('', module)}: its graph gives other outputs than it does in {mode}, by "
-            f"{difference:.2e} of the largest{where}: it computes something beside what its layers "
+            f"{difference:.2e} of the largest{where}: it computes more than its layers "
             "do, such as a change in place (x += y) of what is read again; use layers alone"
         )
 
@@ -252,6 +252,6 @@ def _check_gradients(module: nn.Module, traced: Traced, wanted: State, found: St
             path, _, tensor = source.key.rpartition(".")
             raise Untraceable(
                 f"{place(path, module.get_submodule(path))}: the gradient of its {tensor} is "
-                f"another in the graph, by {difference:.2e} of the largest: something beside "
-                "layers changes gradients; use layers alone"
+                f"different in the graph, by {difference:.2e} of the largest: something other "
+                "than layers changes gradients; use layers alone"
             )
