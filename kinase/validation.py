@@ -81,7 +81,8 @@ def read_data(spec: ExperimentSpec, document: Document) -> TaskInfo:
     except Exception as error:  # of a data set or a task that another package brings
         if spec.task.download:
             raise NotRead(
-                f"task.download is true, and it is not in task.path {task.path!r} yet"
+                f"task.download is true, and it cannot be read from task.path {task.path!r} yet: "
+                f"{error}"
             ) from None
         text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         named = task.path is not None and task.path in text

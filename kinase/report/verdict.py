@@ -331,12 +331,17 @@ def chance(
 
 
 def _first_fronts(points: Sequence[tuple[float, ...]]) -> list[int]:
-    """Indices of the first fronts, `MOST_POINTS` or more together, if there are so many."""
+    """Indices of the first fronts, if there are many: `MOST_POINTS` to twice as many together."""
     left, kept = list(range(len(points))), list[int]()
     if len(left) <= MOST_POINTS:
         return left
     while left and len(kept) < MOST_POINTS:
         front = {left[i] for i in pareto_front([points[i] for i in left])}
+        if len(kept) + len(front) > 2 * MOST_POINTS:  # pairs of all would not fit into memory
+            drawn = np.random.default_rng(0).choice(
+                sorted(front), 2 * MOST_POINTS - len(kept), False
+            )
+            return [*kept, *(int(i) for i in np.sort(drawn))]
         kept += sorted(front)
         left = [i for i in left if i not in front]
     return kept

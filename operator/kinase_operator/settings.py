@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -145,9 +146,12 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     ):
         if env.get(key):
             try:
-                given[name] = kind(env[key])
+                number = kind(env[key])
             except ValueError:
                 raise ValueError(f"{key} is {env[key]!r}; it must be a number") from None
+            if not 0 <= number < math.inf:
+                raise ValueError(f"{key} is {env[key]!r}; it must be 0 or more, and finite")
+            given[name] = number
     for name, key, shape in (
         ("controller_resources", "KINASE_CONTROLLER_RESOURCES", dict),
         ("controller_node_selector", "KINASE_CONTROLLER_NODE_SELECTOR", dict),

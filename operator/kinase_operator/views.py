@@ -240,9 +240,16 @@ def _waiting(ours: Object, status: Object) -> tuple[str, str] | None:
     return found if waits else None
 
 
-def _failed_init(status: Object) -> str:
-    """Which container that was to run before ours has failed."""
+def _failed_init(spec: Object, status: Object) -> str:
+    """Which init container has failed. Native sidecars are stopped after ours, so they say nothing."""
+    sidecars = {
+        each["name"]
+        for each in spec.get("initContainers") or ()
+        if each.get("restartPolicy") == "Always"
+    }
     for other in status.get("initContainerStatuses") or ():
+        if other["name"] in sidecars:
+            continue
         if code := _state(other, "terminated").get("exitCode"):
             said = _state(other, "terminated").get("message", "")
             return f"the init container {other['name']} ended with exit code {code}" + (
@@ -338,7 +345,7 @@ class Pod:
             last_words=last.get("message", ""),
             out_of_memory=(ended or last).get("reason") == "OOMKilled",
             reason=reason,
-            message=message or _failed_init(status),
+            message=message or _failed_init(spec, status),
             accepted=parse_time(status.get("startTime")),
             deadline=spec.get("activeDeadlineSeconds"),
         )

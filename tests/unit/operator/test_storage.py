@@ -236,3 +236,9 @@ def test_a_variable_that_cannot_be_read_is_named(environment: dict[str, str], sa
     with pytest.raises(ValueError, match="KINASE_") as problem:
         from_environment(environment)
     assert says in str(problem.value)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "soon"])
+def test_an_invalid_time_is_refused_by_name(value: str) -> None:
+    with pytest.raises(ValueError, match=f"KINASE_RESYNC is '{value}'; it must be"):
+        from_environment({"KINASE_RESYNC": value})

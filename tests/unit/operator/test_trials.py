@@ -14,7 +14,7 @@ from kinase_operator.actions import Action, Again, Create, Delete, Emit, Shorten
 from kinase_operator.backoff import LOSSES
 from kinase_operator.ends import classify
 from kinase_operator.trials import plan, settled
-from kinase_operator.views import Job, Object, Pod, Trial
+from kinase_operator.views import Job, Object, Pod, Trial, _failed_init
 from tests.unit.operator.samples import (
     COMPLETE,
     LIVES,
@@ -943,3 +943,11 @@ def test_a_crash_or_a_long_run_begins_the_count_of_losses_again() -> None:
     assert long.status["disruptions"] == 1
     assert "retryTime" not in long.status
     assert event == f"Disrupted: attempt 1 on node-1: {EVICTED}"
+
+
+def test_a_native_sidecar_that_is_stopped_is_no_init_container_that_failed() -> None:
+    stopped = {"name": "proxy", "state": {"terminated": {"exitCode": 143}}}
+    status = {"initContainerStatuses": [stopped]}
+    sidecar = {"initContainers": [{"name": "proxy", "restartPolicy": "Always"}]}
+    assert _failed_init(sidecar, status) == ""
+    assert "exit code 143" in _failed_init({"initContainers": [{"name": "proxy"}]}, status)

@@ -16,7 +16,15 @@ from kinase.api.trial import Cost, Kind, Outcome
 from kinase.report import ReportData
 from kinase.report.data import ReportTrial
 from kinase.report.sides import random_start
-from kinase.report.verdict import LEVEL, chance, critical, tail, verdict
+from kinase.report.verdict import (
+    LEVEL,
+    MOST_POINTS,
+    _first_fronts,
+    chance,
+    critical,
+    tail,
+    verdict,
+)
 from tests.unit.report import samples
 from tests.unit.report.samples import METRIC
 
@@ -320,3 +328,11 @@ def test_random_fronts_are_seldom_told_apart() -> None:
         words.append(word(fronts(points[:28], points[28:])))
     assert words.count("better") <= 11  # 5 by chance, three deviations more
     assert words.count("worse") <= 11
+
+
+def test_of_a_large_front_a_draw_is_compared() -> None:
+    """Each point with each other would need gigabytes."""
+    front = [(float(i), float(-i)) for i in range(5000)]
+    kept = _first_fronts([*front, (9e3, 9e3)])
+    assert len(kept) == len(set(kept)) == 2 * MOST_POINTS
+    assert max(kept) < 5000
