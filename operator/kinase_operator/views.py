@@ -241,7 +241,7 @@ def _waiting(ours: Object, status: Object) -> tuple[str, str] | None:
 
 
 def _failed_init(spec: Object, status: Object) -> str:
-    """Which init container has failed. Native sidecars are stopped after ours, so they say nothing."""
+    """Which init container has failed. Native sidecars are stopped after ours, and do not count."""
     sidecars = {
         each["name"]
         for each in spec.get("initContainers") or ()
