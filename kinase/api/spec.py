@@ -76,6 +76,11 @@ class ExperimentSpec(Model):
     """How long finished objects stay on the cluster."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Seed of all random choices in the search and the training."""
+    deterministic: bool | None = None
+    """Whether a search with several trials at once proposes the same architectures in every run
+    with this seed. Results are then reported to the strategy in the order of the trials, and a slot
+    stays idle while an older trial is still running. Default: false, results are reported as trials
+    end."""
     suspend: bool = False
     """Whether the experiment is paused: no trial starts, and running trials stop at a
     checkpoint."""

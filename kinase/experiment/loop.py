@@ -128,6 +128,7 @@ class Loop:
         self._pending: list[Any] = []
         self._due: list[TrialJob] = []
         self._told: list[TrialRecord] = []
+        self._held: dict[int, Event] = {}
         self._appraise = appraise or self._count
         self._results = trainer_results
         search = Fidelity(
@@ -321,12 +322,13 @@ class Loop:
             if not self.engine.running():
                 if self._interrupted:
                     return False
-                if not waiting and (self.state.ended is not None or not self.state.outstanding):
+                over = self.state.ended is not None or not self.state.outstanding
+                if over and not waiting and not self._held:
                     if self.state.ended is None:
                         self._end(self._why_end() or "nothing is left to try")
                         self._commit()
                     return True
-            self._handle(self.engine.poll(self._patience()), waiting)
+            self._handle(waiting)
 
     def _finals(self, waiting: list[TrialRecord]) -> bool:
         """Train finalists and baselines at full fidelity. False: interrupted."""
@@ -340,9 +342,9 @@ class Loop:
             if not self.engine.running():
                 if self._interrupted:
                     return False
-                if not due and not waiting:
+                if not due and not waiting and not self._held:
                     return True
-            self._handle(self.engine.poll(self._patience()), waiting)
+            self._handle(waiting)
 
     def _finish(self) -> None:
         """Touch the test part once for the winner, not again where it has won before, and finish;
@@ -394,6 +396,8 @@ class Loop:
         return min(self.engine.slots, self.spec.budget.parallelism)
 
     def _free(self, waiting: list[TrialRecord]) -> bool:
+        if self.spec.deterministic:  # a trial that has ended and is not told yet keeps its place
+            return len(self.state.outstanding) < self._slots
         return self._busy + len(waiting) < self._slots
 
     @property
@@ -619,9 +623,20 @@ class Loop:
             self._stopping.add(number)
             self.engine.stop(number)
 
-    def _handle(self, events: Any, waiting: list[TrialRecord]) -> None:
-        for event in events:
-            self._handle_one(event, waiting)
+    def _handle(self, waiting: list[TrialRecord]) -> None:
+        patience = self._patience() if self._due_next() is None else 0.0
+        for event in self.engine.poll(patience):
+            if self.spec.deterministic and not isinstance(event, Progress):
+                self._held[event.trial] = event
+            else:
+                self._handle_one(event, waiting)
+        if (number := self._due_next()) is not None:  # one a turn: each ask sees one result more
+            self._handle_one(self._held.pop(number), waiting)
+
+    def _due_next(self) -> int | None:
+        """The oldest outstanding trial, if it has ended and its result is held back."""
+        oldest = min(self.state.outstanding, default=None)
+        return oldest if oldest in self._held else None
 
     def _handle_one(self, event: Event, waiting: list[TrialRecord]) -> None:
         trial = self.state.outstanding.get(event.trial)
@@ -675,7 +690,10 @@ class Loop:
         for trial in list(self.state.outstanding.values()):
             result = artifacts.read_result(self.store, trial.number) if self._results else None
             if result is not None and result.outcome is not Outcome.STOPPED:
-                self._tell_result(trial, result)
+                if self.spec.deterministic:
+                    self._held[trial.number] = Finished(trial.number, result)
+                else:
+                    self._tell_result(trial, result)
                 continue
             # an attempt that was stopped for an interruption has ended; another goes on
             stopped = result is not None and result.attempt >= trial.attempt

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from kinase.api import Kind, Outcome, TrialJob
+from kinase.engine import Event
+from kinase.engine.tabular import TabularEngine
 from kinase.experiment.journal import Fenced, Journal, Told
 from kinase.experiment.loop import is_control
 from kinase.store import Store
@@ -120,6 +124,53 @@ def test_parallel_asks_are_told_only_what_has_finished() -> None:
         elif entry.type == "asked" and entry.kind is Kind.SEARCH:
             assert set(entry.parents) <= ended
     assert state.counts[Kind.SEARCH] + state.counts[Kind.CONTROL] == 20
+
+
+class Shuffled(TabularEngine):
+    """Trials end in an order that a seed draws, one or several at a time."""
+
+    def __init__(self, whole: TabularEngine, seed: int) -> None:
+        super().__init__(whole._evaluate, whole._info, whole.slots)
+        self.chance = random.Random(seed)
+
+    def poll(self, timeout: float | None) -> Sequence[Event]:
+        found: list[Event] = []
+        while self._jobs and (not found or self.chance.random() < 0.5):
+            self._jobs.rotate(self.chance.randrange(len(self._jobs)))
+            found += super().poll(timeout)
+        return found
+
+
+@pytest.mark.parametrize("strategy", ["Evolution", "LocalSearch"])
+def test_with_deterministic_the_order_in_which_trials_end_changes_nothing(strategy: str) -> None:
+    def trials(seed: int, deterministic: bool | None) -> list[Any]:
+        manifest = experiment(
+            budget={"trials": 40, "parallelism": 4},
+            strategy={"type": strategy},
+            deterministic=deterministic,
+        )
+        loop = make_loop(manifest, slots=4)
+        assert isinstance(loop.engine, TabularEngine)
+        loop.engine = Shuffled(loop.engine, seed)
+        state = loop.run()
+        assert state.finished is not None
+        assert not state.outstanding
+        return [(t.number, t.key, t.kind, t.metrics) for t in state.trials.values()]
+
+    assert trials(1, True) == trials(2, True) == trials(3, True)
+    assert len({str(trials(seed, None)) for seed in range(1, 4)}) > 1
+
+
+def test_with_deterministic_a_run_killed_at_any_write_proposes_the_same() -> None:
+    manifest = experiment(budget={"trials": 12, "parallelism": 3}, deterministic=True)
+    whole = make_loop(manifest, slots=3)
+    wanted = [trial.key for trial in whole.run().trials.values()]
+    for moment in range(1, whole.journal.length + 1, 2):
+        store = MemoryStore()
+        with pytest.raises(Killed):
+            make_loop(manifest, Mortal(store, [moment], True), slots=3).run()
+        again = make_loop(manifest, store, slots=3).run()
+        assert [trial.key for trial in again.trials.values()] == wanted, moment
 
 
 @pytest.mark.parametrize("epochs", range(10, 40))
