@@ -65,7 +65,7 @@ unit: $(SETUP)
 soak: $(SETUP) ## The long tests, before a release: every repetition of what `make test` has once
 	$(BIN)/python -m pytest -n $(WORKERS) -m soak $(PYTEST_ARGS)
 
-generate: docs ## Write crds/, docs/manifest.md and the dashboards from the code
+generate: docs ## Write crds/, docs/manifest and the dashboards from the code
 	$(BIN)/python -m kinase.api.crd crds charts/kinase/files/crds
 	$(BIN)/python -m charts.dashboards charts/kinase/files/dashboards
 
@@ -81,8 +81,8 @@ operator: $(SETUP) ## Run the operator on it, in the foreground, and say what to
 cluster-down: $(SETUP) ## End it
 	@$(BIN)/python -m tests.cluster.lab down
 
-docs: $(SETUP) ## Write docs/manifest.md and the tables of fields in other pages from kinase/api
-	$(BIN)/python -m kinase.api.reference > docs/manifest.md
+docs: $(SETUP) ## Write docs/manifest and the tables of fields in other pages from kinase/api
+	$(BIN)/python -m kinase.api.reference --pages docs
 	$(BIN)/python -m kinase.api.reference $$(grep -rl '^<!-- fields: ' docs --include '*.md')
 
 .PHONY: site

@@ -1,16 +1,18 @@
-"""Documentation that is written from the models.
+"""Documentation that is generated from the models.
 
-`python -m kinase.api.reference` prints `docs/manifest.md`; `python -m kinase.api.reference FILE...`
-rewrites, in other pages, the tables between `<!-- fields: PATH -->` and `<!-- end -->`, where PATH
-is a field of the manifest, such as `spec.strategy.evolution`.
+`python -m kinase.api.reference --pages docs` writes `docs/manifest.md` and a page for each struct
+of the manifest below `docs/manifest/`. `python -m kinase.api.reference FILE...` rewrites, in other
+pages, the tables between `<!-- fields: PATH -->` and `<!-- end -->`, where PATH is a field of the
+manifest, such as `spec.strategy.evolution`.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -23,18 +25,40 @@ PATTERN = re.compile(r"of the form (\S+?)(?=, |$)")
 HEAD = """\
 # The manifest
 
-Every field of a `NASExperiment` (`kinase.dev/v1alpha1`). This page is written from `kinase/api` by
-`make generate`; `kinase explain FIELD` prints the same on the terminal, and `kinase validate FILE`
-checks a manifest.
+Every field of a `NASExperiment` (`kinase.dev/v1alpha1`). Each struct of `spec` has its own page.
+These pages are generated from `kinase/api` by `make generate`. `kinase explain FIELD` prints the
+same on the terminal, and `kinase validate FILE` checks a manifest.
 
-A choice among several kinds is written as Kubernetes does: `type`, and the one struct of that name.
-A struct whose fields all have defaults may be left out.
+A choice among several kinds is written as in Kubernetes: `type`, and the one struct of that name.
+A struct can be omitted if all of its fields have defaults.
 """
+BACK = "A struct of [the manifest](../manifest.md).\n"
 
 
-def reference() -> str:
-    """The page as Markdown."""
-    return "\n".join([HEAD, *_sections(NASExperiment, "")]).rstrip() + "\n"
+def pages() -> dict[str, str]:
+    """The reference as Markdown, by paths below `docs`."""
+    found = {}
+    top = [HEAD]
+    for path in ("", "metadata", "spec"):
+        model = NASExperiment if not path else find(path)[1]
+        assert model is not None
+        top += _section(model, path, _to_page if path == "spec" else lambda _: None)
+    for field in [*fields(find("spec")[1] or NASExperiment), *fields(NASExperiment)]:
+        if field.model is None or field.name in ("metadata", "spec"):
+            continue
+        path = field.name if field.name == "status" else f"spec.{field.name}"
+        _, *rest = _sections(field.model, path)
+        found[f"manifest/{field.name}.md"] = _page([f"# `{path}`", "", BACK, *rest[1:]])
+    top += ["## `status`", "", "[Written by the cluster](manifest/status.md).", ""]
+    return {"manifest.md": _page(top), **found}
+
+
+def _page(lines: list[str]) -> str:
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _to_page(field: Field) -> str | None:
+    return f"manifest/{field.name}.md" if field.model is not None else None
 
 
 def filled(page: str) -> str:
@@ -55,35 +79,59 @@ def _table(path: str) -> str:
 
 
 def _sections(model: type[BaseModel], path: str) -> Iterator[str]:
-    yield f"## `{path}`" if path else "## `NASExperiment`"
+    """A struct and all below it."""
+
+    def anchor(field: Field) -> str | None:
+        return "#" + f"{path}.{field.name}".replace(".", "").lower() if field.model else None
+
+    yield from _section(model, path, anchor)
+    for field in fields(model):
+        if field.model is not None:
+            yield from _sections(field.model, f"{path}.{field.name}")
+
+
+def _section(
+    model: type[BaseModel], path: str, link: Callable[[Field], str | None]
+) -> Iterator[str]:
+    yield f"## `{path or 'NASExperiment'}`"
     yield ""
     yield " ".join((inspect.getdoc(model) or "").split("\n\n")[0].split())
     yield ""
     members = fields(model)
     if members:
-        yield from _rows(members)
+        yield from _rows(members, link)
         yield ""
-    for field in members:
-        if field.model is not None:
-            yield from _sections(field.model, f"{path}.{field.name}" if path else field.name)
 
 
-def _rows(members: list[Field]) -> Iterator[str]:
+def _rows(
+    members: list[Field], link: Callable[[Field], str | None] = lambda _: None
+) -> Iterator[str]:
     if members:
         yield "| field | type | default | description |"
         yield "| --- | --- | --- | --- |"
-        yield from (_row(field) for field in members)
+        yield from (_row(field, link(field)) for field in members)
 
 
-def _row(field: Field) -> str:
+def _row(field: Field, link: str | None) -> str:
     default = "required" if field.required else f"`{field.default}`" if field.default else ""
     bounds = PATTERN.sub(r"of the form `\1`", field.bounds)
     text = field.description + (f" Bounds: {bounds}." if bounds else "")
-    return f"| `{field.name}` | {field.kind} | {default} | {text.replace('|', chr(92) + '|')} |"
+    name = f"[`{field.name}`]({link})" if link else f"`{field.name}`"
+    return f"| {name} | {field.kind} | {default} | {text.replace('|', chr(92) + '|')} |"
+
+
+def main(arguments: list[str]) -> None:
+    """Write the pages, or the tables of some files."""
+    if arguments[:1] == ["--pages"]:
+        folder = Path(arguments[1])
+        shutil.rmtree(folder / "manifest", ignore_errors=True)
+        (folder / "manifest").mkdir()
+        for name, text in pages().items():
+            (folder / name).write_text(text)
+        return
+    for file in map(Path, arguments):
+        file.write_text(filled(file.read_text()))
 
 
 if __name__ == "__main__":
-    if not sys.argv[1:]:
-        print(reference(), end="")
-    for file in map(Path, sys.argv[1:]):
-        file.write_text(filled(file.read_text()))
+    main(sys.argv[1:])
