@@ -317,7 +317,7 @@ def summary(console: Console, loop: Loop, data: ReportData, *, running: bool = F
                 f"cost, {kind}",
                 f"{counted(cost.epochs, 'epoch')}, "
                 f"{counted(cost.samples, 'sample pass', quantity(cost.samples))}, "
-                f"{clock(cost.device_seconds)} of devices",
+                f"device time {clock(cost.device_seconds)}",
             )
     judged = verdict(data)
     if judged is not None:

@@ -157,7 +157,7 @@ class Measure(Model):
 
 
 class Objective(Model):
-    """What the search optimises."""
+    """What the search optimizes."""
 
     metric: Metric = "val_accuracy"
     """Metric of the validation split, or params or macs. Classification measures val_accuracy,

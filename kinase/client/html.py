@@ -63,7 +63,7 @@ def result(loop: Loop, status: str) -> str:
     elif loop.best is not None:
         lines.append(("best so far", escape(_best(loop.best, metric))))
     spent = state.spent
-    lines.append(("cost", f"{spent.epochs:,} epochs, {clock(spent.device_seconds)} of devices"))
+    lines.append(("cost", f"{spent.epochs:,} epochs, device time {clock(spent.device_seconds)}"))
     reason = (finished.message if finished is not None else "") or state.ended
     if reason:
         lines.append(("ended", escape(reason)))

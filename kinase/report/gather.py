@@ -214,7 +214,8 @@ def _winner(loop: Loop) -> Winner | None:
         load_lines=(
             "from kinase_trainer import load",
             f"model, card = load({place!r})",
-            "logits = model(images)  # float images in 0..1, shape (N, C, H, W)",
+            f"{'predictions' if loop.spec.task.type == 'Regression' else 'logits'} = model(images)"
+            "  # float images in 0..1, shape (N, C, H, W)",
         ),
     )
 

@@ -167,7 +167,7 @@ def _no_search(data: ReportData) -> Verdict | None:
     text = (
         f"{word}{' yet' if data.phase in ('Running', 'Suspended') else ''}: "
         f"{names.get(count, f'all {count} trials')} of the strategy "
-        f"{'was' if count == 1 else 'were'} proposed before it looks at results"
+        f"{'was' if count == 1 else 'were'} proposed before it looked at results"
         f"{f' ({option})' if option else ''}, so there is nothing to compare with random search"
     )
     return Verdict(word, None, None, None, cost_of(asked, unit), unit, count, text)

@@ -69,7 +69,7 @@ class Wishes:
     max_params: int | None = None
     """Most parameters of a network."""
     metric: str | None = None
-    """What the search optimises; None chooses."""
+    """What the search optimizes; None chooses."""
     resolution: int | None = None
     """Height and width of an image; None chooses."""
 
@@ -188,7 +188,7 @@ def _space(
     if not found:
         raise CannotPlan(
             f"no chain of layers has {most:,} parameters or fewer with "
-            f"{shape[0]} channels and {look.classes} classes; the least is {least:,.0f}"
+            f"{shape[0]} channels and {look.classes} classes; the smallest network has {least:,.0f}"
         )
     deep = [each for each in found if each[0] >= ENOUGH_DEPTH]
     wide = [each for each in deep if max(each[1]) >= ENOUGH_WIDTH]

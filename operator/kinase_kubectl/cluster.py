@@ -67,7 +67,8 @@ async def configuration(target: Target) -> tuple[Configuration, str]:
             return loaded, target.namespace or _ACCOUNT.read_text().strip()
         if not any(Path(part).exists() for part in file.split(os.pathsep)):
             raise Problem(
-                f"there is no kubeconfig {file}: set KUBECONFIG, or name one with --kubeconfig"
+                f"there is no kubeconfig {file}: set KUBECONFIG, or name one with --kubeconfig; "
+                "for the runs of this machine see kinase list"
             )
         # the official loader says of a context that is missing only that an item is
         contexts, current = kube_config.list_kube_config_contexts(file)

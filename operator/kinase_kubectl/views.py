@@ -96,7 +96,7 @@ class Experiment:
 
     @property
     def metric(self) -> str:
-        """What the search optimises."""
+        """What the search optimizes."""
         return str((self.spec.get("objective") or {}).get("metric", "val_accuracy"))
 
     @property
@@ -373,7 +373,7 @@ def facts(each: Experiment, now: datetime) -> list[tuple[str, str]]:
         found.append(("Budget", _limit(limit)))
     if status.cost is not None:
         devices = duration(status.cost.device_seconds)
-        found.append(("Spent", f"{counted(status.cost.epochs, 'epoch')}, {devices} of devices"))
+        found.append(("Spent", f"{counted(status.cost.epochs, 'epoch')}, device time {devices}"))
     if status.weights is not None:
         written, kept = as_bytes(status.weights.written), as_bytes(status.weights.kept)
         found.append(("Weights", f"{written} written for children, {kept} kept"))

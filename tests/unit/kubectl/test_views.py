@@ -157,7 +157,7 @@ def test_the_facts_of_one_that_searches() -> None:
         ("Phase", "Searching"),
         ("Trials", "24/60 ended, 2 running, 2 failed, about 3m left of the search"),
         ("Budget", "34 of 60 trials left"),
-        ("Spent", "330 epochs, 4 min 12 s of devices"),
+        ("Spent", "330 epochs, device time 4 min 12 s"),
         ("Best", "val_accuracy 0.9805, trial 17"),
         ("Control", "val_accuracy 0.9611, trial 3"),
         ("Size", "12,138 parameters, 79,344 multiply-adds"),

@@ -181,7 +181,7 @@ def test_without_a_trial_after_the_start_there_is_no_verdict(estimation: str) ->
     assert (found.word, found.gain, found.start) == ("no search beyond the random start", None, 20)
     assert found.text == (
         "no search beyond the random start: all 20 trials of the strategy were proposed before it "
-        "looks at results (strategy.evolution.population is 20), so there is nothing to compare "
+        "looked at results (strategy.evolution.population is 20), so there is nothing to compare "
         "with random search"
     )
     assert word(race(HIGH, LOW, start=19, spec=spec)) != found.word
@@ -189,7 +189,7 @@ def test_without_a_trial_after_the_start_there_is_no_verdict(estimation: str) ->
     assert one is not None
     assert one.text.startswith(
         "no search beyond the random start yet: the one trial of the strategy was proposed before "
-        "it looks at results, so"
+        "it looked at results, so"
     )
 
 
