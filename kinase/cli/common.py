@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from kinase import registry
+from kinase.api import forms
 from kinase.api.experiment import NASExperiment
 from kinase.api.load import ManifestError, dotted, format_problems
 
@@ -47,7 +48,7 @@ def load(
         rules = "; ".join(
             e["msg"].removeprefix("Value error, ")
             if e["type"] == "value_error"
-            else f"{dotted(e['loc'])}: {e['input']!r} is invalid: {e['msg']}"
+            else f"{dotted(e['loc'])}: {e['input']!r} {_what_is_wrong(e)}"
             for e in error.errors()
         )
         fail(f"{path}, with the options of the command line: {rules}", BAD_INPUT)
@@ -63,6 +64,12 @@ ON_A_CLUSTER = "an experiment on a cluster, whose manifest says where it is kept
 
 
 ON_THIS_MACHINE = "a run of this machine"
+
+
+def _what_is_wrong(error: Any) -> str:
+    if error["type"] == "string_pattern_mismatch":
+        return f"does not have the form of {forms.of(error['ctx']['pattern'])}"
+    return f"is invalid: {error['msg']}"
 
 
 def is_manifest(source: str) -> bool:

@@ -62,6 +62,8 @@ def test_a_published_data_set() -> None:
     [
         (np.int64(3), r"y has shape \(\); wanted is one class a sample"),
         (np.zeros((4, 2, 2)), r"y has shape \(4, 2, 2\); wanted is one class a sample"),
+        (np.array([0.25, 1.0, 2.0, 0.0]), r"y holds 0\.25, which is not a class.*Regression"),
+        (np.array([[0, 1], [1, 1], [1, 0], [0, 1]]), r"y has rows with .*MultiLabel"),
         (np.zeros((0, 1)), "holds no samples"),
     ],
 )

@@ -150,7 +150,17 @@ def _classes(labels: archives.Array, name: str) -> archives.Array:
         ConfigError: they are not one class a sample.
     """
     if labels.ndim == 2 and labels.shape[1] > 1:
+        if labels.dtype.kind in "biuf" and ((labels != 0).sum(axis=1) != 1).any():
+            raise ConfigError(
+                f"{name} has rows with no label or several, and kinase init proposes one class a "
+                "sample; write a manifest with task.type: MultiLabel or Regression (docs/tasks.md)"
+            )
         labels = labels.argmax(axis=1)
+    if labels.dtype.kind == "f" and (broken := labels[labels != np.rint(labels)]).size:
+        raise ConfigError(
+            f"{name} holds {broken.flat[0]:g}, which is not a class; to predict numbers write a "
+            "manifest with task.type: Regression (docs/tasks.md)"
+        )
     if labels.ndim == 0 or labels.size != len(labels):
         raise ConfigError(
             f"{name} has shape {labels.shape}; wanted is one class a sample, (N,), or one-hot, "
