@@ -102,7 +102,7 @@ def test_there_may_be_nobody_to_tell() -> None:
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x", "controller:8080", "nonsense"])
 def test_only_http_is_spoken(url: str) -> None:
-    with pytest.raises(ValueError, match="no URL to post to"):
+    with pytest.raises(ValueError, match="is not a URL to post to"):
         Push(url, TOKEN, 1)
 
 

@@ -434,7 +434,7 @@ def failing(self: Any, x: Tensor) -> Tensor:
             r"^Net: its graph gives other outputs than it does in evaluation, by .*"
             r"first at middle\.part \(Conv2d\)",
         ),
-        (Does(seen), r"^first \(Conv2d\): the gradient of its weight is another in the graph"),
+        (Does(seen), r"^first \(Conv2d\): the gradient of its weight is different in the graph"),
         (Does(more, mean=torch.zeros(2)), r"^middle \(Does\) changes its mean in training"),
         (Does(failing), r"^Net cannot be run on 4 random images of shape 3x12x12: .*no such room"),
     ],
