@@ -70,7 +70,7 @@ def check_prefix(prefix: str) -> str:
 
 
 def check_range(start: int, end: int) -> None:
-    """Refuse what is no range of bytes."""
+    """Reject an invalid range of bytes."""
     if not 0 <= start < end:
         raise ValueError(f"bytes {start} to {end} are not a range; use 0 <= start < end")
 

@@ -132,7 +132,7 @@ class StoreContract:
             with pytest.raises(NotFound, match=f"{key} is not there"):
                 store.get_range(key, 0, 1)
         for start, end in ((-1, 1), (1, 1), (2, 1)):
-            with pytest.raises(ValueError, match="no range"):
+            with pytest.raises(ValueError, match="not a range"):
                 store.get_range("a/b", start, end)
 
     def test_put_replaces(self, store: Store) -> None:
