@@ -12,6 +12,7 @@ import typer
 
 from kinase import registry
 from kinase.cli.common import BAD_INPUT, fail
+from kinase.words import counted
 
 if TYPE_CHECKING:
     from kinase.api.look import Look
@@ -119,8 +120,9 @@ def _look(data: str) -> Look:
     except (ValueError, OSError) as error:
         fail(f"kinase: {error}", BAD_INPUT)
     typer.echo(
-        f"{found.dataset}: {found.samples:,} samples of {found.channels}x{found.height}x"
-        f"{found.width}, {found.classes} classes of {found.smallest:,} to {found.largest:,}",
+        f"{found.dataset}: {counted(found.samples, 'sample')} of {found.channels}x{found.height}x"
+        f"{found.width}, {counted(found.classes, 'class')} of {found.smallest:,} to "
+        f"{found.largest:,}",
         err=True,
     )
     return found

@@ -9,6 +9,7 @@ from kinase.api.trial import Point
 from kinase.console import clock, limit_left, quantity, time_left, value
 from kinase.experiment.loop import Loop
 from kinase.experiment.state import TrialRecord
+from kinase.words import counted
 
 RECENT = 5
 """Trials that ended last, which are shown."""
@@ -63,7 +64,8 @@ def result(loop: Loop, status: str) -> str:
     elif loop.best is not None:
         lines.append(("best so far", escape(_best(loop.best, metric))))
     spent = state.spent
-    lines.append(("cost", f"{spent.epochs:,} epochs, device time {clock(spent.device_seconds)}"))
+    epochs = counted(spent.epochs, "epoch")
+    lines.append(("cost", f"{epochs}, device time {clock(spent.device_seconds)}"))
     reason = (finished.message if finished is not None else "") or state.ended
     if reason:
         lines.append(("ended", escape(reason)))

@@ -17,6 +17,7 @@ from kinase.experiment.state import TrialRecord
 from kinase.report import render
 from kinase.report.gather import gather
 from kinase.runs import Place, Status, find, rows, status_of
+from kinase.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ class Result:
 
     def __repr__(self) -> str:
         best = self.best
-        parts = [f"{self.name!r} {self.status}", f"{len(self._loop.state.told)} trials"]
+        parts = [f"{self.name!r} {self.status}", counted(len(self._loop.state.told), "trial")]
         if best is not None:
             metric = self._loop.aims[0].metric
             value = {**best.metrics}.get(metric)

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from kinase.api.trial import Architecture, Kind
 from kinase.report.control import sign, valued
 from kinase.report.data import ReportData
+from kinase.words import counted
 
 LEVEL = 0.05
 """Probability of showing anything where no choice matters."""
@@ -255,4 +256,4 @@ def _best(column: Sequence[str], ranked: Floats) -> str:
     for level, value in zip(column, ranked, strict=True):
         groups[level].append(float(value))
     level = max(groups, key=lambda each: (fmean(groups[each]), each))
-    return f"{level} ({len(groups[level])} trials)"
+    return f"{level} ({counted(len(groups[level]), 'trial')})"

@@ -72,7 +72,7 @@ def checklist(
         ProtocolItem(
             "Is the whole cost reported?",
             f"{counted(spent.epochs, 'epoch')}, {counted(spent.samples, 'sample pass')}, "
-            f"{spent.device_seconds:,.0f} device seconds, killed attempts and finalists included",
+            f"device time {spent.device_seconds:,.0f} s, killed attempts and finalists included",
             True,
         ),
         ProtocolItem("Are seeds fixed and reported?", f"seed {spec.seed}", True),

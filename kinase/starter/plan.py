@@ -18,6 +18,7 @@ from kinase.api.look import Look
 from kinase.api.objective import known_metrics
 from kinase.api.space import Space as SpaceModel
 from kinase.space import Frame, InfeasibleError, Space, make_space
+from kinase.words import counted
 
 TASK = "Classification"
 SIDES = (8, 16, 24, 32, 48, 64, 96, 128)
@@ -188,7 +189,8 @@ def _space(
     if not found:
         raise CannotPlan(
             f"no chain of layers has {most:,} parameters or fewer with "
-            f"{shape[0]} channels and {look.classes} classes; the smallest network has {least:,.0f}"
+            f"{shape[0]} channels and {counted(look.classes, 'class')}; the smallest network has "
+            f"{least:,.0f}"
         )
     deep = [each for each in found if each[0] >= ENOUGH_DEPTH]
     wide = [each for each in deep if max(each[1]) >= ENOUGH_WIDTH]

@@ -28,7 +28,7 @@ def _lines(plan: Plan, name: str, file: str) -> Iterator[str]:
     look, device = plan.look, plan.look.device
     size = f"{look.channels}x{look.height}x{look.width}"
     most = "" if look.fixed else " (the median size)"
-    images = f"{look.samples:,} images of {size}{most} in {look.classes} classes"
+    images = f"{counted(look.samples, 'image')} of {size}{most} in {counted(look.classes, 'class')}"
     yield f"# Written by kinase init for {images}."
     yield "#"
     yield f"#   kinase run {file}           searches; the same command goes on after Ctrl-C"
@@ -52,7 +52,8 @@ def _lines(plan: Plan, name: str, file: str) -> Iterator[str]:
         yield f"    resolution: {plan.side}"
     yield "  objective:"
     if look.largest >= IMBALANCE * max(1, look.smallest):
-        yield f"    # The classes are uneven: {look.smallest:,} to {look.largest:,} samples."
+        most_of_one = counted(look.largest, "sample")
+        yield f"    # The classes are uneven: {look.smallest:,} to {most_of_one}."
     yield f"    metric: {plan.metric}"
     yield "  training:  # of the finalists; candidates get what estimation says"
     yield f"    epochs: {plan.epochs}"

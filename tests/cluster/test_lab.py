@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -234,6 +236,9 @@ def test_deletion_leaves_time_to_end(pods: InNamespace) -> None:
 def test_deletion_kills_in_the_end(pods: InNamespace, node: Node) -> None:
     pods.run("p", "trap '' TERM; while true; do sleep 0.05; done", terminationGracePeriodSeconds=1)
     pods.running("p")
+    status = Path("/proc") / str(node.pod(pods.name, "p")["pid"]) / "status"
+    term = 1 << signal.SIGTERM - 1
+    wait_for(lambda: int(re.findall(r"SigIgn:\s*(\w+)", status.read_text())[0], 16) & term)
     began = time.monotonic()
     pods.delete("p")
     wait_for(lambda: pods.gone("p"), message="the pod is gone")

@@ -33,6 +33,7 @@ def begins(scene: Scene, trial: int, epoch: int = 1) -> str:
     return scene.begins(trial, epoch)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)  # each pod imports torch, which a busy machine takes long for
 def test_children_inherit_in_other_pods_through_kills_and_an_outage(
     scene: Scene, gate: Gate, tmp_path: Path

@@ -55,8 +55,18 @@ def shortened(path: Path, tmp_path: Path) -> NASExperiment:
     return NASExperiment.model_validate(document)
 
 
+LONG = ("digits-model",)
+"""Examples that take half a minute even when they are shortened."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.soak] if path.stem in LONG else [])
+        for path in sorted(EXAMPLES.glob("*.yaml"))
+    ],
+)
 def test_an_example_runs_to_its_end(path: Path, tmp_path: Path) -> None:
     from kinase_trainer import load
 

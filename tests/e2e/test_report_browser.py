@@ -232,6 +232,7 @@ def test_policy_stops_what_gets_in(browser, tmp_path: Path) -> None:
     assert any("Content Security Policy" in trouble for trouble in visit.troubles)
 
 
+@pytest.mark.soak
 def test_ten_thousand_trials_open(browser, tmp_path: Path) -> None:
     data = samples.digits(10_000)
     visit = _visit(browser, tmp_path, data)

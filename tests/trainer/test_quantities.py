@@ -154,7 +154,7 @@ LABELS[0] = True
         ("Classification", np.arange(40), "if the targets are quantities, set task.type: Regr"),
         ("MultiLabel", np.arange(40) % 3, "hold 2; task.type MultiLabel takes a row of zeros"),
         ("MultiLabel", np.linspace(0, 1, 40), "task.type MultiLabel takes a row of zeros and ones"),
-        ("MultiLabel", np.ones((40, 2)), "each of the 2 labels is there in all training samples"),
+        ("MultiLabel", np.ones((40, 2)), "each label is set in all training samples"),
         ("Regression", np.zeros((40, 2, 2)), r"takes one number a sample \(N,\), or a row"),
         ("Regression", np.full(40, 3.5), "the target is 3.5 in every training sample"),
         ("Regression", np.stack([np.arange(40), np.ones(40)], 1), "number 2 of 2 is 1 in every"),

@@ -37,7 +37,7 @@ def test_numbers_of_a_table(tmp_path: Path) -> None:
     ages = splits.train.targets[:, 0] * units.deviation[0] + units.mean[0]
     pixels = splits.train.images[:, 0, 0, 0]  # type: ignore[index]
     assert ages.tolist() == pytest.approx((pixels * 1.5).tolist())
-    assert splits.told.notes[0] == f"10 images and their targets are those of {tmp_path}/labels.csv"
+    assert splits.told.notes[0] == f"10 images with targets, as listed in {tmp_path}/labels.csv"
 
 
 def test_labels_of_a_table_have_its_names(tmp_path: Path) -> None:

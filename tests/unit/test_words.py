@@ -76,6 +76,9 @@ NEVER_ONE = (
     "{len(found)} classes, numbered",
     "own} parameters",
     "samples of the ",
+    "device hours",
+    "parameters or fewer",
+    "largest} parameters",
     "{word} samples",
 )
 """Where the number is above one, or is none, or the sentence takes care of it."""

@@ -278,7 +278,7 @@ def _labelled(task: Task, root: Path, side: int, options: FolderImages) -> Raw:
         found = Listing([], paths, [0] * len(paths))
         held[part] = (_images(found, side, options, seen), targets[places_of])
     notes = (
-        f"{len(table.files):,} images and their targets are those of {shown(path)}",
+        f"{counted(len(table.files), 'image')} with targets, as listed in {shown(path)}",
         *_notes([], seen, options),
     )
     return Raw(*held["train"], held.get("test"), classes, held.get("validation"), notes)

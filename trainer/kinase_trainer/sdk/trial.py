@@ -27,6 +27,7 @@ from kinase.api.trial import (
 )
 from kinase.space import ArchitectureError, Frame, Graph, InfeasibleError, Space, make_space
 from kinase.store import NotFound, Store
+from kinase.words import counted
 from kinase_trainer import process
 from kinase_trainer.ending import Ending, Terminator
 from kinase_trainer.errors import ConfigError
@@ -407,7 +408,9 @@ class Trial:
                 raise states.BadState(f"it holds {', '.join(sorted(kept)) or 'nothing'}")
             epoch, curve = int(head["epoch"]), [Point.model_validate(p) for p in head["curve"]]
             if not 0 < epoch <= self.fidelity.epochs or len(curve) != epoch:
-                raise states.BadState(f"it holds {epoch} epochs of {self.fidelity.epochs}")
+                raise states.BadState(
+                    f"it holds {counted(epoch, 'epoch')} of {self.fidelity.epochs}"
+                )
         except (states.BadState, KeyError, TypeError, ValueError) as error:
             self._message = f"the checkpoint was not used ({error}); training began from scratch"
             return

@@ -82,8 +82,9 @@ class Classification(LearningTask):
         if given is not None:
             if len(given) != len(counts):
                 raise ConfigError(
-                    f"task.classification.weights has {len(given)} weights for {len(counts)} "
-                    "classes; give one for each class, in the order of the classes"
+                    f"task.classification.weights has {len(given)} weights for "
+                    f"{counted(len(counts), 'class')}; give one for each class, in the order of "
+                    "the classes"
                 )
             self._weights = torch.tensor(given)
         elif self.options.weighting == "balanced":

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kinase.api.task import MultiLabelTask
+from kinase.words import counted
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.tasks import scores
 from kinase_trainer.tasks.base import LearningTask
@@ -56,15 +57,15 @@ class MultiLabel(LearningTask):
         constant = (many == 0) | (many == len(targets))
         if bool(constant.all()):
             raise ConfigError(
-                f"each of the {len(many)} labels is there in all training samples or in none; use "
-                "data in which they differ"
+                "each label is set in all training samples or in none; use data in which they "
+                "differ"
             )
         given = self.options.weights
         if given is not None:
             if len(given) != len(many):
                 raise ConfigError(
-                    f"task.multiLabel.weights has {len(given)} weights for {len(many)} labels; "
-                    "give one for each label"
+                    f"task.multiLabel.weights has {len(given)} weights for "
+                    f"{counted(len(many), 'label')}; give one for each label"
                 )
             self._weights = torch.tensor(given)
         elif self.options.weighting == "balanced":
@@ -97,6 +98,6 @@ class MultiLabel(LearningTask):
         """How many labels a sample has."""
         each = targets.sum(1)
         return (
-            f"{int(each.min())} to {int(each.max())} labels a sample, {float(each.mean()):.2f} on "
-            "average"
+            f"{int(each.min())} to {counted(int(each.max()), 'label')} a sample, "
+            f"{float(each.mean()):.2f} on average"
         )
