@@ -52,7 +52,7 @@ def _change_rules() -> Iterator[Rule]:
             others = "retention, budget.parallelism and (upward) the limits of budget"
         field = f"spec.{info.alias}"
         same = f"self.{field} == oldSelf.{field}"
-        if info.default == ():  # in a schema nothing stands for an empty list
+        if info.default in ((), None):  # in a schema nothing stands for an empty list or null
             both = f"has(self.{field}) && has(oldSelf.{field})"
             neither = f"!has(self.{field}) && !has(oldSelf.{field})"
             same = f"({neither}) || ({both} && {same})"

@@ -323,6 +323,7 @@ REFUSED: dict[str, tuple[Changes, str]] = {
     "another template": ({"trialTemplate": {"maxRetries": 3}}, "spec.trialTemplate cannot change"),
     "another image": ({"trialTemplate": {"image": "other"}}, "spec.trialTemplate cannot change"),
     "another seed": ({"seed": 1}, "spec.seed cannot change"),
+    "another order": ({"deterministic": True}, "spec.deterministic cannot change"),
     "fewer trials": ({"budget": {"trials": 9}}, "spec.budget.trials 9 .* it was 10"),
     "less time": ({"budget": {"duration": "59m59.999s"}}, "spec.budget.duration .* it was 1h"),
     "no time": ({"budget": {"duration": "none"}}, "spec.budget.duration"),
