@@ -230,8 +230,8 @@ def sidecar(of: Checkout, kind: str, patience: float) -> None:
     seconds, native = SIDECARS[kind]
     cases = "\n".join(f"*-{number:05d}-*) {how} ;;" for number, (_, how) in ENDS.items())
     script = f"case $HOSTNAME in\n{cases}\nesac"
-    beside = system.sidecar(BUSYBOX, "/busybox", "sleep", seconds, native=native)
-    with stage(of, real=True) as scene, on_the_node(scene, len(ENDS), script, beside):
+    other = system.sidecar(BUSYBOX, "/busybox", "sleep", seconds, native=native)
+    with stage(of, real=True) as scene, on_the_node(scene, len(ENDS), script, other):
         limits = {"resources": {"limits": {"memory": "32Mi"}}}
         made = search(scene, len(ENDS), template={"gracePeriod": "1s", **limits})
         scene.change(suspend=False)

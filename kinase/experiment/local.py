@@ -25,6 +25,7 @@ from kinase.experiment import identity
 from kinase.experiment.final_outputs import RESULT, TASK, keep_final, same_task
 from kinase.experiment.loop import Listener, Loop
 from kinase.store import NotFound, Store, StoreError, open_store, probe
+from kinase.words import counted
 
 MANIFEST = "manifest.json"
 """The manifest as it was run last, in the run's folder of this machine: `experiment.json` keeps the
@@ -67,7 +68,7 @@ def run(
         _keep_manifest(folder, experiment)
         experiment = identity.settled(store, experiment)
         slots = experiment.spec.budget.parallelism if over is None else 1
-        say(f"starting {slots} worker{'' if slots == 1 else 's'} ...")
+        say(f"starting {counted(slots, 'worker')} ...")
         engine = LocalEngine(
             slots,
             experiment.spec.storage,

@@ -20,6 +20,17 @@ from tests.unit.experiment.helpers import experiment, make_loop
 from tests.unit.test_cli import MANIFEST, invoke, write
 
 
+def register(pillar: str, monkeypatch: Any) -> str:
+    """An entry point `own` of the pillar, as if a package had brought it; returns its group."""
+    group = {"space": "spaces", "strategy": "strategies", "estimation": "estimators"}[pillar]
+    point = EntryPoint("own", "broken_member:Own", f"kinase.{group}")
+    real = registry._group
+    monkeypatch.setattr(
+        registry, "_group", lambda g: {**real(g), "own": point} if g == point.group else real(g)
+    )
+    return point.group
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -33,12 +44,7 @@ from tests.unit.test_cli import MANIFEST, invoke, write
 def test_a_module_that_cannot_be_loaded(
     pillar: str, source: str | None, message: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    group = {"space": "spaces", "strategy": "strategies", "estimation": "estimators"}[pillar]
-    point = EntryPoint("own", "broken_member:Own", f"kinase.{group}")
-    real = registry._group
-    monkeypatch.setattr(
-        registry, "_group", lambda g: {**real(g), "own": point} if g == point.group else real(g)
-    )
+    register(pillar, monkeypatch)
     if source is not None:
         (tmp_path / "broken_member.py").write_text(source)
         monkeypatch.syspath_prepend(str(tmp_path))
@@ -68,12 +74,7 @@ def test_a_module_that_cannot_be_loaded(
 def test_a_member_that_cannot_be_made(
     pillar: str, body: str | None, message: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    group = {"space": "spaces", "strategy": "strategies", "estimation": "estimators"}[pillar]
-    point = EntryPoint("own", "broken_member:Own", f"kinase.{group}")
-    real = registry._group
-    monkeypatch.setattr(
-        registry, "_group", lambda g: {**real(g), "own": point} if g == point.group else real(g)
-    )
+    group = register(pillar, monkeypatch)
     source = f"class Own:\n    def __init__(self, *options):\n        {body or 'pass'}\n"
     (tmp_path / "broken_member.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -84,7 +85,7 @@ def test_a_member_that_cannot_be_made(
         load_checked(path)
     [problem] = caught.value.problems
     assert message in str(problem)
-    assert f"'own' of the entry point group 'kinase.{group}'" in str(problem)
+    assert f"'own' of the entry point group '{group}'" in str(problem)
     assert body is None or 'with options {"depth": 3}' in str(problem)
     assert problem.path == f"spec.{pillar}.custom.name"
     assert "\n" not in str(problem)
