@@ -285,7 +285,8 @@ def test_a_file_that_is_not_there() -> None:
         (
             {"dataset": "cifar10", "path": "{tmp}", "download": True},
             (),
-            "the data was not read: task.download is true, and it cannot be read from task.path '{tmp}' yet",
+            "the data was not read: task.download is true, and it cannot be read from task.path "
+            "'{tmp}' yet",
         ),
     ],
 )
