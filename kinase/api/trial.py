@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from kinase.api._base import Metric, Model, Name, Rule
-from kinase.api.estimation import Epochs, Fraction
+from kinase.api.fidelity import Fidelity, Scale
 from kinase.api.objective import Goal
 from kinase.api.space import Space
 from kinase.api.status import TrialStatus
@@ -53,30 +53,6 @@ class Outcome(StrEnum):
     """The trial can never work: an invalid architecture, too little memory, or the time limit."""
     FAILED = "Failed"
     """The trial crashed more often than `maxRetries` allows."""
-
-
-class Scale(Model):
-    """Size of the network that is built from an architecture."""
-
-    cells: Annotated[int, Field(ge=1, le=200)] | None = None
-    """Cells in the network, or None if the space has no cells."""
-    filters: Annotated[int, Field(ge=1, le=2048)] | None = None
-    """Channels of the first cells, or None if the architecture gives its own widths."""
-    filter_fraction: Fraction = 1.0
-    """Factor applied to every channel count, rounded, with at least 1 channel."""
-
-
-class Fidelity(Model):
-    """How much to spend on one trial."""
-
-    epochs: Epochs
-    """Training epochs."""
-    data_fraction: Fraction = 1.0
-    """Share of the training split."""
-    resolution: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Input height and width in pixels, or None for the data set's own."""
-    scale: Scale = Scale()
-    """Size of the network."""
 
 
 class Cost(Model):

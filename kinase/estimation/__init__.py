@@ -1,5 +1,18 @@
 """Performance estimation: how to score a candidate cheaply."""
 
-from kinase.estimation.base import Estimator, InheritanceRule, make_estimator
+from kinase.estimation.base import Estimator, InheritanceRule, Setting, make_estimator
+from kinase.estimation.decision import Decision, End, Left, Promote, Sample, Stop, Wait
 
-__all__ = ["Estimator", "InheritanceRule", "make_estimator"]
+__all__ = [
+    "Decision",
+    "End",
+    "Estimator",
+    "InheritanceRule",
+    "Left",
+    "Promote",
+    "Sample",
+    "Setting",
+    "Stop",
+    "Wait",
+    "make_estimator",
+]

@@ -8,8 +8,11 @@ from typing import Any
 
 from kinase import registry
 from kinase.api.estimation import Estimation as EstimationModel
-from kinase.api.trial import Fidelity
+from kinase.api.fidelity import Fidelity, Grant
+from kinase.estimation.decision import Decision, Left
+from kinase.history import History, Trial
 from kinase.morphism.widen import Growth
+from kinase.space import Frame, Rng, Space, derive_rng
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,38 +33,86 @@ class InheritanceRule:
     approximate: bool = False
     """Whether approximate morphisms may lead to a child."""
     distil: int = 0
-    """Epochs in which a child learns from its parent where they do, before those of `child`."""
+    """Epochs in which a child learns from its parent where they do, before those of its grant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What an estimator works in."""
+
+    full: Fidelity
+    """The full fidelity of the search."""
+    space: Space
+    """Of the candidates."""
+    frame: Frame
+    """What surrounds a network at full fidelity."""
+    seed: int = 0
+    """Of the estimator's own choices."""
 
 
 class Estimator(ABC):
-    """Says at which fidelity a candidate is scored. Finalists always get the full one."""
+    """Says what to do with a free slot: sample a candidate, train one on, or stop one. Finalists
+    always get the full fidelity.
 
-    def __init__(self, options: Any) -> None:
+    An estimator is replayable: `next` is a function of the options, the setting and the history,
+    and of nothing else. What it keeps between two calls only saves time, and is keyed by
+    `history.version`. Decisions are only taken about trials that rest.
+
+    `kinase.estimation.testing` holds the contract as a test suite.
+    """
+
+    inheritance: InheritanceRule | None = None
+    """How weights pass from a parent to its child; None where they do not."""
+
+    def __init__(self, options: Any, setting: Setting) -> None:
         """`options` is the estimator's struct of the manifest."""
         self.options = options
-
-    @abstractmethod
-    def fidelity(self, full: Fidelity) -> Fidelity:
-        """The fidelity of a candidate's training, given the full one of the search."""
+        self.setting = setting
 
     @property
-    def inheritance(self) -> InheritanceRule | None:
-        """How weights pass from a parent to its child; None where they do not."""
+    @abstractmethod
+    def ladder(self) -> tuple[Grant, ...]:
+        """The grants that a candidate may get, the first of them first; the last one is final."""
+
+    @property
+    def child(self) -> Grant | None:
+        """The first grant of a child that begins with its parent's weights; None: as any other's.
+        Its network and its data must be those of any other."""
         return None
 
-    def child(self, full: Fidelity) -> Fidelity:
-        """The fidelity of the training of a child that inherits weights: of fewer epochs, or as
-        any other candidate's. The network's size and the data must be as any candidate's."""
-        return self.fidelity(full)
+    @abstractmethod
+    def next(self, history: History, left: Left) -> Decision:
+        """What to do with a free slot. It is called again until a slot is taken, or it says Wait
+        or End; Stop takes no slot.
+
+        Args:
+            history: of this arm.
+            left: what the budget has left. What cannot be paid for ends the search once nothing
+                runs.
+        """
+
+    def bar(self, trial: Trial, history: History) -> float:
+        """The main loss that a trial must be expected to reach at the end of its grant to go on:
+        by default the best one at that rung, infinity where there is none."""
+        there = history.at(trial.grant.rung)
+        return there[0].rungs[trial.grant.rung][0] if there else float("inf")
+
+    def rank(self, trial: Trial) -> tuple[float, ...]:
+        """Sort key for finalists: a high rung before a good value at a low one."""
+        return (-trial.rung, *trial.losses)
+
+    def rng(self, *labels: int) -> Rng:
+        """A generator of its own for a decision."""
+        return derive_rng(self.setting.seed, 2, *labels)
 
 
-def make_estimator(model: EstimationModel) -> Estimator:
+def make_estimator(model: EstimationModel, setting: Setting) -> Estimator:
     """The estimator that a manifest describes.
 
     Raises:
         UnknownMember: an entry point that no package registers.
     """
     made: Estimator = registry.make(
-        "kinase.estimators", model, Estimator, lambda cls, options: cls(options)
+        "kinase.estimators", model, Estimator, lambda cls, options: cls(options, setting)
     )
     return made

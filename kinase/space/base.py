@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 Rng = np.random.Generator
 
 
+def derive_rng(seed: int, *labels: int) -> Rng:
+    """A generator that depends on the seed and the labels alone."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *labels])))
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """Number of architectures in a space."""

@@ -1,15 +1,8 @@
 """Search strategies: how to look."""
 
-from kinase.strategy.base import (
-    History,
-    Losses,
-    Proposal,
-    Strategy,
-    Trial,
-    derive_rng,
-    losses,
-    make_strategy,
-)
+from kinase.history import History, Losses, Trial
+from kinase.space import derive_rng
+from kinase.strategy.base import Proposal, Strategy, losses, make_strategy
 
 __all__ = [
     "History",

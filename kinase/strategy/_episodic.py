@@ -7,9 +7,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from kinase.api.strategy import EASStrategy, PathLevelStrategy
 from kinase.api.trial import Architecture, Outcome
+from kinase.history import History, Trial
 from kinase.space import Rng
 from kinase.strategy._fresh import mutate_fresh, random_fresh
-from kinase.strategy.base import History, Proposal, Strategy, Trial
+from kinase.strategy.base import Proposal, Strategy
 from kinase.strategy.policy import Adam, Parameters, Reinforce, reward
 from kinase.strategy.policy.reinforce import Score
 
@@ -162,7 +163,7 @@ class Episodic(Strategy, Generic[E]):
             self._start = self._best
         waiting = []
         for batch in self._full:
-            if all(history.by_key[key].outcome is not None for key, _ in batch):
+            if all(history.by_key[key].losses for key, _ in batch):
                 self._learn(batch, history)
             else:
                 waiting.append(batch)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kinase.api.trial import Architecture
+from kinase.history import History
 from kinase.space import ArchitectureError, Rng, Space
-from kinase.strategy.base import History, Proposal
+from kinase.strategy.base import Proposal
 
 ATTEMPTS = 200
 """Draws before the space is taken for nearly exhausted and enumerated."""

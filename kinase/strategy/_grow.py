@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from kinase.api.trial import Architecture
+from kinase.history import History
 from kinase.morphism.bridge import bridge
 from kinase.space import Frame, InfeasibleError, Rng, Space
-from kinase.strategy.base import History
 
 ATTEMPTS = 200
 """Mutations drawn before a parent is taken to have no child that is new."""

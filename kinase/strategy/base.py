@@ -1,24 +1,19 @@
-"""What a search strategy is, and the history it sees."""
+"""What a search strategy is."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from kinase import registry
 from kinase.api.objective import Aim
 from kinase.api.strategy import Strategy as StrategyModel
-from kinase.api.trial import Architecture, Outcome
-from kinase.space import Frame, Rng, Space
-
-Losses = tuple[float, ...]
-"""Values of the objectives, turned so that less is better; the first is the main one.
-Infinity stands for anything that is not a number, and for a trial that gave no value."""
+from kinase.api.trial import Architecture
+from kinase.history import History, Losses, Trial
+from kinase.space import Frame, Rng, Space, derive_rng
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,62 +32,6 @@ class Proposal:
     """Factor on the learning rate of the training, and of a finalist's."""
     inherits: bool = True
     """Whether the weights of its parents may pass to it, where weights do."""
-
-
-@dataclass(slots=True)
-class Trial:
-    """A trial as a strategy sees it."""
-
-    number: int
-    architecture: Architecture
-    key: str
-    """Canonical hash of the architecture."""
-    parents: tuple[int, ...] = ()
-    learning_rate: float = 1.0
-    """Factor on the learning rate of its training."""
-    outcome: Outcome | None = None
-    """None while the trial is outstanding."""
-    losses: Losses = ()
-    """Empty while the trial is outstanding."""
-
-    @property
-    def usable(self) -> bool:
-        """Whether the trial has a finite main value."""
-        return bool(self.losses) and math.isfinite(self.losses[0])
-
-
-@dataclass(slots=True)
-class History:
-    """What has been asked and told so far, in order. Strategies read it and never change it."""
-
-    asked: list[Trial] = field(default_factory=list)
-    """Every trial, in the order of asking."""
-    told: list[Trial] = field(default_factory=list)
-    """Finished trials, in the order in which they ended."""
-    by_number: dict[int, Trial] = field(default_factory=dict)
-    """Every trial by its number."""
-    by_key: dict[str, Trial] = field(default_factory=dict)
-    """The first trial of each canonical hash."""
-
-    def ask(self, trial: Trial) -> None:
-        """Record that a trial was begun."""
-        self.asked.append(trial)
-        self.by_number[trial.number] = trial
-        self.by_key.setdefault(trial.key, trial)
-
-    def tell(self, number: int, outcome: Outcome, losses: Losses) -> Trial:
-        """Record how a trial ended."""
-        trial = self.by_number[number]
-        if trial.outcome is not None:
-            raise ValueError(f"trial {number} was told already")
-        trial.outcome, trial.losses = outcome, losses
-        self.told.append(trial)
-        return trial
-
-    @property
-    def outstanding(self) -> int:
-        """Number of trials that have not ended."""
-        return len(self.asked) - len(self.told)
 
 
 Known = Callable[[Architecture], Losses]
@@ -153,7 +92,8 @@ class Strategy(ABC):
         """A trial was begun; `history` holds it already."""
 
     def observe(self, trial: Trial, history: History) -> None:  # noqa: B027
-        """A trial ended; `history` holds its result already."""
+        """A trial has its first result, at the end of its first rung or of its training; `history`
+        holds it already. At later rungs `trial.losses` changes without another call."""
 
     def parents_to_come(self, history: History) -> set[int] | None:
         """The trials that have ended of which `propose` may yet make a child, now or after any
@@ -164,11 +104,6 @@ class Strategy(ABC):
     def rng(self, *labels: int) -> Rng:
         """A generator of its own for a decision that is not tied to one proposal."""
         return derive_rng(self.seed, 1, *labels)
-
-
-def derive_rng(seed: int, *labels: int) -> Rng:
-    """A generator that depends on the seed and the labels alone."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *labels])))
 
 
 def losses(aims: Sequence[Aim], metrics: Mapping[str, float]) -> Losses:

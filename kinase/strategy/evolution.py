@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from kinase.api.strategy import EvolutionStrategy
+from kinase.history import History, Losses, Trial
 from kinase.space import Rng
 from kinase.strategy._fresh import check_start, mutate_fresh, random_fresh, start_fresh
-from kinase.strategy.base import History, Losses, Proposal, Strategy, Trial
+from kinase.strategy.base import Proposal, Strategy
 from kinase.strategy.pareto import crowding_distance, non_dominated_sort
 
 

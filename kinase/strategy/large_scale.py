@@ -6,10 +6,11 @@ import math
 
 from kinase.api.strategy import LargeScaleEvolutionStrategy
 from kinase.api.trial import Architecture
+from kinase.history import History, Trial
 from kinase.space import Rng
 from kinase.strategy._fresh import mutate_fresh, random_fresh, sample_fresh
 from kinase.strategy._grow import sample_small
-from kinase.strategy.base import History, Proposal, Strategy, Trial
+from kinase.strategy.base import Proposal, Strategy
 from kinase.strategy.evolution import Rank, ranked
 
 ATTEMPTS = 16

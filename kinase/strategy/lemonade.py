@@ -10,10 +10,11 @@ import numpy as np
 
 from kinase.api.strategy import LEMONADEStrategy
 from kinase.api.trial import Architecture
+from kinase.history import History, Trial
 from kinase.morphism.bridge import bridge
 from kinase.space import InfeasibleError, Rng
 from kinase.strategy._fresh import mutate_fresh, sample_fresh
-from kinase.strategy.base import History, Proposal, Strategy, Trial
+from kinase.strategy.base import Proposal, Strategy
 from kinase.strategy.density import Density, Reals, draw_sparse
 from kinase.strategy.pareto import dominates
 

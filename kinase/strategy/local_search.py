@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from kinase.api.strategy import LocalSearchStrategy
 from kinase.api.trial import Architecture
+from kinase.history import History, Trial
 from kinase.space import Rng
 from kinase.strategy._fresh import check_start, start_fresh
-from kinase.strategy.base import History, Proposal, Strategy, Trial
+from kinase.strategy.base import Proposal, Strategy
 
 
 class LocalSearch(Strategy):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from kinase.api.strategy import NASHStrategy
+from kinase.history import History, Trial
 from kinase.space import Rng
 from kinase.strategy._fresh import mutate_fresh, random_fresh
 from kinase.strategy._grow import grow_fresh, sample_small
-from kinase.strategy.base import History, Proposal, Strategy, Trial
+from kinase.strategy.base import Proposal, Strategy
 from kinase.words import are, counted
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from kinase.history import History
 from kinase.space import Rng
 from kinase.strategy._fresh import random_fresh
-from kinase.strategy.base import History, Proposal, Strategy
+from kinase.strategy.base import Proposal, Strategy
 
 
 class Random(Strategy):

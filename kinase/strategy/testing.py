@@ -20,9 +20,10 @@ import pytest
 
 from kinase.api.space import ChainSpace
 from kinase.api.trial import Outcome
-from kinase.space import Space
+from kinase.history import History, Trial
+from kinase.space import Space, derive_rng
 from kinase.space.chain import Chain
-from kinase.strategy.base import History, Proposal, Strategy, Trial, derive_rng
+from kinase.strategy.base import Proposal, Strategy
 
 Make = Callable[..., Strategy]
 """(space, seed=0, objectives=1) -> strategy."""

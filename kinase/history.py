@@ -1,0 +1,187 @@
+"""The history of an arm of a search: what strategies and estimators see of its trials."""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kinase.api.fidelity import Fidelity, Grant
+from kinase.api.trial import Architecture, Outcome
+
+Losses = tuple[float, ...]
+"""Values of the objectives, turned so that less is better; the first is the main one.
+Infinity stands for anything that is not a number, and for a trial that gave no value."""
+
+WHOLE = Grant(fidelity=Fidelity(epochs=1), until=1)
+"""The grant of a trial that is made without one."""
+
+
+@dataclass(slots=True)
+class Trial:
+    """A trial as strategies and estimators see it."""
+
+    number: int
+    architecture: Architecture
+    key: str
+    """Canonical hash of the architecture."""
+    parents: tuple[int, ...] = ()
+    learning_rate: float = 1.0
+    """Factor on the learning rate of its training."""
+    outcome: Outcome | None = None
+    """None until the trial ends."""
+    losses: Losses = ()
+    """The latest at the end of a rung, or what was predicted for a trial that was stopped; empty
+    before the first."""
+    grant: Grant = WHOLE
+    """What it may train now."""
+    inherits: bool = False
+    """Whether it began with the weights of a parent."""
+    done: int = 0
+    """Epochs done at the present fidelity, as of its last rest."""
+    resting: bool = False
+    """Whether it waits for a decision, and holds no slot."""
+    rungs: dict[int, Losses] = field(default_factory=dict)
+    """Losses at the end of each rung it has reached."""
+    curve: tuple[float, ...] = ()
+    """The main loss after each epoch at the present fidelity, as of its last rest; infinity where
+    it was not measured."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """All that was measured or counted, as of its last rest: features for predictors."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the trial has a finite main value."""
+        return bool(self.losses) and math.isfinite(self.losses[0])
+
+    @property
+    def rung(self) -> int:
+        """The highest rung whose end it has reached; -1 before the first."""
+        return max(self.rungs, default=-1)
+
+    def rests_at(self, rung: int) -> bool:
+        """Whether it rests at the end of this rung, not at a look within it."""
+        return self.resting and self.grant.rung == rung and self.done >= self.grant.until
+
+
+@dataclass(slots=True)
+class History:
+    """What was asked and told so far in one arm, in order. Strategies and estimators read it and
+    never change it."""
+
+    asked: list[Trial] = field(default_factory=list)
+    """Every trial, in the order of asking."""
+    told: list[Trial] = field(default_factory=list)
+    """Trials with a result, in the order in which they first had one: at the end of their first
+    rung, or when they ended."""
+    by_number: dict[int, Trial] = field(default_factory=dict)
+    """Every trial by its number."""
+    by_key: dict[str, Trial] = field(default_factory=dict)
+    """The first trial of each canonical hash."""
+    running: int = 0
+    """Number of trials that train now."""
+    version: int = 0
+    """Number of changes so far: the key for what is computed once for a history."""
+    _resting: dict[int, Trial] = field(default_factory=dict)
+    _ladder: dict[tuple[int, int | None], list[tuple[Losses, int]]] = field(default_factory=dict)
+
+    def ask(self, trial: Trial) -> None:
+        """Record that a trial was begun."""
+        self.version += 1
+        self.running += 1
+        self.asked.append(trial)
+        self.by_number[trial.number] = trial
+        self.by_key.setdefault(trial.key, trial)
+
+    def rest(
+        self,
+        number: int,
+        done: int,
+        losses: Losses,
+        curve: Sequence[float] = (),
+        metrics: Mapping[str, float] | None = None,
+    ) -> bool:
+        """Record that a trial rests after `done` epochs. Returns whether this is the first result
+        of it that a strategy is told of."""
+        self.version += 1
+        self.running -= 1
+        trial = self.by_number[number]
+        trial.resting, trial.done, trial.curve = True, done, tuple(curve)
+        trial.metrics = {**trial.metrics, **(metrics or {})}
+        self._resting[number] = trial
+        if done < trial.grant.until:
+            return False
+        self._reach(trial, losses)
+        if trial.grant.rung < 0:
+            return False
+        return self._result(trial, losses)
+
+    def grant(self, number: int, grant: Grant, *, restart: bool = False) -> Trial:
+        """Record that a resting trial goes on, or begins again at another fidelity."""
+        self.version += 1
+        self.running += 1
+        trial = self._resting.pop(number)
+        trial.resting, trial.grant = False, grant
+        if restart:
+            trial.done, trial.curve = 0, ()
+        return trial
+
+    def tell(
+        self,
+        number: int,
+        outcome: Outcome,
+        losses: Losses,
+        curve: Sequence[float] = (),
+        metrics: Mapping[str, float] | None = None,
+    ) -> bool:
+        """Record how a trial ended. Returns whether this is the first result of it that a strategy
+        is told of.
+
+        Raises:
+            ValueError: it has ended already.
+        """
+        trial = self.by_number[number]
+        if trial.outcome is not None:
+            raise ValueError(f"trial {number} was told already")
+        self.version += 1
+        if self._resting.pop(number, None) is None:
+            self.running -= 1
+        trial.resting, trial.outcome = False, outcome
+        trial.curve = tuple(curve) or trial.curve
+        trial.metrics = {**trial.metrics, **(metrics or {})}
+        if trial.grant.rung not in trial.rungs and outcome is not Outcome.INFEASIBLE:
+            self._reach(trial, losses)
+        return self._result(trial, losses)
+
+    def _reach(self, trial: Trial, losses: Losses) -> None:
+        rung, bracket = trial.grant.rung, trial.grant.bracket
+        trial.rungs[rung] = losses
+        for key in ((rung, None), (rung, bracket)):
+            insort(self._ladder.setdefault(key, []), (losses, trial.number))
+
+    def _result(self, trial: Trial, losses: Losses) -> bool:
+        first = not trial.losses
+        trial.losses = losses
+        if first:
+            self.told.append(trial)
+        return first
+
+    @property
+    def outstanding(self) -> int:
+        """Number of trials without a result."""
+        return len(self.asked) - len(self.told)
+
+    def resting(self) -> list[Trial]:
+        """Trials that wait for a decision, by number."""
+        return sorted(self._resting.values(), key=lambda trial: trial.number)
+
+    def at(self, rung: int, bracket: int | None = None) -> list[Trial]:
+        """Trials that reached the end of a rung, or ended in it with a value, best first; those
+        without a value are last. All that came that far count, those that went on included.
+
+        Args:
+            rung: the rung.
+            bracket: only those of this bracket; None for all.
+        """
+        return [self.by_number[n] for _, n in self._ladder.get((rung, bracket), ())]

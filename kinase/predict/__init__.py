@@ -1,0 +1,1 @@
+"""Models that predict: of learning curves, and of architectures."""
