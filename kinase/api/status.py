@@ -287,6 +287,8 @@ class TrialReason(StrEnum):
     """Exit code 143: the trainer wrote a checkpoint after SIGTERM."""
     UNAVAILABLE = "Unavailable"
     """Exit code 75: the store was unavailable for too long."""
+    CHECKPOINT_GONE = "CheckpointGone"
+    """Exit code 76: the checkpoint holds fewer epochs than were paid for."""
     CRASHED = "Crashed"
     """Any other exit code."""
     OUT_OF_MEMORY = "OutOfMemory"

@@ -11,7 +11,13 @@ import json
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from kinase.api._base import Metric, Model, Name, Rule
 from kinase.api.fidelity import Fidelity, Scale
@@ -29,8 +35,16 @@ BAD_INPUT_EXIT = 2
 """Exit code if the job is invalid, or the data or the device is missing."""
 UNAVAILABLE_EXIT = 75
 """Exit code if the store was unavailable for too long. Retried, not counted as a retry."""
+CHECKPOINT_GONE_EXIT = 76
+"""Exit code if the checkpoint holds fewer epochs than `TrialJob.done`. Nothing was trained or
+charged."""
 TERMINATED_EXIT = 143
 """Exit code after SIGTERM and a checkpoint. Retried, not counted as a retry."""
+
+
+class CheckpointGone(Exception):
+    """A trainer raises it if the checkpoint holds fewer epochs than `TrialJob.done`: the missing
+    ones are not paid for. Nothing was trained."""
 
 
 class Kind(StrEnum):
@@ -48,7 +62,8 @@ class Outcome(StrEnum):
     SUCCEEDED = "Succeeded"
     """The trial was trained and measured."""
     STOPPED = "Stopped"
-    """The budget or the user ended the trial before its last epoch. Its last value counts."""
+    """The trial ended at a checkpoint before its last epoch: it was asked to, or paused at
+    `TrialJob.until`. Its last value counts."""
     INFEASIBLE = "Infeasible"
     """The trial can never work: an invalid architecture, too little memory, or the time limit."""
     FAILED = "Failed"
@@ -156,8 +171,15 @@ class Root(Model):
         return RootFiles(graph=hashlib.sha256(self.text).hexdigest(), weights=self.weights)
 
 
+ProxyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=64)]
+"""Name of a zero-cost proxy."""
+PROXY = "proxy_"
+"""Prefix of the metric with a proxy's value."""
+
+
 class TrialJob(Model):
-    """Input of a trial (contract v1): one JSON object."""
+    """Input of a trial (contract v1): one JSON object. `until`, `done` and `measure` are left out
+    of it where they have their defaults, so that a trainer that does not know them reads it."""
 
     version: Literal[1] = 1
     """Version of the contract."""
@@ -197,6 +219,39 @@ class TrialJob(Model):
     other trial uses its weights."""
     test: bool = False
     """Whether to evaluate the stored weights on the test split, without training."""
+    until: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """Epochs, of those in `fidelity`, after which the trial pauses with a checkpoint. With 0, the
+    network is only built and measured. None: all of them."""
+    done: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Epochs that the checkpoint must hold, because only the others are paid for."""
+    measure: Annotated[tuple[ProxyName, ...], Field(max_length=32)] = ()
+    """Zero-cost proxies to measure on the network with its initial weights, before any are
+    inherited. Each is reported as a metric, `proxy_` and its name."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> TrialJob:
+        if self.until is not None and self.until > self.fidelity.epochs:
+            raise ValueError(
+                f"until is {self.until}; it must be at most fidelity.epochs, {self.fidelity.epochs}"
+            )
+        if self.done > self.last_epoch:
+            raise ValueError(
+                f"done is {self.done}; it must be at most the {self.last_epoch} epochs to train"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = handler(self)
+        for name, default in (("until", None), ("done", 0), ("measure", ())):
+            if getattr(self, name) == default:
+                document.pop(name, None)
+        return document
+
+    @property
+    def last_epoch(self) -> int:
+        """Epochs after which this attempt ends."""
+        return self.fidelity.epochs if self.until is None else self.until
 
 
 def _square(rows: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
@@ -263,6 +318,9 @@ class TaskInfo(Model):
     changed since the search started. A part without a digest is not compared."""
     root: Root | None = None
     """The network that the search starts from, if the job has a space with such a network."""
+    supports: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=32)] = ()
+    """Optional fields of a job that the trainer knows: `until`, with which goes `done`, and
+    `measure`."""
 
 
 MOST_CONFUSED = 200

@@ -46,6 +46,9 @@ class Lost:
     """Whether trying again is of no use, as at the time limit."""
     given_up: bool = False
     """Whether it was lost too often, for no fault of its own, to be tried again."""
+    checkpoint_gone: bool = False
+    """Whether nothing was trained because the checkpoint holds fewer epochs than `TrialJob.done`.
+    The ledger, `progress.json`, says how many it holds."""
 
 
 Event = Progress | Finished | Lost

@@ -31,6 +31,7 @@ from kinase.api.space import Space
 from kinase.api.task import Task, Training
 from kinase.api.trial import (
     BAD_INPUT_EXIT,
+    CHECKPOINT_GONE_EXIT,
     INFEASIBLE_EXIT,
     TERMINATED_EXIT,
     UNAVAILABLE_EXIT,
@@ -82,10 +83,16 @@ class AttemptLost(Exception):
         crash: bool = True,
         permanent: bool = False,
         out_of_memory: bool = False,
+        checkpoint_gone: bool = False,
     ) -> None:
         """`message` says what is known of the cause."""
         super().__init__(message)
-        self.fields = {"crash": crash, "permanent": permanent, "out_of_memory": out_of_memory}
+        self.fields = {
+            "crash": crash,
+            "permanent": permanent,
+            "out_of_memory": out_of_memory,
+            "checkpoint_gone": checkpoint_gone,
+        }
 
 
 class CommandTrainer:
@@ -152,7 +159,9 @@ class CommandTrainer:
         message = self._end(code)
         if code == -signal.SIGKILL and oom_kills() > before:
             raise AttemptLost("the machine ran out of memory", out_of_memory=True)
-        raise AttemptLost(message, crash=code not in (TERMINATED_EXIT, UNAVAILABLE_EXIT))
+        gone = code == CHECKPOINT_GONE_EXIT
+        blameless = gone or code in (TERMINATED_EXIT, UNAVAILABLE_EXIT)
+        raise AttemptLost(message, crash=not blameless, checkpoint_gone=gone)
 
     def _result(self, job: TrialJob, code: int) -> TrialResult:
         key = f"{job.prefix}/{'test.json' if job.test else 'result.json'}"
@@ -182,6 +191,7 @@ class CommandTrainer:
         """What is known of how a process ended, with the termination message that it left."""
         how = {
             BAD_INPUT_EXIT: "bad input",
+            CHECKPOINT_GONE_EXIT: "the checkpoint is gone",
             TERMINATED_EXIT: "ended by SIGTERM",
             UNAVAILABLE_EXIT: "the store was out of reach",
         }.get(code, f"exit code {code}" if code >= 0 else f"killed by signal {-code}")

@@ -26,7 +26,7 @@ from kinase import registry
 from kinase.api.space import Space
 from kinase.api.storage import Storage, is_shared
 from kinase.api.task import Task, Training
-from kinase.api.trial import Point, TaskInfo, TrialJob, TrialResult
+from kinase.api.trial import CheckpointGone, Point, TaskInfo, TrialJob, TrialResult
 from kinase.engine.command import AttemptLost, Command, CommandTrainer
 from kinase.store import Store, open_store
 
@@ -211,6 +211,9 @@ def _run(connection: Connection[Any, Any], trainer: Any, store: Any, job: TrialJ
         answer = ("result", job.trial, result.model_dump_json())
     except AttemptLost as lost:
         answer = ("lost", job.trial, str(lost)[:4000], lost.fields)
+    except CheckpointGone as gone:
+        fields = {"crash": False, "checkpoint_gone": True}
+        answer = ("lost", job.trial, str(gone)[:4000], fields)
     except MemoryError:
         answer = ("error", job.trial, "out of memory", True)
     except Exception as error:

@@ -164,6 +164,8 @@ def lost(seen: Seen, why: str = "") -> Lost:
             return Lost(seen.number, text, permanent=True)
         case TrialReason.GIVEN_UP:
             return Lost(seen.number, text, crash=False, given_up=True)
+        case TrialReason.CHECKPOINT_GONE:
+            return Lost(seen.number, text, crash=False, checkpoint_gone=True)
         case (
             TrialReason.REJECTED
             | TrialReason.DISRUPTED

@@ -18,6 +18,7 @@ LOSSES = frozenset(
         TrialReason.DISRUPTED,
         TrialReason.TERMINATED,
         TrialReason.UNAVAILABLE,
+        TrialReason.CHECKPOINT_GONE,
     }
 )
 """Ends that are not held against the trial."""

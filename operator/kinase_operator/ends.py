@@ -17,6 +17,7 @@ from kinase.api import NASExperiment, Termination, TrialPhase, TrialReason
 from kinase.api.status import MAX_MESSAGE
 from kinase.api.trial import (
     BAD_INPUT_EXIT,
+    CHECKPOINT_GONE_EXIT,
     INFEASIBLE_EXIT,
     TERMINATED_EXIT,
     UNAVAILABLE_EXIT,
@@ -27,6 +28,8 @@ DEADLINE = "DeadlineExceeded"
 """Reason of a pod, and of a Job, that was ended because its time was up."""
 LONGEST = 2**31 - 1
 """Most seconds that a pod's deadline may say."""
+SAYING = (INFEASIBLE_EXIT, BAD_INPUT_EXIT, UNAVAILABLE_EXIT, CHECKPOINT_GONE_EXIT)
+"""Exit codes by which a trainer says why it ended, whatever befell its pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,7 @@ def _pod_end(pod: Pod, limit: timedelta | None, late: bool) -> End:
     if pod.exit_reason == "OOMKilled":
         text = "the container ran out of memory (trialTemplate.resources)"
         return End(TrialPhase.FAILED, TrialReason.OUT_OF_MEMORY, text, pod)
-    if pod.exit_code not in (INFEASIBLE_EXIT, BAD_INPUT_EXIT, UNAVAILABLE_EXIT):
+    if pod.exit_code not in SAYING:
         if pod.started is not None and (late or _time_was_up(pod)):
             return _overtime(limit, pod)
         if removed or pod.exit_code is None:
@@ -176,6 +179,8 @@ def _exit(code: int, message: str, otherwise: str) -> End:
             return End(TrialPhase.FAILED, TrialReason.TERMINATED, message)
         case int(c) if c == UNAVAILABLE_EXIT:
             return End(TrialPhase.FAILED, TrialReason.UNAVAILABLE, message or otherwise)
+        case int(c) if c == CHECKPOINT_GONE_EXIT:
+            return End(TrialPhase.FAILED, TrialReason.CHECKPOINT_GONE, message or otherwise)
         case _:
             text = message or otherwise or f"exit code {code}"
             return End(TrialPhase.FAILED, TrialReason.CRASHED, text)

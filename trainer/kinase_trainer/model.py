@@ -14,8 +14,9 @@ from torch import Tensor
 import kinase
 from kinase.api import limits
 from kinase.api._base import Model
+from kinase.api.fidelity import Scale
 from kinase.api.space import Space as SpaceModel
-from kinase.api.trial import Architecture, Scale, TrialJob
+from kinase.api.trial import Architecture, TrialJob
 from kinase.space import Frame, Space, dump_graph, load_graph, make_space
 from kinase.store import Store, TooLarge, open_uri
 from kinase_trainer import weights as files

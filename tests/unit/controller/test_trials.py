@@ -109,6 +109,7 @@ KNOWN = {
     TrialReason.BAD_INPUT: {"crash"},
     TrialReason.TERMINATED: set(),
     TrialReason.UNAVAILABLE: set(),
+    TrialReason.CHECKPOINT_GONE: {"checkpoint_gone"},
     TrialReason.CRASHED: {"crash"},
     TrialReason.OUT_OF_MEMORY: {"crash", "out_of_memory"},
     TrialReason.DEADLINE_EXCEEDED: {"crash", "permanent"},
@@ -123,7 +124,7 @@ KNOWN = {
 def test_what_a_reason_means_for_the_loop(reason: str) -> None:
     status = {"attempt": 2, "phase": "Failed", "reason": reason, "message": "it said so"}
     event = lost(Seen.of(item(status=status)))
-    flags = ("crash", "out_of_memory", "permanent", "given_up")
+    flags = ("crash", "out_of_memory", "permanent", "given_up", "checkpoint_gone")
     assert event.trial == 7
     assert {f for f in flags if getattr(event, f)} == KNOWN.get(reason, {"crash"})  # type: ignore[call-overload]
     if reason == TrialReason.COMPLETED:

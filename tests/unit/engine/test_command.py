@@ -137,6 +137,7 @@ def test_nothing_that_a_command_started_outlives_it(tmp_path: Path, how: str) ->
         ("exit 42", "ended with code 42 and left no valid result", True),
         ("exit 3", "exit code 3; see .*/local/worker-0.log", True),
         ("exit 75", "the store was out of reach", False),
+        ("exit 76", "the checkpoint is gone", False),
         ("exit 143", "ended by SIGTERM", False),
         ("kill -9 $$", "killed by signal 9", True),
         (
@@ -163,6 +164,7 @@ def test_an_attempt_without_a_result_is_lost(
         made.close()
     assert re.search(message, lost.message), lost.message
     assert (lost.trial, lost.crash, lost.permanent) == (3, crash, "42" in script)
+    assert lost.checkpoint_gone is ("76" in script)
 
 
 @pytest.mark.parametrize(

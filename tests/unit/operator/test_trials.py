@@ -56,6 +56,7 @@ ENDS: list[tuple[str, Job | None, list[Pod], str | None]] = [
     ("exit 42", job(), [pod("Failed", exit=42)], "Infeasible Infeasible"),
     ("exit 2", job(), [pod("Failed", exit=2)], "Failed BadInput"),
     ("exit 75", job(), [pod("Failed", exit=75)], "Failed Unavailable"),
+    ("exit 76", job(), [pod("Failed", exit=76)], "Failed CheckpointGone"),
     ("exit 143", job(), [pod("Failed", exit=143)], "Failed Terminated"),
     *(
         (f"exit {code}", job(), [pod("Failed", exit=code)], "Failed Crashed")
@@ -151,6 +152,7 @@ ENDS: list[tuple[str, Job | None, list[Pod], str | None]] = [
             (42, "Infeasible Infeasible"),
             (2, "Failed BadInput"),
             (75, "Failed Unavailable"),
+            (76, "Failed CheckpointGone"),
             (143, "Failed Terminated"),
             (1, "Failed Crashed"),
             (137, "Failed Crashed"),
@@ -172,6 +174,7 @@ ENDS: list[tuple[str, Job | None, list[Pod], str | None]] = [
             (42, "Infeasible Infeasible"),
             (2, "Failed BadInput"),
             (75, "Failed Unavailable"),
+            (76, "Failed CheckpointGone"),
             (143, "Failed Terminated"),
             (1, "Failed Crashed"),
         )
@@ -248,6 +251,7 @@ ENDS: list[tuple[str, Job | None, list[Pod], str | None]] = [
             (2, "Failed BadInput"),
             (42, "Infeasible Infeasible"),
             (75, "Failed Unavailable"),
+            (76, "Failed CheckpointGone"),
         )
     ),
     *(

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from kinase.api.fidelity import Fidelity
 from kinase.api.objective import Goal
 from kinase.api.task import Task, Training
 from kinase.api.trial import (
     INFEASIBLE_EXIT,
     Architecture,
     ClassCount,
-    Fidelity,
     Outcome,
     Point,
     TaskInfo,
