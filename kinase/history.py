@@ -66,6 +66,21 @@ class Trial:
 
 
 @dataclass(slots=True)
+class Tally:
+    """How the trials of one rung of one bracket stand."""
+
+    entered: int = 0
+    """That were granted it. One that was infeasible, and never trained, does not count."""
+    under_way: int = 0
+    """That have not come to its end: they run, or rest at a look."""
+    resting: int = 0
+    """That rest at its end."""
+
+
+NONE = Tally()
+
+
+@dataclass(slots=True)
 class History:
     """What was asked and told so far in one arm, in order. Strategies and estimators read it and
     never change it."""
@@ -83,13 +98,21 @@ class History:
     """Number of trials that train now."""
     version: int = 0
     """Number of changes so far: the key for what is computed once for a history."""
+    brackets: int = 0
+    """One more than the highest number of a bracket."""
     _resting: dict[int, Trial] = field(default_factory=dict)
-    _ladder: dict[tuple[int, int | None], list[tuple[Losses, int]]] = field(default_factory=dict)
+    _ladder: dict[tuple[int, int | None, bool], list[tuple[Losses, int]]] = field(
+        default_factory=dict
+    )
+
+    _tallies: dict[tuple[int, int], Tally] = field(default_factory=dict)
 
     def ask(self, trial: Trial) -> None:
         """Record that a trial was begun."""
         self.version += 1
         self.running += 1
+        self.brackets = max(self.brackets, trial.grant.bracket + 1)
+        self._enter(trial.grant)
         self.asked.append(trial)
         self.by_number[trial.number] = trial
         self.by_key.setdefault(trial.key, trial)
@@ -112,6 +135,9 @@ class History:
         self._resting[number] = trial
         if done < trial.grant.until:
             return False
+        tally = self._tally(trial.grant)
+        tally.under_way -= 1
+        tally.resting += 1
         self._reach(trial, losses)
         if trial.grant.rung < 0:
             return False
@@ -122,6 +148,9 @@ class History:
         self.version += 1
         self.running += 1
         trial = self._resting.pop(number)
+        if trial.rests_at(trial.grant.rung):  # at a look it is still under way there
+            self._tally(trial.grant).resting -= 1
+            self._enter(grant)
         trial.resting, trial.grant = False, grant
         if restart:
             trial.done, trial.curve = 0, ()
@@ -145,6 +174,13 @@ class History:
         if trial.outcome is not None:
             raise ValueError(f"trial {number} was told already")
         self.version += 1
+        tally = self._tally(trial.grant)
+        if trial.rests_at(trial.grant.rung):
+            tally.resting -= 1
+        else:
+            tally.under_way -= 1
+        if outcome is Outcome.INFEASIBLE and not trial.rungs:
+            tally.entered -= 1
         if self._resting.pop(number, None) is None:
             self.running -= 1
         trial.resting, trial.outcome = False, outcome
@@ -154,11 +190,23 @@ class History:
             self._reach(trial, losses)
         return self._result(trial, losses)
 
+    def _tally(self, grant: Grant) -> Tally:
+        return self._tallies.setdefault((grant.rung, grant.bracket), Tally())
+
+    def _enter(self, grant: Grant) -> None:
+        tally = self._tally(grant)
+        tally.entered += 1
+        tally.under_way += 1
+
     def _reach(self, trial: Trial, losses: Losses) -> None:
         rung, bracket = trial.grant.rung, trial.grant.bracket
         trial.rungs[rung] = losses
-        for key in ((rung, None), (rung, bracket)):
-            insort(self._ladder.setdefault(key, []), (losses, trial.number))
+        best = losses
+        if losses and math.isfinite(losses[0]):
+            best = (min((losses[0], *trial.curve)), *losses[1:])
+        for where in (None, bracket):
+            for key, value in (((rung, where, False), losses), ((rung, where, True), best)):
+                insort(self._ladder.setdefault(key, []), (value, trial.number))
 
     def _result(self, trial: Trial, losses: Losses) -> bool:
         first = not trial.losses
@@ -176,12 +224,19 @@ class History:
         """Trials that wait for a decision, by number."""
         return sorted(self._resting.values(), key=lambda trial: trial.number)
 
-    def at(self, rung: int, bracket: int | None = None) -> list[Trial]:
+    def tally(self, rung: int, bracket: int = 0) -> Tally:
+        """How the trials of a rung of a bracket stand."""
+        return self._tallies.get((rung, bracket), NONE)
+
+    def at(self, rung: int, bracket: int | None = None, *, best: bool = False) -> list[Trial]:
         """Trials that reached the end of a rung, or ended in it with a value, best first; those
         without a value are last. All that came that far count, those that went on included.
 
         Args:
             rung: the rung.
             bracket: only those of this bracket; None for all.
+            best: whether they are compared by the best main loss of the curve that led there,
+                rather than by the one at the end.
         """
-        return [self.by_number[n] for _, n in self._ladder.get((rung, bracket), ())]
+        by_number = self.by_number
+        return [by_number[n] for _, n in self._ladder.get((rung, bracket, best), ())]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from kinase.api._base import Custom, Model, Union
+from kinase.api.ladder import Ladder
 
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -61,10 +62,87 @@ class MorphismEstimation(Model):
     """Whether a child inherits the optimizer's momentum or moments with the weights."""
 
 
+class SuccessiveHalvingEstimation(Ladder):
+    """Successive halving (Karnin et al. 2013; Jamieson & Talwalkar 2016): train many candidates a
+    little, and the best of them more, until one is trained in full; then begin again."""
+
+    initial: Annotated[int, Field(ge=2, le=100_000)] | None = None
+    """Number of candidates that begin a bracket. Default: `eta` to the power of the number of
+    promotions, so that one of them gets to the full fidelity."""
+
+
+Brackets = Literal["paper", "table"]
+
+
+class HyperbandEstimation(Ladder):
+    """Hyperband (Li et al. 2017): brackets of successive halving in turn, from many candidates
+    that begin with little to a few that are trained in full at once."""
+
+    brackets: Brackets = "paper"
+    """Number of candidates that begin the bracket with s promotions, of at most S. `paper`:
+    (S + 1) eta^s / (s + 1), rounded up (algorithm 1). `table`: (S + 1) / (s + 1) rounded down,
+    times eta^s, as in the paper's table and in HpBandSter. For 81 epochs and `eta` 3: 81, 34, 15,
+    8, 5 and 81, 27, 9, 6, 5."""
+
+
+Score = Literal["best", "last"]
+
+
+class ASHAEstimation(Ladder):
+    """Asynchronous successive halving (Li et al. 2020): a trial that ends a rung pauses, and
+    continues as soon as it is among the best of all that got there. No slot waits for another."""
+
+    eta: Annotated[int, Field(ge=2, le=100)] = 4
+    """One in `eta` candidates of a rung gets to the next one."""
+    score: Score = "best"
+    """What trials of a rung are compared by: the `best` value up to its end, or the `last` one.
+    They differ with the axis `epochs` and `horizon: full` only."""
+
+
+class AsyncHyperbandEstimation(ASHAEstimation):
+    """Asynchronous Hyperband (Li et al. 2020, section 3.3): ASHA in several brackets at once, whose
+    candidates begin at different rungs."""
+
+    brackets: Brackets = "paper"
+    """A candidate's bracket is drawn in proportion to the sizes that Hyperband's brackets have by
+    this convention."""
+
+
+class MedianStoppingEstimation(Model):
+    """The median stopping rule (Golovin et al. 2017, section 3.2.2): a trial is stopped if its best
+    value so far is worse than the median of the completed trials' running averages."""
+
+    every: Epochs = 1
+    """Number of epochs after which a trial pauses to be judged, again and again."""
+    grace: Epochs = 1
+    """Epochs before which no trial is stopped."""
+    completed: Annotated[int, Field(ge=1, le=100_000)] = 5
+    """Number of completed trials before which none is stopped."""
+
+
+class PercentileStoppingEstimation(MedianStoppingEstimation):
+    """The median stopping rule with another percentile."""
+
+    percentile: Annotated[float, Field(gt=0, lt=100)] = 25.0
+    """Share, in percent, of the running averages that a trial's best value must be among to go on.
+    50 is the median stopping rule."""
+
+
 class Estimation(Union):
     """Performance estimation: how to score a candidate cheaply."""
 
-    type: Literal["Full", "LowerFidelity", "Morphism", "Custom"] = "Full"
+    type: Literal[
+        "Full",
+        "LowerFidelity",
+        "Morphism",
+        "SuccessiveHalving",
+        "Hyperband",
+        "ASHA",
+        "AsyncHyperband",
+        "MedianStopping",
+        "PercentileStopping",
+        "Custom",
+    ] = "Full"
     """Type of the estimation. The field of the same name holds its options."""
     full: FullEstimation | None = None
     """Full training."""
@@ -72,5 +150,17 @@ class Estimation(Union):
     """Fewer epochs, less data, smaller inputs or smaller networks."""
     morphism: MorphismEstimation | None = None
     """Weights inherited from the parent."""
+    successive_halving: SuccessiveHalvingEstimation | None = None
+    """Many candidates trained a little, the best of them more."""
+    hyperband: HyperbandEstimation | None = None
+    """Successive halving from several first rungs."""
+    asha: ASHAEstimation | None = None
+    """Successive halving in which no slot waits."""
+    async_hyperband: AsyncHyperbandEstimation | None = None
+    """Asynchronous successive halving from several first rungs."""
+    median_stopping: MedianStoppingEstimation | None = None
+    """Full training, stopped where it is worse than the median."""
+    percentile_stopping: PercentileStoppingEstimation | None = None
+    """Full training, stopped where it is not among the best so many percent."""
     custom: Custom | None = None
     """An estimator from another package (entry point group `kinase.estimators`)."""

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from kinase.api._base import Keyed, Model, Rule
 from kinase.api.budget import Baseline, Budget, Control, Finalists
 from kinase.api.estimation import Estimation
+from kinase.api.ladder import check_ladder, first_epochs, ladder_of, ladder_rules
 from kinase.api.objective import (
     RESOURCE_METRICS,
     TASK_METRICS,
@@ -25,7 +26,7 @@ from kinase.api.task import Task, Training
 _LOWER = "self.estimation.?lowerFidelity"
 _CHILD = "self.estimation.?morphism.?epochsPerChild"
 _FINAL_EPOCHS = "self.finalists.?epochs.orValue(self.training.epochs)"
-_SEARCH_EPOCHS = f"{_LOWER}.?epochs.orValue(self.training.epochs)"
+_SEARCH_EPOCHS = first_epochs(f"{_LOWER}.?epochs.orValue(self.training.epochs)")
 _NETWORKS = "(self.finalists.count + (has(self.baselines) ? size(self.baselines) : 0))"
 _LEAST_EPOCHS = f"{_SEARCH_EPOCHS} + {_NETWORKS} * {_FINAL_EPOCHS}"
 """CEL of what `final_epochs`, `search_epochs` and `_budget_pays_for_one_trial` compute."""
@@ -125,6 +126,7 @@ class ExperimentSpec(Model):
             "scratch",
             ".estimation.morphism.epochsPerChild",
         ),
+        *ladder_rules(),
         *objective_rules(),
         Rule(
             "self.strategy.type != 'LEMONADE' || (has(self.objective.also) && "
@@ -182,7 +184,9 @@ class ExperimentSpec(Model):
 
     @property
     def search_epochs(self) -> int:
-        """Epochs of one trial of the search."""
+        """Epochs of one trial of the search, or those with which it may end at the least."""
+        if (found := ladder_of(self)) is not None:
+            return found[1].cheapest or self.training.epochs
         lower = self.estimation.lower_fidelity
         return (lower.epochs if lower else None) or self.training.epochs
 
@@ -203,6 +207,8 @@ class ExperimentSpec(Model):
 
     @property
     def _epochs_each(self) -> int:
+        if (found := ladder_of(self)) is not None:
+            return found[1].mean_epochs(self.training.epochs)
         morphism = self.estimation.morphism
         return (morphism.epochs_per_child if morphism else None) or self.search_epochs
 
@@ -260,6 +266,11 @@ class ExperimentSpec(Model):
                 f"{self.training.epochs}: a child needs no more epochs than a network trained "
                 "from scratch"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_ladder(self) -> Self:
+        check_ladder(self)
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,74 @@
+"""Asynchronous successive halving: no slot waits for a rung to be whole."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from kinase.api.estimation import ASHAEstimation
+from kinase.api.fidelity import Grant
+from kinase.estimation._waiting import pays, wait_or_end
+from kinase.estimation.base import Estimator
+from kinase.estimation.decision import Decision, Left, Promote, Sample
+from kinase.estimation.ladder import finite_at, increment, ladder
+from kinase.history import History, Trial
+
+
+class ASHA(Estimator):
+    """Asynchronous successive halving (Li et al. 2020, algorithm 2): a free slot gets the best
+    trial that rests among the best 1/eta of its rung, from the highest rung down; where there is
+    none, a new candidate at the lowest.
+
+    A rung's trials are all that got to its end, those promoted since included, and those that
+    ended in it: one that failed counts as the worst. A trial is never stopped; it rests until it is
+    promoted or the search ends. A promotion that the budget does not pay for is passed over, so
+    the last epochs go to lower rungs and to new candidates.
+    """
+
+    options: ASHAEstimation
+
+    @cached_property
+    def ladder(self) -> tuple[Grant, ...]:
+        """The rungs, the full fidelity last."""
+        return ladder(self.options, self.setting)
+
+    @cached_property
+    def brackets(self) -> tuple[tuple[Grant, ...], ...]:
+        """The ladder of each bracket; its candidates begin at the rung `first` of its number."""
+        return (self.ladder,)
+
+    def first(self, bracket: int) -> int:
+        """The rung at which candidates of a bracket begin."""
+        return bracket
+
+    def next(self, history: History, left: Left) -> Decision:
+        """Promote what can be, or sample."""
+        for rung in reversed(range(len(self.ladder) - 1)):
+            if not pays(left, increment(self.ladder, rung + 1)):
+                continue
+            for bracket, grants in enumerate(self.brackets):
+                if self.first(bracket) > rung:
+                    continue
+                there = self.at(rung, bracket, history)
+                for trial in there[: len(there) // self.options.eta]:
+                    if trial.rests_at(rung) and finite_at(trial, rung):
+                        return Promote(trial.number, grants[rung + 1])
+        drawn = None if left.trials == 0 else self.draw(history, left)
+        if drawn is None:
+            return wait_or_end(history, left)
+        return Sample(self.brackets[drawn][self.first(drawn)])
+
+    def draw(self, history: History, left: Left) -> int | None:
+        """The bracket of the next candidate; None if the budget pays for none."""
+        return 0 if pays(left, self.ladder[0].until) else None
+
+    def at(self, rung: int, bracket: int, history: History) -> list[Trial]:
+        """The trials of a rung, best first."""
+        return history.at(rung, bracket, best=self.options.score == "best")
+
+    def bar(self, trial: Trial, history: History) -> float:
+        """The loss of the last trial of its rung and bracket that would be promoted now; at the
+        full fidelity, of the best one. Infinity where there is none."""
+        rung = trial.grant.rung
+        there = self.at(rung, trial.grant.bracket, history)
+        place = 1 if rung == len(self.ladder) - 1 else len(there) // self.options.eta
+        return there[place - 1].rungs[rung][0] if 1 <= place <= len(there) else float("inf")
