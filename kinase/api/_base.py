@@ -203,8 +203,8 @@ ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
 
 def struct_name(kind: str) -> str:
     """Name in a manifest of the struct of a type: `LocalSearch` has `localSearch`, an acronym such
-    as `LEMONADE` has `lemonade`."""
-    return kind.lower() if kind.isupper() else kind[0].lower() + kind[1:]
+    as `LEMONADE` has `lemonade`, and `LCNet` has `lcNet`."""
+    return re.sub(r"^([A-Z]+(?=[A-Z][a-z])|[A-Z]+$|[A-Z])", lambda m: m[0].lower(), kind)
 
 
 class Union(Model):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from kinase.api._base import Custom, Model, Union
+from kinase.api._base import Custom, Model, Rule, Union
 from kinase.api.ladder import Ladder
+from kinase.api.stopping import Stopping
 
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -131,6 +132,16 @@ class PercentileStoppingEstimation(MedianStoppingEstimation):
 class Estimation(Union):
     """Performance estimation: how to score a candidate cheaply."""
 
+    rules = (
+        Rule(
+            "!has(self.stopping) || !(self.type in ['MedianStopping', 'PercentileStopping'])",
+            "type is {self.type}, which is a stopping rule itself, so stopping must not be set; "
+            "remove it or set type: Full",
+            ".stopping",
+            "Forbidden",
+        ),
+    )
+
     type: Literal[
         "Full",
         "LowerFidelity",
@@ -164,3 +175,14 @@ class Estimation(Union):
     """Full training, stopped where it is not among the best so many percent."""
     custom: Custom | None = None
     """An estimator from another package (entry point group `kinase.estimators`)."""
+    stopping: Stopping | None = None
+    """Rule that stops a trial by its learning curve. Default: none."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Estimation:
+        if self.stopping is not None and self.type in ("MedianStopping", "PercentileStopping"):
+            raise ValueError(
+                f"type is {self.type}, which is a stopping rule itself, so stopping must not be "
+                "set; remove it or set type: Full"
+            )
+        return self

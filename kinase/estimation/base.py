@@ -6,8 +6,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from kinase import registry
-from kinase.api.estimation import Estimation as EstimationModel
 from kinase.api.fidelity import Fidelity, Grant
 from kinase.estimation.decision import Decision, Left
 from kinase.history import History, Trial
@@ -63,6 +61,8 @@ class Estimator(ABC):
 
     inheritance: InheritanceRule | None = None
     """How weights pass from a parent to its child; None where they do not."""
+    slow: bool = False
+    """Whether `next` can take seconds. Nothing else has to wait for it."""
 
     def __init__(self, options: Any, setting: Setting) -> None:
         """`options` is the estimator's struct of the manifest."""
@@ -104,15 +104,3 @@ class Estimator(ABC):
     def rng(self, *labels: int) -> Rng:
         """A generator of its own for a decision."""
         return derive_rng(self.setting.seed, 2, *labels)
-
-
-def make_estimator(model: EstimationModel, setting: Setting) -> Estimator:
-    """The estimator that a manifest describes.
-
-    Raises:
-        UnknownMember: an entry point that no package registers.
-    """
-    made: Estimator = registry.make(
-        "kinase.estimators", model, Estimator, lambda cls, options: cls(options, setting)
-    )
-    return made

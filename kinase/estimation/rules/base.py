@@ -1,0 +1,138 @@
+"""What a rule is that stops a trial by its learning curve."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kinase import registry
+from kinase.api.stopping import Stopping as StoppingModel
+from kinase.history import History, Trial
+from kinase.predict.curve import Curve, Prediction
+from kinase.predict.features import Features, known
+from kinase.space import Rng, derive_rng
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a rule finds about a trial."""
+
+    stop: bool
+    """Whether to stop it."""
+    why: str
+    """For a person, in a few words."""
+    predicted: float | None = None
+    """The main loss that is expected of it at the end of its grant."""
+    probability: float | None = None
+    """That it does not reach what it has to reach; None for a rule that knows no probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSetting:
+    """What a rule works in."""
+
+    probability: float = 0.05
+    """A trial is stopped if it is good enough with a probability below this."""
+    seed: int = 0
+    """Of the rule's own choices."""
+
+
+class Rule(ABC):
+    """Judges a trial that rests within its grant.
+
+    A rule is replayable: a verdict is a function of the options, the setting, the trial and the
+    history. What it keeps between two verdicts only saves time.
+    """
+
+    slow: bool = False
+    """Whether a verdict can take seconds."""
+
+    def __init__(self, options: Any, setting: RuleSetting) -> None:
+        """`options` is the rule's struct of the manifest."""
+        self.options = options
+        self.setting = setting
+
+    @abstractmethod
+    def verdict(self, trial: Trial, history: History, bar: float) -> Verdict | None:
+        """Whether the trial is stopped; None if nothing can be said of it yet.
+
+        Args:
+            trial: rests before the end of its grant, and its curve has a finite value.
+            history: of its arm.
+            bar: the main loss that it has to reach at the end of its grant; finite.
+        """
+
+    def rng(self, *labels: int) -> Rng:
+        """A generator of its own for a verdict."""
+        return derive_rng(self.setting.seed, 3, *labels)
+
+    def judged(self, prediction: Prediction, trial: Trial, bar: float) -> Verdict:
+        """Stop where the trial reaches the bar with less than the probability of the setting
+        (Domhan et al. 2015, section 4; Baker et al. 2017, section 3.3)."""
+        reach = prediction.below(bar)
+        why = (
+            f"reaches {bar:.4g} after {trial.grant.until} epochs with probability {reach:.2g}; "
+            f"{prediction.mean:.4g} is expected"
+        )
+        return Verdict(reach < self.setting.probability, why, prediction.mean, 1.0 - reach)
+
+
+def alike(trial: Trial, history: History) -> list[Trial]:
+    """The other trials whose curves can be compared with a trial's: of the same fidelity, and from
+    the same kind of start. By number."""
+    return [
+        other
+        for other in history.asked
+        if other is not trial
+        and other.curve
+        and other.grant.fidelity == trial.grant.fidelity
+        and other.inherits == trial.inherits
+    ]
+
+
+def reached(curve: tuple[float, ...], epoch: int) -> bool:
+    """Whether a curve has a finite value after an epoch."""
+    return len(curve) >= epoch and math.isfinite(curve[epoch - 1])
+
+
+def finished(trial: Trial, history: History) -> list[Trial]:
+    """Those of `alike` that have a value at the epoch at which the trial's grant ends."""
+    return [o for o in alike(trial, history) if reached(o.curve, trial.grant.until)]
+
+
+_MOST = 300
+"""Trials that a model is fitted to: the latest."""
+
+
+def sample(trials: Sequence[Trial]) -> Sequence[Trial]:
+    """The trials to fit a model to: the latest 300, without the last tenth or less, so that not
+    every result costs a fit."""
+    count = len(trials)
+    return trials[: count - count % max(1, count // 10)][-_MOST:]
+
+
+def features(trials: Sequence[Trial]) -> Features:
+    """The features of trials to fit a model to."""
+    return Features([known(trial.metrics, trial.learning_rate) for trial in trials])
+
+
+def as_curves(trials: Sequence[Trial], features: Features) -> list[Curve]:
+    """Trials' curves for a model."""
+    rows = features.of([known(trial.metrics, trial.learning_rate) for trial in trials])
+    return [Curve(t.curve, tuple(row)) for t, row in zip(trials, rows.tolist(), strict=True)]
+
+
+def make_rule(model: StoppingModel, seed: int) -> Rule:
+    """The rule that a manifest describes.
+
+    Raises:
+        UnknownMember: an entry point that no package registers.
+    """
+    setting = RuleSetting(model.probability, seed)
+    made: Rule = registry.make(
+        "kinase.stopping", model, Rule, lambda cls, options: cls(options, setting)
+    )
+    return made
