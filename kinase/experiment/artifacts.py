@@ -10,24 +10,26 @@ from kinase.api.trial import TrialProgress, TrialResult
 from kinase.store import NotFound, Store, TooLarge
 
 
-def prefix(trial: int) -> str:
-    """Where a trial lies below its experiment's store."""
-    return f"trials/{trial:05d}"
+def prefix(trial: int, restarts: int = 0) -> str:
+    """Path of a trial below its experiment's store; another one each time that it begins again at
+    another fidelity."""
+    return f"trials/{trial:05d}" + (f".{restarts}" if restarts else "")
 
 
-def read_progress(store: Store, trial: int) -> TrialProgress:
-    """What a trial has spent; nothing if it left no word of it."""
+def read_progress(store: Store, place: str) -> TrialProgress:
+    """What a trial has spent, by its prefix; nothing if it left no valid word of it."""
     try:
-        text = store.get(f"{prefix(trial)}/progress.json", limits.LEDGER)
+        text = store.get(f"{place}/progress.json", limits.LEDGER)
         return TrialProgress.model_validate_json(text)
     except (NotFound, TooLarge, ValidationError):
         return TrialProgress()
 
 
-def read_result(store: Store, trial: int) -> TrialResult | None:
-    """The result that a trial left, or None if it left none that is valid and its own."""
+def read_result(store: Store, place: str, trial: int) -> TrialResult | None:
+    """The result that a trial left below its prefix, or None if it left none that is valid and its
+    own."""
     try:
-        text = store.get(f"{prefix(trial)}/result.json", limits.RESULT)
+        text = store.get(f"{place}/result.json", limits.RESULT)
         result = TrialResult.model_validate_json(text)
     except (NotFound, TooLarge, ValidationError):
         return None
@@ -42,13 +44,15 @@ KEPT = ("model.json", WEIGHTS, "optimizer.safetensors")
 def with_weights(store: Store) -> set[int]:
     """The trials whose weights are there."""
     parts = (key.split("/") for key in store.list("trials/"))
-    return {int(p[1]) for p in parts if len(p) == 3 and p[2] == WEIGHTS and p[1].isdigit()}
+    found = (p[1].partition(".")[0] for p in parts if len(p) == 3 and p[2] == WEIGHTS)
+    return {int(number) for number in found if number.isdigit()}
 
 
-def drop_weights(store: Store, trial: int) -> None:
-    """Delete what a trial kept of its network: first the card, without which no weights count."""
+def drop_weights(store: Store, place: str) -> None:
+    """Delete what a trial kept of its network below its prefix: first the card, without which no
+    weights count."""
     for name in KEPT:
-        store.delete(f"{prefix(trial)}/{name}")
+        store.delete(f"{place}/{name}")
 
 
 def clean(store: Store, storage: Storage, below: str = "trials") -> None:

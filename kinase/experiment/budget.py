@@ -35,9 +35,11 @@ class Limit:
         return max(0.0, self.total - self.spent)
 
 
-def sample_passes(fidelity: Fidelity, train_size: int) -> int:
-    """Training samples that one training at this fidelity goes through."""
-    return fidelity.epochs * max(1, round(train_size * fidelity.data_fraction))
+def sample_passes(fidelity: Fidelity, train_size: int, epochs: int | None = None) -> int:
+    """Training samples that a training at this fidelity goes through in so many epochs, by default
+    in all of them."""
+    epochs = fidelity.epochs if epochs is None else epochs
+    return epochs * max(1, round(train_size * fidelity.data_fraction))
 
 
 def final_networks(spec: ExperimentSpec, state: State) -> int:
@@ -115,37 +117,50 @@ def limits(spec: ExperimentSpec, state: State, elapsed: float) -> list[Limit]:
     return found
 
 
+def epochs_left(spec: ExperimentSpec, state: State, final: Fidelity) -> int | None:
+    """Epochs that the search may still commit, what the finalists take kept back; None without a
+    limit."""
+    if spec.budget.epochs is None:
+        return None
+    due = final_networks(spec, state) * final.epochs
+    return spec.budget.epochs - state.committed_epochs - due
+
+
 def refusal(
     spec: ExperimentSpec,
     state: State,
     fidelity: Fidelity,
+    epochs: int,
     final: Fidelity,
     train_size: int,
     elapsed: float,
     running_seconds: float,
+    *,
+    new: bool = True,
 ) -> str | None:
-    """Why one more trial of the search cannot be paid for, or None if it can.
+    """Why a stretch of a trial of the search cannot be paid for, or None if it can.
 
     Args:
         fidelity: of the trial in question.
+        epochs: of the stretch.
         final: fidelity of the finalists.
         train_size: samples of the training split.
         elapsed: seconds that the experiment has run.
         running_seconds: device seconds used by the attempts that run now.
+        new: whether the trial is a new one.
     """
     budget = spec.budget
-    if budget.trials is not None and state.searched >= budget.trials:
+    if new and budget.trials is not None and state.searched >= budget.trials:
         return f"{counted(state.searched, 'trial')} {was(state.searched)} run"
     due = final_networks(spec, state)
-    if budget.epochs is not None:
-        epochs = budget.epochs - state.committed_epochs - due * final.epochs
-        if epochs < fidelity.epochs:
-            total = counted(budget.epochs, "epoch")
-            return f"the budget of {total} is spent, what the finalists take kept back"
+    left = epochs_left(spec, state, final)
+    if budget.epochs is not None and left is not None and left < epochs:
+        total = counted(budget.epochs, "epoch")
+        return f"the budget of {total} is spent, what the finalists take kept back"
     if budget.device_hours is not None:
         passes = (
-            sample_passes(fidelity, train_size)
-            + sum(sample_passes(t.fidelity, train_size) for t in state.outstanding.values())
+            sample_passes(fidelity, train_size, epochs)
+            + sum(sample_passes(t.fidelity, train_size, t.to_train) for t in state.running.values())
             + due * sample_passes(final, train_size)
         )
         needed = max(passes * state.slowest, running_seconds)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 
 from kinase.api.trial import Ancestor, Architecture, Inheritance, Kind, Outcome
 from kinase.estimation.base import InheritanceRule
-from kinase.experiment import artifacts
 from kinase.experiment.state import State, TrialRecord
 from kinase.morphism import dump_chain
 from kinase.morphism.bridge import bridge
@@ -21,8 +20,8 @@ ANCESTORS = 3
 
 def left_weights(trial: TrialRecord) -> bool:
     """Whether a trial left weights that a child can begin with."""
-    ended = trial.outcome in (Outcome.SUCCEEDED, Outcome.STOPPED)
-    return trial.kind is Kind.SEARCH and ended and trial.kept_bytes > 0
+    able = trial.resting or trial.outcome in (Outcome.SUCCEEDED, Outcome.STOPPED)
+    return trial.kind is Kind.SEARCH and able and trial.kept_bytes > 0
 
 
 def plan(
@@ -75,7 +74,7 @@ def _line(
 ) -> Inheritance:
     own = Ancestor(
         trial=parent.number,
-        prefix=artifacts.prefix(parent.number),
+        prefix=parent.prefix,
         architecture=parent.architecture,
         scale=parent.fidelity.scale,
         morphisms=morphisms,

@@ -15,15 +15,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from kinase.api import limits
 from kinase.api._base import Model
+from kinase.api.fidelity import Grant
 from kinase.api.trial import (
     Architecture,
     Confusion,
     Cost,
-    Fidelity,
     Inheritance,
     Inherited,
     Kind,
@@ -49,8 +49,8 @@ class Asked(Model):
     """The genotype."""
     key: str
     """Canonical hash of the architecture."""
-    fidelity: Fidelity
-    """How much is spent."""
+    grant: Grant
+    """What it may train at first."""
     seed: int
     """Seed of the training."""
     resources: dict[str, float] = Field(default_factory=dict)
@@ -63,8 +63,19 @@ class Asked(Model):
     """Weights that it begins with."""
     learning_rate: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Factor on the learning rate."""
+    measure: tuple[str, ...] = ()
+    """Zero-cost proxies to measure."""
     elapsed: Seconds = 0.0
     """Seconds that the experiment has run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_full(cls, data: Any) -> Any:
+        """Before there were grants, an entry had the fidelity of a whole training."""
+        if isinstance(data, dict) and "fidelity" in data and "grant" not in data:
+            rest = {name: value for name, value in data.items() if name != "fidelity"}
+            return {**rest, "grant": {"fidelity": data["fidelity"]}}
+        return data
 
 
 class Attempt(Model):
@@ -83,6 +94,45 @@ class Attempt(Model):
     """Whether the loss counts against `maxRetries`."""
     message: str = ""
     """What happened."""
+    elapsed: Seconds = 0.0
+    """Seconds that the experiment has run."""
+
+
+class Rested(Model):
+    """A trial reached the end of its grant, or a look, and waits for a decision. Its checkpoint
+    holds what it has trained."""
+
+    type: Literal["rested"] = "rested"
+    trial: Annotated[int, Field(ge=0)]
+    """Number of the trial."""
+    done: Annotated[int, Field(ge=0)]
+    """Epochs done at this fidelity."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """What was measured."""
+    cost: Cost = Cost()
+    """What was spent, all attempts together."""
+    curve: tuple[float | None, ...] = ()
+    """The objective's metric after each epoch of this fidelity."""
+    inherited: Inherited | None = None
+    """What the network began with, if it was to inherit."""
+    kept_bytes: Annotated[int, Field(ge=0)] = 0
+    """Size of what was kept of the network for its children."""
+    elapsed: Seconds = 0.0
+    """Seconds that the experiment has run."""
+
+
+class Granted(Model):
+    """A resting trial is trained on."""
+
+    type: Literal["granted"] = "granted"
+    trial: Annotated[int, Field(ge=0)]
+    """Number of the trial."""
+    grant: Grant
+    """What it may train now."""
+    attempt: Annotated[int, Field(ge=2)]
+    """Number of the attempt that follows."""
+    restart: bool = False
+    """Whether it begins again from epoch 0, because the fidelity is another."""
     elapsed: Seconds = 0.0
     """Seconds that the experiment has run."""
 
@@ -109,6 +159,10 @@ class Told(Model):
     """What the network began with, if it was to inherit."""
     kept_bytes: Annotated[int, Field(ge=0)] = 0
     """Size of what was kept of the network for its children."""
+    predicted: float | None = None
+    """For a trial that was stopped: the metric that was expected at the end of its grant."""
+    probability: Annotated[float, Field(ge=0, le=1)] | None = None
+    """For a trial that was stopped: the probability on which the rule acted."""
     elapsed: Seconds = 0.0
     """Seconds that the experiment has run."""
 
@@ -154,7 +208,7 @@ class Reopened(Model):
     """Seconds that the experiment has run."""
 
 
-AnyEntry = Asked | Attempt | Told | Ended | Finished | Reopened
+AnyEntry = Asked | Attempt | Rested | Granted | Told | Ended | Finished | Reopened
 Entry = Annotated[AnyEntry, Field(discriminator="type")]
 _ENTRY: TypeAdapter[AnyEntry] = TypeAdapter(Entry)
 

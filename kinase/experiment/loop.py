@@ -1,55 +1,41 @@
-"""The loop that joins the three pillars: ask, launch, report, tell.
+"""The loop that joins the three pillars: decide, commit, launch, take in.
 
 What must be kept is in the journal before it is acted on, so the loop may be killed between
-any two lines: run again, it replays the journal, finds what became of the trials that were
-under way, and goes on. What one turn of the loop decides is written at once, in `_commit`.
+any two lines: run again, it replays the journal, finds out what became of the trials that were
+under way, and continues. What one turn of the loop decides is written at once, in `_commit`.
 """
 
 from __future__ import annotations
 
-import math
 import time
-import traceback
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from kinase.api.experiment import NASExperiment
-from kinase.api.trial import (
-    Architecture,
-    Fidelity,
-    Inheritance,
-    Kind,
-    Outcome,
-    Point,
-    TaskInfo,
-    TrialJob,
-    TrialResult,
-)
+from kinase.api.trial import Confusion, Kind, Outcome, Point, TaskInfo, TrialResult
 from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
 from kinase.estimation import make_estimator
-from kinase.experiment import artifacts, budget, finals, inheritance, nothing
-from kinase.experiment.aims import aims_of, refuse_unmeasured
-from kinase.experiment.journal import Asked, Attempt, Ended, Journal, Reopened, Told
-from kinase.experiment.journal import Finished as FinishedEntry
-from kinase.experiment.root import space_of
-from kinase.experiment.seeds import Stream, derive
-from kinase.experiment.state import SEARCHING, State, TrialRecord
-from kinase.space import Frame, InfeasibleError, Space
-from kinase.store import Store
-from kinase.strategy import (
-    History,
-    Proposal,
-    Strategy,
-    Trial,
-    derive_rng,
-    losses,
-    make_strategy,
+from kinase.experiment import artifacts, asking, budget, finals, nothing, outcome, reopening
+from kinase.experiment.aims import refuse_unmeasured
+from kinase.experiment.arm import Arm
+from kinase.experiment.dispatch import Dispatch, job_of
+from kinase.experiment.journal import (
+    AnyEntry,
+    Asked,
+    Attempt,
+    Granted,
+    Reopened,
+    Rested,
+    Told,
 )
-from kinase.words import counted
-
-MOST_ATTEMPTS = 999
-"""Attempts at one trial, whatever it is that ends them."""
+from kinase.experiment.journal import Finished as FinishedEntry
+from kinase.experiment.record import Appraise, Record
+from kinase.experiment.seeds import Stream, derive
+from kinase.experiment.stage import Finals, Search, Stage
+from kinase.experiment.state import SEARCHING, State, TrialRecord
+from kinase.experiment.weights import Weights
+from kinase.space import InfeasibleError, Space
+from kinase.store import Store
 
 
 class Listener(Protocol):
@@ -68,13 +54,8 @@ class Listener(Protocol):
         """Time has passed."""
 
 
-def is_control(number: int, share: float) -> bool:
-    """Whether the trial of this number is the control's: a share of them, evenly spread."""
-    return math.floor((number + 1) * share) > math.floor(number * share)
-
-
-class Loop:
-    """One experiment, from its manifest to the tested winner."""
+class Loop(Record):
+    """One experiment, run from its manifest to the tested winner."""
 
     def __init__(
         self,
@@ -86,7 +67,7 @@ class Loop:
         listener: Listener | None = None,
         clock: Callable[[], float] = time.monotonic,
         space: Space | None = None,
-        appraise: Callable[[Architecture], dict[str, float]] | None = None,
+        appraise: Appraise | None = None,
         trainer_results: bool = True,
     ) -> None:
         """Join the members that the manifest names; nothing is read or written yet.
@@ -99,252 +80,236 @@ class Loop:
             listener: told of what happens.
             clock: seconds, rising.
             space: the search space; by default the manifest's is made.
-            appraise: gives an architecture's parameters and multiply-adds, or raises
-                `InfeasibleError`; by default counted on its graph.
+            appraise: counts an architecture; by default on its graph.
             trainer_results: whether trials leave results in the store (a tabular engine
                 does not).
 
         Raises:
             ManifestError: nothing says which way a metric of the objective is better.
         """
-        self.experiment = experiment
-        self.spec = spec = experiment.spec.sized()
-        self.aims = aims_of(spec, info)
-        """The objectives with their directions; the first is the main one."""
-        self.store = store
+        super().__init__(experiment, store, info, clock=clock, space=space, appraise=appraise)
         self.engine = engine
-        self.info = info
-        self.journal = Journal(store)
-        self.state = State()
-        self.space = space or space_of(spec.space, info)
-        root = info.root if spec.space.with_root is not None else None
-        self._root = None if root is None else root.files
         self._listener = listener
-        self._clock = clock
-        self._began = clock()
-        self._base = 0.0
-        self._interrupted = False
-        self._stopping: set[int] = set()
-        self._pending: list[Any] = []
-        self._due: list[TrialJob] = []
-        self._told: list[TrialRecord] = []
-        self._held: dict[int, Event] = {}
-        self._appraise = appraise or self._count
         self._results = trainer_results
-        search = Fidelity(
-            epochs=spec.training.epochs,
-            resolution=spec.task.resolution,
-            scale=self.space.scale(final=False),
-        )
-        estimator = make_estimator(spec.estimation)
-        self.fidelity = estimator.fidelity(search)
-        self.inheritance = estimator.inheritance
-        """How weights pass from parents to children; None where they do not."""
-        self.child_fidelity = estimator.child(search) if self.inheritance else self.fidelity
-        self._weights: set[int] | None = None
-        """Trials of the search whose weights are there; None where that was not looked at."""
-        self.final_fidelity = search.model_copy(
-            update={"epochs": spec.final_epochs, "scale": self.space.scale(final=True)}
-        )
-        objectives = len(self.aims)
-        frame = Frame(self._reduced, info.outputs, self.fidelity.scale)
+        self._dispatch = Dispatch(self, engine)
+        self._weights: Weights | None = None
+        self._pending: list[AnyEntry] = []
+        self._told: list[TrialRecord] = []
+        self._rested: list[TrialRecord] = []
+        spec = self.spec
         control = spec.strategy.__class__.model_validate({"type": "Random"})
-        self._members: dict[Kind, tuple[Strategy, History, int]] = {
-            kind: (
-                make_strategy(model, self.space, seed, objectives, frame, self._known),
-                History(),
-                seed,
-            )
-            for kind, model, seed in (
-                (Kind.SEARCH, spec.strategy, derive(spec.seed, Stream.STRATEGY)),
-                (Kind.CONTROL, control, derive(spec.seed, Stream.CONTROL)),
-            )
+        other = make_estimator(spec.estimation, self.setting)
+        seeds = [derive(spec.seed, stream) for stream in (Stream.STRATEGY, Stream.CONTROL)]
+        self.arms = {
+            Kind.SEARCH: Arm(
+                self, Kind.SEARCH, self.estimator, spec.strategy, seeds[0], spec.strategy.shown
+            ),
+            Kind.CONTROL: Arm(self, Kind.CONTROL, other, control, seeds[1], "Random"),
         }
 
-    # -- what is known -----------------------------------------------------------------
+    @property
+    def kept(self) -> set[int]:
+        """Trials of the search whose weights are there."""
+        return super().kept if self._weights is None else self._weights.there
 
     @property
-    def elapsed(self) -> float:
-        """Seconds that the experiment has run, over all its processes."""
-        if self.state.finished is not None:
-            return self.state.elapsed
-        return self._base + self._clock() - self._began
-
-    @property
-    def limits(self) -> list[budget.Limit]:
-        """The budget and how far it is used."""
-        return budget.limits(self.spec, self.state, self.elapsed)
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the loop was interrupted and winds down."""
-        return self._interrupted
-
-    def losses(self, trial: TrialRecord) -> tuple[float, ...]:
-        """The trial's objectives, turned so that less is better. One that measured nothing is the
-        worst in all of them, however small its network."""
-        if trial.outcome not in (Outcome.SUCCEEDED, Outcome.STOPPED) or not trial.metrics:
-            return (math.inf,) * len(self.aims)
-        return losses(self.aims, trial.values)
-
-    def _known(self, architecture: Architecture) -> tuple[float, ...]:
-        """The objectives of an architecture that need no training, turned as those of a trial."""
-        return losses(self.aims, self._appraise(architecture))
-
-    def _losses_kept(self, finalist: TrialRecord) -> tuple[float, ...]:
-        """Those of a finalist, the worst if it did not get to the end: it kept no network."""
-        if finalist.outcome is Outcome.SUCCEEDED:
-            return self.losses(finalist)
-        return (math.inf,) * len(self.aims)
-
-    def weights(self) -> tuple[int, int]:
-        """Bytes of weights that the search's trials have kept for children, and of those the ones
-        that are there now."""
-        sizes = {t.number: t.kept_bytes for t in self.state.told if inheritance.left_weights(t)}
-        there = artifacts.with_weights(self.store) if self._weights is None else self._weights
-        return sum(sizes.values()), sum(size for n, size in sizes.items() if n in there)
+    def running_seconds(self) -> float:
+        """Seconds for which the running attempts have held their slots."""
+        return sum(self.engine.running().values())
 
     def interrupt(self) -> None:
         """Start nothing more and stop running trials at their next checkpoint. They stay
-        outstanding: the same command goes on with them."""
-        self._interrupted = True
+        outstanding: the same command continues with them."""
+        self.stopping = True
 
     def update(self, experiment: NASExperiment) -> None:
-        """Go on by a manifest that has changed in what may change: budget, parallelism,
+        """Continue by a manifest that has changed in what may change: budget, parallelism,
         retention. To be called by a listener, between two steps."""
         # their defaults were settled at the beginning
         kept = {"strategy": self.spec.strategy, "task": self.spec.task}
         self.experiment, self.spec = experiment, experiment.spec.model_copy(update=kept)
 
-    # -- the loop ----------------------------------------------------------------------
-
-    def replay(self) -> State:
-        """Read the journal; the strategies are brought to where they were."""
-        for entry in self.journal.replay():
-            self._apply(entry)
-        self._base, self._began = self.state.elapsed, self._clock()
-        return self.state
+    # -- the turn ----------------------------------------------------------------------
 
     def run(self) -> State:
         """Run until the experiment is finished or interrupted.
 
         Raises:
             ManifestError: no trial would measure a metric of the objective.
+            EngineError: trials cannot run at all, or a member of another package failed.
         """
         self.replay()
-        if self.state.finished is not None and not self.goes_on:
+        if self.state.finished is not None and not reopening.goes_on(self):
             return self.state
         if not self.state.trials:
             refuse_unmeasured(self.aims, self.info)
-        waiting = self._recover()
+        self._recover()
         if self.inheritance is not None and self._results:
-            self._weights = artifacts.with_weights(self.store)
+            self._weights = Weights(self)
         self._reopen()
         self._commit()
-        self._free_weights()  # what a process that was killed had decided and not done
-        self._tell_listener("started")
-        while self._search(waiting) and self._finals(waiting):
+        if self._weights is not None:  # what a process that was killed had decided and not done
+            self._weights.free(self.arms[Kind.SEARCH])
+        if self._listener is not None:
+            self._listener.started(self)
+        while self._run(Search(self, self.arms[Kind.SEARCH], self.arms[Kind.CONTROL])):
+            if not self._run(Finals(self)):
+                break
             if not self._reopen():  # a limit that was raised meanwhile leads on at once
                 self._finish()
                 break
             self._commit()
         return self.state
 
-    @property
-    def raised(self) -> list[str]:
-        """Limits that were raised since the search ended; empty while it goes on."""
-        if self.state.ended is None:
-            return []
-        return budget.raised(self.state.limits, self.spec)
+    def _run(self, stage: Stage) -> bool:
+        """Run a stage to its end, turn by turn. False: interrupted."""
+        while True:
+            self._launch_waiting()
+            while not self.stopping and self._dispatch.free and (entries := stage.next()):
+                self._append(*entries)
+            self._commit()
+            if not self.engine.running():
+                if self.stopping:
+                    return False
+                if stage.over and self._dispatch.idle:
+                    return True
+            for event in self._dispatch.events(self._patience()):
+                self._take(event)
 
-    @property
-    def goes_on(self) -> bool:
-        """Whether a search that was over goes on: a limit was raised, and pays for a trial."""
-        return bool(self.raised) and self._why_stay() is None
+    def _append(self, *entries: AnyEntry) -> None:
+        """Decide; nothing outside follows from it before `_commit`."""
+        for entry in entries:
+            self._pending.append(entry)
+            self.apply(entry)
+            match entry:
+                case Asked() | Granted():
+                    self._dispatch.due.append(self.state.trials[entry.trial])
+                case Rested():
+                    self._dispatch.stopping.discard(entry.trial)
+                    self._rested.append(self.state.trials[entry.trial])
+                case Told():
+                    trial = self.state.trials[entry.trial]
+                    if trial in self._dispatch.due:  # it cannot be built
+                        self._dispatch.due.remove(trial)
+                    self._dispatch.stopping.discard(entry.trial)
+                    self._told.append(trial)
 
-    def _why_stay(self) -> str | None:
-        """Why the search would be over at once if it went on: other finalists may follow then."""
-        asked = self.state.counts[Kind.FINAL]
-        return self._why_end(replace(self.state, finalists_before=asked))
+    def apply(self, entry: AnyEntry) -> None:
+        """Take in an entry, new or replayed: the record, then the arm that it is about."""
+        super().apply(entry)
+        if isinstance(entry, Asked | Rested | Granted | Told):
+            trial = self.state.trials[entry.trial]
+            if trial.kind in self.arms:
+                self.arms[trial.kind].apply(entry, trial)
 
-    @property
-    def stays(self) -> str | None:
-        """Why a search that was over does not go on though a limit was raised, for a person."""
-        if not self.raised or self.goes_on:
+    def _commit(self) -> None:
+        """Keep what was decided, then act on it."""
+        if self._pending:
+            self.journal.append(*self._pending)
+            self._pending.clear()
+        self._dispatch.launch()
+        for trial in self._told:
+            if self._results and trial.outcome not in (Outcome.SUCCEEDED, Outcome.INFEASIBLE):
+                # one that has ended well has removed its checkpoint itself
+                artifacts.clean(self.store, self.spec.storage, trial.prefix)
+            if self._listener is not None:
+                self._listener.told(self, trial)
+        if self._weights is not None and (self._told or self._rested):
+            self._weights.add([*self._told, *self._rested])
+            self._weights.free(self.arms[Kind.SEARCH])
+        self._told.clear()
+        self._rested.clear()
+
+    def _patience(self) -> float:
+        """How long to wait for events before the limits are looked at again."""
+        if self.stopping or budget.overdrawn(
+            self.spec, self.state, self.elapsed, self.running_seconds
+        ):
+            for number in self.engine.running():
+                if self.stopping or self.state.trials[number].kind in SEARCHING:
+                    self._dispatch.stop(number)
+        if self._listener is not None:
+            self._listener.tick(self)
+        return 0.25
+
+    # -- taking in ---------------------------------------------------------------------
+
+    def _take(self, event: Event) -> None:
+        trial = self.state.running.get(event.trial)
+        if trial is None:
+            return  # it has ended, or rests
+        match event:
+            case Progress(point=point):
+                if self._listener is not None:
+                    self._listener.progressed(self, trial.number, point)
+            case Finished(result=result):
+                if self.stopping and not outcome.reached(trial, result):
+                    return  # its checkpoint is kept; it stays outstanding
+                self._append(outcome.of_result(self, trial, result))
+            case Lost():
+                progress = artifacts.read_progress(self.store, trial.prefix)
+                stopped = trial.number in self._dispatch.stopping and not self.stopping
+                self._dispatch.stopping.discard(trial.number)
+                entry = outcome.of_loss(self, trial, event, progress, stopped=stopped)
+                self._append(entry)
+                if isinstance(entry, Attempt):
+                    self._dispatch.waiting.append(trial)
+
+    def _launch_waiting(self) -> None:
+        """Begin the attempts that wait for a slot."""
+        dispatch = self._dispatch
+        while dispatch.waiting and not self.stopping and dispatch.busy < dispatch.slots:
+            trial = dispatch.waiting.pop(0)
+            left = budget.epochs_left(self.spec, self.state, self.final_fidelity)
+            if left is not None and left < 0:
+                progress = artifacts.read_progress(self.store, trial.prefix)
+                message = "the epochs left do not pay for another attempt"
+                self._append(outcome.of_progress(self, trial, progress, message))
+                continue
+            dispatch.due.append(trial)
+
+    def _recover(self) -> None:
+        """Find out what became of the trials that were under way, and queue the rest."""
+        for trial in list(self.state.running.values()):
+            result = self._left(trial)
+            if result is not None and outcome.reached(trial, result):
+                if self.spec.deterministic:
+                    self._dispatch.held[trial.number] = Finished(trial.number, result)
+                else:
+                    self._append(outcome.of_result(self, trial, result))
+                continue
+            try:  # asked, and not told infeasible before a crash
+                self.appraise(trial.architecture)
+            except InfeasibleError as error:
+                self._append(asking.infeasible_told(self, trial.number, str(error)))
+                continue
+            # an attempt that was stopped for an interruption has ended; another is adopted
+            if result is not None or not self.engine.adopt(job_of(self, trial)):
+                if self._results:
+                    progress = artifacts.read_progress(self.store, trial.prefix)
+                    if progress.attempt >= trial.attempt:
+                        message = "the controller was restarted"
+                        self._append(outcome.again(self, trial, progress, message, crash=False))
+                self._dispatch.waiting.append(trial)
+
+    def _left(self, trial: TrialRecord) -> TrialResult | None:
+        """The result that the present attempt of a trial has left, if any."""
+        if not self._results:
             return None
-        places = {"target": "objective.target"}
-        names = " and ".join(places.get(name, f"budget.{name}") for name in self.raised)
-        advice = "raise or remove objective.target"
-        if not self._reached():
-            advice = "raise it further"
-            least = (
-                self.state.committed_epochs
-                + self._cheapest.epochs
-                + self.spec.finalists.count * self.final_fidelity.epochs
-            )
-            if self.spec.budget.epochs is not None and least > self.spec.budget.epochs:
-                advice = f"raise budget.epochs to {least} or more"
-        return f"{names} has changed, but the search stays over: {self._why_stay()}; {advice}"
+        result = artifacts.read_result(self.store, trial.prefix, trial.number)
+        early = result is not None and result.attempt < trial.attempt
+        return None if early and result.outcome is Outcome.STOPPED else result
 
-    @property
-    def lowered(self) -> str | None:
-        """What became of a limit that was lowered below what is spent, for a person."""
-        if self.state.ended is None:
-            over = budget.exceeded(self.spec, self.state)
-            return f"{'; '.join(over)}: the search ends now, and finalists follow" if over else None
-        if names := budget.lowered(self.state.limits, self.spec):
-            fields = " and ".join(f"budget.{name}" for name in names)
-            return f"{fields} was lowered after the search had ended; what it found stays"
-        return None
+    # -- the end -----------------------------------------------------------------------
 
     def _reopen(self) -> bool:
         """Go on with a search that was over, if a limit was raised."""
-        if not self.goes_on:
+        if not reopening.goes_on(self):
             return False
-        there = tuple(sorted(self._weights or ())) if self.inheritance is not None else ()
+        there = tuple(sorted(self.kept)) if self._weights is not None else ()
         limits = budget.recorded(self.spec)
         self._append(Reopened(limits=limits, weights=there, elapsed=self.elapsed))
         return True
-
-    def _search(self, waiting: list[TrialRecord]) -> bool:
-        """Search until the budget, the target or the space is exhausted. False: interrupted."""
-        while True:
-            self._launch(waiting)
-            while self.state.ended is None and not self._interrupted and self._free(waiting):
-                reason = self._why_end() or self._ask_next()
-                if reason is not None:
-                    if self.state.outstanding and not self._reached():
-                        break  # a result may yet open the way, as unspent epochs do
-                    self._end(reason)
-                    break
-                self._launch_new()
-            self._commit()
-            if not self.engine.running():
-                if self._interrupted:
-                    return False
-                over = self.state.ended is not None or not self.state.outstanding
-                if over and not waiting and not self._held:
-                    if self.state.ended is None:
-                        self._end(self._why_end() or "nothing is left to try")
-                        self._commit()
-                    return True
-            self._handle(waiting)
-
-    def _finals(self, waiting: list[TrialRecord]) -> bool:
-        """Train finalists and baselines at full fidelity. False: interrupted."""
-        due = finals.due(self.spec, self.state, self.losses, self.space)
-        while True:
-            self._launch(waiting)
-            while due and not self._interrupted and self._free(waiting):
-                self._ask(*due.pop(0))
-                self._launch_new()
-            self._commit()
-            if not self.engine.running():
-                if self._interrupted:
-                    return False
-                if not due and not waiting and not self._held:
-                    return True
-            self._handle(waiting)
 
     def _finish(self) -> None:
         """Touch the test part once for the winner, not again where it has won before, and finish;
@@ -353,468 +318,46 @@ class Loop:
         if winner is None:
             message = nothing.why(self.state)
             self._append(FinishedEntry(winner=None, message=message, elapsed=self.elapsed))
-        else:
-            before = self.state.tests.get(winner.number)
-            test, confusion = (before.test, before.confusion) if before else ({}, None)
-            if before is None and self._results:
-                result = self._test(winner)
-                if result is None:
-                    return
-                test, confusion = result.metrics, result.confusion
-            if self._results:  # what a killed trainer, or another's, has left
-                artifacts.clean(self.store, self.spec.storage)
-                if self._weights is not None:
-                    self._weights = artifacts.with_weights(self.store)
-                    self._free_weights()
-            self._append(
-                FinishedEntry(
-                    winner=winner.number, test=test, confusion=confusion, elapsed=self.elapsed
-                )
+            self._commit()
+            return
+        before = self.state.tests.get(winner.number)
+        test: dict[str, float] = before.test if before else {}
+        confusion: Confusion | None = before.confusion if before else None
+        if before is None and self._results:
+            result = self._test(winner)
+            if result is None:
+                return
+            test, confusion = result.metrics, result.confusion
+        if self._results:  # what a killed trainer, or another's, has left
+            artifacts.clean(self.store, self.spec.storage)
+            if self._weights is not None:
+                self._weights = Weights(self)
+                self._weights.free(self.arms[Kind.SEARCH])
+        self._append(
+            FinishedEntry(
+                winner=winner.number, test=test, confusion=confusion, elapsed=self.elapsed
             )
+        )
         self._commit()
+
+    def _losses_kept(self, finalist: TrialRecord) -> tuple[float, ...]:
+        """Those of a finalist, the worst if it did not get to the end: it kept no network."""
+        if finalist.outcome is Outcome.SUCCEEDED:
+            return self.losses(finalist)
+        return (float("inf"),) * len(self.aims)
 
     def _test(self, winner: TrialRecord) -> TrialResult | None:
         """Score the winner on the test part, or None: interrupted."""
-        self.engine.launch(self._job(winner, test=True))
+        self.engine.launch(job_of(self, winner, test=True))
         while True:
             for event in self.engine.poll(self._patience()):
                 if isinstance(event, Finished):
                     return event.result
                 if isinstance(event, Lost):
-                    if self._interrupted:
+                    if self.stopping:
                         return None
                     winner.attempt += 1
-                    over = winner.attempt > MOST_ATTEMPTS
+                    over = winner.attempt > outcome.MOST_ATTEMPTS
                     if event.permanent or event.crash or event.given_up or over:
                         raise EngineError(f"the winner could not be tested: {event.message}")
-                    self.engine.launch(self._job(winner, test=True))
-
-    # -- asking ------------------------------------------------------------------------
-
-    @property
-    def _slots(self) -> int:
-        return min(self.engine.slots, self.spec.budget.parallelism)
-
-    def _free(self, waiting: list[TrialRecord]) -> bool:
-        if self.spec.deterministic:  # a trial that has ended and is not told yet keeps its place
-            return len(self.state.outstanding) < self._slots
-        return self._busy + len(waiting) < self._slots
-
-    @property
-    def _busy(self) -> int:
-        """Slots that are taken, or will be once this turn is committed."""
-        return len(self.engine.running()) + len(self._due)
-
-    def _reached(self) -> bool:
-        """Whether a trial of the search has reached the target."""
-        target = self.spec.objective.target
-        if target is None or self.best is None:
-            return False
-        main = self.aims[0]
-        value = self.best.values[main.metric]
-        return value >= target if main.goal == "maximize" else value <= target
-
-    @property
-    def best(self) -> TrialRecord | None:
-        """The search's best trial by the main objective, the control's included."""
-        return self._best
-
-    _best: TrialRecord | None = None
-    unchecked: str | None = None
-    """Why the data could not be compared with that of a run that is over."""
-
-    def _why_end(self, state: State | None = None) -> str | None:
-        if self._reached():
-            return f"the target {self.spec.objective.target:g} is reached"
-        return self._refusal(self._cheapest, state)
-
-    @property
-    def _cheapest(self) -> Fidelity:
-        return min(self.fidelity, self.child_fidelity, key=lambda f: f.epochs)
-
-    def _refusal(self, fidelity: Fidelity, state: State | None = None) -> str | None:
-        """Why a trial of this fidelity cannot be paid for, if it cannot."""
-        return budget.refusal(
-            self.spec,
-            state or self.state,
-            fidelity,
-            self.final_fidelity,
-            self.info.train,
-            self.elapsed,
-            sum(self.engine.running().values()),
-        )
-
-    def _ask_next(self) -> str | None:
-        """Ask the strategy, or the control when it is its turn, for a trial."""
-        number, refusal = self.state.searched, None
-        turn = is_control(number, self.spec.control.share)
-        for kind in (Kind.CONTROL, Kind.SEARCH) if turn else (Kind.SEARCH,):
-            strategy, history, seed = self._members[kind]
-            proposal = self._propose(kind, strategy, history, derive_rng(seed, 0, number))
-            if proposal is None:
-                continue
-            inherit = self._inheritance(proposal) if kind is Kind.SEARCH else None
-            # a child may be paid for where one trained from scratch may not
-            refusal = self._refusal(self._fidelity_of(inherit))
-            if refusal is None:
-                self._ask(kind, proposal, inherit)
-                return None
-        return refusal or self._members[Kind.SEARCH][0].why_none
-
-    def _propose(
-        self, kind: Kind, strategy: Strategy, history: History, rng: Any
-    ) -> Proposal | None:
-        """What a strategy proposes, which may be another package's: checked before it counts.
-
-        Raises:
-            EngineError: it failed, or gave what is no proposal; names the log.
-        """
-        name = self.spec.strategy.shown if kind is Kind.SEARCH else "Random"
-        try:
-            found: Any = strategy.propose(history, rng)
-            if found is None:
-                return None
-            if not isinstance(found, Proposal):
-                raise TypeError(f"it proposed {found!r:.200}; wanted is a Proposal or None")
-            self.space.validate(found.architecture)
-            strange = [p for p in found.parents if p not in self.state.trials]
-            if strange:
-                raise ValueError(f"it names the parent {strange[0]!r}, which is not a trial")
-            return found
-        except Exception as error:
-            key = f"errors/strategy-{self.state.searched:05d}.txt"
-            self.store.put(key, traceback.format_exc().encode())
-            raise EngineError(
-                f"the strategy {name} cannot go on after {counted(self.state.searched, 'trial')}: "
-                f"{type(error).__name__}: {error}; the traceback is in {self.store.uri}/{key}"
-            ) from error
-
-    def _inheritance(self, proposal: Proposal) -> Inheritance | None:
-        """What the next trial may begin with, if that is to be."""
-        if self.inheritance is None or not proposal.parents or not proposal.inherits:
-            return None
-        frame = Frame(self._reduced, self.info.outputs, self.fidelity.scale)
-        seed = derive(self.spec.seed, Stream.TRAINING, self.state.searched)
-        return inheritance.plan(
-            self.inheritance,
-            self.space,
-            frame,
-            self.state.trials,
-            proposal.parents,
-            proposal.architecture,
-            seed,
-        )
-
-    def _fidelity_of(self, inherit: Inheritance | None) -> Fidelity:
-        if inherit is None:
-            return self.fidelity
-        child = self.child_fidelity  # what it learns from its parent comes before, and is charged
-        return child.model_copy(update={"epochs": child.epochs + inherit.distil})
-
-    @property
-    def _reduced(self) -> tuple[int, int, int]:
-        """Shape of a sample at the search's fidelity."""
-        shape, side = self.info.input, self.fidelity.resolution
-        return shape if side is None else (shape[0], side, side)
-
-    def _ask(self, kind: Kind, proposal: Proposal, inherit: Inheritance | None = None) -> None:
-        """Write a trial to the journal; one that cannot be built is told at once."""
-        number = len(self.state.trials)
-        final = kind in (Kind.FINAL, Kind.BASELINE)
-        resources: dict[str, float] = {}
-        infeasible = ""
-        try:
-            resources = self._appraise(proposal.architecture)
-        except InfeasibleError as error:
-            infeasible = str(error)
-        self._append(
-            Asked(
-                trial=number,
-                kind=kind,
-                architecture=proposal.architecture,
-                key=self.space.key(proposal.architecture),
-                fidelity=self.final_fidelity if final else self._fidelity_of(inherit),
-                # as if finalists of an earlier end had not been numbered in between
-                seed=derive(self.spec.seed, Stream.FINAL, number)
-                if final
-                else derive(self.spec.seed, Stream.TRAINING, self.state.searched),
-                resources=resources,
-                parents=proposal.parents,
-                operation=proposal.operation,
-                inherit=inherit,
-                learning_rate=proposal.learning_rate,
-                elapsed=self.elapsed,
-            )
-        )
-        if infeasible:
-            self._tell(self.state.trials[number], Outcome.INFEASIBLE, message=infeasible)
-
-    def _count(self, architecture: Architecture) -> dict[str, float]:
-        """Parameters and multiply-adds at full fidelity; the search's scale must exist too."""
-        shape = self.info.input
-        graph = self.space.graph(
-            architecture, Frame(shape, self.info.outputs, self.space.scale(final=True))
-        )
-        counts = {"params": float(graph.params()), "macs": float(graph.macs())}
-        reduced = self._reduced
-        if (reduced, self.fidelity.scale) != (shape, self.space.scale(final=True)):
-            self.space.graph(architecture, Frame(reduced, self.info.outputs, self.fidelity.scale))
-        return counts
-
-    # -- launching ---------------------------------------------------------------------
-
-    def _launch_new(self) -> None:
-        trial = self.state.trials[len(self.state.trials) - 1]
-        if trial.outcome is None:
-            self._due.append(self._job(trial))
-
-    def _launch(self, waiting: list[TrialRecord]) -> None:
-        """Begin the attempts that wait for a slot."""
-        while waiting and not self._interrupted:
-            if self._busy >= self._slots:
-                return
-            trial = waiting.pop(0)
-            total = self.spec.budget.epochs
-            due = budget.final_networks(self.spec, self.state) * self.final_fidelity.epochs
-            if total is not None and self.state.committed_epochs + due > total:
-                self._tell_partial(trial, "the epochs left do not pay for another attempt")
-                continue
-            self._due.append(self._job(trial))
-
-    def _job(self, trial: TrialRecord, *, test: bool = False) -> TrialJob:
-        passes_on = trial.kind is Kind.SEARCH and self.inheritance is not None
-        return TrialJob(
-            experiment=self.experiment.metadata.name,
-            trial=trial.number,
-            attempt=trial.attempt,
-            kind=trial.kind,
-            task=self.spec.task,
-            training=self.spec.training.at_rate(trial.learning_rate),
-            space=self.spec.space,
-            architecture=trial.architecture,
-            fidelity=trial.fidelity,
-            seed=trial.seed,
-            prefix=artifacts.prefix(trial.number),
-            keep_weights=trial.kind in (Kind.FINAL, Kind.BASELINE) or passes_on,
-            keep_checkpoint=self.spec.storage.checkpoints == "all",
-            keep_optimizer=passes_on
-            and self.inheritance is not None
-            and self.inheritance.optimizer,
-            inherit=trial.inherit,
-            root=self._root,
-            test=test,
-        )
-
-    # -- telling -----------------------------------------------------------------------
-
-    def _patience(self) -> float:
-        """How long to wait for events before the limits are looked at again."""
-        if self._interrupted or budget.overdrawn(
-            self.spec, self.state, self.elapsed, sum(self.engine.running().values())
-        ):
-            for number in self.engine.running():
-                self._stop(number)
-        self._tell_listener("tick")
-        return 0.25
-
-    def _stop(self, number: int) -> None:
-        finalist = self.state.trials[number].kind not in SEARCHING
-        if number not in self._stopping and (self._interrupted or not finalist):
-            self._stopping.add(number)
-            self.engine.stop(number)
-
-    def _handle(self, waiting: list[TrialRecord]) -> None:
-        patience = self._patience() if self._due_next() is None else 0.0
-        for event in self.engine.poll(patience):
-            if self.spec.deterministic and not isinstance(event, Progress):
-                self._held[event.trial] = event
-            else:
-                self._handle_one(event, waiting)
-        if (number := self._due_next()) is not None:  # one a turn: each ask sees one result more
-            self._handle_one(self._held.pop(number), waiting)
-
-    def _due_next(self) -> int | None:
-        """The oldest outstanding trial, if it has ended and its result is held back."""
-        oldest = min(self.state.outstanding, default=None)
-        return oldest if oldest in self._held else None
-
-    def _handle_one(self, event: Event, waiting: list[TrialRecord]) -> None:
-        trial = self.state.outstanding.get(event.trial)
-        if trial is None:
-            return  # told already
-        match event:
-            case Progress(point=point):
-                if self._listener is not None:
-                    self._listener.progressed(self, trial.number, point)
-            case Finished(result=result):
-                if result.outcome is Outcome.STOPPED and self._interrupted:
-                    return  # its checkpoint is kept; it stays outstanding
-                self._tell_result(trial, result)
-            case Lost():
-                self._retry_or_tell(trial, event, waiting)
-
-    def _retry_or_tell(self, trial: TrialRecord, lost: Lost, waiting: list[TrialRecord]) -> None:
-        crashes = trial.crashes + lost.crash
-        stopped = trial.number in self._stopping and not self._interrupted
-        self._stopping.discard(trial.number)
-        if stopped and not lost.crash:
-            self._tell_partial(trial, lost.message)
-        elif lost.permanent or (lost.out_of_memory and crashes > 1):
-            self._tell_partial(trial, lost.message, Outcome.INFEASIBLE)
-        elif lost.given_up:
-            self._tell_partial(trial, lost.message, Outcome.FAILED)
-        elif crashes > self.spec.trial_template.max_retries or trial.attempt >= MOST_ATTEMPTS:
-            times = f" ({crashes} attempts)" if crashes > 1 else ""
-            self._tell_partial(trial, f"{lost.message}{times}", Outcome.FAILED)
-        else:
-            self._begin_again(trial, lost.crash, lost.message)
-            waiting.append(trial)
-
-    def _begin_again(self, trial: TrialRecord, crash: bool, message: str) -> None:
-        progress = artifacts.read_progress(self.store, trial.number)
-        self._append(
-            Attempt(
-                trial=trial.number,
-                attempt=trial.attempt + 1,
-                begun=progress.epochs_begun,
-                done=min(progress.epochs_done, trial.fidelity.epochs),
-                crash=crash,
-                message=message[:2000],
-                elapsed=self.elapsed,
-            )
-        )
-
-    def _recover(self) -> list[TrialRecord]:
-        """Find out what became of the trials that were under way, and queue the rest."""
-        waiting = []
-        for trial in list(self.state.outstanding.values()):
-            result = artifacts.read_result(self.store, trial.number) if self._results else None
-            if result is not None and result.outcome is not Outcome.STOPPED:
-                if self.spec.deterministic:
-                    self._held[trial.number] = Finished(trial.number, result)
-                else:
-                    self._tell_result(trial, result)
-                continue
-            # an attempt that was stopped for an interruption has ended; another goes on
-            stopped = result is not None and result.attempt >= trial.attempt
-            if not self._buildable(trial):
-                continue
-            if stopped or not self.engine.adopt(self._job(trial)):
-                if self._results and artifacts.read_progress(self.store, trial.number).attempt:
-                    self._begin_again(trial, False, "the controller was restarted")
-                waiting.append(trial)
-        return waiting
-
-    def _buildable(self, trial: TrialRecord) -> bool:
-        """Tell a trial that was asked, but not told infeasible before a crash."""
-        try:
-            self._appraise(trial.architecture)
-        except InfeasibleError as error:
-            self._tell(trial, Outcome.INFEASIBLE, message=str(error))
-            return False
-        return True
-
-    def _tell_result(self, trial: TrialRecord, result: TrialResult) -> None:
-        metric = self.spec.objective.metric
-        self._tell(
-            trial,
-            result.outcome,
-            metrics=result.metrics,
-            cost=result.cost,
-            curve=tuple(point.metrics.get(metric) for point in result.curve),
-            message=result.message,
-            facts=result.facts if trial.kind not in SEARCHING else {},
-            inherited=result.inherited,
-            kept_bytes=result.kept_bytes if trial.kind is Kind.SEARCH else 0,
-        )
-
-    def _tell_partial(
-        self, trial: TrialRecord, message: str, outcome: Outcome = Outcome.STOPPED
-    ) -> None:
-        """Tell a trial that left no result: what it burnt is charged, what it measured counts."""
-        progress = artifacts.read_progress(self.store, trial.number)
-        self._tell(trial, outcome, metrics=progress.metrics, cost=progress.cost, message=message)
-
-    def _tell(self, trial: TrialRecord, outcome: Outcome, **details: Any) -> None:
-        entry = Told(trial=trial.number, outcome=outcome, elapsed=self.elapsed, **details)
-        self._append(entry)
-        self._stopping.discard(trial.number)
-        self._told.append(trial)
-
-    def _end(self, reason: str) -> None:
-        limits = budget.recorded(self.spec)
-        self._append(Ended(reason=reason, limits=limits, elapsed=self.elapsed))
-
-    def _append(self, entry: Any) -> None:
-        """Decide; nothing outside follows from it before `_commit`."""
-        self._pending.append(entry)
-        self._apply(entry)
-
-    def _commit(self) -> None:
-        """Keep what was decided, then act on it."""
-        if self._pending:
-            self.journal.append(*self._pending)
-            self._pending.clear()
-        for job in self._due:
-            self.engine.launch(job)
-        self._due.clear()
-        for trial in self._told:
-            if self._results and trial.outcome not in (Outcome.SUCCEEDED, Outcome.INFEASIBLE):
-                # one that has ended well has removed its checkpoint itself
-                artifacts.clean(self.store, self.spec.storage, artifacts.prefix(trial.number))
-            if self._listener is not None:
-                self._listener.told(self, trial)
-        if self._told:
-            self._free_weights()
-        self._told.clear()
-
-    def _free_weights(self) -> None:
-        """Delete the weights that no unfinished and no future child can need."""
-        if self._weights is None:
-            return
-        # one whose result was lost may have left some, too
-        self._weights |= {
-            t.number for t in self._told if t.kept_bytes or t.outcome is not Outcome.SUCCEEDED
-        }
-        strategy, history, _ = self._members[Kind.SEARCH]
-        to_come = strategy.parents_to_come(history)
-        if self.state.ended is not None:
-            to_come = set()
-        if self.spec.storage.weights == "all" or to_come is None:
-            return
-        trials = self.state.trials
-        searched = {n for n in self._weights if n in trials and trials[n].kind is Kind.SEARCH}
-        ended = searched - set(self.state.outstanding)
-        for number in sorted(ended - inheritance.needed(self.state, to_come)):
-            artifacts.drop_weights(self.store, number)
-            self._weights.discard(number)
-
-    def _apply(self, entry: Any) -> None:
-        """Take in an entry, new or replayed: the state, then the strategies."""
-        self.state.apply(entry)
-        if isinstance(entry, Asked) and entry.kind in self._members:
-            strategy, history, _ = self._members[entry.kind]
-            trial = Trial(
-                entry.trial,
-                entry.architecture,
-                entry.key,
-                entry.parents,
-                learning_rate=entry.learning_rate,
-            )
-            history.ask(trial)
-            strategy.asked(trial, history)
-        elif isinstance(entry, Told):
-            record = self.state.trials[entry.trial]
-            if record.kind not in self._members:
-                return
-            values = self.losses(record)
-            if math.isfinite(values[0]) and (
-                self._best is None or values < self.losses(self._best)
-            ):
-                self._best = record
-            strategy, history, _ = self._members[record.kind]
-            strategy.observe(history.tell(entry.trial, entry.outcome, values), history)
-
-    def _tell_listener(self, what: str) -> None:
-        if self._listener is not None:
-            getattr(self._listener, what)(self)
+                    self.engine.launch(job_of(self, winner, test=True))

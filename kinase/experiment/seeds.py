@@ -14,6 +14,7 @@ class Stream(IntEnum):
     CONTROL = 2
     TRAINING = 3
     FINAL = 4
+    ESTIMATION = 5
 
 
 def derive(seed: int, stream: Stream, number: int = 0) -> int:

@@ -8,16 +8,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kinase.api.trial import (
-    Architecture,
-    Cost,
-    Fidelity,
-    Inheritance,
-    Inherited,
-    Kind,
-    Outcome,
+from kinase.api.fidelity import Fidelity, Grant
+from kinase.api.trial import Architecture, Cost, Inheritance, Inherited, Kind, Outcome
+from kinase.experiment import artifacts
+from kinase.experiment.journal import (
+    AnyEntry,
+    Asked,
+    Attempt,
+    Ended,
+    Finished,
+    Granted,
+    Reopened,
+    Rested,
+    Told,
 )
-from kinase.experiment.journal import AnyEntry, Asked, Attempt, Ended, Finished, Reopened, Told
 
 SEARCHING = (Kind.SEARCH, Kind.CONTROL)
 """The kinds of trial that the search consists of."""
@@ -61,7 +65,8 @@ class TrialRecord:
     kind: Kind
     architecture: Architecture
     key: str
-    fidelity: Fidelity
+    grant: Grant
+    """What it may train, or trained last."""
     seed: int
     resources: dict[str, float]
     parents: tuple[int, ...]
@@ -70,14 +75,28 @@ class TrialRecord:
     """Weights that it begins with."""
     learning_rate: float = 1.0
     """Factor on the learning rate."""
+    measure: tuple[str, ...] = ()
+    """Zero-cost proxies to measure."""
     attempt: int = 1
     """The attempt that is under way, or was the last."""
+    lost: int = 1
+    """Attempts lost, and the one that is under way."""
     crashes: int = 0
     """Attempts lost that count against `maxRetries`."""
     begun: int = 0
-    """Epochs begun by attempts that were lost."""
+    """Epochs begun at this fidelity by earlier attempts."""
     done: int = 0
-    """Epochs that need not be run again."""
+    """Epochs of it that need not be run again."""
+    resting: bool = False
+    """Whether it waits for a decision, and holds no slot."""
+    restarts: int = 0
+    """How often it began again at another fidelity."""
+    before: Cost = Cost()
+    """What was spent at the fidelities before."""
+    rung: int = -1
+    """The highest rung in which it has a value."""
+    rests: list[tuple[Grant, Rested]] = field(default_factory=list)
+    """Its rests, in order, each with the grant under which it was."""
     outcome: Outcome | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     cost: Cost = Cost()
@@ -88,6 +107,10 @@ class TrialRecord:
     """What it began with."""
     kept_bytes: int = 0
     """Size of what it kept for its children."""
+    predicted: float | None = None
+    """What was expected of it when it was stopped."""
+    probability: float | None = None
+    """The probability on which the rule acted that stopped it."""
     gone: bool = False
     """Whether that was deleted when the search was over, which goes on since."""
     order: int | None = None
@@ -98,12 +121,27 @@ class TrialRecord:
     """Seconds that the experiment had run when it ended."""
 
     @property
+    def fidelity(self) -> Fidelity:
+        """How much is spent on it, or was last."""
+        return self.grant.fidelity
+
+    @property
+    def prefix(self) -> str:
+        """Path below the experiment's store of what it leaves at this fidelity."""
+        return artifacts.prefix(self.number, self.restarts)
+
+    @property
+    def to_train(self) -> int:
+        """Epochs that its grant pays for and that are still to be trained."""
+        return 0 if self.outcome is not None else max(0, self.grant.until - self.done)
+
+    @property
     def committed(self) -> int:
-        """Epochs that the budget is charged for: those spent, or for a trial that is still
-        outstanding those begun and those that it needs yet."""
+        """Epochs that the budget is charged for: those spent, or for a trial that has not ended
+        those begun and those that its grant still pays for."""
         if self.outcome is not None:
             return self.cost.epochs
-        return self.begun + self.fidelity.epochs - self.done
+        return self.before.epochs + self.begun + self.to_train
 
     @property
     def values(self) -> dict[str, float]:
@@ -119,10 +157,15 @@ class State:
     told: list[TrialRecord] = field(default_factory=list)
     """Finished trials in the order in which they ended."""
     outstanding: dict[int, TrialRecord] = field(default_factory=dict)
+    """Trials that have not ended, by number."""
+    running: dict[int, TrialRecord] = field(default_factory=dict)
+    """Those of them that do not rest, in the order in which they were asked or granted more."""
     counts: Counter[Kind] = field(default_factory=Counter)
     """Trials asked, by kind."""
     spent: Cost = Cost()
-    """Cost of the finished trials."""
+    """Cost of the finished trials, and of the resting ones up to their last rest."""
+    committed_epochs: int = 0
+    """Epochs spent, and those that the outstanding trials' grants still pay for."""
     elapsed: float = 0.0
     """Seconds that the experiment had run when the last entry was written."""
     ended: str | None = None
@@ -147,48 +190,12 @@ class State:
         self.elapsed = max(self.elapsed, entry.elapsed)
         match entry:
             case Asked():
-                if entry.trial != len(self.trials):
-                    raise ValueError(f"trial {entry.trial} was asked out of turn")
-                record = TrialRecord(
-                    number=entry.trial,
-                    kind=entry.kind,
-                    architecture=entry.architecture,
-                    key=entry.key,
-                    fidelity=entry.fidelity,
-                    seed=entry.seed,
-                    resources=entry.resources,
-                    parents=entry.parents,
-                    operation=entry.operation,
-                    inherit=entry.inherit,
-                    learning_rate=entry.learning_rate,
-                    asked=entry.elapsed,
-                )
-                self.trials[entry.trial] = self.outstanding[entry.trial] = record
-                self.counts[entry.kind] += 1
-            case Attempt():
+                self._ask(entry)
+            case Attempt() | Rested() | Granted() | Told():
                 record = self._open(entry.trial)
-                record.attempt = entry.attempt
-                record.crashes += entry.crash
-                record.begun, record.done = entry.begun, entry.done
-                record.message = entry.message
-            case Told():
-                record = self._open(entry.trial)
-                record.outcome = entry.outcome
-                record.metrics = entry.metrics
-                record.cost = entry.cost
-                record.curve = entry.curve
-                record.message = entry.message
-                record.facts = entry.facts
-                record.inherited = entry.inherited
-                record.kept_bytes = entry.kept_bytes
-                record.order = len(self.told)
-                record.ended = entry.elapsed
-                self.told.append(record)
-                del self.outstanding[entry.trial]
-                self.spent = self.spent + entry.cost
-                if entry.cost.samples:
-                    rate = entry.cost.device_seconds / entry.cost.samples
-                    self.slowest = max(self.slowest, rate)
+                committed = record.committed
+                self._change(record, entry)
+                self.committed_epochs += record.committed - committed
             case Ended():
                 self.ended = entry.reason
                 self.limits = entry.limits or limits_of(entry.reason, entry.elapsed)
@@ -196,6 +203,85 @@ class State:
                 self.finished = entry
             case Reopened():
                 self._reopen(entry)
+
+    def _ask(self, entry: Asked) -> None:
+        if entry.trial != len(self.trials):
+            raise ValueError(f"trial {entry.trial} was asked out of turn")
+        record = TrialRecord(
+            number=entry.trial,
+            kind=entry.kind,
+            architecture=entry.architecture,
+            key=entry.key,
+            grant=entry.grant,
+            seed=entry.seed,
+            resources=entry.resources,
+            parents=entry.parents,
+            operation=entry.operation,
+            inherit=entry.inherit,
+            learning_rate=entry.learning_rate,
+            measure=entry.measure,
+            asked=entry.elapsed,
+        )
+        self.trials[entry.trial] = self.outstanding[entry.trial] = record
+        self.running[entry.trial] = record
+        self.counts[entry.kind] += 1
+        self.committed_epochs += record.committed
+
+    def _change(self, record: TrialRecord, entry: Attempt | Rested | Granted | Told) -> None:
+        match entry:
+            case Attempt():
+                record.attempt = entry.attempt
+                record.lost += 1
+                record.crashes += entry.crash
+                record.begun, record.done = entry.begun, entry.done
+                record.message = entry.message
+            case Rested():
+                if record.resting:
+                    raise ValueError(f"trial {record.number} rests already")
+                self._spend(record, entry.cost)
+                record.resting, record.done = True, entry.done
+                record.begun = entry.cost.epochs - record.before.epochs
+                record.metrics, record.curve = entry.metrics, entry.curve
+                record.inherited, record.kept_bytes = entry.inherited, entry.kept_bytes
+                if entry.done >= record.grant.until:
+                    record.rung = record.grant.rung
+                record.rests.append((record.grant, entry))
+                del self.running[record.number]
+            case Granted():
+                if not record.resting:
+                    raise ValueError(f"trial {record.number} does not rest")
+                record.resting, record.grant, record.attempt = False, entry.grant, entry.attempt
+                if entry.restart:
+                    record.restarts += 1
+                    record.before, record.begun, record.done = record.cost, 0, 0
+                self.running[record.number] = record
+            case Told():
+                self._spend(record, entry.cost)
+                self._told(record, entry)
+
+    def _told(self, record: TrialRecord, entry: Told) -> None:
+        record.outcome, record.resting = entry.outcome, False
+        record.metrics = entry.metrics
+        if entry.metrics:
+            record.rung = record.grant.rung
+        record.curve = entry.curve
+        record.message = entry.message
+        record.facts = entry.facts
+        record.inherited = entry.inherited
+        record.kept_bytes = entry.kept_bytes
+        record.predicted, record.probability = entry.predicted, entry.probability
+        record.order = len(self.told)
+        record.ended = entry.elapsed
+        self.told.append(record)
+        del self.outstanding[record.number]
+        self.running.pop(record.number, None)
+
+    def _spend(self, record: TrialRecord, cost: Cost) -> None:
+        """Take in the whole cost of a trial so far."""
+        self.spent = self.spent + cost - record.cost
+        record.cost = cost
+        if cost.samples:
+            self.slowest = max(self.slowest, cost.device_seconds / cost.samples)
 
     def _reopen(self, entry: Reopened) -> None:
         if self.ended is None:
@@ -229,11 +315,6 @@ class State:
     def searched(self) -> int:
         """Trials of the search and its control, asked so far."""
         return sum(self.counts[kind] for kind in SEARCHING)
-
-    @property
-    def committed_epochs(self) -> int:
-        """Epochs spent, and those that the outstanding trials need yet."""
-        return self.spent.epochs + sum(t.committed for t in self.outstanding.values())
 
     def of_kind(self, *kinds: Kind) -> Iterable[TrialRecord]:
         """Trials of these kinds, by number."""

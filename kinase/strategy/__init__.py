@@ -2,7 +2,7 @@
 
 from kinase.history import History, Losses, Trial
 from kinase.space import derive_rng
-from kinase.strategy.base import Proposal, Strategy, losses, make_strategy
+from kinase.strategy.base import Proposal, Strategy, loss, losses, make_strategy
 
 __all__ = [
     "History",
@@ -11,6 +11,7 @@ __all__ = [
     "Strategy",
     "Trial",
     "derive_rng",
+    "loss",
     "losses",
     "make_strategy",
 ]

@@ -1,0 +1,176 @@
+"""One side of a search: a strategy, an estimator, and the history that both see."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kinase.api.strategy import Strategy as StrategyModel
+from kinase.api.trial import Kind
+from kinase.engine import EngineError
+from kinase.estimation import Decision, End, Estimator, Left, Promote, Sample, Stop, Wait
+from kinase.experiment.journal import AnyEntry, Asked, Granted, Rested, Told
+from kinase.experiment.record import Record
+from kinase.experiment.state import TrialRecord
+from kinase.history import History, Trial
+from kinase.space import Space, derive_rng
+from kinase.strategy import Proposal, loss, losses, make_strategy
+from kinase.words import counted
+
+
+class Arm:
+    """The search, or its random control. Its members may be another package's: what they say is
+    checked before it counts."""
+
+    def __init__(
+        self,
+        record: Record,
+        kind: Kind,
+        estimator: Estimator,
+        strategy: StrategyModel,
+        seed: int,
+        shown: str,
+    ) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            record: of the experiment.
+            kind: of the arm's trials.
+            estimator: says whether to sample, to train on, or to stop.
+            strategy: the manifest's; says what to sample.
+            seed: of the proposals.
+            shown: name of the strategy, for errors.
+        """
+        self.kind = kind
+        self.estimator = estimator
+        self.history = History()
+        self.strategy = make_strategy(
+            strategy,
+            record.space,
+            seed,
+            len(record.aims),
+            record.frame,
+            lambda architecture: losses(record.aims, record.appraise(architecture)),
+        )
+        self._record = record
+        self._aim = record.aims[0]
+        self._seed = seed
+        self._strategy_name = shown
+        self._estimator_name = record.spec.estimation.shown
+        self._store = record.store
+
+    def apply(self, entry: AnyEntry, record: TrialRecord) -> None:
+        """Take in an entry about a trial of this arm, new or replayed."""
+        history = self.history
+        match entry:
+            case Asked():
+                trial = Trial(
+                    entry.trial,
+                    entry.architecture,
+                    entry.key,
+                    entry.parents,
+                    learning_rate=entry.learning_rate,
+                    grant=entry.grant,
+                    inherits=entry.inherit is not None,
+                    metrics=dict(entry.resources),
+                )
+                history.ask(trial)
+                self.strategy.asked(trial, history)
+            case Rested():
+                values = self._record.losses(record)
+                first = history.rest(
+                    entry.trial, entry.done, values, self._curve(entry.curve), entry.metrics
+                )
+                if first:
+                    self.strategy.observe(history.by_number[entry.trial], history)
+            case Granted():
+                history.grant(entry.trial, entry.grant, restart=entry.restart)
+            case Told():
+                values = self._record.losses(record)
+                if entry.predicted is not None:
+                    values = (self._turn(entry.predicted), *values[1:])
+                first = history.tell(
+                    entry.trial, entry.outcome, values, self._curve(entry.curve), entry.metrics
+                )
+                if first:
+                    self.strategy.observe(history.by_number[entry.trial], history)
+
+    def _turn(self, value: float | None) -> float:
+        return math.inf if value is None else loss(self._aim, value)
+
+    def _curve(self, values: tuple[float | None, ...]) -> tuple[float, ...]:
+        return tuple(self._turn(value) for value in values)
+
+    def propose(self, number: int, space: Space, trials: Container[int]) -> Proposal | None:
+        """What the strategy proposes as the search's trial of this number.
+
+        Args:
+            number: of the search's trials so far.
+            space: of the proposal.
+            trials: numbers of the trials that there are.
+
+        Raises:
+            EngineError: it failed, or what it gave is not a valid proposal.
+        """
+        rng = derive_rng(self._seed, 0, number)
+        with self._guarded(number, "strategy", self._strategy_name):
+            found: Any = self.strategy.propose(self.history, rng)
+            if found is None:
+                return None
+            if not isinstance(found, Proposal):
+                raise TypeError(f"it proposed {found!r:.200}; wanted is a Proposal or None")
+            space.validate(found.architecture)
+            strange = [p for p in found.parents if p not in trials]
+            if strange:
+                raise ValueError(f"it names the parent {strange[0]!r}, which is not a trial")
+            return found
+
+    def next(self, number: int, left: Left) -> Decision:
+        """What the estimator decides for a free slot.
+
+        Raises:
+            EngineError: it failed, or what it gave cannot be done.
+        """
+        with self._guarded(number, "estimator", self._estimator_name):
+            found: Any = self.estimator.next(self.history, left)
+            match found:
+                case Sample() | End():
+                    pass
+                case Wait():
+                    if not self.history.running:
+                        raise ValueError("it waits while no trial runs")
+                case Promote(trial=trial, grant=grant):
+                    there = self._resting(trial)
+                    onwards = there.grant.fidelity == grant.fidelity
+                    if onwards and grant.until <= there.done:
+                        raise ValueError(
+                            f"it grants trial {trial} {grant.until} epochs; {there.done} are done"
+                        )
+                case Stop(trial=trial):
+                    self._resting(trial)
+                case _:
+                    raise TypeError(f"it decided {found!r:.200}; wanted is a Decision")
+            decision: Decision = found
+            return decision
+
+    def _resting(self, number: int) -> Trial:
+        trial = self.history.by_number.get(number)
+        if trial is None or not trial.resting:
+            raise ValueError(f"it decides about trial {number!r}, which does not rest")
+        return trial
+
+    @contextmanager
+    def _guarded(self, number: int, role: str, name: str) -> Iterator[None]:
+        """What a member raises, as an error that names it and its traceback's place."""
+        try:
+            yield
+        except Exception as error:
+            key = f"errors/{role}-{number:05d}.txt"
+            self._store.put(key, traceback.format_exc().encode())
+            raise EngineError(
+                f"the {role} {name} cannot go on after {counted(number, 'trial')}: "
+                f"{type(error).__name__}: {error}; the traceback is in {self._store.uri}/{key}"
+            ) from error

@@ -1,0 +1,141 @@
+"""Entries that begin a trial, train it on or end it by decision: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kinase.api.fidelity import Grant
+from kinase.api.trial import Inheritance, Kind, Outcome
+from kinase.estimation import Promote, Sample, Stop
+from kinase.experiment import budget, inheritance
+from kinase.experiment.journal import AnyEntry, Asked, Ended, Granted, Told
+from kinase.experiment.record import Record
+from kinase.experiment.seeds import Stream, derive
+from kinase.experiment.state import TrialRecord
+from kinase.space import InfeasibleError
+from kinase.strategy import Proposal
+
+FINALS = (Kind.FINAL, Kind.BASELINE)
+
+
+def ask(
+    record: Record,
+    kind: Kind,
+    proposal: Proposal,
+    grant: Grant,
+    inherit: Inheritance | None = None,
+    measure: tuple[str, ...] = (),
+) -> list[AnyEntry]:
+    """A new trial; one that cannot be built is told at once."""
+    number = len(record.state.trials)
+    # as if finalists of an earlier end had not been numbered in between
+    stream, label = (Stream.FINAL, number)
+    if kind not in FINALS:
+        stream, label = Stream.TRAINING, record.state.searched
+    resources: dict[str, float] = {}
+    infeasible = ""
+    try:
+        resources = record.appraise(proposal.architecture)
+    except InfeasibleError as error:
+        infeasible = str(error)
+    asked = Asked(
+        trial=number,
+        kind=kind,
+        architecture=proposal.architecture,
+        key=record.space.key(proposal.architecture),
+        grant=grant,
+        seed=derive(record.spec.seed, stream, label),
+        resources=resources,
+        parents=proposal.parents,
+        operation=proposal.operation,
+        inherit=inherit,
+        learning_rate=proposal.learning_rate,
+        measure=measure,
+        elapsed=record.elapsed,
+    )
+    if not infeasible:
+        return [asked]
+    return [asked, infeasible_told(record, number, infeasible)]
+
+
+def infeasible_told(record: Record, number: int, message: str) -> Told:
+    """The end of a trial whose network cannot be built."""
+    return Told(trial=number, outcome=Outcome.INFEASIBLE, message=message, elapsed=record.elapsed)
+
+
+def inherits(record: Record, proposal: Proposal) -> Inheritance | None:
+    """What the next trial of the search may begin with, if that is to be."""
+    if record.inheritance is None or not proposal.parents or not proposal.inherits:
+        return None
+    return inheritance.plan(
+        record.inheritance,
+        record.space,
+        record.frame,
+        record.state.trials,
+        proposal.parents,
+        proposal.architecture,
+        derive(record.spec.seed, Stream.TRAINING, record.state.searched),
+    )
+
+
+def grant_of(sample: Sample, inherit: Inheritance | None) -> Grant:
+    """The first grant of a candidate."""
+    if inherit is None or sample.child is None:
+        return sample.grant
+    grant = sample.child
+    # what it learns from its parent comes before, and is charged
+    fidelity = grant.fidelity.model_copy(update={"epochs": grant.fidelity.epochs + inherit.distil})
+    return grant.model_copy(update={"fidelity": fidelity, "until": grant.until + inherit.distil})
+
+
+def promote(record: Record, decision: Promote) -> Granted:
+    """A resting trial trains on; at another fidelity it begins again."""
+    trial = record.state.trials[decision.trial]
+    return Granted(
+        trial=trial.number,
+        grant=decision.grant,
+        attempt=trial.attempt + 1,
+        restart=restarts(trial, decision.grant),
+        elapsed=record.elapsed,
+    )
+
+
+def restarts(trial: TrialRecord, grant: Grant) -> bool:
+    """Whether a grant makes a resting trial begin again from epoch 0."""
+    return grant.fidelity != trial.grant.fidelity
+
+
+def costs(trial: TrialRecord, grant: Grant) -> int:
+    """Epochs that a grant commits beyond those that are committed already."""
+    begin = 0 if restarts(trial, grant) else trial.done
+    return max(0, grant.until - begin - trial.to_train)
+
+
+def stop(record: Record, decision: Stop) -> Told:
+    """A resting trial ends, with what it has measured."""
+    trial = record.state.trials[decision.trial]
+    predicted = decision.predicted
+    if predicted is not None and record.aims[0].goal == "maximize":
+        predicted = -predicted
+    return Told(
+        trial=trial.number,
+        outcome=Outcome.STOPPED,
+        metrics=trial.metrics,
+        cost=trial.cost,
+        curve=trial.curve,
+        message=decision.why[:2000],
+        inherited=trial.inherited,
+        kept_bytes=trial.kept_bytes,
+        predicted=predicted,
+        probability=decision.probability,
+        elapsed=record.elapsed,
+    )
+
+
+def end(record: Record, reason: str) -> Sequence[AnyEntry]:
+    """The search is over: what rests is told with its last value."""
+    resting = [t for t in record.state.outstanding.values() if t.resting]
+    return [
+        *(stop(record, Stop(trial.number, "the search is over")) for trial in resting),
+        Ended(reason=reason, limits=budget.recorded(record.spec), elapsed=record.elapsed),
+    ]

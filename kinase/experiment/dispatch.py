@@ -1,0 +1,107 @@
+"""Slots and jobs: the only part of the loop that speaks to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kinase.api.trial import Kind, TrialJob
+from kinase.engine import Engine, Event, Progress
+from kinase.experiment.record import Record
+from kinase.experiment.state import SEARCHING, TrialRecord
+
+
+def job_of(record: Record, trial: TrialRecord, *, test: bool = False) -> TrialJob:
+    """The job of a trial's next stretch."""
+    spec, rule = record.spec, record.inheritance
+    passes_on = trial.kind is Kind.SEARCH and rule is not None
+    root = record.info.root if spec.space.with_root is not None else None
+    stop = trial.grant.stop_after(trial.done)
+    return TrialJob(
+        experiment=record.experiment.metadata.name,
+        trial=trial.number,
+        attempt=trial.attempt,
+        kind=trial.kind,
+        task=spec.task,
+        training=spec.training.at_rate(trial.learning_rate),
+        space=spec.space,
+        architecture=trial.architecture,
+        fidelity=trial.fidelity,
+        until=None if stop == trial.fidelity.epochs else stop,
+        done=trial.done,
+        measure=trial.measure,
+        seed=trial.seed,
+        prefix=trial.prefix,
+        keep_weights=trial.kind not in SEARCHING or passes_on,
+        keep_checkpoint=spec.storage.checkpoints == "all",
+        keep_optimizer=passes_on and rule is not None and rule.optimizer,
+        inherit=trial.inherit,
+        root=None if root is None else root.files,
+        test=test,
+    )
+
+
+class Dispatch:
+    """What is about to be launched, what is to stop, and results that are held back."""
+
+    def __init__(self, record: Record, engine: Engine) -> None:
+        """Nothing is launched yet."""
+        self._record = record
+        self.engine = engine
+        self.waiting: list[TrialRecord] = []
+        """Trials whose next attempt waits for a slot."""
+        self.due: list[TrialRecord] = []
+        """Those that are launched once this turn is committed."""
+        self.held: dict[int, Event] = {}
+        """Results that wait for those of trials granted before (`deterministic`)."""
+        self.stopping: set[int] = set()
+        """Trials that were asked to stop."""
+
+    @property
+    def slots(self) -> int:
+        """How many trials may run at once."""
+        return min(self.engine.slots, self._record.spec.budget.parallelism)
+
+    @property
+    def busy(self) -> int:
+        """Slots that are taken, or will be once this turn is committed."""
+        return len(self.engine.running()) + len(self.due)
+
+    @property
+    def free(self) -> bool:
+        """Whether something new can begin."""
+        if self._record.spec.deterministic:  # a result that is held back keeps its slot
+            return len(self._record.state.running) < self.slots
+        return self.busy + len(self.waiting) < self.slots
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs, waits or is held back."""
+        return not self.engine.running() and not self.waiting and not self.held
+
+    def launch(self) -> None:
+        """Begin what is due."""
+        for trial in self.due:
+            self.engine.launch(job_of(self._record, trial))
+        self.due.clear()
+
+    def stop(self, number: int) -> None:
+        """Ask a trial, once, to stop at its next checkpoint."""
+        if number not in self.stopping:
+            self.stopping.add(number)
+            self.engine.stop(number)
+
+    def events(self, patience: float) -> Iterator[Event]:
+        """What has happened, waiting for it at most `patience` seconds. Where the order counts,
+        one result a turn is given, so that each decision sees one result more."""
+        for event in self.engine.poll(0.0 if self._next_held() is not None else patience):
+            if self._record.spec.deterministic and not isinstance(event, Progress):
+                self.held[event.trial] = event
+            else:
+                yield event
+        if (number := self._next_held()) is not None:
+            yield self.held.pop(number)
+
+    def _next_held(self) -> int | None:
+        """The running trial that was granted first, if its result is held back."""
+        first = next(iter(self._record.state.running), None)
+        return first if first in self.held else None

@@ -1,0 +1,133 @@
+"""What follows from how an attempt ended: pure functions from the engine's events to entries."""
+
+from __future__ import annotations
+
+from kinase.api.trial import Kind, Outcome, TrialProgress, TrialResult
+from kinase.engine import Lost
+from kinase.experiment.journal import Attempt, Rested, Told
+from kinase.experiment.record import Record
+from kinase.experiment.state import SEARCHING, TrialRecord
+
+MOST_ATTEMPTS = 999
+"""Attempts at one stretch of a trial, whatever it is that ends them."""
+
+
+def reached(trial: TrialRecord, result: TrialResult) -> bool:
+    """Whether a result is that of a whole stretch, so that the trial rests or ends."""
+    if result.outcome is not Outcome.STOPPED:
+        return True
+    return _done(result) >= trial.grant.stop_after(trial.done)
+
+
+def _done(result: TrialResult) -> int:
+    return result.curve[-1].epoch if result.curve else 0
+
+
+def of_result(record: Record, trial: TrialRecord, result: TrialResult) -> Told | Rested:
+    """A trial's rest, or its end.
+
+    It ends where the result says that it cannot go on, where its grant is final, where it was
+    stopped on its way, and where the search is over.
+    """
+    metric = record.aims[0].metric
+    curve = tuple(point.metrics.get(metric) for point in result.curve)
+    whole = reached(trial, result)
+    done = _done(result)
+    succeeded = result.outcome is Outcome.SUCCEEDED
+    at_end = whole and (succeeded or done >= trial.grant.until)
+    usable = result.outcome is Outcome.STOPPED or (succeeded and bool(result.metrics))
+    cost = trial.before + result.cost
+    kept = result.kept_bytes if trial.kind is Kind.SEARCH else 0
+    goes_on = whole and usable and not (at_end and trial.grant.final)
+    if goes_on and trial.kind in SEARCHING and record.state.ended is None:
+        return Rested(
+            trial=trial.number,
+            done=trial.grant.until if at_end else done,
+            metrics=result.metrics,
+            cost=cost,
+            curve=curve,
+            inherited=result.inherited,
+            kept_bytes=kept,
+            elapsed=record.elapsed,
+        )
+    outcome = result.outcome
+    if outcome is Outcome.STOPPED and at_end and trial.grant.final:
+        outcome = Outcome.SUCCEEDED
+    return Told(
+        trial=trial.number,
+        outcome=outcome,
+        metrics=result.metrics,
+        cost=cost,
+        curve=curve,
+        message=result.message,
+        facts=result.facts if trial.kind not in SEARCHING else {},
+        inherited=result.inherited,
+        kept_bytes=kept,
+        elapsed=record.elapsed,
+    )
+
+
+def of_progress(
+    record: Record,
+    trial: TrialRecord,
+    progress: TrialProgress,
+    message: str,
+    outcome: Outcome = Outcome.STOPPED,
+) -> Told:
+    """The end of a trial that left no result: what it spent is charged, and what it measured
+    counts, also at an earlier rest."""
+    if outcome is Outcome.FAILED and trial.rests:
+        outcome = Outcome.STOPPED
+        message = f"{message}; its value at its last rest counts"
+    return Told(
+        trial=trial.number,
+        outcome=outcome,
+        metrics=progress.metrics or trial.metrics,
+        cost=trial.before + progress.cost,
+        curve=trial.curve,
+        message=message,
+        inherited=trial.inherited,
+        kept_bytes=trial.kept_bytes,
+        elapsed=record.elapsed,
+    )
+
+
+def of_loss(
+    record: Record, trial: TrialRecord, lost: Lost, progress: TrialProgress, *, stopped: bool
+) -> Told | Attempt:
+    """Another attempt, or the end of a trial whose process was lost.
+
+    Args:
+        record: of the experiment.
+        trial: that was lost.
+        lost: what is known of it.
+        progress: what it has spent.
+        stopped: whether it was to stop for the budget.
+    """
+    crashes = trial.crashes + lost.crash
+    if stopped and not lost.crash:
+        return of_progress(record, trial, progress, lost.message)
+    if lost.permanent or (lost.out_of_memory and crashes > 1):
+        return of_progress(record, trial, progress, lost.message, Outcome.INFEASIBLE)
+    if lost.given_up:
+        return of_progress(record, trial, progress, lost.message, Outcome.FAILED)
+    if crashes > record.spec.trial_template.max_retries or trial.lost >= MOST_ATTEMPTS:
+        times = f" ({crashes} attempts)" if crashes > 1 else ""
+        message = f"{lost.message}{times}"
+        return of_progress(record, trial, progress, message, Outcome.FAILED)
+    return again(record, trial, progress, lost.message, crash=lost.crash)
+
+
+def again(
+    record: Record, trial: TrialRecord, progress: TrialProgress, message: str, *, crash: bool
+) -> Attempt:
+    """Another attempt at a stretch; what the lost one has begun is paid for."""
+    return Attempt(
+        trial=trial.number,
+        attempt=trial.attempt + 1,
+        begun=progress.epochs_begun,
+        done=min(progress.epochs_done, trial.grant.until),
+        crash=crash,
+        message=message[:2000],
+        elapsed=record.elapsed,
+    )

@@ -1,0 +1,54 @@
+"""Whether a search that is over goes on, because its limits have changed: pure readings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kinase.api.trial import Kind
+from kinase.experiment import budget
+from kinase.experiment.record import Record
+
+
+def raised(record: Record) -> list[str]:
+    """Limits that were raised since the search ended; empty before its end."""
+    if record.state.ended is None:
+        return []
+    return budget.raised(record.state.limits, record.spec)
+
+
+def goes_on(record: Record) -> bool:
+    """Whether a search that was over goes on: a limit was raised, and pays for a trial."""
+    return bool(raised(record)) and _why_stay(record) is None
+
+
+def _why_stay(record: Record) -> str | None:
+    """Why the search would be over at once if it went on: other finalists may follow then."""
+    asked = record.state.counts[Kind.FINAL]
+    return record.why_end(replace(record.state, finalists_before=asked))
+
+
+def stays(record: Record) -> str | None:
+    """Why a search that was over does not go on though a limit was raised, for a person."""
+    if not raised(record) or goes_on(record):
+        return None
+    places = {"target": "objective.target"}
+    names = " and ".join(places.get(name, f"budget.{name}") for name in raised(record))
+    advice = "raise or remove objective.target"
+    if not record.reached():
+        advice = "raise it further"
+        finalists = record.spec.finalists.count * record.final_fidelity.epochs
+        least = record.state.committed_epochs + record.cheapest[1] + finalists
+        if record.spec.budget.epochs is not None and least > record.spec.budget.epochs:
+            advice = f"raise budget.epochs to {least} or more"
+    return f"{names} has changed, but the search stays over: {_why_stay(record)}; {advice}"
+
+
+def lowered(record: Record) -> str | None:
+    """What became of a limit that was lowered below what is spent, for a person."""
+    if record.state.ended is None:
+        over = budget.exceeded(record.spec, record.state)
+        return f"{'; '.join(over)}: the search ends now, and finalists follow" if over else None
+    if names := budget.lowered(record.state.limits, record.spec):
+        fields = " and ".join(f"budget.{name}" for name in names)
+        return f"{fields} was lowered after the search had ended; what it found stays"
+    return None

@@ -1,0 +1,157 @@
+"""The stages of an experiment, search and finals: each says what to begin when a slot is free."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from kinase.api.fidelity import Grant
+from kinase.api.trial import Kind
+from kinase.estimation import Decision, End, Left, Promote, Sample, Stop
+from kinase.experiment import asking, budget, finals
+from kinase.experiment.arm import Arm
+from kinase.experiment.journal import AnyEntry
+from kinase.experiment.record import Record
+
+NOTHING: Sequence[AnyEntry] = ()
+
+
+class Stage(Protocol):
+    """What the loop runs to its end before the next stage."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to begin, so that the stage ends when nothing runs any more."""
+
+    def next(self) -> Sequence[AnyEntry]:
+        """Entries for a free slot; none if there is nothing to decide until a trial rests or
+        ends."""
+
+
+class Search:
+    """The search and its control: whose turn it is, and what the budget allows."""
+
+    def __init__(self, record: Record, search: Arm, control: Arm) -> None:
+        """Join the two arms."""
+        self._record = record
+        self._search = search
+        self._control = control
+        self._reason: str | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the search has ended."""
+        return self._record.state.ended is not None
+
+    def next(self) -> Sequence[AnyEntry]:
+        """A decision of the arm whose turn it is, else of the other; the end of the search where
+        neither can do anything and nothing runs that may change that."""
+        record = self._record
+        if self.over:
+            return NOTHING
+        if record.reached():
+            return asking.end(record, record.why_end() or "the target is reached")
+        self._reason = None
+        for arm, samples in self._turns():
+            if entries := self._of_arm(arm, samples):
+                return entries
+        if record.state.running:
+            return NOTHING  # a result may yet open the way, as unspent epochs do
+        return asking.end(record, self._reason or "nothing is left to try")
+
+    def _turns(self) -> Iterator[tuple[Arm, bool]]:
+        """The arms in the order of asking, and whether each may sample: the control's share of the
+        samples is spread evenly."""
+        state = self._record.state
+        share = self._record.spec.control.share
+        owed = math.floor((state.searched + 1) * share) > state.counts[Kind.CONTROL]
+        if owed:
+            yield self._control, True
+            yield self._search, True
+        else:
+            yield self._search, True
+            yield self._control, False
+
+    def _of_arm(self, arm: Arm, samples: bool) -> Sequence[AnyEntry]:
+        """What follows from an arm's decision. One that cannot sample is asked again with no trials
+        left: it may still have trials to train on."""
+        trials = self._trials_left if samples else 0
+        decision = arm.next(self._record.state.searched, Left(self._epochs_left, trials))
+        if isinstance(decision, Sample):
+            if samples and (entries := self._sample(arm, decision)):
+                return entries
+            decision = arm.next(self._record.state.searched, Left(self._epochs_left, 0))
+        return self._train_on(arm, decision)
+
+    def _train_on(self, arm: Arm, decision: Decision) -> Sequence[AnyEntry]:
+        record = self._record
+        match decision:
+            case Stop():
+                return [asking.stop(record, decision)]
+            case Promote(trial=number, grant=grant):
+                costs = asking.costs(record.state.trials[number], grant)
+                refusal = record.refusal(grant.fidelity, costs, new=False)
+                if refusal is None:
+                    return [asking.promote(record, decision)]
+                self._refuse(refusal)
+            case End(why=why) if arm is self._search:
+                self._refuse(why)
+        return NOTHING
+
+    def _sample(self, arm: Arm, sample: Sample) -> Sequence[AnyEntry]:
+        record = self._record
+        least = min((sample.grant, sample.child or sample.grant), key=lambda g: g.until)
+        if (refusal := record.refusal(least.fidelity, least.until)) is not None:
+            self._refuse(refusal)
+            return NOTHING
+        searched = record.state.searched
+        proposal = arm.propose(searched, record.space, record.state.trials)
+        if proposal is None:
+            if arm is self._search:
+                self._refuse(arm.strategy.why_none)
+            return NOTHING
+        inherit = asking.inherits(record, proposal) if arm is self._search else None
+        grant = asking.grant_of(sample, inherit)
+        # a child may be paid for where one trained from scratch may not
+        if (refusal := record.refusal(grant.fidelity, grant.until)) is not None:
+            self._refuse(refusal)
+            return NOTHING
+        return asking.ask(record, arm.kind, proposal, grant, inherit, sample.measure)
+
+    def _refuse(self, reason: str) -> None:
+        """Why an arm does nothing: what the budget says first, as the search's first reason."""
+        self._reason = self._reason or reason
+
+    @property
+    def _epochs_left(self) -> int | None:
+        record = self._record
+        return budget.epochs_left(record.spec, record.state, record.final_fidelity)
+
+    @property
+    def _trials_left(self) -> int | None:
+        total = self._record.spec.budget.trials
+        return None if total is None else max(0, total - self._record.state.searched)
+
+
+class Finals:
+    """Finalists and baselines, trained at full fidelity."""
+
+    def __init__(self, record: Record) -> None:
+        """Choose them."""
+        self._record = record
+        self._due = finals.due(record.spec, record.state, record.losses, record.space)
+
+    @property
+    def over(self) -> bool:
+        """Whether all were asked."""
+        return not self._due
+
+    def next(self) -> Sequence[AnyEntry]:
+        """The next one."""
+        if not self._due:
+            return NOTHING
+        kind, proposal = self._due.pop(0)
+        fidelity = self._record.final_fidelity
+        grant = Grant(fidelity=fidelity, until=fidelity.epochs)
+        return asking.ask(self._record, kind, proposal, grant)
