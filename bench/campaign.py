@@ -25,7 +25,8 @@ from typing import Any
 import boto3
 
 from bench.cluster import SPACE, Bucket, lab
-from kinase.experiment.journal import Attempt, Journal
+from kinase.experiment.entries import Attempt
+from kinase.experiment.journal import Journal
 from tests.cluster import campaign, system
 from tests.cluster.gate import Gate
 from tests.cluster.helpers import wait_for

@@ -27,7 +27,7 @@ from typing import Any
 
 from bench.cluster import SPACE, Lab, lab
 from kinase.api import NASExperiment, names
-from kinase.experiment.journal import Told
+from kinase.experiment.entries import Told
 from kinase.experiment.local import open_run
 from tests.cluster import system
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from kinase.api.load import load_manifest
-from kinase.experiment.journal import Attempt, Told
+from kinase.experiment.entries import Attempt, Told
 from kinase.experiment.local import open_run
 from kinase.experiment.loop import Loop
 

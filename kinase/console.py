@@ -17,7 +17,9 @@ from rich.text import Text
 
 from kinase.api.trial import Outcome, Point
 from kinase.experiment.check import doubts
-from kinase.experiment.state import SEARCHING, TrialRecord
+from kinase.experiment.reopening import lowered
+from kinase.experiment.state import SEARCHING
+from kinase.experiment.trial_record import TrialRecord
 from kinase.report.foresight import foresight
 from kinase.report.gather import inherited_text
 from kinase.report.task import data_lines, main_metric
@@ -27,6 +29,7 @@ from kinase.words import counted
 if TYPE_CHECKING:
     from kinase.experiment.budget import Limit
     from kinase.experiment.loop import Loop
+    from kinase.experiment.record import Record
     from kinase.report.data import ReportData
 
 RECENT = 6
@@ -140,7 +143,7 @@ class Progress:
             f"{spec.budget.parallelism} at once{again}",
             highlight=False,
         )
-        warnings = [*doubts(spec), *filter(None, [loop.lowered])]
+        warnings = [*doubts(spec), *filter(None, [lowered(loop)])]
         lines = [*data_lines(loop.info), *(f"warning: {each}" for each in warnings)]
         if (foreseen := foresight(spec)) is not None:
             lines.append(f"note: {foreseen}")
@@ -179,7 +182,7 @@ class Progress:
             self._shown = now
             self._live.update(self.render(loop), refresh=True)
 
-    def _line(self, loop: Loop, trial: TrialRecord) -> Text:
+    def _line(self, loop: Record, trial: TrialRecord) -> Text:
         metric = loop.spec.objective.metric
         number = trial.values.get(metric)
         text = Text(f"{trial.number:5d}  {trial.kind.value.lower():8}  ")
@@ -247,21 +250,21 @@ class Progress:
         return Group(table, Text(""), *lines)
 
 
-def _main_text(loop: Loop, trial: TrialRecord) -> str:
+def _main_text(loop: Record, trial: TrialRecord) -> str:
     """The task's main metric of a trial, where it is no objective."""
     name = main_metric(loop.info, [aim.metric for aim in loop.aims])
     number = None if name is None else trial.values.get(name)
     return "" if number is None else f", {name} {number:.4f}"
 
 
-def finished_lines(loop: Loop, most: int | None) -> list[Text]:
+def finished_lines(loop: Record, most: int | None) -> list[Text]:
     """The trials that ended last, a line each: at most so many, or all for None."""
     told = loop.state.told
     shown = told if most is None else told[-most:]
     return [Progress()._line(loop, trial) for trial in shown]
 
 
-def _title(loop: Loop, data: ReportData, running: bool) -> str:
+def _title(loop: Record, data: ReportData, running: bool) -> str:
     used = f"{clock(loop.elapsed)} used so far"
     if running:
         return f"[bold cyan]running[/]; {used}"
@@ -271,7 +274,7 @@ def _title(loop: Loop, data: ReportData, running: bool) -> str:
     return f"{title} in {clock(loop.elapsed)}: {escape(data.reason)}"
 
 
-def summary(console: Console, loop: Loop, data: ReportData, *, running: bool = False) -> None:
+def summary(console: Console, loop: Record, data: ReportData, *, running: bool = False) -> None:
     """How a run stands: what was found, what it was worth, and where it lies.
 
     Args:

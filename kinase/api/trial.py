@@ -87,6 +87,13 @@ class Cost(Model):
             device_seconds=self.device_seconds + other.device_seconds,
         )
 
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(
+            epochs=max(0, self.epochs - other.epochs),
+            samples=max(0, self.samples - other.samples),
+            device_seconds=max(0.0, self.device_seconds - other.device_seconds),
+        )
+
 
 class Ancestor(Model):
     """A trial of the search whose trained weights a child can inherit."""
@@ -445,7 +452,7 @@ class TrialSpec(Model):
     kind: Literal["Task", "Search", "Control", "Final", "Baseline", "Test"]
     """Purpose of the trial. `Task` asks the trainer to describe the task; `Test` evaluates the
     winner on the test split."""
-    attempt: Annotated[int, Field(ge=1, le=999)] = 1
+    attempt: Annotated[int, Field(ge=1, le=99_999)] = 1
     """Number of the desired attempt. A retry increases it."""
     stop: bool = False
     """Whether to stop the attempt at its next checkpoint."""

@@ -14,7 +14,7 @@ from kinase.api.experiment import NASExperiment
 from kinase.api.load import ManifestError, dotted, format_problems
 
 if TYPE_CHECKING:
-    from kinase.experiment.loop import Loop
+    from kinase.experiment.record import Record
     from kinase.runs import Place
 
 BAD_INPUT = 2
@@ -77,7 +77,7 @@ def is_manifest(source: str) -> bool:
     return source.endswith((".yaml", ".yml", ".json")) or Path(source).is_file()
 
 
-def open_local(source: str, store: str | None = None) -> Loop:
+def open_local(source: str, store: str | None = None) -> Record:
     """A run of this machine, replayed for reading.
 
     Args:

@@ -61,6 +61,7 @@ def run(
     from kinase.experiment.identity import MismatchError
     from kinase.experiment.local import run as run_local
     from kinase.experiment.local import set_aside
+    from kinase.experiment.reopening import lowered, stays
     from kinase.report import render
     from kinase.report.gather import gather
     from kinase.runs import record
@@ -94,7 +95,7 @@ def run(
         fail("; ".join(filter(None, (text, progress.used))), INTERRUPTED)
     summary(Console(), loop, data)
     unchecked = loop.unchecked and _unchecked(loop.unchecked)
-    for note in filter(None, (loop.stays, loop.lowered, unchecked)):
+    for note in filter(None, (stays(loop), lowered(loop), unchecked)):
         typer.echo(f"\n{note}", err=True)
     if loop.state.finished is None:
         raise typer.Exit(INTERRUPTED)

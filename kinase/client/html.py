@@ -8,7 +8,8 @@ from html import escape
 from kinase.api.trial import Point
 from kinase.console import clock, limit_left, quantity, time_left, value
 from kinase.experiment.loop import Loop
-from kinase.experiment.state import TrialRecord
+from kinase.experiment.record import Record
+from kinase.experiment.trial_record import TrialRecord
 from kinase.words import counted
 
 RECENT = 5
@@ -51,7 +52,7 @@ def progress(loop: Loop, points: Mapping[int, Point]) -> str:
     return f"<div>{_head(loop, phase)}{_table(lines)}{_trials(state.told[-RECENT:], metric)}</div>"
 
 
-def result(loop: Loop, status: str) -> str:
+def result(loop: Record, status: str) -> str:
     """A search as it was left."""
     state, metric = loop.state, loop.spec.objective.metric
     lines = [("trials", escape(_counts(loop)))]
@@ -73,16 +74,19 @@ def result(loop: Loop, status: str) -> str:
     return f"<div>{_head(loop, status)}{_table(lines)}</div>"
 
 
-def _head(loop: Loop, phase: str) -> str:
+def _head(loop: Record, phase: str) -> str:
     name, spec = loop.experiment.metadata.name, loop.spec
     what = f"{spec.strategy.shown} over {spec.space.shown}, {spec.task.dataset}"
     return f"<div><b>{escape(name)}</b>: {escape(what)} &ndash; {escape(phase)}</div>"
 
 
-def _counts(loop: Loop) -> str:
+def _counts(loop: Record) -> str:
     told = loop.state.told
     failed = sum(not trial.metrics for trial in told)
-    return f"{len(told)} done, {len(loop.engine.running())} running, {failed} without a value"
+    resting = len(loop.state.outstanding) - len(loop.state.running)
+    paused = f"{resting} paused, " if resting else ""
+    running = f"{len(loop.state.running)} running, {paused}"
+    return f"{len(told)} done, {running}{failed} without a value"
 
 
 def _best(trial: TrialRecord, metric: str) -> str:

@@ -10,7 +10,7 @@ from kinase.api.trial import Point
 from kinase.client import html
 from kinase.console import Progress
 from kinase.experiment.loop import Loop
-from kinase.experiment.state import TrialRecord
+from kinase.experiment.trial_record import TrialRecord
 
 REFRESH = 0.5
 """Least seconds between two updates in a notebook."""

@@ -12,8 +12,8 @@ from kinase import registry
 from kinase.api.trial import Architecture, Cost
 from kinase.client import html
 from kinase.experiment.local import reopen
-from kinase.experiment.loop import Loop
-from kinase.experiment.state import TrialRecord
+from kinase.experiment.record import Record
+from kinase.experiment.trial_record import TrialRecord
 from kinase.report import render
 from kinase.report.gather import gather
 from kinase.runs import Place, Status, find, rows, status_of
@@ -54,12 +54,12 @@ class Result:
         self._place = place
         self.callback_errors = callback_errors
         """What callbacks raised during the call of `kinase.search` that gave this."""
-        self._loop: Loop
+        self._record: Record
         self.refresh()
 
     def refresh(self) -> Result:
         """Read it again."""
-        self._loop = reopen(self._place.store(), self._place.namespace)
+        self._record = reopen(self._place.store(), self._place.namespace)
         return self
 
     @property
@@ -80,33 +80,33 @@ class Result:
     @property
     def status(self) -> Status:
         """running, interrupted, finished (with a network) or failed (without); a `str`."""
-        return status_of(self._loop.store, self._loop.state)
+        return status_of(self._record.store, self._record.state)
 
     @property
     def reason(self) -> str:
         """Why the search ended; empty while it goes on."""
-        state = self._loop.state
+        state = self._record.state
         message = state.finished.message if state.finished is not None else ""
         return message or state.ended or ""
 
     @property
     def cost(self) -> Cost:
         """What all trials that have ended have spent."""
-        return self._loop.state.spent
+        return self._record.state.spent
 
     def trials(self) -> list[dict[str, Any]]:
         """All trials by number, as flat rows with the same columns: ``pandas.DataFrame(...)`` takes
         them as they are. Times are in seconds; `genotype` is JSON; what a trial lacks is None."""
-        return rows(self._loop.state)
+        return rows(self._record.state)
 
     @property
     def best(self) -> Best | None:
         """The winner, or the best trial of the search so far; None before a trial was measured."""
-        finished = self._loop.state.finished
+        finished = self._record.state.finished
         winner = finished.winner if finished is not None else None
         if winner is not None and finished is not None:
-            return _best(self._loop.state.trials[winner], finished.test, True)
-        found = self._loop.best
+            return _best(self._record.state.trials[winner], finished.test, True)
+        found = self._record.best
         return None if found is None else _best(found, {}, False)
 
     def load(self) -> Any:
@@ -144,28 +144,28 @@ class Result:
         Raises:
             ModuleNotFoundError: plotly or jinja2 is missing, which come with `kinase-nas[report]`.
         """
-        document = render(gather(self._loop)).encode()
+        document = render(gather(self._record)).encode()
         if path is not None:
             target = Path(fspath(path))
             target.write_bytes(document)
             return target
-        self._loop.store.put("report.html", document)
+        self._record.store.put("report.html", document)
         return f"{self.uri}/report.html" if self.folder is None else self.folder / "report.html"
 
     def _final(self) -> Any:
-        finished = self._loop.state.finished
+        finished = self._record.state.finished
         if finished is None or finished.winner is None:
             raise LookupError(
                 f"{self.name} is {self.status} and has no winner"
                 + ("" if finished is not None else "; it has one when the search has ended")
             )
-        return self._loop.store.sub("final")
+        return self._record.store.sub("final")
 
     def __repr__(self) -> str:
         best = self.best
-        parts = [f"{self.name!r} {self.status}", counted(len(self._loop.state.told), "trial")]
+        parts = [f"{self.name!r} {self.status}", counted(len(self._record.state.told), "trial")]
         if best is not None:
-            metric = self._loop.aims[0].metric
+            metric = self._record.aims[0].metric
             value = {**best.metrics}.get(metric)
             parts.append(
                 f"best trial {best.trial}" + ("" if value is None else f" {metric} {value:.4f}")
@@ -173,7 +173,7 @@ class Result:
         return f"<kinase.Result {', '.join(parts)}>"
 
     def _repr_html_(self) -> str:
-        return html.result(self._loop, self.status)
+        return html.result(self._record, self.status)
 
 
 def _best(trial: TrialRecord, test: dict[str, float], final: bool) -> Best:

@@ -18,7 +18,7 @@ from kinase.client.result import Best, Result
 from kinase.experiment.local import run as run_local
 from kinase.experiment.local import set_aside
 from kinase.experiment.loop import Loop
-from kinase.experiment.state import TrialRecord
+from kinase.experiment.trial_record import TrialRecord
 from kinase.report import render
 from kinase.report.gather import gather
 from kinase.runs import Status, record, row

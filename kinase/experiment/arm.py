@@ -12,9 +12,9 @@ from kinase.api.strategy import Strategy as StrategyModel
 from kinase.api.trial import Kind
 from kinase.engine import EngineError
 from kinase.estimation import Decision, End, Estimator, Left, Promote, Sample, Stop, Wait
-from kinase.experiment.journal import AnyEntry, Asked, Granted, Rested, Told
+from kinase.experiment.entries import AnyEntry, Asked, Granted, Rested, Told
 from kinase.experiment.record import Record
-from kinase.experiment.state import TrialRecord
+from kinase.experiment.trial_record import TrialRecord
 from kinase.history import History, Trial
 from kinase.space import Space, derive_rng
 from kinase.strategy import Proposal, loss, losses, make_strategy

@@ -8,10 +8,10 @@ from kinase.api.fidelity import Grant
 from kinase.api.trial import Inheritance, Kind, Outcome
 from kinase.estimation import Promote, Sample, Stop
 from kinase.experiment import budget, inheritance
-from kinase.experiment.journal import AnyEntry, Asked, Ended, Granted, Told
+from kinase.experiment.entries import AnyEntry, Asked, Ended, Granted, Told
 from kinase.experiment.record import Record
 from kinase.experiment.seeds import Stream, derive
-from kinase.experiment.state import TrialRecord
+from kinase.experiment.trial_record import TrialRecord
 from kinase.space import InfeasibleError
 from kinase.strategy import Proposal
 

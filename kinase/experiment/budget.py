@@ -13,8 +13,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kinase.api.fidelity import Fidelity
 from kinase.api.spec import ExperimentSpec
-from kinase.api.trial import Fidelity, Kind
+from kinase.api.trial import Kind
 from kinase.experiment.state import ROUNDED, State
 from kinase.words import counted, was
 

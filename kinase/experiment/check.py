@@ -13,8 +13,10 @@ from kinase.api.load import Document, ManifestError, Problem, read_document, val
 from kinase.api.spec import ExperimentSpec
 from kinase.api.task import PUBLISHED
 from kinase.estimation import make_estimator
+from kinase.experiment.record import setting_of
 from kinase.space import ArchitectureError, make_space
 from kinase.strategy import make_strategy
+from kinase.strategy.base import FRAME
 
 MEMBER_ERRORS = (registry.UnknownMember, ImportError, ValueError, TypeError)
 """What a member that cannot be used raises."""
@@ -89,7 +91,9 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
             except ArchitectureError as error:
                 problem(f"spec.baselines.{index}.architecture", error)
     try:
-        make_estimator(spec.estimation)
+        if space is not None:
+            # the task is not known yet: of another package's member only that it can be made
+            make_estimator(spec.estimation, setting_of(spec, space, FRAME.input, FRAME.outputs))
     except MEMBER_ERRORS as error:
         problem("spec.estimation.custom.name", error)
     ours = trainer == "torch" and not spec.trial_template.command

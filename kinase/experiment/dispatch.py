@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from kinase.api.trial import Kind, TrialJob
-from kinase.engine import Engine, Event, Progress
+from kinase.api.trial import Kind, TrialJob, TrialResult
+from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
+from kinase.experiment import artifacts, budget, outcome
+from kinase.experiment.entries import Told
+from kinase.experiment.outcome import MOST_ATTEMPTS
 from kinase.experiment.record import Record
-from kinase.experiment.state import SEARCHING, TrialRecord
+from kinase.experiment.state import SEARCHING
+from kinase.experiment.trial_record import TrialRecord
 
 
 def job_of(record: Record, trial: TrialRecord, *, test: bool = False) -> TrialJob:
@@ -84,6 +88,31 @@ class Dispatch:
             self.engine.launch(job_of(self._record, trial))
         self.due.clear()
 
+    def resume(self) -> Iterator[Told]:
+        """Make due the attempts that wait for a slot; yields the end of those that the epochs left
+        do not pay for."""
+        record = self._record
+        while self.waiting and not record.stopping and self.busy < self.slots:
+            trial = self.waiting.pop(0)
+            left = budget.epochs_left(record.spec, record.state, record.final_fidelity)
+            if left is None or left >= 0:
+                self.due.append(trial)
+                continue
+            progress = artifacts.read_progress(record.store, trial.prefix)
+            message = "the epochs left do not pay for another attempt"
+            yield outcome.of_progress(record, trial, progress, message)
+
+    def stop_overdue(self) -> None:
+        """Ask trials to stop where the search was interrupted, or its hours are over: finalists
+        are not stopped for those."""
+        record = self._record
+        if record.stopping or budget.overdrawn(
+            record.spec, record.state, record.elapsed, record.running_seconds
+        ):
+            for number in self.engine.running():
+                if record.stopping or record.state.trials[number].kind in SEARCHING:
+                    self.stop(number)
+
     def stop(self, number: int) -> None:
         """Ask a trial, once, to stop at its next checkpoint."""
         if number not in self.stopping:
@@ -105,3 +134,33 @@ class Dispatch:
         """The running trial that was granted first, if its result is held back."""
         first = next(iter(self._record.state.running), None)
         return first if first in self.held else None
+
+    def test(self, winner: TrialRecord, patience: Callable[[], float]) -> TrialResult | None:
+        """Score the winner on the test part, or None: interrupted.
+
+        Args:
+            winner: the finalist.
+            patience: how long to wait for events before it is asked again.
+
+        Raises:
+            EngineError: it cannot be scored.
+        """
+        attempt = winner.attempt
+        while True:
+            job = job_of(self._record, winner, test=True)
+            self.engine.launch(job.model_copy(update={"attempt": attempt}))
+            event = self._end_of_test(patience)
+            if isinstance(event, Finished):
+                return event.result
+            if self._record.stopping:
+                return None
+            attempt += 1
+            over = attempt > MOST_ATTEMPTS
+            if event.permanent or event.crash or event.given_up or over:
+                raise EngineError(f"the winner could not be tested: {event.message}")
+
+    def _end_of_test(self, patience: Callable[[], float]) -> Finished | Lost:
+        while True:
+            for event in self.engine.poll(patience()):
+                if not isinstance(event, Progress):
+                    return event

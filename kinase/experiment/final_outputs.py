@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from kinase.api import limits
 from kinase.api.trial import TaskInfo
 from kinase.experiment import artifacts, identity
-from kinase.experiment.loop import Loop
+from kinase.experiment.record import Record
 from kinase.store import Conflict, NotFound, Store
 
 TASK = identity.TASK
@@ -88,19 +88,19 @@ PARTS = {
 """What the digests of a task's data are of."""
 
 
-def keep_final(store: Store, loop: Loop) -> None:
+def keep_final(store: Store, record: Record) -> None:
     """Copy the winner to `final/`, with its measurements, unless it lies there already."""
-    assert loop.state.finished is not None
-    winner = loop.state.finished.winner
+    assert record.state.finished is not None
+    winner = record.state.finished.winner
     if winner is None:
         return
-    trial = loop.state.trials[winner]
-    confusion = loop.state.finished.confusion
+    trial = record.state.trials[winner]
+    confusion = record.state.finished.confusion
     measured = {
         "trial": winner,
         "foundBy": trial.parents[0],
         "metrics": trial.values,
-        "test": loop.state.finished.test,
+        "test": record.state.finished.test,
         **({"confusion": confusion} if confusion is not None else {}),
         "cost": trial.cost.model_dump(by_alias=True),
     }

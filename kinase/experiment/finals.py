@@ -6,8 +6,12 @@ import math
 from collections.abc import Callable
 
 from kinase.api.spec import ExperimentSpec
-from kinase.api.trial import Kind
-from kinase.experiment.state import SEARCHING, State, TrialRecord
+from kinase.api.trial import Kind, Outcome
+from kinase.experiment import nothing
+from kinase.experiment.entries import Finished
+from kinase.experiment.record import Record
+from kinase.experiment.state import SEARCHING, State
+from kinase.experiment.trial_record import TrialRecord
 from kinase.space import Space
 from kinase.strategy import Proposal
 from kinase.strategy.pareto import pareto_front
@@ -67,4 +71,25 @@ def winner(state: State, losses: LossesOf) -> TrialRecord | None:
         finalists,
         key=lambda t: (losses(t), t.resources.get("params", 0.0), t.number),
         default=None,
+    )
+
+
+def kept_losses(record: Record, finalist: TrialRecord) -> tuple[float, ...]:
+    """Those of a finalist, the worst if it did not get to the end: it kept no network."""
+    if finalist.outcome is Outcome.SUCCEEDED:
+        return record.losses(finalist)
+    return (math.inf,) * len(record.aims)
+
+
+def finished(record: Record, winner: TrialRecord | None) -> Finished:
+    """The experiment's last entry, with what was measured on the test part if the winner has won
+    before."""
+    if winner is None:
+        return Finished(winner=None, message=nothing.why(record.state), elapsed=record.elapsed)
+    before = record.state.tests.get(winner.number)
+    return Finished(
+        winner=winner.number,
+        test=before.test if before else {},
+        confusion=before.confusion if before else None,
+        elapsed=record.elapsed,
     )

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 
 from kinase.api.trial import Ancestor, Architecture, Inheritance, Kind, Outcome
 from kinase.estimation.base import InheritanceRule
-from kinase.experiment.state import State, TrialRecord
+from kinase.experiment.state import State
+from kinase.experiment.trial_record import TrialRecord
 from kinase.morphism import dump_chain
 from kinase.morphism.bridge import bridge
 from kinase.space import Frame, Space

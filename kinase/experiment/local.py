@@ -19,11 +19,13 @@ from kinase.api.names import API_VERSION
 from kinase.api.trial import TaskInfo
 from kinase.engine import EngineError
 from kinase.engine.command import Command, command_of
-from kinase.engine.idle import IdleEngine
 from kinase.engine.local import LocalEngine
 from kinase.experiment import identity
 from kinase.experiment.final_outputs import RESULT, TASK, keep_final, same_task
-from kinase.experiment.loop import Listener, Loop
+from kinase.experiment.listener import Listener
+from kinase.experiment.loop import Loop
+from kinase.experiment.record import Record
+from kinase.experiment.reopening import goes_on
 from kinase.store import NotFound, Store, StoreError, open_store, probe
 from kinase.words import counted
 
@@ -39,7 +41,7 @@ def run(
     listener: Listener | None = None,
     say: Callable[[str], None] = lambda text: None,
     received: list[int] | None = None,
-) -> Loop:
+) -> Record:
     """Search on this machine's processes, from the manifest to the tested winner.
 
     The same call goes on where an earlier one was interrupted or killed, and with a search that
@@ -116,10 +118,10 @@ def own_trainer(experiment: NASExperiment) -> Command | None:
     return command_of(experiment.metadata.name, metric, words, given)
 
 
-def _over(experiment: NASExperiment) -> Loop | None:
+def _over(experiment: NASExperiment) -> Record | None:
     """A finished run that does not go on, or None."""
     loop = open_run(experiment)
-    return loop if loop.state.finished is not None and not loop.goes_on else None
+    return loop if loop.state.finished is not None and not goes_on(loop) else None
 
 
 def set_aside(experiment: NASExperiment) -> str | None:
@@ -154,7 +156,7 @@ def set_aside(experiment: NASExperiment) -> str | None:
     return str(aside)
 
 
-def open_run(experiment: NASExperiment) -> Loop:
+def open_run(experiment: NASExperiment) -> Record:
     """A finished or unfinished run, replayed for reading; nothing is trained.
 
     Raises:
@@ -166,7 +168,7 @@ def open_run(experiment: NASExperiment) -> Loop:
     return _replayed(store, identity.settled(store, experiment))
 
 
-def reopen(store: Store, namespace: str) -> Loop:
+def reopen(store: Store, namespace: str) -> Record:
     """A run by its place in a store alone, replayed for reading: by the manifest that was run last
     where this machine ran it, else by the one with which it began.
 
@@ -210,14 +212,14 @@ def last_spec(store: Store) -> Any:
         return recorded
 
 
-def _replayed(store: Store, experiment: NASExperiment) -> Loop:
+def _replayed(store: Store, experiment: NASExperiment) -> Record:
     try:
         info = TaskInfo.model_validate_json(store.get(TASK, limits.RESULT))
     except (NotFound, ValidationError) as error:
         raise StoreError(f"{store.uri}/{TASK} is missing or damaged; run it again") from error
-    loop = Loop(experiment, store, IdleEngine(), info)
-    loop.replay()
-    return loop
+    record = Record(experiment, store, info)
+    record.replay()
+    return record
 
 
 @contextmanager

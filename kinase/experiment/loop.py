@@ -9,49 +9,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from kinase.api.experiment import NASExperiment
-from kinase.api.trial import Confusion, Kind, Outcome, Point, TaskInfo, TrialResult
-from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
+from kinase.api.trial import Kind, Outcome, TaskInfo
+from kinase.engine import Engine, Event, Finished, Lost, Progress
 from kinase.estimation import make_estimator
-from kinase.experiment import artifacts, asking, budget, finals, nothing, outcome, reopening
+from kinase.experiment import artifacts, budget, finals, outcome, reopening
 from kinase.experiment.aims import refuse_unmeasured
 from kinase.experiment.arm import Arm
-from kinase.experiment.dispatch import Dispatch, job_of
-from kinase.experiment.journal import (
-    AnyEntry,
-    Asked,
-    Attempt,
-    Granted,
-    Reopened,
-    Rested,
-    Told,
-)
-from kinase.experiment.journal import Finished as FinishedEntry
+from kinase.experiment.dispatch import Dispatch
+from kinase.experiment.entries import AnyEntry, Asked, Attempt, Granted, Reopened, Rested, Told
+from kinase.experiment.listener import Listener
 from kinase.experiment.record import Appraise, Record
+from kinase.experiment.recovery import recover
 from kinase.experiment.seeds import Stream, derive
 from kinase.experiment.stage import Finals, Search, Stage
-from kinase.experiment.state import SEARCHING, State, TrialRecord
+from kinase.experiment.state import State
+from kinase.experiment.trial_record import TrialRecord
 from kinase.experiment.weights import Weights
-from kinase.space import InfeasibleError, Space
+from kinase.space import Space
 from kinase.store import Store
-
-
-class Listener(Protocol):
-    """Told of what happens; for the terminal, never for the search."""
-
-    def started(self, loop: Loop) -> None:
-        """The journal is replayed; trials begin."""
-
-    def progressed(self, loop: Loop, trial: int, point: Point) -> None:
-        """A trial ended an epoch."""
-
-    def told(self, loop: Loop, trial: TrialRecord) -> None:
-        """A trial ended."""
-
-    def tick(self, loop: Loop) -> None:
-        """Time has passed."""
 
 
 class Loop(Record):
@@ -143,7 +120,7 @@ class Loop(Record):
             return self.state
         if not self.state.trials:
             refuse_unmeasured(self.aims, self.info)
-        self._recover()
+        self._append(*recover(self, self._dispatch, results=self._results))
         if self.inheritance is not None and self._results:
             self._weights = Weights(self)
         self._reopen()
@@ -164,7 +141,8 @@ class Loop(Record):
     def _run(self, stage: Stage) -> bool:
         """Run a stage to its end, turn by turn. False: interrupted."""
         while True:
-            self._launch_waiting()
+            for ended in self._dispatch.resume():
+                self._append(ended)
             while not self.stopping and self._dispatch.free and (entries := stage.next()):
                 self._append(*entries)
             self._commit()
@@ -222,12 +200,7 @@ class Loop(Record):
 
     def _patience(self) -> float:
         """How long to wait for events before the limits are looked at again."""
-        if self.stopping or budget.overdrawn(
-            self.spec, self.state, self.elapsed, self.running_seconds
-        ):
-            for number in self.engine.running():
-                if self.stopping or self.state.trials[number].kind in SEARCHING:
-                    self._dispatch.stop(number)
+        self._dispatch.stop_overdue()
         if self._listener is not None:
             self._listener.tick(self)
         return 0.25
@@ -255,109 +228,34 @@ class Loop(Record):
                 if isinstance(entry, Attempt):
                     self._dispatch.waiting.append(trial)
 
-    def _launch_waiting(self) -> None:
-        """Begin the attempts that wait for a slot."""
-        dispatch = self._dispatch
-        while dispatch.waiting and not self.stopping and dispatch.busy < dispatch.slots:
-            trial = dispatch.waiting.pop(0)
-            left = budget.epochs_left(self.spec, self.state, self.final_fidelity)
-            if left is not None and left < 0:
-                progress = artifacts.read_progress(self.store, trial.prefix)
-                message = "the epochs left do not pay for another attempt"
-                self._append(outcome.of_progress(self, trial, progress, message))
-                continue
-            dispatch.due.append(trial)
-
-    def _recover(self) -> None:
-        """Find out what became of the trials that were under way, and queue the rest."""
-        for trial in list(self.state.running.values()):
-            result = self._left(trial)
-            if result is not None and outcome.reached(trial, result):
-                if self.spec.deterministic:
-                    self._dispatch.held[trial.number] = Finished(trial.number, result)
-                else:
-                    self._append(outcome.of_result(self, trial, result))
-                continue
-            try:  # asked, and not told infeasible before a crash
-                self.appraise(trial.architecture)
-            except InfeasibleError as error:
-                self._append(asking.infeasible_told(self, trial.number, str(error)))
-                continue
-            # an attempt that was stopped for an interruption has ended; another is adopted
-            if result is not None or not self.engine.adopt(job_of(self, trial)):
-                if self._results:
-                    progress = artifacts.read_progress(self.store, trial.prefix)
-                    if progress.attempt >= trial.attempt:
-                        message = "the controller was restarted"
-                        self._append(outcome.again(self, trial, progress, message, crash=False))
-                self._dispatch.waiting.append(trial)
-
-    def _left(self, trial: TrialRecord) -> TrialResult | None:
-        """The result that the present attempt of a trial has left, if any."""
-        if not self._results:
-            return None
-        result = artifacts.read_result(self.store, trial.prefix, trial.number)
-        early = result is not None and result.attempt < trial.attempt
-        return None if early and result.outcome is Outcome.STOPPED else result
-
     # -- the end -----------------------------------------------------------------------
 
     def _reopen(self) -> bool:
-        """Go on with a search that was over, if a limit was raised."""
+        """Continue a search that was over, if a limit was raised."""
         if not reopening.goes_on(self):
             return False
         there = tuple(sorted(self.kept)) if self._weights is not None else ()
-        limits = budget.recorded(self.spec)
-        self._append(Reopened(limits=limits, weights=there, elapsed=self.elapsed))
+        self._append(
+            Reopened(limits=budget.recorded(self.spec), weights=there, elapsed=self.elapsed)
+        )
         return True
 
     def _finish(self) -> None:
         """Touch the test part once for the winner, not again where it has won before, and finish;
         nothing if interrupted."""
-        winner = finals.winner(self.state, self._losses_kept)
-        if winner is None:
-            message = nothing.why(self.state)
-            self._append(FinishedEntry(winner=None, message=message, elapsed=self.elapsed))
-            self._commit()
-            return
-        before = self.state.tests.get(winner.number)
-        test: dict[str, float] = before.test if before else {}
-        confusion: Confusion | None = before.confusion if before else None
-        if before is None and self._results:
-            result = self._test(winner)
-            if result is None:
-                return
-            test, confusion = result.metrics, result.confusion
-        if self._results:  # what a killed trainer, or another's, has left
+        winner = finals.winner(self.state, lambda trial: finals.kept_losses(self, trial))
+        entry = finals.finished(self, winner)
+        if winner is not None and self._results:
+            if winner.number not in self.state.tests:
+                result = self._dispatch.test(winner, self._patience)
+                if result is None:
+                    return
+                measured = {"test": result.metrics, "confusion": result.confusion}
+                entry = entry.model_copy(update=measured)
+            # what a killed trainer, or another's, has left
             artifacts.clean(self.store, self.spec.storage)
             if self._weights is not None:
                 self._weights = Weights(self)
                 self._weights.free(self.arms[Kind.SEARCH])
-        self._append(
-            FinishedEntry(
-                winner=winner.number, test=test, confusion=confusion, elapsed=self.elapsed
-            )
-        )
+        self._append(entry.model_copy(update={"elapsed": self.elapsed}))
         self._commit()
-
-    def _losses_kept(self, finalist: TrialRecord) -> tuple[float, ...]:
-        """Those of a finalist, the worst if it did not get to the end: it kept no network."""
-        if finalist.outcome is Outcome.SUCCEEDED:
-            return self.losses(finalist)
-        return (float("inf"),) * len(self.aims)
-
-    def _test(self, winner: TrialRecord) -> TrialResult | None:
-        """Score the winner on the test part, or None: interrupted."""
-        self.engine.launch(job_of(self, winner, test=True))
-        while True:
-            for event in self.engine.poll(self._patience()):
-                if isinstance(event, Finished):
-                    return event.result
-                if isinstance(event, Lost):
-                    if self.stopping:
-                        return None
-                    winner.attempt += 1
-                    over = winner.attempt > outcome.MOST_ATTEMPTS
-                    if event.permanent or event.crash or event.given_up or over:
-                        raise EngineError(f"the winner could not be tested: {event.message}")
-                    self.engine.launch(job_of(self, winner, test=True))

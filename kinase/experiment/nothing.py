@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from kinase.api.trial import Outcome
-from kinase.experiment.state import State, TrialRecord
+from kinase.experiment.state import State
+from kinase.experiment.trial_record import TrialRecord
 from kinase.words import counted
 
 NONE = "no trial gave a network that could be trained and measured"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from kinase.api.trial import Kind, Outcome, TrialProgress, TrialResult
 from kinase.engine import Lost
-from kinase.experiment.journal import Attempt, Rested, Told
+from kinase.experiment.entries import Attempt, Rested, Told
 from kinase.experiment.record import Record
-from kinase.experiment.state import SEARCHING, TrialRecord
+from kinase.experiment.state import SEARCHING
+from kinase.experiment.trial_record import TrialRecord
 
 MOST_ATTEMPTS = 999
 """Attempts at one stretch of a trial, whatever it is that ends them."""

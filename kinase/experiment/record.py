@@ -9,20 +9,42 @@ from collections.abc import Callable
 
 from kinase.api.experiment import NASExperiment
 from kinase.api.fidelity import Fidelity
+from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import Architecture, Outcome, TaskInfo
 from kinase.estimation import Setting, make_estimator
 from kinase.experiment import artifacts, budget, inheritance
 from kinase.experiment.aims import aims_of
-from kinase.experiment.journal import AnyEntry, Journal, Rested, Told
+from kinase.experiment.entries import AnyEntry, Rested, Told
+from kinase.experiment.journal import Journal
 from kinase.experiment.root import space_of
 from kinase.experiment.seeds import Stream, derive
-from kinase.experiment.state import SEARCHING, State, TrialRecord
+from kinase.experiment.state import SEARCHING, State
+from kinase.experiment.trial_record import TrialRecord
 from kinase.space import Frame, Space
+from kinase.space.nodes import Shape
 from kinase.store import Store
 from kinase.strategy import losses
 
 Appraise = Callable[[Architecture], dict[str, float]]
 """Gives an architecture's parameters and multiply-adds, or raises `InfeasibleError`."""
+
+
+def setting_of(spec: ExperimentSpec, space: Space, sample: Shape, outputs: int) -> Setting:
+    """What an estimator works in.
+
+    Args:
+        spec: the manifest's.
+        space: of the candidates.
+        sample: shape of a sample at full fidelity.
+        outputs: width of a network's last layer.
+    """
+    full = Fidelity(
+        epochs=spec.training.epochs,
+        resolution=spec.task.resolution,
+        scale=space.scale(final=False),
+    )
+    frame = Frame(sample, outputs, full.scale)
+    return Setting(full, space, frame, derive(spec.seed, Stream.ESTIMATION))
 
 
 class Record:
@@ -70,17 +92,7 @@ class Record:
         self._began = clock()
         self._base = 0.0
         self._best: TrialRecord | None = None
-        search = Fidelity(
-            epochs=spec.training.epochs,
-            resolution=spec.task.resolution,
-            scale=self.space.scale(final=False),
-        )
-        self.setting = Setting(
-            full=search,
-            space=self.space,
-            frame=Frame(info.input, info.outputs, search.scale),
-            seed=derive(spec.seed, Stream.ESTIMATION),
-        )
+        self.setting = setting_of(spec, self.space, info.input, info.outputs)
         self.estimator = make_estimator(spec.estimation, self.setting)
         """That of the search; its control has one of its own."""
         self.inheritance = self.estimator.inheritance
@@ -89,7 +101,7 @@ class Record:
         self.fidelity = self.estimator.ladder[0].fidelity
         """At which candidates are scored first."""
         self.child_fidelity = child.fidelity if child is not None else self.fidelity
-        self.final_fidelity = search.model_copy(
+        self.final_fidelity = self.setting.full.model_copy(
             update={"epochs": spec.final_epochs, "scale": self.space.scale(final=True)}
         )
 

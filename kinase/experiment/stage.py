@@ -11,10 +11,21 @@ from kinase.api.trial import Kind
 from kinase.estimation import Decision, End, Left, Promote, Sample, Stop
 from kinase.experiment import asking, budget, finals
 from kinase.experiment.arm import Arm
-from kinase.experiment.journal import AnyEntry
+from kinase.experiment.entries import AnyEntry
 from kinase.experiment.record import Record
 
 NOTHING: Sequence[AnyEntry] = ()
+
+
+def owes_control(searched: int, controls: int, share: float) -> bool:
+    """Whether the next sample is the control's.
+
+    Args:
+        searched: samples so far, the control's included.
+        controls: the control's.
+        share: the control's share of them, spread evenly.
+    """
+    return math.floor((searched + 1) * share) > controls
 
 
 class Stage(Protocol):
@@ -65,8 +76,7 @@ class Search:
         samples is spread evenly."""
         state = self._record.state
         share = self._record.spec.control.share
-        owed = math.floor((state.searched + 1) * share) > state.counts[Kind.CONTROL]
-        if owed:
+        if owes_control(state.searched, state.counts[Kind.CONTROL], share):
             yield self._control, True
             yield self._search, True
         else:

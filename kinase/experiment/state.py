@@ -6,12 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-from kinase.api.fidelity import Fidelity, Grant
-from kinase.api.trial import Architecture, Cost, Inheritance, Inherited, Kind, Outcome
-from kinase.experiment import artifacts
-from kinase.experiment.journal import (
+from kinase.api.trial import Cost, Kind
+from kinase.experiment.entries import (
     AnyEntry,
     Asked,
     Attempt,
@@ -22,6 +19,7 @@ from kinase.experiment.journal import (
     Rested,
     Told,
 )
+from kinase.experiment.trial_record import TrialRecord
 
 SEARCHING = (Kind.SEARCH, Kind.CONTROL)
 """The kinds of trial that the search consists of."""
@@ -55,98 +53,6 @@ def limits_of(reason: str, elapsed: float) -> dict[str, float]:
                 return {}
             return {name: value * (1 + ROUNDED) if name == "deviceHours" else value}
     return {}
-
-
-@dataclass(slots=True)
-class TrialRecord:
-    """All that is known of one trial."""
-
-    number: int
-    kind: Kind
-    architecture: Architecture
-    key: str
-    grant: Grant
-    """What it may train, or trained last."""
-    seed: int
-    resources: dict[str, float]
-    parents: tuple[int, ...]
-    operation: str
-    inherit: Inheritance | None = None
-    """Weights that it begins with."""
-    learning_rate: float = 1.0
-    """Factor on the learning rate."""
-    measure: tuple[str, ...] = ()
-    """Zero-cost proxies to measure."""
-    attempt: int = 1
-    """The attempt that is under way, or was the last."""
-    lost: int = 1
-    """Attempts lost, and the one that is under way."""
-    crashes: int = 0
-    """Attempts lost that count against `maxRetries`."""
-    begun: int = 0
-    """Epochs begun at this fidelity by earlier attempts."""
-    done: int = 0
-    """Epochs of it that need not be run again."""
-    resting: bool = False
-    """Whether it waits for a decision, and holds no slot."""
-    restarts: int = 0
-    """How often it began again at another fidelity."""
-    before: Cost = Cost()
-    """What was spent at the fidelities before."""
-    rung: int = -1
-    """The highest rung in which it has a value."""
-    rests: list[tuple[Grant, Rested]] = field(default_factory=list)
-    """Its rests, in order, each with the grant under which it was."""
-    outcome: Outcome | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-    cost: Cost = Cost()
-    curve: tuple[float | None, ...] = ()
-    message: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
-    inherited: Inherited | None = None
-    """What it began with."""
-    kept_bytes: int = 0
-    """Size of what it kept for its children."""
-    predicted: float | None = None
-    """What was expected of it when it was stopped."""
-    probability: float | None = None
-    """The probability on which the rule acted that stopped it."""
-    gone: bool = False
-    """Whether that was deleted when the search was over, which goes on since."""
-    order: int | None = None
-    """Position among the trials in the order in which they ended."""
-    asked: float = 0.0
-    """Seconds that the experiment had run when it was decided on."""
-    ended: float | None = None
-    """Seconds that the experiment had run when it ended."""
-
-    @property
-    def fidelity(self) -> Fidelity:
-        """How much is spent on it, or was last."""
-        return self.grant.fidelity
-
-    @property
-    def prefix(self) -> str:
-        """Path below the experiment's store of what it leaves at this fidelity."""
-        return artifacts.prefix(self.number, self.restarts)
-
-    @property
-    def to_train(self) -> int:
-        """Epochs that its grant pays for and that are still to be trained."""
-        return 0 if self.outcome is not None else max(0, self.grant.until - self.done)
-
-    @property
-    def committed(self) -> int:
-        """Epochs that the budget is charged for: those spent, or for a trial that has not ended
-        those begun and those that its grant still pays for."""
-        if self.outcome is not None:
-            return self.cost.epochs
-        return self.before.epochs + self.begun + self.to_train
-
-    @property
-    def values(self) -> dict[str, float]:
-        """Everything measured or counted."""
-        return {**self.resources, **self.metrics}
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from kinase.api.trial import Kind, Outcome
 from kinase.experiment import artifacts, inheritance
 from kinase.experiment.arm import Arm
 from kinase.experiment.record import Record
-from kinase.experiment.state import TrialRecord
+from kinase.experiment.trial_record import TrialRecord
 
 
 class Weights:

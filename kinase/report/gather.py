@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from kinase.api.trial import Cost, Fidelity, Inherited, Kind, Outcome, Point
+from kinase.api.fidelity import Fidelity
+from kinase.api.trial import Cost, Inherited, Kind, Outcome, Point
 from kinase.experiment.budget import Limit
-from kinase.experiment.loop import Loop
-from kinase.experiment.state import TrialRecord
+from kinase.experiment.record import Record
+from kinase.experiment.trial_record import TrialRecord
 from kinase.report.data import ProtocolItem, ReportData, ReportTrial, Winner
 from kinase.report.edits import morphism
 from kinase.report.protocol import checklist
@@ -41,46 +42,46 @@ def fidelity_text(fidelity: Fidelity) -> str:
     return ", ".join(parts)
 
 
-def gather(loop: Loop) -> ReportData:
-    """Everything that the report shows, from a loop that has replayed its journal."""
-    spec, state = loop.spec, loop.state
+def gather(record: Record) -> ReportData:
+    """Everything that the report shows, from a record that has replayed its journal."""
+    spec, state = record.spec, record.state
     seconds = {point: _seconds(trial) for point, trial in state.trials.items()}
-    trials = tuple(_trial(loop, trial, seconds[trial.number]) for trial in state.trials.values())
+    trials = tuple(_trial(record, trial, seconds[trial.number]) for trial in state.trials.values())
     if state.finished is not None:
         phase = "Failed" if state.finished.winner is None else "Succeeded"
         reason = state.finished.message or state.ended or ""
     else:
-        phase = "Suspended" if loop.stopping or spec.suspend else "Running"
+        phase = "Suspended" if record.stopping or spec.suspend else "Running"
         reason = state.ended or ""
     return ReportData(
-        name=loop.experiment.metadata.name,
-        namespace=loop.experiment.metadata.namespace,
+        name=record.experiment.metadata.name,
+        namespace=record.experiment.metadata.namespace,
         phase=phase,
         reason=reason,
-        metric=loop.aims[0].metric,
-        main_metric=main_metric(loop.info, [aim.metric for aim in loop.aims]),
-        goal=loop.aims[0].goal,
+        metric=record.aims[0].metric,
+        main_metric=main_metric(record.info, [aim.metric for aim in record.aims]),
+        goal=record.aims[0].goal,
         target=spec.objective.target,
-        also=tuple((aim.metric, aim.goal) for aim in loop.aims[1:]),
-        summary=_summary(loop),
+        also=tuple((aim.metric, aim.goal) for aim in record.aims[1:]),
+        summary=_summary(record),
         trials=trials,
-        winner=_winner(loop),
-        cost=costs(loop),
-        budget=tuple(_limit(limit) for limit in loop.limits),
-        protocol=_protocol(loop),
-        spec=resolved(loop),
-        store_uri=loop.store.uri,
-        checksum=str(loop.info.facts.get("data checksum", "")),
-        validation=loop.info.validation,
+        winner=_winner(record),
+        cost=costs(record),
+        budget=tuple(_limit(limit) for limit in record.limits),
+        protocol=_protocol(record),
+        spec=resolved(record),
+        store_uri=record.store.uri,
+        checksum=str(record.info.facts.get("data checksum", "")),
+        validation=record.info.validation,
         elapsed=state.elapsed,
     )
 
 
-def costs(loop: Loop) -> dict[str, Cost]:
+def costs(record: Record) -> dict[str, Cost]:
     """What was spent, by kind of trial; epochs that killed attempts lost are apart."""
     spent = {name: Cost() for name in COST_NAMES.values()}
     lost = Cost()
-    for trial in loop.state.told:
+    for trial in record.state.told:
         over = 0
         if trial.begun and trial.outcome is Outcome.SUCCEEDED:
             over = max(0, trial.cost.epochs - trial.fidelity.epochs)
@@ -105,15 +106,15 @@ def _seconds(trial: TrialRecord) -> float:
     return trial.cost.device_seconds / max(1, len(trial.curve))
 
 
-def _trial(loop: Loop, trial: TrialRecord, seconds: float) -> ReportTrial:
-    metric = loop.spec.objective.metric
+def _trial(record: Record, trial: TrialRecord, seconds: float) -> ReportTrial:
+    metric = record.spec.objective.metric
     return ReportTrial(
         number=trial.number,
         kind=trial.kind,
         outcome=trial.outcome,
         architecture=trial.architecture,
         key=trial.key,
-        metrics=_values(loop, trial),
+        metrics=_values(record, trial),
         cost=trial.cost,
         fidelity=fidelity_text(trial.fidelity),
         parents=trial.parents,
@@ -142,12 +143,12 @@ def _morphisms(trial: TrialRecord) -> tuple[str, ...]:
     return tuple(map(morphism, near.morphisms))
 
 
-def _values(loop: Loop, trial: TrialRecord) -> dict[str, float]:
+def _values(record: Record, trial: TrialRecord) -> dict[str, float]:
     """What was measured and counted, without the main metric of a trial that measured nothing:
     that metric may be a counted one."""
     if trial.metrics:
         return trial.values
-    return {name: value for name, value in trial.values.items() if name != loop.aims[0].metric}
+    return {name: value for name, value in trial.values.items() if name != record.aims[0].metric}
 
 
 def inherited_text(inherited: Inherited) -> str:
@@ -174,48 +175,48 @@ def _passed_over(trial: TrialRecord) -> str:
     return f"{inherited_text(inherited)}: {inherited.message}"
 
 
-def _weights(loop: Loop) -> tuple[tuple[str, str], ...]:
+def _weights(record: Record) -> tuple[tuple[str, str], ...]:
     """How many trials inherited, and what that took of the storage."""
-    if loop.inheritance is None:
+    if record.inheritance is None:
         return ()
-    told = [t.inherited for t in loop.state.told if t.inherited is not None and t.inherit]
+    told = [t.inherited for t in record.state.told if t.inherited is not None and t.inherit]
     chains = sum(each.morphisms is not None and not each.root for each in told)
     matched = sum(each.trial is not None and each.morphisms is None for each in told)
-    written, kept = loop.weights()
+    written, kept = record.weights()
     children = f"{chains} by morphisms, {matched} by matching tensors"
     begun = sum(each.root for each in told)
     children += f", {begun} from the first network" if begun else ""
     none = len(told) - chains - matched - begun
     children += f", {none} found nothing to inherit" if none else ""
     return (
-        ("Children", f"{children}; {fidelity_text(loop.child_fidelity)} each"),
+        ("Children", f"{children}; {fidelity_text(record.child_fidelity)} each"),
         ("Weights for children", f"{size(written)} written, {size(kept)} kept"),
     )
 
 
-def _winner(loop: Loop) -> Winner | None:
-    finished = loop.state.finished
+def _winner(record: Record) -> Winner | None:
+    finished = record.state.finished
     if finished is None or finished.winner is None:
         return None
-    trial = loop.state.trials[finished.winner]
-    uri = f"{loop.store.uri}/final"
+    trial = record.state.trials[finished.winner]
+    uri = f"{record.store.uri}/final"
     place = uri.removeprefix("file://") if uri.startswith("file://") else uri
+    outputs = "predictions" if record.spec.task.type == "Regression" else "logits"
     return Winner(
         trial=trial.number,
         found_by=trial.parents[0],
         architecture=trial.architecture,
-        sketch=loop.space.sketch(trial.architecture),
+        sketch=record.space.sketch(trial.architecture),
         metrics=trial.values,
         test=finished.test,
         confusion=finished.confusion,
-        classes=tuple(each.name for each in loop.info.classes),
-        tests=max(1, len(loop.state.tested)),
+        classes=tuple(each.name for each in record.info.classes),
+        tests=max(1, len(record.state.tested)),
         model_uri=uri,
         load_lines=(
             "from kinase_trainer import load",
             f"model, card = load({place!r})",
-            f"{'predictions' if loop.spec.task.type == 'Regression' else 'logits'} = model(images)"
-            "  # float images in 0..1, shape (N, C, H, W)",
+            f"{outputs} = model(images)  # float images in 0..1, shape (N, C, H, W)",
         ),
     )
 
@@ -231,23 +232,23 @@ def _limit(limit: Limit) -> tuple[str, str, str]:
     return (limit.name, f"{limit.spent:,.{digits}f}", f"{limit.total:,.{digits}f}")
 
 
-def _summary(loop: Loop) -> tuple[tuple[str, str], ...]:
-    spec, info = loop.spec, loop.info
+def _summary(record: Record) -> tuple[tuple[str, str], ...]:
+    spec, info = record.spec, record.info
     return (
-        ("Space", f"{spec.space.shown}, {loop.space.size()} architectures"),
+        ("Space", f"{spec.space.shown}, {record.space.size()} architectures"),
         ("Strategy", spec.strategy.shown),
-        ("Estimation", f"{spec.estimation.shown}: {fidelity_text(loop.fidelity)}"),
-        *_weights(loop),
-        ("Finalists", f"{spec.finalists.count}: {fidelity_text(loop.final_fidelity)}"),
+        ("Estimation", f"{spec.estimation.shown}: {fidelity_text(record.fidelity)}"),
+        *_weights(record),
+        ("Finalists", f"{spec.finalists.count}: {fidelity_text(record.final_fidelity)}"),
         ("Data", f"{spec.task.dataset}, {samples_text(info)}"),
-        *_data(loop),
+        *_data(record),
         ("Seed", str(spec.seed)),
     )
 
 
-def _data(loop: Loop) -> tuple[tuple[str, str], ...]:
+def _data(record: Record) -> tuple[tuple[str, str], ...]:
     """What else was read of the data, and how."""
-    info = loop.info
+    info = record.info
     said = (
         ("Labels" if info.several else "Classes", classes_text(info).partition(": ")[2]),
         ("Targets", info.targets),
@@ -257,15 +258,15 @@ def _data(loop: Loop) -> tuple[tuple[str, str], ...]:
     return tuple((label, text) for label, text in said if text)
 
 
-def _protocol(loop: Loop) -> tuple[ProtocolItem, ...]:
-    state = loop.state
+def _protocol(record: Record) -> tuple[ProtocolItem, ...]:
+    state = record.state
     return checklist(
-        loop.spec,
-        loop.info,
-        search_fidelity=fidelity_text(loop.fidelity),
-        final_fidelity=fidelity_text(loop.final_fidelity),
+        record.spec,
+        record.info,
+        search_fidelity=fidelity_text(record.fidelity),
+        final_fidelity=fidelity_text(record.final_fidelity),
         control_trials=state.counts[Kind.CONTROL],
         tested=state.tested,
         spent=state.spent,
-        space_size=str(loop.space.size()),
+        space_size=str(record.space.size()),
     )

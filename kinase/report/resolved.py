@@ -6,23 +6,23 @@ from __future__ import annotations
 from typing import Any
 
 from kinase.api.objective import Aim
-from kinase.experiment.loop import Loop
+from kinase.experiment.record import Record
 from kinase.morphism.model import ROOM, Model
 from kinase.space import Space
 from kinase.space.cell import Cell
 from kinase.space.tree import Tree
 
 
-def resolved(loop: Loop) -> dict[str, Any]:
+def resolved(record: Record) -> dict[str, Any]:
     """The spec that an experiment runs, as plain data; what is not set and has no value that could
     be written out is left out."""
-    spec = loop.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    _goals(spec["objective"], loop.aims)
+    spec = record.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    _goals(spec["objective"], record.aims)
     space = spec["space"]
-    for name, options in _space(loop.space).items():
+    for name, options in _space(record.space).items():
         if name in space:
             space[name] = {**options, **space[name]}
-    _epochs(spec, loop)
+    _epochs(spec, record)
     for options in spec["training"]["optimizer"].values():
         if isinstance(options, dict):
             options.setdefault("decay", "weights")
@@ -30,7 +30,7 @@ def resolved(loop: Loop) -> dict[str, Any]:
     for name in ("typeOptions", "datasetOptions"):
         if task.get(name) == {}:
             del task[name]
-    _, height, width = loop.info.input
+    _, height, width = record.info.input
     if height == width:
         task.setdefault("resolution", height)
         if (lower := spec["estimation"].get("lowerFidelity")) is not None:
@@ -43,15 +43,15 @@ def _goals(objective: dict[str, Any], aims: tuple[Aim, ...]) -> None:
         measure["goal"] = aim.goal
 
 
-def _epochs(spec: dict[str, Any], loop: Loop) -> None:
-    spec["finalists"].setdefault("epochs", loop.final_fidelity.epochs)
+def _epochs(spec: dict[str, Any], record: Record) -> None:
+    spec["finalists"].setdefault("epochs", record.final_fidelity.epochs)
     estimation = spec["estimation"]
     if (lower := estimation.get("lowerFidelity")) is not None:
-        lower.setdefault("epochs", loop.fidelity.epochs)
-        if loop.fidelity.scale.cells is not None:
-            lower.setdefault("cells", loop.fidelity.scale.cells)
+        lower.setdefault("epochs", record.fidelity.epochs)
+        if record.fidelity.scale.cells is not None:
+            lower.setdefault("cells", record.fidelity.scale.cells)
     if (morphism := estimation.get("morphism")) is not None:
-        morphism.setdefault("epochsPerChild", loop.child_fidelity.epochs)
+        morphism.setdefault("epochsPerChild", record.child_fidelity.epochs)
 
 
 def _space(space: Space) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from kinase.experiment.state import State, TrialRecord
+from kinase.experiment.state import State
+from kinase.experiment.trial_record import TrialRecord
 from kinase.report.gather import fidelity_text, inherited_text
 
 Row = dict[str, Any]

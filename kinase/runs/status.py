@@ -16,7 +16,8 @@ from kinase.api.trial import TaskInfo
 from kinase.experiment import budget, identity
 from kinase.experiment.journal import Journal
 from kinase.experiment.local import last_spec
-from kinase.experiment.state import SEARCHING, State, TrialRecord
+from kinase.experiment.state import SEARCHING, State
+from kinase.experiment.trial_record import TrialRecord
 from kinase.runs.index import Place
 from kinase.store import NotFound, Store, StoreError, TooLarge
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kinase import registry
+from kinase.api.fidelity import Scale
 from kinase.api.space import Space as SpaceModel
-from kinase.api.trial import Architecture, Scale
+from kinase.api.trial import Architecture
 from kinase.space.approximate_morphisms import smaller
 from kinase.space.errors import ArchitectureError
 from kinase.space.exact_morphisms import larger

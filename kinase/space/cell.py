@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kinase.api.fidelity import Scale
 from kinase.api.space import CellScale, CellSpace
-from kinase.api.trial import Architecture, Scale
+from kinase.api.trial import Architecture
 from kinase.space import exact_morphisms, genes, skeletons
 from kinase.space.base import Frame, Rng, Size, Sketch, Space
 from kinase.space.canonical import canonical_form

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kinase.api.fidelity import Scale
 from kinase.api.space import TreeSpace
-from kinase.api.trial import Architecture, Scale
+from kinase.api.trial import Architecture
 from kinase.space import tree_morphisms
 from kinase.space.base import Frame, Rng, Size, Sketch, Space
 from kinase.space.builder import GraphBuilder

@@ -32,7 +32,8 @@ from kinase.experiment.check import check, doubts
 from kinase.experiment.final_outputs import keep_final, same_task
 from kinase.experiment.journal import Fenced
 from kinase.experiment.loop import Loop
-from kinase.experiment.state import TrialRecord
+from kinase.experiment.reopening import stays
+from kinase.experiment.trial_record import TrialRecord
 from kinase.report import render
 from kinase.report.gather import gather
 from kinase.report.task import classes_text, data_lines, samples_text
@@ -230,7 +231,7 @@ class Controller:
         store.put("report.html", render(gather(loop)).encode())
         good = finished.winner is not None
         reason = "Succeeded" if good else "NoNetwork"
-        message = loop.stays or finished.message or loop.state.ended or ""
+        message = stays(loop) or finished.message or loop.state.ended or ""
         self._say(
             phase=Phase.SUCCEEDED if good else Phase.FAILED,
             progressing=(False, "Finished", message),

@@ -18,7 +18,7 @@ from kinase.api.space import Space
 from kinase.api.task import Task, Training
 from kinase.api.trial import Outcome, Point, TaskInfo, TaskJob, TrialJob, TrialResult
 from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
-from kinase.experiment.loop import MOST_ATTEMPTS
+from kinase.experiment.outcome import MOST_ATTEMPTS
 from kinase.store import NotFound, Store, TooLarge
 from kinase_controller.cluster_io import ClusterIO, Gone, job_of
 from kinase_controller.trials import Seen, Wanted, lost

@@ -24,7 +24,7 @@ from prometheus_client import (
 from kinase import __version__
 from kinase.api.trial import Outcome
 from kinase.experiment.loop import Loop
-from kinase.experiment.state import TrialRecord
+from kinase.experiment.trial_record import TrialRecord
 from kinase.store import Conflict, NotFound, Store, StoreUnavailable, TooLarge
 from kinase_controller.trials import KINDS
 

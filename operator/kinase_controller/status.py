@@ -26,7 +26,8 @@ from kinase.api.status import (
 from kinase.api.trial import Kind, Outcome
 from kinase.experiment.budget import Limit
 from kinase.experiment.loop import Loop
-from kinase.experiment.state import SEARCHING, TrialRecord
+from kinase.experiment.state import SEARCHING
+from kinase.experiment.trial_record import TrialRecord
 from kinase.store import StoreError
 from kinase.strategy.pareto import pareto_front
 from kinase_controller.trials import Seen

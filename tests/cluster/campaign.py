@@ -10,7 +10,8 @@ import yaml
 
 from kinase.api import NASExperiment
 from kinase.api.trial import TrialResult
-from kinase.experiment.journal import Asked, Journal, Told
+from kinase.experiment.entries import Asked, Told
+from kinase.experiment.journal import Journal
 from kinase.store import Store
 from kinase.store.file import FileStore
 from tests.cluster import system

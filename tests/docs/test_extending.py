@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from kinase.api.fidelity import Fidelity
 from kinase.api.space import Space as SpaceModel
-from kinase.api.trial import Fidelity
 from kinase.space import Frame, make_space
 from kinase.strategy import derive_rng
 from kinase.strategy.testing import StrategyContract

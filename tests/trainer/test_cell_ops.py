@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 import torch
 
+from kinase.api.fidelity import Scale
 from kinase.api.space import CellOp, CellSpace
-from kinase.api.trial import Scale
 from kinase.space import Frame, GraphBuilder, cell_ops
 from kinase.space.cell import Cell
 from kinase_trainer.network import Network

@@ -13,8 +13,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn import functional as F
 
+from kinase.api.fidelity import Scale
 from kinase.api.space import Space as SpaceModel
-from kinase.api.trial import Scale
 from kinase.morphism import Base, MorphismError, candidates, load_chain, tensors
 from kinase.morphism.bridge import bridge
 from kinase.space import Frame, Graph, GraphBuilder, make_space

@@ -13,9 +13,8 @@ import torch
 
 from kinase.api.task import Task
 from kinase.api.trial import TrialResult
-from kinase.engine.idle import IdleEngine
 from kinase.experiment.final_outputs import keep_final
-from kinase.experiment.loop import Loop
+from kinase.experiment.record import Record
 from kinase.report import render
 from kinase.report.gather import gather
 from kinase.report.task import data_lines
@@ -234,7 +233,7 @@ def test_the_winner_s_confusions_reach_the_journal_the_report_and_the_final_fold
     assert finished is not None
     assert finished.confusion is not None
     assert sum(map(sum, finished.confusion)) == loop.info.test
-    again = Loop(loop.experiment, loop.store, IdleEngine(), loop.info)
+    again = Record(loop.experiment, loop.store, loop.info)
     again.replay()
     assert again.state.finished == finished
     assert 'id="confusion-matrix"' in render(gather(again))

@@ -9,7 +9,7 @@ import pytest
 from kinase.api import Kind, Outcome
 from kinase.experiment import artifacts
 from kinase.experiment.loop import Loop
-from kinase.experiment.state import TrialRecord
+from kinase.experiment.trial_record import TrialRecord
 from kinase_trainer import trial
 from tests.trainer.helpers import search
 

@@ -112,7 +112,7 @@ def _raise(history: Any, rng: Any) -> Proposal:
 )
 def test_a_strategy_that_proposes_nonsense(propose: Any, message: str) -> None:
     loop = make_loop(experiment(control={"share": 0}))
-    for strategy, _, _ in loop._members.values():
+    for strategy in (arm.strategy for arm in loop.arms.values()):
         strategy.propose = propose  # type: ignore[method-assign]
     with pytest.raises(EngineError) as caught:
         loop.run()

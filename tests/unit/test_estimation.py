@@ -8,20 +8,47 @@ import pytest
 
 from kinase.api import Fidelity, Scale
 from kinase.api.estimation import Estimation
-from kinase.estimation import InheritanceRule, make_estimator
+from kinase.api.fidelity import Grant
+from kinase.api.space import Space as SpaceModel
+from kinase.estimation import (
+    Estimator,
+    InheritanceRule,
+    Left,
+    Sample,
+    Setting,
+    make_estimator,
+)
 from kinase.experiment.budget import sample_passes
+from kinase.history import History
 from kinase.registry import UnknownMember
+from kinase.space import Frame, make_space
 
 FULL = Fidelity(epochs=100, resolution=32, scale=Scale(cells=20, filters=36))
+SETTING = Setting(
+    FULL,
+    make_space(SpaceModel.model_validate({"type": "Cell", "cell": {}})),
+    Frame((3, 32, 32), 10, FULL.scale),
+)
+
+
+def made(**model: Any) -> Estimator:
+    return make_estimator(Estimation.model_validate(model), SETTING)
+
+
+def first(estimator: Estimator) -> Fidelity:
+    """What a candidate is granted, which is all of its fidelity."""
+    [grant] = estimator.ladder
+    assert estimator.next(History(), Left(None, None)) == Sample(grant, estimator.child)
+    assert (grant.until, grant.final) == (grant.fidelity.epochs, True)
+    return grant.fidelity
 
 
 def lower(**options: Any) -> Fidelity:
-    model = Estimation.model_validate({"type": "LowerFidelity", "lowerFidelity": options})
-    return make_estimator(model).fidelity(FULL)
+    return first(made(type="LowerFidelity", lowerFidelity=options))
 
 
 def test_full_is_full() -> None:
-    assert make_estimator(Estimation(type="Full")).fidelity(FULL) == FULL
+    assert first(made(type="Full")) == FULL
 
 
 def test_nothing_reduced_is_full() -> None:
@@ -45,17 +72,18 @@ def test_each_reduction_changes_its_own_part(
 
 
 def morphism(**options: Any) -> Any:
-    return make_estimator(Estimation.model_validate({"type": "Morphism", "morphism": options}))
+    return made(type="Morphism", morphism=options)
 
 
 def test_who_has_no_parent_is_trained_in_full() -> None:
-    assert morphism().fidelity(FULL) == FULL
-    assert morphism().child(FULL) == FULL.model_copy(update={"epochs": 34})
-    assert morphism(epochsPerChild=7).child(FULL).epochs == 7
+    assert first(morphism()) == FULL
+    child = FULL.model_copy(update={"epochs": 34})
+    assert morphism().child == Grant(fidelity=child, until=34)
+    assert morphism(epochsPerChild=7).child.until == 7
 
 
 def test_weights_pass_as_the_options_say() -> None:
-    assert make_estimator(Estimation(type="Full")).inheritance is None
+    assert made(type="Full").inheritance is None
     inheritance = morphism(
         fallback="scratch",
         noise=0,
@@ -78,6 +106,5 @@ def test_the_cost_follows_the_fidelity() -> None:
 
 
 def test_an_estimator_that_nobody_registers() -> None:
-    model = Estimation.model_validate({"type": "Custom", "custom": {"name": "crystal-ball"}})
-    with pytest.raises(UnknownMember, match=r"'crystal-ball' is not registered.*known: Full"):
-        make_estimator(model)
+    with pytest.raises(UnknownMember, match=r"'crystal-ball' is not registered.*known:.* Full"):
+        made(type="Custom", custom={"name": "crystal-ball"})

@@ -14,9 +14,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from kinase.api import names
+from kinase.api.fidelity import Fidelity
 from kinase.api.status import Phase
-from kinase.api.trial import Cost, Fidelity, Kind, Outcome
-from kinase.experiment.state import TrialRecord
+from kinase.api.trial import Cost, Kind, Outcome
+from kinase.experiment.trial_record import TrialRecord
 from kinase.store.memory import MemoryStore
 from kinase_controller.metrics import MeteredStore
 from kinase_controller.metrics import Metrics as ControllerMetrics

@@ -21,7 +21,8 @@ from kinase.api.status import (
 )
 from kinase.experiment.budget import Limit
 from kinase.experiment.loop import Loop
-from kinase.experiment.state import SEARCHING, TrialRecord
+from kinase.experiment.state import SEARCHING
+from kinase.experiment.trial_record import TrialRecord
 from kinase.store.memory import MemoryStore
 from kinase_controller.status import (
     Summary,

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from kinase.api import TrialJob, TrialPhase, TrialReason
+from kinase.api.fidelity import Fidelity
 from kinase.api.spec import ExperimentSpec
-from kinase.api.trial import Fidelity, Kind, NASTrial, TaskJob
+from kinase.api.trial import Kind, NASTrial, TaskJob
 from kinase_controller.trials import KINDS, Seen, Wanted, lost
 from tests.unit.experiment.helpers import experiment
 

@@ -49,7 +49,7 @@ def test_a_search_with_a_script_whose_trial_is_killed_once(tmp_path: Path) -> No
     assert (killed.outcome, killed.attempt, killed.cost.epochs) == (Outcome.SUCCEEDED, 2, 3)
     assert loop.state.spent.epochs == 2 * 2 + 4 + 1
     for each in loop.state.trials.values():
-        value = learnt(loop._job(each).seed, each.fidelity.epochs)
+        value = learnt(each.seed, each.fidelity.epochs)
         assert each.metrics == {"val_accuracy": pytest.approx(value)}
     assert loop.state.finished is not None
     assert loop.state.finished.test == {"test_accuracy": 0.5}

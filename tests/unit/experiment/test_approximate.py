@@ -75,7 +75,7 @@ def test_the_strategy_knows_of_the_objective_what_needs_no_training() -> None:
     """Counted at full fidelity, and of no use below what is enough; a measured one is not known."""
     also = [{"metric": "params", "enough": 300}, {"metric": "val_loss"}, {"metric": "macs"}]
     loop, _ = run(lemonade(objective={"also": also}))
-    strategy = loop._members[Kind.SEARCH][0]
+    strategy = loop.arms[Kind.SEARCH].strategy
     assert isinstance(strategy, LEMONADE)
     for trial in loop.state.of_kind(Kind.SEARCH):
         known = strategy.known(trial.architecture)

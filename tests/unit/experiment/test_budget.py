@@ -4,7 +4,7 @@ import pytest
 
 from kinase.api import Cost, Fidelity, Kind, Outcome
 from kinase.experiment import budget
-from kinase.experiment.journal import Asked, Attempt, Told
+from kinase.experiment.entries import Asked, Attempt, Told
 from kinase.experiment.state import State
 from tests.unit.experiment.helpers import experiment
 

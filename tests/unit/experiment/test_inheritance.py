@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 
 from kinase.api import Kind, NASExperiment, Outcome, TrialJob
-from kinase.api.trial import Fidelity, Inherited
+from kinase.api.fidelity import Fidelity
+from kinase.api.trial import Inherited
 from kinase.engine.base import Event, Finished
 from kinase.engine.tabular import TabularEngine
 from kinase.estimation import InheritanceRule
 from kinase.experiment import artifacts, inheritance
-from kinase.experiment.journal import Asked, Journal, Told
+from kinase.experiment.entries import Asked, Told
+from kinase.experiment.journal import Journal
 from kinase.experiment.loop import Loop
-from kinase.experiment.state import State, TrialRecord
+from kinase.experiment.state import State
+from kinase.experiment.trial_record import TrialRecord
 from kinase.report.gather import gather, inherited_text
 from kinase.space import Frame, make_space
 from kinase.store import Store

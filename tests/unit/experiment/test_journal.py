@@ -6,7 +6,8 @@ from kinase.api import Outcome, limits
 from kinase.api.trial import TrialProgress
 from kinase.experiment import journal as journal_module
 from kinase.experiment.artifacts import read_progress, read_result
-from kinase.experiment.journal import Ended, Fenced, Journal, JournalError, Told
+from kinase.experiment.entries import Ended, Told
+from kinase.experiment.journal import Fenced, Journal, JournalError
 from kinase.store import StoreError
 from kinase.store.memory import MemoryStore
 

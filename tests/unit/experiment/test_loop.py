@@ -11,8 +11,9 @@ import pytest
 from kinase.api import Kind, Outcome, TrialJob
 from kinase.engine import Event
 from kinase.engine.tabular import TabularEngine
-from kinase.experiment.journal import Fenced, Journal, Told
-from kinase.experiment.loop import is_control
+from kinase.experiment.entries import Told
+from kinase.experiment.journal import Fenced, Journal
+from kinase.experiment.stage import owes_control
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
 from tests.unit.experiment.helpers import experiment, make_loop, score, told
@@ -253,9 +254,10 @@ def test_a_baseline_by_its_name_is_written_out_in_the_journal() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.2, 0.33, 0.5])
 def test_the_control_gets_its_share_evenly(share: float) -> None:
-    turns = [is_control(n, share) for n in range(1000)]
-    for n in range(1, 1001):
-        assert abs(sum(turns[:n]) - n * share) < 1
+    controls = 0
+    for n in range(1000):
+        controls += owes_control(n, controls, share)
+        assert abs(controls - (n + 1) * share) < 1
 
 
 def test_several_objectives_give_a_front_of_finalists() -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from kinase.api.trial import Fidelity, Kind, Outcome
+from kinase.api.fidelity import Fidelity
+from kinase.api.trial import Kind, Outcome
 from kinase.experiment.nothing import NONE, why
-from kinase.experiment.state import State, TrialRecord
+from kinase.experiment.state import State
+from kinase.experiment.trial_record import TrialRecord
 
 
 def state(*ended: tuple[Outcome, dict[str, float], str]) -> State:

@@ -14,8 +14,10 @@ from kinase.api import Kind, NASExperiment, TrialJob
 from kinase.engine import Event
 from kinase.engine import Finished as Done
 from kinase.engine.tabular import TabularEngine
-from kinase.experiment.journal import Ended, Finished, Journal, Reopened
+from kinase.experiment.entries import Ended, Finished, Reopened
+from kinase.experiment.journal import Journal
 from kinase.experiment.loop import Loop
+from kinase.experiment.reopening import lowered, stays
 from kinase.experiment.state import SEARCHING, State, limits_of
 from kinase.report import render
 from kinase.report.gather import gather
@@ -122,7 +124,7 @@ def test_an_unchanged_or_smaller_budget_changes_nothing() -> None:
     for trials in (6, 4):
         loop = make_loop(sized(trials), store)
         loop.run()
-        assert loop.stays is None
+        assert stays(loop) is None
     loop = make_loop(experiment(budget={"trials": 6, "epochs": 10_000}), store)
     loop.run()
     assert list(store.list()) == written
@@ -141,7 +143,7 @@ def test_a_target_that_is_reached_is_said() -> None:
     make_loop(sized(500, objective={"target": 0.85}), store).run()
     loop = make_loop(sized(600, objective={"target": 0.85}), store)
     length = len(loop.run().told)
-    assert loop.stays == (
+    assert stays(loop) == (
         "budget.trials has changed, but the search stays over: the target 0.85 is reached; "
         "raise or remove objective.target"
     )
@@ -157,11 +159,11 @@ def test_a_budget_that_pays_for_no_trial_is_said() -> None:
     spent = make_loop(experiment(budget={"epochs": 20}), store).run().spent.epochs
     loop = make_loop(experiment(budget={"epochs": 21}), store)
     loop.run()
-    assert loop.stays is not None
-    assert loop.stays.startswith(
+    assert stays(loop) is not None
+    assert stays(loop).startswith(
         "budget.epochs has changed, but the search stays over: the budget "
     )
-    assert loop.stays.endswith(f"raise budget.epochs to {spent + 2 + 8} or more")
+    assert stays(loop).endswith(f"raise budget.epochs to {spent + 2 + 8} or more")
     state = make_loop(experiment(budget={"epochs": spent + 2 + 8}), store).run()
     assert state.before
 
@@ -224,7 +226,7 @@ def test_a_journal_without_limits_goes_on_by_what_it_says(
     written = list(store.list())
     same = make_loop(experiment(**before), store)
     assert same.run().searched == ran
-    assert (same.stays, same.lowered) == (None, None)
+    assert (stays(same), lowered(same)) == (None, None)
     assert list(store.list()) == written
     state = make_loop(experiment(**after), store).run()
     assert state.searched > ran
@@ -265,10 +267,10 @@ def test_a_lowered_limit_is_said() -> None:
     store = MemoryStore()
     loop = make_loop(sized(6), store)
     loop.run()
-    assert loop.lowered is None
+    assert lowered(loop) is None
     loop = make_loop(sized(4), store)
     assert loop.run().searched == 6
-    assert loop.lowered == (
+    assert lowered(loop) == (
         "budget.trials was lowered after the search had ended; what it found stays"
     )
 
@@ -279,7 +281,7 @@ def test_a_limit_lowered_below_what_a_running_search_has_spent_is_said() -> None
         make_loop(sized(20), Mortal(store, [9], after=True)).run()
     loop = make_loop(sized(2), store)
     done = loop.replay().searched
-    assert loop.lowered == (
+    assert lowered(loop) == (
         f"budget.trials is 2, and {done} are spent already: the search ends now, and finalists "
         "follow"
     )

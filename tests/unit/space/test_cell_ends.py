@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from kinase.api.fidelity import Scale
 from kinase.api.space import CellSpace
-from kinase.api.trial import Scale
 from kinase.space import ArchitectureError, Frame
 from kinase.space.cell import Cell
 from kinase.strategy import derive_rng

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kinase.api.fidelity import Scale
 from kinase.api.space import Space as SpaceModel
-from kinase.api.trial import Scale
 from kinase.space import (
     ArchitectureError,
     Frame,

@@ -7,8 +7,8 @@ from typing import Literal
 
 import pytest
 
+from kinase.api.fidelity import Scale
 from kinase.api.space import CellSpace, ChainSpace, MultiBranchSpace
-from kinase.api.trial import Scale
 from kinase.space import Frame, InfeasibleError
 from kinase.space.cell import Cell, from_nasbench201
 from kinase.space.chain import Chain

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
+from kinase.api.fidelity import Scale
 from kinase.api.space import CellSpace, MultiBranchSpace
-from kinase.api.trial import Scale
 from kinase.space import (
     Frame,
     Graph,

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from kinase.api.fidelity import Scale
 from kinase.api.space import TreeSpace
-from kinase.api.trial import Architecture, Scale
+from kinase.api.trial import Architecture
 from kinase.morphism.bridge import bridge
 from kinase.space import ArchitectureError, Frame, InfeasibleError
 from kinase.space.tree import Tree

@@ -1,0 +1,27 @@
+"""Who is told of what the loop does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from kinase.api.trial import Point
+from kinase.experiment.trial_record import TrialRecord
+
+if TYPE_CHECKING:
+    from kinase.experiment.loop import Loop
+
+
+class Listener(Protocol):
+    """Told of what happens; for the terminal, never for the search."""
+
+    def started(self, loop: Loop) -> None:
+        """The journal is replayed; trials begin."""
+
+    def progressed(self, loop: Loop, trial: int, point: Point) -> None:
+        """A trial ended an epoch."""
+
+    def told(self, loop: Loop, trial: TrialRecord) -> None:
+        """A trial ended."""
+
+    def tick(self, loop: Loop) -> None:
+        """Time has passed."""
