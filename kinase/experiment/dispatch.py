@@ -88,6 +88,10 @@ class Dispatch:
             self.engine.launch(job_of(self._record, trial))
         self.due.clear()
 
+    def cancel(self, trial: TrialRecord) -> None:
+        """Do not launch a trial that was due."""
+        self.due = [each for each in self.due if each is not trial]
+
     def resume(self) -> Iterator[Told]:
         """Make due the attempts that wait for a slot; yields the end of those that the epochs left
         do not pay for."""

@@ -167,8 +167,7 @@ class Loop(Record):
                     self._rested.append(self.state.trials[entry.trial])
                 case Told():
                     trial = self.state.trials[entry.trial]
-                    if trial in self._dispatch.due:  # it cannot be built
-                        self._dispatch.due.remove(trial)
+                    self._dispatch.cancel(trial)  # it may be one that cannot be built
                     self._dispatch.stopping.discard(entry.trial)
                     self._told.append(trial)
 

@@ -14,10 +14,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from kinase.api import names
-from kinase.api.fidelity import Fidelity
 from kinase.api.status import Phase
 from kinase.api.trial import Cost, Kind, Outcome
 from kinase.experiment.trial_record import TrialRecord
+from kinase.history import WHOLE
 from kinase.store.memory import MemoryStore
 from kinase_controller.metrics import MeteredStore
 from kinase_controller.metrics import Metrics as ControllerMetrics
@@ -130,8 +130,7 @@ def operator() -> OperatorMetrics:
 
 
 def record(number: int, seconds: float, outcome: Outcome = Outcome.SUCCEEDED) -> TrialRecord:
-    fidelity = Fidelity(epochs=1)
-    found = TrialRecord(number, Kind.SEARCH, {}, "", fidelity, 0, {}, (), "", outcome=outcome)
+    found = TrialRecord(number, Kind.SEARCH, {}, "", WHOLE, 0, {}, (), "", outcome=outcome)
     found.cost = Cost(epochs=1, device_seconds=seconds)
     return found
 

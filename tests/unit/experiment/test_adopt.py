@@ -11,7 +11,7 @@ import pytest
 from kinase.api import Kind, Outcome, TaskInfo, TrialJob, TrialResult
 from kinase.api.trial import Cost, TrialProgress
 from kinase.engine import Engine, Event, Finished, Lost
-from kinase.experiment import loop as module
+from kinase.experiment import outcome as module
 from kinase.experiment.loop import Loop
 from kinase.experiment.state import SEARCHING
 from kinase.store.memory import MemoryStore

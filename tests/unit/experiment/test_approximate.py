@@ -53,11 +53,11 @@ def test_a_smaller_child_has_the_epochs_of_its_distillation_besides() -> None:
     seen = Counter[str]()
     for entry in entries:
         if not entry.parents:
-            assert (entry.inherit, entry.fidelity.epochs) == (None, 4)
+            assert (entry.inherit, entry.grant.until) == (None, 4)
             continue
         assert entry.inherit is not None
         assert entry.inherit.distil == (2 if approximates(entry) else 0)
-        assert entry.fidelity.epochs == 1 + entry.inherit.distil
+        assert entry.grant.until == 1 + entry.inherit.distil
         chain = entry.inherit.ancestors[0].morphisms
         if entry.operation != "mutate":  # of a front whose neighbours are used up
             assert chain

@@ -32,7 +32,7 @@ def state(*entries: Asked | Attempt | Told) -> State:
 
 def refusal(spec: dict[str, object], at: State, elapsed: float = 0.0, running: float = 0.0) -> str:
     limits = experiment(budget=spec).spec
-    return budget.refusal(limits, at, SEARCH, FINAL, 1000, elapsed, running) or ""
+    return budget.refusal(limits, at, SEARCH, SEARCH.epochs, FINAL, 1000, elapsed, running) or ""
 
 
 def test_trials_are_counted_when_asked_and_finalists_are_not() -> None:

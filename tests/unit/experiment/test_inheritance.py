@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 
 from kinase.api import Kind, NASExperiment, Outcome, TrialJob
-from kinase.api.fidelity import Fidelity
 from kinase.api.trial import Inherited
 from kinase.engine.base import Event, Finished
 from kinase.engine.tabular import TabularEngine
 from kinase.estimation import InheritanceRule
-from kinase.experiment import artifacts, inheritance
+from kinase.experiment import artifacts, asking, inheritance
 from kinase.experiment.entries import Asked, Told
 from kinase.experiment.journal import Journal
 from kinase.experiment.loop import Loop
+from kinase.experiment.record import Record
 from kinase.experiment.state import State
 from kinase.experiment.trial_record import TrialRecord
+from kinase.history import WHOLE
 from kinase.report.gather import gather, inherited_text
 from kinase.space import Frame, make_space
 from kinase.store import Store
@@ -111,10 +112,10 @@ def test_children_inherit_and_the_journal_says_what(strategy: str) -> None:
     for entry in entries:
         if entry.kind is Kind.SEARCH:
             assert (entry.inherit is not None) == bool(entry.parents)
-            assert entry.fidelity.epochs == (1 if entry.parents else 4)
+            assert entry.grant.until == (1 if entry.parents else 4)
         else:
             assert entry.inherit is None
-            assert entry.fidelity.epochs == 4
+            assert entry.grant.until == 4
     by_number = {each.trial: each for each in entries}
     for entry in children:
         assert entry.inherit is not None
@@ -262,15 +263,15 @@ def test_a_strategy_that_names_no_parents_loses_no_weights(monkeypatch: pytest.M
 
     kept: list[set[int]] = []
     monkeypatch.setattr(Evolution, "parents_to_come", lambda self, history: None)
-    monkeypatch.setattr(Loop, "_end", _spied(Loop._end, kept))
+    monkeypatch.setattr(asking, "end", _spied(asking.end, kept))
     loop, _ = run(manifest())
     assert kept[0] == {t.number for t in loop.state.of_kind(Kind.SEARCH)}
 
 
 def _spied(end: Any, kept: list[set[int]]) -> Any:
-    def spy(loop: Loop, reason: str) -> None:
-        kept.append(artifacts.with_weights(loop.store))
-        end(loop, reason)
+    def spy(record: Record, reason: str) -> Any:
+        kept.append(artifacts.with_weights(record.store))
+        return end(record, reason)
 
     return spy
 
@@ -334,9 +335,7 @@ def test_only_what_ended_well_and_kept_weights_has_heirs() -> None:
     def record(number: int, architecture: Any, **changes: Any) -> TrialRecord:
         facts = {"outcome": Outcome.SUCCEEDED, "kept_bytes": 1, "kind": Kind.SEARCH, **changes}
         kind = facts.pop("kind")
-        return TrialRecord(
-            number, kind, architecture, str(number), Fidelity(epochs=1), 0, {}, (), "", **facts
-        )
+        return TrialRecord(number, kind, architecture, str(number), WHOLE, 0, {}, (), "", **facts)
 
     def asked(*records: TrialRecord, matching: bool = True) -> Any:
         trials = {each.number: each for each in records}

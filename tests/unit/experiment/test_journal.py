@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kinase.api import Outcome, limits
-from kinase.api.trial import TrialProgress
+from kinase.api.trial import TrialProgress, TrialResult
 from kinase.experiment import journal as journal_module
 from kinase.experiment.artifacts import read_progress, read_result
 from kinase.experiment.entries import Ended, Told
@@ -82,11 +82,15 @@ def test_what_a_trial_leaves_is_read_up_to_a_limit(name: str) -> None:
     store, key = MemoryStore(), f"trials/00001/{name}.json"
     valid = b'{"trial": 1, "attempt": 1, "outcome": "Stopped"}' if name == "result" else b"{}"
     limit = limits.RESULT if name == "result" else limits.LEDGER
-    read = read_result if name == "result" else read_progress
+
+    def read() -> TrialResult | TrialProgress | None:
+        place = "trials/00001"
+        return read_result(store, place, 1) if name == "result" else read_progress(store, place)
+
     store.put(key, valid.ljust(limit))
-    assert read(store, 1) is not None
+    assert read() is not None
     store.put(key, valid.ljust(limit + 1))
-    assert read(store, 1) == (None if name == "result" else TrialProgress())
+    assert read() == (None if name == "result" else TrialProgress())
 
 
 def test_a_last_entry_cut_short_is_written_anew() -> None:

@@ -13,10 +13,10 @@ from kinase.engine import Event
 from kinase.engine.tabular import TabularEngine
 from kinase.experiment.entries import Told
 from kinase.experiment.journal import Fenced, Journal
-from kinase.experiment.stage import owes_control
+from kinase.experiment.stage import Search, owes_control
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
-from tests.unit.experiment.helpers import experiment, make_loop, score, told
+from tests.unit.experiment.helpers import INFO, experiment, make_loop, score, told
 
 
 class Killed(BaseException):
@@ -107,9 +107,9 @@ def test_a_second_process_is_fenced_off() -> None:
     first, second = make_loop(experiment(), store), make_loop(experiment(), store)
     first.replay()
     second.replay()
-    first._ask_next()
+    for loop in (first, second):
+        loop._append(*Search(loop, loop.arms[Kind.SEARCH], loop.arms[Kind.CONTROL]).next())
     first._commit()
-    second._ask_next()
     with pytest.raises(Fenced, match="another process wrote number 0"):
         second._commit()
 
@@ -150,9 +150,8 @@ def test_with_deterministic_the_order_in_which_trials_end_changes_nothing(strate
             strategy={"type": strategy},
             deterministic=deterministic,
         )
-        loop = make_loop(manifest, slots=4)
-        assert isinstance(loop.engine, TabularEngine)
-        loop.engine = Shuffled(loop.engine, seed)
+        engine = Shuffled(TabularEngine(score, INFO, 4), seed)
+        loop = make_loop(manifest, engine=engine)
         state = loop.run()
         assert state.finished is not None
         assert not state.outstanding

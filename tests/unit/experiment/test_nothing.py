@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from kinase.api.fidelity import Fidelity
 from kinase.api.trial import Kind, Outcome
 from kinase.experiment.nothing import NONE, why
 from kinase.experiment.state import State
 from kinase.experiment.trial_record import TrialRecord
+from kinase.history import WHOLE
 
 
 def state(*ended: tuple[Outcome, dict[str, float], str]) -> State:
     found = State()
     for number, (outcome, metrics, message) in enumerate(ended):
-        trial = TrialRecord(number, Kind.SEARCH, {}, "k", Fidelity(epochs=1), 0, {}, (), "")
+        trial = TrialRecord(number, Kind.SEARCH, {}, "k", WHOLE, 0, {}, (), "")
         trial.outcome, trial.metrics, trial.message = outcome, metrics, message
         found.told.append(trial)
     return found
