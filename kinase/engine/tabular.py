@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 
 from kinase.api.space import Space
 from kinase.api.task import Task, Training
-from kinase.api.trial import Cost, Outcome, TaskInfo, TrialJob, TrialResult
+from kinase.api.trial import Cost, Outcome, Point, TaskInfo, TrialJob, TrialResult
 from kinase.engine.base import Engine, Event, Finished
 
 Evaluate = Callable[[TrialJob], dict[str, float]]
-"""Metrics of a trial's architecture at its fidelity."""
+"""Metrics of a trial's architecture at its fidelity, after the epochs up to which it may train."""
 
 
 class TabularEngine(Engine):
     """Answers every trial from a function, in the order of launching.
 
-    A trial is charged the epochs of its fidelity. Nothing is written to the store, so the loop
+    A trial is charged the epochs of its fidelity, or those up to which it may train. Nothing is written to the store, so the loop
     is made with `trainer_results=False`.
     """
 
@@ -47,12 +47,16 @@ class TabularEngine(Engine):
         if not self._jobs:
             return ()
         job = self._jobs.popleft()
+        until = job.fidelity.epochs if job.until is None else job.until
+        metrics = self._evaluate(job)
+        whole = until == job.fidelity.epochs
         result = TrialResult(
             trial=job.trial,
             attempt=job.attempt,
-            outcome=Outcome.SUCCEEDED,
-            metrics=self._evaluate(job),
-            cost=Cost(epochs=job.fidelity.epochs),
+            outcome=Outcome.SUCCEEDED if whole else Outcome.STOPPED,
+            metrics=metrics,
+            cost=Cost(epochs=until),
+            curve=(Point(epoch=until, metrics=metrics, device_seconds=0.0),) if until else (),
         )
         return (Finished(job.trial, result),)
 

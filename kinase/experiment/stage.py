@@ -106,7 +106,7 @@ class Search:
                     return [asking.promote(record, decision)]
                 self._refuse(refusal)
             case End(why=why) if arm is self._search:
-                self._refuse(why)
+                self._refuse(record.why_end() or why)
         return NOTHING
 
     def _sample(self, arm: Arm, sample: Sample) -> Sequence[AnyEntry]:

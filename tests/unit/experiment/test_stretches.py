@@ -1,0 +1,302 @@
+"""Trials in stretches: granted before they train, paused at the end of a rung, then trained on or
+told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from kinase.api import Kind, NASExperiment, Outcome, TrialJob
+from kinase.api.fidelity import Fidelity, Grant
+from kinase.api.trial import Cost, TrialResult
+from kinase.engine import EngineError
+from kinase.engine.tabular import TabularEngine
+from kinase.estimation import Decision, Left, Promote, Sample, Wait
+from kinase.estimation.asha import ASHA
+from kinase.experiment import outcome
+from kinase.experiment.dispatch import job_of
+from kinase.experiment.entries import Asked, Granted, Rested, Told
+from kinase.experiment.journal import Journal
+from kinase.experiment.loop import Loop
+from kinase.history import History
+from kinase.store.memory import MemoryStore
+from tests.unit.experiment.helpers import INFO, experiment, make_loop, score, told
+from tests.unit.experiment.test_loop import Killed, Mortal
+
+LADDERS: dict[str, dict[str, Any]] = {
+    "ASHA": {"eta": 3, "least": 1},
+    "SuccessiveHalving": {"eta": 3, "least": 1},
+    "Hyperband": {"eta": 3, "least": 1},
+    "AsyncHyperband": {"eta": 3, "least": 1},
+}
+
+
+def manifest(kind: str = "ASHA", **spec: Any) -> NASExperiment:
+    """A search of 9 epochs, with rungs at 1, 3 and 9."""
+    field = {"ASHA": "asha"}.get(kind, kind[0].lower() + kind[1:])
+    options = {**LADDERS[kind], **spec.pop("options", {})}
+    base: dict[str, Any] = {
+        "training": {"epochs": 9},
+        "estimation": {"type": kind, field: options},
+        "budget": {"trials": 20},
+    }
+    return experiment(**{**base, **spec})
+
+
+def learnt(job: TrialJob) -> dict[str, float]:
+    """A value that rises with the epochs trained, differently for each architecture."""
+    full = score(job.model_copy(update={"fidelity": Fidelity(epochs=1)}))
+    until = job.fidelity.epochs if job.until is None else job.until
+    return {**full, "val_accuracy": full["val_accuracy"] * until / (until + 1)}
+
+
+class Book:
+    """Epochs that were really trained: a stretch from its checkpoint to where it pauses."""
+
+    def __init__(self) -> None:
+        self.trained: Counter[int] = Counter()
+
+    def __call__(self, job: TrialJob) -> dict[str, float]:
+        until = job.fidelity.epochs if job.until is None else job.until
+        self.trained[job.trial] += until - job.done
+        return learnt(job)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("kind", LADDERS)
+@pytest.mark.parametrize("strategy", ["Random", "Evolution"])
+def test_killed_at_every_write_it_continues_to_the_same_end(
+    kind: str, strategy: str, after: bool
+) -> None:
+    spec = manifest(kind, strategy={"type": strategy}, budget={"epochs": 70})
+    undisturbed = make_loop(spec, evaluate=learnt)
+    undisturbed.run()
+    entries = list(Journal(undisturbed.store).replay())
+    assert any(isinstance(entry, Granted) for entry in entries)
+    for moment in range(1, undisturbed.journal.length + 1):
+        store = MemoryStore()
+        with pytest.raises(Killed):
+            make_loop(spec, Mortal(store, [moment], after), evaluate=learnt).run()
+        again = make_loop(spec, store, evaluate=learnt)
+        again.run()
+        assert told(again) == told(undisturbed), moment
+        assert len(list(Journal(store).replay())) == len(entries)
+
+
+@pytest.mark.parametrize("kind", LADDERS)
+@pytest.mark.parametrize("slots", [1, 4])
+@pytest.mark.parametrize("epochs", range(27, 87, 4))
+def test_the_budget_is_exact(kind: str, slots: int, epochs: int) -> None:
+    book = Book()
+    budget = {"epochs": epochs, "parallelism": slots}
+    loop = make_loop(manifest(kind, budget=budget), evaluate=book, slots=slots)
+    state = loop.run()
+    assert state.committed_epochs == state.spent.epochs == sum(book.trained.values()) <= epochs
+    charged = {t.number: t.cost.epochs for t in state.trials.values() if t.cost.epochs}
+    assert charged == dict(book.trained)
+    assert state.counts[Kind.FINAL] >= 1
+    assert not state.outstanding
+
+
+def test_a_promoted_trial_trains_on_from_its_checkpoint() -> None:
+    jobs: list[TrialJob] = []
+
+    def evaluate(job: TrialJob) -> dict[str, float]:
+        jobs.append(job)
+        return learnt(job)
+
+    state = make_loop(manifest(), evaluate=evaluate).run()
+    stretches: dict[int, list[tuple[int, int | None, int]]] = {}
+    for job in jobs:
+        if job.kind in (Kind.SEARCH, Kind.CONTROL):
+            stretches.setdefault(job.trial, []).append((job.done, job.until, job.attempt))
+    assert set(map(tuple, stretches.values())) == {
+        ((0, 1, 1),),
+        ((0, 1, 1), (1, 3, 2)),
+        ((0, 1, 1), (1, 3, 2), (3, None, 3)),
+    }
+    assert {job.fidelity.epochs for job in jobs} == {9}  # the schedule's horizon
+    whole = [t for t in state.told if t.kind is Kind.SEARCH and t.outcome is Outcome.SUCCEEDED]
+    assert whole
+    assert {t.cost.epochs for t in whole} == {9}
+
+
+def test_another_fidelity_trains_from_scratch_in_a_place_of_its_own() -> None:
+    options = {"axis": "data", "least": 0.1}
+    jobs: list[TrialJob] = []
+
+    def evaluate(job: TrialJob) -> dict[str, float]:
+        jobs.append(job)
+        return learnt(job)
+
+    state = make_loop(manifest(options=options), evaluate=evaluate).run()
+    promoted = next(t for t in state.told if t.restarts == 2)
+    assert [(j.prefix, j.done, j.until) for j in jobs if j.trial == promoted.number] == [
+        (f"trials/{promoted.number:05d}{restart}", 0, None) for restart in ("", ".1", ".2")
+    ]
+    assert promoted.cost.epochs == 27
+    assert promoted.outcome is Outcome.SUCCEEDED
+    assert state.spent.epochs == sum(t.cost.epochs for t in state.told)
+
+
+def test_when_the_search_ends_what_is_paused_is_told_with_its_value() -> None:
+    loop = make_loop(manifest(), evaluate=learnt)
+    state = loop.run()
+    entries = list(Journal(loop.store).replay())
+    told = {entry.trial: entry for entry in entries if isinstance(entry, Told)}
+    rests = {entry.trial: entry for entry in entries if isinstance(entry, Rested)}
+    stopped = [t for t in state.told if t.outcome is Outcome.STOPPED]
+    assert stopped
+    for trial in stopped:
+        assert told[trial.number].metrics == rests[trial.number].metrics
+        assert trial.message == "the search is over"
+    best = max(
+        (t for t in state.told if t.kind in (Kind.SEARCH, Kind.CONTROL)),
+        key=lambda t: (t.rung, t.metrics["val_accuracy"]),
+    )
+    assert loop.best is best
+    assert next(t.parents[0] for t in state.of_kind(Kind.FINAL)) == best.number
+
+
+def test_a_strategy_is_told_once_and_sees_the_latest_value() -> None:
+    loop = make_loop(manifest(strategy={"type": "Evolution"}), evaluate=learnt)
+    observed: Counter[int] = Counter()
+    strategy = loop.arms[Kind.SEARCH].strategy
+    observe = strategy.observe
+
+    def count(trial: Any, history: Any) -> None:
+        observed[trial.number] += 1
+        observe(trial, history)
+
+    strategy.observe = count  # type: ignore[method-assign]
+    loop.run()
+    history = loop.arms[Kind.SEARCH].history
+    assert set(observed.values()) == {1}
+    assert len(observed) == len(history.asked)
+    for trial in history.asked:
+        assert trial.losses == trial.rungs[max(trial.rungs)]
+    assert any(len(trial.rungs) == 3 for trial in history.asked)
+
+
+def test_a_value_that_is_lost_at_a_higher_rung_ranks_last() -> None:
+    def evaluate(job: TrialJob) -> dict[str, float]:
+        diverged = job.until == 3 and job.trial % 2 == 0
+        return {} if diverged else learnt(job)
+
+    loop = make_loop(manifest(budget={"trials": 30}), evaluate=evaluate)
+    state = loop.run()
+    lost = [t for t in state.told if not t.metrics]
+    assert lost
+    assert all(t.number % 2 == 0 for t in lost)
+    assert loop.best is not None
+    assert loop.best.metrics
+    finalists = {t.parents[0] for t in state.of_kind(Kind.FINAL)}
+    assert not finalists & {t.number for t in lost}
+
+
+class Meddling(ASHA):
+    """Promotes a trial that runs."""
+
+    def next(self, history: History, left: Left) -> Decision:
+        if len(history.asked) == 2:
+            return Promote(history.asked[-1].number, self.ladder[1])
+        return super().next(history, left)
+
+
+class Lazy(ASHA):
+    """Waits for nothing."""
+
+    def next(self, history: History, left: Left) -> Decision:
+        return Wait()
+
+
+class Generous(ASHA):
+    """Grants what is done."""
+
+    def next(self, history: History, left: Left) -> Decision:
+        for trial in history.resting():
+            return Promote(trial.number, trial.grant)
+        return Sample(self.ladder[0])
+
+
+@pytest.mark.parametrize(
+    ("cls", "said"),
+    [
+        (Meddling, "it decides about trial 1, which does not rest"),
+        (Lazy, "it waits while no trial runs"),
+        (Generous, "it grants trial 0 1 epochs; 1 are done"),
+    ],
+)
+def test_a_decision_that_cannot_be_done_is_refused(cls: type[ASHA], said: str) -> None:
+    loop = make_loop(manifest(budget={"trials": 9, "parallelism": 3}), evaluate=learnt, slots=3)
+    arm = loop.arms[Kind.SEARCH]
+    arm.estimator = cls(loop.estimator.options, loop.setting)
+    with pytest.raises(EngineError, match=f"the estimator ASHA cannot go on after .*: .*{said}"):
+        loop.run()
+    assert "Traceback" in next(loop.store.get(key).decode() for key in loop.store.list("errors/"))
+
+
+def asked_loop(grant: Grant) -> tuple[Loop, Any]:
+    loop = make_loop(manifest(), evaluate=learnt)
+    loop._append(
+        Asked(trial=0, kind=Kind.SEARCH, architecture={"layers": []}, key="0", grant=grant, seed=1)
+    )
+    return loop, loop.state.trials[0]
+
+
+def stopped_at(epochs: int) -> TrialResult:
+    points = [
+        {"epoch": e + 1, "metrics": {"val_accuracy": 0.5}, "deviceSeconds": 0.0}
+        for e in range(epochs)
+    ]
+    return TrialResult.model_validate(
+        {
+            "trial": 0,
+            "attempt": 1,
+            "outcome": "Stopped",
+            "metrics": {"val_accuracy": 0.5},
+            "curve": points,
+            "cost": {"epochs": epochs},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("until", "every", "done", "kind"),
+    [(3, 0, 3, Rested), (3, 0, 2, Told), (6, 2, 2, Rested), (6, 2, 1, Told), (0, 0, 0, Rested)],
+)
+def test_a_stopped_result_is_a_pause_if_it_came_to_the_end_of_its_stretch(
+    until: int, every: int, done: int, kind: type
+) -> None:
+    grant = Grant(fidelity=Fidelity(epochs=9), until=until, every=every, final=False)
+    loop, trial = asked_loop(grant)
+    assert job_of(loop, trial).until == (every or until)
+    entry = outcome.of_result(loop, trial, stopped_at(done))
+    assert type(entry) is kind
+    loop._append(entry)
+    assert loop.state.spent == Cost(epochs=done)
+    # a look changes nothing of what the grant pays for, an end gives back what was not begun
+    assert loop.state.committed_epochs == (until if kind is Rested else done)
+
+
+def test_entries_of_before_there_were_grants_are_read() -> None:
+    plain = {"trial": 0, "kind": "Search", "architecture": {}, "key": "0" * 16, "seed": 1}
+    entry = Asked.model_validate({**plain, "fidelity": {"epochs": 7}})
+    assert entry.grant == Grant(fidelity=Fidelity(epochs=7), until=7)
+    with pytest.raises(ValueError, match=r"until is 8; it must be at most fidelity.epochs, 7"):
+        Grant(fidelity=Fidelity(epochs=7), until=8)
+
+
+def test_the_control_has_rungs_of_its_own() -> None:
+    spec = manifest(budget={"trials": 60}, control={"share": 0.3})
+    loop = make_loop(spec, engine=TabularEngine(learnt, INFO, 3))
+    state = loop.run()
+    for kind in (Kind.SEARCH, Kind.CONTROL):
+        mine = [t for t in state.trials.values() if t.kind is kind]
+        reached = [sum(t.rung >= rung for t in mine) for rung in range(3)]
+        assert reached[0] == len(mine)
+        assert reached[1] >= len(mine) // 3 - 1 > 0
+        assert reached[2] > 0
+    assert state.counts[Kind.CONTROL] == 18
