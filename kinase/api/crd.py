@@ -22,7 +22,7 @@ from pydantic_core import PydanticUndefined
 from kinase.api import names
 from kinase.api._base import Model, Rule, format_duration
 from kinase.api.experiment import NASExperiment
-from kinase.api.trial import NASTrial
+from kinase.api.nastrial import NASTrial
 
 Schema = dict[str, Any]
 

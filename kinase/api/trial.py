@@ -1,4 +1,4 @@
-"""`NASTrial`, and trial contract v1: the input and output of a trial.
+"""Trial contract v1: the input and output of a trial.
 
 Any program that reads a `TrialJob` and writes a `TrialResult` can be a trainer
 (docs/trial-contract.md).
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,11 +19,10 @@ from pydantic import (
     model_validator,
 )
 
-from kinase.api._base import Metric, Model, Name, Rule
+from kinase.api._base import Metric, Model, Name
 from kinase.api.fidelity import Fidelity, Scale
 from kinase.api.objective import Goal
 from kinase.api.space import Space
-from kinase.api.status import TrialStatus
 from kinase.api.task import Task, Training
 
 Architecture = dict[str, Any]
@@ -440,64 +439,3 @@ class Termination(Model):
     """Epochs done."""
     message: Annotated[str, Field(max_length=2048)] = ""
     """Error message."""
-
-
-class TrialSpec(Model):
-    """Desired state of one trial."""
-
-    experiment: Name
-    """The experiment that owns the trial, in the same namespace."""
-    number: Annotated[int, Field(ge=0, le=9_999_999)]
-    """Number of the trial in its experiment."""
-    kind: Literal["Task", "Search", "Control", "Final", "Baseline", "Test"]
-    """Purpose of the trial. `Task` asks the trainer to describe the task; `Test` evaluates the
-    winner on the test split."""
-    attempt: Annotated[int, Field(ge=1, le=99_999)] = 1
-    """Number of the desired attempt. A retry increases it."""
-    stop: bool = False
-    """Whether to stop the attempt at its next checkpoint."""
-    token: Annotated[str, Field(min_length=16, max_length=128)] | None = None
-    """Token with which the trial posts metrics to the experiment's controller. It grants nothing
-    else."""
-    job: Annotated[str, Field(min_length=2, max_length=200_000)]
-    """The job to run, as JSON text: a `TrialJob` or `TaskJob` of trial contract v1. It is text so
-    that the trainer gets exactly what the controller wrote: in an object, the API server would
-    change the order of keys and the spelling of numbers."""
-
-    rules: ClassVar = (
-        *(
-            Rule(
-                f"self.{name} == oldSelf.{name}",
-                f"{name} is immutable",
-                f".{name}",
-                "Forbidden",
-            )
-            for name in ("experiment", "number", "kind")
-        ),
-        Rule(
-            "self.attempt >= oldSelf.attempt",
-            "attempt {self.attempt} is below {oldSelf.attempt}; it can only be raised",
-            ".attempt",
-        ),
-        Rule(
-            "self.stop || !oldSelf.stop || self.attempt > oldSelf.attempt",
-            "stop cannot be reset for attempt {self.attempt}; increase attempt instead",
-            ".stop",
-            "Forbidden",
-        ),
-    )
-
-
-class NASTrial(Model):
-    """One trial of an experiment, created by the experiment's controller."""
-
-    api_version: Literal["kinase.dev/v1alpha1"]
-    """API group and version."""
-    kind: Literal["NASTrial"]
-    """Kind of the object."""
-    metadata: dict[str, Any]
-    """Kubernetes metadata."""
-    spec: TrialSpec
-    """Desired state."""
-    status: TrialStatus | None = None
-    """Observed state."""

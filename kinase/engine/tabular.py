@@ -17,8 +17,8 @@ Evaluate = Callable[[TrialJob], dict[str, float]]
 class TabularEngine(Engine):
     """Answers every trial from a function, in the order of launching.
 
-    A trial is charged the epochs of its fidelity, or those up to which it may train. Nothing is written to the store, so the loop
-    is made with `trainer_results=False`.
+    A trial is charged the epochs of its fidelity, or those up to which it may train. Nothing is
+    written to the store, so the loop is made with `trainer_results=False`.
     """
 
     def __init__(self, evaluate: Evaluate, info: TaskInfo, slots: int = 1) -> None:

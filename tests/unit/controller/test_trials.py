@@ -6,8 +6,9 @@ import pytest
 
 from kinase.api import TrialJob, TrialPhase, TrialReason
 from kinase.api.fidelity import Fidelity
+from kinase.api.nastrial import NASTrial
 from kinase.api.spec import ExperimentSpec
-from kinase.api.trial import Kind, NASTrial, TaskJob
+from kinase.api.trial import Kind, TaskJob
 from kinase_controller.trials import KINDS, Seen, Wanted, lost
 from tests.unit.experiment.helpers import experiment
 
