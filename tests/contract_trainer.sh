@@ -65,16 +65,21 @@ path=$(string "$job" path)
 [ -z "$path" ] || [ -e "$path" ] || end 2 "task.path $path is not there"
 if holds "$job" describe true; then
   put "$(string "$job" key)" '{"input": [1, 8, 8], "outputs": 10, "train": 1000,
-    "validation": 200, "test": 200, "metrics": ["val_accuracy"], "device": "cpu"}'
+    "validation": 200, "test": 200, "metrics": ["val_accuracy"], "device": "cpu",
+    "supports": ["until"]}'
   end 0 ''
 fi
 
-# A trial: its score is a digest of the job. It must not depend on the attempt.
+# A trial: its score is a digest of the job. It must not depend on the attempt, nor on its pauses.
 trial=$(number "$job" trial)
 attempt=$(number "$job" attempt)
 prefix=$(string "$job" prefix)
 epochs=$(number "$(printf '%s' "$job" | sed 's/.*"fidelity" *: *{\([^{}]*\).*/\1/')" epochs)
-digest=$(printf '%s' "$job" | sed 's/"attempt" *: *[0-9]*//' | cksum | cut -d ' ' -f 1)
+until=$(number "$job" until)
+until=${until:-$epochs}
+held=$(number "$job" done)
+digest=$(printf '%s' "$job" | sed 's/"attempt" *: *[0-9]*//; s/, *"until" *: *[0-9]*//;
+  s/, *"done" *: *[0-9]*//' | cksum | cut -d ' ' -f 1)
 score() { printf '0.%03d' $((digest % 1000 * $1 / epochs)); }
 head="\"version\": 1, \"trial\": $trial, \"attempt\": $attempt"
 
@@ -89,9 +94,12 @@ fi
 # Once only: an earlier process may have left the result.
 if get "$prefix/result.json"; then
   found=$(tr -d '\n' < "$tmp/got")
-  if holds "$found" outcome '"Succeeded"' && [ "$(number "$found" trial)" = "$trial" ] &&
-    [ "$(number "$found" attempt)" -le "$attempt" ]; then
-    end 0 ''
+  if [ "$(number "$found" trial)" = "$trial" ]; then
+    was=$(number "$found" attempt)
+    ! holds "$found" outcome '"Succeeded"' || [ "$was" -gt "$attempt" ] || end 0 ''
+    points=$(printf '%s' "$found" | grep -o '"epoch"' | wc -l)
+    ! holds "$found" outcome '"Stopped"' || [ "$was" != "$attempt" ] || [ "$points" -ne "$until" ] ||
+      end 0 ''
   fi
 fi
 
@@ -115,7 +123,12 @@ progress() {
     \"metrics\": {$metrics}}"
 }
 
-while [ "$epoch" -lt "$epochs" ] && [ -z "$stop" ]; do
+if [ "$epoch" -lt "${held:-0}" ]; then # what is missing was paid for once, and only once
+  progress
+  end 76 "the checkpoint holds $epoch of $held epochs"
+fi
+
+while [ "$epoch" -lt "$until" ] && [ -z "$stop" ]; do
   [ -z "$asked" ] || end 143 "ended by SIGTERM at the checkpoint of epoch $epoch"
   begun=$((begun + 1))
   progress # the epoch is charged before it begins

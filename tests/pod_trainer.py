@@ -50,6 +50,7 @@ INFO = {
     "metrics": ["val_accuracy", "val_loss"],
     "device": "cpu",
     "facts": {},
+    "supports": ["until", "measure"],
 }
 Document = dict[str, Any]
 
@@ -68,8 +69,21 @@ def score(job: Document) -> dict[str, float]:
     return {"val_accuracy": 0.4 + 0.05 * depth + 0.05 * noise, "val_loss": 1.0 - 0.05 * depth}
 
 
+def proxies(job: Document) -> dict[str, float]:
+    """What is measured before the training: any name is known."""
+    architecture = json.dumps(job["architecture"], sort_keys=True)
+    return {
+        f"proxy_{name}": hashlib.blake2b(f"{name}{architecture}".encode()).digest()[0] / 256
+        for name in job.get("measure", ())
+    }
+
+
 class Bad(Exception):
     """An error for a person."""
+
+
+class Gone(Exception):
+    """The checkpoint holds too little."""
 
 
 MOST = 4 << 20
@@ -319,7 +333,10 @@ def finished(job: Document, store: Store) -> Document | None:
     """The result that an earlier process left."""
     found = read(store, f"{job['prefix']}/result.json")
     own = found.get("trial") == job["trial"] and 0 < found.get("attempt", 0) <= job["attempt"]
-    return found if own and found.get("outcome") in ("Succeeded", "Infeasible") else None
+    final = found.get("outcome") in ("Succeeded", "Infeasible")
+    until = job.get("until", job["fidelity"]["epochs"])
+    paused = found.get("attempt") == job["attempt"] and len(found.get("curve", ())) == until
+    return found if own and (final or paused) else None
 
 
 def train(job: Document, store: Store) -> Document:
@@ -340,8 +357,12 @@ def train(job: Document, store: Store) -> Document:
     checkpoint = read(store, f"{prefix}/checkpoint/last")
     done: int = checkpoint.get("epoch", 0)
     curve: list[Document] = checkpoint.get("curve", [])
-    final, fault = score(job), fault_of(job)
-    while done < epochs:
+    final, fault, measured = score(job), fault_of(job), proxies(job)
+    until, progress["epochsDone"] = job.get("until", epochs), done
+    if done < job.get("done", 0):
+        write(store, f"{prefix}/progress.json", progress)
+        raise Gone(f"the checkpoint holds {done} of {job['done']} epochs")
+    while done < until:
         if state.asked:
             end(143, "SIGTERM")
         state.training = True
@@ -370,13 +391,16 @@ def train(job: Document, store: Store) -> Document:
             progress["epochsDone"] = done
         progress.update(deviceSeconds=spent, metrics=metrics)
         write(store, f"{prefix}/progress.json", progress)
-        state.finishing = last
+        state.finishing = done == until
         if not post(job, point) and not last:
-            return result(job, progress, "Stopped", metrics=metrics, curve=curve)
-    if job.get("keepWeights"):
+            break
+    curve = curve[:until]
+    found = {**measured, **(curve[-1]["metrics"] if curve else {})}
+    outcome = "Succeeded" if done == epochs else "Stopped"
+    if job.get("keepWeights") and done:
         store.put(f"{prefix}/weights.safetensors", b"\x02\0\0\0\0\0\0\0{}")
         write(store, f"{prefix}/model.json", {"trial": job["trial"], "metrics": final})
-    return result(job, progress, "Succeeded", metrics=curve[-1]["metrics"], curve=curve)
+    return result(job, progress, outcome, metrics=found, curve=curve)
 
 
 def test(job: Document, store: Store) -> None:
@@ -413,6 +437,8 @@ def main() -> None:
         end(2, f"{type(error).__name__}: {error}")
     except Away as error:
         end(75, str(error))
+    except Gone as error:
+        end(76, str(error))
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)
         end(1, f"{type(error).__name__}: {error}")

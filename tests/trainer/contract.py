@@ -159,6 +159,32 @@ class TrainerContract:
         assert curve(found) == curve(self.undisturbed(pod, own))
         assert found.cost.epochs == 8
 
+    def test_a_trial_pauses_and_goes_on(self, pod: Pod, store: Store) -> None:
+        wanted = curve(self.undisturbed(pod, trial_job(4)))
+        for attempt, (done, last) in enumerate(((0, 0), (0, 2), (2, 3)), start=1):
+            own = trial_job(4, until=last, done=done, attempt=attempt)
+            assert pod.run(own) == 0, pod.said
+            found, spent = result_of(store), progress_of(store)
+            assert (found.outcome, found.attempt) == (Outcome.STOPPED, attempt)
+            assert [(p.epoch, p.metrics) for p in found.curve] == wanted[2][:last]
+            assert found.cost.epochs == spent.epochs_begun == spent.epochs_done == last
+        again = store.get(f"{PREFIX}/result.json")
+        assert pod.run(own) == 0
+        assert store.get(f"{PREFIX}/result.json") == again
+        assert pod.run(trial_job(4, done=3, attempt=4)) == 0
+        assert curve(result_of(store)) == wanted
+        assert result_of(store).cost.epochs == 4
+
+    def test_a_checkpoint_that_is_gone_ends_with_76(self, pod: Pod, store: Store) -> None:
+        assert pod.run(trial_job(3, until=1)) == 0, pod.said
+        store.delete(f"{PREFIX}/checkpoint/last")
+        assert pod.run(trial_job(3, done=1, attempt=2)) == 76
+        assert "checkpoint" in pod.termination.message
+        spent = progress_of(store)
+        assert (spent.epochs_begun, spent.epochs_done) == (1, 0)
+        assert pod.run(trial_job(3, attempt=3)) == 0
+        assert result_of(store).cost.epochs == 4
+
     def test_a_result_that_is_there_stands(self, pod: Pod, store: Store) -> None:
         assert pod.run(trial_job()) == 0
         before = store.get(f"{PREFIX}/result.json")

@@ -18,7 +18,7 @@ from kinase.store import Store, StoreUnavailable
 from kinase.store.memory import MemoryStore
 from kinase_trainer import checkpoint, trial
 from kinase_trainer.ending import Terminated
-from kinase_trainer.ledger import read_ledger
+from kinase_trainer.ledger import Meter, read_ledger
 from kinase_trainer.tasks import Classification
 from kinase_trainer.train import Run
 from tests.trainer.helpers import DARTS, EVERYTHING, cell, job
@@ -47,11 +47,11 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, place: str, epoch: int) -> None:
     """Have the process die at a place of epoch `epoch`, counted from 1 of this attempt."""
     owner: Any
     owner, name = {
-        "begin": (trial.Meter, "begin"),
+        "begin": (Meter, "begin"),
         "train": (Run, "_loss"),
         "score": (Run, "score"),
-        "save": (trial, "_save"),
-        "done": (trial.Meter, "done"),
+        "save": (checkpoint.Uploads, "add"),
+        "done": (Meter, "done"),
     }[place]
     real, calls = getattr(owner, name), 0
 

@@ -278,3 +278,76 @@ def test_a_damaged_state_is_refused(cut: int) -> None:
 def test_it_does_not_import_torch() -> None:
     code = "import sys; from kinase_trainer import sdk; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# -- pauses ----------------------------------------------------------------------------
+
+
+class Counter:
+    value = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.value = state["value"]
+
+
+def counted_to(asked: Start, leave_at: int = 99, **changes: Any) -> None:
+    """A trial of four epochs that counts them."""
+    asked(of(4, **changes))
+    counter = Counter()
+    with small() as trial:
+        trial.keep(counter=counter)
+        for epoch in trial.epochs():
+            counter.value += epoch + 1
+            trial.report(epoch, val_accuracy=counter.value / 10)
+            if trial.done == leave_at:
+                break
+
+
+def test_a_loop_pauses_and_goes_on_by_itself(asked: Start, store: Store) -> None:
+    counted_to(asked, until=0)
+    assert (result(store).outcome, points(store)) == (Outcome.STOPPED, [])
+    for attempt, (done, until) in enumerate(((0, 1), (1, 3), (3, 4)), start=2):
+        counted_to(asked, until=until, done=done, attempt=attempt)
+        found = result(store)
+        assert found.outcome is (Outcome.SUCCEEDED if until == 4 else Outcome.STOPPED)
+        assert found.cost.epochs == len(found.curve) == until
+        assert store.exists(f"{PREFIX}/checkpoint/last") is (until < 4)
+    assert points(store)[-1] == (4, {"val_accuracy": 1.0})
+
+
+def test_a_pause_that_was_reached_is_not_trained_again(asked: Start, store: Store) -> None:
+    counted_to(asked, until=3)
+    counted_to(asked, until=2, done=2, attempt=2)  # the checkpoint is further
+    assert (len(points(store)), result(store).cost.epochs) == (2, 3)
+    before = store.get(f"{PREFIX}/result.json")
+    with pytest.raises(SystemExit) as ended:
+        counted_to(asked, until=2, done=2, attempt=2)
+    assert (ended.value.code, store.get(f"{PREFIX}/result.json")) == (0, before)
+
+
+def test_epochs_that_are_gone_end_with_76(asked: Start, store: Store, capfd: Any) -> None:
+    counted_to(asked, until=2)
+    store.put(f"{PREFIX}/checkpoint/last", b"damaged")
+    with pytest.raises(SystemExit) as ended:
+        counted_to(asked, until=3, done=2, attempt=2)
+    assert ended.value.code == 76
+    assert "the checkpoint holds 0 epochs; it must hold 2" in capfd.readouterr().err
+    spent = TrialProgress.model_validate_json(store.get(f"{PREFIX}/progress.json"))
+    assert (spent.epochs_begun, spent.epochs_done) == (2, 0)
+    counted_to(asked, until=3, attempt=3)
+    assert (len(points(store)), result(store).cost.epochs) == (3, 5)
+
+
+def test_a_loop_that_is_left_within_a_stretch_is_over(asked: Start, store: Store) -> None:
+    counted_to(asked, until=3, leave_at=2)
+    assert (result(store).outcome, len(points(store))) == (Outcome.SUCCEEDED, 2)
+
+
+def test_a_loop_without_states_cannot_pause(asked: Start, store: Store) -> None:
+    asked(of(4, until=2))
+    with pytest.raises(RuntimeError, match="pauses after epoch 2 of 4; call trial"), small() as t:
+        next(t.epochs())
+    assert not store.exists(f"{PREFIX}/progress.json")

@@ -114,7 +114,7 @@ def _copied(saved: Saved) -> tuple[bytes, bytes]:
 
 
 def restore(store: Store, prefix: str) -> tuple[Saved | None, str]:
-    """The checkpoint, or None with the reason if there is one that cannot be used."""
+    """The checkpoint, or None and why it cannot be used; an empty text if there is none."""
     try:
         raw = store.get(f"{prefix}/{CHECKPOINT}")
     except NotFound:
@@ -132,7 +132,7 @@ def restore(store: Store, prefix: str) -> tuple[Saved | None, str]:
             scalars=dict(head["scalars"]),
         )
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        return None, f"the checkpoint was not used ({error}); training started from scratch"
+        return None, str(error)
     return saved, ""
 
 

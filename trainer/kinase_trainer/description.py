@@ -17,6 +17,9 @@ from kinase_trainer.data import open_splits
 from kinase_trainer.summary import of_batches
 from kinase_trainer.train import pick_device
 
+SUPPORTS = ("until", "measure")
+"""Optional fields of a job that this trainer knows."""
+
 
 def describe(
     task: Task, training: Training, space: SpaceModel | None = None, store: Store | None = None
@@ -66,4 +69,5 @@ def describe(
         },
         data=splits.digests(),
         root=root,
+        supports=SUPPORTS,
     )

@@ -66,6 +66,11 @@ class Meter:
             if write:
                 self._write()
 
+    def stands(self, epochs: int) -> None:
+        """So many epochs were found in the checkpoint; the next word says so."""
+        with self._lock:
+            self._change(epochs_done=epochs)
+
     def kept(self, epochs: int) -> None:
         """So many epochs are in the checkpoint."""
         self._write(epochs_done=epochs)

@@ -7,8 +7,9 @@ KINASE_TERMINATION_LOG and KINASE_GRACE_SECONDS.
 
 Exit codes: 0 with a result; 42 for a trial that can never work, with a result; 2 for a job that
 cannot be read, or that asks for data, a device or a store that is not there; 75 where the store
-was out of reach for too long; 143 after SIGTERM; anything else is a crash. After the last three,
-another attempt of the same job goes on from the checkpoint.
+was out of reach for too long; 76 where the checkpoint lacks epochs that it must hold; 143 after
+SIGTERM; anything else is a crash. After all but the first three, another attempt of the job can go
+on from what the checkpoint holds.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from pydantic import ValidationError
 from kinase.api import limits
 from kinase.api.trial import (
     BAD_INPUT_EXIT,
+    CHECKPOINT_GONE_EXIT,
     INFEASIBLE_EXIT,
     TERMINATED_EXIT,
     UNAVAILABLE_EXIT,
+    CheckpointGone,
     Outcome,
     Point,
     TaskJob,
@@ -137,6 +140,8 @@ def end_of(error: BaseException, terminator: Terminator) -> tuple[int, str]:
             return TERMINATED_EXIT, terminator.text
         case StoreUnavailable():
             return UNAVAILABLE_EXIT, str(error)
+        case CheckpointGone():
+            return CHECKPOINT_GONE_EXIT, str(error)
         case BadInput() | ConfigError() | CorruptModel() | StoreError():
             return BAD_INPUT_EXIT, str(error)
         case KeyboardInterrupt():
@@ -208,7 +213,8 @@ def _describe(job: TaskJob, store: Store) -> None:
 
 
 def finished(job: TrialJob, store: Store) -> TrialResult | None:
-    """The result that an earlier process left, if it is this trial's and final."""
+    """The result that an earlier process left, if it is this trial's and final, or this attempt's
+    and as far as the attempt goes."""
     try:
         text = store.get(f"{job.prefix}/result.json", limits.RESULT)
         result = TrialResult.model_validate_json(text)
@@ -216,7 +222,8 @@ def finished(job: TrialJob, store: Store) -> TrialResult | None:
         return None
     own = result.trial == job.trial and result.attempt <= job.attempt
     final = result.outcome in (Outcome.SUCCEEDED, Outcome.INFEASIBLE)
-    return result if own and final else None
+    whole = result.attempt == job.attempt and len(result.curve) == job.last_epoch
+    return result if own and (final or (whole and result.outcome is Outcome.STOPPED)) else None
 
 
 def push_of(job: TrialJob, environ: Mapping[str, str]) -> Push | None:
@@ -234,7 +241,7 @@ def _train(job: TrialJob, store: Store, terminator: Terminator) -> TrialResult:
 
     def notify(point: Point) -> bool:
         terminator.ending.note(point.epoch, point.metrics)
-        terminator.done(last=point.epoch >= job.fidelity.epochs)
+        terminator.done(last=point.epoch >= job.last_epoch)
         if push is None or push(point):
             terminator.check()
             return True

@@ -3,12 +3,7 @@ the space begins with, or nothing."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
-
-from pydantic import ValidationError
-
-from kinase.api.trial import Inherited, TrialJob
+from kinase.api.trial import CheckpointGone, Inherited, TrialJob
 from kinase.store import NotFound, Store
 from kinase.words import counted
 from kinase_trainer import checkpoint, lineage
@@ -20,64 +15,48 @@ from kinase_trainer.setting import Setting
 from kinase_trainer.train import Run
 
 
-@dataclass
-class Start:
-    """What a training has started from."""
+def resume(run: Run, job: TrialJob, store: Store) -> str:
+    """Bring a run to where the last attempt left it; returns why a checkpoint was not used, empty
+    if it was or if there is none.
 
-    message: str
-    """Why a checkpoint was not used; empty where it was, or where there is none."""
-    inherited: Inherited | None
-    """Whose weights the network began with; None where it can inherit from nobody."""
-    seconds: float
-    """Time that inheriting took."""
+    A checkpoint of more epochs than this attempt's is used as well: the curve up to there is that
+    of this attempt. Only weights cannot be taken back, so where they are to be kept it is not used.
 
-
-def start(run: Run, job: TrialJob, store: Store, setting: Setting, cache: Cache | None) -> Start:
-    """Bring a run to where the last attempt left it, or give it the weights that it begins with."""
-    message = _resume(run, store, job.prefix)
-    began = time.perf_counter()
-    inherited = _inherit(run, job, store, setting, cache)
-    inherited = _learn_from(inherited, run, job, store, setting, cache)
-    return Start(message, inherited, time.perf_counter() - began)
-
-
-def _resume(run: Run, store: Store, prefix: str) -> str:
-    """Go on from the checkpoint, if there is one that can be used; else say why not."""
-    saved, message = checkpoint.restore(store, prefix)
-    if saved is None:
-        return message
-    try:
-        if saved.epoch > run.epochs:
-            raise ValueError(
-                f"it holds {counted(saved.epoch, 'epoch')}, more than the {run.epochs} asked for"
-            )
-        checkpoint.unpack(run.model, run.optimiser, saved)
-    except ValueError as error:
-        return f"the checkpoint was not used ({error}); training started from scratch"
-    if run.scaler is not None and "scaler" in saved.scalars:
-        run.scaler.load_state_dict(saved.scalars["scaler"])
-    run.epoch, run.curve = saved.epoch, saved.curve
-    run.inherited = saved.scalars.get("inherited")
-    return ""
-
-
-def _inherit(
-    run: Run, job: TrialJob, store: Store, setting: Setting, cache: Cache | None
-) -> Inherited | None:
-    """Begin with an ancestor's weights or else with those that the space begins with, if the job
-    says so and no checkpoint is further."""
-    if job.inherit is None and job.root is None:
-        return None
-    if run.epoch:
+    Raises:
+        CheckpointGone: it holds fewer epochs than the job says.
+    """
+    saved, why = checkpoint.restore(store, job.prefix)
+    if saved is not None:
+        held = counted(saved.epoch, "epoch")
         try:
-            inherited = Inherited.model_validate(run.inherited)
-        except ValidationError:
-            inherited = Inherited(message="the checkpoint does not say what it began with")
-    else:
-        inherited = _begin(run, job, store, setting, cache)
-    if job.inherit is not None and inherited.trial is not None:
+            if saved.epoch > job.last_epoch and job.keep_weights:
+                raise ValueError(f"it holds {held}, more than the {job.last_epoch} asked for")
+            run.unpack(saved)
+        except ValueError as error:
+            why = str(error)
+    if run.epoch < job.done:
+        found = f"cannot be used ({why})" if why else "is gone"
+        if run.epoch:
+            found = f"holds {counted(run.epoch, 'epoch')}"
+        raise CheckpointGone(
+            f"the checkpoint {found}; it must hold {counted(job.done, 'epoch')} that are paid for"
+        )
+    return f"the checkpoint was not used ({why}); training started from scratch" if why else ""
+
+
+def start(run: Run, job: TrialJob, store: Store, setting: Setting, cache: Cache | None) -> None:
+    """Give a run that no checkpoint has brought further the weights that it begins with, and any
+    run what it learns from."""
+    if job.inherit is None and job.root is None:
+        run.inherited = None
+        return
+    if not run.epoch:
+        run.inherited = _begin(run, job, store, setting, cache)
+    elif run.inherited is None:
+        run.inherited = Inherited(message="the checkpoint does not say what it began with")
+    if job.inherit is not None and run.inherited.trial is not None:
         run.training = run.training.at_rate(job.inherit.learning_rate_factor)
-    return inherited
+    _learn_from(run.inherited, run, job, store, setting, cache)
 
 
 def _begin(
@@ -97,20 +76,20 @@ def _begin(
 
 
 def _learn_from(
-    inherited: Inherited | None,
+    inherited: Inherited,
     run: Run,
     job: TrialJob,
     store: Store,
     setting: Setting,
     cache: Cache | None,
-) -> Inherited | None:
+) -> None:
     """Let the first epochs learn from the ancestor that the network approximates, if the job says
     so; where the ancestor's weights are gone they learn from labels."""
-    if job.inherit is None or inherited is None or inherited.morphisms is None:
-        return inherited
-    run.distil, run.distilled = job.inherit.distil, inherited.distilled
-    if inherited.trial is None or run.epoch >= run.distil:
-        return inherited
+    if job.inherit is None or inherited.morphisms is None:
+        return
+    run.distil = job.inherit.distil
+    if inherited.trial is None or run.epoch >= min(run.distil, job.last_epoch):
+        return
     try:
         teacher = lineage.teacher(
             job, store, inherited.trial, setting.frame, setting.splits, cache, setting.space
@@ -118,8 +97,8 @@ def _learn_from(
     except (NotFound, CorruptModel) as error:
         remark = f"trial {inherited.trial} could not be learnt from: {lineage.why(error)}"
         if remark in inherited.message:  # an earlier attempt has said so
-            return inherited
+            return
         message = "; ".join(filter(None, (inherited.message, remark)))
-        return inherited.model_copy(update={"message": message[:2000]})
+        run.inherited = inherited.model_copy(update={"message": message[:2000]})
+        return
     run.goal = Distillation(teacher.to(setting.device), run.task.distils)
-    return inherited

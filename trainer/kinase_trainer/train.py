@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from kinase.api.task import Training
-from kinase.api.trial import Point
+from kinase.api.trial import Inherited, Point
+from kinase.words import counted
+from kinase_trainer import checkpoint
 from kinase_trainer.data import Part, batches, plain_batches, steps_of
+from kinase_trainer.epochs import Diverged
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.morphism import Distillation
 from kinase_trainer.network import Network
@@ -128,15 +131,6 @@ def autocast(training: Training, device: torch.device) -> AbstractContextManager
     return torch.autocast(device.type, dtype)
 
 
-class Diverged(ArithmeticError):
-    """The loss is not a number any more."""
-
-    def __init__(self, epoch: int, loss: float, samples: int) -> None:
-        """The loss of epoch `epoch`, from 1, became `loss` after `samples` sample passes."""
-        super().__init__(f"the loss is {loss} in epoch {epoch}; the training ended there")
-        self.samples = samples
-
-
 LOOKS = {"cpu": 1}
 """Steps between two looks at the loss. A look waits for the device, which costs a CPU nothing."""
 RARE_LOOKS = 50
@@ -160,18 +154,23 @@ class Run:
     """Epochs done."""
     curve: list[Point] = field(default_factory=list)
     scaler: torch.amp.GradScaler | None = None
-    inherited: Any = None
-    """What the checkpoint says of what the network began with."""
+    inherited: Inherited | None = None
+    """What the network began with, if it could inherit."""
+    measured: dict[str, float | None] = field(default_factory=dict)
+    """Zero-cost proxies of the network as it was drawn; None where one is not finite."""
     goal: Distillation | None = None
     """What the first epochs learn from instead of labels: the parent."""
     distil: int = 0
     """So many of them."""
-    distilled: int = 0
-    """Those that have done so."""
 
     def __post_init__(self) -> None:
         if self.training.precision == "float16":
             self.scaler = torch.amp.GradScaler(self.device.type)
+
+    @property
+    def passes(self) -> int:
+        """Samples that one epoch passes forward and backward."""
+        return len(self.train)
 
     def train_epoch(self) -> int:
         """Train one epoch, by the labels or by the parent; returns the sample passes.
@@ -206,7 +205,9 @@ class Run:
         if not math.isfinite(total.item()):
             raise Diverged(epoch + 1, total.item(), seen)
         self.epoch += 1
-        self.distilled += goal is not None
+        if goal is not None and self.inherited is not None:
+            more = {"distilled": self.inherited.distilled + 1}
+            self.inherited = self.inherited.model_copy(update=more)
         if self.epoch >= self.distil:
             self.goal = None  # its memory is free
         return seen
@@ -240,6 +241,42 @@ class Run:
         measured = evaluate(self.model, self.task, self.validation, self.training, self.device)
         return {f"val_{name}": value for name, value in measured.items()}
 
+    def pack(self) -> checkpoint.Saved:
+        """Weights, the optimiser's state, and what cannot be derived from seed and epoch."""
+        tensors, scalars = checkpoint.pack(self.model, self.optimiser)
+        rest: dict[str, Any] = {"optimiser": scalars, "epochs": self.epochs}
+        if self.inherited is not None:
+            rest["inherited"] = self.inherited.model_dump(mode="json", by_alias=True)
+        if self.measured:
+            rest["measured"] = self.measured
+        if self.scaler is not None:
+            rest["scaler"] = self.scaler.state_dict()
+        return checkpoint.Saved(self.epoch, tensors, self.curve, rest)
+
+    def unpack(self, saved: checkpoint.Saved) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ValueError: it is of another network or training; then nothing was changed.
+        """
+        scalars = saved.scalars
+        epochs = scalars.get("epochs", self.epochs)
+        if saved.epoch > self.epochs:
+            raise ValueError(
+                f"it holds {counted(saved.epoch, 'epoch')}, more than the {self.epochs} asked for"
+            )
+        if epochs != self.epochs:
+            raise ValueError(f"it is of a training of {epochs} epochs, not {self.epochs}")
+        checkpoint.unpack(self.model, self.optimiser, saved)
+        if self.scaler is not None and "scaler" in scalars:
+            self.scaler.load_state_dict(scalars["scaler"])
+        self.epoch, self.curve = saved.epoch, saved.curve
+        self.measured = dict(scalars.get("measured", {}))
+        try:
+            self.inherited = Inherited.model_validate(scalars.get("inherited"))
+        except ValidationError:  # it is not known any more, or there is nothing to know
+            self.inherited = None
+
 
 @torch.no_grad()
 def evaluate(
@@ -259,12 +296,6 @@ def evaluate(
         meter.add(output, targets)
     measured = meter.metrics()
     return {name: value for name, value in measured.items() if math.isfinite(value)}
-
-
-Notify = Callable[[Point], bool]
-"""Told after every epoch; False asks to stop."""
-Begin = Callable[[int], None]
-"""Told before every epoch how many are done."""
 
 
 def now(device: torch.device) -> float:

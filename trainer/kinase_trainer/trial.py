@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,28 @@ import torch
 from pydantic import ValidationError
 
 from kinase.api import limits
-from kinase.api.trial import MOST_CONFUSED, Inherited, Kind, Outcome, Point, TrialJob, TrialResult
+from kinase.api.trial import (
+    MOST_CONFUSED,
+    PROXY,
+    CheckpointGone,
+    Kind,
+    Outcome,
+    TrialJob,
+    TrialResult,
+)
 from kinase.space import ArchitectureError, InfeasibleError
 from kinase.store import CountingStore, NotFound, Store, TooLarge
-from kinase_trainer import checkpoint, model
+from kinase_trainer import checkpoint, model, proxies
 from kinase_trainer.cache import Cache
 from kinase_trainer.data import open_test
 from kinase_trainer.description import describe
+from kinase_trainer.epochs import Begin, Ended, Notify, train_epochs
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.ledger import Meter
 from kinase_trainer.morphism import read_slots
 from kinase_trainer.setting import Setting, set_up, slot
-from kinase_trainer.start import Start, start
-from kinase_trainer.train import (
-    Begin,
-    Diverged,
-    Notify,
-    Run,
-    evaluate,
-    make_optimiser,
-    pick_device,
-)
+from kinase_trainer.start import resume, start
+from kinase_trainer.train import Run, evaluate, make_optimiser, pick_device
 
 __all__ = ["describe", "export", "run"]
 
@@ -45,7 +46,9 @@ def run(
     notify: Notify = lambda point: True,
     begin: Begin = lambda done: None,
 ) -> TrialResult:
-    """Train and score one architecture, from its last checkpoint if there is one.
+    """Train and score one architecture, from its last checkpoint if there is one, up to
+    `job.last_epoch`. Where that is not the last epoch of the training the outcome is `Stopped`,
+    and the checkpoint is in the store before the result is.
 
     An architecture that can never work gives the outcome `Infeasible`. A loss that is not a
     number is a result too: it has no metrics, and so counts as worst.
@@ -57,7 +60,8 @@ def run(
         begin: told before every epoch, and before that is charged.
 
     Raises:
-        ConfigError: the data set or the device is not there.
+        ConfigError: the data set, the device or a proxy is not there.
+        CheckpointGone: the checkpoint holds fewer epochs than `job.done`; nothing was trained.
     """
     if job.test:
         return _test(job, store)
@@ -108,7 +112,7 @@ def _train(
     meter: Meter,
     cache: Cache | None,
 ) -> TrialResult:
-    """Set up, start, train, keep, and say what was measured."""
+    """Set up, resume or start, measure, train, keep, and say what was found."""
     setting = set_up(job, store)
     run = Run(
         model=setting.network,
@@ -121,84 +125,63 @@ def _train(
         epochs=job.fidelity.epochs,
         seed=job.seed,
     )
-    started = start(run, job, store, setting, cache)
-    ended = _train_epochs(run, job, store, started, notify, begin, meter)
-    kept = _keep(run, job, store, setting, ended) if not ended.diverged else 0
-    facts: dict[str, Any] = {
-        "device": str(setting.device),
-        "torch": torch.__version__,
-        # of this attempt, all but the result itself
-        "bytesRead": store.traffic.read,
-        "bytesWritten": store.traffic.written,
-    }
-    if started.inherited is not None:
-        facts["bytesFromCache"] = cache.bytes_read if cache is not None else 0
-        facts["inheritSeconds"] = round(started.seconds, 4)
+    try:
+        remarks = [resume(run, job, store)]
+    except CheckpointGone:
+        meter.kept(run.epoch)
+        raise
+    meter.stands(run.epoch)
+    remarks += _measure(run, job, setting, meter)
+    facts: dict[str, Any] = {"device": str(setting.device), "torch": torch.__version__}
+    until = job.last_epoch
+    if run.epoch < until:
+        began = time.perf_counter()
+        start(run, job, store, setting, cache)
+        if run.inherited is not None:
+            facts["inheritSeconds"] = round(time.perf_counter() - began, 4)
+            facts["bytesFromCache"] = cache.bytes_read if cache is not None else 0
+    with checkpoint.Uploads(store, job.prefix, meter.kept) as uploads:
+        name = f"trial {job.trial} attempt {job.attempt}"
+        ended = train_epochs(run, until, uploads, meter, notify, begin, name)
+    curve = run.curve[:until]  # a checkpoint may have been further
+    if len(curve) < len(run.curve):
+        ended = Ended(Outcome.STOPPED, curve[-1].metrics if curve else {})
+        if run.inherited is not None:
+            distilled = min(run.inherited.distilled, until)
+            run.inherited = run.inherited.model_copy(update={"distilled": distilled})
+    kept = 0 if ended.diverged or not curve else _keep(run, job, store, setting, ended)
+    # of this attempt, all but the result itself
+    facts |= {"bytesRead": store.traffic.read, "bytesWritten": store.traffic.written}
+    found = {f"{PROXY}{name}": value for name, value in run.measured.items() if value is not None}
     return TrialResult(
         trial=job.trial,
         attempt=job.attempt,
         outcome=ended.outcome,
-        metrics=ended.metrics,
+        metrics={**found, **ended.metrics},
         cost=meter.cost(),
-        curve=tuple(run.curve),
-        message=ended.message,
-        inherited=started.inherited,
+        curve=tuple(curve),
+        message="; ".join(filter(None, (*remarks, ended.message)))[:4000],
+        inherited=run.inherited,
         kept_bytes=kept,
         facts=facts,
     )
 
 
-@dataclass(frozen=True)
-class _Ended:
-    """How the epochs of an attempt ended."""
-
-    outcome: Outcome
-    metrics: dict[str, float]
-    """After the last epoch; none of a training that diverged, which counts as worst."""
-    message: str
-    diverged: bool = False
-
-
-def _train_epochs(
-    run: Run,
-    job: TrialJob,
-    store: Store,
-    started: Start,
-    notify: Notify,
-    begin: Begin,
-    meter: Meter,
-) -> _Ended:
-    """Train, score, charge and save, epoch by epoch, until the last one, the order to stop, or a
-    loss that is not a number."""
-    with checkpoint.Uploads(store, job.prefix, meter.kept) as uploads:
-        while run.epoch < run.epochs:
-            begin(run.epoch)
-            meter.begin(len(run.train))
-            print(
-                f"trial {job.trial} attempt {job.attempt} epoch {run.epoch + 1} begins", flush=True
-            )
-            try:
-                samples = run.train_epoch()
-            except Diverged as error:
-                meter.end(error.samples, meter.seconds(run.device))
-                return _Ended(Outcome.SUCCEEDED, {}, str(error), diverged=True)
-            metrics = run.score()
-            seconds = meter.seconds(run.device)
-            run.curve.append(Point(epoch=run.epoch, metrics=metrics, device_seconds=seconds))
-            last = run.epoch == run.epochs
-            if started.inherited is not None:
-                counted = {"distilled": run.distilled}
-                started.inherited = started.inherited.model_copy(update=counted)
-            meter.done(samples, seconds, metrics, write=last)
-            if not last:  # after the last epoch comes the result
-                _save(run, uploads, started.inherited)
-            if not notify(run.curve[-1]) and not last:
-                return _Ended(Outcome.STOPPED, metrics, started.message)
-    metrics = run.curve[-1].metrics if run.curve else {}
-    return _Ended(Outcome.SUCCEEDED, metrics, started.message)
+def _measure(run: Run, job: TrialJob, setting: Setting, meter: Meter) -> list[str]:
+    """Measure the zero-cost proxies that the job asks for, unless its training has begun: then the
+    checkpoint holds them. Returns what there is to say of them."""
+    unknown = [name for name in job.measure if name not in run.measured]
+    if run.epoch:
+        late = ", ".join(unknown)
+        return [f"not measured, because the training had begun: {late}"] if late else []
+    part, task = setting.train, setting.splits.learning
+    run.measured, remarks = proxies.measure(unknown, run.model, part, task, job.seed)
+    if unknown:
+        meter.settle()
+    return remarks
 
 
-def _keep(run: Run, job: TrialJob, store: Store, setting: Setting, ended: _Ended) -> int:
+def _keep(run: Run, job: TrialJob, store: Store, setting: Setting, ended: Ended) -> int:
     """Write the weights, if the job says so; their bytes."""
     if not job.keep_weights:
         return 0
@@ -207,16 +190,6 @@ def _keep(run: Run, job: TrialJob, store: Store, setting: Setting, ended: _Ended
     return model.save(
         store, job.prefix, job, network, frame, splits, ended.metrics, slots, setting.space
     )
-
-
-def _save(run: Run, uploads: checkpoint.Uploads, inherited: Inherited | None) -> None:
-    tensors, scalars = checkpoint.pack(run.model, run.optimiser)
-    rest: dict[str, Any] = {"optimiser": scalars}
-    if inherited is not None:
-        rest["inherited"] = inherited.model_dump(mode="json", by_alias=True)
-    if run.scaler is not None:
-        rest["scaler"] = run.scaler.state_dict()
-    uploads.add(checkpoint.Saved(run.epoch, tensors, run.curve, rest))
 
 
 def _test(job: TrialJob, store: Store) -> TrialResult:

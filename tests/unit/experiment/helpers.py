@@ -19,6 +19,7 @@ INFO = TaskInfo(
     test=200,
     metrics=("val_accuracy", "val_loss"),
     device="cpu",
+    supports=("until", "measure"),
 )
 
 

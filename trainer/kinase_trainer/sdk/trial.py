@@ -17,6 +17,7 @@ from kinase.api.task import Task, Training
 from kinase.api.trial import (
     INFEASIBLE_EXIT,
     Architecture,
+    CheckpointGone,
     ClassCount,
     Outcome,
     Point,
@@ -84,6 +85,7 @@ def trial(
         classes=tuple(ClassCount(name=name) for name in classes),
         notes=notes,
         device=machine.device_name(),
+        supports=("until",),
     )
     return Trial(info)
 
@@ -140,7 +142,9 @@ class Trial:
 
     @property
     def fidelity(self) -> Fidelity:
-        """What this trial spends; `epochs` gives its epochs."""
+        """What this trial spends: its `epochs` are those of the whole training, by which a
+        schedule goes. The trial may pause before the last of them; `Trial.epochs` gives those that
+        are to train now."""
         return self.job.fidelity
 
     @property
@@ -204,7 +208,8 @@ class Trial:
     def keep(self, **objects: states.Stateful) -> None:
         """Name what a checkpoint holds, before the first epoch: what has `state_dict` and
         `load_state_dict`. An earlier attempt's checkpoint is put back at once, and `epochs` goes on
-        from there. `model` is the network that is kept for the test and for you."""
+        from there. Name all that an epoch changes, for a trial may pause after any epoch and go on
+        in another process. `model` is the network that is kept for the test and for you."""
         if self.done:
             raise RuntimeError("keep is called once, before the first epoch")
         self._kept = dict(objects)
@@ -214,7 +219,8 @@ class Trial:
             self._load_weights(objects["model"])
 
     def epochs(self, samples: int | None = None) -> Iterator[int]:
-        """The epochs that are still to train, from 0. Each is charged before it is given.
+        """The epochs that are to train now, counted from 0. Each is charged before it is given.
+        They end with the training, or earlier where the search lets the trial pause.
 
         Args:
             samples: training samples that go forward and backward in one; the training part by
@@ -222,8 +228,14 @@ class Trial:
         """
         if self.testing:
             return
+        self._must_hold()
+        if self.done < self.job.last_epoch < self.fidelity.epochs and not self._kept:
+            raise RuntimeError(
+                f"the trial pauses after epoch {self.job.last_epoch} of {self.fidelity.epochs}; "
+                "call trial.keep(model=..., optimizer=...) so that it can go on from there"
+            )
         passes = self.info.train if samples is None else samples
-        while self.done < self.fidelity.epochs and not self.stopped:
+        while self.done < self.job.last_epoch and not self.stopped:
             epoch = self.done
             self._terminator.begin(epoch)
             self._meter.begin(passes)
@@ -254,14 +266,13 @@ class Trial:
             )
         seconds = self._meter.seconds(machine.device())
         self.done += 1
-        last = self.done >= self.fidelity.epochs
         self._curve.append(Point(epoch=self.done, metrics=values, device_seconds=seconds))
-        saved = not last and bool(self._kept)
+        saved = self.done < self.fidelity.epochs and bool(self._kept)
         self._meter.done(self._passes, seconds, values, write=not saved)
         if saved:
             self._save()
         self._terminator.ending.note(self.done, values)
-        self._terminator.done(last=last)
+        self._terminator.done(last=self.done >= self.job.last_epoch)
         if self._push is not None and not self._push(self._curve[-1]):
             self.stopped = True
         self._terminator.check()
@@ -360,9 +371,12 @@ class Trial:
                 )
             self._write(Outcome.SUCCEEDED, self._test)
             return
-        over = self.done >= self.fidelity.epochs or not self.stopped
+        # a loop that was left early is over; one that was stopped, or may go no further, is not
+        paused = self.stopped or self.done >= self.job.last_epoch
+        over = self.done >= self.fidelity.epochs or not paused
+        self._curve = self._curve[: self.job.last_epoch]
         metrics = self._curve[-1].metrics if self._curve else {}
-        if self.job.keep_weights:
+        if self.job.keep_weights and self.done:
             self._save_weights(metrics)
         self._write(Outcome.SUCCEEDED if over else Outcome.STOPPED, metrics)
         if over and not self.job.keep_checkpoint and self._kept and self.done > 1:
@@ -407,16 +421,31 @@ class Trial:
             if set(kept) != set(self._kept):
                 raise states.BadState(f"it holds {', '.join(sorted(kept)) or 'nothing'}")
             epoch, curve = int(head["epoch"]), [Point.model_validate(p) for p in head["curve"]]
-            if not 0 < epoch <= self.fidelity.epochs or len(curve) != epoch:
-                raise states.BadState(
-                    f"it holds {counted(epoch, 'epoch')} of {self.fidelity.epochs}"
-                )
+            # weights of a later epoch cannot be taken back
+            most = self.job.last_epoch if self.job.keep_weights else self.fidelity.epochs
+            if not 0 < epoch <= most or len(curve) != epoch:
+                raise states.BadState(f"it holds {counted(epoch, 'epoch')} of {most}")
         except (states.BadState, KeyError, TypeError, ValueError) as error:
             self._message = f"the checkpoint was not used ({error}); training began from scratch"
             return
         for name, state in kept.items():
             self._kept[name].load_state_dict(state)
         self.done, self._curve = epoch, curve
+        self._meter.stands(epoch)
+
+    def _must_hold(self) -> None:
+        """
+        Raises:
+            CheckpointGone: fewer epochs are done than the search has paid for.
+        """
+        if self.done >= self.job.done:
+            return
+        self._meter.kept(self.done)
+        raise CheckpointGone(
+            f"the checkpoint holds {counted(self.done, 'epoch')}; it must hold "
+            f"{self.job.done}, which are paid for"
+            + (f" ({self._message})" if self._message else "")
+        )
 
     def _save_weights(self, metrics: dict[str, float]) -> None:
         """The network with the result; with a card where we have built it, so that it can be
