@@ -32,8 +32,9 @@ class Trial:
     outcome: Outcome | None = None
     """None until the trial ends."""
     losses: Losses = ()
-    """The latest at the end of a rung, or what was predicted for a trial that was stopped; empty
-    before the first."""
+    """What strategies compare trials by; empty before the first result. Values of different rungs
+    are not comparable as they are: those of a higher rung reorder the trials that reached it, on
+    the scale of the rung below."""
     grant: Grant = WHOLE
     """What it may train now."""
     inherits: bool = False
@@ -47,6 +48,8 @@ class Trial:
     curve: tuple[float, ...] = ()
     """The main loss after each epoch at the present fidelity, as of its last rest; infinity where
     it was not measured."""
+    scale: dict[int, float] = field(default_factory=dict)
+    """Its main loss by rung, on the scale of its first one."""
     metrics: dict[str, float] = field(default_factory=dict)
     """All that was measured or counted, as of its last rest: features for predictors."""
 
@@ -59,6 +62,17 @@ class Trial:
     def rung(self) -> int:
         """The highest rung whose end it has reached; -1 before the first."""
         return max(self.rungs, default=-1)
+
+    def usable_at(self, rung: int) -> bool:
+        """Whether the trial has a finite main value at a rung."""
+        losses = self.rungs.get(rung, ())
+        return bool(losses) and math.isfinite(losses[0])
+
+    def below(self, rung: int) -> float | None:
+        """Its main loss at the highest rung below this one, on the scale of its first; None if it
+        began here."""
+        found = [r for r in self.scale if r < rung]
+        return self.scale[max(found)] if found else None
 
     def rests_at(self, rung: int) -> bool:
         """Whether it rests at the end of this rung, not at a look within it."""
@@ -208,9 +222,31 @@ class History:
             for key, value in (((rung, where, False), losses), ((rung, where, True), best)):
                 insort(self._ladder.setdefault(key, []), (value, trial.number))
 
+        if rung > 0:
+            self._rescale(rung)
+        elif trial.usable_at(rung):
+            trial.scale[rung] = losses[0]
+
+    def _rescale(self, rung: int) -> None:
+        """Bring the values of a rung, and of those above it, to the scale of the first: in the
+        order of their losses at a rung, its trials get the values that they had below, sorted. One
+        that began at that rung gets the value of the next better one."""
+        for each in sorted({r for r, _, _ in self._ladder if r >= rung}):
+            there = [trial for trial in self.at(each) if trial.usable_at(each)]
+            below = sorted(v for trial in there if (v := trial.below(each)) is not None)
+            values, last = iter(below), below[0] if below else None
+            for trial in there:
+                if trial.below(each) is not None:
+                    last = next(values)
+                value = trial.rungs[each][0] if last is None else last
+                trial.scale[each] = value
+                if trial.losses and each == trial.rung:
+                    trial.losses = (value, *trial.rungs[each][1:])
+
     def _result(self, trial: Trial, losses: Losses) -> bool:
         first = not trial.losses
-        trial.losses = losses
+        value = trial.scale.get(trial.grant.rung) if trial.usable_at(trial.grant.rung) else None
+        trial.losses = losses if value is None else (value, *losses[1:])
         if first:
             self.told.append(trial)
         return first

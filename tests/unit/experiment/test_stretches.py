@@ -175,9 +175,11 @@ def test_a_strategy_is_told_once_and_sees_the_latest_value() -> None:
     history = loop.arms[Kind.SEARCH].history
     assert set(observed.values()) == {1}
     assert len(observed) == len(history.asked)
-    for trial in history.asked:
-        assert trial.losses == trial.rungs[max(trial.rungs)]
-    assert any(len(trial.rungs) == 3 for trial in history.asked)
+    for rung in range(3):
+        there = history.at(rung)
+        assert there
+        top = [t for t in there if t.rung == rung]
+        assert [t.losses[0] for t in top] == sorted(t.losses[0] for t in top)
 
 
 def test_a_value_that_is_lost_at_a_higher_rung_ranks_last() -> None:
