@@ -14,6 +14,7 @@ from typing import Any
 
 from kinase.api import NASExperiment
 from kinase.api.crd import Schema, schema
+from kinase.api.ladder import LADDERS
 
 Manifest = dict[str, Any]
 Changes = dict[str, Any]
@@ -78,6 +79,11 @@ def lemonade(**options: Any) -> Changes:
 
 def lower(**options: Any) -> Changes:
     return {"estimation": {"type": "LowerFidelity", "lowerFidelity": options}}
+
+
+def rungs(kind: str, **options: Any) -> Changes:
+    """An estimation that has a ladder."""
+    return {"estimation": {"type": kind, LADDERS[kind]: options}}
 
 
 def template(**fields: Any) -> Changes:
@@ -937,6 +943,100 @@ CASES: dict[str, Case] = {
     "text is no number": Case({"task.path": "7"}, {"task.path": 7}, "path"),
     "an amount is no fraction": Case(template(shmSize=1), template(shmSize=1.5), "shmSize"),
     "a missing struct": Case({"budget.epochs": 10_000}, {"space": {}}, "space.type"),
+}
+
+CASES |= {
+    # ladders
+    "an axis of its own has a least value": Case(
+        rungs("ASHA", axis="data", least=0.1), rungs("ASHA", axis="data"), "least"
+    ),
+    "rungs are listed or counted": Case(
+        rungs("ASHA", rungs=[1, 4]), rungs("ASHA", rungs=[1, 4], least=1), "least"
+    ),
+    "the least of what is counted": Case(
+        rungs("Hyperband", least=2), rungs("Hyperband", least=1.5), "least"
+    ),
+    "rungs of what is counted": Case(
+        rungs("Hyperband", rungs=[2, 4]), rungs("Hyperband", rungs=[0.5, 4]), "rungs"
+    ),
+    "the least share": Case(
+        rungs("ASHA", axis="filters", least=0.25),
+        rungs("ASHA", axis="filters", least=0.26),
+        "least",
+    ),
+    "rungs that are shares": Case(
+        rungs("ASHA", axis="data", rungs=[0.1, 0.5]),
+        rungs("ASHA", axis="data", rungs=[0.1, 1]),
+        "rungs",
+    ),
+    "rungs ascend": Case(rungs("ASHA", rungs=[1, 2]), rungs("ASHA", rungs=[2, 1]), "rungs"),
+    "a rung is given once": Case(
+        rungs("SuccessiveHalving", rungs=[3]), rungs("SuccessiveHalving", rungs=[3, 3]), "rungs"
+    ),
+    "a horizon of epochs": Case(
+        rungs("ASHA", horizon="rung"),
+        rungs("ASHA", axis="data", least=0.1, horizon="rung"),
+        "horizon",
+    ),
+    "a budget that pays for the first rung": Case(
+        {**rungs("ASHA", least=4), "budget": {"epochs": 64 + 4}, "finalists.count": 1}
+        | {"training.epochs": 64},
+        {**rungs("ASHA", least=4), "budget": {"epochs": 64 + 3}, "finalists.count": 1}
+        | {"training.epochs": 64},
+        "budget.epochs",
+    ),
+    "a budget that pays for the first of the rungs": Case(
+        {**rungs("Hyperband", rungs=[5, 9]), "budget": {"epochs": 64 + 5}, "finalists.count": 1}
+        | {"training.epochs": 64},
+        {**rungs("Hyperband", rungs=[5, 9]), "budget": {"epochs": 64 + 4}, "finalists.count": 1}
+        | {"training.epochs": 64},
+        "budget.epochs",
+    ),
+}
+for kind, struct in LADDERS.items():
+    CASES |= {
+        f"{kind} of cells": Case(
+            {**rungs(kind, axis="cells", least=1), "space": DARTS},
+            rungs(kind, axis="cells", least=1),
+            f"{struct}.axis",
+        ),
+        f"{kind} of filters": Case(
+            rungs(kind, axis="filters", least=0.1),
+            {**network(), **rungs(kind, axis="filters", least=0.1)},
+            f"{struct}.axis",
+        ),
+        f"{kind} below the full epochs": Case(
+            {**rungs(kind, rungs=[1, 6]), "training.epochs": 7},
+            {**rungs(kind, rungs=[1, 7]), "training.epochs": 7},
+            f"{struct}.rungs",
+        ),
+        f"{kind} below the full resolution": Case(
+            {**rungs(kind, axis="resolution", rungs=[8]), "task.resolution": 9},
+            {**rungs(kind, axis="resolution", rungs=[9]), "task.resolution": 9},
+            f"{struct}.rungs",
+        ),
+        f"{kind} of two rungs of epochs": Case(
+            {**rungs(kind, least=3, eta=5), "training.epochs": 15},
+            {**rungs(kind, least=3, eta=5), "training.epochs": 14},
+            f"{struct}.least",
+        ),
+        f"{kind} of two rungs of resolution": Case(
+            {**rungs(kind, axis="resolution", least=3, eta=5), "task.resolution": 15},
+            {**rungs(kind, axis="resolution", least=3, eta=5), "task.resolution": 14},
+            f"{struct}.least",
+        ),
+    }
+CASES |= {
+    "a ladder that is left to its defaults": Case(
+        {"estimation": {"type": "ASHA"}, "training.epochs": 4},
+        {"estimation": {"type": "ASHA"}, "training.epochs": 3},
+        "asha.least",
+    ),
+    "a ladder that is left to its defaults, by another eta": Case(
+        {"estimation": {"type": "Hyperband"}, "training.epochs": 3},
+        {"estimation": {"type": "Hyperband"}, "training.epochs": 2},
+        "hyperband.least",
+    ),
 }
 
 UNKNOWN: dict[str, tuple[Changes, str]] = {
