@@ -72,7 +72,7 @@ class Ladder(Model):
         ),
         Rule(
             f"!(self.axis in {list(WHOLE)}) || "
-            "self.?rungs.orValue([1.0]).all(r, r >= 1.0 && r == double(int(r)))",
+            "!has(self.rungs) || self.rungs.all(r, r >= 1.0 && r == double(int(r)))",
             "rungs of the axis {self.axis} must be whole numbers",
             ".rungs",
         ),
@@ -83,13 +83,13 @@ class Ladder(Model):
             ".least",
         ),
         Rule(
-            f"self.axis in {list(WHOLE)} || self.?rungs.orValue([0.5]).all(r, r < 1.0)",
+            f"self.axis in {list(WHOLE)} || !has(self.rungs) || self.rungs.all(r, r < 1.0)",
             "rungs of the axis {self.axis} must be below 1, the full fidelity",
             ".rungs",
         ),
         Rule(
-            "self.?rungs.orValue([1.0]).isSorted() && self.?rungs.orValue([1.0])"
-            ".all(r, self.?rungs.orValue([1.0]).exists_one(other, other == r))",
+            "!has(self.rungs) || (self.rungs.isSorted() && "
+            "self.rungs.all(r, self.rungs.exists_one(other, other == r)))",
             "rungs must be ascending, each given once",
             ".rungs",
         ),
@@ -264,7 +264,8 @@ def ladder_rules() -> Iterator[Rule]:
             full = f"self.{field}"
             known = f"{mine}'{of}' || " + ("" if of == "epochs" else f"!has({full}) || ")
             yield Rule(
-                f"{known}{at}.?rungs.orValue([0.5]).all(r, r < double({full}))",
+                f"{known}!{at}.?rungs.hasValue() || "
+                f"self.estimation.{name}.rungs.all(r, r < double({full}))",
                 f"{place}.rungs must be below {field} {{{full}}}, which follows them",
                 f".{place}.rungs",
             )

@@ -235,6 +235,23 @@ class PathLevelStrategy(Model):
     """Hidden units of the tree LSTM, in each direction."""
 
 
+class BOHBStrategy(Model):
+    """The model of BOHB (Falkner et al. 2018): propose what is likely among the good trials of the
+    highest rung and unlikely among the others. Intended for `estimation: Hyperband`."""
+
+    top: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of a rung's trials that are taken as good."""
+    min_points: Annotated[int, Field(ge=2, le=10_000)] | None = None
+    """Least number of good and of other trials that a rung's model requires. Default: one more
+    than the number of choices in which its trials differ."""
+    random_fraction: Annotated[float, Field(ge=0, le=1)] = 1 / 3
+    """Share of the proposals that are random."""
+    samples: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Number of candidates of which the model's best is proposed."""
+    bandwidth_factor: Annotated[float, Field(gt=0, le=100)] = 3.0
+    """Factor on the kernels' bandwidths of numbers, from which the candidates are drawn."""
+
+
 class Strategy(Union):
     """The search strategy: how to explore the space."""
 
@@ -247,6 +264,7 @@ class Strategy(Union):
         "LEMONADE",
         "EAS",
         "PathLevel",
+        "BOHB",
         "Custom",
     ]
     """Type of the strategy. The field of the same name holds its options."""
@@ -266,5 +284,7 @@ class Strategy(Union):
     """Reinforcement learning over network morphisms."""
     path_level: PathLevelStrategy | None = None
     """Reinforcement learning over trees of branches."""
+    bohb: BOHBStrategy | None = None
+    """Densities of good and other trials."""
     custom: Custom | None = None
     """A strategy from another package (entry point group `kinase.strategies`)."""

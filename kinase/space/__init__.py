@@ -1,6 +1,6 @@
 """Search spaces: what can be found."""
 
-from kinase.space.base import Frame, Rng, Size, Sketch, Space, derive_rng, make_space
+from kinase.space.base import Frame, Part, Rng, Size, Sketch, Space, derive_rng, make_space
 from kinase.space.builder import GraphBuilder
 from kinase.space.errors import ArchitectureError, GraphError, InfeasibleError
 from kinase.space.graph import Graph
@@ -15,6 +15,7 @@ __all__ = [
     "GraphError",
     "InfeasibleError",
     "Node",
+    "Part",
     "Rng",
     "Size",
     "Sketch",

@@ -61,6 +61,21 @@ class Frame:
     """Whether an auxiliary head is built, where the space has one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a space's vector."""
+
+    columns: int = 1
+    """How many of the vector's columns it takes."""
+    choice: bool = False
+    """Whether it is a choice: one of its columns is 1, or none. Else it is a number."""
+
+    @property
+    def options(self) -> int:
+        """Of a choice, not to make it included; 0 for a number."""
+        return self.columns + 1 if self.choice else 0
+
+
 class Space(ABC):
     """A set of architectures, and how to move in it.
 
@@ -186,6 +201,11 @@ class Space(ABC):
     @abstractmethod
     def vector(self, architecture: Architecture) -> NDArray[np.float64]:
         """Encoding of fixed length: one-hot choices and scaled numbers, each in 0..1."""
+
+    @property
+    def encoding(self) -> tuple[Part, ...]:
+        """What the columns of `vector` are, in order; by default numbers."""
+        return (Part(),) * len(self.vector(self.sample(derive_rng(0))))
 
     @abstractmethod
     def paths(self, architecture: Architecture) -> frozenset[str]:

@@ -13,7 +13,7 @@ from kinase.api.fidelity import Scale
 from kinase.api.space import CellScale, CellSpace
 from kinase.api.trial import Architecture
 from kinase.space import exact_morphisms, genes, skeletons
-from kinase.space.base import Frame, Rng, Size, Sketch, Space
+from kinase.space.base import Frame, Part, Rng, Size, Sketch, Space
 from kinase.space.canonical import canonical_form
 from kinase.space.errors import ArchitectureError
 from kinase.space.genes import CellGenes, Pair
@@ -357,6 +357,16 @@ class Cell(Space):
                 ends = self._ends(architecture, part)
                 rows.append(np.isin(np.arange(self.nodes) + self.inputs, ends).astype(float))
         return np.concatenate(rows)
+
+    @property
+    def encoding(self) -> tuple[Part, ...]:
+        """The operation of every possible edge, and which nodes are concatenated. Where two pairs
+        may share a source, how many take it through an operation."""
+        ops = len(self.ops)
+        edge = (Part(),) * ops if self.same_source else (Part(ops, choice=True),)
+        ends = (Part(1, choice=True),) * (self.nodes if self.concat != "all" else 0)
+        edges = sum(self.inputs + index for index in range(self.nodes))
+        return (edge * edges + ends) * len(self.parts)
 
     def paths(self, architecture: Architecture) -> frozenset[str]:
         """Operation sequences from an input to the output, cell by cell."""

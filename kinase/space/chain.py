@@ -12,7 +12,7 @@ import numpy as np
 from kinase.api.space import ChainSpace
 from kinase.api.trial import Architecture
 from kinase.space import approximate_morphisms, exact_morphisms, layers
-from kinase.space.base import Frame, Rng, Size, Sketch, Space
+from kinase.space.base import Frame, Part, Rng, Size, Sketch, Space
 from kinase.space.builder import GraphBuilder
 from kinase.space.errors import ArchitectureError
 from kinase.space.graph import Graph
@@ -285,6 +285,13 @@ class Chain(Space):
             if layer.get("skip") is not None:
                 row[len(o.ops) + 3 + layer["skip"] + 1] = 1.0
         return rows.ravel()
+
+    @property
+    def encoding(self) -> tuple[Part, ...]:
+        """Of each place the operation, width, kernel, stride, and where its skip comes from."""
+        o = self.options
+        skip = (Part(o.max_depth, choice=True),) if o.skips else ()
+        return (Part(len(o.ops), choice=True), Part(), Part(), Part(), *skip) * o.max_depth
 
     def paths(self, architecture: Architecture) -> frozenset[str]:
         """Operation sequences from the input to the output, through layers and skips."""

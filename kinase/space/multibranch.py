@@ -11,7 +11,7 @@ import numpy as np
 from kinase.api.space import MultiBranchSpace
 from kinase.api.trial import Architecture
 from kinase.space import exact_morphisms, layers
-from kinase.space.base import Frame, Rng, Size, Sketch, Space
+from kinase.space.base import Frame, Part, Rng, Size, Sketch, Space
 from kinase.space.builder import GraphBuilder
 from kinase.space.canonical import canonical_form
 from kinase.space.errors import ArchitectureError, InfeasibleError
@@ -225,6 +225,13 @@ class MultiBranch(Space):
             for source in node["inputs"]:
                 row[head + source + 1] = 1.0
         return rows.ravel()
+
+    @property
+    def encoding(self) -> tuple[Part, ...]:
+        """Of each place the operation, width, kernel, stride, the merge, and each input."""
+        o = self.options
+        flags = (Part(1, choice=True),) * (1 + o.max_nodes)
+        return (Part(len(o.ops), choice=True), Part(), Part(), Part(), *flags) * o.max_nodes
 
     def paths(self, architecture: Architecture) -> frozenset[str]:
         """Operation sequences from the input to the output."""

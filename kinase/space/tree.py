@@ -12,7 +12,7 @@ from kinase.api.fidelity import Scale
 from kinase.api.space import TreeSpace
 from kinase.api.trial import Architecture
 from kinase.space import tree_morphisms
-from kinase.space.base import Frame, Rng, Size, Sketch, Space
+from kinase.space.base import Frame, Part, Rng, Size, Sketch, Space
 from kinase.space.builder import GraphBuilder
 from kinase.space.errors import ArchitectureError, InfeasibleError
 from kinase.space.graph import Graph
@@ -262,6 +262,22 @@ class Tree(Space):
             found.append(float(bool(branch)))
             found += [float(branch.get("op") == op) for op in self.ops]
             self._encode(branch.get("node"), depth + 1, found)
+
+    @property
+    def encoding(self) -> tuple[Part, ...]:
+        """The merge of each node, and of each branch whether it is there and its operation."""
+        return self._encoding(1)
+
+    def _encoding(self, depth: int) -> tuple[Part, ...]:
+        if depth > self.options.max_depth:
+            return ()
+        branch = (
+            Part(1, choice=True),
+            Part(len(self.ops), choice=True),
+            *self._encoding(depth + 1),
+        )
+        merges = (Part(len(self.merges), choice=True),)
+        return merges + branch * max(self.options.max_branches, 2)
 
     def paths(self, architecture: Architecture) -> frozenset[str]:
         """Operation sequences from the input to the output; `split` is a part of the channels."""

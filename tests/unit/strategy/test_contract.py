@@ -38,6 +38,7 @@ MEMBERS: dict[str, dict[str, Any]] = {
         "type": "LargeScaleEvolution",
         "largeScaleEvolution": {"population": 8, "start": "random"},
     },
+    "bohb": {"type": "BOHB", "bohb": {"minPoints": 4, "samples": 8}},
 }
 
 

@@ -1,0 +1,144 @@
+"""BOHB's model: candidates that good trials make likely, and the others do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kinase.api.strategy import BOHBStrategy
+from kinase.api.trial import Architecture
+from kinase.history import History, Trial
+from kinase.space import Rng
+from kinase.strategy._fresh import random_fresh
+from kinase.strategy.base import Proposal, Strategy
+from kinase.strategy.kernel import MixedDensity, Reals
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What is fitted to the trials of one rung."""
+
+    rung: int
+    parts: list[int]
+    """The parts of the encoding that differ among the trials."""
+    good: MixedDensity
+    bad: MixedDensity
+    best: list[Trial]
+    """The trials that the good density is of."""
+
+
+class BOHB(Strategy):
+    """BOHB's sampling (Falkner et al. 2018, section 4 and algorithm 2), for Hyperband or any other
+    estimation with rungs; with one rung it is a tree-structured Parzen estimator (Bergstra et al.
+    2011) with joint densities.
+
+    The model is of the highest rung with enough results. Its N trials are split into the best
+    max(m, top N) and the worst max(m, (1 - top) N), where m is `minPoints`; both need so many. A
+    share of the proposals is random; each other is the candidate, of `samples` many, at which the
+    good density exceeds the bad one by the largest factor.
+
+    A candidate is a good trial's architecture with random edits, because a point near an encoding
+    need not be an architecture. There are as many edits as a draw from the kernels would change
+    choices: for each, with the probability of its bandwidth, and for each number with that of
+    `bandwidthFactor` times it; at least one.
+    """
+
+    options: BOHBStrategy
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        """See `Strategy`."""
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self._options = [part.options for part in self.space.encoding]
+        self._codes: dict[int, Reals] = {}
+        self._fitted: tuple[History | None, int, Model | None] = (None, -1, None)
+        """For which history, at which version; like the codes it only saves time."""
+
+    def propose(self, history: History, rng: Rng) -> Proposal | None:
+        """A random architecture, or the model's best of some candidates."""
+        model = self.model(history)
+        if model is None or rng.random() < self.options.random_fraction:
+            return random_fresh(self.space, history, rng)
+        candidates: dict[str, Architecture] = {}
+        for _ in range(self.options.samples):
+            found = self._candidate(model, rng)
+            key = self.space.key(found)
+            if key not in history.by_key:
+                candidates.setdefault(key, found)
+        if not candidates:
+            return random_fresh(self.space, history, rng)
+        drawn = list(candidates.values())
+        codes = np.array([self.encode(each) for each in drawn])[:, model.parts]
+        return Proposal(
+            drawn[int(np.argmax(model.good.log(codes) - model.bad.log(codes)))], (), "model"
+        )
+
+    def parents_to_come(self, history: History) -> set[int]:
+        """None: a candidate is trained from scratch."""
+        return set()
+
+    def encode(self, architecture: Architecture) -> Reals:
+        """An architecture as one value for each part of the space's encoding: a number, or the
+        place of a choice, 0 where it is not made."""
+        vector = self.space.vector(architecture)
+        found, start = [], 0
+        for part in self.space.encoding:
+            columns = vector[start : start + part.columns]
+            start += part.columns
+            if part.choice:
+                found.append(float(columns.argmax() + 1) if columns.any() else 0.0)
+            else:
+                found.append(float(columns[0]))
+        return np.array(found)
+
+    def model(self, history: History) -> Model | None:
+        """What the highest rung with enough results says; None where none has."""
+        of, version, model = self._fitted
+        if of is not history or version != history.version:
+            model = self._fit(history)
+            self._fitted = (history, history.version, model)
+        return model
+
+    def _fit(self, history: History) -> Model | None:
+        for rung in reversed(range(max((t.rung for t in history.told), default=-1) + 1)):
+            there = history.at(rung)
+            if len(there) < 2:
+                continue
+            codes = np.array([self._code(trial, history) for trial in there])
+            parts = [int(p) for p in np.flatnonzero((codes != codes[0]).any(axis=0))]
+            least = self.options.min_points or len(parts) + 1
+            count = len(there)
+            good = max(least, int(self.options.top * count))
+            bad = max(least, int((1 - self.options.top) * count))
+            usable = sum(1 for trial in there if trial.rungs[rung][0] != float("inf"))
+            if not parts or count < good + least or usable < good:
+                continue
+            options = [self._options[part] for part in parts]
+            codes = codes[:, parts]
+            return Model(
+                rung,
+                parts,
+                MixedDensity(codes[:good], options),
+                MixedDensity(codes[-bad:], options),
+                there[:good],
+            )
+        return None
+
+    def _code(self, trial: Trial, history: History) -> Reals:
+        if self._fitted[0] is not history:
+            self._fitted = (history, -1, None)
+            self._codes = {}
+        if trial.number not in self._codes:
+            self._codes[trial.number] = self.encode(trial.architecture)
+        return self._codes[trial.number]
+
+    def _candidate(self, model: Model, rng: Rng) -> Architecture:
+        found = model.best[int(rng.integers(len(model.best)))].architecture
+        widened = np.where(
+            np.array(model.good.options) == 0,
+            model.good.bandwidth * self.options.bandwidth_factor,
+            model.good.bandwidth,
+        )
+        for _ in range(max(1, int((rng.random(len(widened)) < widened).sum()))):
+            found = self.space.mutate(found, rng)
+        return found
