@@ -2,6 +2,7 @@
 
     python -m bench.nasbench201 --seeds 500
     python -m bench.nasbench201 --seeds 200 --populations
+    python -m bench.nasbench201 --seeds 500 --rungs
 
 Every search is an experiment of its own: the manifest's strategy, the loop with its journal (in
 memory) and its budget, and an engine that looks results up in the table. Seeds are paired: all
@@ -15,6 +16,11 @@ isomorphism class once, and so sees more different cells in as many trials.
 `local search, 12 epochs` evaluates 200 cells by their accuracy after 12 epochs, then trains the
 best 5 for 200 epochs and returns the best of these: a cost of 200 x 12 / 200 + 5 = 17 full
 trainings.
+
+With `--rungs`, a search has two rungs, trainings of 12 and of 200 epochs with a schedule of their
+own, and a budget of 10 or 17 full trainings, in which what is trained at 200 epochs counts as 200:
+the second one is a training from scratch, and so costs 212 in all. The finalist is the best of the
+search, which has been trained in full, so it is not charged again.
 """
 
 from __future__ import annotations
@@ -65,6 +71,10 @@ class Method:
     """Whether isomorphic cells count as one, as they do in Kinase."""
     slots: int = 1
     """Trials at once."""
+    eta: int = 0
+    """Of asynchronous successive halving over 12 and 200 epochs; 0: one fidelity."""
+    cost: int = 0
+    """Budget in full trainings, instead of trials."""
 
 
 METHODS = (
@@ -90,6 +100,18 @@ POPULATIONS = tuple(
     )
 )
 """Evolution's default sizes, which follow the budget, against fixed ones."""
+
+
+RUNGS = tuple(
+    Method(f"{name} with ASHA, eta {eta}, cost {cost}", strategy, 0, eta=eta, cost=cost)
+    for cost in (17, 10)
+    for name, strategy in (
+        ("random", {"type": "Random"}),
+        ("evolution", {"type": "Evolution"}),
+        ("local search", {"type": "LocalSearch"}),
+    )
+    for eta in (4, 16, 40, 64)
+)
 
 
 @lru_cache(maxsize=1)
@@ -135,6 +157,15 @@ def space(isomorphic: bool) -> Cell:
 
 def manifest(method: Method, seed: int) -> NASExperiment:
     """The experiment of one method and seed."""
+    budget = {"trials": method.trials}
+    estimation: dict[str, Any] = {
+        "type": "LowerFidelity",
+        "lowerFidelity": {"epochs": method.epochs},
+    }
+    if method.eta:
+        ladder = {"eta": method.eta, "rungs": [12], "horizon": "rung"}
+        estimation = {"type": "ASHA", "asha": ladder}
+        budget = {"epochs": (method.cost + method.finalists) * FULL}
     return NASExperiment.model_validate(
         {
             "apiVersion": "kinase.dev/v1alpha1",
@@ -145,11 +176,8 @@ def manifest(method: Method, seed: int) -> NASExperiment:
                 "training": {"epochs": FULL},
                 "space": {"type": "Cell", "cell": {"preset": "nasbench201"}},
                 "strategy": method.strategy,
-                "estimation": {
-                    "type": "LowerFidelity",
-                    "lowerFidelity": {"epochs": method.epochs},
-                },
-                "budget": {"trials": method.trials, "parallelism": method.slots},
+                "estimation": estimation,
+                "budget": {**budget, "parallelism": method.slots},
                 "finalists": {"count": method.finalists},
                 "control": {"share": 0},
                 "seed": seed,
@@ -206,12 +234,16 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", help="run the methods whose names begin so")
     parser.add_argument("--populations", action="store_true", help="evolution's sizes by budget")
+    parser.add_argument("--rungs", action="store_true", help="two rungs, of 12 and 200 epochs")
     arguments = parser.parse_args()
+    methods = POPULATIONS if arguments.populations else METHODS
+    if arguments.rungs:
+        methods = RUNGS
     parts = arguments.processes * 4
     outcome = {}
     print(f"exact expectation of 150 random cell strings: {expected_regret(150):.3f}")
     with ProcessPoolExecutor(arguments.processes) as pool:
-        for method in POPULATIONS if arguments.populations else METHODS:
+        for method in methods:
             if arguments.only and not method.name.startswith(arguments.only):
                 continue
             futures = [

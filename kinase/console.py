@@ -186,10 +186,13 @@ class Progress:
         metric = loop.spec.objective.metric
         number = trial.values.get(metric)
         text = Text(f"{trial.number:5d}  {trial.kind.value.lower():8}  ")
-        if trial.outcome is Outcome.SUCCEEDED and number is not None:
+        ended_early = trial.outcome is Outcome.STOPPED
+        if (trial.outcome is Outcome.SUCCEEDED or ended_early) and number is not None:
             best = loop.best is not None and loop.best.number == trial.number
             text.append(f"{metric} {number:.4f}", style="bold green" if best else "")
             text.append(_main_text(loop, trial))
+            if ended_early:
+                text.append(f"  stopped: {trial.message}"[:100], style="yellow")
         else:
             outcome = trial.outcome.value if trial.outcome else "running"
             text.append(f"{outcome} {trial.message}"[:100], style="yellow")

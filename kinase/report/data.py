@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinase.api.trial import Architecture, Confusion, Cost, Kind, Outcome, Point
+from kinase.report.rungs import ReportRung
 from kinase.space import Sketch
 
 
@@ -43,6 +44,8 @@ class ReportTrial:
     """Seconds that the experiment had run when it was decided on."""
     ended: float | None = None
     """The same when it ended; None while it runs."""
+    rungs: tuple[ReportRung, ...] = ()
+    """The rungs at whose end it paused, in order; none without a ladder."""
 
 
 @dataclass(frozen=True, slots=True)

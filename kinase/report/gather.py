@@ -13,6 +13,7 @@ from kinase.report.data import ProtocolItem, ReportData, ReportTrial, Winner
 from kinase.report.edits import morphism
 from kinase.report.protocol import checklist
 from kinase.report.resolved import resolved
+from kinase.report.rungs import ReportRung
 from kinase.report.task import classes_text, main_metric, samples_text
 from kinase.report.theme import size
 from kinase.words import counted
@@ -132,6 +133,17 @@ def _trial(record: Record, trial: TrialRecord, seconds: float) -> ReportTrial:
         morphisms=_morphisms(trial),
         asked=trial.asked,
         ended=trial.ended,
+        rungs=tuple(
+            ReportRung(
+                rung=grant.rung,
+                epochs=rest.done,
+                metrics={**trial.resources, **rest.metrics},
+                cost=rest.cost,
+                ended=rest.elapsed,
+            )
+            for grant, rest in trial.rests
+            if rest.done >= grant.until and grant.rung >= 0
+        ),
     )
 
 

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from kinase.api.trial import Architecture, Kind
 from kinase.report.control import sign, valued
 from kinase.report.data import ReportData
+from kinase.report.rungs import at_first_rung
 from kinase.words import counted
 
 LEVEL = 0.05
@@ -131,7 +132,9 @@ def _input(value: Any) -> bool:
 
 
 def importance(data: ReportData, seed: int = 0) -> Findings | None:
-    """The choices that matter among the trials of search and control; None of too few trials."""
+    """The choices that matter among the trials of search and control; None of too few trials.
+    Trials of several rungs are compared at their first."""
+    data = at_first_rung(data)
     pairs = valued(data, Kind.SEARCH, Kind.CONTROL)
     pairs = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(MOST, len(pairs))).astype(int)]
     if len(pairs) < FEWEST:

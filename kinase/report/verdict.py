@@ -42,6 +42,7 @@ from kinase.api.trial import Kind
 from kinase.report.control import expected_best, sign, value_of, valued
 from kinase.report.data import ReportData
 from kinase.report.fronts import Box, losses_of
+from kinase.report.rungs import at_first_rung
 from kinase.report.sides import (
     Sides,
     cost_of,
@@ -149,7 +150,9 @@ def margin(data: ReportData, value: float, level: float) -> float:
 
 def verdict(data: ReportData) -> Verdict | None:
     """The strategy against the control at equal cost, or None where one of them has no value. Where
-    all trials of the strategy are of its random start it says so, and compares nothing."""
+    all trials of the strategy are of its random start it says so, and compares nothing. Trials of
+    several rungs are compared at their first."""
+    data = at_first_rung(data)
     sides = sides_of(data)
     if sides is None:
         return _no_search(data)

@@ -15,6 +15,7 @@ from scipy.stats import binom
 from kinase.api.trial import Cost, Kind, Outcome
 from kinase.report import ReportData
 from kinase.report.data import ReportTrial
+from kinase.report.rungs import ReportRung
 from kinase.report.sides import random_start
 from kinase.report.verdict import (
     LEVEL,
@@ -336,3 +337,30 @@ def test_of_a_large_front_a_draw_is_compared() -> None:
     kept = _first_fronts([*front, (9e3, 9e3)])
     assert len(kept) == len(set(kept)) == 2 * MOST_POINTS
     assert max(kept) < 5000
+
+
+def test_trials_of_several_rungs_are_compared_at_their_first() -> None:
+    """A trial that trained longer is better for that alone: of two random sides with the same
+    values at the first rung nothing is said, though one of them has more promotions."""
+
+    def climbed(made: ReportTrial, promoted: bool) -> ReportTrial:
+        low = ReportRung(0, 1, made.metrics, Cost(epochs=1), 1.0)
+        if not promoted:
+            return replace(made, rungs=(low,), cost=low.cost)
+        high = {METRIC: made.metrics[METRIC] + 0.4}
+        return replace(made, rungs=(low,), metrics=high, cost=Cost(epochs=10))
+
+    values = [0.1 + 0.01 * (n * 7 % 23) for n in range(23)]
+    data = race(values, values[:12], start=1)
+    promoted = replace(
+        data,
+        trials=tuple(climbed(t, t.kind is Kind.SEARCH and t.number % 3 == 0) for t in data.trials),
+    )
+    assert word(promoted) == "no difference shown"
+    found = verdict(promoted)
+    assert found is not None
+    assert found.search is not None
+    assert found.search < 0.4
+    better = race([v + 0.3 for v in values], values[:12], start=1)
+    better = replace(better, trials=tuple(climbed(t, False) for t in better.trials))
+    assert word(better) == "better"
