@@ -79,6 +79,7 @@ def test_the_page_s_numbers_are_the_code_s() -> None:
         api.INFEASIBLE_EXIT,
         api.BAD_INPUT_EXIT,
         api.UNAVAILABLE_EXIT,
+        api.CHECKPOINT_GONE_EXIT,
         api.TERMINATED_EXIT,
     ):
         assert f"\n| {code} |" in PAGE

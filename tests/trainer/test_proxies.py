@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,11 +100,25 @@ def test_dropout_and_random_depth_are_off(name: str) -> None:
     assert score(name, made) == quiet
 
 
-def test_the_members_are_those_of_the_page() -> None:
+def test_the_members() -> None:
     wanted = (
         "epe_nas fisher grad_norm grasp jacob_cov l2_norm macs nwot params plain snip synflow zen"
     )
     assert wanted.split() == ALL
+
+
+def test_the_proxy_of_the_page_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs/methods/zero-cost-proxies.md").read_text()
+    [block] = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    scope: dict[str, Any] = {}
+    exec(block, scope)
+    assert proxies.measure_one(scope["spread"], network(), batch(), 0) > 0
+    named = {
+        name
+        for line in re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", line)
+    }
+    assert named == set(ALL)
 
 
 # -- each by its formula ---------------------------------------------------------------
