@@ -1,0 +1,87 @@
+"""Trials in stretches on a real API server: paused, promoted and killed in between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kinase.api import NASExperiment, TaskInfo, TrialJob
+from kinase.engine.tabular import TabularEngine
+from kinase.experiment.entries import AnyEntry, Asked, Granted, Told
+from kinase.experiment.journal import Journal
+from kinase.experiment.loop import Loop
+from kinase.store.memory import MemoryStore
+from tests import pod_trainer
+from tests.cluster import system
+from tests.cluster.helpers import wait_for
+from tests.cluster.system import Scene
+
+LADDER: dict[str, Any] = {
+    "training": {"epochs": 9},
+    "strategy": {"type": "Evolution", "evolution": {"population": 3, "sample": 2}},
+    "estimation": {"type": "ASHA", "asha": {"eta": 3}},
+    "budget": {"trials": 10, "parallelism": 1},
+    "control": {"share": 0},
+    "finalists": {"count": 1},
+}
+"""Rungs of 1, 3 and 9 epochs; one trial after the other, so its course depends on scores alone."""
+
+
+def course(entries: list[AnyEntry]) -> list[tuple[Any, ...]]:
+    """What was asked, granted and told, in order."""
+    found: list[tuple[Any, ...]] = []
+    for entry in entries:
+        match entry:
+            case Asked():
+                found.append(("asked", entry.trial, entry.architecture, entry.grant))
+            case Granted():
+                found.append(("granted", entry.trial, entry.grant))
+            case Told():
+                found.append(("told", entry.trial, entry.outcome, entry.metrics))
+    return found
+
+
+def undisturbed(body: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """The course of the same manifest without a cluster."""
+    manifest = NASExperiment.model_validate({k: body[k] for k in body if k != "status"})
+    info = TaskInfo.model_validate(pod_trainer.INFO)
+
+    def score(job: TrialJob) -> dict[str, float]:
+        final = pod_trainer.score(job.model_dump(mode="json", by_alias=True))
+        epochs = job.fidelity.epochs
+        share = (epochs if job.until is None else job.until) / epochs
+        return {
+            "val_accuracy": final["val_accuracy"] * share,
+            "val_loss": final["val_loss"] + (1 - share),
+        }
+
+    store = MemoryStore()
+    Loop(manifest, store, TabularEngine(score, info), info, trainer_results=False).run()
+    return course(list(Journal(store).replay()))
+
+
+def test_a_ladder_through_kills_ends_as_one_that_was_not_disturbed(
+    scene: Scene, alone: None
+) -> None:
+    env = [{"name": "FAKE_EPOCH_SECONDS", "value": "0.4"}]
+    scene.create(**LADDER, trialTemplate={"image": system.FAKE, "env": env})
+
+    def promoted() -> Granted | None:
+        return next(iter(scene.journal(kind="granted")), None)
+
+    first = wait_for(promoted, 120, message="a trial is promoted")
+    # its pod, in the stretch that follows its checkpoint
+    scene.node.kill(scene.namespace, scene.begins(first.trial, epoch=2, attempt=2))
+    wait_for(lambda: scene.journal(kind="attempt"), 60, message="another attempt")
+    scene.node.kill(scene.namespace, scene.controller())
+    scene.operator.kill()
+    scene.operator.start()
+    item = scene.finished(timeout=240)
+    entries = scene.journal()
+    assert course(entries) == undisturbed(item)
+    [lost] = [entry for entry in entries if entry.type == "attempt" and entry.crash]
+    assert (lost.trial, lost.done) == (first.trial, 1), "it went on from its checkpoint"
+    begun = sum(entry.cost.epochs for entry in entries if entry.type == "told")
+    assert item["status"]["cost"]["epochs"] == begun
+    rungs = [entry.grant.rung for entry in entries if isinstance(entry, Granted)]
+    assert rungs.count(1) == 10 // 3
+    assert rungs.count(2) == 1
