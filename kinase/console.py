@@ -74,7 +74,7 @@ def limit_left(limit: Limit) -> str:
 
 def time_left(loop: Loop) -> float | None:
     """Seconds that the search will still take at its pace so far, or None if unknown."""
-    done = sum(t.kind in SEARCHING for t in loop.state.told)
+    done = sum(t.kind in SEARCHING for t in loop.state.told) + loop.state.resting
     if not done or loop.state.ended is not None:
         return None
     estimates = []
@@ -222,7 +222,8 @@ class Progress:
         if loop.stopping:
             phase = "stopping at the next checkpoint; Ctrl-C again ends at once"
         table.add_row("phase", phase)
-        table.add_row("trials", f"{done} done, {len(running)} running, {failed} failed")
+        paused = f"{state.resting} paused, " if state.resting else ""
+        table.add_row("trials", f"{done} done, {len(running)} running, {paused}{failed} failed")
         shown = best.values.get(spec.objective.metric) if best else None
         text = Text(f"{spec.objective.metric} {value(shown)}", style="bold green")
         if best is not None:
@@ -246,7 +247,7 @@ class Progress:
                 "running",
                 Text(
                     f"{number:5d}  {trial.kind.value.lower():8}  epoch {epoch}"
-                    f"/{trial.fidelity.epochs}  {value(measured)}"
+                    f"/{trial.grant.until}  {value(measured)}"
                 ),
             )
         lines = [self._line(loop, trial) for trial in self._recent]

@@ -119,6 +119,8 @@ class TrialCounts(Status):
     running: Count = 0
     """Trials in progress, including finalists and baselines. Trials that wait for a node or for a
     retry are not counted."""
+    paused: Count = 0
+    """Trials that have a value and wait to be trained further. They hold no slot and no GPU."""
     succeeded: Count = 0
     """Trials that were trained and measured."""
     stopped: Count = 0

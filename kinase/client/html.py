@@ -83,8 +83,7 @@ def _head(loop: Record, phase: str) -> str:
 def _counts(loop: Record) -> str:
     told = loop.state.told
     failed = sum(not trial.metrics for trial in told)
-    resting = len(loop.state.outstanding) - len(loop.state.running)
-    paused = f"{resting} paused, " if resting else ""
+    paused = f"{loop.state.resting} paused, " if loop.state.resting else ""
     running = f"{len(loop.state.running)} running, {paused}"
     return f"{len(told)} done, {running}{failed} without a value"
 

@@ -218,6 +218,11 @@ class State:
         return {end.winner: end for end in ends if end.winner is not None and end.test}
 
     @property
+    def resting(self) -> int:
+        """Trials that wait for a decision."""
+        return len(self.outstanding) - len(self.running)
+
+    @property
     def searched(self) -> int:
         """Trials of the search and its control, asked so far."""
         return sum(self.counts[kind] for kind in SEARCHING)

@@ -104,7 +104,7 @@ class Summary:
         state, spec = loop.state, loop.spec
         objectives = [aim.metric for aim in loop.aims]
         limits = loop.limits
-        ended = sum(self._outcomes.values())
+        ended = sum(self._outcomes.values()) + state.resting
         total = f"/{spec.budget.trials}" if spec.budget.trials is not None else ""
         front = sorted(self._front, key=lambda t: (loop.losses(t), t.number))
         if len(front) > MAX_FRONT:  # evenly along the main objective, both ends kept
@@ -119,6 +119,7 @@ class Summary:
             trials=TrialCounts(
                 total=state.searched,
                 running=max(0, len(loop.engine.running()) - waiting),
+                paused=state.resting,
                 succeeded=self._outcomes[Outcome.SUCCEEDED],
                 stopped=self._outcomes[Outcome.STOPPED],
                 infeasible=self._outcomes[Outcome.INFEASIBLE],
