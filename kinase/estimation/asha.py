@@ -8,7 +8,7 @@ from kinase.api.estimation import ASHAEstimation
 from kinase.api.fidelity import Grant
 from kinase.estimation._waiting import pays, wait_or_end
 from kinase.estimation.base import Estimator
-from kinase.estimation.decision import Decision, Left, Promote, Sample
+from kinase.estimation.decision import Decision, Left, Promote, Sample, Stop
 from kinase.estimation.ladder import finite_at, increment, ladder
 from kinase.history import History, Trial
 
@@ -19,9 +19,13 @@ class ASHA(Estimator):
     none, a new candidate at the lowest.
 
     A rung's trials are all that got to its end, those promoted since included, and those that
-    ended in it: one that failed counts as the worst. A trial is never stopped; it rests until it is
-    promoted or the search ends. A promotion that the budget does not pay for is passed over, so
-    the last epochs go to lower rungs and to new candidates.
+    ended in it: one that failed counts as the worst. A trial rests until it is promoted or the
+    search ends. A promotion that the budget does not pay for is passed over, so the last epochs go
+    to lower rungs and to new candidates.
+
+    A trial is stopped if it can no longer be promoted, whatever comes of all trials that the budget
+    still pays for. This changes nothing but the number of checkpoints that are kept: at most 1/eta
+    of a rung's trials, where the budget limits their number.
     """
 
     options: ASHAEstimation
@@ -41,7 +45,10 @@ class ASHA(Estimator):
         return bracket
 
     def next(self, history: History, left: Left) -> Decision:
-        """Promote what can be, or sample."""
+        """Promote what can be, or sample; first of all stop what can never be promoted."""
+        hopeless = self.hopeless(history, left)
+        if hopeless is not None:
+            return Stop(hopeless.number, "it can no longer be promoted")
         for rung in reversed(range(len(self.ladder) - 1)):
             if not pays(left, increment(self.ladder, rung + 1)):
                 continue
@@ -56,6 +63,30 @@ class ASHA(Estimator):
         if drawn is None:
             return wait_or_end(history, left)
         return Sample(self.brackets[drawn][self.first(drawn)])
+
+    def hopeless(self, history: History, left: Left) -> Trial | None:
+        """The worst trial of a rung where more rest than can ever be promoted, if there is one."""
+        for bracket in range(len(self.brackets)):
+            first = self.first(bracket)
+            new = self.most_new(self.ladder[first], left)
+            if new is None:
+                continue
+            for rung in range(first, len(self.ladder) - 1):
+                there = self.at(rung, bracket, history)
+                tally = history.tally(rung, bracket)
+                room = (len(there) + tally.under_way + new) // self.options.eta
+                if tally.resting > room:
+                    return next(trial for trial in reversed(there) if trial.rests_at(rung))
+                new = room  # at most so many more get to the next rung
+        return None
+
+    @staticmethod
+    def most_new(grant: Grant, left: Left) -> int | None:
+        """Candidates that the budget pays for at most; None without a limit."""
+        if left.epochs is None or not grant.until:
+            return left.trials
+        most = left.epochs // grant.until
+        return most if left.trials is None else min(most, left.trials)
 
     def draw(self, history: History, left: Left) -> int | None:
         """The bracket of the next candidate; None if the budget pays for none."""

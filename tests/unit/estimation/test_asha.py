@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from kinase.api.trial import Outcome
-from kinase.estimation import End, Left, Promote, Sample, Wait
+from kinase.estimation import Decision, End, Left, Promote, Sample, Stop, Wait
 from kinase.estimation.testing import Session, some_curve, some_ending
 from kinase.history import History
-from tests.unit.estimation.helpers import FREE, Hand, estimator, promoted, rungs
+from tests.unit.estimation.helpers import FREE, Hand, estimator, promoted, rungs, stopped
 
 
 def nine(**options: object) -> Hand:
@@ -134,10 +134,29 @@ def test_a_promotion_that_is_not_paid_for_is_passed_over() -> None:
     hand = nine()
     for number in range(9):
         hand.rest(number, number / 10)
-    assert isinstance(hand.decide(Left(2, None)), Promote)
-    assert isinstance(hand.decide(Left(1, None)), Sample)
-    assert hand.decide(Left(1, 0)) == End("no trial is left to begin, and none to promote")
-    assert hand.decide(Left(0, None)) == End("the 0 epochs that are left pay for no further trial")
+
+    def decide(left: Left) -> Decision:
+        while isinstance(decision := hand.decide(left), Stop):
+            hand.obey(decision)
+        return decision
+
+    assert isinstance(decide(Left(2, None)), Promote)
+    assert isinstance(decide(Left(1, None)), Sample)
+    assert decide(Left(1, 0)) == End("no trial is left to begin, and none to promote")
+    assert decide(Left(0, None)) == End("the 0 epochs that are left pay for no further trial")
+
+
+def test_what_can_never_be_promoted_is_stopped_the_worst_first() -> None:
+    """Of 12 trials at most 4 get to the second rung: a checkpoint of another is of no use."""
+    hand = nine()
+    for number in range(9):
+        hand.rest(number, number / 10)
+    left = Left(None, 3)
+    assert stopped([hand.decide(left)]) == [8]
+    while isinstance(decision := hand.decide(left), Stop):
+        hand.obey(decision)
+    assert [t.number for t in hand.history.resting()] == [0, 1, 2, 3]
+    assert isinstance(hand.decide(FREE), Promote), "without a limit any may yet be promoted"
     hand.sample()
     hand.obey(hand.decide())
     assert hand.decide(Left(0, None)) == Wait()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kinase import registry
 from kinase.api import Kind, NASExperiment, Outcome, TrialJob
 from kinase.api.fidelity import Fidelity, Grant
 from kinase.api.trial import Cost, TrialResult
@@ -151,7 +152,8 @@ def test_when_the_search_ends_what_is_paused_is_told_with_its_value() -> None:
     assert stopped
     for trial in stopped:
         assert told[trial.number].metrics == rests[trial.number].metrics
-        assert trial.message == "the search is over"
+        assert trial.message in ("the search is over", "it can no longer be promoted")
+    assert "the search is over" in {trial.message for trial in stopped}
     best = max(
         (t for t in state.told if t.kind in (Kind.SEARCH, Kind.CONTROL)),
         key=lambda t: (t.rung, t.metrics["val_accuracy"]),
@@ -302,3 +304,43 @@ def test_the_control_has_rungs_of_its_own() -> None:
         assert reached[1] >= len(mine) // 3 - 1 > 0
         assert reached[2] > 0
     assert state.counts[Kind.CONTROL] == 18
+
+
+@pytest.mark.parametrize("kind", ["ASHA", "AsyncHyperband"])
+@pytest.mark.parametrize("budget", [{"trials": 60}, {"epochs": 200}])
+def test_checkpoints_are_kept_of_those_that_may_still_be_promoted(
+    kind: str, budget: dict[str, int]
+) -> None:
+    """Stopping the others changes nothing else, and bounds what the store holds."""
+
+    class Keeping(registry.load("kinase.estimators", kind)):  # type: ignore[misc]
+        def hopeless(self, history: History, left: Left) -> None:
+            return None
+
+    kept: list[tuple[int, int]] = []
+
+    def evaluate(job: TrialJob) -> dict[str, float]:
+        kept.append((loop.state.resting, len(loop.state.trials)))
+        return learnt(job)
+
+    courses = []
+    for cls in (None, Keeping):
+        loop = make_loop(manifest(kind, budget=budget), evaluate=evaluate)
+        for arm in loop.arms.values():
+            if cls is not None:
+                arm.estimator = cls(arm.estimator.options, loop.setting)
+        kept.clear()
+        state = loop.run()
+        courses.append(
+            [
+                (t.number, t.key, t.kind, t.rung, t.metrics, t.cost.epochs)
+                for t in state.trials.values()
+            ]
+        )
+        if cls is None:
+            most, total = max(kept)[0], state.searched
+            assert any(t.message == "it can no longer be promoted" for t in state.told)
+    assert courses[0] == courses[1]
+    assert most < max(kept)[0]
+    if "trials" in budget:  # of each of the two arms, a third of a rung's trials
+        assert most <= 2 * sum(total // 3 ** (rung + 1) for rung in range(2))
