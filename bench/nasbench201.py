@@ -55,6 +55,7 @@ INFO = TaskInfo(
     test=10_000,
     metrics=("val_accuracy",),
     device="table",
+    supports=("until",),
 )
 
 

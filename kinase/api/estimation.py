@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from kinase.api._base import Custom, Model, Rule, Union
 from kinase.api.ladder import Ladder
+from kinase.api.screen import Screen
 from kinase.api.stopping import Stopping
 
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
@@ -177,6 +178,9 @@ class Estimation(Union):
     """An estimator from another package (entry point group `kinase.estimators`)."""
     stopping: Stopping | None = None
     """Rule that stops a trial by its learning curve. Default: none."""
+
+    screen: Screen | None = None
+    """Zero-cost proxies that choose which candidates are trained. Default: none."""
 
     @model_validator(mode="after")
     def _one_rule(self) -> Estimation:

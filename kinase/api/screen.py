@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
-from kinase.api._base import Model
+from kinase.api._base import Model, Rule
 
 ProxyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 
@@ -15,6 +15,14 @@ class Screen(Model):
     """Draw a pool of candidates for each trial, measure zero-cost proxies on their untrained
     networks, and train the best one only (Abdelfattah et al. 2021). The other candidates are
     stopped without training."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.proxies) || self.proxies.all(p, self.proxies.exists_one(q, q == p))",
+            "proxies are named twice; name each once",
+            ".proxies",
+        ),
+    )
 
     pool: Annotated[int, Field(ge=2, le=10_000)] = 8
     """Number of candidates in a pool. Each counts as a trial of `budget.trials`."""

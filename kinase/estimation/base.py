@@ -80,6 +80,12 @@ class Estimator(ABC):
         Its network and its data must be those of any other."""
         return None
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Optional parts of the trial contract that the trainer must know (`TaskInfo.supports`)."""
+        paused = any(g.until < g.fidelity.epochs or g.every for g in self.ladder)
+        return frozenset({"until"} if paused else ())
+
     @abstractmethod
     def next(self, history: History, left: Left) -> Decision:
         """What to do with a free slot. It is called again until a slot is taken, or it says Wait

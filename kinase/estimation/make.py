@@ -6,6 +6,7 @@ from kinase import registry
 from kinase.api.estimation import Estimation as EstimationModel
 from kinase.estimation.base import Estimator, Setting
 from kinase.estimation.rules import make_rule
+from kinase.estimation.screen import Screen
 from kinase.estimation.stopping import Stopping
 
 
@@ -18,6 +19,8 @@ def make_estimator(model: EstimationModel, setting: Setting) -> Estimator:
     made: Estimator = registry.make(
         "kinase.estimators", model, Estimator, lambda cls, options: cls(options, setting)
     )
+    if model.screen is not None:
+        made = Screen(model.screen, setting, made)
     if model.stopping is not None:
         rule = make_rule(model.stopping, setting.seed)
         made = Stopping(model.stopping, setting, made, rule)

@@ -43,6 +43,11 @@ class Screen(Estimator):
         """That of the estimator within."""
         return self.inner.child
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """A trial that pauses before its first epoch, and its measures."""
+        return self.inner.needs | {"until", "measure"}
+
     def bar(self, trial: Trial, history: History) -> float:
         """That of the estimator within."""
         return self.inner.bar(trial, history)

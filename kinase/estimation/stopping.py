@@ -54,6 +54,11 @@ class Stopping(Estimator):
         grant = self.inner.child
         return grant and looked_at(grant, self.every)
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Pauses, and what the estimator within needs."""
+        return self.inner.needs | {"until"}
+
     def next(self, history: History, left: Left) -> Decision:
         """Judge a trial that rests at a look; else what the estimator within says, with looks."""
         for trial in history.resting():

@@ -49,5 +49,20 @@ def refuse_unmeasured(aims: tuple[Aim, ...], info: TaskInfo) -> None:
             )
 
 
+def refuse_unsupported(spec: ExperimentSpec, needs: frozenset[str], info: TaskInfo) -> None:
+    """Refuse to begin a search whose estimator needs more than the trainer knows.
+
+    Raises:
+        ManifestError: names what is missing.
+    """
+    if missing := sorted(needs - set(info.supports)):
+        raise _refused(
+            "spec.estimation",
+            f"{spec.estimation.shown} requires a trainer that supports {' and '.join(missing)}; "
+            f"this one supports {', '.join(info.supports) or 'neither until nor measure'} (see "
+            "supports in the trial contract)",
+        )
+
+
 def _refused(field: str, message: str) -> ManifestError:
     return ManifestError([Problem(MANIFEST, 0, field, message)])

@@ -15,7 +15,7 @@ from kinase.api.trial import Kind, Outcome, TaskInfo
 from kinase.engine import Engine, Event, Finished, Lost, Progress
 from kinase.estimation import make_estimator
 from kinase.experiment import artifacts, budget, finals, outcome, reopening
-from kinase.experiment.aims import refuse_unmeasured
+from kinase.experiment.aims import refuse_unmeasured, refuse_unsupported
 from kinase.experiment.arm import Arm
 from kinase.experiment.dispatch import Dispatch
 from kinase.experiment.entries import AnyEntry, Asked, Attempt, Granted, Reopened, Rested, Told
@@ -120,6 +120,7 @@ class Loop(Record):
             return self.state
         if not self.state.trials:
             refuse_unmeasured(self.aims, self.info)
+            refuse_unsupported(self.spec, self.estimator.needs, self.info)
         self._append(*recover(self, self._dispatch, results=self._results))
         if self.inheritance is not None and self._results:
             self._weights = Weights(self)

@@ -84,12 +84,14 @@ class Search:
             yield self._control, False
 
     def _of_arm(self, arm: Arm, samples: bool) -> Sequence[AnyEntry]:
-        """What follows from an arm's decision. One that cannot sample is asked again with no trials
-        left: it may still have trials to train on."""
-        trials = self._trials_left if samples else 0
-        decision = arm.next(self._record.state.searched, Left(self._epochs_left, trials))
+        """What follows from an arm's decision. An arm that cannot have its sample is asked again
+        with no trials left: it may still have trials to train on."""
+        left = Left(self._epochs_left, self._trials_left)
+        decision = arm.next(self._record.state.searched, left)
         if isinstance(decision, Sample):
-            if samples and (entries := self._sample(arm, decision)):
+            if not samples:
+                return NOTHING
+            if entries := self._sample(arm, decision):
                 return entries
             decision = arm.next(self._record.state.searched, Left(self._epochs_left, 0))
         return self._train_on(arm, decision)

@@ -950,6 +950,11 @@ CASES |= {
     "an axis of its own has a least value": Case(
         rungs("ASHA", axis="data", least=0.1), rungs("ASHA", axis="data"), "least"
     ),
+    "a proxy is named once": Case(
+        {"estimation.screen": {"proxies": ["nwot", "synflow"]}},
+        {"estimation.screen": {"proxies": ["nwot", "nwot"]}},
+        "proxies",
+    ),
     "rungs are listed or counted": Case(
         rungs("ASHA", rungs=[1, 4]), rungs("ASHA", rungs=[1, 4], least=1), "least"
     ),

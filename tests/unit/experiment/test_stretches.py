@@ -21,6 +21,7 @@ from kinase.experiment.dispatch import job_of
 from kinase.experiment.entries import Asked, Granted, Rested, Told
 from kinase.experiment.journal import Journal
 from kinase.experiment.loop import Loop
+from kinase.experiment.trial_record import TrialRecord
 from kinase.history import History
 from kinase.store.memory import MemoryStore
 from tests.unit.experiment.helpers import INFO, experiment, make_loop, score, told
@@ -38,9 +39,10 @@ def manifest(kind: str = "ASHA", **spec: Any) -> NASExperiment:
     """A search of 9 epochs, with rungs at 1, 3 and 9."""
     field = {"ASHA": "asha"}.get(kind, kind[0].lower() + kind[1:])
     options = {**LADDERS[kind], **spec.pop("options", {})}
+    around = {name: spec.pop(name) for name in ("screen", "stopping") if name in spec}
     base: dict[str, Any] = {
         "training": {"epochs": 9},
-        "estimation": {"type": kind, field: options},
+        "estimation": {"type": kind, field: options, **around},
         "budget": {"trials": 20},
     }
     return experiment(**{**base, **spec})
@@ -50,7 +52,10 @@ def learnt(job: TrialJob) -> dict[str, float]:
     """A value that rises with the epochs trained, differently for each architecture."""
     full = score(job.model_copy(update={"fidelity": Fidelity(epochs=1)}))
     until = job.fidelity.epochs if job.until is None else job.until
-    return {**full, "val_accuracy": full["val_accuracy"] * until / (until + 1)}
+    proxies = {f"proxy_{name}": full["val_accuracy"] ** 2 for name in job.measure}
+    if until == 0:
+        return proxies
+    return {**full, **proxies, "val_accuracy": full["val_accuracy"] * until / (until + 1)}
 
 
 class Book:
@@ -99,6 +104,36 @@ def test_the_budget_is_exact(kind: str, slots: int, epochs: int) -> None:
     assert charged == dict(book.trained)
     assert state.counts[Kind.FINAL] >= 1
     assert not state.outstanding
+
+
+@pytest.mark.parametrize("kind", ["ASHA", "Hyperband"])
+def test_a_screen_before_a_ladder_costs_no_epochs_and_survives_kills(kind: str) -> None:
+    spec = manifest(kind, budget={"epochs": 60}, screen={"pool": 3})
+    undisturbed = make_loop(spec, evaluate=learnt)
+    state = undisturbed.run()
+    mine = [t for t in state.trials.values() if t.kind is Kind.SEARCH]
+    trained = [t for t in mine if t.cost.epochs]
+    left = [t for t in mine if not t.cost.epochs]
+    assert len(left) >= 2 * len(trained) - 4
+    assert {t.message for t in left} <= {
+        "another one of its pool ranks higher",
+        "the search is over",
+    }
+    for number, trial in enumerate(trained[:3]):  # each is the best of its pool
+        pool = mine[3 * number : 3 * number + 3]
+        assert max(pool, key=learnt_proxy) is trial
+    for moment in range(1, undisturbed.journal.length + 1, 3):
+        store = MemoryStore()
+        with pytest.raises(Killed):
+            make_loop(spec, Mortal(store, [moment], True), evaluate=learnt).run()
+        again = make_loop(spec, store, evaluate=learnt)
+        again.run()
+        assert told(again) == told(undisturbed), moment
+
+
+def learnt_proxy(trial: TrialRecord) -> float:
+    """What a candidate's proxy was when it rested before training."""
+    return trial.rests[0][1].metrics["proxy_nwot"]
 
 
 def test_a_promoted_trial_trains_on_from_its_checkpoint() -> None:
