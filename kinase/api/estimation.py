@@ -130,14 +130,33 @@ class PercentileStoppingEstimation(MedianStoppingEstimation):
     50 is the median stopping rule."""
 
 
+class FreezeThawEstimation(Model):
+    """Freeze-thaw (Swersky et al. 2014): after each few epochs a trial pauses, and a Gaussian
+    process over all learning curves says which trial to continue, or whether to begin a new one,
+    to learn most about which is best in the end."""
+
+    every: Epochs | None = None
+    """Epochs of a trial between two decisions. Default: a twentieth of `spec.training.epochs`,
+    rounded up; at least a thousandth."""
+    initial: Annotated[int, Field(ge=2, le=1000)] = 5
+    """Number of trials that are begun before the first decision."""
+    paused: Annotated[int, Field(ge=1, le=100)] = 10
+    """Number of paused trials, the most promising ones, among which a decision is made."""
+    fresh: Annotated[int, Field(ge=1, le=100)] = 3
+    """Number of new trials that compete with them in a decision. At most one is begun."""
+    draws: Annotated[int, Field(ge=50, le=100_000)] = 500
+    """Samples by which the entropy of the best trial is estimated."""
+
+
 class Estimation(Union):
     """Performance estimation: how to score a candidate cheaply."""
 
     rules = (
         Rule(
-            "!has(self.stopping) || !(self.type in ['MedianStopping', 'PercentileStopping'])",
-            "type is {self.type}, which is a stopping rule itself, so stopping must not be set; "
-            "remove it or set type: Full",
+            "!has(self.stopping) || "
+            "!(self.type in ['MedianStopping', 'PercentileStopping', 'FreezeThaw'])",
+            "type is {self.type}, which judges learning curves itself, so stopping must not "
+            "be set; remove it or set another type",
             ".stopping",
             "Forbidden",
         ),
@@ -153,6 +172,7 @@ class Estimation(Union):
         "AsyncHyperband",
         "MedianStopping",
         "PercentileStopping",
+        "FreezeThaw",
         "Custom",
     ] = "Full"
     """Type of the estimation. The field of the same name holds its options."""
@@ -174,6 +194,8 @@ class Estimation(Union):
     """Full training, stopped where it is worse than the median."""
     percentile_stopping: PercentileStoppingEstimation | None = None
     """Full training, stopped where it is not among the best so many percent."""
+    freeze_thaw: FreezeThawEstimation | None = None
+    """Trials paused and continued by a model of their learning curves."""
     custom: Custom | None = None
     """An estimator from another package (entry point group `kinase.estimators`)."""
     stopping: Stopping | None = None
@@ -184,9 +206,10 @@ class Estimation(Union):
 
     @model_validator(mode="after")
     def _one_rule(self) -> Estimation:
-        if self.stopping is not None and self.type in ("MedianStopping", "PercentileStopping"):
+        judges = ("MedianStopping", "PercentileStopping", "FreezeThaw")
+        if self.stopping is not None and self.type in judges:
             raise ValueError(
-                f"type is {self.type}, which is a stopping rule itself, so stopping must not be "
-                "set; remove it or set type: Full"
+                f"type is {self.type}, which judges learning curves itself, so stopping must not "
+                "be set; remove it or set another type"
             )
         return self

@@ -65,7 +65,7 @@ class Curve:
         """The epochs with a finite value, from 1, and the losses there."""
         losses = np.asarray(self.losses, dtype=np.float64)
         finite = np.isfinite(losses)
-        return np.flatnonzero(finite) + 1.0, losses[finite]
+        return np.asarray(np.flatnonzero(finite) + 1.0, dtype=np.float64), losses[finite]
 
     def filled(self, length: int) -> Floats:
         """The first `length` losses, each gap with the value before it (the first with the one

@@ -99,7 +99,7 @@ class Parametric:
         start = posterior.ball(walkers, self._rng)
         seed = np.random.RandomState(int(self._rng.integers(2**32)))
         state = emcee.State(start, random_state=seed.get_state())
-        moves = [(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)]
+        moves = [(emcee.moves.StretchMove(), 0.5), (emcee.moves.DEMove(), 0.5)]
         sampler = emcee.EnsembleSampler(
             walkers, posterior.size, posterior.log, moves=moves, vectorize=True
         )

@@ -25,6 +25,8 @@ MEMBERS: dict[str, dict[str, Any]] = {
     "asha, data": {"type": "ASHA", "asha": {"axis": "data", "least": 0.05}},
     "asynchronous hyperband": {"type": "AsyncHyperband", "asyncHyperband": {"eta": 3}},
     "median": {"type": "MedianStopping"},
+    "full, with looks": {"type": "Full", "stopping": {"type": "Median", "spare": 0.3}},
+    "asha, with looks": {"type": "ASHA", "stopping": {"type": "Median", "every": 2}},
     "percentile": {"type": "PercentileStopping", "percentileStopping": {"every": 4, "grace": 5}},
 }
 

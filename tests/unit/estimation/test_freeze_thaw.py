@@ -1,0 +1,63 @@
+"""Freeze-thaw as an estimator."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from kinase.api import Fidelity
+from kinase.api.estimation import Estimation
+from kinase.api.fidelity import Grant
+from kinase.estimation import Estimator, Left, Sample, Setting, make_estimator
+from kinase.estimation.testing import EstimatorContract, Make, Session
+from kinase.history import History
+
+
+def estimator(setting: Setting, **options: Any) -> Estimator:
+    options = {"draws": 50, **options}
+    model = Estimation.model_validate({"type": "FreezeThaw", "freezeThaw": options})
+    return make_estimator(model, setting)
+
+
+class TestContract(EstimatorContract):
+    """With few decisions: each one fits the model."""
+
+    @pytest.fixture
+    def make(self) -> Make:
+        return lambda setting: estimator(setting, every=14, initial=20)
+
+
+def setting(epochs: int = 20) -> Setting:
+    nowhere: Any = None
+    return Setting(Fidelity(epochs=epochs), space=nowhere, frame=nowhere)
+
+
+def test_its_rungs_are_steps_of_epochs() -> None:
+    made = [estimator(setting(n)).ladder for n in (20, 50, 21)]
+    assert [[grant.until for grant in grants[-2:]] for grants in made] == [
+        [19, 20],
+        [48, 50],
+        [20, 21],
+    ]
+    assert [len(grants) for grants in made] == [20, 17, 11]
+    assert len(estimator(setting(100_000), every=1).ladder) == 1000
+
+
+def test_it_begins_with_new_trials() -> None:
+    made = estimator(setting())
+    assert made.next(History(), Left(None, None)) == Sample(made.ladder[0])
+
+
+def test_the_best_curve_is_trained_furthest() -> None:
+    def losses(number: int, grant: Grant) -> list[float]:
+        end = 0.3 + 0.1 * (number * 5 % 8)
+        return [end + 0.6 * math.exp(-0.3 * epoch) for epoch in range(1, grant.until + 1)]
+
+    made = estimator(setting(), every=4, initial=8)
+    session = Session(made, curve=losses, epochs=60, trials=8).run()
+    done = {trial.number: len(trial.curve) for trial in session.history.asked}
+    assert max(done, key=lambda number: done[number]) == 0
+    assert session.spent <= 60
+    assert sum(epochs > 8 for epochs in done.values()) <= 4
