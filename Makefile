@@ -104,7 +104,7 @@ requirements: requirements.lock pyproject.toml $(UV)
 	  $(COMPILE) requirements/$$image.in --constraint requirements.lock \
 	    --output-file requirements/$$image.lock || exit; \
 	done
-	$(COMPILE) pyproject.toml --extra operator --extra s3 --extra report \
+	$(COMPILE) pyproject.toml --extra operator --extra s3 --extra report --extra curves \
 	  --constraint requirements.lock --output-file requirements/controller.lock
 	$(COMPILE) pyproject.toml --extra trainer --extra s3 \
 	  --constraint requirements.lock --output-file .make/trainer.lock

@@ -10,6 +10,7 @@ a rule begin the same configurations in the same order, at the same cost: `--tra
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 import time
@@ -135,6 +136,7 @@ def main() -> None:
     parser.add_argument("--trainings", type=int, default=20)
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--every", type=int, default=5)
+    parser.add_argument("--options", default="{}", help="of the rule, as JSON")
     args = parser.parse_args()
     times = (1, 2, 4)
     without = " | ".join(f"without, {k}x the cost" for k in times)
@@ -156,6 +158,7 @@ def main() -> None:
                         found = [run(task, scheduler, None, k * cost)[0] for k in times]
                         plain[key] = tuple(best(session) for session in found)
                     options = {"type": rule, "every": args.every, "spare": 0}
+                    options |= json.loads(args.options)
                     session, took = run(task, scheduler, options, cost)
                     seconds += took
                     least = min(task.end(number) for number in range(len(task.losses)))
@@ -163,15 +166,16 @@ def main() -> None:
                     rows.append((*of(session, task), *regrets))
             trials, stopped, wrong, winners, *regrets = np.array(rows, dtype=float).T
             shown = " | ".join(f"{regret.mean():.3f}" for regret in regrets)
+            share = stopped.sum() / trials.sum()
             print(
-                f"| {scheduler} | {rule} | {trials.mean():.0f} | {stopped.sum() / trials.sum():.0%} "
+                f"| {scheduler} | {rule} | {trials.mean():.0f} | {share:.0%} "
                 f"| {shown} | {winners.mean():.1%} of {len(rows)} "
                 f"| {wrong.sum() / max(stopped.sum(), 1):.1%} |",
                 flush=True,
             )
+            middle, most = median(seconds or [0.0]), max(seconds, default=0.0)
             print(
-                f"  {rule}: {len(seconds)} verdicts, {median(seconds or [0.0]):.4f} s each (median), "
-                f"{max(seconds, default=0.0):.2f} s at most",
+                f"  {rule}: {len(seconds)} verdicts, {middle:.4f} s (median), {most:.2f} s (most)",
                 file=sys.stderr,
                 flush=True,
             )

@@ -15,9 +15,9 @@ class DomhanStopping(Model):
 
     walkers: Annotated[int, Field(ge=100, le=1000)] = 100
     """Walkers of the sampler. They move together; there are at least two per parameter."""
-    steps: Annotated[int, Field(ge=10, le=100_000)] = 600
+    steps: Annotated[int, Field(ge=10, le=100_000)] = 300
     """Steps of each walker that are kept. Domhan et al. keep 2,000."""
-    burn_in: Annotated[int, Field(ge=0, le=100_000)] = 300
+    burn_in: Annotated[int, Field(ge=0, le=100_000)] = 200
     """Steps before them that are dropped. Domhan et al. drop 500."""
 
 

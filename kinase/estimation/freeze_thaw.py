@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from kinase.api.estimation import FreezeThawEstimation
 from kinase.api.fidelity import Grant
 from kinase.estimation._waiting import pays, wait_or_end
-from kinase.estimation.base import Estimator
+from kinase.estimation.base import Estimator, Setting
 from kinase.estimation.decision import Decision, End, Left, Promote, Sample, Wait
 from kinase.estimation.rules.base import as_curves, features
 from kinase.history import History, Trial
+from kinase.predict import require
 from kinase.predict.curve import Floats, normal_cdf
 from kinase.predict.freeze_thaw import FreezeThaw as Model
 from kinase.predict.freeze_thaw import decaying, information
@@ -36,6 +38,15 @@ class FreezeThaw(Estimator):
 
     options: FreezeThawEstimation
     slow = True
+
+    def __init__(self, options: Any, setting: Setting) -> None:
+        """`options` is the manifest's `FreezeThawEstimation`.
+
+        Raises:
+            UnusableMember: scipy is not installed.
+        """
+        require("FreezeThaw", "scipy")
+        super().__init__(options, setting)
 
     @cached_property
     def ladder(self) -> tuple[Grant, ...]:

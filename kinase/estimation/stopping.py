@@ -106,9 +106,9 @@ class Stopping(Estimator):
         if not self._warned:
             self._warned = True
             _log.warning(
-                "estimation.stopping cannot judge trial %d: it reports no value of the objective "
-                "after %d of its epochs; the trainer must report it after every epoch. Trials "
-                "without values are trained to the end",
+                "estimation.stopping cannot judge trial %d: it has no finite value of the "
+                "objective in its first %d epochs. If the trainer does not report the objective "
+                "after every epoch, no trial is stopped",
                 trial.number,
                 trial.done,
             )

@@ -61,8 +61,8 @@ class Parametric:
         rng: Rng,
         *,
         walkers: int = 100,
-        steps: int = 600,
-        burn_in: int = 300,
+        steps: int = 300,
+        burn_in: int = 200,
         families: Sequence[Family] = FAMILIES,
     ) -> None:
         """

@@ -14,6 +14,7 @@ class Baker(Rule):
     (Baker et al. 2017, section 3)."""
 
     options: BakerStopping
+    needs = ("scipy", "sklearn")
     _cache: tuple[object, Features, NuSVR] | None = None
 
     def verdict(self, trial: Trial, history: History, bar: float) -> Verdict | None:

@@ -11,6 +11,7 @@ from typing import Any
 from kinase import registry
 from kinase.api.stopping import Stopping as StoppingModel
 from kinase.history import History, Trial
+from kinase.predict import require
 from kinase.predict.curve import Curve, Prediction
 from kinase.predict.features import Features, known
 from kinase.space import Rng, derive_rng
@@ -49,9 +50,16 @@ class Rule(ABC):
 
     slow: bool = False
     """Whether a verdict can take seconds."""
+    needs: tuple[str, ...] = ()
+    """Modules that must be installed."""
 
     def __init__(self, options: Any, setting: RuleSetting) -> None:
-        """`options` is the rule's struct of the manifest."""
+        """`options` is the rule's struct of the manifest.
+
+        Raises:
+            UnusableMember: a module that it needs is not installed.
+        """
+        require(type(self).__name__, *self.needs)
         self.options = options
         self.setting = setting
 

@@ -17,6 +17,7 @@ class Domhan(Rule):
     the bar (Domhan et al. 2015, section 4)."""
 
     options: DomhanStopping
+    needs = ("emcee", "scipy")
     slow = True
 
     def verdict(self, trial: Trial, history: History, bar: float) -> Verdict | None:

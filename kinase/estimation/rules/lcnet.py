@@ -23,6 +23,7 @@ class LCNet(Rule):
     of the bar (Klein et al. 2017)."""
 
     options: LCNetStopping
+    needs = ("scipy",)
     slow = True
     _cache: tuple[object, Features, Model] | None = None
 

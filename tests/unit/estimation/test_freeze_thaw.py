@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from kinase.api import Fidelity
 from kinase.api.estimation import Estimation
 from kinase.api.fidelity import Grant
 from kinase.estimation import Estimator, Left, Sample, Setting, make_estimator
-from kinase.estimation.testing import EstimatorContract, Make, Session
+from kinase.estimation.testing import SETTING, EstimatorContract, Make, Session
 from kinase.history import History
 
 
@@ -22,11 +23,15 @@ def estimator(setting: Setting, **options: Any) -> Estimator:
 
 
 class TestContract(EstimatorContract):
-    """With few decisions: each one fits the model."""
+    """With few decisions, for each one fits the model."""
 
     @pytest.fixture
     def make(self) -> Make:
-        return lambda setting: estimator(setting, every=14, initial=20)
+        return lambda setting: estimator(setting, every=40, initial=4)
+
+    @pytest.fixture
+    def setting(self) -> Setting:
+        return replace(SETTING, full=SETTING.full.model_copy(update={"epochs": 70}))
 
 
 def setting(epochs: int = 20) -> Setting:

@@ -17,6 +17,7 @@ from kinase.estimation import Left, Promote, Sample, Setting, Stop, make_estimat
 from kinase.estimation.rules import Verdict
 from kinase.estimation.stopping import Stopping, calibrate, is_spared
 from kinase.history import History, Trial
+from kinase.registry import UnusableMember
 
 EPOCHS = 20
 LEFT = Left(None, None)
@@ -141,7 +142,7 @@ def test_without_values_trials_go_on_and_a_warning_says_so_once(
             assert rule.next(history, LEFT) == Promote(trial.number, trial.grant)
         history.grant(trial.number, trial.grant)
     assert len(caplog.records) == 1
-    assert "reports no value of the objective after 4 of its epochs" in caplog.text
+    assert "no finite value of the objective in its first 4 epochs" in caplog.text
 
 
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
@@ -195,6 +196,21 @@ def test_the_spared_say_how_many_of_the_stopped_would_have_won() -> None:
     assert (found.stopped, found.spared, found.won) == (3, 3, 2)
     assert found.share == pytest.approx(2 / 3)
     assert calibrate(told[:2]).share is None
+
+
+def test_what_is_not_installed_is_said_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "emcee" else name)
+    model = Estimation.model_validate({"type": "Full", "stopping": {"type": "Domhan"}})
+    with pytest.raises(UnusableMember, match=r"Domhan needs emcee.*'kinase-nas\[curves\]'"):
+        make_estimator(model, setting())
+
+
+@pytest.mark.parametrize("kind", ["MedianStopping", "PercentileStopping", "FreezeThaw"])
+def test_what_judges_curves_itself_takes_no_rule(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"type is {kind}, which judges learning curves itself"):
+        Estimation.model_validate({"type": kind, "stopping": {"type": "Median"}})
 
 
 def test_the_manifest_takes_each_rule() -> None:
