@@ -353,6 +353,21 @@ CASES: dict[str, Case] = {
         {"estimation": {"type": "Full", "morphism": {}}},
         "estimation",
     ),
+    "full training stops by learning curves": Case(
+        {"estimation": {"type": "Full", "stopping": {"type": "LCNet", "lcNet": {"networks": 3}}}},
+        {"estimation": {"type": "Full", "stopping": {"type": "LCNet", "baker": {}}}},
+        "estimation.stopping",
+    ),
+    "what judges learning curves itself takes no rule": Case(
+        {"estimation": {"type": "ASHA", "stopping": {"type": "Median", "probability": 0.01}}},
+        {"estimation": {"type": "MedianStopping", "stopping": {"type": "Median"}}},
+        "estimation",
+    ),
+    "a rule of another package has a name": Case(
+        {"estimation": {"stopping": {"type": "Custom", "custom": {"name": "mine"}}}},
+        {"estimation": {"stopping": {"type": "Custom"}}},
+        "estimation.stopping",
+    ),
     "an estimator of another package has a name": Case(
         {"estimation": {"type": "Custom", "custom": {"name": "mine"}}},
         {"estimation": {"type": "Custom"}},

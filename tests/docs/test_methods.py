@@ -65,7 +65,8 @@ class TestTheMember:
 
 def test_no_page_is_left_of_a_member_that_is_gone() -> None:
     pages = {page.name for page in FOLDER.glob("*.md")}
-    assert pages == {"index.md", *(page_of(member) for member, _ in MEMBERS)}
+    others = {"index.md", "curve-rules.md", "zero-cost-proxies.md"}
+    assert pages == others | {page_of(member) for member, _ in MEMBERS}
 
 
 def test_pages_are_told_apart_by_their_names() -> None:
