@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,16 +30,15 @@ from kinase.store import NotFound, Store
 from kinase.words import counted
 from kinase_trainer import process
 from kinase_trainer.ending import Ending, Terminator
-from kinase_trainer.errors import ConfigError
 from kinase_trainer.ledger import Meter
 from kinase_trainer.sdk import machine, states
+from kinase_trainer.sdk.weights import Learnt, load_into, save_built, save_other
 
 if TYPE_CHECKING:
     from kinase_trainer.network import Network
 
 CHECKPOINT = "checkpoint/last"
 TEST = "test.json"
-WEIGHTS = "weights.safetensors"
 
 
 class Infeasible(Exception):
@@ -90,16 +88,6 @@ def trial(
     return Trial(info)
 
 
-@dataclass(frozen=True)
-class _Learnt:
-    """What a network's card says of the data."""
-
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
-    classes: tuple[str, ...]
-    units: None = None
-
-
 class Trial:
     """One attempt of a trial."""
 
@@ -119,7 +107,7 @@ class Trial:
         self._curve: list[Point] = []
         self._kept: dict[str, states.Stateful] = {}
         self._network: Network | None = None
-        self._learnt = _Learnt((0.0,), (1.0,), tuple(each.name for each in info.classes))
+        self._learnt = Learnt((0.0,), (1.0,), tuple(each.name for each in info.classes))
         self._test: dict[str, float] | None = None
         self._message = ""
 
@@ -200,7 +188,7 @@ class Trial:
         graph = self.graph()
         machine.seed(self.seed, 0)
         self._network = Network(graph, mean, deviation)
-        self._learnt = _Learnt(mean, deviation, self._learnt.classes)
+        self._learnt = Learnt(mean, deviation, self._learnt.classes)
         return self._network
 
     # -- the loop ----------------------------------------------------------------------
@@ -216,7 +204,9 @@ class Trial:
         if not self.testing:
             self._resume()
         elif "model" in objects:
-            self._load_weights(objects["model"])
+            model = objects["model"]
+            built = self._network is not None and model is self._network
+            load_into(model, self.store.sub(self.job.prefix), built=built)
 
     def epochs(self, samples: int | None = None) -> Iterator[int]:
         """The epochs that are to train now, counted from 0. Each is charged before it is given.
@@ -448,51 +438,16 @@ class Trial:
         )
 
     def _save_weights(self, metrics: dict[str, float]) -> None:
-        """The network with the result; with a card where we have built it, so that it can be
-        loaded and exported."""
+        """The network with the result, if torch has made one."""
         network: Any = self._kept.get("model", self._network)
         if network is None or "torch" not in sys.modules:
             return
         if self._network is not None and network is self._network:
-            from kinase_trainer import model
-
-            model.save(
-                self.store,
-                self.job.prefix,
-                self.job,
-                self._network,
-                self._frame,
-                self._learnt,
-                metrics,
-                space=self.space,
+            save_built(
+                self.store, self.job, network, self._frame, self._learnt, metrics, self.space
             )
-            return
-        from safetensors.torch import save
-
-        tensors = {
-            name: value.detach().cpu().clone().contiguous()
-            for name, value in network.state_dict().items()
-        }
-        self.store.put(f"{self.job.prefix}/{WEIGHTS}", save(tensors))
-
-    def _load_weights(self, network: Any) -> None:
-        """The weights that the trial has kept.
-
-        Raises:
-            ConfigError: there are none.
-        """
-        place = self.store.sub(self.job.prefix)
-        try:
-            if self._network is not None and network is self._network:
-                from kinase_trainer import model
-
-                self._network.load_state_dict(model.read_state(place, model.read_card(place)))
-                return
-            from safetensors.torch import load
-
-            network.load_state_dict(load(place.get(WEIGHTS)))
-        except NotFound as error:
-            raise ConfigError(f"there are no weights to test: {error}") from None
+        else:
+            save_other(self.store, self.job.prefix, network)
 
 
 def _never_works(error: BaseException) -> bool:
