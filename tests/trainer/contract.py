@@ -93,6 +93,7 @@ class TrainerContract:
         assert pod.run(own) == 0, pod.said
         info = TaskInfo.model_validate_json(store.get("some/where.json"))
         assert info.input == (1, 8, 8)
+        assert "until" in info.supports
         assert list(store.list()) == ["some/where.json"]
         assert pod.termination.message == ""
 
