@@ -125,7 +125,6 @@ class History:
         """Record that a trial was begun."""
         self.version += 1
         self.running += 1
-        self.brackets = max(self.brackets, trial.grant.bracket + 1)
         self._enter(trial.grant)
         self.asked.append(trial)
         self.by_number[trial.number] = trial
@@ -208,6 +207,7 @@ class History:
         return self._tallies.setdefault((grant.rung, grant.bracket), Tally())
 
     def _enter(self, grant: Grant) -> None:
+        self.brackets = max(self.brackets, grant.bracket + 1)
         tally = self._tally(grant)
         tally.entered += 1
         tally.under_way += 1

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kinase.api.fidelity import Fidelity
 from kinase.api.space import Space as SpaceModel
+from kinase.estimation.testing import SETTING, EstimatorContract
 from kinase.space import Frame, make_space
 from kinase.strategy import derive_rng
 from kinase.strategy.testing import StrategyContract
@@ -46,11 +46,14 @@ def test_the_space_of_the_page() -> None:
     assert space.graph(architecture, Frame((1, 8, 8), 10)).params() > 0
 
 
-def test_the_estimator_of_the_page() -> None:
-    quick = namespace("docs/estimators.md")["Quick"]
-    full = Fidelity(epochs=60)
-    assert quick({"share": 0.25}).fidelity(full) == full.model_copy(update={"epochs": 15})
-    assert quick({}).fidelity(Fidelity(epochs=3)).epochs == 1
+class TestTheEstimatorOfThePage(EstimatorContract):
+    @pytest.fixture
+    def make(self) -> Any:
+        cls = namespace("docs/estimators.md")["Quick"]
+        return lambda setting: cls({"share": 0.25}, setting)
+
+    def test_its_ladder(self, make: Any) -> None:
+        assert [grant.until for grant in make(SETTING).ladder] == [7, 27]
 
 
 def test_the_network_of_the_page_on_morphisms_grows() -> None:

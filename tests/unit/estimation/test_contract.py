@@ -27,6 +27,8 @@ MEMBERS: dict[str, dict[str, Any]] = {
     "median": {"type": "MedianStopping"},
     "full, with looks": {"type": "Full", "stopping": {"type": "Median", "spare": 0.3}},
     "asha, with looks": {"type": "ASHA", "stopping": {"type": "Median", "every": 2}},
+    "full, screened": {"type": "Full", "screen": {"pool": 3}},
+    "hyperband, screened": {"type": "Hyperband", "screen": {"pool": 2}},
     "percentile": {"type": "PercentileStopping", "percentileStopping": {"every": 4, "grace": 5}},
 }
 
