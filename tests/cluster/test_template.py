@@ -407,10 +407,8 @@ def admit_all(scene: Scene, but: str = "") -> None:
 
 def test_what_a_queue_holds_back_waits_and_what_it_preempts_goes_on_later(queue: Scene) -> None:
     scene = queue
-    env = [{"name": "FAKE_EPOCH_SECONDS", "value": "3"}]
-    scene.create(
-        **TINY, trialTemplate={"image": system.FAKE, "labels": {QUEUE: "gpus"}, "env": env}
-    )
+    scene.hold(0)
+    scene.create(**TINY, trialTemplate={"image": system.FAKE, "labels": {QUEUE: "gpus"}})
     said = scene.until("Progressing", "False", "TaskPending")
     assert "Queued" in said
     admit(scene, "toy-task-1")

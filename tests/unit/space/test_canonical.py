@@ -230,7 +230,7 @@ def test_a_key_is_quick(preset: str, limit: float) -> None:
     taken = []
     for seed in range(200):
         architecture = space.sample(derive_rng(seed))
-        began = time.perf_counter()
+        began = time.thread_time()
         space.key(architecture)
-        taken.append((time.perf_counter() - began) * 1e3)
-    assert statistics.median(taken) <= 3 * limit  # three times, for a machine that is busy
+        taken.append((time.thread_time() - began) * 1e3)
+    assert statistics.median(taken) <= 3 * limit  # three times, for a slower machine
