@@ -31,6 +31,8 @@ UNAVAILABLE_EXIT = 75
 """Exit code if the store was unavailable for too long. Retried, not counted as a retry."""
 TERMINATED_EXIT = 143
 """Exit code after SIGTERM and a checkpoint. Retried, not counted as a retry."""
+MAX_ATTEMPTS = 999
+"""Maximum number of attempts at a trial, for whatever reason they end."""
 
 
 class Kind(StrEnum):
@@ -411,7 +413,7 @@ class TrialSpec(Model):
     kind: Literal["Task", "Search", "Control", "Final", "Baseline", "Test"]
     """Purpose of the trial. `Task` asks the trainer to describe the task; `Test` evaluates the
     winner on the test split."""
-    attempt: Annotated[int, Field(ge=1, le=999)] = 1
+    attempt: Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)] = 1
     """Number of the desired attempt. A retry increases it."""
     stop: bool = False
     """Whether to stop the attempt at its next checkpoint."""

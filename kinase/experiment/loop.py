@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from kinase.api.experiment import NASExperiment
 from kinase.api.trial import (
+    MAX_ATTEMPTS,
     Architecture,
     Fidelity,
     Inheritance,
@@ -47,9 +48,6 @@ from kinase.strategy import (
     make_strategy,
 )
 from kinase.words import counted
-
-MOST_ATTEMPTS = 999
-"""Attempts at one trial, whatever it is that ends them."""
 
 
 class Listener(Protocol):
@@ -384,7 +382,7 @@ class Loop:
                     if self._interrupted:
                         return None
                     winner.attempt += 1
-                    over = winner.attempt > MOST_ATTEMPTS
+                    over = winner.attempt > MAX_ATTEMPTS
                     if event.permanent or event.crash or event.given_up or over:
                         raise EngineError(f"the winner could not be tested: {event.message}")
                     self.engine.launch(self._job(winner, test=True))
@@ -663,7 +661,7 @@ class Loop:
             self._tell_partial(trial, lost.message, Outcome.INFEASIBLE)
         elif lost.given_up:
             self._tell_partial(trial, lost.message, Outcome.FAILED)
-        elif crashes > self.spec.trial_template.max_retries or trial.attempt >= MOST_ATTEMPTS:
+        elif crashes > self.spec.trial_template.max_retries or trial.attempt >= MAX_ATTEMPTS:
             times = f" ({crashes} attempts)" if crashes > 1 else ""
             self._tell_partial(trial, f"{lost.message}{times}", Outcome.FAILED)
         else:

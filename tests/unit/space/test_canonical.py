@@ -13,9 +13,10 @@ import pytest
 
 from kinase.api.space import CellSpace, ChainSpace, MultiBranchSpace
 from kinase.space.canonical import canonical_form
-from kinase.space.cell import Cell, from_nasbench201, to_nasbench201
+from kinase.space.cell import Cell
 from kinase.space.chain import Chain
 from kinase.space.multibranch import MultiBranch
+from kinase.space.nasbench201 import from_nasbench201, to_nasbench201
 from kinase.strategy import derive_rng
 
 
@@ -166,7 +167,7 @@ def test_classes_of_nasbench201() -> None:
     space.known = {}
     published: set[str] = set()
     merged: dict[str, set[str]] = {}
-    for a, b, c, d, e, f in itertools.product(space.ops, repeat=6):
+    for a, b, c, d, e, f in itertools.product(space.form.ops, repeat=6):
         text = f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|"
         architecture = from_nasbench201(text)
         assert to_nasbench201(architecture) == text
