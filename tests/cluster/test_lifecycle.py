@@ -318,29 +318,18 @@ def test_what_cannot_change_while_it_runs_is_refused_with_the_reason(
 
 @beside
 def test_what_has_ended_goes_by_its_age(scene: Scene, folder: Path) -> None:
-    scene.create(
-        budget={"trials": 3, "parallelism": 1},
-        finalists={"count": 1},
-        trialTemplate=slow(0.2),
-        retention={"pods": "1s", "trials": "1s", "experiment": "4s"},
-    )
-    began = time.monotonic()
-    trials: list[list[str]] = []
-
-    def done() -> bool:
-        trials.append([t["metadata"]["name"] for t in scene.all("nastrials")])
-        return bool(scene.get()["status"].get("completionTime"))
-
-    wait_for(done, 60, message="it is finished", every=0.2)
-    item = scene.get()
-    assert system.condition(item, "Succeeded")["status"] == "True", item["status"]
+    ages = {"pods": "1s"}
+    budget = {"trials": 3, "parallelism": 1}
+    scene.create(budget=budget, finalists={"count": 1}, retention=ages)
+    item = scene.finished()
     assert item["status"]["cost"]["epochs"] == 3 * 2 + 3
-    ended = time.monotonic()
-    assert ended - began > 4
-    assert any("toy-00000" in names for names in trials)
-    wait_for(lambda: not scene.pods(), 10, message="pods have gone")
-    wait_for(lambda: not scene.all("nastrials"), 10, message="trials have gone")
-    wait_for(lambda: missing(scene), 15, message="the experiment has gone")
+    wait_for(lambda: not scene.pods(), message="pods have gone")
+    assert len(scene.all("nastrials")) == 3 + 3, "the task, the finalist and its test"
+    scene.change(retention={**ages, "trials": "1s"})
+    wait_for(lambda: not scene.all("nastrials"), message="trials have gone")
+    assert not missing(scene)
+    scene.change(retention={**ages, "trials": "1s", "experiment": "1s"})
+    wait_for(lambda: missing(scene), message="the experiment has gone")
 
 
 # Removal
