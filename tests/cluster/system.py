@@ -473,7 +473,12 @@ class Scene:
                     return str(pod["name"])
             return ""
 
-        return wait_for(seen, 120, message=line)
+        try:
+            return wait_for(seen, 120, message=line)
+        except AssertionError as problem:
+            found = trials(self.cluster, self.namespace)
+            said = {each["metadata"]["name"]: each.get("status") for each in found}
+            raise AssertionError(f"{problem}; trials: {said}") from None
 
     def hold(
         self,
