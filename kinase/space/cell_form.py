@@ -126,7 +126,8 @@ class CellForm:
                 continue
             pairs = self.pairs(before)
             cell *= len(self.ops) ** pairs * (1 if self.dense else comb(before, pairs))
-        return cell ** len(self.parts)
+        number: int = cell ** len(self.parts)
+        return number
 
     def lists(self) -> Iterator[list[int]]:
         """Everything that a cell may concatenate, where that is searched; else one empty list."""

@@ -621,7 +621,7 @@ def test_a_node_is_lost(scene: Scene, folder: Path) -> None:
         line = f"trial {number} attempt 1 epoch 2 begins"
         return any(line in Path(pod["log"]).read_text() for pod in other.pods())
 
-    wait_for(lambda: began(0) and began(1), 60, message="both trials' second epochs")
+    wait_for(lambda: began(0) and began(1), 120, message="both trials' second epochs")
     other.crash()
     other.remove()
     assert charged(scene) == EPOCHS + 2, "the second epochs of both trials twice"
