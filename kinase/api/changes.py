@@ -31,7 +31,8 @@ def rules() -> Iterator[Rule]:
     for name, info in ExperimentSpec.model_fields.items():
         if name in AFTER_END:
             continue
-        when, happened, others = _STARTED, "started", CHANGEABLE
+        when, happened = _STARTED, "started"
+        others: Sequence[str] = CHANGEABLE
         if name in CHANGEABLE:
             when, happened, others = _ENDED, "ended", AFTER_END
         field = f"spec.{info.alias}"
