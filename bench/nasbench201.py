@@ -42,7 +42,8 @@ from kinase.engine.tabular import TabularEngine
 from kinase.experiment.loop import Loop
 from kinase.report.control import expected_best
 from kinase.space.base import make_space
-from kinase.space.cell import Cell, to_nasbench201
+from kinase.space.cell import Cell
+from kinase.space.nasbench201 import to_nasbench201
 from kinase.store.memory import MemoryStore
 
 DATA = Path(__file__).parent / "data" / "nasbench201-cifar10.csv"

@@ -22,7 +22,7 @@ from kinase.experiment.seeds import Stream, derive
 from kinase.report import ReportData
 from kinase.report.data import ReportTrial
 from kinase.report.verdict import verdict
-from kinase.space.cell import to_nasbench201
+from kinase.space.nasbench201 import to_nasbench201
 from kinase.strategy import History, Trial, derive_rng, make_strategy
 
 METRIC = "val_accuracy"

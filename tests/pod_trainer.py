@@ -9,6 +9,8 @@ Python, so a pod starts in a twentieth of a second.
     FAKE_POST=1         post every point to KINASE_REPORT_URL
     FAKE_FAULT          what goes wrong, see below; or else the data set's name says so
     FAKE_FAULT_TRIAL    of which trial (default 1; `all`)
+    LAB_NODE            FOLDER:PID of the stand-in node; while there is a file
+                        FOLDER/held/NAMESPACE/JOB-EPOCH, that epoch does not end, but by a signal
 
 A fault comes in the second epoch (or the only one) of the first attempt; with `-always` behind
 it, of every attempt. It is one of FAULTS. The data set `absent` is not there.
@@ -318,6 +320,18 @@ def sleep(seconds: float) -> None:
         time.sleep(left)
 
 
+def hold(epoch: int) -> None:
+    """Wait while a test holds this epoch, so that what the test does comes in the middle of it."""
+    node, pod = os.environ.get("LAB_NODE"), os.environ.get("HOSTNAME", "")
+    if node is None:
+        return
+    namespace = os.environ["KINASE_STORE"].split("/")[-2]
+    job = pod.rpartition("-")[0]
+    held = Path(node.rpartition(":")[0]) / "held" / namespace / f"{job}-{epoch}"
+    while held.exists() and not state.asked:
+        time.sleep(0.02)
+
+
 def result(job: Document, progress: Document, outcome: str, **more: Any) -> Document:
     """A `TrialResult`."""
     cost = {
@@ -374,6 +388,7 @@ def train(job: Document, store: Store) -> Document:
             if fault == "infeasible":
                 return result(job, progress, "Infeasible", message="no memory for it, it is said")
             go_wrong(fault)
+        hold(done + 1)
         sleep(seconds)
         done += 1
         share = done / epochs

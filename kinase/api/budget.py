@@ -9,6 +9,10 @@ from pydantic import Field, model_validator
 from kinase.api._base import Duration, Model, Rule
 from kinase.api.estimation import Epochs
 
+LIMITS = ("trials", "epochs", "deviceHours", "duration")
+"""The budget's limits, by their names in a manifest."""
+_NO_LIMIT = f"no limit is set: set at least one of {', '.join(LIMITS)}"
+
 
 class Budget(Model):
     """Limits on what the experiment spends. The search ends at the first limit it reaches. At least
@@ -29,8 +33,8 @@ class Budget(Model):
 
     rules: ClassVar = (
         Rule(
-            "has(self.trials) || has(self.epochs) || has(self.deviceHours) || has(self.duration)",
-            "no limit is set: set at least one of trials, epochs, deviceHours, duration",
+            " || ".join(f"has(self.{limit})" for limit in LIMITS),
+            _NO_LIMIT,
             reason="Required",
         ),
         Rule(
@@ -43,16 +47,25 @@ class Budget(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.trials, self.epochs, self.device_hours, self.duration) == (None,) * 4:
-            raise ValueError(
-                "no limit is set: set at least one of trials, epochs, deviceHours, duration"
-            )
+        if not self.limits:
+            raise ValueError(_NO_LIMIT)
         if self.trials is not None and self.parallelism > self.trials:
             raise ValueError(
                 f"parallelism {self.parallelism} is above trials {self.trials}; "
                 "it can be at most the number of trials"
             )
         return self
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by their names in a manifest; a duration in seconds."""
+        seconds = None if self.duration is None else self.duration.total_seconds()
+        values = (self.trials, self.epochs, self.device_hours, seconds)
+        return {
+            name: float(value)
+            for name, value in zip(LIMITS, values, strict=True)
+            if value is not None
+        }
 
 
 class Control(Model):

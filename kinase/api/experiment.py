@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from kinase.api._base import DNS_LABEL, DURATION, MAX_NAME, Model, Name, Rule
+from kinase.api import changes
+from kinase.api._base import DNS_LABEL, MAX_NAME, Model, Name, Rule
 from kinase.api.spec import ExperimentSpec
 from kinase.api.status import ExperimentStatus
 
@@ -27,53 +27,6 @@ class Metadata(Model):
     """Labels."""
     annotations: dict[str, str] = Field(default_factory=dict)
     """Annotations."""
-
-
-CHANGEABLE = ("suspend", "budget", "retention")
-"""Spec fields that can change after the experiment has started. Limits of the budget can only be
-raised. After it has ended only `AFTER_END` can change; raising a limit then resumes the search."""
-AFTER_END = ("budget", "retention")
-LIMITS = ("trials", "epochs", "deviceHours", "duration")
-"""The budget's limits, by their names in a manifest."""
-
-_ENDED = "oldSelf.?status.?completionTime.hasValue()"
-_STARTED = f"oldSelf.?status.?startTime.hasValue() || {_ENDED}"
-
-
-def _change_rules() -> Iterator[Rule]:
-    """The rules by which the API server decides what a user can change, and when."""
-    for name, info in ExperimentSpec.model_fields.items():
-        if name in AFTER_END:
-            continue
-        when, happened = _STARTED, "started"
-        others = "suspend, budget.parallelism, retention and (upward) the limits of budget"
-        if name in CHANGEABLE:
-            when, happened = _ENDED, "ended"
-            others = "retention, budget.parallelism and (upward) the limits of budget"
-        field = f"spec.{info.alias}"
-        same = f"self.{field} == oldSelf.{field}"
-        if info.default in ((), None):  # in a schema nothing stands for an empty list or null
-            both = f"has(self.{field}) && has(oldSelf.{field})"
-            neither = f"!has(self.{field}) && !has(oldSelf.{field})"
-            same = f"({neither}) || ({both} && {same})"
-        yield Rule(
-            f"!({when}) || ({same})",
-            f"{field} cannot change: the experiment has {happened}; only {others} can",
-            f".{field}",
-            "Forbidden",
-        )
-    for limit in LIMITS:
-        new, old = f"self.spec.budget.{limit}", f"oldSelf.spec.budget.{limit}"
-        most = f"{new} >= {old}"
-        if limit == "duration":  # of another form it is refused by its pattern
-            most = f"(!{new}.matches(r'{DURATION}') || duration({new}) >= duration({old}))"
-        yield Rule(
-            f"!({_STARTED}) || !has({new}) || (has({old}) && {most})",
-            f"spec.budget.{limit} {{{new}}} is invalid: the experiment has started, and a limit "
-            f"can only be raised or removed; it was {{has({old}) ? dyn({old}) : dyn('not set')}}",
-            f".spec.budget.{limit}",
-            "Forbidden",
-        )
 
 
 class NASExperiment(Model):
@@ -98,7 +51,7 @@ class NASExperiment(Model):
             f"{MAX_NAME} characters, because trial names are derived from it",
             ".metadata.name",
         ),
-        *_change_rules(),
+        *changes.rules(),
     )
 
     @field_validator("status", mode="before")

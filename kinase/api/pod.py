@@ -10,6 +10,7 @@ from kinase.api._base import Duration, Keyed, Model, ObjectName, Rule
 from kinase.api.env import EnvFrom, EnvVar
 from kinase.api.names import GROUP
 from kinase.api.quantity import Quantity
+from kinase.api.trial import MAX_ATTEMPTS
 from kinase.api.volumes import Mount, Volume
 
 Label = Annotated[
@@ -140,7 +141,7 @@ class TrialTemplate(Model):
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
     """Number of retries after a crash. A lost node, an eviction or a killed controller does not use
     up a retry."""
-    max_disruptions: Annotated[int, Field(ge=0, le=999)] = 100
+    max_disruptions: Annotated[int, Field(ge=0, le=MAX_ATTEMPTS)] = 100
     """On a cluster, the number of retries in a row after disruptions: the node rejected or evicted
     the pod, or the store was unavailable. An attempt that runs for 10 minutes resets the count.
     The delay between attempts grows from 10 s to 5 min, so 100 retries take about 8 hours. After

@@ -39,6 +39,8 @@ CHECKPOINT_GONE_EXIT = 76
 charged."""
 TERMINATED_EXIT = 143
 """Exit code after SIGTERM and a checkpoint. Retried, not counted as a retry."""
+MAX_ATTEMPTS = 999
+"""Maximum number of attempts at one stretch of a trial, for whatever reason they end."""
 
 
 class CheckpointGone(Exception):

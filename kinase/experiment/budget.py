@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kinase.api import changes
 from kinase.api.fidelity import Fidelity
 from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import Kind
@@ -52,15 +53,8 @@ def final_networks(spec: ExperimentSpec, state: State) -> int:
 
 def recorded(spec: ExperimentSpec) -> dict[str, float]:
     """The limits that are set, by name, as the journal keeps them: durations in seconds."""
-    budget, target = spec.budget, spec.objective.target
-    found = {
-        "trials": budget.trials,
-        "epochs": budget.epochs,
-        "deviceHours": budget.device_hours,
-        "duration": None if budget.duration is None else budget.duration.total_seconds(),
-        "target": target,
-    }
-    return {name: float(value) for name, value in found.items() if value is not None}
+    target = spec.objective.target
+    return spec.budget.limits | ({} if target is None else {"target": target})
 
 
 def raised(before: Mapping[str, float], spec: ExperimentSpec) -> list[str]:
@@ -68,14 +62,13 @@ def raised(before: Mapping[str, float], spec: ExperimentSpec) -> list[str]:
 
     A target counts as raised where it is another one, or none.
     """
-    now = recorded(spec)
-
-    def more(name: str, value: float) -> bool:
-        if name == "target":  # an older journal has six digits of it
-            return not math.isclose(now[name], value, rel_tol=ROUNDED)
-        return now[name] > value
-
-    return [name for name, value in before.items() if name not in now or more(name, value)]
+    names = changes.raised({n: v for n, v in before.items() if n != "target"}, recorded(spec))
+    if "target" in before:
+        now = spec.objective.target
+        # an older journal has six digits of it
+        if now is None or not math.isclose(now, before["target"], rel_tol=ROUNDED):
+            names.append("target")
+    return names
 
 
 def lowered(before: Mapping[str, float], spec: ExperimentSpec) -> list[str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from kinase.api.trial import Kind, TrialJob, TrialResult
+from kinase.api.trial import MAX_ATTEMPTS, Kind, TrialJob, TrialResult
 from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
 from kinase.experiment import artifacts, budget, outcome
 from kinase.experiment.entries import Told
-from kinase.experiment.outcome import MOST_ATTEMPTS
 from kinase.experiment.record import Record
 from kinase.experiment.state import SEARCHING
 from kinase.experiment.trial_record import TrialRecord
@@ -159,7 +158,7 @@ class Dispatch:
             if self._record.stopping:
                 return None
             attempt += 1
-            over = attempt > MOST_ATTEMPTS
+            over = attempt > MAX_ATTEMPTS
             if event.permanent or event.crash or event.given_up or over:
                 raise EngineError(f"the winner could not be tested: {event.message}")
 

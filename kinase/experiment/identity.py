@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 import kinase
 from kinase.api import limits
+from kinase.api.changes import BETWEEN_RUNS
 from kinase.api.experiment import NASExperiment
 from kinase.api.objective import goal_of
 from kinase.api.spec import ExperimentSpec
@@ -31,17 +32,6 @@ RUN_LOCK = "run.lock"
 """File that the process which runs the experiment holds locked."""
 TASK = "task.json"
 """What the trainer said of the task."""
-MUTABLE = (
-    "budget",
-    "suspend",
-    "trialTemplate",
-    "controller",
-    "storage",
-    "retention",
-    "objective.target",
-)
-"""Fields of the spec that may change between two runs of one experiment. Until the first trial was
-asked, all of them may."""
 
 
 SETTLED = ("strategy.evolution.population", "strategy.evolution.sample")
@@ -109,7 +99,7 @@ def agree(store: Store, experiment: NASExperiment) -> None:
         raise MismatchError(
             f"{store.uri} holds an experiment of this name that differs: {shown}. "
             f"Give this one another metadata.name or storage.uri, or restore the manifest; "
-            f"only {', '.join(MUTABLE)} may change"
+            f"only {', '.join(BETWEEN_RUNS)} may change"
         )
 
 
@@ -194,7 +184,7 @@ def _read(store: Store) -> dict[str, Any]:
 
 def _differences(found: Any, wanted: Any, path: str) -> list[str]:
     """Fields in which two specs differ and may not, as text."""
-    if path.removeprefix("spec.") in MUTABLE:
+    if path.removeprefix("spec.") in BETWEEN_RUNS:
         return []
     if path.removeprefix("spec.") in SETTLED and wanted is None:
         return []

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from kinase.api.trial import Kind, Outcome, TrialProgress, TrialResult
+from kinase.api.trial import MAX_ATTEMPTS, Kind, Outcome, TrialProgress, TrialResult
 from kinase.engine import Lost
 from kinase.experiment.entries import Attempt, Rested, Told
 from kinase.experiment.record import Record
 from kinase.experiment.state import SEARCHING
 from kinase.experiment.trial_record import TrialRecord
-
-MOST_ATTEMPTS = 999
-"""Attempts at one stretch of a trial, whatever it is that ends them."""
 
 
 def reached(trial: TrialRecord, result: TrialResult) -> bool:
@@ -112,7 +109,7 @@ def of_loss(
         return of_progress(record, trial, progress, lost.message, Outcome.INFEASIBLE)
     if lost.given_up:
         return of_progress(record, trial, progress, lost.message, Outcome.FAILED)
-    if crashes > record.spec.trial_template.max_retries or trial.lost >= MOST_ATTEMPTS:
+    if crashes > record.spec.trial_template.max_retries or trial.lost >= MAX_ATTEMPTS:
         times = f" ({crashes} attempts)" if crashes > 1 else ""
         message = f"{lost.message}{times}"
         return of_progress(record, trial, progress, message, Outcome.FAILED)

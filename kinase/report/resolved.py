@@ -60,10 +60,10 @@ def _space(space: Space) -> dict[str, dict[str, Any]]:
         scales = {"search": False, "evaluation": True}
         return {
             "cell": {
-                "nodes": space.nodes,
-                "ops": list(space.ops),
-                "sameSource": space.same_source,
-                "concat": space.concat,
+                "nodes": space.form.nodes,
+                "ops": list(space.form.ops),
+                "sameSource": space.form.same_source,
+                "concat": space.form.concat,
                 **{
                     name: {"cells": scale.cells, "filters": scale.filters}
                     for name, final in scales.items()

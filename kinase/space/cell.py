@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import combinations, combinations_with_replacement, product
-from math import comb
+from itertools import product
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from kinase.api.fidelity import Scale
 from kinase.api.space import CellScale, CellSpace
 from kinase.api.trial import Architecture
-from kinase.space import exact_morphisms, genes, skeletons
-from kinase.space.base import Frame, Part, Rng, Size, Sketch, Space
+from kinase.space import cell_views, exact_morphisms, genes, skeletons
+from kinase.space.base import Frame, Rng, Size, Sketch, Space
 from kinase.space.canonical import canonical_form
-from kinase.space.errors import ArchitectureError
+from kinase.space.cell_form import CellForm
 from kinase.space.genes import CellGenes, Pair
 from kinase.space.graph import Graph
 from kinase.space.presets import PRESETS
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 ENUMERABLE = 100_000
@@ -45,16 +43,8 @@ class Cell(Space):
     def __init__(self, options: CellSpace) -> None:
         """The cells that the manifest's `space.cell` describes."""
         self.options = options
-        self.preset = preset = PRESETS[options.preset]
-        self.nodes = options.nodes or preset.nodes
-        self.ops: tuple[str, ...] = tuple(dict.fromkeys(options.ops or preset.ops))
-        self.inputs = preset.inputs
-        self.dense = preset.dense
-        self.same_source = (
-            preset.same_source if options.same_source is None else options.same_source
-        )
-        self.concat = options.concat or preset.concat
-        self.parts = ("normal", "reduction") if preset.reduction else ("normal",)
+        self.preset = PRESETS[options.preset]
+        self.form = CellForm.of(options)
 
     def scale(self, final: bool) -> Scale:
         """Cells and filters of the search's, or the finalists' networks."""
@@ -68,7 +58,7 @@ class Cell(Space):
     # -- drawing and checking ----------------------------------------------------------
 
     def _op(self, rng: Rng) -> str:
-        return self.ops[int(rng.integers(len(self.ops)))]
+        return self.form.ops[int(rng.integers(len(self.form.ops)))]
 
     @property
     def named(self) -> Mapping[str, Architecture]:
@@ -79,97 +69,41 @@ class Cell(Space):
         """Sources, then operations, uniformly; two pairs of a node have different sources, unless
         they may share one. Where it is searched, any set of nodes to concatenate."""
         found: Architecture = {
-            part: [self._node(i, rng) for i in range(self.nodes)] for part in self.parts
+            part: [self._node(i, rng) for i in range(self.form.nodes)] for part in self.form.parts
         }
-        if self.concat == "chosen":
-            found["concat"] = {part: self._chosen(rng) for part in self.parts}
+        if self.form.concat == "chosen":
+            found["concat"] = {part: self._chosen(rng) for part in self.form.parts}
         return found
 
     def _node(self, index: int, rng: Rng) -> list[Pair]:
-        before = self.inputs + index
-        if self.dense:
+        before = self.form.inputs + index
+        if self.form.dense:
             sources = list(range(before))
         else:
-            size = self._pairs(before)
-            sources = sorted(rng.choice(before, size=size, replace=self.same_source).tolist())
+            size = self.form.pairs(before)
+            sources = sorted(rng.choice(before, size=size, replace=self.form.same_source).tolist())
         return [[self._op(rng), int(source)] for source in sources]
 
     def _chosen(self, rng: Rng) -> list[int]:
         """A set of nodes that is not empty, uniformly."""
-        bits = int(rng.integers(1, 2**self.nodes))
-        return [self.inputs + i for i in range(self.nodes) if bits >> i & 1]
-
-    def _pairs(self, before: int) -> int:
-        """Of a node with so many nodes before it."""
-        return before if self.dense else 2 if self.same_source else min(2, before)
-
-    def _ends(self, architecture: Architecture, part: str) -> list[int]:
-        """The nodes that a cell ends in."""
-        cell = architecture[part]
-        if self.dense:
-            return [self.inputs + len(cell) - 1]
-        if self.concat == "all":
-            return list(range(self.inputs, self.inputs + len(cell)))
-        return genes.ends(cell, self.inputs, architecture.get("concat", {}).get(part))
+        bits = int(rng.integers(1, 2**self.form.nodes))
+        return [self.form.inputs + i for i in range(self.form.nodes) if bits >> i & 1]
 
     def validate(self, architecture: Architecture) -> None:
         """Check untrusted data."""
-        fields = set(architecture) if isinstance(architecture, dict) else set()
-        lists = not self.dense and self.concat != "all"
-        if (fields - {"concat"} if lists else fields) != set(self.parts):
-            raise ArchitectureError(
-                f"architecture is {architecture!r:.80}; it must have the fields "
-                f"{', '.join(self.parts)}{', and may have concat' if lists else ''}"
-            )
-        for part in self.parts:
-            cell = architecture[part]
-            if not isinstance(cell, list) or len(cell) != self.nodes:
-                raise ArchitectureError(f"{part} must be a list of {self.nodes} nodes")
-            for index, node in enumerate(cell):
-                self._validate_node(node, index, f"{part}[{index}]")
-        if "concat" in architecture:
-            chosen = architecture["concat"]
-            if not isinstance(chosen, dict) or not set(chosen) <= set(self.parts):
-                raise ArchitectureError(
-                    f"concat is {chosen!r:.80}; it may have the fields {', '.join(self.parts)}"
-                )
-            for part, listed in chosen.items():
-                genes.check_chosen(listed, self.inputs, self.nodes, f"concat.{part}")
-
-    def _validate_node(self, node: Any, index: int, path: str) -> None:
-        before = self.inputs + index
-        wanted = self._pairs(before)
-        if not isinstance(node, list) or len(node) != wanted:
-            raise ArchitectureError(f"{path} is {node!r:.80}; it must be a list of {wanted} pairs")
-        sources = []
-        for number, pair in enumerate(node):
-            where = f"{path}[{number}]"
-            if not isinstance(pair, list) or len(pair) != 2:
-                raise ArchitectureError(f"{where} is {pair!r:.80}; use [operation, source]")
-            op, source = pair
-            if op not in self.ops:
-                raise ArchitectureError(
-                    f"{where}[0] is {op!r:.80}; use one of {', '.join(self.ops)}"
-                )
-            if type(source) is not int or not 0 <= source < before:
-                raise ArchitectureError(
-                    f"{where}[1] is {source!r:.80}; use a node before this one, 0 to {before - 1}"
-                )
-            sources.append(source)
-        if len(set(sources)) < len(sources) and (self.dense or not self.same_source):
-            raise ArchitectureError(f"{path} takes node {sources[0]} twice; sources must differ")
+        self.form.check(architecture)
 
     # -- moving ------------------------------------------------------------------------
 
     def edits(self, architecture: Architecture) -> Iterator[Architecture]:
         """One operation or one source changed (White et al. 2021, section 3), or one node put to
         or taken from what is concatenated, where that is searched."""
-        if self.concat == "chosen":
+        if self.form.concat == "chosen":
             yield from self._other_ends(architecture)
-        for part in self.parts:
+        for part in self.form.parts:
             for index, node in enumerate(architecture[part]):
                 for number, (op, source) in enumerate(node):
-                    for other in self.ops:
+                    for other in self.form.ops:
                         if other != op:
                             yield self._with(architecture, part, index, number, [other, source])
                     for moved in self._free_sources(index, node, number):
@@ -177,15 +111,15 @@ class Cell(Space):
 
     def _free_sources(self, index: int, node: list[Pair], number: int) -> list[int]:
         """Where a pair may come from instead."""
-        if self.dense:
+        if self.form.dense:
             return []
-        used = {node[number][1]} if self.same_source else {source for _, source in node}
-        return [s for s in range(self.inputs + index) if s not in used]
+        used = {node[number][1]} if self.form.same_source else {source for _, source in node}
+        return [s for s in range(self.form.inputs + index) if s not in used]
 
     def _other_ends(self, architecture: Architecture) -> Iterator[Architecture]:
-        for part in self.parts:
-            now = set(self._ends(architecture, part))
-            for node in range(self.inputs, self.inputs + self.nodes):
+        for part in self.form.parts:
+            now = set(self.form.ends(architecture, part))
+            for node in range(self.form.inputs, self.form.inputs + self.form.nodes):
                 if other := sorted(now ^ {node}):
                     chosen = {**architecture.get("concat", {}), part: other}
                     yield {**architecture, "concat": chosen}
@@ -207,14 +141,14 @@ class Cell(Space):
         key = self.key(architecture)
         for _ in range(50):
             # as often as the operations of one node
-            if self.concat == "chosen" and rng.random() < 1 / (self.nodes + 1):
+            if self.form.concat == "chosen" and rng.random() < 1 / (self.form.nodes + 1):
                 others = list(self._other_ends(architecture))
                 edit = others[int(rng.integers(len(others)))] if others else architecture
                 if self.key(edit) != key:
                     return edit
                 continue
-            part = self.parts[int(rng.integers(len(self.parts)))]
-            index = int(rng.integers(self.nodes))
+            part = self.form.parts[int(rng.integers(len(self.form.parts)))]
+            index = int(rng.integers(self.form.nodes))
             node = architecture[part][index]
             number = int(rng.integers(len(node)))
             op, source = node[number]
@@ -231,9 +165,9 @@ class Cell(Space):
     @property
     def kinds(self) -> tuple[str, ...]:
         """The operation or the source of a pair, and what is concatenated."""
-        if self.dense:
+        if self.form.dense:
             return ("operation",)
-        return ("operation", "source", *(("concat",) if self.concat == "chosen" else ()))
+        return ("operation", "source", *(("concat",) if self.form.concat == "chosen" else ()))
 
     def kind(self, one: Architecture, other: Architecture) -> str:
         """Which of these."""
@@ -242,9 +176,9 @@ class Cell(Space):
         ops = [
             [sorted(str(op) for op, _ in node) for node in each[part]]
             for each in (one, other)
-            for part in self.parts
+            for part in self.form.parts
         ]
-        half = len(self.parts)
+        half = len(self.form.parts)
         return "source" if ops[:half] == ops[half:] else "operation"
 
     def crossover(self, one: Architecture, other: Architecture, rng: Rng) -> Architecture:
@@ -254,13 +188,13 @@ class Cell(Space):
             part: [
                 a if rng.random() < 0.5 else b for a, b in zip(one[part], other[part], strict=True)
             ]
-            for part in self.parts
+            for part in self.form.parts
         }
         lists = [each["concat"] for each in (one, other) if "concat" in each]
         if lists:
             child["concat"] = {
                 part: chosen[part]
-                for part in self.parts
+                for part in self.form.parts
                 if part in (chosen := lists[int(rng.integers(len(lists)))])
             }
         return child
@@ -274,116 +208,45 @@ class Cell(Space):
         input, fall away; a node that only passes one map on is merged with its source. Nodes
         are never merged because they compute alike: each has weights of its own.
         """
-        return [self._canonical_cell(architecture, part) for part in self.parts]
+        return [self._canonical_cell(architecture, part) for part in self.form.parts]
 
     def _canonical_cell(self, architecture: Architecture, part: str) -> Any:
-        outputs = self._ends(architecture, part)
+        outputs = self.form.ends(architecture, part)
         # in a cell of one width a sum of one identity is that map itself
         labels, edges = genes.as_graph(
-            architecture[part], self.inputs, outputs, contracted=self.dense
+            architecture[part], self.form.inputs, outputs, contracted=self.form.dense
         )
         return canonical_form(labels, edges)
 
     def size(self) -> Size:
         """Product over the cells, nodes and pairs, and over what may be concatenated."""
-        cell = 2**self.nodes - 1 if self.concat == "chosen" else 1
-        for index in range(self.nodes):
-            before = self.inputs + index
-            if self.same_source and not self.dense:
-                cell *= comb(before * len(self.ops) + 1, 2)  # two pairs, perhaps equal, unordered
-                continue
-            pairs = self._pairs(before)
-            cell *= len(self.ops) ** pairs * (1 if self.dense else comb(before, pairs))
-        return Size(cell ** len(self.parts), exact=True)
+        return Size(self.form.count(), exact=True)
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every architecture of a small space, one for each key."""
         if self.size().count > ENUMERABLE:
             raise NotImplementedError(f"{self.size()} architectures are too many to enumerate")
         seen: set[str] = set()
-        lists = list(self._lists())
-        for cells in product(*[list(self._cells()) for _ in self.parts]):
-            for chosen in product(lists, repeat=len(self.parts)):
-                architecture: Architecture = dict(zip(self.parts, cells, strict=True))
-                if self.concat == "chosen":
-                    architecture["concat"] = dict(zip(self.parts, chosen, strict=True))
+        lists = list(self.form.lists())
+        for cells in product(*[list(self.form.cells()) for _ in self.form.parts]):
+            for chosen in product(lists, repeat=len(self.form.parts)):
+                architecture: Architecture = dict(zip(self.form.parts, cells, strict=True))
+                if self.form.concat == "chosen":
+                    architecture["concat"] = dict(zip(self.form.parts, chosen, strict=True))
                 key = self.key(architecture)
                 if key not in seen:
                     seen.add(key)
                     yield architecture
 
-    def _lists(self) -> Iterator[list[int]]:
-        """Everything that a cell may concatenate, where that is searched; else one empty list."""
-        if self.concat != "chosen":
-            yield []
-            return
-        numbers = range(self.inputs, self.inputs + self.nodes)
-        for size in range(1, self.nodes + 1):
-            yield from map(list, combinations(numbers, size))
-
-    def _cells(self) -> Iterator[CellGenes]:
-        per_node: list[list[list[Pair]]] = []
-        for index in range(self.nodes):
-            before = self.inputs + index
-            if self.same_source and not self.dense:
-                every = [[op, source] for source in range(before) for op in self.ops]
-                per_node.append([list(two) for two in combinations_with_replacement(every, 2)])
-                continue
-            pairs = self._pairs(before)
-            per_node.append(
-                [
-                    [[op, source] for op, source in zip(ops, sources, strict=True)]
-                    for sources in combinations(range(before), pairs)
-                    for ops in product(self.ops, repeat=pairs)
-                ]
-            )
-        for nodes in product(*per_node):
-            yield list(nodes)
-
     # -- encodings ---------------------------------------------------------------------
 
     def vector(self, architecture: Architecture) -> NDArray[np.float64]:
-        """Adjacency encoding: for every possible edge a one-hot operation, zero where there is
-        no edge. Where two pairs may share a source each counts one half. Unless all nodes are
-        concatenated, which of them are."""
-        rows = []
-        for part in self.parts:
-            for index, node in enumerate(architecture[part]):
-                block = np.zeros((self.inputs + index, len(self.ops)))
-                for op, source in node:
-                    block[source, self.ops.index(op)] += 0.5 if self.same_source else 1.0
-                rows.append(block.ravel())
-            if self.concat != "all":
-                ends = self._ends(architecture, part)
-                rows.append(np.isin(np.arange(self.nodes) + self.inputs, ends).astype(float))
-        return np.concatenate(rows)
-
-    @property
-    def encoding(self) -> tuple[Part, ...]:
-        """The operation of every possible edge, and which nodes are concatenated. Where two pairs
-        may share a source, how many take it through an operation."""
-        ops = len(self.ops)
-        edge = (Part(),) * ops if self.same_source else (Part(ops, choice=True),)
-        ends = (Part(1, choice=True),) * (self.nodes if self.concat != "all" else 0)
-        edges = sum(self.inputs + index for index in range(self.nodes))
-        return (edge * edges + ends) * len(self.parts)
+        """Adjacency encoding, see `cell_views.vector`."""
+        return cell_views.vector(self.form, architecture)
 
     def paths(self, architecture: Architecture) -> frozenset[str]:
         """Operation sequences from an input to the output, cell by cell."""
-        found: set[str] = set()
-        for part in self.parts:
-            at: list[set[str]] = [{f"{part}:in{i}"} for i in range(self.inputs)]
-            for node in architecture[part]:
-                at.append(
-                    {
-                        path if op == "skip_connect" else f"{path}>{op}"
-                        for op, source in node
-                        if op != "none"
-                        for path in at[source]
-                    }
-                )
-            found.update(*(at[end] for end in self._ends(architecture, part)))
-        return frozenset(found)
+        return cell_views.paths(self.form, architecture)
 
     # -- networks ----------------------------------------------------------------------
 
@@ -394,9 +257,11 @@ class Cell(Space):
         filters = max(
             1, round((frame.scale.filters or evaluation.filters or 1) * frame.scale.filter_fraction)
         )
-        if self.dense:
+        if self.form.dense:
             return skeletons.residual(architecture["normal"], frame, cells, filters)
-        normal, reduction = ((architecture[p], self._ends(architecture, p)) for p in self.parts)
+        normal, reduction = (
+            (architecture[p], self.form.ends(architecture, p)) for p in self.form.parts
+        )
         return skeletons.imagenet_style(normal, reduction, frame, cells, filters)
 
     def exact_morphisms(
@@ -407,48 +272,4 @@ class Cell(Space):
 
     def sketch(self, architecture: Architecture) -> Sketch:
         """The cells' graphs: nodes as boxes, operations on the edges."""
-        nodes: list[tuple[str, str]] = []
-        edges: list[tuple[str, str, str]] = []
-        group: dict[str, str] = {}
-        names = ("c(k-2)", "c(k-1)") if self.inputs == 2 else ("in",)
-        for part in self.parts:
-            total = self.inputs + self.nodes
-            ids = [f"{part}{i}" for i in range(total)]
-            labels = [*names, *(str(i) for i in range(self.nodes))]
-            for each, label in zip(ids, labels, strict=True):
-                nodes.append((each, label))
-            for index, node in enumerate(architecture[part]):
-                for op, source in node:
-                    if op != "none":
-                        edges.append((ids[source], ids[self.inputs + index], op))
-            end = f"{part}out"
-            nodes.append((end, "out" if self.dense else "concat"))
-            edges += [(ids[last], end, "") for last in self._ends(architecture, part)]
-            group |= dict.fromkeys([*ids, end], part)
-        return Sketch(tuple(nodes), tuple(edges), group)
-
-
-def to_nasbench201(architecture: Architecture) -> str:
-    """The benchmark's own string of a cell: ``|nor_conv_3x3~0|+|none~0|skip_connect~1|+...``."""
-    return "+".join(
-        "|" + "|".join(f"{op}~{source}" for op, source in node) + "|"
-        for node in architecture["normal"]
-    )
-
-
-def from_nasbench201(text: str) -> Architecture:
-    """The architecture of one of the benchmark's strings.
-
-    Raises:
-        ArchitectureError: it is none.
-    """
-    nodes: CellGenes = []
-    for part in text.split("+"):
-        pairs: list[Pair] = []
-        for item in part.strip("|").split("|"):
-            op, separator, source = item.partition("~")
-            if not separator or not source.isdigit():
-                raise ArchitectureError(f"{text!r:.120} is not a cell string of NAS-Bench-201")
-            pairs.append([op, int(source)])
-        nodes.append(pairs)
-    return {"normal": nodes}
+        return cell_views.sketch(self.form, architecture)

@@ -16,9 +16,16 @@ from pydantic import ValidationError
 from kinase.api import limits
 from kinase.api.space import Space
 from kinase.api.task import Task, Training
-from kinase.api.trial import Outcome, Point, TaskInfo, TaskJob, TrialJob, TrialResult
+from kinase.api.trial import (
+    MAX_ATTEMPTS,
+    Outcome,
+    Point,
+    TaskInfo,
+    TaskJob,
+    TrialJob,
+    TrialResult,
+)
 from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
-from kinase.experiment.outcome import MOST_ATTEMPTS
 from kinase.store import NotFound, Store, TooLarge
 from kinase_controller.cluster_io import ClusterIO, Gone, job_of
 from kinase_controller.trials import Seen, Wanted, lost
@@ -85,9 +92,9 @@ class KubernetesEngine(Engine):
         before = self._cluster.find(name)
         if before is not None:  # one that has ended came to nothing; another question is moot
             attempt = before.attempt + (before.ended or before.answer != job.key)
-        if attempt > MOST_ATTEMPTS:
+        if attempt > MAX_ATTEMPTS:
             raise EngineError(
-                f"the trainer was asked {MOST_ATTEMPTS} times; delete the NASTrial {name} to have "
+                f"the trainer was asked {MAX_ATTEMPTS} times; delete the NASTrial {name} to have "
                 "it asked again"
             )
         wanted = Wanted.of(job.experiment, job, attempt)
@@ -134,9 +141,9 @@ class KubernetesEngine(Engine):
             return wanted
         failed = before.ended and isinstance(self._outcome(wanted, before), Lost)
         attempt = max(job.attempt, before.attempt + failed)
-        if attempt > MOST_ATTEMPTS:
+        if attempt > MAX_ATTEMPTS:
             raise EngineError(
-                f"the winner's test was tried {MOST_ATTEMPTS} times; delete the NASTrial "
+                f"the winner's test was tried {MAX_ATTEMPTS} times; delete the NASTrial "
                 f"{wanted.name} to have it tried again"
             )
         return Wanted.of(job.experiment, job.model_copy(update={"attempt": attempt}))

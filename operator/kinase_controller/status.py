@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kinase.api.status import (
-    MAX_ARCHITECTURE,
     MAX_FRONT,
     Condition,
     ConditionType,
@@ -35,15 +33,15 @@ from kinase_kube.client import Object
 
 
 def incumbent(trial: TrialRecord | None, metric: str) -> Incumbent | None:
-    """A trial as the status shows it, or None if it has no value."""
+    """A trial as the status shows it, or None if it has no value. The model drops what is too
+    large."""
     if trial is None or metric not in trial.values:
         return None
-    small = len(json.dumps(trial.architecture)) <= MAX_ARCHITECTURE
     return Incumbent(
         trial=trial.number,
         value=short(trial.values[metric]),
         metrics=_short(trial.values),
-        architecture=trial.architecture if small else None,
+        architecture=trial.architecture,
     )
 
 
@@ -53,7 +51,7 @@ def short(value: float) -> float:
 
 
 def _short(values: dict[str, float]) -> dict[str, float]:
-    return {name: short(value) for name, value in sorted(values.items())[:16]}
+    return {name: short(value) for name, value in sorted(values.items())}
 
 
 def limit_text(limit: Limit) -> str:

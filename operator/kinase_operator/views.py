@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from kinase.api import names
-from kinase.api._base import parse_duration
+from kinase.api import changes, names
+from kinase.api.budget import Budget
 from kinase_operator import drift
 
 Object = dict[str, Any]
@@ -96,17 +96,15 @@ class Experiment:
     def raised(self) -> bool:
         """Whether a limit of the budget is higher than, or missing from, what the status told last:
         the controller then says whether a search that has ended goes on."""
-        budget = self.spec.get("budget") or {}
-        for limit in self.status.get("budget") or ():
-            wanted = budget.get(limit.get("name"))
-            try:
-                if limit.get("name") == "duration" and isinstance(wanted, str):
-                    wanted = parse_duration(wanted).total_seconds()
-                if wanted is None or float(wanted) > float(limit["total"]):
-                    return True
-            except (KeyError, TypeError, ValueError):
-                continue
-        return False
+        told = self.status.get("budget")
+        if not told:
+            return False
+        try:
+            before = {limit["name"]: float(limit["total"]) for limit in told}
+            now = Budget.model_validate(self.spec.get("budget")).limits
+            return bool(changes.raised(before, now))
+        except (KeyError, TypeError, ValueError):  # of another version
+            return False
 
     def condition(self, kind: str) -> Object | None:
         """The condition of this type."""

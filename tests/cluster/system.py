@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import urllib.request
@@ -460,18 +461,43 @@ class Scene:
         return wait_for(seen, message=f"{name}: {count} Events {reason}", every=0.1)
 
     def begins(self, trial: int, epoch: int = 1, attempt: int = 1, name: str = "toy") -> str:
-        """Wait until a trial's epoch begins; the pod that it begins in."""
+        """Wait until a trial's epoch has begun; the pod that it begins in. The epoch is still under
+        way only if it is held, see `hold`."""
         job = f"{name}-{trial:05d}-{attempt}"
         line = f"trial {trial} attempt {attempt} epoch {epoch} begins"
 
         def seen() -> str:
             for pod in self.node.pods():
                 mine = pod["namespace"] == self.namespace and pod["name"].startswith(f"{job}-")
-                if mine and pod["pid"] and line in Path(pod["log"]).read_text():
+                if mine and line in Path(pod["log"]).read_text():
                     return str(pod["name"])
             return ""
 
-        return wait_for(seen, 120, message=line)
+        try:
+            return wait_for(seen, 120, message=line)
+        except AssertionError as problem:
+            found = trials(self.cluster, self.namespace)
+            said = {each["metadata"]["name"]: each.get("status") for each in found}
+            raise AssertionError(f"{problem}; trials: {said}") from None
+
+    def hold(
+        self,
+        trial: int,
+        epoch: int = 1,
+        attempt: int = 1,
+        name: str = "toy",
+        node: Node | None = None,
+    ) -> None:
+        """Have a trial's epoch last until `let`, or until a signal ends it, however slow the
+        machine is: what a test does then comes in the middle of it. Call it before the trial
+        starts."""
+        held = (node or self.node).folder / "held" / self.namespace
+        held.mkdir(parents=True, exist_ok=True)
+        (held / f"{name}-{trial:05d}-{attempt}-{epoch}").touch()
+
+    def let(self) -> None:
+        """End every `hold`."""
+        shutil.rmtree(self.node.folder / "held" / self.namespace)
 
     def controller(self) -> str:
         """Wait until the controller is ready; its pod."""

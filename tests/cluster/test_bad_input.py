@@ -26,14 +26,6 @@ TINY: dict[str, Any] = {
 }
 
 
-def template(seconds: float) -> dict[str, Any]:
-    """Trials whose epochs take so long."""
-    return {
-        "image": system.FAKE,
-        "env": [{"name": "FAKE_EPOCH_SECONDS", "value": str(seconds)}],
-    }
-
-
 # -- members and data ----------------------------------------------------------------------
 
 
@@ -146,9 +138,11 @@ print(json.dumps(said), file=open("/dev/termination-log", "w"))
 def test_a_trial_speaks_for_itself_alone_and_does_not_drown_the_others(
     scene: Scene, alone: None
 ) -> None:
-    scene.create(**TINY, trialTemplate=template(1.5))
-    scene.begins(0)
-    scene.begins(1)
+    for number in (0, 1):
+        scene.hold(number)
+    scene.create(**TINY)
+    for number in (0, 1):
+        scene.begins(number)
     tokens = [scene.trial(number)["spec"]["token"] for number in (0, 1)]
     assert tokens[0] != tokens[1]
     host = f"toy-controller.{scene.namespace}.svc"
@@ -165,6 +159,7 @@ def test_a_trial_speaks_for_itself_alone_and_does_not_drown_the_others(
         return status["state"].get("terminated")
 
     said = json.loads(wait_for(ended, 60, message="all is posted")["message"])
+    scene.let()
     flood = said.pop("flood")
     assert said == {
         "own": 200,

@@ -412,6 +412,7 @@ def test_an_export_before_the_end(user: Terminal, going: str) -> None:
 def test_a_search_is_suspended_shown_and_resumed(user: Terminal) -> None:
     scene, called = user.scene, "nasexperiment.kinase.dev/still"
     env = [{"name": "FAKE_EPOCH_SECONDS", "value": "0.3"}]
+    scene.hold(1, name="still")
     scene.create(
         "still",
         budget={"trials": 8, "parallelism": 1},

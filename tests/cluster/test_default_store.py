@@ -56,8 +56,8 @@ def bucket(server: VersityGW, scene: Scene) -> Any:
 def test_a_manifest_of_one_machine_runs_as_it_is(
     scene: Scene, server: VersityGW, bucket: Any, tmp_path: Path
 ) -> None:
-    slow = {"image": system.FAKE, "env": [{"name": "FAKE_EPOCH_SECONDS", "value": "0.3"}]}
-    scene.create(storage=LOCAL, budget={"trials": 4, "parallelism": 2}, trialTemplate=slow)
+    scene.hold(1)
+    scene.create(storage=LOCAL, budget={"trials": 4, "parallelism": 2})
     said = scene.until("Ready", "False", "Forbidden")
     assert "KINASE_STORE_URI" in said  # without a default there is no such place
 
@@ -90,6 +90,7 @@ def test_a_manifest_of_one_machine_runs_as_it_is(
             scene.cluster, tmp_path / "second", KINASE_STORE_URI="s3://all/second", **default
         )
         second.start()
+        scene.let()
         try:
             status = scene.finished()["status"]
         finally:

@@ -48,10 +48,9 @@ STARTED = samples.view({"startTime": at(-120)})
 """An experiment whose search has begun."""
 
 
-def template(seconds: float = 0.0, **fields: Any) -> dict[str, Any]:
-    """A trial's template; its epochs take so many seconds."""
-    env = [{"name": "FAKE_EPOCH_SECONDS", "value": str(seconds)}] if seconds else []
-    return {"image": system.FAKE, "env": env, **fields}
+def template(**fields: Any) -> dict[str, Any]:
+    """A trial's template."""
+    return {"image": system.FAKE, **fields}
 
 
 def charged(scene: Scene, name: str = "toy") -> int:
@@ -328,7 +327,8 @@ def test_a_quota_leaves_no_room_for_trials(scene: Scene, folder: Path) -> None:
 @beside
 def test_a_node_rejects_a_trials_pod(scene: Scene, folder: Path) -> None:
     words = "Pod was rejected: Allocate failed: no healthy devices present"
-    scene.create(**TINY, trialTemplate=template(1.0))
+    scene.hold(1)
+    scene.create(**TINY)
     pod = scene.begins(1)
     scene.node.reject(scene.namespace, "UnexpectedAdmissionError", words)
     scene.cluster.api.post(scene.path("pods", f"{pod}/eviction"), {"metadata": {"name": pod}})
@@ -392,9 +392,11 @@ def test_a_sidecar_runs_beside_the_trainer(scene: Scene, folder: Path) -> None:
 
 @beside
 def test_the_controllers_process_is_killed(scene: Scene, folder: Path) -> None:
-    scene.create(**TINY, trialTemplate=template(1.0))
+    scene.hold(1)
+    scene.create(**TINY)
     scene.begins(1)
     scene.node.kill(scene.namespace, scene.controller())
+    scene.let()
     assert charged(scene) == EPOCHS
     assert not attempts(scene), "trials run on meanwhile"
     (pod,) = scene.pods("controller")
@@ -408,28 +410,34 @@ def test_the_controllers_process_is_killed(scene: Scene, folder: Path) -> None:
 
 @beside
 def test_the_controllers_pod_is_deleted(scene: Scene, folder: Path) -> None:
-    scene.create(**TINY, trialTemplate=template(1.0))
+    scene.hold(1)
+    scene.create(**TINY)
     scene.begins(1)
     first = scene.controller()
     scene.cluster.api.delete(scene.path("pods", first))
+    scene.let()
     assert charged(scene) == EPOCHS
     assert not attempts(scene)
     assert first not in [pod["metadata"]["name"] for pod in scene.pods("controller")]
 
 
 def test_the_operator_is_killed(scene: Scene, alone: None) -> None:
-    scene.create(**TINY, trialTemplate=template(1.0))
+    scene.hold(1)
+    scene.create(**TINY)
     scene.begins(1)
     scene.operator.kill()
     scene.operator.start()
+    scene.let()
     assert charged(scene) == EPOCHS
     assert not attempts(scene)
 
 
 def test_trials_end_while_the_operator_is_down(scene: Scene, alone: None) -> None:
-    scene.create(**TINY, trialTemplate=template(0.5), retention={"pods": "1s"})
+    scene.hold(1)
+    scene.create(**TINY, retention={"pods": "1s"})
     scene.begins(1)
     scene.operator.kill()
+    scene.let()
     try:
         jobs = {"kinase.dev/trial": "1"}
         wait_for(lambda: not scene.all("jobs", **jobs), message="the Job is gone by its age")
@@ -481,7 +489,8 @@ def controller_by_hand(scene: Scene, folder: Path, pod: str) -> Iterator[Child]:
 
 @beside
 def test_two_controllers_at_once(scene: Scene, folder: Path) -> None:
-    scene.create(**TINY, trialTemplate=template(2.0))
+    scene.hold(1)
+    scene.create(**TINY)
     scene.begins(1)
     first = scene.controller()
     with controller_by_hand(scene, folder, "toy-controller-other") as other:
@@ -491,6 +500,7 @@ def test_two_controllers_at_once(scene: Scene, folder: Path) -> None:
         scene.cluster.api.patch(lease, {"spec": {"holderIdentity": "toy-controller-other"}})
         gone = "another controller has taken over"
         wait_for(lambda: gone in scene.node.log(scene.namespace, first), message="the first ends")
+        scene.let()
         assert charged(scene) == EPOCHS
         assert not attempts(scene)
 
@@ -533,7 +543,8 @@ def test_clocks_that_differ_hold_back_no_word() -> None:
 
 @beside
 def test_a_trials_process_is_killed(scene: Scene, folder: Path) -> None:
-    scene.create(**TINY, trialTemplate=template(1.0))
+    scene.hold(1, epoch=2)
+    scene.create(**TINY)
     scene.node.kill(scene.namespace, scene.begins(1, epoch=2))
     assert charged(scene) == EPOCHS + 1, "the second epoch of trial 1 twice"
     assert attempts(scene) == [(1, 2, True)]
@@ -555,8 +566,9 @@ def test_a_trial_crashes_at_every_attempt(scene: Scene, folder: Path) -> None:
 
 @beside
 def test_a_trial_runs_out_of_memory(scene: Scene, folder: Path) -> None:
-    # each epoch leaves time to kill it: one that is over is not killed
-    scene.create(**TINY, trialTemplate=template(2.0))
+    for attempt in (1, 2):
+        scene.hold(1, attempt=attempt, epoch=attempt)
+    scene.create(**TINY)
     for attempt in (1, 2):
         pod = scene.begins(1, attempt=attempt, epoch=attempt)
         scene.node.oom(scene.namespace, pod)
@@ -582,7 +594,8 @@ def test_a_trial_takes_too_long(scene: Scene, folder: Path) -> None:
 
 @beside
 def test_a_trial_is_evicted(scene: Scene, folder: Path) -> None:
-    scene.create(**TINY, trialTemplate=template(1.0))
+    scene.hold(1)
+    scene.create(**TINY)
     pod = scene.begins(1)
     scene.cluster.api.post(scene.path("pods", f"{pod}/eviction"), {"metadata": {"name": pod}})
     assert charged(scene) == EPOCHS, "it came to its checkpoint"
@@ -600,13 +613,15 @@ def test_a_node_is_lost(scene: Scene, folder: Path) -> None:
     prefer = [{"weight": 100, "preference": there}]
     affinity = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": prefer}}
     bear = [{**taint, "operator": "Equal"}]
-    scene.create(**TINY, trialTemplate=template(2, affinity=affinity, tolerations=bear))
+    for number in (0, 1):
+        scene.hold(number, epoch=2, node=other)
+    scene.create(**TINY, trialTemplate=template(affinity=affinity, tolerations=bear))
 
     def began(number: int) -> bool:
         line = f"trial {number} attempt 1 epoch 2 begins"
         return any(line in Path(pod["log"]).read_text() for pod in other.pods())
 
-    wait_for(lambda: began(0) and began(1), 60, message="both trials' second epochs")
+    wait_for(lambda: began(0) and began(1), 120, message="both trials' second epochs")
     other.crash()
     other.remove()
     assert charged(scene) == EPOCHS + 2, "the second epochs of both trials twice"
@@ -615,7 +630,8 @@ def test_a_node_is_lost(scene: Scene, folder: Path) -> None:
 
 @beside
 def test_a_trials_job_is_deleted(scene: Scene, folder: Path) -> None:
-    scene.create(**TINY, trialTemplate=template(1.0))
+    scene.hold(1)
+    scene.create(**TINY)
     scene.begins(1)
     body = {"propagationPolicy": "Background"}
     scene.cluster.api.delete(scene.path("jobs", "toy-00001-1"), body)
@@ -625,12 +641,14 @@ def test_a_trials_job_is_deleted(scene: Scene, folder: Path) -> None:
 
 @beside
 def test_a_trials_resource_is_deleted(scene: Scene, folder: Path) -> None:
-    scene.create(**TINY, trialTemplate=template(1.0))
+    scene.hold(1)
+    scene.create(**TINY)
     scene.begins(1)
     before = scene.trial(1)["metadata"]["uid"]
     scene.cluster.api.delete(scene.path("nastrials", "toy-00001"))
+    wait_for(lambda: scene.trial(1)["metadata"]["uid"] != before, message="it is made again")
+    scene.let()
     assert charged(scene) == EPOCHS
-    assert scene.trial(1)["metadata"]["uid"] != before
     assert not [crash for *_, crash in attempts(scene) if crash]
 
 
@@ -679,7 +697,9 @@ def stated(item: dict[str, Any]) -> dict[str, Any]:
 
 @beside
 def test_what_an_experiment_needs_is_deleted_or_changed(scene: Scene, folder: Path) -> None:
-    scene.create(**TINY, trialTemplate=template(3.0))
+    for number in (0, 1):
+        scene.hold(number)
+    scene.create(**TINY)
     scene.begins(0)
     children = {
         "services": "toy-controller",
@@ -739,6 +759,7 @@ def test_what_an_experiment_needs_is_deleted_or_changed(scene: Scene, folder: Pa
         )
 
     wait_for(again, message="all are there again")
+    scene.let()
     assert charged(scene) == EPOCHS
 
 
@@ -766,10 +787,12 @@ def test_the_store_is_out_of_reach_for_a_while(scene: Scene, folder: Path) -> No
     with a_gate(scene) as gate:
         fake = system.images(KINASE_STORE_PATIENCE="1")[system.FAKE]
         scene.node.set_image("kinase/impatient:test", fake)
-        template_ = {**template(1.0), "image": "kinase/impatient:test"}
-        scene.create(**TINY, storage=through(scene, gate), trialTemplate=template_)
+        impatient = {"image": "kinase/impatient:test"}
+        scene.hold(1)
+        scene.create(**TINY, storage=through(scene, gate), trialTemplate=impatient)
         scene.begins(1)
         gate.shut()
+        scene.let()
         said = scene.until("Progressing", "False", "StoreUnavailable")
         assert gate.endpoint in said
         # the trial has a patience of its own; then it waits to be started again
@@ -826,7 +849,8 @@ def test_the_place_in_the_store_is_another_experiments(scene: Scene, folder: Pat
 
 @beside
 def test_the_journal_is_damaged(scene: Scene, folder: Path) -> None:
-    scene.create(**TINY, trialTemplate=template(0.5))
+    scene.hold(1)
+    scene.create(**TINY)
     scene.begins(1)
     scene.change(suspend=True)
     scene.until("Suspended", "True")
@@ -871,9 +895,11 @@ def test_the_api_server_is_away_and_every_watch_is_cut(scene: Scene, alone: None
     cluster = scene.cluster
     if not isinstance(cluster, ControlPlane):
         pytest.skip("only on a control plane that the test has started itself")
-    scene.create(**TINY, trialTemplate=template(1.0))
+    scene.hold(1)
+    scene.create(**TINY)
     scene.begins(1)
     cluster.stop_apiserver()
+    scene.let()
     time.sleep(3)
     cluster.start_apiserver()
     assert charged(scene) == EPOCHS

@@ -242,7 +242,7 @@ def test_deletion_kills_in_the_end(pods: InNamespace, node: Node) -> None:
     began = time.monotonic()
     pods.delete("p")
     wait_for(lambda: pods.gone("p"), message="the pod is gone")
-    assert 0.9 < time.monotonic() - began < 5
+    assert 0.9 < time.monotonic() - began < 15  # not the 30 s of the default
 
 
 def test_forced_deletion_kills_at_once(pods: InNamespace, node: Node) -> None:

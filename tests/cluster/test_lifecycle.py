@@ -215,7 +215,9 @@ def test_one_that_is_suspended_before_it_starts(scene: Scene, folder: Path) -> N
 def test_one_that_is_suspended_in_the_middle_ends_as_if_it_had_not_been(
     scene: Scene, alone: None
 ) -> None:
-    scene.create(**IN_A_ROW, trialTemplate=slow(1.0))
+    for trial in (2, 6):  # 6 is the finalist
+        scene.hold(trial)
+    scene.create(**IN_A_ROW)
     scene.begins(2)
     scene.change(suspend=True)
     scene.until("Suspended", "True", timeout=30)
@@ -228,7 +230,7 @@ def test_one_that_is_suspended_in_the_middle_ends_as_if_it_had_not_been(
     assert held["status"]["trials"]["running"] == 0
     assert scene.trial(2)["status"]["phase"] == "Stopped"
     scene.change(suspend=False)
-    scene.begins(6)  # the finalist
+    scene.begins(6)
     scene.change(suspend=True)
     scene.until("Suspended", "True", timeout=30)
     scene.change(suspend=False)
@@ -240,7 +242,8 @@ def test_one_that_is_suspended_in_the_middle_ends_as_if_it_had_not_been(
 
 
 def test_one_whose_controller_cannot_run_is_suspended_too(scene: Scene, alone: None) -> None:
-    scene.create(**IN_A_ROW, trialTemplate=slow(0.5))
+    scene.hold(0)
+    scene.create(**IN_A_ROW)
     scene.begins(0)
     image = system.images()[system.CONTROLLER]
     scene.node.set_image(system.CONTROLLER, None)
@@ -281,9 +284,11 @@ def test_parallelism_goes_up_and_down_while_it_runs(scene: Scene, alone: None) -
 @beside
 def test_a_budget_that_is_raised_while_it_runs(scene: Scene, folder: Path) -> None:
     small = {"trials": 2, "parallelism": 2}
-    scene.create(budget=small, finalists={"count": 1}, trialTemplate=slow(1.0))
+    scene.hold(1)
+    scene.create(budget=small, finalists={"count": 1})
     scene.begins(1)
     scene.change(budget={**small, "trials": 4})
+    scene.let()
     item = scene.finished()
     assert item["status"]["progress"] == "4/4"
     assert item["status"]["cost"]["epochs"] == 4 * 2 + 3
@@ -293,7 +298,8 @@ def test_a_budget_that_is_raised_while_it_runs(scene: Scene, folder: Path) -> No
 def test_what_cannot_change_while_it_runs_is_refused_with_the_reason(
     scene: Scene, folder: Path
 ) -> None:
-    scene.create(trialTemplate=slow(1.0))
+    scene.hold(0)
+    scene.create()
     scene.begins(0)
     with pytest.raises(ApiError) as refusal:
         scene.change(space={"type": "Chain", "chain": {"maxDepth": 5}})
@@ -312,29 +318,18 @@ def test_what_cannot_change_while_it_runs_is_refused_with_the_reason(
 
 @beside
 def test_what_has_ended_goes_by_its_age(scene: Scene, folder: Path) -> None:
-    scene.create(
-        budget={"trials": 3, "parallelism": 1},
-        finalists={"count": 1},
-        trialTemplate=slow(0.2),
-        retention={"pods": "1s", "trials": "1s", "experiment": "4s"},
-    )
-    began = time.monotonic()
-    trials: list[list[str]] = []
-
-    def done() -> bool:
-        trials.append([t["metadata"]["name"] for t in scene.all("nastrials")])
-        return bool(scene.get()["status"].get("completionTime"))
-
-    wait_for(done, 60, message="it is finished", every=0.2)
-    item = scene.get()
-    assert system.condition(item, "Succeeded")["status"] == "True", item["status"]
+    ages = {"pods": "1s"}
+    budget = {"trials": 3, "parallelism": 1}
+    scene.create(budget=budget, finalists={"count": 1}, retention=ages)
+    item = scene.finished()
     assert item["status"]["cost"]["epochs"] == 3 * 2 + 3
-    ended = time.monotonic()
-    assert ended - began > 4
-    assert any("toy-00000" in names for names in trials)
-    wait_for(lambda: not scene.pods(), 10, message="pods have gone")
-    wait_for(lambda: not scene.all("nastrials"), 10, message="trials have gone")
-    wait_for(lambda: missing(scene), 15, message="the experiment has gone")
+    wait_for(lambda: not scene.pods(), message="pods have gone")
+    assert len(scene.all("nastrials")) == 3 + 3, "the task, the finalist and its test"
+    scene.change(retention={**ages, "trials": "1s"})
+    wait_for(lambda: not scene.all("nastrials"), message="trials have gone")
+    assert not missing(scene)
+    scene.change(retention={**ages, "trials": "1s", "experiment": "1s"})
+    wait_for(lambda: missing(scene), message="the experiment has gone")
 
 
 # Removal
@@ -342,14 +337,16 @@ def test_what_has_ended_goes_by_its_age(scene: Scene, folder: Path) -> None:
 
 @beside
 def test_deletion_frees_everything(scene: Scene, folder: Path) -> None:
-    scene.create(trialTemplate=slow(1.0))
+    scene.hold(1)
+    scene.create()
     scene.begins(1)
     scene.cluster.api.delete(scene.path(name="toy"))
     wait_for(lambda: gone(scene), COLLECTED, message="nothing is left")
 
 
 def test_deletion_while_the_operator_is_down(scene: Scene, alone: None) -> None:
-    scene.create(trialTemplate=slow(1.0))
+    scene.hold(1)
+    scene.create()
     scene.begins(1)
     scene.operator.kill()
     try:
@@ -363,7 +360,8 @@ def test_deletion_while_the_operator_is_down(scene: Scene, alone: None) -> None:
 
 @pytest.mark.parametrize("down", [False, True], ids=["operator up", "operator down"])
 def test_what_a_deletion_orphans_is_removed(scene: Scene, alone: None, down: bool) -> None:
-    scene.create(trialTemplate=slow(1.0))
+    scene.hold(1)
+    scene.create()
     scene.begins(1)
     if down:
         scene.operator.kill()
@@ -378,10 +376,12 @@ def test_what_a_deletion_orphans_is_removed(scene: Scene, alone: None, down: boo
 @beside
 def test_one_that_is_deleted_and_made_anew_under_its_name(scene: Scene, folder: Path) -> None:
     small: dict[str, Any] = {"budget": {"trials": 2, "parallelism": 2}, "finalists": {"count": 1}}
+    scene.hold(1)
     first = scene.create(**small, trialTemplate=slow(3.0))
     scene.begins(1)
     scene.cluster.api.delete(scene.path(name="toy"))
     second = scene.create(**small, seed=7)
+    scene.let()
     item = scene.finished()
     assert first["metadata"]["uid"] != second["metadata"]["uid"] == item["metadata"]["uid"]
     assert item["status"]["cost"]["epochs"] == 2 * 2 + 3
@@ -391,7 +391,8 @@ def test_one_that_is_deleted_and_made_anew_under_its_name(scene: Scene, folder: 
 
 @beside
 def test_a_namespace_that_is_deleted_is_left_in_peace(scene: Scene, folder: Path) -> None:
-    scene.create(trialTemplate=slow(1.0))
+    scene.hold(1)
+    scene.create()
     scene.begins(1)
     before = len(scene.operator.log.read_text().splitlines())
     path = f"/api/v1/namespaces/{scene.namespace}"

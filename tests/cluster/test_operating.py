@@ -14,7 +14,7 @@ from tests.cluster import system
 from tests.cluster.helpers import COLLECTED, wait_for
 from tests.cluster.lab import binaries
 from tests.cluster.system import Scene
-from tests.cluster.test_lifecycle import IN_A_ROW, gone, on_this_machine, searched, slow
+from tests.cluster.test_lifecycle import IN_A_ROW, gone, on_this_machine, searched
 from tests.docs.blocks import blocks
 
 HERE = "tests/cluster/test_operating.py"
@@ -74,7 +74,8 @@ def run(scene: Scene, folder: Path, script: str, **variables: str) -> None:
 
 def test_a_search_that_runs(scene: Scene, tmp_path: Path) -> None:
     name = "test_a_search_that_runs"
-    scene.create(**IN_A_ROW, trialTemplate=slow(2.0))
+    scene.hold(1)
+    scene.create(**IN_A_ROW)
     scene.begins(1)
     before = scene.controller()
     [delete, suspend] = commands("upgrade", name)
@@ -100,8 +101,9 @@ def test_a_search_goes_on_whose_experiment_is_gone(
     scene: Scene, tmp_path: Path, s3_server: Any
 ) -> None:
     [backup, restore] = commands("backup", "test_a_search_goes_on_whose_experiment_is_gone")
-    body = system.experiment(scene.namespace, scene.bucket, **IN_A_ROW, trialTemplate=slow(1.0))
+    body = system.experiment(scene.namespace, scene.bucket, **IN_A_ROW)
     (tmp_path / "digits.yaml").write_text(yaml.safe_dump(body))
+    scene.hold(2)
     first = system.create(scene.cluster, body)
     scene.begins(2)
     run(scene, tmp_path, backup)
@@ -111,6 +113,7 @@ def test_a_search_goes_on_whose_experiment_is_gone(
 
     scene.cluster.api.delete(scene.path(name="toy"))
     wait_for(lambda: gone(scene), COLLECTED, message="nothing is left")
+    scene.let()
     keys = {
         "AWS_ACCESS_KEY_ID": s3_server.access_key,
         "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,

@@ -143,8 +143,8 @@ def test_the_operator_sees_no_secret_starts_no_pod_and_gives_no_right_it_has_not
 def test_a_controller_may_run_its_experiment_and_nothing_else(
     scene: Scene, account: Callable[[str, str], Rest], cluster: Cluster
 ) -> None:
-    slow = {"image": system.FAKE, "env": [{"name": "FAKE_EPOCH_SECONDS", "value": "1"}]}
-    scene.create(**TINY, trialTemplate=slow)
+    scene.hold(0)
+    scene.create(**TINY)
     scene.create(OTHERS, **TINY, suspend=True)
     scene.begins(0)
     me = account(scene.namespace, "toy-controller")
@@ -195,6 +195,7 @@ def test_a_controller_may_run_its_experiment_and_nothing_else(
     ):
         refused(me, method, path, body)
     assert me.get(trial)["spec"]["number"] == 0
+    scene.let()
     scene.finished()
 
 
@@ -204,8 +205,8 @@ def test_a_controller_may_run_its_experiment_and_nothing_else(
 def test_a_trial_has_no_token_and_its_account_no_right(
     scene: Scene, account: Callable[[str, str], Rest]
 ) -> None:
-    env = [{"name": "FAKE_EPOCH_SECONDS", "value": "1"}]
-    scene.create(**TINY, trialTemplate={"image": system.FAKE, "env": env})
+    scene.hold(0)
+    scene.create(**TINY)
     name = scene.begins(0)
     spec = scene.get(name, "pods")["spec"]
     assert spec["automountServiceAccountToken"] is False
@@ -217,6 +218,7 @@ def test_a_trial_has_no_token_and_its_account_no_right(
     assert not [line for line in environ if line.startswith(("KUBECONFIG=", "KUBERNETES_"))]
     assert not [path for path in Path(running["folder"]).rglob("*") if path.name == "token"]
     assert has(account(scene.namespace, "default"), scene.namespace) == set()
+    scene.let()
     scene.finished()
 
 

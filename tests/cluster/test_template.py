@@ -407,10 +407,8 @@ def admit_all(scene: Scene, but: str = "") -> None:
 
 def test_what_a_queue_holds_back_waits_and_what_it_preempts_goes_on_later(queue: Scene) -> None:
     scene = queue
-    env = [{"name": "FAKE_EPOCH_SECONDS", "value": "3"}]
-    scene.create(
-        **TINY, trialTemplate={"image": system.FAKE, "labels": {QUEUE: "gpus"}, "env": env}
-    )
+    scene.hold(0)
+    scene.create(**TINY, trialTemplate={"image": system.FAKE, "labels": {QUEUE: "gpus"}})
     said = scene.until("Progressing", "False", "TaskPending")
     assert "Queued" in said
     admit(scene, "toy-task-1")
@@ -422,8 +420,14 @@ def test_what_a_queue_holds_back_waits_and_what_it_preempts_goes_on_later(queue:
 
     wait_for(lambda: queued(0) and queued(1), message="both trials wait in the queue")
     assert not scene.running("trial")
+    said = scene.until("Progressing", "False", "TrialsPending")
+    waits = "toy-00000: Queued: the Job is suspended: a queue holds it back"
+    assert said == f"all 2 trials under way wait: {waits}"
+    status = scene.get()["status"]
+    assert (status["phase"], status["trials"]["running"]) == ("Searching", 0)
     admit_all(scene)
     scene.begins(0)
+    scene.until("Progressing", "True", "Searching")
     admit(scene, "toy-00000-1", False)  # the queue needs the place for another
     wait_for(lambda: queued(0, 2), message="its next attempt waits in the queue")
 

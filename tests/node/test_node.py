@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 
-from kinase.api import names
+from kinase.api import TrialPhase, TrialReason, names
+from kinase_operator.ends import classify
 from kinase_operator.job_specs import CREDENTIALS
+from kinase_operator.views import Pod
 from tests.cluster import system
 from tests.cluster.fixtures import a_namespace
 from tests.cluster.helpers import RESTRICTED, wait_for
 from tests.cluster.lab.rest import ApiError
 from tests.node.conftest import BUSYBOX, Lab
+from tests.unit.operator import samples
 
 
 @pytest.fixture
@@ -108,6 +111,27 @@ def test_restricted_is_enforced_by_the_api_server_and_by_the_node(lab: Lab, name
         "readOnlyRootFilesystem": True,
     }
     assert "Read-only file system" in said(lab, make(lab, namespace, "pods", held))
+
+
+def test_a_pod_that_a_kubelet_rejects_is_an_attempt_that_was_rejected(
+    lab: Lab, namespace: str
+) -> None:
+    """The scheduler is passed over, so what does not fit is for the kubelet to say."""
+    elsewhere = pod("affinity", "true", nodeName="node-1", nodeSelector={"lab": "elsewhere"})
+    large = pod("cpu", "true", nodeName="node-1")
+    large["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1000"}}
+    for reason, body in (("NodeAffinity", elsewhere), ("OutOfcpu", large)):
+        path = make(lab, namespace, "pods", body)
+
+        def failed(path: str = path) -> Any:
+            item = lab.cluster.api.get(path)
+            return item if item["status"]["phase"] == "Failed" else None
+
+        seen = Pod.of(wait_for(failed, message=f"{path} is rejected"))
+        end = classify(None, [seen], samples.MANIFEST, samples.NOW)
+        assert end is not None
+        assert (end.phase, end.reason) == (TrialPhase.FAILED, TrialReason.REJECTED)
+        assert end.message.startswith(f"{reason}: Pod was rejected: ")
 
 
 ENDS = {

@@ -154,6 +154,27 @@ def test_a_long_epoch_is_not_waited_for(pod: Pod, store: Store) -> None:
     assert curve(whole)[1] == pod_trainer.score(document())
 
 
+@pytest.mark.parametrize("signalled", [False, True])
+def test_an_epoch_that_is_held_lasts_until_it_is_let_go_or_a_signal_comes(
+    pod: Pod, store: Store, signalled: bool
+) -> None:
+    held = pod.folder / "held" / pod.folder.name / "toy-00007-1-2"
+    held.parent.mkdir(parents=True)
+    held.touch()
+    environment = {"LAB_NODE": f"{pod.folder}:1", "HOSTNAME": "toy-00007-1-abcde"}
+    with pod.start(trial_job(epochs=3), **environment) as process:
+        until(lambda: progress_of(store).epochs_begun == 2)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.2)
+        if signalled:
+            process.terminate()
+        else:
+            held.unlink()
+        assert process.wait(60) == (143 if signalled else 0)
+    progress = progress_of(store)
+    assert (progress.epochs_begun, progress.epochs_done) == ((2, 2) if signalled else (3, 2))
+
+
 def test_it_imports_nothing_but_python_s_own() -> None:
     code = f"import runpy, sys; runpy.run_path({str(PROGRAM)!r}); print(*sys.modules)"
     said = subprocess.run(

@@ -554,7 +554,7 @@ def test_a_signal_ends_the_waiting(s3_pod: Pod, direct: Store, network: Forwarde
             began = time.monotonic()
             process.terminate()
             assert process.wait(30) == 143
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 10, "the store's patience is five minutes"
     assert "SIGTERM" in s3_pod.termination.message
 
 

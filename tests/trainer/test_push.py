@@ -190,14 +190,14 @@ def test_a_hang_is_bounded(
     controller.before = how
     began = time.monotonic()
     assert Push(controller.url, TOKEN, 1, timeout=0.5)(POINT)
-    assert 0.4 < time.monotonic() - began < 1.5
+    assert 0.4 < time.monotonic() - began < 4
 
 
 def test_a_name_that_is_not_resolved_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(5))
     began = time.monotonic()
     assert Push("http://controller.ns.svc:8080/", TOKEN, 1, timeout=0.2)(POINT)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 4
 
 
 def test_epochs_are_left_out_after_failures_in_a_row(

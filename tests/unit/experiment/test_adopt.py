@@ -361,7 +361,7 @@ def test_another_attempt_does_not_spend_what_the_finalists_need() -> None:
 
 def test_a_trial_that_is_lost_again_and_again_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Evictions do not count as crashes, yet they are not borne for ever."""
-    monkeypatch.setattr(module, "MOST_ATTEMPTS", 5)
+    monkeypatch.setattr(module, "MAX_ATTEMPTS", 5)
     outside = Outside(lambda job: job.trial == 1)
     loop = loop_of(outside, experiment(budget={"trials": 3}, estimation={"type": "Full"}))
     state = loop.run()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+from kinase.api import changes
 from kinase.api.trial import TaskInfo
 from kinase.experiment import identity
 from kinase.experiment.final_outputs import TASK, same_task
 from kinase.experiment.identity import MismatchError, ReadOtherwise, agree, claim
 from kinase.store.memory import MemoryStore
 from tests.unit.experiment.helpers import INFO, experiment
+
+PAGE = (Path(__file__).parents[3] / "docs/quickstart-laptop.md").read_text()
 
 
 def spec_of(store: MemoryStore) -> dict[str, object]:
@@ -26,6 +31,12 @@ def test_until_a_trial_is_asked_the_manifest_can_be_corrected() -> None:
     assert not claim(store, experiment(task={"dataset": "digits"}))
     assert spec_of(store)["task"]["dataset"] == "digits"  # type: ignore[index]
     assert not store.exists(TASK)
+
+
+def test_what_may_change_is_the_same_for_the_record_the_page_and_the_api_server() -> None:
+    [named] = re.findall(r"Under one name only\s(.+?) may change once", PAGE, re.DOTALL)
+    assert tuple(re.findall(r"`(.+?)`", named)) == changes.BETWEEN_RUNS
+    assert set(changes.AFTER_END) < set(changes.CHANGEABLE) < set(changes.BETWEEN_RUNS)
 
 
 def test_from_the_first_trial_on_it_is_what_it_is() -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from kinase.api.space import CellSpace, ChainSpace, MultiBranchSpace
 from kinase.space.canonical import canonical_form
-from kinase.space.cell import Cell, from_nasbench201, to_nasbench201
+from kinase.space.cell import Cell
 from kinase.space.chain import Chain
 from kinase.space.multibranch import MultiBranch
+from kinase.space.nasbench201 import from_nasbench201, to_nasbench201
 from kinase.strategy import derive_rng
 
 
@@ -166,7 +167,7 @@ def test_classes_of_nasbench201() -> None:
     space.known = {}
     published: set[str] = set()
     merged: dict[str, set[str]] = {}
-    for a, b, c, d, e, f in itertools.product(space.ops, repeat=6):
+    for a, b, c, d, e, f in itertools.product(space.form.ops, repeat=6):
         text = f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|"
         architecture = from_nasbench201(text)
         assert to_nasbench201(architecture) == text
@@ -230,7 +231,7 @@ def test_a_key_is_quick(preset: str, limit: float) -> None:
     taken = []
     for seed in range(200):
         architecture = space.sample(derive_rng(seed))
-        began = time.perf_counter()
+        began = time.thread_time()
         space.key(architecture)
-        taken.append((time.perf_counter() - began) * 1e3)
-    assert statistics.median(taken) <= 3 * limit  # three times, for a machine that is busy
+        taken.append((time.thread_time() - began) * 1e3)
+    assert statistics.median(taken) <= 3 * limit  # three times, for a slower machine

@@ -10,9 +10,10 @@ import pytest
 from kinase.api.fidelity import Scale
 from kinase.api.space import CellSpace, ChainSpace, MultiBranchSpace
 from kinase.space import Frame, InfeasibleError
-from kinase.space.cell import Cell, from_nasbench201
+from kinase.space.cell import Cell
 from kinase.space.chain import Chain
 from kinase.space.multibranch import MultiBranch
+from kinase.space.nasbench201 import from_nasbench201
 
 CIFAR10 = Frame((3, 32, 32), 10)
 

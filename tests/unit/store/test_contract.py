@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 
 from kinase.store.base import Store
@@ -23,8 +25,22 @@ def moto() -> Iterator[str]:
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(S3Response, "put_object", one_at_a_time(S3Response.put_object))
+        yield f"http://{host}:{port}"
     server.stop()
+
+
+def one_at_a_time(method: Callable[..., Any]) -> Callable[..., Any]:
+    """moto looks whether an object is there and writes it in two steps, in a thread for each
+    request: of two conditional puts both may succeed, which no S3 server does."""
+    lock = threading.Lock()
+
+    def locked(*args: Any) -> Any:
+        with lock:
+            return method(*args)
+
+    return locked
 
 
 class TestMemoryStore(StoreContract):
