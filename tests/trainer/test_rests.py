@@ -4,11 +4,13 @@ bit; and what an attempt does that is asked for less, or more, than the checkpoi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from kinase.api.trial import CheckpointGone, Inherited, Outcome, TrialJob, TrialResult
 from kinase.morphism import dump_chain
@@ -16,6 +18,7 @@ from kinase.morphism.bridge import bridge
 from kinase.space import Frame, make_space
 from kinase.store.memory import MemoryStore
 from kinase_trainer import checkpoint, trial
+from kinase_trainer.datasets import raw
 from kinase_trainer.epochs import Diverged
 from kinase_trainer.ledger import read_ledger
 from kinase_trainer.train import Run
@@ -170,6 +173,27 @@ def test_the_cases_are_what_they_say(parent: MemoryStore) -> None:
     assert (exact.trial, exact.morphisms, exact.distilled) == (5, 1, 0)
     assert (approximate.trial, approximate.morphisms, approximate.distilled) == (5, 1, 2)
     assert (matching.trial, matching.morphisms) == (5, None)
+
+
+def test_images_that_are_read_by_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their order is that of the epoch, whichever process reads them."""
+    monkeypatch.setattr(raw, "MAX_BYTES", 0)
+    generator = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        for i in range(12):
+            pixels = generator.integers(0, 255, (8, 8), np.uint8)
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    own = job(
+        task={"dataset": "folder", "path": str(tmp_path), "resolution": 8},
+        training=recipe(batchSize=5),
+        keepWeights=True,
+        measure=["snip"],
+    )
+    whole, wanted = train(own, MemoryStore())
+    last, tensors = stretches(own, MemoryStore(), [1, 3])[-1]
+    assert (points(last), last.metrics) == (points(whole), whole.metrics)
+    assert all(torch.equal(tensors[key], tensor) for key, tensor in wanted.items())
 
 
 def test_the_checkpoint_is_there_before_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
