@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from functools import cached_property
+from typing import Any
 
 from kinase.api.fidelity import Grant
 from kinase.api.ladder import Ladder
 from kinase.estimation._waiting import pays, wait_or_end
-from kinase.estimation.base import Estimator
+from kinase.estimation.base import Estimator, Setting
 from kinase.estimation.decision import Decision, Left, Promote, Sample, Stop
-from kinase.estimation.ladder import finite_at, increment, ladder
+from kinase.estimation.ladder import increment, ladder
 from kinase.history import History, Trial
 
 
@@ -31,10 +31,19 @@ class Synchronous(Estimator):
 
     options: Ladder
 
-    @cached_property
+    def __init__(self, options: Any, setting: Setting) -> None:
+        """See `Estimator`.
+
+        Raises:
+            ValueError: the ladder does not fit the full fidelity or the space.
+        """
+        super().__init__(options, setting)
+        self._ladder = ladder(self.options, setting)
+
+    @property
     def ladder(self) -> tuple[Grant, ...]:
         """The rungs, the full fidelity last."""
-        return ladder(self.options, self.setting)
+        return self._ladder
 
     @abstractmethod
     def first(self, bracket: int) -> int:
@@ -136,7 +145,7 @@ class Synchronous(Estimator):
             most = self._most(rung + 1, bracket, members)
             passed = 0
             for trial in history.at(rung, bracket):
-                fit = finite_at(trial, rung) and passed < most
+                fit = trial.usable_at(rung) and passed < most
                 if not trial.rests_at(rung):
                     passed += trial.grant.rung > rung
                 elif fit and pays(left, increment(self.ladder, rung + 1)):
@@ -144,7 +153,7 @@ class Synchronous(Estimator):
                 elif fit:
                     return None
                 else:
-                    return Stop(trial.number, _why(rung, most, fit=finite_at(trial, rung)))
+                    return Stop(trial.number, _why(rung, most, fit=trial.usable_at(rung)))
         return None
 
 

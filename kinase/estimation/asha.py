@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 from kinase.api.estimation import ASHAEstimation
 from kinase.api.fidelity import Grant
 from kinase.estimation._waiting import pays, wait_or_end
-from kinase.estimation.base import Estimator
+from kinase.estimation.base import Estimator, Setting
 from kinase.estimation.decision import Decision, Left, Promote, Sample, Stop
-from kinase.estimation.ladder import finite_at, increment, ladder
+from kinase.estimation.ladder import increment, ladder
 from kinase.history import History, Trial
 
 
@@ -30,10 +31,19 @@ class ASHA(Estimator):
 
     options: ASHAEstimation
 
-    @cached_property
+    def __init__(self, options: Any, setting: Setting) -> None:
+        """See `Estimator`.
+
+        Raises:
+            ValueError: the ladder does not fit the full fidelity or the space.
+        """
+        super().__init__(options, setting)
+        self._ladder = ladder(self.options, setting)
+
+    @property
     def ladder(self) -> tuple[Grant, ...]:
         """The rungs, the full fidelity last."""
-        return ladder(self.options, self.setting)
+        return self._ladder
 
     @cached_property
     def brackets(self) -> tuple[tuple[Grant, ...], ...]:
@@ -57,7 +67,7 @@ class ASHA(Estimator):
                     continue
                 there = self.at(rung, bracket, history)
                 for trial in there[: len(there) // self.options.eta]:
-                    if trial.rests_at(rung) and finite_at(trial, rung):
+                    if trial.rests_at(rung) and trial.usable_at(rung):
                         return Promote(trial.number, grants[rung + 1])
         drawn = None if left.trials == 0 else self.draw(history, left)
         if drawn is None:

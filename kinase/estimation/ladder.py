@@ -5,7 +5,6 @@ from __future__ import annotations
 from kinase.api.fidelity import Fidelity, Grant
 from kinase.api.ladder import Ladder
 from kinase.estimation.base import Setting
-from kinase.history import Trial
 from kinase.space import Frame, InfeasibleError, derive_rng
 
 DRAWS = 30
@@ -97,9 +96,3 @@ def increment(grants: tuple[Grant, ...], rung: int) -> int:
     """Epochs that a promotion to a rung costs."""
     before, after = grants[rung - 1], grants[rung]
     return after.until - before.until if goes_on(before, after) else after.until
-
-
-def finite_at(trial: Trial, rung: int) -> bool:
-    """Whether a trial has a finite main value at a rung."""
-    losses = trial.rungs.get(rung, ())
-    return bool(losses) and abs(losses[0]) != float("inf")

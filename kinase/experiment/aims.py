@@ -21,11 +21,11 @@ def aims_of(spec: ExperimentSpec, info: TaskInfo) -> tuple[Aim, ...]:
     try:
         found = aims(spec.objective, spec.task.type, info.goals)
     except Undirected as error:
-        raise _refused(f"spec.{error.field}", error.message) from None
+        raise refused(f"spec.{error.field}", error.message) from None
     policy = spec.strategy.eas or spec.strategy.path_level
     if policy is not None and policy.reward == "tan" and found[0].goal == "minimize":
         field = "eas" if spec.strategy.eas else "pathLevel"
-        raise _refused(
+        raise refused(
             f"spec.strategy.{field}.reward",
             "tan requires an accuracy that is maximized; for "
             f"{found[0].metric} use reward: identity",
@@ -42,7 +42,7 @@ def refuse_unmeasured(aims: tuple[Aim, ...], info: TaskInfo) -> None:
     for place, aim in enumerate(aims):
         if info.metrics and aim.metric not in (*info.metrics, *RESOURCE_METRICS):
             field = "spec.objective" if place == 0 else f"spec.objective.also[{place - 1}]"
-            raise _refused(
+            raise refused(
                 f"{field}.metric",
                 f"{aim.metric!r} is not measured by this task; it measures "
                 f"{', '.join(info.metrics)}",
@@ -56,7 +56,7 @@ def refuse_unsupported(spec: ExperimentSpec, needs: frozenset[str], info: TaskIn
         ManifestError: names what is missing.
     """
     if missing := sorted(needs - set(info.supports)):
-        raise _refused(
+        raise refused(
             "spec.estimation",
             f"{spec.estimation.shown} requires a trainer that supports {' and '.join(missing)}; "
             f"this one supports {', '.join(info.supports) or 'neither until nor measure'} (see "
@@ -64,5 +64,6 @@ def refuse_unsupported(spec: ExperimentSpec, needs: frozenset[str], info: TaskIn
         )
 
 
-def _refused(field: str, message: str) -> ManifestError:
+def refused(field: str, message: str) -> ManifestError:
+    """A manifest that cannot be used, once the task is known."""
     return ManifestError([Problem(MANIFEST, 0, field, message)])

@@ -9,6 +9,7 @@ from typing import Any
 from kinase import registry
 from kinase.api._base import struct_name
 from kinase.api.experiment import NASExperiment
+from kinase.api.ladder import ladder_of
 from kinase.api.load import Document, ManifestError, Problem, read_document, validate
 from kinase.api.spec import ExperimentSpec
 from kinase.api.task import PUBLISHED
@@ -91,11 +92,13 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
             except ArchitectureError as error:
                 problem(f"spec.baselines.{index}.architecture", error)
     try:
-        if space is not None:
+        if space is not None and _known_yet(spec):
             # the task is not known yet: of another package's member only that it can be made
             make_estimator(spec.estimation, setting_of(spec, space, FRAME.input, FRAME.outputs))
     except MEMBER_ERRORS as error:
-        problem("spec.estimation.custom.name", error)
+        custom = spec.estimation.custom is not None
+        field = "custom.name" if custom else struct_name(spec.estimation.type)
+        problem(f"spec.estimation.{field}", error)
     ours = trainer == "torch" and not spec.trial_template.command
     for path, group, name in (
         ("spec.task.type", "kinase.tasks", spec.task.type),
@@ -112,6 +115,15 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
             ),
         )
     return problems
+
+
+def _known_yet(spec: ExperimentSpec) -> bool:
+    """Whether the estimation can be checked before the data and a given network are read: a ladder
+    of networks or resolutions needs to know them."""
+    found = ladder_of(spec)
+    if found is None or found[1].axis in ("epochs", "data"):
+        return True
+    return spec.task.resolution is not None and spec.space.model is None
 
 
 def with_changes(experiment: NASExperiment, changes: Mapping[str, Any]) -> NASExperiment:

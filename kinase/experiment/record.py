@@ -7,13 +7,14 @@ import math
 import time
 from collections.abc import Callable
 
+from kinase.api._base import struct_name
 from kinase.api.experiment import NASExperiment
 from kinase.api.fidelity import Fidelity
 from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import Architecture, Outcome, TaskInfo
-from kinase.estimation import Setting, make_estimator
+from kinase.estimation import Estimator, Setting, make_estimator
 from kinase.experiment import artifacts, budget, inheritance
-from kinase.experiment.aims import aims_of
+from kinase.experiment.aims import aims_of, refused
 from kinase.experiment.entries import AnyEntry, Rested, Told
 from kinase.experiment.journal import Journal
 from kinase.experiment.root import space_of
@@ -45,6 +46,21 @@ def setting_of(spec: ExperimentSpec, space: Space, sample: Shape, outputs: int) 
     )
     frame = Frame(sample, outputs, full.scale)
     return Setting(full, space, frame, derive(spec.seed, Stream.ESTIMATION))
+
+
+def _estimator_of(spec: ExperimentSpec, setting: Setting) -> Estimator:
+    """The manifest's estimator.
+
+    Raises:
+        ManifestError: what it needs does not fit the task.
+    """
+    try:
+        return make_estimator(spec.estimation, setting)
+    except ValueError as error:
+        if spec.estimation.custom is not None:
+            raise
+        field = struct_name(spec.estimation.type)
+        raise refused(f"spec.estimation.{field}", str(error)) from None
 
 
 class Record:
@@ -93,7 +109,7 @@ class Record:
         self._base = 0.0
         self._best: TrialRecord | None = None
         self.setting = setting_of(spec, self.space, info.input, info.outputs)
-        self.estimator = make_estimator(spec.estimation, self.setting)
+        self.estimator = _estimator_of(spec, self.setting)
         """That of the search; its control has one of its own."""
         self.inheritance = self.estimator.inheritance
         """How weights pass from parents to children; None where they do not."""

@@ -86,14 +86,14 @@ class Search:
     def _of_arm(self, arm: Arm, samples: bool) -> Sequence[AnyEntry]:
         """What follows from an arm's decision. An arm that cannot have its sample is asked again
         with no trials left: it may still have trials to train on."""
-        left = Left(self._epochs_left, self._trials_left)
+        left = Left(self._epochs_of(arm), self._trials_left)
         decision = arm.next(self._record.state.searched, left)
         if isinstance(decision, Sample):
             if not samples:
                 return NOTHING
             if entries := self._sample(arm, decision):
                 return entries
-            decision = arm.next(self._record.state.searched, Left(self._epochs_left, 0))
+            decision = arm.next(self._record.state.searched, Left(self._epochs_of(arm), 0))
         return self._train_on(arm, decision)
 
     def _train_on(self, arm: Arm, decision: Decision) -> Sequence[AnyEntry]:
@@ -135,10 +135,14 @@ class Search:
         """Why an arm does nothing: what the budget says first, as the search's first reason."""
         self._reason = self._reason or reason
 
-    @property
-    def _epochs_left(self) -> int | None:
+    def _epochs_of(self, arm: Arm) -> int | None:
+        """Epochs that an arm plans with. The control's are its share of what is left: else it would
+        begin a bracket that the search leaves it nothing to finish with."""
         record = self._record
-        return budget.epochs_left(record.spec, record.state, record.final_fidelity)
+        left = budget.epochs_left(record.spec, record.state, record.final_fidelity)
+        if left is None or arm is self._search:
+            return left
+        return int(left * record.spec.control.share)
 
     @property
     def _trials_left(self) -> int | None:

@@ -9,10 +9,13 @@ import pytest
 
 from kinase.api.estimation import Estimation
 from kinase.api.fidelity import Fidelity, Grant, Scale
+from kinase.api.load import Document, ManifestError
 from kinase.api.space import Space as SpaceModel
 from kinase.estimation import Setting, make_estimator
 from kinase.estimation.ladder import increment
+from kinase.experiment.check import check
 from kinase.space import Frame, make_space
+from tests.unit.experiment.helpers import experiment, make_loop
 
 FULL = Fidelity(epochs=30, resolution=32, scale=Scale(cells=8, filters=16))
 
@@ -108,3 +111,26 @@ def test_a_rung_that_the_space_cannot_build() -> None:
     ):
         ladder(setting(DEEP), axis="resolution", rungs=[4, 16])
     assert len(ladder(setting(SOME), axis="resolution", rungs=[4, 16])) == 3
+
+
+def resolutions(resolution: int | None) -> Any:
+    return experiment(
+        space=DEEP,
+        task={"resolution": resolution} if resolution else {},
+        strategy={"type": "Random"},
+        estimation={"type": "ASHA", "asha": {"axis": "resolution", "rungs": [4]}},
+    )
+
+
+def test_a_manifest_with_such_a_rung_is_refused_by_its_field() -> None:
+    document = Document("m.yaml", {}, {("spec",): 3})
+    [problem] = check(resolutions(16), document)
+    assert problem.path == "spec.estimation.asha"
+    assert "axis resolution has a rung of 4" in problem.message
+
+
+def test_without_a_resolution_it_is_refused_once_the_data_is_known() -> None:
+    document = Document("m.yaml", {}, {("spec",): 3})
+    assert check(resolutions(None), document) == []
+    with pytest.raises(ManifestError, match=r"spec.estimation.asha: axis resolution has a rung"):
+        make_loop(resolutions(None))

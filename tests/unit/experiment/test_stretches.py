@@ -328,6 +328,23 @@ def test_entries_of_before_there_were_grants_are_read() -> None:
         Grant(fidelity=Fidelity(epochs=7), until=8)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.2])
+def test_the_controls_bracket_is_as_large_as_its_share_pays_for(share: float) -> None:
+    """It is promoted as a whole one would be, and does not end within its first rung."""
+    spec = manifest(
+        "SuccessiveHalving",
+        training={"epochs": 27},
+        budget={"epochs": 400, "parallelism": 3},
+        control={"share": share},
+    )
+    loop = make_loop(spec, engine=TabularEngine(learnt, INFO, 3))
+    loop.run()
+    history = loop.arms[Kind.CONTROL].history
+    first, second, third, _ = (history.tally(rung, 0).entered for rung in range(4))
+    assert 9 <= first < 27
+    assert (second, third) == (first // 3, first // 9)
+
+
 def test_the_control_has_rungs_of_its_own() -> None:
     spec = manifest(budget={"trials": 60}, control={"share": 0.3})
     loop = make_loop(spec, engine=TabularEngine(learnt, INFO, 3))
