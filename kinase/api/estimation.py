@@ -110,26 +110,6 @@ class AsyncHyperbandEstimation(ASHAEstimation):
     this convention."""
 
 
-class MedianStoppingEstimation(Model):
-    """The median stopping rule (Golovin et al. 2017, section 3.2.2): a trial is stopped if its best
-    value so far is worse than the median of the completed trials' running averages."""
-
-    every: Epochs = 1
-    """Number of epochs after which a trial pauses to be judged, again and again."""
-    grace: Epochs = 1
-    """Epochs before which no trial is stopped."""
-    completed: Annotated[int, Field(ge=1, le=100_000)] = 5
-    """Number of completed trials before which none is stopped."""
-
-
-class PercentileStoppingEstimation(MedianStoppingEstimation):
-    """The median stopping rule with another percentile."""
-
-    percentile: Annotated[float, Field(gt=0, lt=100)] = 25.0
-    """Share, in percent, of the running averages that a trial's best value must be among to go on.
-    50 is the median stopping rule."""
-
-
 class FreezeThawEstimation(Model):
     """Freeze-thaw (Swersky et al. 2014): after each few epochs a trial pauses, and a Gaussian
     process over all learning curves says which trial to continue, or whether to begin a new one,
@@ -170,8 +150,6 @@ class Estimation(Union):
         "Hyperband",
         "ASHA",
         "AsyncHyperband",
-        "MedianStopping",
-        "PercentileStopping",
         "FreezeThaw",
         "Custom",
     ] = "Full"
@@ -190,10 +168,6 @@ class Estimation(Union):
     """Successive halving in which no slot waits."""
     async_hyperband: AsyncHyperbandEstimation | None = None
     """Asynchronous successive halving from several first rungs."""
-    median_stopping: MedianStoppingEstimation | None = None
-    """Full training, stopped where it is worse than the median."""
-    percentile_stopping: PercentileStoppingEstimation | None = None
-    """Full training, stopped where it is not among the best so many percent."""
     freeze_thaw: FreezeThawEstimation | None = None
     """Trials paused and continued by a model of their learning curves."""
     custom: Custom | None = None

@@ -24,12 +24,10 @@ MEMBERS: dict[str, dict[str, Any]] = {
     "asha, last": {"type": "ASHA", "asha": {"eta": 2, "score": "last", "rungs": [2, 9]}},
     "asha, data": {"type": "ASHA", "asha": {"axis": "data", "least": 0.05}},
     "asynchronous hyperband": {"type": "AsyncHyperband", "asyncHyperband": {"eta": 3}},
-    "median": {"type": "MedianStopping"},
     "full, with looks": {"type": "Full", "stopping": {"type": "Median", "spare": 0.3}},
     "asha, with looks": {"type": "ASHA", "stopping": {"type": "Median", "every": 2}},
     "full, screened": {"type": "Full", "screen": {"pool": 3}},
     "hyperband, screened": {"type": "Hyperband", "screen": {"pool": 2}},
-    "percentile": {"type": "PercentileStopping", "percentileStopping": {"every": 4, "grace": 5}},
 }
 
 
