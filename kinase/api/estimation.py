@@ -133,8 +133,7 @@ class Estimation(Union):
 
     rules = (
         Rule(
-            "!has(self.stopping) || "
-            "!(self.type in ['MedianStopping', 'PercentileStopping', 'FreezeThaw'])",
+            "!has(self.stopping) || self.type != 'FreezeThaw'",
             "type is {self.type}, which judges learning curves itself, so stopping must not "
             "be set; remove it or set another type",
             ".stopping",
@@ -174,14 +173,12 @@ class Estimation(Union):
     """An estimator from another package (entry point group `kinase.estimators`)."""
     stopping: Stopping | None = None
     """Rule that stops a trial by its learning curve. Default: none."""
-
     screen: Screen | None = None
     """Zero-cost proxies that choose which candidates are trained. Default: none."""
 
     @model_validator(mode="after")
     def _one_rule(self) -> Estimation:
-        judges = ("MedianStopping", "PercentileStopping", "FreezeThaw")
-        if self.stopping is not None and self.type in judges:
+        if self.stopping is not None and self.type == "FreezeThaw":
             raise ValueError(
                 f"type is {self.type}, which judges learning curves itself, so stopping must not "
                 "be set; remove it or set another type"

@@ -360,7 +360,7 @@ CASES: dict[str, Case] = {
     ),
     "what judges learning curves itself takes no rule": Case(
         {"estimation": {"type": "ASHA", "stopping": {"type": "Median", "probability": 0.01}}},
-        {"estimation": {"type": "MedianStopping", "stopping": {"type": "Median"}}},
+        {"estimation": {"type": "FreezeThaw", "stopping": {"type": "Median"}}},
         "estimation",
     ),
     "a rule of another package has a name": Case(

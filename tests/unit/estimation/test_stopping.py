@@ -207,7 +207,7 @@ def test_what_is_not_installed_is_said_before_anything_runs(
         make_estimator(model, setting())
 
 
-@pytest.mark.parametrize("kind", ["MedianStopping", "PercentileStopping", "FreezeThaw"])
+@pytest.mark.parametrize("kind", ["FreezeThaw"])
 def test_what_judges_curves_itself_takes_no_rule(kind: str) -> None:
     with pytest.raises(ValueError, match=f"type is {kind}, which judges learning curves itself"):
         Estimation.model_validate({"type": kind, "stopping": {"type": "Median"}})
