@@ -329,6 +329,9 @@ class TaskInfo(Model):
     supports: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=32)] = ()
     """Optional fields of a job that the trainer knows: `until`, with which goes `done`, and
     `measure`."""
+    proxies: Annotated[tuple[ProxyName, ...], Field(max_length=256)] = ()
+    """Zero-cost proxies that the trainer can measure. Without any, a search does not check the
+    names in its manifest."""
 
 
 MOST_CONFUSED = 200

@@ -50,7 +50,8 @@ def refuse_unmeasured(aims: tuple[Aim, ...], info: TaskInfo) -> None:
 
 
 def refuse_unsupported(spec: ExperimentSpec, needs: frozenset[str], info: TaskInfo) -> None:
-    """Refuse to begin a search whose estimator needs more than the trainer knows.
+    """Refuse to begin a search whose estimator needs more than the trainer knows, or proxies that
+    it does not have.
 
     Raises:
         ManifestError: names what is missing.
@@ -62,6 +63,14 @@ def refuse_unsupported(spec: ExperimentSpec, needs: frozenset[str], info: TaskIn
             f"this one supports {', '.join(info.supports) or 'neither until nor measure'} (see "
             "supports in the trial contract)",
         )
+    screen = spec.estimation.screen
+    for place, name in enumerate(screen.proxies if screen is not None and info.proxies else ()):
+        if name not in info.proxies:
+            raise _refused(
+                f"spec.estimation.screen.proxies[{place}]",
+                f"{name!r} is not a zero-cost proxy of this trainer; it can measure "
+                f"{', '.join(info.proxies)}",
+            )
 
 
 def refused(field: str, message: str) -> ManifestError:

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 import kinase
+from kinase import registry
 from kinase.api.space import Space as SpaceModel
 from kinase.api.task import Task, Training
 from kinase.api.trial import TaskInfo
 from kinase.store import Store
+from kinase_trainer import proxies
 from kinase_trainer import root as roots
 from kinase_trainer.data import open_splits
 from kinase_trainer.summary import of_batches
@@ -70,4 +72,5 @@ def describe(
         data=splits.digests(),
         root=root,
         supports=SUPPORTS,
+        proxies=tuple(registry.names(proxies.GROUP)),
     )

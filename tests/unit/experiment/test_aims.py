@@ -178,6 +178,29 @@ def test_what_no_trial_measures_is_refused_before_the_first() -> None:
     assert not loop.state.trials
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"supports": ("until",)},
+            "requires a trainer that supports measure; this one supports un",
+        ),
+        ({"proxies": ("snip", "zen")}, r"screen\.proxies\[1\]: 'nwot' is not a zero-cost proxy of"),
+    ],
+)
+def test_what_the_trainer_does_not_know_is_refused_before_the_first(
+    changes: dict[str, Any], message: str
+) -> None:
+    screen = {"proxies": ["snip", "nwot"], "pool": 2}
+    loop = make_loop(
+        experiment(estimation={"type": "Full", "screen": screen}),
+        info=INFO.model_copy(update=changes),
+    )
+    with pytest.raises(ManifestError, match=message):
+        loop.run()
+    assert not loop.state.trials
+
+
 def test_an_undirected_metric_names_its_field() -> None:
     error = Undirected("objective.goal", "is not set")
     assert (str(error), error.field) == ("objective.goal is not set", "objective.goal")
