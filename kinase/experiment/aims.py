@@ -66,7 +66,7 @@ def refuse_unsupported(spec: ExperimentSpec, needs: frozenset[str], info: TaskIn
     screen = spec.estimation.screen
     for place, name in enumerate(screen.proxies if screen is not None and info.proxies else ()):
         if name not in info.proxies:
-            raise _refused(
+            raise refused(
                 f"spec.estimation.screen.proxies[{place}]",
                 f"{name!r} is not a zero-cost proxy of this trainer; it can measure "
                 f"{', '.join(info.proxies)}",
