@@ -26,7 +26,7 @@ from kinase.api.task import Training
 from kinase.api.trial import Point
 from kinase.space import Frame, make_space
 from kinase.store.file import FileStore
-from kinase_trainer import trial
+from kinase_trainer import checkpoint, trial
 from kinase_trainer.data import Part
 from kinase_trainer.ledger import Meter
 from kinase_trainer.network import Network
@@ -128,10 +128,16 @@ def keeping(model: Network, part: Part, folder: str, rounds: int) -> tuple[float
     meter = Meter(store, "trial", 1)
 
     def ledger() -> None:
-        meter.begin(1)
-        meter.done(1, 1.0, 1, {"val_accuracy": 0.5})
+        meter.begin(len(part))
+        meter.done(len(part), 1.0, {"val_accuracy": 0.5})
 
-    ledgers, saves = in_turn(ledger, lambda: trial._save(run, store, "trial"), rounds)
+    with checkpoint.Uploads(store, "trial", meter.kept) as uploads:
+
+        def save() -> None:
+            trial._save(run, uploads, None)
+            uploads.wait()
+
+        ledgers, saves = in_turn(ledger, save, rounds)
     return statistics.median(ledgers), statistics.median(saves)
 
 

@@ -254,13 +254,6 @@ def _main_text(loop: Loop, trial: TrialRecord) -> str:
     return "" if number is None else f", {name} {number:.4f}"
 
 
-def finished_lines(loop: Loop, most: int | None) -> list[Text]:
-    """The trials that ended last, a line each: at most so many, or all for None."""
-    told = loop.state.told
-    shown = told if most is None else told[-most:]
-    return [Progress()._line(loop, trial) for trial in shown]
-
-
 def _title(loop: Loop, data: ReportData, running: bool) -> str:
     used = f"{clock(loop.elapsed)} used so far"
     if running:

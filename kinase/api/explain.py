@@ -55,13 +55,46 @@ def find(path: str) -> tuple[Field | None, type[BaseModel] | None]:
         name = part.partition("[")[0]
         known = {f.name: f for f in fields(model)} if model else {}
         if name not in known:
-            near = close_match(name, list(known))
-            hint = f"did you mean {near!r}?" if near else f"fields: {', '.join(known) or 'none'}"
+            near = _meant(name, walked, list(known))
+            hint = f"did you mean {' or '.join(near)}?" if near else ""
+            hint = hint or f"fields: {', '.join(known) or 'none'}"
             raise LookupError(f"{walked or 'NASExperiment'} has no field {name!r}; {hint}")
         found = known[name]
         model = found.model
         walked = f"{walked}.{name}" if walked else name
     return found, model
+
+
+MOST_MEANT = 3
+"""Fields that are suggested for a name that is not one."""
+
+
+def _meant(name: str, walked: str, known: list[str]) -> list[str]:
+    """Paths of the fields that a wrong name may mean: those of the name elsewhere, else the one
+    here that is most like it, else one elsewhere."""
+    everywhere = sorted(
+        _paths(NASExperiment),
+        key=lambda path: (not path.startswith("spec."), path.count("."), path),
+    )
+    ends = {path: path.rpartition(".")[2] for path in everywhere}
+    if same := [path for path, end in ends.items() if end.lower() == name.lower()]:
+        below = [path for path in same if path.startswith(f"{walked}.")]
+        return (below or same)[:MOST_MEANT]
+    if near := close_match(name, known):
+        return [f"{walked}.{near}" if walked else near]
+    other = close_match(name, list(dict.fromkeys(ends.values())))
+    return [path for path, end in ends.items() if end == other][:MOST_MEANT]
+
+
+def _paths(
+    model: type[BaseModel], above: str = "", seen: tuple[type[BaseModel], ...] = ()
+) -> Iterator[str]:
+    """Paths of all fields below a model."""
+    for field in fields(model):
+        path = f"{above}.{field.name}" if above else field.name
+        yield path
+        if field.model is not None and field.model not in seen:
+            yield from _paths(field.model, path, (*seen, field.model))
 
 
 def explain(path: str, *, recursive: bool = False) -> str:

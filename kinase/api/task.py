@@ -24,8 +24,15 @@ TASKS = {
     "Regression": "regression",
 }
 """The tasks of our own trainer, with the field of their options. They take no `typeOptions`."""
+OUTPUTS = {"Classification": "logits", "MultiLabel": "logits", "Regression": "predictions"}
+"""What a network of each of them gives, in code and in exported files."""
 MAX_OPTIONS = 64 * 1024
 """Most characters of options, as JSON."""
+
+
+def output_name(task: str) -> str:
+    """What a network of a task gives, in one word."""
+    return OUTPUTS.get(task, "outputs")
 
 
 def _small(options: dict[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from kinase.cli_options import (
     Watch,
     is_local,
 )
+from kinase.words import unwritable
 
 app = typer.Typer()
 
@@ -116,8 +117,10 @@ def report(
             loop.store.put("report.html", html)
         else:
             out.write_bytes(html)
-    except (StoreError, ManifestError, OSError) as error:
+    except (StoreError, ManifestError) as error:
         fail(f"kinase: {error}", BAD_INPUT)
+    except OSError as error:
+        fail(f"kinase: {unwritable(out, error) if out is not None else error}", BAD_INPUT)
     typer.echo(out or f"{loop.store.uri}/report.html")
 
 
@@ -228,6 +231,8 @@ def export(
             network = open_uri(source if "://" in source else f"file://{source}")
         trainer = registry.load("kinase.trainers", "torch")
         written = trainer.export(network, out, tuple(formats or ()))
+    except (FileExistsError, NotADirectoryError):
+        fail(f"kinase: {out} is a file; give a folder", BAD_INPUT)
     except (StoreError, ValueError, OSError) as error:
         fail(f"kinase: {error}", BAD_INPUT)
     for path in written:

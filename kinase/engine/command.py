@@ -71,6 +71,9 @@ class Command(Model):
 class TrainerError(Exception):
     """The command cannot be run, or could not describe the task."""
 
+    for_people = True
+    """See `kinase.engine.worker`."""
+
 
 class AttemptLost(Exception):
     """An attempt ended without a result; the fields are those of `kinase.engine.base.Lost`."""

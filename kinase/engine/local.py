@@ -29,6 +29,8 @@ from kinase.engine.oom import oom_kills
 
 START_SECONDS = 180.0
 """How long a worker may take to import the trainer."""
+END_SECONDS = 5.0
+"""How long a worker that has closed its connection may take to end."""
 STARTS = 3
 """Workers in a row that may die before they are ready; after that there is no use in more."""
 
@@ -69,10 +71,40 @@ def _cpus() -> int:
 
 
 def _kill(each: _Worker) -> None:
-    """Kill a worker, and all that the command of one has started, which are its process group."""
+    """Kill a worker, and all that the command of one has started, which are its process group.
+
+    Nothing happens once its exit status was taken: its number may be another process's by then.
+    """
+    if each.process.returncode is not None:
+        return
     with contextlib.suppress(ProcessLookupError):  # the others lead none
         os.killpg(each.process.pid, signal.SIGKILL)
     each.process.kill()
+
+
+def _death(each: _Worker) -> str:
+    """How a worker ended that is gone or about to be. What it has started ends before its exit
+    status is taken, while its number still stands for its process group."""
+    _await_end(each.process.pid, END_SECONDS)
+    _kill(each)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        each.process.wait(END_SECONDS)
+    code = each.process.returncode
+    how = f"was killed by signal {-code}" if code and code < 0 else f"exited with code {code}"
+    return f"the worker process {how}"
+
+
+def _await_end(pid: int, seconds: float) -> None:
+    """Wait for the end of a process of ours, and leave its exit status to whoever asks for it."""
+    if not hasattr(os, "waitid"):  # before Python 3.13 on macOS
+        time.sleep(0.1)
+        return
+    deadline = time.monotonic() + seconds
+    with contextlib.suppress(ChildProcessError):  # somebody has asked already
+        while time.monotonic() < deadline:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                return
+            time.sleep(0.005)
 
 
 class LocalEngine(Engine):
@@ -256,17 +288,10 @@ class LocalEngine(Engine):
                 each.overtime = True
                 _kill(each)
 
-    def _death(self, each: _Worker) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            each.process.wait(5)
-        code = each.process.returncode
-        how = f"was killed by signal {-code}" if code and code < 0 else f"exited with code {code}"
-        return f"the worker process {how}"
-
     def _bury(self, each: _Worker) -> Lost:
         """Replace a dead worker, and say what is known of its trial's end."""
         assert each.job is not None
-        trial, message = each.job.trial, self._death(each)
+        trial, message = each.job.trial, _death(each)
         self._replace(each)
         if each.overtime:
             limit = f"it ran longer than trialTemplate.timeLimit, {self._time_limit:g} s"
@@ -283,7 +308,7 @@ class LocalEngine(Engine):
         """
         self._stillborn += not each.ready
         if self._stillborn >= STARTS:
-            raise EngineError(f"workers cannot start: {self._death(each)}")
+            raise EngineError(f"workers cannot start: {_death(each)}")
         _kill(each)
         each.process.wait()
         each.connection.close()

@@ -220,4 +220,7 @@ def _run(connection: Connection[Any, Any], trainer: Any, store: Any, job: TrialJ
 
 
 def _describe(error: BaseException) -> str:
+    """An error in words; one whose message is written for people says all by itself."""
+    if getattr(error, "for_people", False):
+        return str(error)[:4000]
     return f"{type(error).__name__}: {error}"[:4000]

@@ -84,6 +84,8 @@ PARTS = {
     "samples": "images or targets",
     "test": "test images or targets",
     "files": "image files (names or sizes)",
+    "validationFiles": "validation part's image files (names or sizes)",
+    "testFiles": "test part's image files (names or sizes)",
 }
 """What the digests of a task's data are of."""
 

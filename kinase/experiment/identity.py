@@ -208,9 +208,14 @@ def scratch(store: Store) -> Path:
 
 def scratch_place(store: Store) -> Path:
     """Where that folder lies, whether it is there or not."""
-    if store.uri.startswith("file://"):
-        return Path(store.uri.removeprefix("file://")) / "local"
-    digest = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
+    return scratch_at(store.uri)
+
+
+def scratch_at(uri: str) -> Path:
+    """The same, by the store's URI."""
+    if uri.startswith("file://"):
+        return Path(uri.removeprefix("file://")) / "local"
+    digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"kinase-{os.getuid()}" / digest
 
 

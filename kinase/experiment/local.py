@@ -211,10 +211,14 @@ def last_spec(store: Store) -> Any:
 
 
 def _replayed(store: Store, experiment: NASExperiment) -> Loop:
+    again = "kinase run with the manifest of this run writes it again, and trains nothing of a run "
+    again += "that has finished"
     try:
         info = TaskInfo.model_validate_json(store.get(TASK, limits.RESULT))
-    except (NotFound, ValidationError) as error:
-        raise StoreError(f"{store.uri}/{TASK} is missing or damaged; run it again") from error
+    except NotFound as error:
+        raise StoreError(f"{store.uri}/{TASK} is missing: {again}") from error
+    except ValidationError as error:
+        raise StoreError(f"{store.uri}/{TASK} is damaged: restore or delete it; {again}") from error
     loop = Loop(experiment, store, IdleEngine(), info)
     loop.replay()
     return loop

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -29,14 +28,14 @@ from kinase.api.trial import (
 )
 from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
 from kinase.estimation import make_estimator
-from kinase.experiment import artifacts, budget, finals, inheritance, nothing
+from kinase.experiment import artifacts, budget, finals, inheritance, members, nothing
 from kinase.experiment.aims import aims_of, refuse_unmeasured
 from kinase.experiment.journal import Asked, Attempt, Ended, Journal, Reopened, Told
 from kinase.experiment.journal import Finished as FinishedEntry
 from kinase.experiment.root import space_of
 from kinase.experiment.seeds import Stream, derive
 from kinase.experiment.state import SEARCHING, State, TrialRecord
-from kinase.space import Frame, InfeasibleError, Space
+from kinase.space import Frame, Graph, InfeasibleError, Space
 from kinase.store import Store
 from kinase.strategy import (
     History,
@@ -47,7 +46,6 @@ from kinase.strategy import (
     losses,
     make_strategy,
 )
-from kinase.words import counted
 
 
 class Listener(Protocol):
@@ -228,7 +226,17 @@ class Loop:
 
         Raises:
             ManifestError: no trial would measure a metric of the objective.
+            EngineError: a space of another package failed; names it.
         """
+        try:
+            return self._run()
+        except Exception as error:
+            method = members.method_of(error, self.space)
+            if self.spec.space.type != "Custom" or method is None:
+                raise
+            raise self._space_failed(method, error) from error
+
+    def _run(self) -> State:
         self.replay()
         if self.state.finished is not None and not self.goes_on:
             return self.state
@@ -475,17 +483,29 @@ class Loop:
             if not isinstance(found, Proposal):
                 raise TypeError(f"it proposed {found!r:.200}; wanted is a Proposal or None")
             self.space.validate(found.architecture)
+            members.plain(found.architecture)
             strange = [p for p in found.parents if p not in self.state.trials]
             if strange:
                 raise ValueError(f"it names the parent {strange[0]!r}, which is not a trial")
             return found
         except Exception as error:
-            key = f"errors/strategy-{self.state.searched:05d}.txt"
-            self.store.put(key, traceback.format_exc().encode())
-            raise EngineError(
-                f"the strategy {name} cannot go on after {counted(self.state.searched, 'trial')}: "
-                f"{type(error).__name__}: {error}; the traceback is in {self.store.uri}/{key}"
-            ) from error
+            method = members.method_of(error, self.space)
+            theirs = self.spec.space.type == "Custom"
+            if kind is Kind.SEARCH and self.spec.strategy.type == "Custom":
+                # what the space refuses may be the strategy's own
+                theirs = theirs and method not in (None, "validate")
+            if theirs:
+                raise self._space_failed(method, error) from error
+            asked = self.state.searched
+            key = f"errors/strategy-{asked:05d}.txt"
+            raise members.failed(f"the strategy {name}", asked, error, self.store, key) from error
+
+    def _space_failed(self, method: str | None, error: Exception) -> EngineError:
+        """What ends the search where a space of another package failed."""
+        who = f"the space {self.spec.space.shown}" + (f" ({method})" if method else "")
+        asked = self.state.searched
+        key = f"errors/space-{asked:05d}.txt"
+        return members.failed(who, asked, error, self.store, key)
 
     def _inheritance(self, proposal: Proposal) -> Inheritance | None:
         """What the next trial may begin with, if that is to be."""
@@ -550,9 +570,12 @@ class Loop:
     def _count(self, architecture: Architecture) -> dict[str, float]:
         """Parameters and multiply-adds at full fidelity; the search's scale must exist too."""
         shape = self.info.input
-        graph = self.space.graph(
+        graph: Any = self.space.graph(  # of another package's space: anything
             architecture, Frame(shape, self.info.outputs, self.space.scale(final=True))
         )
+        if not isinstance(graph, Graph):
+            found = TypeError(f"it gave {graph!r:.200}; wanted is a kinase.space.Graph")
+            raise self._space_failed("graph", found)
         counts = {"params": float(graph.params()), "macs": float(graph.macs())}
         reduced = self._reduced
         if (reduced, self.fidelity.scale) != (shape, self.space.scale(final=True)):

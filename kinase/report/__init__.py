@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kinase.report.data import ReportData
 from kinase.report.groups import Incomparable, named
+from kinase.words import unwritable
 
 
 def render(data: ReportData) -> str:
@@ -50,14 +51,17 @@ def write_comparison(
 
     Raises:
         Incomparable: as `named` and `render_comparison` have it.
-        OSError: it cannot be written.
+        OSError: it cannot be written; says why.
     """
     html = render_comparison(named(runs, labels), reference)
     if str(out) == "-":
         print(html)
-    else:
+        return
+    try:
         out.write_text(html, encoding="utf-8")
-        print(out)
+    except OSError as error:
+        raise OSError(unwritable(out, error)) from error
+    print(out)
 
 
 __all__ = ["Incomparable", "ReportData", "named", "render", "render_comparison", "write_comparison"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from kinase.api.task import output_name
 from kinase.api.trial import Cost, Fidelity, Inherited, Kind, Outcome, Point
 from kinase.experiment.budget import Limit
 from kinase.experiment.loop import Loop
@@ -214,7 +215,7 @@ def _winner(loop: Loop) -> Winner | None:
         load_lines=(
             "from kinase_trainer import load",
             f"model, card = load({place!r})",
-            f"{'predictions' if loop.spec.task.type == 'Regression' else 'logits'} = model(images)"
+            f"{output_name(loop.spec.task.type)} = model(images)"
             "  # float images in 0..1, shape (N, C, H, W)",
         ),
     )

@@ -20,6 +20,8 @@ PILLARS = ("strategy", "estimation", "space")
 """Parts of the spec that a name is made of first."""
 LONGEST = 28
 """Characters of a value in a name."""
+MOST_SHOWN = 8
+"""Fields that are named where two searches cannot be compared."""
 
 Options = dict[str, Any]
 """A spec as dotted fields, lists left whole: `strategy.nash.morphisms`: 5."""
@@ -201,15 +203,26 @@ def _check(a: ReportData, b: ReportData) -> None:
     one, other = _meaning(a, b), _meaning(b, a)
     here, there = (a.name, b.name) if a.name != b.name else (a.store_uri, b.store_uri)
     found = [
-        f"{field} is {_key(one.get(field))} in {here} and {_key(other.get(field))} in {there}"
+        f"{field}: {_shown(one.get(field))} in {here}, {_shown(other.get(field))} in {there}"
         for field in dict.fromkeys([*one, *other])
         if _key(one.get(field)) != _key(other.get(field))
     ]
     if found:
+        more = len(found) - MOST_SHOWN
         raise Incomparable(
-            f"{'; '.join(found[:5])}. Searches can be compared where metric, goal, task, data and "
-            "fidelity are the same"
+            "\n  ".join(
+                [
+                    f"{here} and {there} cannot be compared, because these differ:",
+                    *found[:MOST_SHOWN],
+                    *([f"and {counted(more, 'more field')}"] if more > 0 else []),
+                ]
+            )
         )
+
+
+def _shown(value: Any) -> str:
+    """A value in a message."""
+    return "not set" if value in (None, "") else shorten(_key(value), 60)
 
 
 def _meaning(run: ReportData, other: ReportData) -> Mapping[str, Any]:

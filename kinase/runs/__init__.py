@@ -2,7 +2,7 @@
 
 from kinase.runs.index import AmbiguousName, Place, UnknownRun, find, places, record
 from kinase.runs.rows import row, rows
-from kinase.runs.status import Status, Summary, status_of, summarize
+from kinase.runs.status import Status, Summary, Unread, status_of, summaries, summarize
 
 __all__ = [
     "AmbiguousName",
@@ -10,11 +10,13 @@ __all__ = [
     "Status",
     "Summary",
     "UnknownRun",
+    "Unread",
     "find",
     "places",
     "record",
     "row",
     "rows",
     "status_of",
+    "summaries",
     "summarize",
 ]

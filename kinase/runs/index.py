@@ -54,18 +54,29 @@ class Place(Model):
         """The folder on this machine, or None for one in a bucket."""
         return Path(self.uri.removeprefix("file://")) if self.uri.startswith("file://") else None
 
-    def store(self) -> Store:
-        """Open it."""
-        return open_uri(self.uri, self.endpoint, self.region)
+    def store(self, request: float | None = None) -> Store:
+        """Open it.
 
-    def changed(self) -> float:
-        """When a run in a folder last wrote to its journal, in seconds since the epoch; now for one
-        in a bucket."""
+        Args:
+            request: seconds that one request to a bucket may take, which is not repeated; None
+                waits as long as a search does.
+        """
+        return open_uri(self.uri, self.endpoint, self.region, request)
+
+    def changed(self) -> float | None:
+        """When the run last wrote to its journal, in seconds since the epoch. For one in a bucket,
+        when a process of this machine last ran it, or None."""
         if self.folder is not None:
             for name in ("journal", identity.KEY):
                 with contextlib.suppress(OSError):
                     return (self.folder / name).stat().st_mtime
-        return time.time()
+            return time.time()
+        times = []
+        with contextlib.suppress(OSError):
+            for path in identity.scratch_at(self.uri).iterdir():
+                with contextlib.suppress(OSError):
+                    times.append(path.stat().st_mtime)
+        return max(times, default=None)
 
 
 class UnknownRun(StoreError):

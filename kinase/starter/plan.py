@@ -20,7 +20,8 @@ from kinase.api.space import Space as SpaceModel
 from kinase.space import Frame, InfeasibleError, Space, make_space
 from kinase.words import counted
 
-TASK = "Classification"
+METRICS = {"Classification": "val_accuracy", "MultiLabel": "val_map", "Regression": "val_rmse"}
+"""What is optimised by default, by task."""
 SIDES = (8, 16, 24, 32, 48, 64, 96, 128)
 """Heights and widths that are proposed for images of one's own."""
 LARGEST = {"cpu": 64, "mps": 96, "cuda": 128}
@@ -154,14 +155,24 @@ def _side(look: Look, wishes: Wishes) -> int | None:
 
 
 def _metric(look: Look, wanted: str | None) -> str:
-    known = known_metrics(TASK)
+    known = known_metrics(look.task)
     if wanted is not None:
         if wanted not in known:
-            raise CannotPlan(f"metric {wanted!r} is not known; use one of {', '.join(known)}")
+            raise CannotPlan(
+                f"metric {wanted!r} is not one of task.type {look.task}; use one of "
+                f"{', '.join(known)}"
+            )
         return wanted
-    if look.largest >= IMBALANCE * max(1, look.smallest):
-        return next((name for name in BALANCED if name in known), "val_accuracy")
-    return "val_accuracy"
+    if uneven(look):
+        return next((name for name in BALANCED if name in known), METRICS[look.task])
+    return METRICS[look.task]
+
+
+def uneven(look: Look) -> bool:
+    """Whether accuracy says little, because some classes are rare. Metrics of labels count each
+    label equally anyway."""
+    rare = look.largest >= IMBALANCE * max(1, look.smallest)
+    return look.task == "Classification" and rare
 
 
 def _batch(look: Look) -> int:
@@ -189,7 +200,7 @@ def _space(
     if not found:
         raise CannotPlan(
             f"no chain of layers has {most:,} parameters or fewer with "
-            f"{shape[0]} channels and {counted(look.classes, 'class')}; the smallest network has "
+            f"{counted(shape[0], 'channel')} and {look.targets}; the smallest network has "
             f"{least:,.0f}"
         )
     deep = [each for each in found if each[0] >= ENOUGH_DEPTH]
@@ -212,7 +223,7 @@ def _widths(top: int) -> tuple[int, ...]:
 def _largest(look: Look, shape: tuple[int, int, int], depth: int, top: int, kernel: int) -> int:
     layer = {"op": "conv", "width": top, "kernel": kernel, "stride": 1}
     space = make_space(chain(depth, (top,), (kernel,)))
-    frame = Frame(shape, look.classes, space.scale(final=True))
+    frame = Frame(shape, look.outputs, space.scale(final=True))
     return space.graph({"layers": [layer] * depth}, frame).params()
 
 
@@ -225,7 +236,7 @@ def chain(depth: int, widths: Sequence[int], kernels: Sequence[int]) -> SpaceMod
 def _pass_seconds(look: Look, proposed: Plan, shape: tuple[int, int, int]) -> float:
     """About what one sample costs in training, by the median of networks drawn at random."""
     space = make_space(chain(proposed.depth, proposed.widths, proposed.kernels))
-    macs = median(_drawn(space, Frame(shape, look.classes, space.scale(final=True))))
+    macs = median(_drawn(space, Frame(shape, look.outputs, space.scale(final=True))))
     return STEP / proposed.batch + 3 * macs / SPEED[look.device]
 
 

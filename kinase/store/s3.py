@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5
 """Attempts of one request."""
+CONNECT_SECONDS = 10
+"""How long an attempt waits for a connection."""
+READ_SECONDS = 60
+"""How long it waits for bytes of the reply."""
 
 _TOKEN = "kinase-put"
 _FAILURES = (aws.BotoCoreError, aws.ClientError, HTTPError, OSError)
@@ -98,9 +102,10 @@ _PASSING = ("busy", "clock", "full")
 class _Connection:
     """One client for all threads of a process: clients may be shared, sessions may not."""
 
-    def __init__(self, endpoint: str | None, region: str | None) -> None:
+    def __init__(self, endpoint: str | None, region: str | None, request: float | None) -> None:
         self.endpoint = endpoint
         self.region = region
+        self.request = request
         self._lock = threading.Lock()
         self._client: S3Client | None = None
         self._pid = 0
@@ -121,9 +126,12 @@ class _Connection:
         config = Config(
             request_checksum_calculation=_checksums("AWS_REQUEST_CHECKSUM_CALCULATION"),
             response_checksum_validation=_checksums("AWS_RESPONSE_CHECKSUM_VALIDATION"),
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            connect_timeout=10,
-            read_timeout=60,
+            retries={
+                "mode": "standard",
+                "total_max_attempts": ATTEMPTS if self.request is None else 1,
+            },
+            connect_timeout=self.request or CONNECT_SECONDS,
+            read_timeout=self.request or READ_SECONDS,
             max_pool_connections=32,
             s3={"addressing_style": "path"} if self.endpoint else None,
         )
@@ -157,6 +165,7 @@ class S3Store(Store):
         *,
         endpoint: str | None = None,
         region: str | None = None,
+        request: float | None = None,
     ) -> None:
         """Use a bucket that exists; nothing is sent yet.
 
@@ -165,6 +174,8 @@ class S3Store(Store):
             prefix: what every key begins with, without a slash at its end.
             endpoint: URL of an S3-compatible server; AWS's own if None.
             region: of the bucket; the environment's if None, else us-east-1.
+            request: seconds that a request waits for a connection, and for bytes of the reply,
+                without a second attempt; None waits and tries again as a search does.
 
         Raises:
             StoreError: a part of the address is malformed.
@@ -179,7 +190,7 @@ class S3Store(Store):
             )
         if endpoint is not None:
             _check_endpoint(endpoint, self.uri)
-        self._connection = _Connection(endpoint, region)
+        self._connection = _Connection(endpoint, region, request)
 
     def get(self, key: str, limit: int | None = None) -> bytes:
         """Read an object. The reply's length is looked at before its body is read."""

@@ -22,6 +22,7 @@ from kinase.api.status import ConditionType
 from kinase.cli_options import Access, Target
 from kinase.report import ReportData
 from kinase.store import NotFound, StoreError
+from kinase.words import unwritable
 from kinase_kube.client import Object
 from kinase_kubectl.cluster import Cluster, plain_name
 from kinase_kubectl.problem import Problem
@@ -168,7 +169,7 @@ def write(
     try:
         path.write_bytes(page.html)
     except OSError as error:
-        raise Problem(f"{path} cannot be written: {error.strerror}") from None
+        raise Problem(unwritable(path, error)) from None
     say(str(path))
     if browse:
         webbrowser.open(path.resolve().as_uri())

@@ -115,7 +115,15 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a target out of reach": (
         {"objective": {"target": 99.0}},
-        r"target 99\.0 is out of reach: val_accuracy is a share in 0\.\.1",
+        r"target 99 is out of range: val_accuracy is a share in 0\.\.1; use more than 0, at most 1",
+    ),
+    "a target that any network reaches": (
+        {"objective": {"target": 0}},
+        r"target 0 is out of range: val_accuracy is a share in 0\.\.1; use more than 0, at most 1",
+    ),
+    "an error below 0": (
+        {"objective": {"metric": "val_loss", "target": -1}},
+        r"target -1 is out of range: val_loss is 0 or more; use 0 or more",
     ),
     "a data set that nobody knows": (
         {"task__dataset": "digitz"},
@@ -349,9 +357,25 @@ def test_explain_prints_what_the_models_say(field: str, wanted: list[str]) -> No
         assert text in output
 
 
-def test_explain_helps_with_a_typo() -> None:
-    code, output = invoke("explain", "spec.strategi")
-    assert (code, output) == (2, "spec has no field 'strategi'; did you mean 'strategy'?\n")
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [
+        ("spec.strategi", "spec has no field 'strategi'; did you mean spec.strategy?"),
+        ("objective", "NASExperiment has no field 'objective'; did you mean spec.objective?"),
+        ("objectiv.metric", "no field 'objectiv'; did you mean spec.objective?"),
+        (
+            "spec.batch_size",
+            "spec has no field 'batch_size'; did you mean spec.training.batchSize?",
+        ),
+        ("spec.objective.trials", "no field 'trials'; did you mean spec.budget.trials"),
+        ("spec.qqqq", "spec has no field 'qqqq'; fields: task, training, objective"),
+    ],
+)
+def test_explain_helps_with_a_wrong_name(field: str, hint: str) -> None:
+    code, output = invoke("explain", field)
+    assert code == 2
+    assert hint in output
+    assert output.count("\n") == 1
 
 
 def test_run_and_report(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ changed (cropped, flipped, cut out) at once; the others come by a torch `DataLoa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -104,6 +104,9 @@ class Splits:
     """Of the data; see `Raw.checksum`."""
     test_checksum: str | None = None
     """Of the data set's own test part; None where it has none."""
+    own_files: dict[str, str] = field(default_factory=dict)
+    """Digests of the image files of the data set's own validation and test parts, where these are
+    read batch by batch; see `digests`."""
 
     @property
     def units(self) -> Units | None:
@@ -118,11 +121,16 @@ class Splits:
 
     def digests(self) -> dict[str, str]:
         """Digests by which changed data is noticed: `samples`, the data set's own `test` part, and
-        `files` where images are read batch by batch."""
-        images = self.train.images
-        files = images.files() if isinstance(images, LazyImages) else None
+        where images are read batch by batch `files`, `validationFiles` and `testFiles` of the data
+        set's own parts."""
+        files = _files(self.train.images)
         found = {"samples": self.checksum, "test": self.test_checksum, "files": files}
-        return {name: digest for name, digest in found.items() if digest is not None}
+        known = {name: digest for name, digest in found.items() if digest is not None}
+        return known | self.own_files
+
+
+def _files(images: Tensor | LazyImages) -> str | None:
+    return images.files() if isinstance(images, LazyImages) else None
 
 
 @dataclass(frozen=True)
@@ -285,6 +293,8 @@ def open_splits(task: Task) -> Splits:
         opened.raw.warnings,
         exclusive=not learning.several,
     )
+    own = {"validationFiles": opened.validation, "testFiles": opened.test}
+    digests = {name: part and _files(part.images) for name, part in own.items()}
     seen = divided.train.at(task.resolution)
     mean, deviation = _statistics(seen, task.split.seed)
     return Splits(
@@ -300,6 +310,7 @@ def open_splits(task: Task) -> Splits:
         learning=learning,
         checksum=opened.raw.checksum(),
         test_checksum=opened.raw.test_checksum(),
+        own_files={name: digest for name, digest in digests.items() if digest},
     )
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 
 class ConfigError(ValueError):
-    """The manifest asks for something that is not there: a data set, a device, a task."""
+    """The manifest asks for something that is not there: a data set, a device, a task; or what is
+    there cannot be used."""
+
+    for_people = True
+    """Its message needs no name of a class before it."""
 
 
 class CorruptModel(ValueError):

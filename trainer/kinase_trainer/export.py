@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from kinase.api import limits
+from kinase.api.task import output_name
 from kinase.store import NotFound, Store
 from kinase.words import counted
 from kinase_trainer.model import CARD, WEIGHTS, load
 from kinase_trainer.network import Network
 
 TOLERANCE = 1e-5
-"""Largest difference of a logit that an exported network may show, relative to the largest."""
+"""Largest difference of an output that an exported network may show, relative to the largest."""
 BATCHES = (1, 3, 8)
 """Batch sizes that an exported network is checked at."""
 
@@ -62,15 +63,18 @@ def _inputs(card: dict[str, Any]) -> list[Tensor]:
 
 def _check(name: str, network: Network, card: dict[str, Any], run: Callable[[Tensor], Any]) -> None:
     """Compare with the trained network on random batches of several sizes."""
+    outputs = output_name(card["task"])
     for images in _inputs(card):
         with torch.no_grad():
             wanted = network(images)
             found = torch.as_tensor(run(images))
         if found.shape != wanted.shape:
-            raise ExportError(f"{name}: logits of shape {tuple(found.shape)}, not {wanted.shape}")
+            raise ExportError(
+                f"{name}: {outputs} of shape {tuple(found.shape)}, not {tuple(wanted.shape)}"
+            )
         difference = float((found - wanted).abs().max())
         if not difference <= TOLERANCE * max(1.0, float(wanted.abs().max())):
-            raise ExportError(f"{name}: logits differ by {difference:.2e}, above {TOLERANCE:g}")
+            raise ExportError(f"{name}: {outputs} differ by {difference:.2e}, above {TOLERANCE:g}")
 
 
 def _safetensors(network: Network, card: dict[str, Any], source: Store, out: Path) -> list[Path]:
@@ -118,7 +122,7 @@ def _onnx(network: Network, card: dict[str, Any], source: Store, out: Path) -> l
     program = torch.onnx.export(
         _program(network, card),
         input_names=["images"],
-        output_names=["logits"],
+        output_names=[output_name(card["task"])],
         verbose=False,
         external_data=False,
     )
@@ -147,20 +151,30 @@ def _measured(source: Store) -> dict[str, Any]:
     return document
 
 
-TASKS = {"Classification": "classification", "MultiLabel": "several labels a sample"}
+TASKS = {
+    "Classification": "classification",
+    "MultiLabel": "several labels a sample",
+    "Regression": "regression",
+}
 """Tasks of ours in words."""
 
 
 def _outputs(card: dict[str, Any]) -> str:
-    if card.get("targetMean"):
-        return "numbers, in the units of the data"
-    several = card["task"] == "MultiLabel"
-    return "logits, whose sigmoids are probabilities" if several else "logits"
+    """How many outputs there are, and what they are."""
+    task, count = card["task"], card["outputs"]
+    if task == "Regression":
+        return f"{counted(count, 'number')} in the units of the data"
+    if task == "MultiLabel":
+        return f"{counted(count, 'logit')}, whose sigmoids are probabilities"
+    if task == "Classification":
+        return f"{counted(count, 'logit')}, whose softmax is the probabilities of the classes"
+    return f"{counted(count, 'output')}, as the task {task} takes them"
 
 
 def _readme(card: dict[str, Any], measured: dict[str, Any]) -> str:
     """The model card for people."""
     channels, height, width = card["input"]
+    outputs = output_name(card["task"])
     results = {**card["metrics"], **measured.get("test", measured.get("metrics", {}))}
     lines = [
         f"# {card['experiment']}, trial {card['trial']}",
@@ -170,7 +184,7 @@ def _readme(card: dict[str, Any], measured: dict[str, Any]) -> str:
         "",
         f"- Input: float images in 0..1, shape (N, {channels}, {height}, {width}); the "
         "normalisation is a part of the network.",
-        f"- Output: {card['outputs']} {_outputs(card)}.",
+        f"- Output: {_outputs(card)}; in ONNX it is called `{outputs}`.",
         f"- Size: {card['params']:,} parameters, {card['macs']:,} multiply-adds an image.",
         f"- Training: {counted(card['epochs'], 'epoch')}.",
         *(f"- {name}: {value:.4f}" for name, value in sorted(results.items())),
@@ -178,7 +192,7 @@ def _readme(card: dict[str, Any], measured: dict[str, Any]) -> str:
         "```python",
         "from kinase_trainer import load",
         'model, card = load(".")',
-        "logits = model(images)",
+        f"{outputs} = model(images)",
         "```",
         "",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,17 @@ class LazyImages(Dataset[Tensor]):
     ndim = 4
 
     def __init__(
-        self, dataset: Dataset[Any], positions: Tensor | None = None, side: int | None = None
+        self,
+        dataset: Dataset[Any],
+        positions: Tensor | None = None,
+        side: int | None = None,
+        name: str = "the data set",
     ) -> None:
-        """All samples of a data set, or those at `positions`, at height and width `side`."""
+        """All samples of a data set, or those at `positions`, at height and width `side`; `name`
+        stands for it in messages."""
         super().__init__()
+        self.name = name
+        self._like: tuple[int, ...] | None = None
         self.dataset = dataset
         count = len(dataset)  # type: ignore[arg-type]
         self.positions = torch.arange(count) if positions is None else positions
@@ -70,13 +78,37 @@ class LazyImages(Dataset[Tensor]):
         return len(self.positions)
 
     def __getitem__(self, index: int) -> Tensor:
-        """One image as it comes, for the loader."""
-        return _tensor(self.dataset[int(self.positions[index])][0])
+        """One image as it comes, for the loader.
+
+        Raises:
+            ConfigError: the data set raised something, or gave what is no image, or one of another
+                size; names it and the sample.
+        """
+        place = int(self.positions[index])
+        try:
+            image = self.dataset[place][0]
+        except ConfigError:
+            raise
+        except Exception as error:  # of code that is not ours
+            traceback.print_exc()
+            text = " ".join(str(error).split())
+            raise ConfigError(
+                f"{self.name} raised {type(error).__name__} at sample {place}: {text:.500}"
+            ) from None
+        tensor = _tensor(image, f"{self.name} gives at sample {place}")
+        if self._like not in (None, tuple(tensor.shape)):
+            raise ConfigError(
+                f"{self.name} gives at sample {place} an image of shape {tuple(tensor.shape)}, and "
+                f"{self._like} before; give all images one size"
+            )
+        return tensor
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(samples, channels, height, width)."""
-        channels, height, width = self[0].shape
+        if self._like is None:
+            self._like = tuple(self[0].shape)
+        channels, height, width = self._like
         if self.side is not None:
             height = width = self.side
         return (len(self), channels, height, width)
@@ -99,11 +131,16 @@ class LazyImages(Dataset[Tensor]):
 
     def pick(self, indices: Tensor) -> LazyImages:
         """Some of the images; nothing is read."""
-        return LazyImages(self.dataset, self.positions[indices], self.side)
+        return self._with(self.positions[indices], self.side)
 
     def resized(self, side: int | None) -> LazyImages:
         """The same images at another height and width; nothing is read."""
-        return self if side is None else LazyImages(self.dataset, self.positions, side)
+        return self if side is None else self._with(self.positions, side)
+
+    def _with(self, positions: Tensor, side: int | None) -> LazyImages:
+        other = LazyImages(self.dataset, positions, side, self.name)
+        other._like = self._like
+        return other
 
     def batches(self, order: Tensor, size: int) -> Iterator[Tensor]:
         """Images (n, C, H, W) in an order of indices, `size` at a time."""
@@ -140,17 +177,22 @@ def count_loaders(batch: int, shared: Path = Path("/dev/shm")) -> int:
     return max(0, min(loaders, (batches - 1) // AHEAD))  # one batch more is in use
 
 
-def _tensor(image: Any) -> Tensor:
+def _tensor(image: Any, who: str) -> Tensor:
     if isinstance(image, np.ndarray):
         image = torch.from_numpy(np.ascontiguousarray(image))
     elif not isinstance(image, Tensor):
         from torchvision.transforms.v2 import functional as V
 
-        image = V.pil_to_tensor(image)
+        try:
+            image = V.pil_to_tensor(image)
+        except TypeError:
+            raise ConfigError(
+                f"{who} {image!r:.100}; wanted is an image as a tensor, an array or a PIL image"
+            ) from None
     if image.ndim != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
         raise ConfigError(
-            f"the data set gives an image of shape {tuple(image.shape)} and type {image.dtype}; "
-            "wanted is (channels, height, width) as unsigned bytes or floats in 0..1"
+            f"{who} an image of shape {tuple(image.shape)} and type {image.dtype}; wanted is "
+            "(channels, height, width) as unsigned bytes or floats in 0..1"
         )
     tensor: Tensor = image
     return tensor

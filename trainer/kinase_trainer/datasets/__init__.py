@@ -65,7 +65,7 @@ def open_raw(task: Task) -> Raw:
     except Exception as error:  # of code that is not ours
         raise ConfigError(f"{where} cannot be loaded: {_line(error)}") from error
     try:
-        raw = _as_raw(opener(task))
+        raw = _as_raw(opener(task), where)
     except ConfigError:
         raise
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
@@ -120,7 +120,7 @@ def _check(where: str, part: str, images: Tensor | LazyImages, targets: Tensor, 
         )
 
 
-def _as_raw(found: Any) -> Raw:
+def _as_raw(found: Any, where: str) -> Raw:
     """What an entry point gave, in one form."""
     if isinstance(found, Raw):
         return found
@@ -132,10 +132,10 @@ def _as_raw(found: Any) -> Raw:
         )
     own, *rest = parts
     classes = tuple(shown(str(name))[:128] for name in getattr(own, "classes", None) or ())
-    test = _pair(rest[-1]) if rest else None
-    validation = _pair(rest[0]) if len(rest) == 2 else None
-    return Raw(*_pair(own), test, classes, validation)
+    test = _pair(rest[-1], where) if rest else None
+    validation = _pair(rest[0], where) if len(rest) == 2 else None
+    return Raw(*_pair(own, where), test, classes, validation)
 
 
-def _pair(dataset: Dataset[Any]) -> Pair:
-    return LazyImages(dataset), targets_of(dataset)
+def _pair(dataset: Dataset[Any], where: str) -> Pair:
+    return LazyImages(dataset, name=where), targets_of(dataset)

@@ -16,7 +16,7 @@ from kinase.words import are, counted, was
 from kinase_trainer.datasets import raw
 from kinase_trainer.datasets.pictures import ENDINGS, Pictures, read
 from kinase_trainer.datasets.raw import Raw, place, shown
-from kinase_trainer.datasets.tables import numbers, read_table
+from kinase_trainer.datasets.tables import Table, numbers, read_table
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.lazy import LazyImages, as_float
 
@@ -229,15 +229,20 @@ def folder(task: Task) -> Raw:
     return Raw(*held["train"], held.get("test"), classes, held.get("validation"), notes, doubts)
 
 
+def parts_of_table(table: Table) -> list[str]:
+    """The part of each file of a table: by the folder in which it lies where each lies in that of
+    a part, else all are of the training part."""
+    firsts = [PARTS.get(name.partition("/")[0].lower()) for name in table.files]
+    known = [part for part in firsts if part is not None]
+    return known if len(known) == len(firsts) else ["train"] * len(firsts)
+
+
 def _labelled(task: Task, root: Path, side: int, options: FolderImages) -> Raw:
     """The images that a table names, with its targets. Where all of them lie in folders of the
     parts, these are the parts."""
     path = root / str(options.labels)
     table = read_table(path)
-    firsts = [PARTS.get(name.partition("/")[0].lower()) for name in table.files]
-    parts: list[str] = ["train"] * len(firsts)
-    if all(firsts):
-        parts = [str(part) for part in firsts]
+    parts = parts_of_table(table)
     chosen = {
         part: [i for i, each in enumerate(parts) if each == part] for part in dict.fromkeys(parts)
     }

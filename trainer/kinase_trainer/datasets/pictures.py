@@ -5,6 +5,7 @@ A file is untrusted: only formats that Pillow decodes by itself are opened, up t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +34,9 @@ MAX_PIXELS = 80_000_000
 LONGEST = 16
 """Longest side of an image, in shorter ones, that is scaled before it is cut: a line of pixels
 would become a very large image."""
+
+_SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+"""Orders of bytes, by Pillow's letters: the other one of each. N is that of this machine."""
 
 
 @cache
@@ -72,11 +76,15 @@ def read(path: str, side: int, options: FolderImages) -> Picture:
             # Pillow scales what a PGM file has above 8 bits to 16
             deep = image.format in ("PNG", "PPM") or image.mode.startswith("I;16")
             scale = 65535 if deep else 0
+            swapped = _swapped(image.tile)
             image.load()
             upright = ImageOps.exif_transpose(image)
             transparent = upright.mode in ("RGBA", "LA", "PA", "La", "RGBa")
             transparent |= "transparency" in upright.info
-            pixels = _pixels(upright, scale, options.background)
+            if swapped and upright.mode in ("RGB", "RGBA") and "transparency" not in upright.info:
+                pixels = _joined(upright, path, swapped, options.background)
+            else:
+                pixels = _pixels(upright, scale, options.background)
     except ConfigError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -147,6 +155,36 @@ def _pixels(image: Any, scale: int, background: str) -> Tensor:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def _swapped(tiles: Sequence[Any]) -> list[Any]:
+    """The tiles of an image of colours of 16 bits, PNG or TIFF, with the order of bytes reversed;
+    empty for any other image. Of 16 bits Pillow decodes the high byte alone: with the other order,
+    that is the low one."""
+    found = []
+    for tile in tiles:
+        mode, *rest = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        colours, _, order = str(mode).partition(";16")
+        if colours not in ("RGB", "RGBA") or order not in _SWAPPED:
+            return []
+        other = f"{colours};16{_SWAPPED[order]}"
+        found.append(tile._replace(args=(other, *rest) if isinstance(tile.args, tuple) else other))
+    return found
+
+
+def _joined(high: Any, path: str, swapped: list[Any], background: str) -> Tensor:
+    """Floats (3, H, W) in 0..1, from an upright image that has the high bytes, and its file."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path, formats=_formats()) as image:
+        image.tile = swapped
+        low = ImageOps.exif_transpose(image)
+    values = np.asarray(high, np.float32) * 256 + np.asarray(low, np.float32)
+    pixels = torch.from_numpy(values / np.float32(65535)).permute(2, 0, 1)
+    if len(pixels) == 3:
+        return pixels
+    below = as_float(torch.tensor(list(bytes.fromhex(background[1:])), dtype=torch.uint8))
+    return pixels[:3] * pixels[3:] + below[:, None, None] * (1 - pixels[3:])
 
 
 def fit(pixels: Tensor, side: int, options: FolderImages) -> Tensor:

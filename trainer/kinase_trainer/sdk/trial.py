@@ -237,7 +237,8 @@ class Trial:
                 )
 
     def report(self, epoch: int, **metrics: float) -> None:
-        """Say what was measured after an epoch: writes the checkpoint and posts the point.
+        """Say what was measured after an epoch: writes the checkpoint, posts the point, and prints
+        a line.
 
         Args:
             epoch: as `epochs` gave it.
@@ -256,6 +257,13 @@ class Trial:
         self.done += 1
         last = self.done >= self.fidelity.epochs
         self._curve.append(Point(epoch=self.done, metrics=values, device_seconds=seconds))
+        shown = ", ".join(f"{name} {float(value):.4f}" for name, value in metrics.items())
+        job = self.job
+        print(
+            f"trial {job.trial} attempt {job.attempt} epoch {self.done} of {self.fidelity.epochs}: "
+            f"{shown or 'no metric'}",
+            flush=True,
+        )
         saved = not last and bool(self._kept)
         self._meter.done(self._passes, seconds, values, write=not saved)
         if saved:
