@@ -84,6 +84,11 @@ def time_left(loop: Loop) -> float | None:
     return min(estimates, default=None)
 
 
+def _print(console: Console, line: Text) -> None:
+    """A line for a person: wrapped between words on a terminal, and left whole elsewhere."""
+    console.print(line, highlight=False, soft_wrap=not console.is_terminal)
+
+
 class Progress:
     """Listens to the loop and shows it. Use as a context manager around the run."""
 
@@ -112,7 +117,7 @@ class Progress:
         loop = self._loop
         if loop is not None and loop.state.finished is None:
             for trial in self._recent:
-                self.console.print(self._line(loop, trial), highlight=False, soft_wrap=True)
+                _print(self.console, self._line(loop, trial))
 
     @property
     def used(self) -> str:
@@ -146,7 +151,7 @@ class Progress:
             lines.append(f"note: {foreseen}")
         for line in lines:
             style = "yellow" if line.startswith("warning:") else ""
-            self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+            _print(self.console, Text(line, style))
         self._recent.extend(loop.state.told[-RECENT:])
         self._draw(loop, force=True)
 
@@ -160,7 +165,7 @@ class Progress:
         self._points.pop(trial.number, None)
         self._recent.append(trial)
         if self._live is None:
-            self.console.print(self._line(loop, trial), highlight=False, soft_wrap=True)
+            _print(self.console, self._line(loop, trial))
         self._draw(loop)
 
     def tick(self, loop: Loop) -> None:
@@ -325,7 +330,8 @@ def summary(console: Console, loop: Loop, data: ReportData, *, running: bool = F
     if winner is not None:
         table.add_row("model", winner.model_uri)
     table.add_row("report", f"{data.store_uri}/report.html")
-    console.print(f"\n{_title(loop, data, running)}", highlight=False, soft_wrap=True)
+    console.print()
+    _print(console, Text.from_markup(_title(loop, data, running)))
     console.print(table, highlight=False, soft_wrap=not console.is_terminal)
     if winner is not None:
         console.print("\nLoad it:")

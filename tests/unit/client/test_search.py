@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 import kinase
 from kinase.api.strategy import Strategy
-from kinase.console import Progress, summary
+from kinase.console import Progress, _print, summary
 from kinase.report.gather import gather
 from kinase.store import StoreError
 
@@ -326,3 +327,14 @@ def test_values_in_html_are_escaped(finished: tuple[kinase.Result, Heard]) -> No
     loop = finished[0]._loop
     assert math.isfinite(loop.elapsed)
     assert html.progress(loop, {}).count("<tr>") == 4 + 1 + 5
+
+
+@pytest.mark.parametrize(("terminal", "wrapped"), [(True, True), (False, False)])
+def test_a_terminal_wraps_between_words(terminal: bool, wrapped: bool) -> None:
+    out = io.StringIO()
+    words = "note: there will be no verdict that the strategy is better than random search " * 2
+    shown = Console(file=out, width=80, force_terminal=terminal, color_system=None)
+    _print(shown, Text(words.strip()))
+    lines = out.getvalue().splitlines()
+    assert " ".join(line.strip() for line in lines) == words.strip()
+    assert (len(lines) > 1) == wrapped
