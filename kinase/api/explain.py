@@ -21,7 +21,7 @@ from kinase.api.load import close_match, models_in
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What there is to say of a field."""
+    """The documentation of a field."""
 
     name: str
     kind: str
@@ -29,7 +29,7 @@ class Field:
     description: str
     bounds: str
     default: str
-    """Empty where there is none worth telling."""
+    """Empty if there is no default worth showing."""
     required: bool
     model: type[BaseModel] | None
     """The fields below, or None."""
@@ -41,10 +41,10 @@ def fields(model: type[BaseModel]) -> list[Field]:
 
 
 def find(path: str) -> tuple[Field | None, type[BaseModel] | None]:
-    """The field at a dotted path, and the model below it; (None, top) for the empty path.
+    """The field at a dotted path and the model of its value; (None, top) for the empty path.
 
     Raises:
-        LookupError: there is no such field; the message names what is near.
+        LookupError: the field does not exist; the message suggests similar names.
     """
     model: type[BaseModel] | None = NASExperiment
     found: Field | None = None
@@ -101,7 +101,7 @@ def explain(path: str, *, recursive: bool = False) -> str:
     """Documentation of a field and of the fields below it, as `kubectl explain` prints it.
 
     Raises:
-        LookupError: there is no such field.
+        LookupError: the field does not exist.
     """
     found, model = find(path)
     lines = ["KIND:     NASExperiment", "VERSION:  kinase.dev/v1alpha1", ""]
@@ -206,7 +206,7 @@ def _type(annotation: Any) -> str:
 
 
 def _bounds(annotation: Any, metadata: list[Any]) -> str:
-    """Bounds of a field's own value, or of its items."""
+    """Bounds of a field's value, or of its items."""
     found: list[str] = []
     own: dict[str, Any] = {}
     for rule in metadata:

@@ -1,4 +1,4 @@
-"""Commands that read what a run has left: `report`, `compare`, `export`."""
+"""Commands that read the results of a run: `report`, `compare`, `export`."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def report(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Write the report of a run again, also of one that is under way; open that of an experiment
-    on a cluster."""
+    """Write the report of a run, even while it is running; open the report of an experiment on a
+    cluster."""
     target = Target(namespace, context, kubeconfig)
     if not is_local(source, target):
         refuse(ON_A_CLUSTER, {"--store": store})
@@ -144,8 +144,8 @@ def compare(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Write one page that holds searches against each other: what differs in the seed alone is
-    one group, and each group has its best value over the cost."""
+    """Write one page that compares searches. Runs that differ only in the seed form a group; the
+    page shows each group's best value over the cost."""
     from kinase.report import Incomparable, write_comparison
     from kinase.report.gather import gather
     from kinase.store import StoreError

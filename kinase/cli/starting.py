@@ -1,4 +1,4 @@
-"""`kinase init`: a first manifest for one's own data."""
+"""`kinase init`: a first manifest for your data."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def init(
         ),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="What to optimise; by default it is chosen by the data.")
+        str | None, typer.Option(help="What to optimize; by default it is chosen by the data.")
     ] = None,
     resolution: Annotated[
         int | None,
@@ -80,9 +80,9 @@ def init(
         ),
     ] = None,
 ) -> None:
-    """Write a first manifest for data of your own: looks at it, and chooses what fits.
+    """Write a first manifest for your data: looks at the data, and chooses settings that fit.
 
-    On a terminal it asks for what no option says.
+    On a terminal it asks for what is not given as an option.
     """
     from kinase.api.load import ManifestError
     from kinase.starter import CannotPlan, Wishes, manifest, plan
@@ -125,7 +125,7 @@ def init(
 
 
 def interactive() -> bool:
-    """Whether somebody is there to be asked."""
+    """Whether a person can be asked."""
     return sys.stdin.isatty()
 
 
@@ -154,7 +154,7 @@ def _look(data: str, task: TaskType | None, labels: str | None) -> Look:
 
 
 def _check(text: str) -> None:
-    """What is written has to be valid: anything else is a fault of ours."""
+    """Check the written manifest. If it is invalid, that is a bug in Kinase."""
     from kinase.api.load import parse_document
     from kinase.experiment.check import checked
 

@@ -1,4 +1,4 @@
-"""An engine that runs nothing: for reading what a run has left."""
+"""An engine that runs nothing, for reading the results of a run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class IdleEngine(Engine):
     slots = 0
 
     def describe(self, task: Task, training: Training, space: Space | None = None) -> NoReturn:
-        """There is no trainer to ask."""
+        """Not supported."""
         raise EngineError("an idle engine knows no task")
 
     def launch(self, job: TrialJob) -> NoReturn:
-        """There is no slot."""
+        """Not supported: there are no slots."""
         raise EngineError("an idle engine runs nothing")
 
     def running(self) -> dict[int, float]:
@@ -36,4 +36,4 @@ class IdleEngine(Engine):
         """Nothing runs."""
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Nothing runs."""

@@ -18,11 +18,11 @@ class TabularEngine(Engine):
     """Answers every trial from a function, in the order of launching.
 
     A trial is charged the epochs of its fidelity. Nothing is written to the store, so the loop
-    is made with `trainer_results=False`.
+    needs `trainer_results=False`.
     """
 
     def __init__(self, evaluate: Evaluate, info: TaskInfo, slots: int = 1) -> None:
-        """`info` is what `describe` answers."""
+        """`info` is the answer of `describe`."""
         self.slots = slots
         self._evaluate = evaluate
         self._info = info

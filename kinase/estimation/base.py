@@ -1,4 +1,4 @@
-"""What a performance estimator is."""
+"""The interface of a performance estimator."""
 
 from __future__ import annotations
 
@@ -14,44 +14,45 @@ from kinase.morphism.widen import Growth
 
 @dataclass(frozen=True, slots=True)
 class InheritanceRule:
-    """How trained weights pass from a parent to its child."""
+    """How a child inherits its parent's weights; None if it does not."""
 
     noise: float = 0.0
-    """On copied units, relative to the tensor's deviation."""
+    """Noise on copied units, relative to the tensor's standard deviation."""
     rule: Growth = "replicate"
-    """Of new units."""
+    """How new units are initialized."""
     matching: bool = True
-    """Whether a child that no morphisms lead to takes the tensors of the same name and shape, and
-    is trained as a child; else it is trained from scratch."""
+    """Whether a child that no morphisms produce takes the tensors of the same name and shape and is
+    trained like any child. Otherwise it is trained from scratch."""
     learning_rate_factor: float = 1.0
-    """On a child's learning rate."""
+    """Factor on a child's learning rate."""
     optimizer: bool = False
-    """Whether the optimiser's slots pass, too."""
+    """Whether a child also inherits the optimizer's state."""
     approximate: bool = False
-    """Whether approximate morphisms may lead to a child."""
+    """Whether approximate morphisms can produce a child."""
     distil: int = 0
-    """Epochs in which a child learns from its parent where they do, before those of `child`."""
+    """Epochs in which such a child is distilled from its parent, before the epochs of `child`."""
 
 
 class Estimator(ABC):
-    """Says at which fidelity a candidate is scored. Finalists always get the full one."""
+    """Chooses the fidelity at which a candidate is scored. Finalists always get the full
+    fidelity."""
 
     def __init__(self, options: Any) -> None:
-        """`options` is the estimator's struct of the manifest."""
+        """`options` is the estimator's struct in the manifest."""
         self.options = options
 
     @abstractmethod
     def fidelity(self, full: Fidelity) -> Fidelity:
-        """The fidelity of a candidate's training, given the full one of the search."""
+        """The fidelity of a candidate's training, given the search's full fidelity."""
 
     @property
     def inheritance(self) -> InheritanceRule | None:
-        """How weights pass from a parent to its child; None where they do not."""
+        """How a child inherits its parent's weights, or None if children do not inherit."""
         return None
 
     def child(self, full: Fidelity) -> Fidelity:
-        """The fidelity of the training of a child that inherits weights: of fewer epochs, or as
-        any other candidate's. The network's size and the data must be as any candidate's."""
+        """The fidelity at which a child that inherits weights is trained. It can have fewer epochs
+        than that of other candidates; the network's size and the data must be the same."""
         return self.fidelity(full)
 
 
@@ -59,7 +60,7 @@ def make_estimator(model: EstimationModel) -> Estimator:
     """The estimator that a manifest describes.
 
     Raises:
-        UnknownMember: an entry point that no package registers.
+        UnknownMember: no package registers the entry point.
     """
     made: Estimator = registry.make(
         "kinase.estimators", model, Estimator, lambda cls, options: cls(options)

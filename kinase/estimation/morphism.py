@@ -1,4 +1,4 @@
-"""Weights by inheritance: a child begins where its parent stands."""
+"""Inheritance of weights: a child starts from its parent's trained weights."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from kinase.estimation.base import Estimator, InheritanceRule
 
 
 class Morphism(Estimator):
-    """A candidate without a parent is trained in full; a child begins with its parent's trained
-    weights, by network morphisms (Chen et al. 2016; Elsken et al. 2017, 2019) or else by matching
-    tensors (Real et al. 2017, section 3.4), and is trained for a few epochs."""
+    """A candidate without a parent is trained in full. A child starts from its parent's trained
+    weights, by network morphisms (Chen et al. 2016; Elsken et al. 2017, 2019) or otherwise by
+    matching tensors (Real et al. 2017, section 3.4), and is trained for a few epochs."""
 
     options: MorphismEstimation
 
@@ -20,7 +20,7 @@ class Morphism(Estimator):
 
     @property
     def inheritance(self) -> InheritanceRule:
-        """How weights pass from a parent to its child."""
+        """The options of the manifest as a rule."""
         o = self.options
         return InheritanceRule(
             noise=o.noise,

@@ -1,4 +1,4 @@
-"""What trials leave in the store, read as untrusted data."""
+"""Results and weights that trials leave in the store, read as untrusted data."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from kinase.store import NotFound, Store, TooLarge
 
 
 def prefix(trial: int) -> str:
-    """Where a trial lies below its experiment's store."""
+    """Path of a trial below its experiment's store."""
     return f"trials/{trial:05d}"
 
 
 def read_progress(store: Store, trial: int) -> TrialProgress:
-    """What a trial has spent; nothing if it left no word of it."""
+    """Cost of a trial so far; zero if it has not reported any."""
     try:
         text = store.get(f"{prefix(trial)}/progress.json", limits.LEDGER)
         return TrialProgress.model_validate_json(text)
@@ -25,7 +25,7 @@ def read_progress(store: Store, trial: int) -> TrialProgress:
 
 
 def read_result(store: Store, trial: int) -> TrialResult | None:
-    """The result that a trial left, or None if it left none that is valid and its own."""
+    """The result that a trial left, or None if it is missing, invalid or of another trial."""
     try:
         text = store.get(f"{prefix(trial)}/result.json", limits.RESULT)
         result = TrialResult.model_validate_json(text)
@@ -36,23 +36,23 @@ def read_result(store: Store, trial: int) -> TrialResult | None:
 
 WEIGHTS = "weights.safetensors"
 KEPT = ("model.json", WEIGHTS, "optimizer.safetensors")
-"""What a trial keeps of its network."""
+"""Files of a trial's network."""
 
 
 def with_weights(store: Store) -> set[int]:
-    """The trials whose weights are there."""
+    """The trials whose weights exist."""
     parts = (key.split("/") for key in store.list("trials/"))
     return {int(p[1]) for p in parts if len(p) == 3 and p[2] == WEIGHTS and p[1].isdigit()}
 
 
 def drop_weights(store: Store, trial: int) -> None:
-    """Delete what a trial kept of its network: first the card, without which no weights count."""
+    """Delete a trial's network: first the card, without which the weights are ignored."""
     for name in KEPT:
         store.delete(f"{prefix(trial)}/{name}")
 
 
 def clean(store: Store, storage: Storage, below: str = "trials") -> None:
-    """Drop the checkpoints of trials that have ended; weights lie apart."""
+    """Delete the checkpoints of finished trials; weights are stored separately."""
     if storage.checkpoints == "all":
         return
     for key in list(store.list(f"{below}/")):

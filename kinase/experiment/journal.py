@@ -1,10 +1,10 @@
-"""The journal: the experiment's memory, append-only.
+"""The journal: the experiment's append-only memory.
 
-Entries that belong together, those of one turn of the loop, are one object: all of them are kept,
-or none. An object's key is its number, written with a conditional put: of two controllers that
-believe they run the same experiment, one finds its next number taken and stops (`Fenced`). Sealed
-segments hold copies of many objects so that a long journal is read quickly; the objects themselves
-stay, because a number that is free again would let a stale controller in.
+The entries of one turn of the loop form one object, so either all of them are kept or none. An
+object's key is its number, and it is written with a conditional put. If two controllers run the
+same experiment, one of them finds its next number taken and stops (`Fenced`). Sealed segments hold
+copies of many objects, so that a long journal can be read quickly. The objects themselves stay: if
+a number became free again, a stale controller could write it.
 """
 
 from __future__ import annotations
@@ -38,29 +38,29 @@ Seconds = Annotated[float, Field(ge=0)]
 
 
 class Asked(Model):
-    """A trial was decided on. From here on it counts."""
+    """A trial was decided on. From now on it counts."""
 
     type: Literal["asked"] = "asked"
     trial: Annotated[int, Field(ge=0)]
     """Number of the trial."""
     kind: Kind
-    """Why it is run."""
+    """Purpose of the trial."""
     architecture: Architecture
     """The genotype."""
     key: str
     """Canonical hash of the architecture."""
     fidelity: Fidelity
-    """How much is spent."""
+    """How much to spend."""
     seed: int
     """Seed of the training."""
     resources: dict[str, float] = Field(default_factory=dict)
     """Parameters and multiply-adds of the network of full fidelity."""
     parents: tuple[int, ...] = ()
-    """Trials that the architecture was made from; for a finalist, the trial that found it."""
+    """Parents of the architecture; for a finalist, the trial that found it."""
     operation: str = ""
-    """How it was made; for a baseline, its name."""
+    """Operation that made it; for a baseline, its name."""
     inherit: Inheritance | None = None
-    """Weights that it begins with."""
+    """Weights that it inherits."""
     learning_rate: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Factor on the learning rate."""
     elapsed: Seconds = 0.0
@@ -68,17 +68,17 @@ class Asked(Model):
 
 
 class Attempt(Model):
-    """A trial begins again after its process was lost."""
+    """A trial is retried after its process was lost."""
 
     type: Literal["attempt"] = "attempt"
     trial: Annotated[int, Field(ge=0)]
     """Number of the trial."""
     attempt: Annotated[int, Field(ge=2)]
-    """Number of the attempt that follows."""
+    """Number of the next attempt."""
     begun: Annotated[int, Field(ge=0)]
-    """Epochs begun by the attempts before, which are paid for."""
+    """Epochs started by earlier attempts, which are charged."""
     done: Annotated[int, Field(ge=0)]
-    """Epochs that a checkpoint holds, which need not be paid again."""
+    """Epochs in the checkpoint, which are not charged again."""
     crash: bool
     """Whether the loss counts against `maxRetries`."""
     message: str = ""
@@ -88,7 +88,7 @@ class Attempt(Model):
 
 
 class Told(Model):
-    """A trial ended; there is exactly one such entry for each trial."""
+    """A trial ended. Each trial has exactly one such entry."""
 
     type: Literal["told"] = "told"
     trial: Annotated[int, Field(ge=0)]
@@ -98,17 +98,17 @@ class Told(Model):
     metrics: dict[str, float] = Field(default_factory=dict)
     """What was measured."""
     cost: Cost = Cost()
-    """What was spent, all attempts together."""
+    """Cost of all attempts together."""
     curve: tuple[float | None, ...] = ()
     """The objective's metric after each epoch."""
     message: str = ""
     """What went wrong."""
     facts: dict[str, Any] = Field(default_factory=dict)
-    """What the trainer says of itself (finalists only)."""
+    """Facts from the trainer about itself (finalists only)."""
     inherited: Inherited | None = None
-    """What the network began with, if it was to inherit."""
+    """What the network has inherited, if it was meant to inherit."""
     kept_bytes: Annotated[int, Field(ge=0)] = 0
-    """Size of what was kept of the network for its children."""
+    """Size of the stored network, for its children."""
     elapsed: Seconds = 0.0
     """Seconds that the experiment has run."""
 
@@ -118,16 +118,16 @@ class Ended(Model):
 
     type: Literal["ended"] = "ended"
     reason: str
-    """Why, for a person."""
+    """Why, for people."""
     limits: dict[str, float] = Field(default_factory=dict)
-    """The budget's limits that were set, by name, durations in seconds, and the target: by these it
-    is known later whether one was raised."""
+    """Limits of the budget by name, durations in seconds, and the target, to recognize later
+    whether one was raised."""
     elapsed: Seconds = 0.0
     """Seconds that the experiment has run."""
 
 
 class Finished(Model):
-    """All is done, unless a limit is raised. A winner was tested once."""
+    """The experiment is finished, unless a limit is raised. The winner was tested once."""
 
     type: Literal["finished"] = "finished"
     winner: int | None
@@ -143,13 +143,13 @@ class Finished(Model):
 
 
 class Reopened(Model):
-    """A search that was over goes on, since a limit was raised. What it earned stays."""
+    """A finished search resumes, because a limit was raised. Its results are kept."""
 
     type: Literal["reopened"] = "reopened"
     limits: dict[str, float]
-    """The limits that are set now, as `Ended` has them."""
+    """The current limits, as in `Ended`."""
     weights: tuple[int, ...] = ()
-    """Trials of the search whose weights are still there for children to begin with."""
+    """Trials of the search whose weights still exist, for children to inherit."""
     elapsed: Seconds = 0.0
     """Seconds that the experiment has run."""
 
@@ -168,10 +168,10 @@ class JournalError(StoreError):
 
 
 class Journal:
-    """Entries of one experiment, below `journal/` of its store."""
+    """The entries of an experiment, below `journal/` in its store."""
 
     def __init__(self, store: Store) -> None:
-        """The journal that lies in an experiment's store."""
+        """The journal in an experiment's store."""
         self._store = store.sub("journal")
         self._next = 0
         self._sealed = 0
@@ -183,10 +183,10 @@ class Journal:
         return self._next
 
     def replay(self) -> Iterator[Any]:
-        """Read every entry in order. Appending is possible after that.
+        """Read every entry in order. Call this before appending.
 
-        An object cut short at the very end (a crash of a store without atomic puts) was never
-        acted on and is written again; one cut short before the end is an error.
+        A truncated last object (after a crash of a store without atomic puts) was never acted on
+        and is overwritten. Any other truncated object is an error.
 
         Raises:
             JournalError: an object is missing or damaged.
@@ -197,7 +197,7 @@ class Journal:
         for name in segments:
             entries = self._segment(name)
             if entries is None:
-                break  # half written or out of order: the objects themselves are still there
+                break  # half written or out of order; the objects themselves still exist
             self._next = self._sealed = self._sealed + SEGMENT
             yield from entries
         last = max(numbers, default=-1)
@@ -220,10 +220,10 @@ class Journal:
             yield from entries
 
     def append(self, *entries: Model) -> None:
-        """Write entries, all or none; when this returns they are kept.
+        """Write entries, all or none. When this returns, they are stored.
 
         Raises:
-            Fenced: another process wrote an object of this number.
+            Fenced: another process wrote an object with this number.
             StoreError: they cannot be written.
         """
         text = "\n".join(map(self._line, entries))
@@ -244,7 +244,7 @@ class Journal:
             del self._unsealed[:SEGMENT]
 
     def _segment(self, name: str) -> list[Any] | None:
-        """Entries of a segment that follows what was read so far, or None if it is not whole."""
+        """Entries of a segment that continues what was read so far, or None if it is incomplete."""
         if int(name[8:16]) != self._sealed:
             return None
         try:
@@ -257,7 +257,7 @@ class Journal:
     @staticmethod
     def _line(entry: Model) -> str:
         text = entry.model_dump_json(by_alias=True, exclude_defaults=True)
-        # exclude_defaults also leaves out the constant that tells entries apart
+        # exclude_defaults also omits the constant that distinguishes the entries
         return f'{{"type":{json.dumps(entry.type)},{text[1:]}' if text != "{}" else text  # type: ignore[attr-defined]
 
     @staticmethod

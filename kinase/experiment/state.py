@@ -1,4 +1,4 @@
-"""The state of an experiment as a fold over its journal: no I/O, no clock, no chance."""
+"""The state of an experiment as a fold over its journal: no I/O, no clock, no randomness."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ REASONS = {
     "deviceHours": r"the (?:budget of )?(\S+) device hours? (?:is|are) spent",
     "target": r"the target (\S+) is reached",
 }
-"""What journals without limits say of the limit that ended a search."""
+"""Texts of older journals, which do not record the limits, for the limit that ended a search."""
 ROUNDED = 1e-5
-"""Relative error of the fractions in these texts, which have six digits."""
+"""Relative error of the numbers in these texts, which have six digits."""
 
 
 def limits_of(reason: str, elapsed: float) -> dict[str, float]:
-    """The limit that ended a search, from what an older journal says of it.
+    """The limit that ended a search, from the text in an older journal.
 
     Args:
         reason: `Ended.reason`.
-        elapsed: seconds that the experiment had run; no shorter duration would lead on.
+        elapsed: seconds that the experiment had run. A shorter duration would not resume it.
     """
     if reason == "the duration is over":
         return {"duration": elapsed}
@@ -55,7 +55,7 @@ def limits_of(reason: str, elapsed: float) -> dict[str, float]:
 
 @dataclass(slots=True)
 class TrialRecord:
-    """All that is known of one trial."""
+    """Everything known about a trial."""
 
     number: int
     kind: Kind
@@ -67,17 +67,17 @@ class TrialRecord:
     parents: tuple[int, ...]
     operation: str
     inherit: Inheritance | None = None
-    """Weights that it begins with."""
+    """Weights that it inherits."""
     learning_rate: float = 1.0
     """Factor on the learning rate."""
     attempt: int = 1
-    """The attempt that is under way, or was the last."""
+    """The current or last attempt."""
     crashes: int = 0
-    """Attempts lost that count against `maxRetries`."""
+    """Lost attempts that count against `maxRetries`."""
     begun: int = 0
-    """Epochs begun by attempts that were lost."""
+    """Epochs started by lost attempts."""
     done: int = 0
-    """Epochs that need not be run again."""
+    """Epochs in the checkpoint, which need not be run again."""
     outcome: Outcome | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     cost: Cost = Cost()
@@ -85,11 +85,11 @@ class TrialRecord:
     message: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     inherited: Inherited | None = None
-    """What it began with."""
+    """What it has inherited."""
     kept_bytes: int = 0
-    """Size of what it kept for its children."""
+    """Size of the weights that it stored for its children."""
     gone: bool = False
-    """Whether that was deleted when the search was over, which goes on since."""
+    """Whether they were deleted when the search ended, before it resumed."""
     order: int | None = None
     """Position among the trials in the order in which they ended."""
     asked: float = 0.0
@@ -99,21 +99,21 @@ class TrialRecord:
 
     @property
     def committed(self) -> int:
-        """Epochs that the budget is charged for: those spent, or for a trial that is still
-        outstanding those begun and those that it needs yet."""
+        """Epochs charged to the budget: those spent, or for an outstanding trial, those started and
+        those still needed."""
         if self.outcome is not None:
             return self.cost.epochs
         return self.begun + self.fidelity.epochs - self.done
 
     @property
     def values(self) -> dict[str, float]:
-        """Everything measured or counted."""
+        """All measured or counted metrics."""
         return {**self.resources, **self.metrics}
 
 
 @dataclass(slots=True)
 class State:
-    """What the journal says."""
+    """The state recorded by the journal."""
 
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     told: list[TrialRecord] = field(default_factory=list)
@@ -126,23 +126,23 @@ class State:
     elapsed: float = 0.0
     """Seconds that the experiment had run when the last entry was written."""
     ended: str | None = None
-    """Why the search ended, or None while it goes on."""
+    """Why the search ended, or None while it runs."""
     limits: dict[str, float] = field(default_factory=dict)
-    """The limits under which the search ended. From an older journal, which does not keep them, the
-    one that ended it; empty where none did, so no limit can lead on."""
+    """The limits under which the search ended. An older journal does not record them; then it is
+    the limit that ended the search, or empty if none did, so that no limit can resume it."""
     finished: Finished | None = None
     before: list[Finished] = field(default_factory=list)
-    """Earlier ends of a search that went on."""
+    """Earlier ends of a search that was resumed."""
     finalists_before: int = 0
-    """Finalists that were asked before the search went on last."""
+    """Finalists that were asked before the search was last resumed."""
     slowest: float = 0.0
-    """Most device seconds for one sample pass, over the finished trials."""
+    """Maximum device seconds per sample, over the finished trials."""
 
     def apply(self, entry: AnyEntry) -> None:
-        """Take in the next entry of the journal.
+        """Apply the next entry of the journal.
 
         Raises:
-            ValueError: the entry does not follow from what was before.
+            ValueError: the entry contradicts the state.
         """
         self.elapsed = max(self.elapsed, entry.elapsed)
         match entry:
@@ -199,7 +199,7 @@ class State:
 
     def _reopen(self, entry: Reopened) -> None:
         if self.ended is None:
-            raise ValueError("a search that is not over cannot go on again")
+            raise ValueError("a search that has not ended cannot be resumed")
         if self.finished is not None:
             self.before.append(self.finished)
         self.ended = self.finished = None
@@ -216,12 +216,12 @@ class State:
 
     @property
     def tested(self) -> dict[int, dict[str, float]]:
-        """What was measured on the test part, by the winner's trial: one for each of its uses."""
+        """Metrics on the test split by the winner's trial: one for each use of the test split."""
         return {winner: end.test for winner, end in self.tests.items()}
 
     @property
     def tests(self) -> dict[int, Finished]:
-        """The uses of the test part, by the winner's trial."""
+        """The uses of the test split, by the winner's trial."""
         ends = [*self.before, *([self.finished] if self.finished is not None else [])]
         return {end.winner: end for end in ends if end.winner is not None and end.test}
 
@@ -232,7 +232,7 @@ class State:
 
     @property
     def committed_epochs(self) -> int:
-        """Epochs spent, and those that the outstanding trials need yet."""
+        """Epochs spent, and those that outstanding trials still need."""
         return self.spent.epochs + sum(t.committed for t in self.outstanding.values())
 
     def of_kind(self, *kinds: Kind) -> Iterable[TrialRecord]:

@@ -1,4 +1,4 @@
-"""An experiment's state as the report shows it."""
+"""Gather the report's data from an experiment's state."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def fidelity_text(fidelity: Fidelity) -> str:
 
 
 def gather(loop: Loop) -> ReportData:
-    """Everything that the report shows, from a loop that has replayed its journal."""
+    """The report's data, from a loop that has replayed its journal."""
     spec, state = loop.spec, loop.state
     seconds = {point: _seconds(trial) for point, trial in state.trials.items()}
     trials = tuple(_trial(loop, trial, seconds[trial.number]) for trial in state.trials.values())
@@ -78,7 +78,7 @@ def gather(loop: Loop) -> ReportData:
 
 
 def costs(loop: Loop) -> dict[str, Cost]:
-    """What was spent, by kind of trial; epochs that killed attempts lost are apart."""
+    """Cost by kind of trial, with the epochs of killed attempts separate."""
     spent = {name: Cost() for name in COST_NAMES.values()}
     lost = Cost()
     for trial in loop.state.told:
@@ -136,7 +136,7 @@ def _trial(loop: Loop, trial: TrialRecord, seconds: float) -> ReportTrial:
 
 
 def _morphisms(trial: TrialRecord) -> tuple[str, ...]:
-    """Those that lead from the first parent to the trial."""
+    """Morphisms from the first parent to the trial."""
     near = trial.inherit.ancestors[0] if trial.inherit and trial.inherit.ancestors else None
     if near is None or near.morphisms is None or near.trial not in trial.parents[:1]:
         return ()
@@ -144,15 +144,15 @@ def _morphisms(trial: TrialRecord) -> tuple[str, ...]:
 
 
 def _values(loop: Loop, trial: TrialRecord) -> dict[str, float]:
-    """What was measured and counted, without the main metric of a trial that measured nothing:
-    that metric may be a counted one."""
+    """All metrics. If the trial measured nothing, the main metric is omitted, because it can be
+    params or macs."""
     if trial.metrics:
         return trial.values
     return {name: value for name, value in trial.values.items() if name != loop.aims[0].metric}
 
 
 def inherited_text(inherited: Inherited) -> str:
-    """What a network began with, for people: `from trial 7 by 2 morphisms`."""
+    """What a network has inherited, for people: `from trial 7 by 2 morphisms`."""
     if inherited.root:
         many = counted(inherited.morphisms or 0, "morphism")
         return "from the first network" + (f" by {many}" if inherited.morphisms else ", unchanged")
@@ -176,7 +176,7 @@ def _passed_over(trial: TrialRecord) -> str:
 
 
 def _weights(loop: Loop) -> tuple[tuple[str, str], ...]:
-    """How many trials inherited, and what that took of the storage."""
+    """Number of trials that inherited, and the storage used for it."""
     if loop.inheritance is None:
         return ()
     told = [t.inherited for t in loop.state.told if t.inherited is not None and t.inherit]
@@ -247,7 +247,7 @@ def _summary(loop: Loop) -> tuple[tuple[str, str], ...]:
 
 
 def _data(loop: Loop) -> tuple[tuple[str, str], ...]:
-    """What else was read of the data, and how."""
+    """Other facts about the data and how it was read."""
     info = loop.info
     said = (
         ("Labels" if info.several else "Classes", classes_text(info).partition(": ")[2]),

@@ -1,5 +1,5 @@
-"""A manifest's spec with the defaults written out that follow from other fields, from the task or
-from a preset, so that leaving one out is the same as saying it."""
+"""A manifest's spec with the defaults that depend on other fields, the task or a preset, so that
+omitting a field equals setting its default."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from kinase.space.tree import Tree
 
 
 def resolved(loop: Loop) -> dict[str, Any]:
-    """The spec that an experiment runs, as plain data; what is not set and has no value that could
-    be written out is left out."""
+    """The spec that an experiment runs, as plain data, without unset fields that have no default
+    value."""
     spec = loop.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     _goals(spec["objective"], loop.aims)
     space = spec["space"]

@@ -1,4 +1,4 @@
-"""The runs of this machine: which there are, how far each is, and their trials as a table."""
+"""The runs on this machine: their locations, their progress, and their trials as a table."""
 
 from kinase.runs.index import AmbiguousName, Place, UnknownRun, find, places, record
 from kinase.runs.rows import row, rows

@@ -1,4 +1,4 @@
-"""Search spaces: what can be found."""
+"""Search spaces: which architectures can be found."""
 
 from kinase.space.base import Frame, Rng, Size, Sketch, Space, make_space
 from kinase.space.builder import GraphBuilder

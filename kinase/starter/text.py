@@ -1,4 +1,4 @@
-"""A proposal as a manifest that explains itself."""
+"""A proposal as a manifest with comments."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _lines(plan: Plan, name: str, file: str) -> Iterator[str]:
     images = f"{counted(look.samples, 'image')} of {size}{most} {learnt}"
     yield f"# Written by kinase init for {images}."
     yield "#"
-    yield f"#   kinase run {file}           searches; the same command goes on after Ctrl-C"
+    yield f"#   kinase run {file}           searches; the same command resumes after Ctrl-C"
     yield f"#   kinase validate {file}      checks it after a change"
     yield "#   kinase explain spec.training   says what a field means"
     yield "#"

@@ -1,4 +1,4 @@
-"""Stores by URI, and the probe of what is relied on."""
+"""Stores by URI, and a probe of the guarantees that Kinase relies on."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def open_store(storage: Storage) -> Store:
 
 
 def probe(store: Store) -> None:
-    """Write, write again, read and remove, to see that a conditional put is honoured.
+    """Write, write again, read and remove an object, to check that conditional puts are honoured.
 
     Raises:
-        StoreError: a step is not permitted, or the second put was not refused.
+        StoreError: a step is not permitted, or the second put was not rejected.
     """
     key = f"probe/{uuid.uuid4().hex}"
     try:

@@ -74,7 +74,7 @@ def test_idx_files_read_as_torchvision_reads_them(tmp_path: Path) -> None:
 @pytest.mark.skipif(not FASHION.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 def test_debian_s_fashion_mnist_is_the_published_one() -> None:
     """60,000 and 10,000 images, 7,000 of a class; mean 0.2860 and deviation 0.3530 as commonly
-    used for normalisation."""
+    used for normalization."""
     task = Task(dataset="fashion-mnist", path=str(FASHION))
     found = datasets.open_raw(task)
     assert isinstance(found.images, torch.Tensor)
@@ -172,7 +172,7 @@ def test_a_bad_archive_is_refused_with_its_fault(
     [
         ({"dataset": "imagenet22k"}, "task.dataset 'imagenet22k' is not known; known: cifar10"),
         ({"dataset": "mnist"}, "task.path is not set"),
-        ({"dataset": "mnist", "path": "/nowhere"}, "task.path '/nowhere' is not there"),
+        ({"dataset": "mnist", "path": "/nowhere"}, "task.path '/nowhere' does not exist"),
         ({"dataset": "cifar10", "path": "{tmp}"}, "does not hold cifar10 in torchvision's layout"),
         ({"dataset": "fashion-mnist", "path": "{tmp}"}, "does not hold fashion-mnist"),
         (

@@ -32,7 +32,7 @@ NB201 = {
 
 
 def trained(name: str) -> Store:
-    """A network trained for a moment, so that the statistics of its normalisation are its own."""
+    """A network trained for a moment, so that the statistics of its normalization are its own."""
     store = MemoryStore()
     scale = {"cells": 3, "filters": 4}
     changes: dict[str, Any] = {

@@ -202,7 +202,7 @@ def test_an_archive_whose_array_is_damaged_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("absent", r"'absent' is not there; give a folder of images, an .npz archive, or one of"),
+        ("absent", r"'absent' does not exist; give a folder of images, an .npz archive, or one of"),
         ("empty", r"holds no folder of images of a class"),
         ("a.txt", r"is not a NumPy archive|is no NumPy archive"),
         ("bad", r"cannot be read as an image"),

@@ -68,11 +68,11 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, place: str, epoch: int) -> None:
 
 
 def state(run: Run) -> dict[str, torch.Tensor]:
-    return {name: t.clone() for name, t in checkpoint.pack(run.model, run.optimiser)[0].items()}
+    return {name: t.clone() for name, t in checkpoint.pack(run.model, run.optimizer)[0].items()}
 
 
 def train(own: TrialJob, store: Store) -> tuple[TrialResult, dict[str, torch.Tensor]]:
-    """Train, and look at all tensors of model and optimiser after the last epoch."""
+    """Train, and look at all tensors of model and optimizer after the last epoch."""
     at_end: dict[str, torch.Tensor] = {}
     real = Run.score
 

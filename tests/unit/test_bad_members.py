@@ -101,7 +101,10 @@ def _raise(history: Any, rng: Any) -> Proposal:
     ("propose", "message"),
     [
         (_raise, "after 0 trials: KeyError: 'theirs'; the traceback is in memory:"),
-        (lambda history, rng: {"layers": []}, "it proposed {'layers': []}; wanted is a Proposal"),
+        (
+            lambda history, rng: {"layers": []},
+            "it proposed {'layers': []}; it must propose a Proposal",
+        ),
         (lambda history, rng: Proposal({"layers": [{"op": "?"}]}), r"layers[0].op is '?'"),
         (lambda history, rng: Proposal(None), "ArchitectureError"),
         (
@@ -119,7 +122,7 @@ def test_a_strategy_that_proposes_nonsense(propose: Any, message: str) -> None:
     with pytest.raises(EngineError) as caught:
         loop.run()
     assert message in str(caught.value)
-    assert "the strategy Evolution cannot go on" in str(caught.value)
+    assert "the strategy Evolution failed after" in str(caught.value)
     assert "Traceback" in loop.store.get("errors/strategy-00000.txt").decode()
     assert list(loop.journal.replay()) == []
 

@@ -429,7 +429,7 @@ def test_data_that_is_not_there(tmp_path: Path) -> None:
     path = write(tmp_path, task={"dataset": "cifar10", "path": str(tmp_path / "none")})
     code, output = invoke("run", path)
     assert code == 2
-    assert f"task.path '{tmp_path}/none' is not there" in output
+    assert f"task.path '{tmp_path}/none' does not exist" in output
 
 
 def test_a_gpu_asked_for_where_none_is(tmp_path: Path) -> None:
@@ -468,7 +468,7 @@ def test_a_larger_budget_goes_on_with_a_finished_search(tmp_path: Path) -> None:
     code, output = invoke("run", path, *FAKE, "--trials", 4)
     assert code == 0, output
     plain = " ".join(output.split())
-    assert "going on after 3 finished trials and an earlier end" in plain
+    assert "resuming after 3 finished trials and an earlier end" in plain
     assert "4 trials were run" in plain
     run = tmp_path / "runs/default/tiny"
     entries = [e for f in sorted((run / "journal").iterdir()) for e in f.read_text().splitlines()]
@@ -495,6 +495,6 @@ def test_a_fresh_start_keeps_the_earlier_run(tmp_path: Path) -> None:
 def test_a_task_that_could_not_be_described_can_be_corrected(tmp_path: Path) -> None:
     code, output = invoke("run", write(tmp_path, task__dataset="absent"), *FAKE)
     assert code == 2
-    assert "task.dataset 'absent' is not there" in output
+    assert "task.dataset 'absent' does not exist" in output
     code, output = invoke("run", write(tmp_path, task__dataset="ok", training__epochs=1), *FAKE)
     assert code == 0, output

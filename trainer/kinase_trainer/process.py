@@ -1,14 +1,14 @@
 """Trial contract v1 as a process (docs/trial-contract.md).
 
-Options come from the command line, or else from the environment that the operator gives a pod:
-KINASE_JOB, KINASE_STORE, KINASE_STORE_ENDPOINT, KINASE_STORE_REGION; from there alone come
-KINASE_STORE_PATIENCE, KINASE_REPORT_URL, KINASE_REPORT_TOKEN, KINASE_METRIC,
-KINASE_TERMINATION_LOG and KINASE_GRACE_SECONDS.
+Options are read from the command line, or from a pod's environment: KINASE_JOB, KINASE_STORE,
+KINASE_STORE_ENDPOINT, KINASE_STORE_REGION; these are only read from the environment:
+KINASE_STORE_PATIENCE, KINASE_REPORT_URL, KINASE_REPORT_TOKEN, KINASE_METRIC, KINASE_TERMINATION_LOG
+and KINASE_GRACE_SECONDS.
 
-Exit codes: 0 with a result; 42 for a trial that can never work, with a result; 2 for a job that
-cannot be read, or that asks for data, a device or a store that is not there; 75 where the store
-was out of reach for too long; 143 after SIGTERM; anything else is a crash. After the last three,
-another attempt of the same job goes on from the checkpoint.
+Exit codes: 0 with a result; 42 for a trial that can never work, with a result; 2 for an invalid
+job, or if the data, the device or the store does not exist; 75 if the store was unavailable for too
+long; 143 after SIGTERM. Any other code is a crash. After the last three, another attempt of the
+same job continues from the checkpoint.
 """
 
 from __future__ import annotations
@@ -54,23 +54,23 @@ from kinase_trainer.push import Push
 CRASH = 1
 INTERRUPTED = 128 + signal.SIGINT
 PATIENCE = 300.0
-"""Seconds for which a store that is out of reach is tried again."""
+"""Seconds for which an unavailable store is retried."""
 
 
 class BadInput(Exception):
-    """The process was started with what it cannot use."""
+    """The process was started with invalid input."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Leaves it to `main` to end the process."""
+    """Lets `main` end the process."""
 
     def error(self, message: str) -> NoReturn:
-        """What is wrong with the command line."""
+        """Raise an error for an invalid command line."""
         raise BadInput(f"{message}\n{self.format_usage().rstrip()}")
 
 
 def _options(arguments: list[str] | None, environ: Mapping[str, str]) -> argparse.Namespace:
-    """The command line, the environment's values as defaults."""
+    """The command line, with the environment's values as defaults."""
     parser = _Parser(prog="kinase_trainer", description="Run one job: a trial, or a description.")
     for flag, variable, text in (
         ("--job", "KINASE_JOB", "the job, a JSON file"),
@@ -111,8 +111,8 @@ def main(arguments: list[str] | None = None, terminator: Terminator | None = Non
     """Run one job; returns the exit code.
 
     Args:
-        arguments: of the command line; those of the process if None.
-        terminator: which handles SIGTERM already.
+        arguments: of the command line. Default: those of the process.
+        terminator: the installed handler of SIGTERM.
     """
     if terminator is None:
         terminator = Terminator(Ending(os.environ))
@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None, terminator: Terminator | None = Non
 
 
 def end_of(error: BaseException, terminator: Terminator) -> tuple[int, str]:
-    """The exit code and the termination message of what ends a process."""
+    """The exit code and the termination message for an exception."""
     match error:
         case Terminated():
             return TERMINATED_EXIT, terminator.text
@@ -148,7 +148,7 @@ def _run(arguments: list[str] | None, terminator: Terminator) -> tuple[int, str]
     options = _options(arguments, os.environ)
     try:
         return _work(options, os.environ, terminator)
-    except SystemExit as error:  # of a data set's own code
+    except SystemExit as error:  # raised by a custom data set
         raise RuntimeError(f"sys.exit({error.code!r}) was called") from error
 
 
@@ -171,10 +171,10 @@ def _work(
 def open_job(
     environ: Mapping[str, str], terminator: Terminator
 ) -> tuple[TrialJob | TaskJob, PatientStore]:
-    """The job that an environment names, and the store.
+    """The job and the store given by the environment.
 
     Raises:
-        BadInput: one of them cannot be used.
+        BadInput: the job or the store cannot be used.
     """
     return _open(_options([], environ), environ, terminator)
 
@@ -208,7 +208,7 @@ def _describe(job: TaskJob, store: Store) -> None:
 
 
 def finished(job: TrialJob, store: Store) -> TrialResult | None:
-    """The result that an earlier process left, if it is this trial's and final."""
+    """The result of an earlier process, if it belongs to this trial and is final."""
     try:
         text = store.get(f"{job.prefix}/result.json", limits.RESULT)
         result = TrialResult.model_validate_json(text)
@@ -220,7 +220,7 @@ def finished(job: TrialJob, store: Store) -> TrialResult | None:
 
 
 def push_of(job: TrialJob, environ: Mapping[str, str]) -> Push | None:
-    """Where the points of a trial are posted, if anywhere."""
+    """The receiver of a trial's points, if there is one."""
     try:
         return Push.of(environ, job.attempt)
     except ValueError as error:
@@ -244,12 +244,12 @@ def _train(job: TrialJob, store: Store, terminator: Terminator) -> TrialResult:
 
 
 def fit_threads(limits: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:
-    """Have the numeric libraries start as many threads as the container has CPUs; by themselves
-    they count those of the machine."""
+    """Make numeric libraries start as many threads as the container has CPUs; by default they count
+    those of the machine."""
     if os.environ.get("OMP_NUM_THREADS"):
         return
     try:
         quota, period = (int(text) for text in limits.read_text().split())
-    except (OSError, ValueError):  # no such file, or no limit in it
+    except (OSError, ValueError):  # no such file, or no limit
         return
     os.environ["OMP_NUM_THREADS"] = str(min(-(-quota // period), os.cpu_count() or 1))

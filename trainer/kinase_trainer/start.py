@@ -1,5 +1,5 @@
-"""What a training starts from: its own checkpoint, an ancestor's weights, those of the network that
-the space begins with, or nothing."""
+"""The start of a training: from its own checkpoint, from the weights of an ancestor or of the
+network that the space starts from, or from scratch."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from kinase_trainer.train import Run
 
 @dataclass
 class Start:
-    """What a training has started from."""
+    """How a training has started."""
 
     message: str
-    """Why a checkpoint was not used; empty where it was, or where there is none."""
+    """Why a checkpoint was not used; empty if it was used or does not exist."""
     inherited: Inherited | None
-    """Whose weights the network began with; None where it can inherit from nobody."""
+    """The inherited weights; None if the job does not inherit."""
     seconds: float
-    """Time that inheriting took."""
+    """Seconds that the inheritance took."""
 
 
 def start(run: Run, job: TrialJob, store: Store, setting: Setting, cache: Cache | None) -> Start:
-    """Bring a run to where the last attempt left it, or give it the weights that it begins with."""
+    """Restore a run from its checkpoint, or give it the inherited weights."""
     message = _resume(run, store, job.prefix)
     began = time.perf_counter()
     inherited = _inherit(run, job, store, setting, cache)
@@ -42,7 +42,7 @@ def start(run: Run, job: TrialJob, store: Store, setting: Setting, cache: Cache 
 
 
 def _resume(run: Run, store: Store, prefix: str) -> str:
-    """Go on from the checkpoint, if there is one that can be used; else say why not."""
+    """Continue from the checkpoint if it can be used; otherwise return the reason."""
     saved, message = checkpoint.restore(store, prefix)
     if saved is None:
         return message
@@ -51,7 +51,7 @@ def _resume(run: Run, store: Store, prefix: str) -> str:
             raise ValueError(
                 f"it holds {counted(saved.epoch, 'epoch')}, more than the {run.epochs} asked for"
             )
-        checkpoint.unpack(run.model, run.optimiser, saved)
+        checkpoint.unpack(run.model, run.optimizer, saved)
     except ValueError as error:
         return f"the checkpoint was not used ({error}); training started from scratch"
     if run.scaler is not None and "scaler" in saved.scalars:
@@ -64,15 +64,15 @@ def _resume(run: Run, store: Store, prefix: str) -> str:
 def _inherit(
     run: Run, job: TrialJob, store: Store, setting: Setting, cache: Cache | None
 ) -> Inherited | None:
-    """Begin with an ancestor's weights or else with those that the space begins with, if the job
-    says so and no checkpoint is further."""
+    """Use the weights of an ancestor, or otherwise of the network that the space starts from, if
+    the job says so and there is no checkpoint."""
     if job.inherit is None and job.root is None:
         return None
     if run.epoch:
         try:
             inherited = Inherited.model_validate(run.inherited)
         except ValidationError:
-            inherited = Inherited(message="the checkpoint does not say what it began with")
+            inherited = Inherited(message="the checkpoint does not record the inherited weights")
     else:
         inherited = _begin(run, job, store, setting, cache)
     if job.inherit is not None and inherited.trial is not None:
@@ -87,7 +87,7 @@ def _begin(
     inherited = Inherited()
     if job.inherit is not None:
         inherited = lineage.begin(
-            job, store, frame, network, run.optimiser, setting.train, cache, space
+            job, store, frame, network, run.optimizer, setting.train, cache, space
         )
     if job.root is None or inherited.trial is not None:
         return inherited
@@ -104,8 +104,8 @@ def _learn_from(
     setting: Setting,
     cache: Cache | None,
 ) -> Inherited | None:
-    """Let the first epochs learn from the ancestor that the network approximates, if the job says
-    so; where the ancestor's weights are gone they learn from labels."""
+    """Distil the network from the ancestor that it approximates in the first epochs, if the job
+    says so. If the ancestor's weights no longer exist, train on labels instead."""
     if job.inherit is None or inherited is None or inherited.morphisms is None:
         return inherited
     run.distil, run.distilled = job.inherit.distil, inherited.distilled
@@ -116,8 +116,8 @@ def _learn_from(
             job, store, inherited.trial, setting.frame, setting.splits, cache, setting.space
         )
     except (NotFound, CorruptModel) as error:
-        remark = f"trial {inherited.trial} could not be learnt from: {lineage.why(error)}"
-        if remark in inherited.message:  # an earlier attempt has said so
+        remark = f"trial {inherited.trial} could not be learned from: {lineage.why(error)}"
+        if remark in inherited.message:  # an earlier attempt has already reported it
             return inherited
         message = "; ".join(filter(None, (inherited.message, remark)))
         return inherited.model_copy(update={"message": message[:2000]})

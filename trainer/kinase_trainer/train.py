@@ -1,7 +1,7 @@
-"""Training and scoring: one loop, read from top to bottom.
+"""Training and scoring.
 
-All that is random in an epoch is drawn from generators seeded by the trial's seed and the
-epoch's number, so nothing about chance has to be stored to resume.
+All random numbers in an epoch come from generators seeded by the trial's seed and the epoch's
+number, so no random state has to be stored to resume.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from kinase_trainer.tasks import LearningTask, Meter
 
 
 def pick_device(name: str, slot: int = 0) -> torch.device:
-    """The device that a manifest names; of several GPUs, the one of the slot.
+    """The device that a manifest selects. With several GPUs, it is chosen by the slot.
 
     Raises:
-        ConfigError: this machine has no such device.
+        ConfigError: this machine does not have the device.
     """
     if name == "auto":
         mps = torch.backends.mps.is_available()
@@ -54,8 +54,8 @@ def seed_of(seed: int, *labels: int) -> int:
 
 
 def _weights(model: nn.Module) -> set[int]:
-    """The ids of the parameters that are weights of layers: matrices and filters. Biases,
-    normalisation, class tokens, position embeddings and scales are not."""
+    """The ids of the parameters that are weights of layers: matrices and filters, but not biases,
+    normalization, class tokens, position embeddings and scales."""
     layers = (nn.Conv2d, nn.Linear, nn.MultiheadAttention)
     return {
         id(p)
@@ -66,8 +66,8 @@ def _weights(model: nn.Module) -> set[int]:
     }
 
 
-def make_optimiser(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """The manifest's optimiser; what of the network decays is what the manifest says."""
+def make_optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+    """The manifest's optimizer, with weight decay for the parameters that the manifest selects."""
     weights = None if training.optimizer.member.decay == "all" else _weights(model)
     decayed = [p for p in model.parameters() if weights is None or id(p) in weights]
     exempt = [p for p in model.parameters() if weights is not None and id(p) not in weights]
@@ -88,8 +88,8 @@ def make_optimiser(model: nn.Module, training: Training) -> torch.optim.Optimize
 
 
 def warmup_of(training: Training, epochs: int) -> float:
-    """Epochs of warm-up in a training of `epochs`: in a shorter one than the full training the same
-    share of it, in a longer one no more than in the full one."""
+    """Epochs of warm-up in a training of `epochs`: the same share as in the full training if it is
+    shorter, otherwise the same number."""
     return training.warmup_epochs * min(1.0, epochs / training.epochs)
 
 
@@ -97,14 +97,14 @@ def learning_rate(training: Training, step: int, steps: int, epochs: int) -> flo
     """Learning rate of a step: a linear rise, whose last step has the manifest's rate, then a half
     cosine to zero (Loshchilov & Hutter 2017, without restarts) or a constant.
 
-    The rise goes by the ends of steps, so that the first step has a rate above zero; the cosine by
-    their beginnings.
+    The rise is evaluated at the end of a step, so that the first step has a rate above zero; the
+    cosine at its start.
 
     Args:
-        training: the manifest's.
-        step: steps done before this one, of the whole training.
-        steps: of one epoch.
-        epochs: of the whole training.
+        training: `spec.training`.
+        step: number of earlier steps in the training.
+        steps: steps per epoch.
+        epochs: epochs of the training.
     """
     peak: float = training.optimizer.member.learning_rate
     warmup = warmup_of(training, epochs)
@@ -129,26 +129,27 @@ def autocast(training: Training, device: torch.device) -> AbstractContextManager
 
 
 class Diverged(ArithmeticError):
-    """The loss is not a number any more."""
+    """The loss is NaN or infinite."""
 
     def __init__(self, epoch: int, loss: float, samples: int) -> None:
-        """The loss of epoch `epoch`, from 1, became `loss` after `samples` sample passes."""
+        """The loss in epoch `epoch` (from 1) was `loss` after `samples` samples."""
         super().__init__(f"the loss is {loss} in epoch {epoch}; the training ended there")
         self.samples = samples
 
 
 LOOKS = {"cpu": 1}
-"""Steps between two looks at the loss. A look waits for the device, which costs a CPU nothing."""
+"""Steps between two checks of the loss on a CPU. A check waits for the device, which is free on a
+CPU."""
 RARE_LOOKS = 50
-"""Those of any other device."""
+"""Steps between two checks on any other device."""
 
 
 @dataclass
 class Run:
-    """One training, where it stands."""
+    """The state of a training."""
 
     model: Network
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     task: LearningTask
     training: Training
     device: torch.device
@@ -161,23 +162,23 @@ class Run:
     curve: list[Point] = field(default_factory=list)
     scaler: torch.amp.GradScaler | None = None
     inherited: Any = None
-    """What the checkpoint says of what the network began with."""
+    """The checkpoint's record of what the network has inherited."""
     goal: Distillation | None = None
-    """What the first epochs learn from instead of labels: the parent."""
+    """The teacher of the first epochs: the parent."""
     distil: int = 0
-    """So many of them."""
+    """Number of epochs with distillation."""
     distilled: int = 0
-    """Those that have done so."""
+    """Number of completed epochs with distillation."""
 
     def __post_init__(self) -> None:
         if self.training.precision == "float16":
             self.scaler = torch.amp.GradScaler(self.device.type)
 
     def train_epoch(self) -> int:
-        """Train one epoch, by the labels or by the parent; returns the sample passes.
+        """Train one epoch, on labels or by distillation; return the number of samples.
 
         Raises:
-            Diverged: the loss is not a number any more.
+            Diverged: the loss is NaN or infinite.
         """
         model, t, epoch = self.model, self.training, self.epoch
         generator = torch.Generator().manual_seed(seed_of(self.seed, 1, epoch))
@@ -193,7 +194,7 @@ class Run:
             batches(self.train, t.batch_size, generator, t.augmentation, model.mean), start=1
         ):
             rate = learning_rate(t, epoch * steps + step - 1, steps, self.epochs)
-            for group in self.optimiser.param_groups:
+            for group in self.optimizer.param_groups:
                 group["lr"] = rate
             with autocast(t, self.device):
                 output = model(images)
@@ -208,7 +209,7 @@ class Run:
         self.epoch += 1
         self.distilled += goal is not None
         if self.epoch >= self.distil:
-            self.goal = None  # its memory is free
+            self.goal = None  # free its memory
         return seen
 
     def _loss(self, output: Tensor | tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
@@ -219,16 +220,16 @@ class Run:
         return self.task.loss(output, targets, smoothing)
 
     def _step(self, loss: Tensor) -> None:
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         if self.scaler is None:
             loss.backward()  # type: ignore[no-untyped-call]
             self._clip()
-            self.optimiser.step()
+            self.optimizer.step()
             return
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.unscale_(self.optimiser)
+        self.scaler.unscale_(self.optimizer)
         self._clip()
-        self.scaler.step(self.optimiser)
+        self.scaler.step(self.optimizer)
         self.scaler.update()
 
     def _clip(self) -> None:
@@ -236,7 +237,7 @@ class Run:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip_norm)
 
     def score(self) -> dict[str, float]:
-        """Metrics of the validation part, with the prefix `val_`."""
+        """Metrics of the validation split, with the prefix `val_`."""
         measured = evaluate(self.model, self.task, self.validation, self.training, self.device)
         return {f"val_{name}": value for name, value in measured.items()}
 
@@ -250,7 +251,7 @@ def evaluate(
     device: torch.device,
     meter: Meter | None = None,
 ) -> dict[str, float]:
-    """Metrics of a whole part; one that is not a number is left out."""
+    """Metrics of a split, without NaN values."""
     model.eval()
     meter = meter or task.meter()
     for images, targets in plain_batches(part):
@@ -262,13 +263,13 @@ def evaluate(
 
 
 Notify = Callable[[Point], bool]
-"""Told after every epoch; False asks to stop."""
+"""Called after every epoch; returns False to stop."""
 Begin = Callable[[int], None]
-"""Told before every epoch how many are done."""
+"""Called before every epoch with the number of completed epochs."""
 
 
 def now(device: torch.device) -> float:
-    """Seconds, when the device has done what it was given."""
+    """The time in seconds, after synchronizing the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

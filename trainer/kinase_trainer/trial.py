@@ -1,4 +1,4 @@
-"""Trial contract v1 for torch: a `TrialJob` goes in, a `TrialResult` comes out."""
+"""Trial contract v1 with torch: from a `TrialJob` to a `TrialResult`."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from kinase_trainer.train import (
     Notify,
     Run,
     evaluate,
-    make_optimiser,
+    make_optimizer,
     pick_device,
 )
 
 __all__ = ["describe", "export", "run"]
 
 TEST = "test.json"
-"""What the test part said, next to a trial's result: it is asked once."""
+"""Metrics on the test split, next to a trial's result; they are measured once."""
 
 
 def run(
@@ -47,17 +47,17 @@ def run(
 ) -> TrialResult:
     """Train and score one architecture, from its last checkpoint if there is one.
 
-    An architecture that can never work gives the outcome `Infeasible`. A loss that is not a
-    number is a result too: it has no metrics, and so counts as worst.
+    An architecture that can never work results in the outcome `Infeasible`. A training that
+    diverges also has a result: without metrics, so it counts as the worst.
 
     Args:
         job: what to train.
-        store: of the experiment; the trial reads and writes below `job.prefix`.
-        notify: told after every epoch; False stops the trial at the checkpoint just written.
-        begin: told before every epoch, and before that is charged.
+        store: store of the experiment; the trial reads and writes below `job.prefix`.
+        notify: called after every epoch; False stops the trial at the last checkpoint.
+        begin: called before every epoch, before it is charged.
 
     Raises:
-        ConfigError: the data set or the device is not there.
+        ConfigError: the data set or the device is missing.
     """
     if job.test:
         return _test(job, store)
@@ -74,7 +74,7 @@ def run(
         size = job.training.batch_size
         result = _infeasible(job, meter, f"out of memory at training.batchSize {size}: {error}")
     if torch.cuda.is_available() and result.outcome is Outcome.INFEASIBLE:
-        torch.cuda.empty_cache()  # this process goes on to other trials
+        torch.cuda.empty_cache()  # this process continues with other trials
     store.put(f"{job.prefix}/result.json", result.model_dump_json(by_alias=True).encode())
     if result.outcome is not Outcome.STOPPED and not job.keep_checkpoint and len(result.curve) > 1:
         store.delete(f"{job.prefix}/{checkpoint.CHECKPOINT}")
@@ -82,7 +82,7 @@ def run(
 
 
 OUT_OF_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
-"""How torch says so where it raises a plain RuntimeError: on a CPU, and within libraries."""
+"""torch's messages for out of memory in a plain RuntimeError: on a CPU, and in libraries."""
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -108,11 +108,11 @@ def _train(
     meter: Meter,
     cache: Cache | None,
 ) -> TrialResult:
-    """Set up, start, train, keep, and say what was measured."""
+    """Set up, start, train, store, and return the result."""
     setting = set_up(job, store)
     run = Run(
         model=setting.network,
-        optimiser=make_optimiser(setting.network, job.training),
+        optimizer=make_optimizer(setting.network, job.training),
         task=setting.splits.learning,
         training=job.training,
         device=setting.device,
@@ -127,7 +127,7 @@ def _train(
     facts: dict[str, Any] = {
         "device": str(setting.device),
         "torch": torch.__version__,
-        # of this attempt, all but the result itself
+        # all files of this attempt except the result
         "bytesRead": store.traffic.read,
         "bytesWritten": store.traffic.written,
     }
@@ -154,7 +154,7 @@ class _Ended:
 
     outcome: Outcome
     metrics: dict[str, float]
-    """After the last epoch; none of a training that diverged, which counts as worst."""
+    """Metrics after the last epoch; empty if the training diverged, which counts as the worst."""
     message: str
     diverged: bool = False
 
@@ -168,8 +168,8 @@ def _train_epochs(
     begin: Begin,
     meter: Meter,
 ) -> _Ended:
-    """Train, score, charge and save, epoch by epoch, until the last one, the order to stop, or a
-    loss that is not a number."""
+    """Train, score, charge and save, epoch by epoch, until the last epoch, a request to stop, or
+    divergence."""
     with checkpoint.Uploads(store, job.prefix, meter.kept) as uploads:
         while run.epoch < run.epochs:
             begin(run.epoch)
@@ -190,7 +190,7 @@ def _train_epochs(
                 counted = {"distilled": run.distilled}
                 started.inherited = started.inherited.model_copy(update=counted)
             meter.done(samples, seconds, metrics, write=last)
-            if not last:  # after the last epoch comes the result
+            if not last:  # after the last epoch, the result is written
                 _save(run, uploads, started.inherited)
             if not notify(run.curve[-1]) and not last:
                 return _Ended(Outcome.STOPPED, metrics, started.message)
@@ -199,10 +199,10 @@ def _train_epochs(
 
 
 def _keep(run: Run, job: TrialJob, store: Store, setting: Setting, ended: _Ended) -> int:
-    """Write the weights, if the job says so; their bytes."""
+    """Write the weights, if the job says so; return their size in bytes."""
     if not job.keep_weights:
         return 0
-    slots = read_slots(run.model, run.optimiser) if job.keep_optimizer else None
+    slots = read_slots(run.model, run.optimizer) if job.keep_optimizer else None
     network, frame, splits = setting.network, setting.frame, setting.splits
     return model.save(
         store, job.prefix, job, network, frame, splits, ended.metrics, slots, setting.space
@@ -210,7 +210,7 @@ def _keep(run: Run, job: TrialJob, store: Store, setting: Setting, ended: _Ended
 
 
 def _save(run: Run, uploads: checkpoint.Uploads, inherited: Inherited | None) -> None:
-    tensors, scalars = checkpoint.pack(run.model, run.optimiser)
+    tensors, scalars = checkpoint.pack(run.model, run.optimizer)
     rest: dict[str, Any] = {"optimiser": scalars}
     if inherited is not None:
         rest["inherited"] = inherited.model_dump(mode="json", by_alias=True)
@@ -220,7 +220,7 @@ def _save(run: Run, uploads: checkpoint.Uploads, inherited: Inherited | None) ->
 
 
 def _test(job: TrialJob, store: Store) -> TrialResult:
-    """Score the kept weights on the test part; a second call gives what the first measured."""
+    """Score the stored weights on the test split. A second call returns the first result."""
     if job.kind not in (Kind.FINAL, Kind.BASELINE):
         raise ConfigError(f"test is set for a {job.kind} trial; the test part is for finalists")
     try:
@@ -249,7 +249,7 @@ def _test(job: TrialJob, store: Store) -> TrialResult:
 
 
 def export(source: Store, out: Path, formats: tuple[str, ...] = ()) -> list[Path]:
-    """Write a trained network for others to use; see `kinase_trainer.export`."""
+    """Export a trained network; see `kinase_trainer.export`."""
     from kinase_trainer.export import export_network
 
     return export_network(source, out, formats)

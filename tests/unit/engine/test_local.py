@@ -102,7 +102,7 @@ def test_a_trial_beyond_its_time_limit_is_infeasible(tmp_path: Path) -> None:
 
 
 def test_data_that_is_not_there_is_told_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="'absent' is not there"):
+    with pytest.raises(EngineError, match="'absent' does not exist"):
         run(manifest(tmp_path, "absent"), trainer=TRAINER)
     assert not list((tmp_path / "runs/default/toy").glob("journal/*"))
 
@@ -175,7 +175,9 @@ def test_ctrl_c_twice_ends_at_once_and_the_same_command_goes_on(tmp_path: Path) 
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert "ended at once; goes on with the same command, from the last checkpoints; 00:" in error
+    assert (
+        "stopped immediately; resume from the last checkpoints with the same command; 00:" in error
+    )
     loop = run(spec, trainer=TRAINER)  # the first attempt alone hangs
     assert tells(loop) == list(range(5))
     assert loop.state.trials[1].cost.epochs == 3
@@ -186,7 +188,7 @@ def test_a_second_process_is_told_who_runs_it(tmp_path: Path) -> None:
     process = subprocess.Popen(command(tmp_path, spec), stderr=subprocess.PIPE, text=True)
     try:
         wait_for(tmp_path / "runs/default/toy/journal", 1)
-        with pytest.raises(BusyError, match=f"process {process.pid} runs this experiment"):
+        with pytest.raises(BusyError, match=f"process {process.pid} already runs"):
             run(spec, trainer=TRAINER)
         assert process.poll() is None
     finally:

@@ -142,7 +142,7 @@ def test_a_target_that_is_reached_is_said() -> None:
     loop = make_loop(sized(600, objective={"target": 0.85}), store)
     length = len(loop.run().told)
     assert loop.stays == (
-        "budget.trials has changed, but the search stays over: the target 0.85 is reached; "
+        "budget.trials has changed, but the search does not resume: the target 0.85 is reached; "
         "raise or remove objective.target"
     )
     loop = make_loop(sized(10, objective={"target": 0.93}), store)
@@ -159,7 +159,7 @@ def test_a_budget_that_pays_for_no_trial_is_said() -> None:
     loop.run()
     assert loop.stays is not None
     assert loop.stays.startswith(
-        "budget.epochs has changed, but the search stays over: the budget "
+        "budget.epochs has changed, but the search does not resume: the budget "
     )
     assert loop.stays.endswith(f"raise budget.epochs to {spent + 2 + 8} or more")
     state = make_loop(experiment(budget={"epochs": spent + 2 + 8}), store).run()
@@ -269,7 +269,7 @@ def test_a_lowered_limit_is_said() -> None:
     loop = make_loop(sized(4), store)
     assert loop.run().searched == 6
     assert loop.lowered == (
-        "budget.trials was lowered after the search had ended; what it found stays"
+        "budget.trials was lowered after the search had ended; its results are kept"
     )
 
 
@@ -288,7 +288,7 @@ def test_a_limit_lowered_below_what_a_running_search_has_spent_is_said() -> None
 
 
 def test_an_entry_that_does_not_follow_is_refused() -> None:
-    with pytest.raises(ValueError, match="a search that is not over cannot go on again"):
+    with pytest.raises(ValueError, match="a search that has not ended cannot be resumed"):
         State().apply(Reopened(limits={}))
 
 
@@ -315,7 +315,7 @@ def test_each_use_of_the_test_part_is_told() -> None:
     assert data.winner.tests == len(tests)
     [item] = [item for item in data.protocol if "test part" in item.question]
     assert item.satisfied is False
-    assert item.answer.startswith(f"{len(tests)} times, since the search went on")
+    assert item.answer.startswith(f"{len(tests)} times, because the search was resumed")
     for number in tests:
         assert f"trial {number} test_accuracy {number / 1000:.4f}" in item.answer
     assert f"use {len(tests)} of the test part" in render(data)

@@ -67,7 +67,7 @@ def invoke(*arguments: object) -> str:
 
 def test_list(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "no run of this machine was found; kinase run FILE begins one" in invoke("list")
+    assert "no run was found on this machine; start one with kinase run FILE" in invoke("list")
     (tmp_path / "below").mkdir()
     monkeypatch.chdir(toy)
     for folder in (toy, toy / "runs"):
@@ -131,7 +131,7 @@ def test_get_report_compare_and_export_by_name(
     bad = CliRunner().invoke(app, ["export", "toy", "--format", "keras"])
     assert "format 'keras' is not known" in bad.output or "final" in bad.output
     bad = CliRunner().invoke(app, ["trials", "toyy"])
-    assert bad.output == "kinase: no run of this machine is called 'toyy'; there are toy\n"
+    assert bad.output == "kinase: no run on this machine is called 'toyy'; there are toy\n"
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_a_run_is_found_from_any_folder(tmp_path: Path) -> None:
     here.mkdir()
     assert find("one", here).uri == find("default/one", here).uri == uri
     assert [place.uri for place in places(here)] == [uri]
-    with pytest.raises(UnknownRun, match="no run of this machine is called 'two'; there are one"):
+    with pytest.raises(UnknownRun, match="no run on this machine is called 'two'; there are one"):
         find("two", here)
 
 

@@ -1,6 +1,6 @@
 """Image files of all kinds, as squares of one size and three channels.
 
-A file is untrusted: only formats that Pillow decodes by itself are opened, up to `MAX_PIXELS`.
+Files are untrusted: only formats that Pillow decodes itself are opened, up to `MAX_PIXELS`.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from kinase_trainer.errors import ConfigError
 from kinase_trainer.lazy import as_float
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
-"""Formats that are opened, by Pillow's names; none of them runs another program."""
+"""Supported formats, by Pillow's names; none of them runs another program."""
 ENDINGS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif", ".bmp", ".dib"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff", ".webp", ".jp2", ".j2k", ".avif"),
 )
-"""Endings of the names of image files, in small letters."""
+"""Suffixes of image files, in lower case."""
 MAX_PIXELS = 80_000_000
-"""Largest image that is decoded, in pixels: a small file may hold a very large one."""
+"""Maximum size of an image in pixels: a small file can contain a very large image."""
 
 LONGEST = 16
-"""Longest side of an image, in shorter ones, that is scaled before it is cut: a line of pixels
+"""Maximum ratio of the sides of an image that is scaled before it is cropped: a line of pixels
 would become a very large image."""
 
 _SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
@@ -41,7 +41,7 @@ _SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow was built with."""
+    """The formats of `FORMATS` that this Pillow supports."""
     from PIL import Image
 
     Image.init()
@@ -50,18 +50,18 @@ def _formats() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image file as it was read."""
+    """A decoded image file."""
 
     pixels: Tensor
-    """(3, side, side): unsigned bytes, or floats in 0..1 where it has more than 8 bits."""
+    """(3, side, side): unsigned bytes, or floats in 0..1 if it has more than 8 bits."""
     square: bool
     transparent: bool
     animated: bool
-    """Whether it has further frames or pages, which are passed over."""
+    """Whether it has more frames or pages, which are ignored."""
 
 
 def read(path: str, side: int, options: FolderImages) -> Picture:
-    """Read one image file, upright and on the background, and make it a square.
+    """Read an image file, apply its orientation and the background, and make it a square.
 
     Raises:
         ConfigError: it cannot be read; the message names the file.
@@ -90,12 +90,12 @@ def read(path: str, side: int, options: FolderImages) -> Picture:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ConfigError(_too_large(path)) from None
     except FileNotFoundError:
-        raise ConfigError(f"{shown(path)} is not there (any more)") from None
+        raise ConfigError(f"{shown(path)} no longer exists") from None
     except UnidentifiedImageError:
         raise ConfigError(
             f"{shown(path)} is not an image, or is damaged at its beginning; replace or remove it"
         ) from None
-    except Exception as error:  # a decoder of a damaged file raises anything
+    except Exception as error:  # decoders raise various errors for damaged files
         text = f"{type(error).__name__}: {error!s:.200}"
         raise ConfigError(
             f"{shown(path)} cannot be read as an image ({text}); replace or remove it"
@@ -110,7 +110,7 @@ def read(path: str, side: int, options: FolderImages) -> Picture:
 
 
 def size(path: str) -> tuple[int, int]:
-    """(width, height) of an image file as viewers show it; its pixels are not read.
+    """(width, height) of an image file as displayed; its pixels are not read.
 
     Raises:
         ConfigError: it cannot be read; the message names the file.
@@ -121,7 +121,7 @@ def size(path: str) -> tuple[int, int]:
         with Image.open(path, formats=_formats()) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else (image.width, image.height)
-    except Exception as error:  # a decoder of a damaged file raises anything
+    except Exception as error:  # decoders raise various errors for damaged files
         text = f"{type(error).__name__}: {error!s:.200}"
         raise ConfigError(
             f"{shown(path)} cannot be read as an image ({text}); replace or remove it"
@@ -188,7 +188,7 @@ def _joined(high: Any, path: str, swapped: list[Any], background: str) -> Tensor
 
 
 def fit(pixels: Tensor, side: int, options: FolderImages) -> Tensor:
-    """Make an image (3, H, W) a square, by the rule that `options.fit` names.
+    """Make an image (3, H, W) square, according to `options.fit`.
 
     Scaling is bilinear, with antialiasing.
     """
@@ -198,7 +198,7 @@ def fit(pixels: Tensor, side: int, options: FolderImages) -> Tensor:
     size = [side, side]
     if options.fit == "crop" and height != width:
         if max(height, width) <= LONGEST * min(height, width):
-            # scaled first: bit for bit what versions did that knew no other fit
+            # scaled first: bit for bit the same as in versions without other fits
             cut: Tensor = V.center_crop(V.resize(pixels.contiguous(), [side], antialias=True), size)
             return cut
         pixels = V.center_crop(pixels, [min(height, width)] * 2)
@@ -217,7 +217,7 @@ def fit(pixels: Tensor, side: int, options: FolderImages) -> Tensor:
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """Image files and their targets, read when they are asked for."""
+    """Image files and their targets, read on demand."""
 
     def __init__(
         self,
@@ -228,7 +228,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         *,
         deep: bool = False,
     ) -> None:
-        """Nothing is read yet; `deep` says whether all become floats or unsigned bytes."""
+        """Read nothing yet; `deep`: convert all images to floats instead of unsigned bytes."""
         self.paths, self.targets = paths, targets
         self.side, self.options, self.deep = side, options, deep
 
@@ -237,11 +237,11 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
     @property
     def samples(self) -> list[tuple[str, int]]:
-        """Paths and targets, as torchvision's `ImageFolder` gives them."""
+        """Paths and targets, as in torchvision's `ImageFolder`."""
         return list(zip(self.paths, self.targets, strict=True))
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """One image, of the type that all have."""
+        """One image, in the common type."""
         pixels = read(self.paths[index], self.side, self.options).pixels
         if self.deep:
             pixels = as_float(pixels)
