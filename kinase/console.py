@@ -1,4 +1,4 @@
-"""The terminal: one live table while a search runs, plain lines where there is no terminal."""
+"""The terminal: a live table while a search runs, or plain lines if there is no terminal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kinase.report.data import ReportData
 
 RECENT = 6
-"""Finished trials shown below the table."""
+"""Number of finished trials shown below the table."""
 
 
 def clock(seconds: float) -> str:
@@ -59,7 +59,7 @@ def params_text(resources: Mapping[str, float]) -> str:
 
 
 def limit_left(limit: Limit) -> str:
-    """What is left of a limit, for people."""
+    """The remainder of a limit, for people."""
     if limit.unit == "s":
         return f"{clock(limit.left)} of {clock(limit.total)}"
     if limit.unit == "h":
@@ -70,7 +70,7 @@ def limit_left(limit: Limit) -> str:
 
 
 def time_left(loop: Loop) -> float | None:
-    """Seconds that the search will still take at its pace so far, or None if unknown."""
+    """Estimated remaining seconds at the pace so far, or None if unknown."""
     done = sum(t.kind in SEARCHING for t in loop.state.told)
     if not done or loop.state.ended is not None:
         return None
@@ -93,7 +93,7 @@ class Progress:
     """Listens to the loop and shows it. Use as a context manager around the run."""
 
     def __init__(self, console: Console | None = None, refresh: float = 0.5) -> None:
-        """Show on `console`, by default standard error, every `refresh` seconds."""
+        """Update `console` (default: standard error) every `refresh` seconds."""
         self.console = console or Console(stderr=True)
         self._refresh = refresh
         self._live: Live | None = None
@@ -110,7 +110,7 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Clear the table. Of a search that is not over, the last lines stay."""
+        """Clear the table. If the search is not over, the last lines stay."""
         if self._live is None:
             return
         self._live.stop()
@@ -121,22 +121,22 @@ class Progress:
 
     @property
     def used(self) -> str:
-        """Time that the search has used so far, for a person; empty before it has begun."""
+        """Time used so far, for people; empty before the search starts."""
         return "" if self._loop is None else f"{clock(self._loop.elapsed)} used so far"
 
     def say(self, text: str) -> None:
-        """Say what takes time before the search begins."""
+        """Show a step that takes time before the search starts."""
         if self._live is not None:
             self._live.update(Text(text), refresh=True)
         else:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def started(self, loop: Loop) -> None:
-        """Say what is searched, and what an earlier run left."""
+        """Show what is searched, and what earlier runs have done."""
         self._loop = loop
         told = len(loop.state.told)
         spec = loop.spec
-        again = f", going on after {counted(told, 'finished trial')}" if loop.journal.length else ""
+        again = f", resuming after {counted(told, 'finished trial')}" if loop.journal.length else ""
         again += " and an earlier end" if loop.state.before else ""
         self.console.print(
             f"[bold]{loop.experiment.metadata.name}[/]: {spec.strategy.shown} over "
@@ -169,7 +169,7 @@ class Progress:
         self._draw(loop)
 
     def tick(self, loop: Loop) -> None:
-        """Keep the clock going, and say once that the search is over."""
+        """Update the clock, and say once that the search is over."""
         if loop.state.ended is not None and self._said is None:
             self._said = loop.state.ended
             if self._live is None:
@@ -219,7 +219,7 @@ class Progress:
         table.add_column()
         phase = "finalists" if state.ended is not None else "search"
         if loop.stopping:
-            phase = "stopping at the next checkpoint; Ctrl-C again ends at once"
+            phase = "stopping at the next checkpoint; press Ctrl-C again to stop immediately"
         table.add_row("phase", phase)
         table.add_row("trials", f"{done} done, {len(running)} running, {failed} failed")
         shown = best.values.get(spec.objective.metric) if best else None
@@ -253,7 +253,7 @@ class Progress:
 
 
 def _main_text(loop: Loop, trial: TrialRecord) -> str:
-    """The task's main metric of a trial, where it is no objective."""
+    """A trial's value of the task's main metric, if that is not an objective."""
     name = main_metric(loop.info, [aim.metric for aim in loop.aims])
     number = None if name is None else trial.values.get(name)
     return "" if number is None else f", {name} {number:.4f}"
@@ -264,18 +264,18 @@ def _title(loop: Loop, data: ReportData, running: bool) -> str:
     if running:
         return f"[bold cyan]running[/]; {used}"
     if loop.state.finished is None:
-        return f"[bold yellow]interrupted[/]; goes on with the same command; {used}"
+        return f"[bold yellow]interrupted[/]; resume it with the same command; {used}"
     title = "[bold red]no network[/]" if data.phase == "Failed" else "[bold green]done[/]"
     return f"{title} in {clock(loop.elapsed)}: {escape(data.reason)}"
 
 
 def summary(console: Console, loop: Loop, data: ReportData, *, running: bool = False) -> None:
-    """How a run stands: what was found, what it was worth, and where it lies.
+    """Print a run's state: its best networks, its cost, and its location.
 
     Args:
         console: to print on.
-        loop: the run, replayed or just ended.
-        data: the same as the report shows it.
+        loop: the run, replayed or just finished.
+        data: the run's data for the report.
         running: whether another process runs it.
     """
     table = Table.grid(padding=(0, 2))

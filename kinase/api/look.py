@@ -18,9 +18,9 @@ class Look(Model):
     dataset: Annotated[str, Field(max_length=128)]
     """Its name in a manifest: `folder`, `npz`, or a published one."""
     path: str | None = None
-    """Where it lies, absolute; None where it needs no path."""
+    """Absolute path, or None if the data set needs no path."""
     task: Literal["Classification", "MultiLabel", "Regression"] = "Classification"
-    """What is learnt: `task.type`."""
+    """What is learned: `task.type`."""
     labels: Annotated[str, Field(max_length=4096)] | None = None
     """`task.folder.labels`: the table of the targets; None where folders are the classes."""
     download: bool = False
@@ -28,7 +28,7 @@ class Look(Model):
     channels: Side
     """Channels of an image as a network gets it."""
     height: Side
-    """Height of an image in pixels: the median where they differ."""
+    """Height of an image in pixels: the median if they differ."""
     width: Side
     """Width, likewise."""
     fixed: bool
@@ -36,7 +36,7 @@ class Look(Model):
     samples: Annotated[int, Field(ge=1)]
     """Samples of all parts."""
     train: Annotated[int, Field(ge=1)]
-    """About how many of them are trained on, with the default split."""
+    """Approximate number of training samples with the default split."""
     outputs: Annotated[int, Field(ge=1)]
     """Number of classes, of labels, or of numbers a sample."""
     smallest: Annotated[int, Field(ge=0)]
@@ -50,6 +50,6 @@ class Look(Model):
 
     @property
     def targets(self) -> str:
-        """What is learnt, in words: ``5 classes``."""
+        """What is learned, in words: ``5 classes``."""
         nouns = {"Classification": "class", "MultiLabel": "label", "Regression": "number"}
         return counted(self.outputs, nouns[self.task])

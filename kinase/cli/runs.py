@@ -1,4 +1,4 @@
-"""Commands about the runs of this machine: `list`, `trials`, `get`."""
+"""Commands for the runs on this machine: `list`, `trials`, `get`."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def list_runs(
         ListOutput, typer.Option("--output", "-o", help="How to print them.")
     ] = ListOutput.TABLE,
 ) -> None:
-    """List the runs of this machine, from any folder: how far, how good, how old.
+    """List the runs on this machine, from any folder, with progress, best value and age.
 
-    Those in a folder `runs` here or above come first, then those that were run last. `kinase get`
-    shows the experiments on a cluster.
+    Runs in a folder `runs` here or in a parent folder come first, then the most recent ones.
+    `kinase get` shows the experiments on a cluster.
     """
     from kinase.runs import Summary, Unread, places, summaries
 
@@ -64,7 +64,7 @@ def list_runs(
     for each in found:
         if isinstance(each, Unread):
             typer.echo(f"warning: {each.why}", err=True)
-    # what lies in a folder and cannot be read is no run of this version
+    # a folder that cannot be read is not a run of this version
     found = [e for e in found if isinstance(e, Summary) or e.place.folder is None]
     if output is ListOutput.JSON:
         typer.echo(json.dumps([_summary(each) for each in found], indent=2))
@@ -72,7 +72,7 @@ def list_runs(
         for each in found:
             typer.echo(each.place.name)
     elif not found:
-        typer.echo("no run of this machine was found; kinase run FILE begins one", err=True)
+        typer.echo("no run was found on this machine; start one with kinase run FILE", err=True)
     else:
         wide = output is ListOutput.WIDE
         for line in lines(fitted(_columns(found, wide), None if wide else room())):
@@ -141,7 +141,7 @@ def _summary(run: Summary | Unread) -> dict[str, Any]:
 
 
 def age(seconds: float) -> str:
-    """A time that has passed, for people: 42s, 7m, 3h, 12d."""
+    """An age for people: 42s, 7m, 3h, 12d."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:
             return f"{seconds // size:.0f}{unit}"
@@ -254,7 +254,7 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has neither NaN nor infinity."""
+    """None for NaN and infinity, which JSON cannot express."""
     return {
         name: None if isinstance(each, float) and not math.isfinite(each) else each
         for name, each in row.items()
@@ -282,16 +282,16 @@ def get(
     ] = None,
     namespace: Namespace = None,
     everywhere: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")
+        bool, typer.Option("--all-namespaces", "-A", help="Experiments in all namespaces.")
     ] = False,
     selector: Annotated[
-        str, typer.Option("--selector", "-l", help="Those with these labels, as kubectl has it.")
+        str, typer.Option("--selector", "-l", help="Label selector, as in kubectl.")
     ] = "",
     output: Annotated[
-        str, typer.Option("--output", "-o", help="wide, json, yaml or name; else a table.")
+        str, typer.Option("--output", "-o", help="wide, json, yaml or name. Default: a table.")
     ] = "",
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Go on, and show what changes.")
+        bool, typer.Option("--watch", "-w", help="Keep running, and show changes.")
     ] = False,
     trials: Annotated[
         int,
@@ -304,8 +304,8 @@ def get(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Show a run of this machine or an experiment on a cluster with its trials, or all experiments
-    there: how far, how good, how long still, and what is wrong."""
+    """Show a run on this machine or an experiment on a cluster with its trials, or all experiments
+    on the cluster: progress, best value, remaining time, and problems."""
     target = Target(namespace, context, kubeconfig)
     if name is None or everywhere or selector or not is_local(name, target):
         cluster().run_get(target, name, everywhere, selector, output, watch=watch, trials=trials)

@@ -1,8 +1,8 @@
-"""The loop that joins the three pillars: ask, launch, report, tell.
+"""The loop that connects the three pillars: ask, launch, report, tell.
 
-What must be kept is in the journal before it is acted on, so the loop may be killed between
-any two lines: run again, it replays the journal, finds what became of the trials that were
-under way, and goes on. What one turn of the loop decides is written at once, in `_commit`.
+Every decision is in the journal before it takes effect, so the loop can be killed at any point.
+After a restart it replays the journal, checks the trials that were running, and continues.
+`_commit` writes the decisions of one turn of the loop together.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ from kinase.strategy import (
 
 
 class Listener(Protocol):
-    """Told of what happens; for the terminal, never for the search."""
+    """Receives events, for the terminal; the search does not depend on it."""
 
     def started(self, loop: Loop) -> None:
-        """The journal is replayed; trials begin."""
+        """The journal has been replayed; trials start."""
 
     def progressed(self, loop: Loop, trial: int, point: Point) -> None:
         """A trial ended an epoch."""
@@ -65,12 +65,13 @@ class Listener(Protocol):
 
 
 def is_control(number: int, share: float) -> bool:
-    """Whether the trial of this number is the control's: a share of them, evenly spread."""
+    """Whether the trial with this number belongs to the control: an evenly spread share of all
+    trials."""
     return math.floor((number + 1) * share) > math.floor(number * share)
 
 
 class Loop:
-    """One experiment, from its manifest to the tested winner."""
+    """An experiment, from its manifest to the tested winner."""
 
     def __init__(
         self,
@@ -85,23 +86,23 @@ class Loop:
         appraise: Callable[[Architecture], dict[str, float]] | None = None,
         trainer_results: bool = True,
     ) -> None:
-        """Join the members that the manifest names; nothing is read or written yet.
+        """Create the members that the manifest names. Nothing is read or written yet.
 
         Args:
             experiment: the manifest.
-            store: the experiment's own place in the storage.
+            store: the experiment's part of the storage.
             engine: where trials run.
-            info: what the trainer says of the task.
-            listener: told of what happens.
-            clock: seconds, rising.
-            space: the search space; by default the manifest's is made.
-            appraise: gives an architecture's parameters and multiply-adds, or raises
-                `InfeasibleError`; by default counted on its graph.
-            trainer_results: whether trials leave results in the store (a tabular engine
-                does not).
+            info: the trainer's description of the task.
+            listener: receives events.
+            clock: monotonic clock in seconds.
+            space: the search space. Default: made from the manifest.
+            appraise: returns an architecture's parameters and multiply-adds, or raises
+                `InfeasibleError`. Default: counted on its graph.
+            trainer_results: whether trials write results to the store (those of a tabular engine do
+                not).
 
         Raises:
-            ManifestError: nothing says which way a metric of the objective is better.
+            ManifestError: the direction of a metric is unknown.
         """
         self.experiment = experiment
         self.spec = spec = experiment.spec.sized()
@@ -135,10 +136,10 @@ class Loop:
         estimator = make_estimator(spec.estimation)
         self.fidelity = estimator.fidelity(search)
         self.inheritance = estimator.inheritance
-        """How weights pass from parents to children; None where they do not."""
+        """How children inherit weights, or None if they do not."""
         self.child_fidelity = estimator.child(search) if self.inheritance else self.fidelity
         self._weights: set[int] | None = None
-        """Trials of the search whose weights are there; None where that was not looked at."""
+        """Trials of the search whose weights exist, or None if not checked yet."""
         self.final_fidelity = search.model_copy(
             update={"epochs": spec.final_epochs, "scale": self.space.scale(final=True)}
         )
@@ -168,54 +169,54 @@ class Loop:
 
     @property
     def limits(self) -> list[budget.Limit]:
-        """The budget and how far it is used."""
+        """The limits of the budget and how much of them is used."""
         return budget.limits(self.spec, self.state, self.elapsed)
 
     @property
     def stopping(self) -> bool:
-        """Whether the loop was interrupted and winds down."""
+        """Whether the loop was interrupted and is stopping."""
         return self._interrupted
 
     def losses(self, trial: TrialRecord) -> tuple[float, ...]:
-        """The trial's objectives, turned so that less is better. One that measured nothing is the
-        worst in all of them, however small its network."""
+        """The trial's objectives as losses (less is better). A trial without metrics is the worst
+        in all of them, however small its network."""
         if trial.outcome not in (Outcome.SUCCEEDED, Outcome.STOPPED) or not trial.metrics:
             return (math.inf,) * len(self.aims)
         return losses(self.aims, trial.values)
 
     def _known(self, architecture: Architecture) -> tuple[float, ...]:
-        """The objectives of an architecture that need no training, turned as those of a trial."""
+        """Losses of an architecture that are known without training."""
         return losses(self.aims, self._appraise(architecture))
 
     def _losses_kept(self, finalist: TrialRecord) -> tuple[float, ...]:
-        """Those of a finalist, the worst if it did not get to the end: it kept no network."""
+        """Losses of a finalist. They are the worst if it did not finish, since it then stored no
+        network."""
         if finalist.outcome is Outcome.SUCCEEDED:
             return self.losses(finalist)
         return (math.inf,) * len(self.aims)
 
     def weights(self) -> tuple[int, int]:
-        """Bytes of weights that the search's trials have kept for children, and of those the ones
-        that are there now."""
+        """Bytes of weights that trials of the search have stored for children, in total and now."""
         sizes = {t.number: t.kept_bytes for t in self.state.told if inheritance.left_weights(t)}
         there = artifacts.with_weights(self.store) if self._weights is None else self._weights
         return sum(sizes.values()), sum(size for n, size in sizes.items() if n in there)
 
     def interrupt(self) -> None:
-        """Start nothing more and stop running trials at their next checkpoint. They stay
-        outstanding: the same command goes on with them."""
+        """Start no more trials and stop running ones at their next checkpoint. They stay
+        outstanding, and the same command resumes them."""
         self._interrupted = True
 
     def update(self, experiment: NASExperiment) -> None:
-        """Go on by a manifest that has changed in what may change: budget, parallelism,
-        retention. To be called by a listener, between two steps."""
-        # their defaults were settled at the beginning
+        """Continue with a manifest that has changed in fields that can change: budget, parallelism,
+        retention. Call this from a listener, between two steps."""
+        # their defaults were fixed at the start
         kept = {"strategy": self.spec.strategy, "task": self.spec.task}
         self.experiment, self.spec = experiment, experiment.spec.model_copy(update=kept)
 
     # -- the loop ----------------------------------------------------------------------
 
     def replay(self) -> State:
-        """Read the journal; the strategies are brought to where they were."""
+        """Read the journal, and restore the strategies' state from it."""
         for entry in self.journal.replay():
             self._apply(entry)
         self._base, self._began = self.state.elapsed, self._clock()
@@ -225,7 +226,7 @@ class Loop:
         """Run until the experiment is finished or interrupted.
 
         Raises:
-            ManifestError: no trial would measure a metric of the objective.
+            ManifestError: no trial would measure one of the objective's metrics.
             EngineError: a space of another package failed; names it.
         """
         try:
@@ -247,10 +248,10 @@ class Loop:
             self._weights = artifacts.with_weights(self.store)
         self._reopen()
         self._commit()
-        self._free_weights()  # what a process that was killed had decided and not done
+        self._free_weights()  # what a killed process had decided but not done
         self._tell_listener("started")
         while self._search(waiting) and self._finals(waiting):
-            if not self._reopen():  # a limit that was raised meanwhile leads on at once
+            if not self._reopen():  # a raised limit resumes the search
                 self._finish()
                 break
             self._commit()
@@ -258,24 +259,25 @@ class Loop:
 
     @property
     def raised(self) -> list[str]:
-        """Limits that were raised since the search ended; empty while it goes on."""
+        """Limits that were raised since the search ended; empty while it runs."""
         if self.state.ended is None:
             return []
         return budget.raised(self.state.limits, self.spec)
 
     @property
     def goes_on(self) -> bool:
-        """Whether a search that was over goes on: a limit was raised, and pays for a trial."""
+        """Whether a finished search resumes: a raised limit pays for another trial."""
         return bool(self.raised) and self._why_stay() is None
 
     def _why_stay(self) -> str | None:
-        """Why the search would be over at once if it went on: other finalists may follow then."""
+        """Why the search would end again directly if it resumed. Other finalists can follow
+        then."""
         asked = self.state.counts[Kind.FINAL]
         return self._why_end(replace(self.state, finalists_before=asked))
 
     @property
     def stays(self) -> str | None:
-        """Why a search that was over does not go on though a limit was raised, for a person."""
+        """Why a finished search does not resume although a limit was raised, for people."""
         if not self.raised or self.goes_on:
             return None
         places = {"target": "objective.target"}
@@ -290,21 +292,21 @@ class Loop:
             )
             if self.spec.budget.epochs is not None and least > self.spec.budget.epochs:
                 advice = f"raise budget.epochs to {least} or more"
-        return f"{names} has changed, but the search stays over: {self._why_stay()}; {advice}"
+        return f"{names} has changed, but the search does not resume: {self._why_stay()}; {advice}"
 
     @property
     def lowered(self) -> str | None:
-        """What became of a limit that was lowered below what is spent, for a person."""
+        """The effect of a limit that was lowered below what is spent, for people."""
         if self.state.ended is None:
             over = budget.exceeded(self.spec, self.state)
             return f"{'; '.join(over)}: the search ends now, and finalists follow" if over else None
         if names := budget.lowered(self.state.limits, self.spec):
             fields = " and ".join(f"budget.{name}" for name in names)
-            return f"{fields} was lowered after the search had ended; what it found stays"
+            return f"{fields} was lowered after the search had ended; its results are kept"
         return None
 
     def _reopen(self) -> bool:
-        """Go on with a search that was over, if a limit was raised."""
+        """Resume a finished search if a limit was raised."""
         if not self.goes_on:
             return False
         there = tuple(sorted(self._weights or ())) if self.inheritance is not None else ()
@@ -313,14 +315,15 @@ class Loop:
         return True
 
     def _search(self, waiting: list[TrialRecord]) -> bool:
-        """Search until the budget, the target or the space is exhausted. False: interrupted."""
+        """Search until a limit or the target is reached or the space is exhausted. False if
+        interrupted."""
         while True:
             self._launch(waiting)
             while self.state.ended is None and not self._interrupted and self._free(waiting):
                 reason = self._why_end() or self._ask_next()
                 if reason is not None:
                     if self.state.outstanding and not self._reached():
-                        break  # a result may yet open the way, as unspent epochs do
+                        break  # a result can free unspent epochs
                     self._end(reason)
                     break
                 self._launch_new()
@@ -337,7 +340,7 @@ class Loop:
             self._handle(waiting)
 
     def _finals(self, waiting: list[TrialRecord]) -> bool:
-        """Train finalists and baselines at full fidelity. False: interrupted."""
+        """Train finalists and baselines at full fidelity. False if interrupted."""
         due = finals.due(self.spec, self.state, self.losses, self.space)
         while True:
             self._launch(waiting)
@@ -353,8 +356,8 @@ class Loop:
             self._handle(waiting)
 
     def _finish(self) -> None:
-        """Touch the test part once for the winner, not again where it has won before, and finish;
-        nothing if interrupted."""
+        """Score the winner on the test split, unless this was already done when it won before, and
+        finish. Do nothing if interrupted."""
         winner = finals.winner(self.state, self._losses_kept)
         if winner is None:
             message = nothing.why(self.state)
@@ -367,7 +370,7 @@ class Loop:
                 if result is None:
                     return
                 test, confusion = result.metrics, result.confusion
-            if self._results:  # what a killed trainer, or another's, has left
+            if self._results:  # left by a killed trainer, or a custom one
                 artifacts.clean(self.store, self.spec.storage)
                 if self._weights is not None:
                     self._weights = artifacts.with_weights(self.store)
@@ -380,7 +383,7 @@ class Loop:
         self._commit()
 
     def _test(self, winner: TrialRecord) -> TrialResult | None:
-        """Score the winner on the test part, or None: interrupted."""
+        """Score the winner on the test split; None if interrupted."""
         self.engine.launch(self._job(winner, test=True))
         while True:
             for event in self.engine.poll(self._patience()):
@@ -402,13 +405,13 @@ class Loop:
         return min(self.engine.slots, self.spec.budget.parallelism)
 
     def _free(self, waiting: list[TrialRecord]) -> bool:
-        if self.spec.deterministic:  # a trial that has ended and is not told yet keeps its place
+        if self.spec.deterministic:  # a trial that has ended but is not told yet keeps its slot
             return len(self.state.outstanding) < self._slots
         return self._busy + len(waiting) < self._slots
 
     @property
     def _busy(self) -> int:
-        """Slots that are taken, or will be once this turn is committed."""
+        """Number of slots that are in use, or will be once this turn is committed."""
         return len(self.engine.running()) + len(self._due)
 
     def _reached(self) -> bool:
@@ -422,12 +425,12 @@ class Loop:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The search's best trial by the main objective, the control's included."""
+        """The search's best trial by the main objective, including the control."""
         return self._best
 
     _best: TrialRecord | None = None
     unchecked: str | None = None
-    """Why the data could not be compared with that of a run that is over."""
+    """Why the data could not be compared with that of a finished run."""
 
     def _why_end(self, state: State | None = None) -> str | None:
         if self._reached():
@@ -439,7 +442,7 @@ class Loop:
         return min(self.fidelity, self.child_fidelity, key=lambda f: f.epochs)
 
     def _refusal(self, fidelity: Fidelity, state: State | None = None) -> str | None:
-        """Why a trial of this fidelity cannot be paid for, if it cannot."""
+        """Why the budget does not pay for a trial at this fidelity, or None if it does."""
         return budget.refusal(
             self.spec,
             state or self.state,
@@ -451,7 +454,7 @@ class Loop:
         )
 
     def _ask_next(self) -> str | None:
-        """Ask the strategy, or the control when it is its turn, for a trial."""
+        """Ask the strategy, or the control if it is its turn, for a trial."""
         number, refusal = self.state.searched, None
         turn = is_control(number, self.spec.control.share)
         for kind in (Kind.CONTROL, Kind.SEARCH) if turn else (Kind.SEARCH,):
@@ -460,7 +463,7 @@ class Loop:
             if proposal is None:
                 continue
             inherit = self._inheritance(proposal) if kind is Kind.SEARCH else None
-            # a child may be paid for where one trained from scratch may not
+            # the budget may pay for a child even if not for a training from scratch
             refusal = self._refusal(self._fidelity_of(inherit))
             if refusal is None:
                 self._ask(kind, proposal, inherit)
@@ -470,10 +473,12 @@ class Loop:
     def _propose(
         self, kind: Kind, strategy: Strategy, history: History, rng: Any
     ) -> Proposal | None:
-        """What a strategy proposes, which may be another package's: checked before it counts.
+        """Get a proposal from a strategy and check it, since another package may provide the
+        strategy.
 
         Raises:
-            EngineError: it failed, or gave what is no proposal; names the log.
+            EngineError: the strategy failed, or returned something other than a proposal; the
+                message names the log.
         """
         name = self.spec.strategy.shown if kind is Kind.SEARCH else "Random"
         try:
@@ -481,7 +486,7 @@ class Loop:
             if found is None:
                 return None
             if not isinstance(found, Proposal):
-                raise TypeError(f"it proposed {found!r:.200}; wanted is a Proposal or None")
+                raise TypeError(f"it proposed {found!r:.200}; it must propose a Proposal or None")
             self.space.validate(found.architecture)
             members.plain(found.architecture)
             strange = [p for p in found.parents if p not in self.state.trials]
@@ -508,7 +513,7 @@ class Loop:
         return members.failed(who, asked, error, self.store, key)
 
     def _inheritance(self, proposal: Proposal) -> Inheritance | None:
-        """What the next trial may begin with, if that is to be."""
+        """What the next trial can inherit, if children inherit."""
         if self.inheritance is None or not proposal.parents or not proposal.inherits:
             return None
         frame = Frame(self._reduced, self.info.outputs, self.fidelity.scale)
@@ -526,7 +531,7 @@ class Loop:
     def _fidelity_of(self, inherit: Inheritance | None) -> Fidelity:
         if inherit is None:
             return self.fidelity
-        child = self.child_fidelity  # what it learns from its parent comes before, and is charged
+        child = self.child_fidelity  # distillation comes first, and is charged
         return child.model_copy(update={"epochs": child.epochs + inherit.distil})
 
     @property
@@ -536,7 +541,7 @@ class Loop:
         return shape if side is None else (shape[0], side, side)
 
     def _ask(self, kind: Kind, proposal: Proposal, inherit: Inheritance | None = None) -> None:
-        """Write a trial to the journal; one that cannot be built is told at once."""
+        """Add a trial to the journal; one that cannot be built is told immediately."""
         number = len(self.state.trials)
         final = kind in (Kind.FINAL, Kind.BASELINE)
         resources: dict[str, float] = {}
@@ -552,7 +557,7 @@ class Loop:
                 architecture=proposal.architecture,
                 key=self.space.key(proposal.architecture),
                 fidelity=self.final_fidelity if final else self._fidelity_of(inherit),
-                # as if finalists of an earlier end had not been numbered in between
+                # as if finalists of an earlier end had no numbers
                 seed=derive(self.spec.seed, Stream.FINAL, number)
                 if final
                 else derive(self.spec.seed, Stream.TRAINING, self.state.searched),
@@ -568,7 +573,8 @@ class Loop:
             self._tell(self.state.trials[number], Outcome.INFEASIBLE, message=infeasible)
 
     def _count(self, architecture: Architecture) -> dict[str, float]:
-        """Parameters and multiply-adds at full fidelity; the search's scale must exist too."""
+        """Parameters and multiply-adds at full fidelity. The network must also be valid at the
+        search's fidelity."""
         shape = self.info.input
         graph: Any = self.space.graph(  # of another package's space: anything
             architecture, Frame(shape, self.info.outputs, self.space.scale(final=True))
@@ -590,7 +596,7 @@ class Loop:
             self._due.append(self._job(trial))
 
     def _launch(self, waiting: list[TrialRecord]) -> None:
-        """Begin the attempts that wait for a slot."""
+        """Start the attempts that wait for a slot."""
         while waiting and not self._interrupted:
             if self._busy >= self._slots:
                 return
@@ -629,7 +635,7 @@ class Loop:
     # -- telling -----------------------------------------------------------------------
 
     def _patience(self) -> float:
-        """How long to wait for events before the limits are looked at again."""
+        """How long to wait for events before the limits are checked again."""
         if self._interrupted or budget.overdrawn(
             self.spec, self.state, self.elapsed, sum(self.engine.running().values())
         ):
@@ -651,11 +657,11 @@ class Loop:
                 self._held[event.trial] = event
             else:
                 self._handle_one(event, waiting)
-        if (number := self._due_next()) is not None:  # one a turn: each ask sees one result more
+        if (number := self._due_next()) is not None:  # so that each ask sees one more result
             self._handle_one(self._held.pop(number), waiting)
 
     def _due_next(self) -> int | None:
-        """The oldest outstanding trial, if it has ended and its result is held back."""
+        """The oldest outstanding trial, if it has ended and its result was held back."""
         oldest = min(self.state.outstanding, default=None)
         return oldest if oldest in self._held else None
 
@@ -706,7 +712,7 @@ class Loop:
         )
 
     def _recover(self) -> list[TrialRecord]:
-        """Find out what became of the trials that were under way, and queue the rest."""
+        """Check the trials that were running, and queue the rest."""
         waiting = []
         for trial in list(self.state.outstanding.values()):
             result = artifacts.read_result(self.store, trial.number) if self._results else None
@@ -716,7 +722,7 @@ class Loop:
                 else:
                     self._tell_result(trial, result)
                 continue
-            # an attempt that was stopped for an interruption has ended; another goes on
+            # an attempt that was stopped for an interruption has ended; another one continues
             stopped = result is not None and result.attempt >= trial.attempt
             if not self._buildable(trial):
                 continue
@@ -727,7 +733,7 @@ class Loop:
         return waiting
 
     def _buildable(self, trial: TrialRecord) -> bool:
-        """Tell a trial that was asked, but not told infeasible before a crash."""
+        """Tell a trial that was asked, but not reported as infeasible before a crash."""
         try:
             self._appraise(trial.architecture)
         except InfeasibleError as error:
@@ -752,7 +758,7 @@ class Loop:
     def _tell_partial(
         self, trial: TrialRecord, message: str, outcome: Outcome = Outcome.STOPPED
     ) -> None:
-        """Tell a trial that left no result: what it burnt is charged, what it measured counts."""
+        """Tell a trial that left no result. Its cost is charged, and its metrics count."""
         progress = artifacts.read_progress(self.store, trial.number)
         self._tell(trial, outcome, metrics=progress.metrics, cost=progress.cost, message=message)
 
@@ -767,12 +773,12 @@ class Loop:
         self._append(Ended(reason=reason, limits=limits, elapsed=self.elapsed))
 
     def _append(self, entry: Any) -> None:
-        """Decide; nothing outside follows from it before `_commit`."""
+        """Add a decision. It has no effect outside before `_commit`."""
         self._pending.append(entry)
         self._apply(entry)
 
     def _commit(self) -> None:
-        """Keep what was decided, then act on it."""
+        """Write the decisions to the journal, then act on them."""
         if self._pending:
             self.journal.append(*self._pending)
             self._pending.clear()
@@ -781,7 +787,7 @@ class Loop:
         self._due.clear()
         for trial in self._told:
             if self._results and trial.outcome not in (Outcome.SUCCEEDED, Outcome.INFEASIBLE):
-                # one that has ended well has removed its checkpoint itself
+                # a trial that succeeded has removed its checkpoint itself
                 artifacts.clean(self.store, self.spec.storage, artifacts.prefix(trial.number))
             if self._listener is not None:
                 self._listener.told(self, trial)
@@ -790,10 +796,10 @@ class Loop:
         self._told.clear()
 
     def _free_weights(self) -> None:
-        """Delete the weights that no unfinished and no future child can need."""
+        """Delete the weights that no unfinished or future child can need."""
         if self._weights is None:
             return
-        # one whose result was lost may have left some, too
+        # a trial whose result was lost can have left weights, too
         self._weights |= {
             t.number for t in self._told if t.kept_bytes or t.outcome is not Outcome.SUCCEEDED
         }
@@ -811,7 +817,7 @@ class Loop:
             self._weights.discard(number)
 
     def _apply(self, entry: Any) -> None:
-        """Take in an entry, new or replayed: the state, then the strategies."""
+        """Apply an entry, new or replayed, to the state, then to the strategies."""
         self.state.apply(entry)
         if isinstance(entry, Asked) and entry.kind in self._members:
             strategy, history, _ = self._members[entry.kind]

@@ -53,6 +53,6 @@ def failed(who: str, trials: int, error: BaseException, store: Store, key: str) 
     store.put(key, "".join(traceback.format_exception(error)).encode())
     text = " ".join(str(error).split())
     return EngineError(
-        f"{who} cannot go on after {counted(trials, 'trial')}: {type(error).__name__}: "
+        f"{who} failed after {counted(trials, 'trial')}: {type(error).__name__}: "
         f"{text:.500}; the traceback is in {store.uri}/{key}"
     )

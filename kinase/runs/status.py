@@ -1,4 +1,4 @@
-"""How far a run is: from its journal alone, without its space, strategy or data."""
+"""Progress of a run, from its journal alone, without its space, strategy or data."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from kinase.words import counted
 
 
 class Status(StrEnum):
-    """Where a run stands."""
+    """State of a run."""
 
     RUNNING = "running"
-    """A process of this machine runs it."""
+    """A process on this machine runs it."""
     INTERRUPTED = "interrupted"
-    """None does, and it has not ended: it goes on when it is run again."""
+    """It has not ended, and no process runs it. Running it again resumes it."""
     FINISHED = "finished"
-    """It ended, and there is a network."""
+    """It has ended with a network."""
     FAILED = "failed"
-    """It ended, and there is none."""
+    """It has ended without a network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class Summary:
     place: Place
     status: Status
     done: int
-    """Trials of the search and its control that have ended."""
+    """Finished trials of the search and its control."""
     failed: int
-    """Those of them that have no value."""
+    """Number of these without a value."""
     progress: str
     """How much of the limit that is used most: ``12/60 trials``, or ``12 trials, limit 10`` where
     it was lowered below what is spent."""
@@ -78,7 +78,7 @@ AT_ONCE = 8
 
 
 def status_of(store: Store, state: State) -> Status:
-    """Where a run stands, by its journal and whether a process of this machine holds its lock."""
+    """State of a run, from its journal and whether a process on this machine holds its lock."""
     if identity.holder(identity.scratch_place(store)) is not None:
         return Status.RUNNING
     if state.finished is None:
@@ -136,7 +136,7 @@ def summarize(place: Place, now: float | None = None, request: float | None = No
         request: see `Place.store`.
 
     Raises:
-        StoreError: it is not there, damaged, or of another version.
+        StoreError: the journal is missing, damaged, or of another version.
     """
     store = place.store(request)
     try:
@@ -191,7 +191,7 @@ def _best(state: State, metric: str, less: bool) -> TrialRecord | None:
 
 
 def _progress(spec: ExperimentSpec, state: State) -> str:
-    """The limit that is used most."""
+    """The limit that is nearest to its end."""
     found = budget.limits(spec, state, state.elapsed)
     most = max(found, key=lambda limit: limit.spent / limit.total, default=None)
     if most is None:

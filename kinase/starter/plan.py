@@ -21,7 +21,7 @@ from kinase.space import Frame, InfeasibleError, Space, make_space
 from kinase.words import counted
 
 METRICS = {"Classification": "val_accuracy", "MultiLabel": "val_map", "Regression": "val_rmse"}
-"""What is optimised by default, by task."""
+"""What is optimized by default, by task."""
 SIDES = (8, 16, 24, 32, 48, 64, 96, 128)
 """Heights and widths that are proposed for images of different sizes."""
 LARGEST = {"cpu": 64, "mps": 96, "cuda": 128}

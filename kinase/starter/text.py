@@ -28,12 +28,12 @@ def _lines(plan: Plan, name: str, file: str) -> Iterator[str]:
     look, device = plan.look, plan.look.device
     size = f"{look.channels}x{look.height}x{look.width}"
     most = "" if look.fixed else " (the median size)"
-    learnt = {
+    learned = {
         "Classification": f"in {look.targets}",
         "MultiLabel": f"with {look.targets}",
         "Regression": f"with {look.targets} each",
     }[look.task]
-    images = f"{counted(look.samples, 'image')} of {size}{most} {learnt}"
+    images = f"{counted(look.samples, 'image')} of {size}{most} {learned}"
     yield f"# Written by kinase init for {images}."
     yield "#"
     yield f"#   kinase run {file}           searches; the same command resumes after Ctrl-C"

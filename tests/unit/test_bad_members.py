@@ -151,19 +151,19 @@ def _odd(space: Any, method: str, value: Any) -> Any:
         (
             "sample",
             KeyError("theirs"),
-            "the space own (sample) cannot go on after 0 trials: KeyError",
+            "the space own (sample) failed after 0 trials: KeyError",
         ),
         ("sample", None, "the space own ("),
-        ("sample", {"layers": [{"op": "?"}]}, "the space own (key) cannot go on after"),
+        ("sample", {"layers": [{"op": "?"}]}, "the space own (key) failed after"),
         ("sample", {"layers": 3}, "the space own ("),
-        ("canonical", {1, 2}, "the space own (key) cannot go on after 0 trials: TypeError"),
-        ("graph", ValueError("two\nlines"), "the space own (graph) cannot go on after 0 trials: "),
+        ("canonical", {1, 2}, "the space own (key) failed after 0 trials: TypeError"),
+        ("graph", ValueError("two\nlines"), "the space own (graph) failed after 0 trials: "),
         (
             "graph",
             {"nodes": []},
-            "(graph) cannot go on after 0 trials: TypeError: it gave {'nodes'",
+            "(graph) failed after 0 trials: TypeError: it gave {'nodes'",
         ),
-        ("validate", RuntimeError("odd"), "the space own (validate) cannot go on after 0 trials"),
+        ("validate", RuntimeError("odd"), "the space own (validate) failed after 0 trials"),
     ],
 )
 def test_a_space_that_gives_nonsense(method: str, value: Any, message: str) -> None:

@@ -122,7 +122,7 @@ def test_a_metric_that_is_not_known() -> None:
     assert proposed(look(), Wishes(metric="val_loss")).spec.objective.metric == "val_loss"
 
 
-def test_the_task_decides_what_is_optimised_and_how_it_is_trained() -> None:
+def test_the_task_decides_what_is_optimized_and_how_it_is_trained() -> None:
     chosen = {
         task: proposed(look(task=task, smallest=1)).spec
         for task in ("Classification", "MultiLabel", "Regression")

@@ -1,5 +1,5 @@
-"""Trained networks for others to use: safetensors with a card, TorchScript, an exported
-program, and ONNX that was checked against the network."""
+"""Export of trained networks: safetensors with a card, TorchScript, an exported program, and ONNX,
+checked against the network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kinase_trainer.network import Network
 TOLERANCE = 1e-5
 """Largest difference of an output that an exported network may show, relative to the largest."""
 BATCHES = (1, 3, 8)
-"""Batch sizes that an exported network is checked at."""
+"""Batch sizes with which an exported network is checked."""
 
 
 class ExportError(RuntimeError):
@@ -35,13 +35,13 @@ def export_network(source: Store, out: Path, formats: tuple[str, ...] = ()) -> l
 
     Args:
         source: store that holds `weights.safetensors` and `model.json`.
-        out: folder, made if it is not there.
-        formats: of `FORMATS`; all if none is named.
+        out: folder, made if it does not exist.
+        formats: any of `FORMATS`. Default: all.
 
     Raises:
-        ValueError: an unknown format.
-        NotFound, CorruptModel: there is no network, or it is not what its card says.
-        ExportError: what was written computes something else.
+        ValueError: a format is unknown.
+        NotFound, CorruptModel: the network does not exist, or differs from its card.
+        ExportError: an exported network computes something else.
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
@@ -78,7 +78,7 @@ def _check(name: str, network: Network, card: dict[str, Any], run: Callable[[Ten
 
 
 def _safetensors(network: Network, card: dict[str, Any], source: Store, out: Path) -> list[Path]:
-    """The weights and the card as they are, the architecture, and a README."""
+    """Copy the weights and the card, and write the architecture and a README."""
     files = {
         WEIGHTS: source.get(WEIGHTS),
         CARD: source.get(CARD, limits.CARD),
@@ -143,7 +143,7 @@ FORMATS: dict[str, Callable[[Network, dict[str, Any], Store, Path], list[Path]]]
 
 
 def _measured(source: Store) -> dict[str, Any]:
-    """What the experiment says of the network in addition to the card, where it is the winner."""
+    """Additional facts about the winner from the experiment."""
     try:
         document: dict[str, Any] = json.loads(source.get("result.json"))
     except NotFound:
@@ -156,7 +156,7 @@ TASKS = {
     "MultiLabel": "several labels a sample",
     "Regression": "regression",
 }
-"""Tasks of ours in words."""
+"""Names of the built-in tasks."""
 
 
 def _outputs(card: dict[str, Any]) -> str:
@@ -183,7 +183,7 @@ def _readme(card: dict[str, Any], measured: dict[str, Any]) -> str:
         f"Kinase {card['kinase']} in a {card['space']['type']} space.",
         "",
         f"- Input: float images in 0..1, shape (N, {channels}, {height}, {width}); the "
-        "normalisation is a part of the network.",
+        "normalization is a part of the network.",
         f"- Output: {_outputs(card)}; in ONNX it is called `{outputs}`.",
         f"- Size: {card['params']:,} parameters, {card['macs']:,} multiply-adds an image.",
         f"- Training: {counted(card['epochs'], 'epoch')}.",

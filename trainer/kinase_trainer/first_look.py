@@ -1,4 +1,4 @@
-"""A first look at data, for `kinase init`: which kind it is, how large, what is learnt."""
+"""A first look at data, for `kinase init`: which kind it is, how large, what is learned."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kinase_trainer.errors import ConfigError
 from kinase_trainer.first_targets import Targets
 
 SAMPLE = 200
-"""Images of a folder whose size is looked at."""
+"""Number of images in a folder whose size is read."""
 MOST_TABLES = 20
 """CSV files of a folder that are looked at."""
 _KNOWN: dict[str, tuple[tuple[int, int, int], int, int, int]] = {
@@ -34,7 +34,7 @@ _KNOWN: dict[str, tuple[tuple[int, int, int], int, int, int]] = {
     "cifar100": ((3, 32, 32), 50_000, 10_000, 100),
     "svhn": ((3, 32, 32), 73_257, 26_032, 10),
 }
-"""Published data sets: shape, samples of their training and test parts, classes."""
+"""Published data sets: shape, samples of the training and test splits, classes."""
 
 
 def look(data: str, task: str | None = None, labels: str | None = None) -> Look:
@@ -47,7 +47,7 @@ def look(data: str, task: str | None = None, labels: str | None = None) -> Look:
             of the folder is found, if there is one.
 
     Raises:
-        ConfigError: it is not there, of no form that is read, or not for that task.
+        ConfigError: it does not exist, of no form that is read, or not for that task.
     """
     path = Path(data).expanduser()
     if labels is not None and not path.is_dir():
@@ -62,7 +62,7 @@ def look(data: str, task: str | None = None, labels: str | None = None) -> Look:
         found = _published(data)
     else:
         raise ConfigError(
-            f"{data!r} is not there; give a folder of images, an .npz archive, or one of "
+            f"{data!r} does not exist; give a folder of images, an .npz archive, or one of "
             f"{', '.join(_KNOWN)}"
         )
     device, slots = _machine()
@@ -79,7 +79,7 @@ def _machine() -> tuple[str, int]:
 
 
 def _left(train: int, validation: bool, test: bool) -> int:
-    """Samples to train on, when what the data does not bring is cut off."""
+    """Number of training samples after the default split."""
     split = Split()
     kept = 1.0 - (0 if validation else split.validation) - (0 if test else split.test)
     return max(1, round(train * kept))
@@ -176,7 +176,7 @@ def _archive(path: Path, task: str | None) -> dict[str, Any]:
         raise ConfigError(f"{shown(path)}: {error}") from None
     parts = [part for part in ("train", "validation", "test") if ("x", part) in found]
     shape, dtype = archive.shape(found["x", "train"])
-    # of this shape and without memory: only the order of its axes is asked for
+    # an array of this shape without memory: only its axes matter
     like = np.broadcast_to(np.zeros((), dtype=np.uint8 if dtype.hasobject else dtype), shape)
     _, channels, height, width = archives.channels_first(
         like, f"{path}: {found['x', 'train']}", ArrayImages().channels

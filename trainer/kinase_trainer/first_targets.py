@@ -20,7 +20,7 @@ from kinase_trainer.tasks import make_task
 
 @dataclass(frozen=True)
 class Targets:
-    """What is learnt."""
+    """What is learned."""
 
     task: str
     """`task.type`."""
@@ -110,8 +110,8 @@ def _task_of(parts: Sequence[archives.Array]) -> str:
 
 
 def _quantities(values: archives.Array) -> bool:
-    """Whether numbers (N,) or (N, 1) are no classes: they have fractions, or nearly each sample has
-    one of its own."""
+    """Whether numbers (N,) or (N, 1) are quantities instead of classes: they have fractions, or
+    almost every sample has a different number."""
     if values.dtype.kind == "f" and not (values == np.rint(values)).all():
         return True
     return len(np.unique(values)) > max(2, values.size // 2)
@@ -125,10 +125,10 @@ def _number(text: str) -> float | None:
 
 
 def _classes(labels: archives.Array, name: str) -> archives.Array:
-    """Labels (N,), from those or one-hot ones, as text: parts may have them in different types.
+    """Labels (N,) as text, from labels or one-hot rows: splits can have different types.
 
     Raises:
-        ConfigError: they are not one class a sample.
+        ConfigError: a sample does not have exactly one class.
     """
     if labels.ndim == 2 and labels.shape[1] > 1:
         if labels.dtype.kind in "biuf" and ((labels != 0).sum(axis=1) != 1).any():

@@ -1,4 +1,4 @@
-"""Images that are read batch by batch, of a data set too large for memory."""
+"""Images of a data set that is too large for memory, read batch by batch."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from torch.utils.data import DataLoader, Dataset
 from kinase_trainer.errors import ConfigError
 
 MAX_LOADERS = 4
-"""Most processes that read ahead for one trial."""
+"""Maximum number of loader processes of a trial."""
 AHEAD = 2
-"""Batches that one of them has ready, or on their way."""
+"""Number of batches that each of them prefetches."""
 SHARE = 0.8
-"""How much of the free shared memory they may take."""
+"""Maximum share of the free shared memory that they use."""
 
 
 def resize(images: Tensor, side: int | None) -> Tensor:
-    """Images (N, C, H, W) at another height and width, in their own type; None keeps theirs.
+    """Images (N, C, H, W) at another height and width, in the same type; None keeps the size.
 
     Bilinear, with antialiasing when shrunk, 1024 images at a time.
     """
@@ -49,10 +49,10 @@ def as_float(images: Tensor) -> Tensor:
 
 
 class LazyImages(Dataset[Tensor]):
-    """Images of a torch `Dataset` of (image, target), in an order of one's own.
+    """Images of a torch `Dataset` of (image, target), in any order.
 
-    An image may be a tensor (C, H, W) of unsigned bytes or of floats in 0..1, an array of that
-    form, or a PIL image; all have one size.
+    An image can be a tensor (C, H, W) of unsigned bytes or of floats in 0..1, an array of that
+    form, or a PIL image. All must have the same size.
     """
 
     ndim = 4
@@ -78,11 +78,11 @@ class LazyImages(Dataset[Tensor]):
         return len(self.positions)
 
     def __getitem__(self, index: int) -> Tensor:
-        """One image as it comes, for the loader.
+        """One unchanged image, for the loader.
 
         Raises:
-            ConfigError: the data set raised something, or gave what is no image, or one of another
-                size; names it and the sample.
+            ConfigError: the data set raised an error, or returned an invalid image or one of
+                another size; the message names it and the sample.
         """
         place = int(self.positions[index])
         try:
@@ -114,8 +114,8 @@ class LazyImages(Dataset[Tensor]):
         return (len(self), channels, height, width)
 
     def files(self) -> str | None:
-        """SHA-256, its first 16 digits, of the names and sizes of the images' files, in the order
-        of the data set; None where they are not files, as in torchvision's `ImageFolder`."""
+        """First 16 digits of the SHA-256 of the names and sizes of the image files, in the order of
+        the data set; None if the images are not files as in torchvision's `ImageFolder`."""
         samples = getattr(self.dataset, "samples", None)
         if not isinstance(samples, list):
             return None
@@ -130,11 +130,11 @@ class LazyImages(Dataset[Tensor]):
         return digest.hexdigest()[:16]
 
     def pick(self, indices: Tensor) -> LazyImages:
-        """Some of the images; nothing is read."""
+        """Some of the images, without reading them."""
         return self._with(self.positions[indices], self.side)
 
     def resized(self, side: int | None) -> LazyImages:
-        """The same images at another height and width; nothing is read."""
+        """The same images at another height and width, without reading them."""
         return self if side is None else self._with(self.positions, side)
 
     def _with(self, positions: Tensor, side: int | None) -> LazyImages:
@@ -143,9 +143,9 @@ class LazyImages(Dataset[Tensor]):
         return other
 
     def batches(self, order: Tensor, size: int) -> Iterator[Tensor]:
-        """Images (n, C, H, W) in an order of indices, `size` at a time."""
+        """Batches of `size` images (n, C, H, W), in the order of the given indices."""
         batches = [piece.tolist() for piece in torch.split(order, size)]
-        # a daemonic process, such as a worker of the local engine, may have no children
+        # a daemonic process, such as a worker of the local engine, cannot have children
         loaders = 0
         if batches and not multiprocessing.current_process().daemon:
             first = self[batches[0][0]]
@@ -159,22 +159,22 @@ class LazyImages(Dataset[Tensor]):
                 images = next(loader)
             except StopIteration:
                 return
-            except ConfigError as error:  # of another process it comes with a traceback before it
+            except ConfigError as error:  # an error from another process is preceded by a traceback
                 raise ConfigError(str(error).rpartition("ConfigError: ")[2].strip()) from None
             yield resize(images, self.side)
 
 
 def count_loaders(batch: int, shared: Path = Path("/dev/shm")) -> int:
-    """How many processes read ahead batches of so many bytes: as the CPUs allow, and the shared
-    memory in which they hand them over, of which a pod has 64 MiB unless `shmSize` gives it more.
-    None: the trial reads by itself."""
+    """Number of loader processes for batches of this size in bytes, limited by the CPUs and by the
+    shared memory through which batches are passed: 64 MiB in a pod, unless `shmSize` sets more.
+    With 0, the trial reads the data itself."""
     loaders = min(MAX_LOADERS, torch.get_num_threads() - 1)
     try:
         about = os.statvfs(shared)
-    except OSError:  # not on Linux: the memory is not limited in this way
+    except OSError:  # not Linux: no such limit
         return max(0, loaders)
     batches = int(SHARE * about.f_bavail * about.f_frsize) // max(1, batch)
-    return max(0, min(loaders, (batches - 1) // AHEAD))  # one batch more is in use
+    return max(0, min(loaders, (batches - 1) // AHEAD))  # one more batch is in use
 
 
 def _tensor(image: Any, who: str) -> Tensor:
@@ -199,8 +199,8 @@ def _tensor(image: Any, who: str) -> Tensor:
 
 
 def targets_of(dataset: Dataset[Any]) -> Tensor:
-    """Targets of every sample: the data set's attribute `targets` or `labels`, or else read
-    sample by sample, once."""
+    """Targets of every sample, from the data set's attribute `targets` or `labels`, or otherwise
+    read once, sample by sample."""
     count = len(dataset)  # type: ignore[arg-type]
     for name in ("targets", "labels"):
         known = getattr(dataset, name, None)

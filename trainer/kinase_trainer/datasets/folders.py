@@ -230,8 +230,8 @@ def folder(task: Task) -> Raw:
 
 
 def parts_of_table(table: Table) -> list[str]:
-    """The part of each file of a table: by the folder in which it lies where each lies in that of
-    a part, else all are of the training part."""
+    """The split of each file of a table: by its folder if all files are in folders of splits,
+    otherwise the training split."""
     firsts = [PARTS.get(name.partition("/")[0].lower()) for name in table.files]
     known = [part for part in firsts if part is not None]
     return known if len(known) == len(firsts) else ["train"] * len(firsts)
