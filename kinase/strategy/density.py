@@ -38,7 +38,7 @@ class Density:
 
 
 def draw_sparse(log_density: Reals, number: int, rng: Rng) -> list[int]:
-    """Draw `count` different indices, each in proportion to the inverse density of the remaining
+    """Draw `number` different indices, each in proportion to the inverse density of the remaining
     ones; all indices, in that order, if there are not more.
 
     The largest of -log p + g, with g from Gumbel's distribution, is drawn with a probability in
