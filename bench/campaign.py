@@ -3,7 +3,7 @@
     python -m bench.campaign --trials 30 --kills 12 --outage 60 --seed 0
 
 NASH with the real trainer on the digits against a real API server and a real S3 server; each trial
-is a process of its own, as a pod is on a node. Killed by SIGKILL at random moments are trials and
+is a separate process, like a pod on a node. Killed by SIGKILL at random moments are trials and
 the controller; once, in the middle, nobody can reach the store for so many seconds. Compared with
 the undisturbed run of the same seed on this machine is all that was asked and told: architectures,
 lineage, seeds, metrics, curves, and what each child began with.

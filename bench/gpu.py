@@ -5,8 +5,8 @@
 
 The checks are what a machine without a GPU cannot test: the same weights give the same logits as on
 the CPU, a training that is stopped and resumed gives what the undisturbed one gives, a network that
-does not fit in the device's memory is infeasible and the process goes on to the next trial, and a
-network trained there is loaded and scored on a CPU.
+does not fit in the device's memory is infeasible and the process continues with the next trial, and
+a network trained there is loaded and scored on a CPU.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from kinase_trainer import model, trial
 from kinase_trainer.data import Part
 from kinase_trainer.network import Network
 from kinase_trainer.tasks import Classification
-from kinase_trainer.train import Run, autocast, make_optimiser
+from kinase_trainer.train import Run, autocast, make_optimizer
 
 CUDA = torch.device("cuda")
 LAYERS = [("conv", 64, 1), ("conv", 64, 1), ("conv", 128, 2), ("conv", 128, 1), ("conv", 256, 2)]
@@ -66,7 +66,7 @@ class ByHand:
 
     def __init__(self, network: Network, part: Part, training: Training, epochs: int) -> None:
         self.network, self.part, self.training, self.epochs = network, part, training, epochs
-        self.optimiser = torch.optim.SGD(
+        self.optimizer = torch.optim.SGD(
             network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
         )
         self.criterion = nn.CrossEntropyLoss()
@@ -80,14 +80,14 @@ class ByHand:
         steps = math.ceil(len(y) / size)
         for step in range(steps):
             rate = 0.05 * (1 + math.cos(math.pi * (self.epoch + step / steps) / self.epochs))
-            for group in self.optimiser.param_groups:
+            for group in self.optimizer.param_groups:
                 group["lr"] = rate
             chosen = order[step * size : (step + 1) * size]
             with autocast(self.training, CUDA):
                 loss = self.criterion(self.network(x[chosen].float() / 255), y[chosen])
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()
-            self.optimiser.step()
+            self.optimizer.step()
         torch.cuda.synchronize()
         self.epoch += 1
 
@@ -105,9 +105,9 @@ def throughput(rounds: int, samples: int) -> None:
             by_hand = ByHand(Network(graph).to(CUDA), part, training, rounds + 3)
             torch.manual_seed(0)
             network = Network(graph).to(CUDA)
-            optimiser = make_optimiser(network, training)
+            optimizer = make_optimizer(network, training)
             mine = Run(
-                network, optimiser, Classification(), training, CUDA, part, part, rounds + 3, 0
+                network, optimizer, Classification(), training, CUDA, part, part, rounds + 3, 0
             )
 
             def own(run: Run = mine) -> None:
@@ -231,7 +231,7 @@ def check_elsewhere() -> str:
 
 
 def search(manifest: Path, options: list[str]) -> None:
-    """A search by `kinase run` in a folder of its own."""
+    """A search by `kinase run` in a separate folder."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         command = [sys.executable, "-m", "kinase.cli", "run", str(manifest), *options]

@@ -1,4 +1,4 @@
-"""How soon a child that begins with its parent's weights is as good as one trained from scratch.
+"""How soon a child that inherits its parent's weights is as good as one trained from scratch.
 
     python -m bench.inherit --pairs 30 --epochs 30
     python -m bench.inherit --pairs 30 --epochs 30 --data fashion

@@ -3,9 +3,9 @@
     python -m bench.inheritance inherit                  # 1, 25 and 100 million parameters, from S3
     python -m bench.inheritance upload --rate 50         # checkpoints to a store of 50 MB/s
 
-Both use the trainer as it is in a pod. The first has a real S3 server on this machine (versitygw),
+Both use the trainer as in a pod. The first has a real S3 server on this machine (versitygw),
 and takes the time that a trial spends on inheritance between its start and its first step, of the
-clock and of its own processor, and the bytes. The second writes through a store that takes as long
+clock and of its processor, and the bytes. The second writes through a store that takes as long
 as a slow network, with and without the upload thread.
 """
 

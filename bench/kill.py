@@ -90,7 +90,7 @@ def read(loop: Loop, folder: Path) -> End:
 
 
 class Subject:
-    """One experiment in a folder of its own."""
+    """An experiment in a separate folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

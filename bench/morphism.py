@@ -2,8 +2,8 @@
 
     python -m bench.morphism [--device cuda] [--repeat 5] [--sizes 1 25 100] [--threads 2]
 
-The parent is a residual network of 3x3 convolutions; its state and the momentum of its optimiser
-lie on the device. Each morphism is applied alone, and then five of them in a chain, as one child of
+The parent is a residual network of 3x3 convolutions; its state and the momentum of its optimizer
+are on the device. Each morphism is applied alone, and then five of them in a chain, as one child of
 hill climbing gets. What is timed is `inherit`: the checks of the parent, the edit, its plan, the
 tensors, the slots. Loading a file and building the child's module are not in it. On another device
 each child is compared with the one that the CPU makes, bit for bit.

@@ -4,7 +4,7 @@
     python -m bench.nasbench201 --seeds 200 --populations
     python -m bench.nasbench201 --seeds 500 --rungs
 
-Every search is an experiment of its own: the manifest's strategy, the loop with its journal (in
+Every search is a separate experiment: the manifest's strategy, the loop with its journal (in
 memory) and its budget, and an engine that looks results up in the table. Seeds are paired: all
 methods see the same ones. Regret is what the best possible validation accuracy after 200 epochs
 (91.57) exceeds that of the cell that the search returns by, in points.

@@ -182,7 +182,7 @@ def add(path: str, value: Any) -> str:
 
 @contextlib.contextmanager
 def on_the_node(scene: Scene, trials: int, script: str, *patches: str) -> Iterator[None]:
-    """Admission sends so many trials of a search to the real node, with a script of their own."""
+    """Admission sends a number of trials of a search to the real node, with their own script."""
     to_it = [
         add("/spec/nodeName", "real"),
         add("/spec/containers/0/image", BUSYBOX),

@@ -54,7 +54,7 @@ def manifest(trials: int, slots: int, epochs: int, folder: Path) -> NASExperimen
 
 
 class Clock:
-    """Notes when the search's trials began and ended."""
+    """Records when the search's trials started and ended."""
 
     def __init__(self, trials: int) -> None:
         self.trials = trials

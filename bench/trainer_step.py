@@ -26,12 +26,12 @@ from kinase.api.task import Training
 from kinase.api.trial import Point
 from kinase.space import Frame, make_space
 from kinase.store.file import FileStore
-from kinase_trainer import trial
+from kinase_trainer import checkpoint, trial
 from kinase_trainer.data import Part
 from kinase_trainer.ledger import Meter
 from kinase_trainer.network import Network
 from kinase_trainer.tasks import Classification
-from kinase_trainer.train import Run, make_optimiser
+from kinase_trainer.train import Run, make_optimizer
 
 CHAIN: dict[str, Any] = {
     "type": "Chain",
@@ -72,7 +72,7 @@ class ByHand:
         )
         decayed = [p for p in model.parameters() if p.ndim > 1]
         rest = [p for p in model.parameters() if p.ndim <= 1]
-        self.optimiser = torch.optim.SGD(
+        self.optimizer = torch.optim.SGD(
             [{"params": decayed, "weight_decay": 5e-4}, {"params": rest}],
             lr=0.1,
             momentum=0.9,
@@ -87,21 +87,21 @@ class ByHand:
         steps = math.ceil(len(self.y) / 64)
         for step in range(steps):
             rate = 0.05 * (1 + math.cos(math.pi * (self.epoch + step / steps) / self.epochs))
-            for group in self.optimiser.param_groups:
+            for group in self.optimizer.param_groups:
                 group["lr"] = rate
             chosen = order[step * 64 : (step + 1) * 64]
             loss = self.criterion(self.model(self.x[chosen]), self.y[chosen])
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()
-            self.optimiser.step()
+            self.optimizer.step()
         self.epoch += 1
 
 
 def ours(model: Network, part: Part, epochs: int) -> Run:
     training = Training(device="cpu")
     cpu = torch.device("cpu")
-    optimiser = make_optimiser(model, training)
-    return Run(model, optimiser, Classification(), training, cpu, part, part, epochs, 0)
+    optimizer = make_optimizer(model, training)
+    return Run(model, optimizer, Classification(), training, cpu, part, part, epochs, 0)
 
 
 def in_turn(
@@ -128,10 +128,16 @@ def keeping(model: Network, part: Part, folder: str, rounds: int) -> tuple[float
     meter = Meter(store, "trial", 1)
 
     def ledger() -> None:
-        meter.begin(1)
-        meter.done(1, 1.0, 1, {"val_accuracy": 0.5})
+        meter.begin(len(part))
+        meter.done(len(part), 1.0, {"val_accuracy": 0.5})
 
-    ledgers, saves = in_turn(ledger, lambda: trial._save(run, store, "trial"), rounds)
+    with checkpoint.Uploads(store, "trial", meter.kept) as uploads:
+
+        def save() -> None:
+            trial._save(run, uploads, None)
+            uploads.wait()
+
+        ledgers, saves = in_turn(ledger, save, rounds)
     return statistics.median(ledgers), statistics.median(saves)
 
 

@@ -41,7 +41,7 @@ def accuracy(training: Training, seed: int) -> float:
     network = Network(graph, splits.mean, splits.deviation)
     run = train.Run(
         network,
-        train.make_optimiser(network, training),
+        train.make_optimizer(network, training),
         Classification(),
         training,
         torch.device("cpu"),

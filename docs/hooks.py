@@ -1,8 +1,8 @@
 """What the site needs beyond MkDocs: links from a page to the repository around `docs/`.
 
-Pages link to files as they lie in the repository, so that they can be read there as well. Here a
-file that is linked and lies outside `docs/` becomes a part of the site: Markdown a page, anything
-else a page that shows it. A nav entry that ends in `/*` stands for all pages of that folder.
+Pages link to files by their paths in the repository, so that they can also be read there. This hook
+adds linked files outside `docs/` to the site: Markdown becomes a page, any other file is shown on a
+page. A nav entry that ends in `/*` means all pages of that folder.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ CLIENT = ("Callback", "Experiment", "ManifestError", "Result", "Search", "load_r
 
 
 def __getattr__(name: str) -> Any:
-    """Import the client when it is first used: the trainer and the operator import this package,
-    too, and need nothing of it."""
+    """Import the client on first use: the trainer and the operator import this package, too, and do
+    not need the client."""
     if name in CLIENT:
         return getattr(importlib.import_module("kinase.client"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Options that several commands have, and how an argument tells a cluster from this machine."""
+"""Options shared by several commands, and whether an argument means a cluster or this machine."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ Reference = Annotated[
     str | None,
     typer.Option(
         metavar="LABEL",
-        help="The group that the others are held against. Default: random search, or else the "
+        help="The group that the others are compared with. Default: random search, or else the "
         "first.",
     ),
 ]
@@ -110,7 +110,7 @@ COMPARISON = Path("comparison.html")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which cluster, and where in it."""
+    """Which cluster and namespace."""
 
     namespace: str | None = None
     context: str | None = None
@@ -118,7 +118,7 @@ class Target:
 
     @property
     def given(self) -> bool:
-        """Whether the user named any part of it."""
+        """Whether the user gave any of these options."""
         return (self.namespace, self.context, self.kubeconfig) != (None, None, None)
 
 
@@ -131,13 +131,13 @@ class Access:
 
 
 KINDS = ("nasexperiments", "nasexperiment", "nasx")
-"""What may stand before an experiment's name, with the API group or without: `nasx/digits`."""
+"""Prefixes of an experiment's name, with or without the API group: `nasx/digits`."""
 
 
 def is_local(source: str, target: Target) -> bool:
-    """Whether an argument means a file, a folder, a URI or a run of this machine, and not an
-    experiment on the cluster: it has a slash, or the ending of a manifest, or a file, folder or run
-    of this machine has that name. An option that names a cluster decides it."""
+    """Whether an argument means a file, a folder, a URI or a run on this machine, and not an
+    experiment on the cluster. It does if it has a slash or the suffix of a manifest, or if a file,
+    folder or run on this machine has that name. An option that names a cluster takes precedence."""
     kind, slash, _ = source.partition("/")
     if target.given or (slash and kind.partition(".")[0] in KINDS):
         return False

@@ -1,4 +1,4 @@
-"""The terminal: one live table while a search runs, plain lines where there is no terminal."""
+"""The terminal: a live table while a search runs, or plain lines if there is no terminal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kinase.report.data import ReportData
 
 RECENT = 6
-"""Finished trials shown below the table."""
+"""Number of finished trials shown below the table."""
 
 
 def clock(seconds: float) -> str:
@@ -62,7 +62,7 @@ def params_text(resources: Mapping[str, float]) -> str:
 
 
 def limit_left(limit: Limit) -> str:
-    """What is left of a limit, for people."""
+    """The remainder of a limit, for people."""
     if limit.unit == "s":
         return f"{clock(limit.left)} of {clock(limit.total)}"
     if limit.unit == "h":
@@ -87,11 +87,16 @@ def time_left(loop: Loop) -> float | None:
     return min(estimates, default=None)
 
 
+def _print(console: Console, line: Text) -> None:
+    """A line for a person: wrapped between words on a terminal, and left whole elsewhere."""
+    console.print(line, highlight=False, soft_wrap=not console.is_terminal)
+
+
 class Progress:
     """Listens to the loop and shows it. Use as a context manager around the run."""
 
     def __init__(self, console: Console | None = None, refresh: float = 0.5) -> None:
-        """Show on `console`, by default standard error, every `refresh` seconds."""
+        """Update `console` (default: standard error) every `refresh` seconds."""
         self.console = console or Console(stderr=True)
         self._refresh = refresh
         self._live: Live | None = None
@@ -108,33 +113,33 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Clear the table. Of a search that is not over, the last lines stay."""
+        """Clear the table. If the search is not over, the last lines stay."""
         if self._live is None:
             return
         self._live.stop()
         loop = self._loop
         if loop is not None and loop.state.finished is None:
             for trial in self._recent:
-                self.console.print(self._line(loop, trial), highlight=False, soft_wrap=True)
+                _print(self.console, self._line(loop, trial))
 
     @property
     def used(self) -> str:
-        """Time that the search has used so far, for a person; empty before it has begun."""
+        """Time used so far, for people; empty before the search starts."""
         return "" if self._loop is None else f"{clock(self._loop.elapsed)} used so far"
 
     def say(self, text: str) -> None:
-        """Say what takes time before the search begins."""
+        """Show a step that takes time before the search starts."""
         if self._live is not None:
             self._live.update(Text(text), refresh=True)
         else:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def started(self, loop: Loop) -> None:
-        """Say what is searched, and what an earlier run left."""
+        """Show what is searched, and what earlier runs have done."""
         self._loop = loop
         told = len(loop.state.told)
         spec = loop.spec
-        again = f", going on after {counted(told, 'finished trial')}" if loop.journal.length else ""
+        again = f", resuming after {counted(told, 'finished trial')}" if loop.journal.length else ""
         again += " and an earlier end" if loop.state.before else ""
         self.console.print(
             f"[bold]{loop.experiment.metadata.name}[/]: {spec.strategy.shown} over "
@@ -149,7 +154,7 @@ class Progress:
             lines.append(f"note: {foreseen}")
         for line in lines:
             style = "yellow" if line.startswith("warning:") else ""
-            self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+            _print(self.console, Text(line, style))
         self._recent.extend(loop.state.told[-RECENT:])
         self._draw(loop, force=True)
 
@@ -163,11 +168,11 @@ class Progress:
         self._points.pop(trial.number, None)
         self._recent.append(trial)
         if self._live is None:
-            self.console.print(self._line(loop, trial), highlight=False, soft_wrap=True)
+            _print(self.console, self._line(loop, trial))
         self._draw(loop)
 
     def tick(self, loop: Loop) -> None:
-        """Keep the clock going, and say once that the search is over."""
+        """Update the clock, and say once that the search is over."""
         if loop.state.ended is not None and self._said is None:
             self._said = loop.state.ended
             if self._live is None:
@@ -220,7 +225,7 @@ class Progress:
         table.add_column()
         phase = "finalists" if state.ended is not None else "search"
         if loop.stopping:
-            phase = "stopping at the next checkpoint; Ctrl-C again ends at once"
+            phase = "stopping at the next checkpoint; press Ctrl-C again to stop immediately"
         table.add_row("phase", phase)
         paused = f"{state.resting} paused, " if state.resting else ""
         table.add_row("trials", f"{done} done, {len(running)} running, {paused}{failed} failed")
@@ -273,7 +278,7 @@ def _title(loop: Record, data: ReportData, running: bool) -> str:
     if running:
         return f"[bold cyan]running[/]; {used}"
     if loop.state.finished is None:
-        return f"[bold yellow]interrupted[/]; goes on with the same command; {used}"
+        return f"[bold yellow]interrupted[/]; resume it with the same command; {used}"
     title = "[bold red]no network[/]" if data.phase == "Failed" else "[bold green]done[/]"
     return f"{title} in {clock(loop.elapsed)}: {escape(data.reason)}"
 
@@ -283,8 +288,8 @@ def summary(console: Console, loop: Record, data: ReportData, *, running: bool =
 
     Args:
         console: to print on.
-        loop: the run, replayed or just ended.
-        data: the same as the report shows it.
+        loop: the run, replayed or just finished.
+        data: the run's data for the report.
         running: whether another process runs it.
     """
     table = Table.grid(padding=(0, 2))
@@ -339,7 +344,8 @@ def summary(console: Console, loop: Record, data: ReportData, *, running: bool =
     if winner is not None:
         table.add_row("model", winner.model_uri)
     table.add_row("report", f"{data.store_uri}/report.html")
-    console.print(f"\n{_title(loop, data, running)}", highlight=False, soft_wrap=True)
+    console.print()
+    _print(console, Text.from_markup(_title(loop, data, running)))
     console.print(table, highlight=False, soft_wrap=not console.is_terminal)
     if winner is not None:
         console.print("\nLoad it:")

@@ -185,7 +185,7 @@ class History:
         """
         trial = self.by_number[number]
         if trial.outcome is not None:
-            raise ValueError(f"trial {number} was told already")
+            raise ValueError(f"trial {number} has already been told")
         self.version += 1
         tally = self._tally(trial.grant)
         if trial.rests_at(trial.grant.rung):

@@ -1,4 +1,4 @@
-"""Finds the members of the pillars, ours and other packages', by entry point."""
+"""Finds the members of the pillars, Kinase's and other packages', by entry point."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kinase.api._base import Union
 
 
 class UnknownMember(LookupError):
-    """No installed package registers an entry point of that name."""
+    """No installed package registers an entry point with that name."""
 
 
 @cache
@@ -21,7 +21,7 @@ def _group(group: str) -> dict[str, EntryPoint]:
 
 
 class BrokenMember(ImportError):
-    """An entry point is registered and cannot be loaded."""
+    """A registered entry point cannot be loaded."""
 
 
 def names(group: str) -> list[str]:
@@ -66,24 +66,24 @@ def _point(group: str, name: str) -> EntryPoint:
 
 
 def resolve(group: str, union: Union) -> tuple[Any, Any]:
-    """The class that a union of the manifest names, and the options for it."""
+    """The class that a union in the manifest selects, and its options."""
     if union.kind == "Custom":
         return load(group, union.member.name), union.member.options
     return load(group, union.kind), union.member
 
 
 class UnusableMember(ValueError):
-    """A member of another package cannot be made with the manifest's options."""
+    """A member of another package cannot be created with the manifest's options."""
 
 
 def make(group: str, union: Union, base: type[Any], build: Callable[[Any, Any], Any]) -> Any:
-    """The member that a union of the manifest names.
+    """The member that a union in the manifest selects.
 
     Args:
         group: entry point group.
-        union: the manifest's.
+        union: the union in the manifest.
         base: class that every member of the group derives from.
-        build: makes the member from its class and its options.
+        build: creates the member from its class and its options.
 
     Raises:
         UnknownMember: no installed package registers it.

@@ -1,4 +1,4 @@
-"""`kinase validate`: manifests are checked, and their data is read where it is here."""
+"""`kinase validate`: checks manifests, and reads their data if it is on this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from kinase.report.task import data_lines
 
 
 class NotRead(Exception):
-    """The data cannot be read here, which is no fault of the manifest. Says why."""
+    """The data cannot be read on this machine, although the manifest is valid. The message says
+    why."""
 
 
 def validate_files(paths: Iterable[str | Path], *, data: bool = True) -> tuple[int, Sequence[str]]:
@@ -26,7 +27,7 @@ def validate_files(paths: Iterable[str | Path], *, data: bool = True) -> tuple[i
 
     Args:
         paths: of the manifests.
-        data: whether the data is read, too.
+        data: whether to read the data, too.
     """
     lines: list[str] = []
     code = 0
@@ -57,12 +58,11 @@ def _validate(path: str | Path, data: bool) -> Iterator[str]:
 
 
 def read_data(spec: ExperimentSpec, document: Document) -> TaskInfo:
-    """What the trainer says of a task's data, which is read as a run reads it. Nothing is
-    downloaded.
+    """The trainer's description of a task's data, which is read as in a run. Nothing is downloaded.
 
     Raises:
-        NotRead: the data, or the trainer, is not on this machine.
-        ManifestError: the data is here, and the task cannot use it.
+        NotRead: the data or the trainer is not on this machine.
+        ManifestError: the task cannot use the data.
     """
     if spec.trial_template.command:
         raise NotRead("trialTemplate.command is set, whose trainer reads it")
@@ -74,11 +74,11 @@ def read_data(spec: ExperimentSpec, document: Document) -> TaskInfo:
     except (registry.UnknownMember, ImportError) as error:
         raise NotRead(f"the trainer is not installed here ({error})") from None
     try:
-        # a traceback of the user's own code would go to a run's log; here is none
+        # in a run, a traceback of the user's code goes to the log; here there is no log
         with contextlib.redirect_stderr(io.StringIO()):
-            # which device there is says nothing of the data
+            # the device does not matter for the data
             found: TaskInfo = describe(task, spec.training.model_copy(update={"device": "cpu"}))
-    except Exception as error:  # of a data set or a task that another package brings
+    except Exception as error:  # raised by a data set or task of another package
         if spec.task.download:
             raise NotRead(
                 f"task.download is true, and it cannot be read from task.path {task.path!r} yet: "

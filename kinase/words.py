@@ -1,6 +1,8 @@
-"""Counts in sentences, for people."""
+"""Counts and errors in sentences, for people."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 
 def counted(number: float, noun: str, shown: str | None = None) -> str:
@@ -32,3 +34,12 @@ def was(number: float) -> str:
 def are(number: float) -> str:
     """The verb behind such a count, in the present."""
     return "is" if number == 1 else "are"
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    """Why a file cannot be written, and what would help."""
+    if not path.parent.exists():
+        return f"{path}: there is no folder {path.parent}; create it, or give another file"
+    if path.is_dir():
+        return f"{path} is a folder; give a file"
+    return f"{path} cannot be written: {error.strerror or error}"

@@ -56,13 +56,13 @@ put() { # KEY TEXT: whole or not at all
     mkdir -p "$folder" && cp "$tmp/new" "$folder/.new" && mv "$folder/.new" "$place/$1" ||
       end 75 "the store cannot be written"
     ;;
-  *) s3 "$1" -T "$tmp/new" || end 2 'there is no such bucket' ;;
+  *) s3 "$1" -T "$tmp/new" || end 2 'the bucket does not exist' ;;
   esac
 }
 
 # A task is described.
 path=$(string "$job" path)
-[ -z "$path" ] || [ -e "$path" ] || end 2 "task.path $path is not there"
+[ -z "$path" ] || [ -e "$path" ] || end 2 "task.path $path does not exist"
 if holds "$job" describe true; then
   put "$(string "$job" key)" '{"input": [1, 8, 8], "outputs": 10, "train": 1000,
     "validation": 200, "test": 200, "metrics": ["val_accuracy"], "device": "cpu",
@@ -131,7 +131,7 @@ fi
 while [ "$epoch" -lt "$until" ] && [ -z "$stop" ]; do
   [ -z "$asked" ] || end 143 "ended by SIGTERM at the checkpoint of epoch $epoch"
   begun=$((begun + 1))
-  progress # the epoch is charged before it begins
+  progress # the epoch is charged before it starts
   sleep "${EPOCH_SECONDS:-1}" || true
   epoch=$((epoch + 1))
   metrics="\"val_accuracy\": $(score "$epoch")"
@@ -144,7 +144,7 @@ $curve"
     kept=$epoch
   fi
   progress
-  if [ -n "${KINASE_REPORT_URL:-}" ]; then # a hint: whatever goes wrong is passed over
+  if [ -n "${KINASE_REPORT_URL:-}" ]; then # a hint: errors are ignored
     printf 'header = "Authorization: Bearer %s"\n' "${KINASE_REPORT_TOKEN:-}" |
       curl -s -K - -m 2 -H 'Content-Type: application/json' \
         -d "{\"attempt\": $attempt, $point}" "$KINASE_REPORT_URL" > "$tmp/answer" || true

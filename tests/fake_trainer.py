@@ -19,7 +19,7 @@ from kinase.store import NotFound, Store
 
 def describe(task: Task, training: Training) -> TaskInfo:
     if task.dataset == "absent":
-        raise FileNotFoundError("task.dataset 'absent' is not there; known: ok")
+        raise FileNotFoundError("task.dataset 'absent' does not exist; known: ok")
     return TaskInfo(
         input=(1, 8, 8),
         outputs=10,

@@ -13,7 +13,7 @@ Python, so a pod starts in a twentieth of a second.
                         FOLDER/held/NAMESPACE/JOB-EPOCH, that epoch does not end, but by a signal
 
 A fault comes in the second epoch (or the only one) of the first attempt; with `-always` behind
-it, of every attempt. It is one of FAULTS. The data set `absent` is not there.
+it, of every attempt. It is one of FAULTS. The data set `absent` does not exist.
 """
 
 from __future__ import annotations
@@ -436,7 +436,7 @@ def main() -> None:
         job = json.loads(Path(os.environ["KINASE_JOB"]).read_bytes())
         store = open_store()
         if job["task"].get("dataset") == "absent":
-            raise Bad("task.dataset 'absent' is not there")
+            raise Bad("task.dataset 'absent' does not exist")
         if job.get("describe"):
             write(store, job.get("key", "trainer.json"), INFO)
         elif job.get("test"):

@@ -105,7 +105,7 @@ def _status() -> Panels:
         ),
         number(
             "Duration",
-            "Since the search began, until it finished.",
+            "From the start to the end of the search.",
             "s",
             now(
                 f"(max({of('kinase_experiment_completion_timestamp_seconds')}) or vector(time())) "
@@ -146,7 +146,7 @@ def _search() -> Panels:
         ),
         lines(
             "Epochs",
-            "Training epochs begun by trials that have ended, lost attempts included.",
+            "Training epochs started by finished trials, including lost attempts.",
             "short",
             query(f"max({of('kinase_experiment_epochs_total')})", "epochs"),
             stepped=True,

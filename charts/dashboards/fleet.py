@@ -117,7 +117,7 @@ def _experiments() -> Panels:
         ),
         lines(
             "Experiments by phase",
-            "Experiments by the phase that their status tells.",
+            "Experiments by the phase in their status.",
             "short",
             query(f"count by (phase) (kinase_experiment_phase{{{WHERE}}})", "{{phase}}"),
             stacked=True,
@@ -139,7 +139,7 @@ def _experiments() -> Panels:
         ),
         rows(
             "All experiments",
-            "As their status tells; finished ones, too, as long as the object is there. An "
+            "From their status, including finished ones as long as the object exists. An "
             "experiment's name leads to its dashboard.",
             {
                 "phase": (

@@ -1,4 +1,4 @@
-"""Panels that both dashboards have, each of its own trials: `where` are labels that they match."""
+"""Panels of both dashboards: `where` are the labels that select the trials."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def wait_for_a_pod(where: str) -> timeseries.Panel:
     """How long an attempt waits."""
     return lines(
         "Wait for a pod",
-        "From the asking of an attempt to the begin of its pod: operator, queue, scheduler, image.",
+        "From the request of an attempt to the start of its pod, including queue and image.",
         "s",
         *_half_and_most("kinase_trial_queue_seconds", where),
     )
@@ -67,7 +67,7 @@ def store_failures(where: str, span: int = 8) -> timeseries.Panel:
     failed = f'kinase_store_operations_total{{{where},outcome!="ok"}}'
     return lines(
         "Operations that failed",
-        "A second, after the client's own retries; KinaseStoreErrors fires if they go on.",
+        "A second, after the client's own retries; KinaseStoreErrors fires if they persist.",
         "ops",
         query(f"sum by (outcome) (rate({failed}[$__rate_interval]))", "{{outcome}}"),
         steps=((None, GOOD), (0.01, BAD)),

@@ -180,7 +180,7 @@ Duration = Annotated[
             "pattern": DURATION,
             "x-kubernetes-validations": [
                 {
-                    "rule": "self.matches('[1-9]')",  # neither empty nor zero
+                    "rule": "self.matches('[1-9]')",  # not empty and not zero
                     "message": "a duration is written like 90s, 5m or 1h30m, longer than zero",
                 }
             ],
@@ -210,8 +210,8 @@ def struct_name(kind: str) -> str:
 class Union(Model):
     """A discriminated union as Kubernetes writes one: ``type`` plus the one struct of that name.
 
-    A member's field is the type's name in camelCase (`LEMONADE`: `lemonade`). The struct may be
-    left out where all of its fields have defaults; `member` then gives it whole.
+    A member's field is the type's name in camelCase (`LEMONADE`: `lemonade`). The struct can be
+    omitted if all of its fields have defaults; `member` then returns one with the defaults.
     """
 
     discriminator: ClassVar[str] = "type"
@@ -291,7 +291,7 @@ class Union(Model):
 
     @property
     def shown(self) -> str:
-        """The chosen type for a person: of a custom member its own name."""
+        """The chosen type for a person: for a custom member, its own name."""
         member = self.member
         return member.name if isinstance(member, Custom) else self.kind
 

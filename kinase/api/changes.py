@@ -37,7 +37,7 @@ def rules() -> Iterator[Rule]:
             when, happened, others = _ENDED, "ended", AFTER_END
         field = f"spec.{info.alias}"
         same = f"self.{field} == oldSelf.{field}"
-        if info.default in ((), None):  # in a schema nothing stands for an empty list or null
+        if info.default in ((), None):  # a schema omits an empty list and null
             both = f"has(self.{field}) && has(oldSelf.{field})"
             neither = f"!has(self.{field}) && !has(oldSelf.{field})"
             same = f"({neither}) || ({both} && {same})"
@@ -50,7 +50,7 @@ def rules() -> Iterator[Rule]:
     for limit in LIMITS:
         new, old = f"self.spec.budget.{limit}", f"oldSelf.spec.budget.{limit}"
         most = f"{new} >= {old}"
-        if limit == "duration":  # of another form it is refused by its pattern
+        if limit == "duration":  # its pattern rejects another form
             most = f"(!{new}.matches(r'{DURATION}') || duration({new}) >= duration({old}))"
         yield Rule(
             f"!({_STARTED}) || !has({new}) || (has({old}) && {most})",

@@ -1,8 +1,8 @@
 """The CustomResourceDefinitions, written from the models: `python -m kinase.api.crd`.
 
-Their schemas are structural (Kubernetes' word for: every value has one type, said where it stands).
-What a model's validators check beyond a field's own bounds is added as CEL rules (`Rule`), so that
-the API server refuses what `kinase validate` refuses.
+Their schemas are structural, as Kubernetes requires: every value has exactly one type. Checks of a
+model's validators that go beyond the bounds of one field are added as CEL rules (`Rule`), so that
+the API server rejects what `kinase validate` rejects.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ ORDER = [
     "additionalProperties",
     "items",
 ]
-"""The order of a schema's keywords; the others follow."""
+"""Order of a schema's keywords; all others follow them."""
 
 Column = tuple[str, str, str]
 """Heading, type and path of a column of `kubectl get`."""
@@ -76,7 +76,7 @@ TRIAL_COLUMNS: tuple[Column, ...] = (
 
 
 def crds() -> dict[str, Schema]:
-    """The definitions by the names of their files."""
+    """The definitions by file name."""
     found = (
         _crd(NASExperiment, names.EXPERIMENTS, "nasx", EXPERIMENT_COLUMNS),
         _crd(NASTrial, names.TRIALS, "nast", TRIAL_COLUMNS),
@@ -90,7 +90,7 @@ def text(crd: Schema) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes every part out; an anchor would be hard to read."""
+    """Writes repeated parts in full instead of as YAML anchors, which are hard to read."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -132,9 +132,9 @@ def _crd(model: type[Model], plural: str, short: str, columns: tuple[Column, ...
 
 def _root(model: type[Model]) -> Schema:
     found = schema(model)
-    for name in ("apiVersion", "kind"):  # which there are, the API server knows itself
+    for name in ("apiVersion", "kind"):  # the API server validates these fields itself
         del found["properties"][name]["enum"]
-    # of the metadata a schema may name no more than this
+    # a schema can restrict only these fields of the metadata
     found["properties"]["metadata"] = {"type": "object", "properties": {"name": {"type": "string"}}}
     found["required"] = ["spec"]
     return found
@@ -147,7 +147,7 @@ def schema(model: type[Model]) -> Schema:
 
 
 class _Generator(GenerateJsonSchema):
-    """JSON Schema with the models' rules, without null, with defaults as in a manifest."""
+    """JSON Schema with the models' rules, without null, with defaults in the form of a manifest."""
 
     def model_schema(self, schema: Any) -> Schema:
         found = super().model_schema(schema)
@@ -156,11 +156,12 @@ class _Generator(GenerateJsonSchema):
         return found
 
     def nullable_schema(self, schema: Any) -> Schema:
-        """What may be null may be left out, and the API server takes the one for the other."""
+        """Drop null from a type: a field that can be null can be omitted, which means the same to
+        the API server."""
         return self.generate_inner(schema["schema"])
 
     def tuple_schema(self, schema: Any) -> Schema:
-        """A tuple whose items are of one kind is a list of so many."""
+        """Write a tuple of items of one type as a list of fixed length."""
         found = super().tuple_schema(schema)
         if items := found.pop("prefixItems", None):
             if any(item != items[0] for item in items):
@@ -171,16 +172,16 @@ class _Generator(GenerateJsonSchema):
     def default_schema(self, schema: Any) -> Schema:
         found = self.generate_inner(schema["schema"])
         default = _plain(schema.get("default", PydanticUndefined))
-        if default in (None, []) or default is PydanticUndefined:  # leaving it out says the same
+        if default in (None, []) or default is PydanticUndefined:  # omitting it means the same
             return found
         return {**({"allOf": [found]} if "$ref" in found else found), "default": default}
 
 
 def _plain(default: Any) -> Any:
-    """A default as a manifest has it.
+    """A default in the form of a manifest.
 
-    The API server fills in the fields of an empty struct; but before it does, it tries the
-    struct's rules on the default, and those need their fields.
+    The API server fills in the fields of an empty struct, but it first evaluates the struct's rules
+    on the default, and the rules need their fields.
     """
     match default:
         case Model():
@@ -201,7 +202,7 @@ def _plain(default: Any) -> Any:
 
 
 def _structural(node: Schema, defs: dict[str, Schema]) -> Schema:
-    """A JSON Schema in the form that the API server asks for."""
+    """A JSON Schema in the form that the API server requires."""
     node = _whole(node, defs)
     node.pop("title", None)
     if "description" in node:
@@ -222,7 +223,7 @@ def _structural(node: Schema, defs: dict[str, Schema]) -> Schema:
 
 
 def _whole(node: Schema, defs: dict[str, Schema]) -> Schema:
-    """The schema with what it refers to written in; its own words come first."""
+    """The schema with its references resolved; its own keywords take precedence."""
     found: Schema = {}
     for part in (*node.pop("allOf", ()), *([{"$ref": node.pop("$ref")}] if "$ref" in node else ())):
         found |= _whole(dict(defs[part["$ref"].rpartition("/")[2]]), defs)
@@ -240,7 +241,7 @@ def _object(node: Schema, defs: dict[str, Schema]) -> None:
     if isinstance(values, dict):
         node["additionalProperties"] = _structural(values, defs)
     elif values and not {"properties", "x-kubernetes-preserve-unknown-fields"} & set(node):
-        # a map of anything, since CEL takes {a: 1} and {b: 1} for equal in an object of free form
+        # a map of anything, since in an object of free form CEL considers {a: 1} and {b: 1} equal
         node["additionalProperties"] = {
             "x-kubernetes-preserve-unknown-fields": True,
             "nullable": True,
@@ -253,7 +254,7 @@ def _object(node: Schema, defs: dict[str, Schema]) -> None:
 
 
 def _key_rules(keys: Schema) -> Iterator[dict[str, str]]:
-    """The bounds of a map's keys, for which a structural schema has no words."""
+    """Rules for the bounds of a map's keys, which a structural schema cannot express."""
     if longest := keys.get("maxLength"):
         shortest = keys.get("minLength", 0)
         yield {
@@ -268,14 +269,14 @@ def _key_rules(keys: Schema) -> Iterator[dict[str, str]]:
 
 
 def _validation(rule: Rule) -> dict[str, str]:
-    """A rule as the API server reads it."""
+    """A rule in the form of the API server."""
     found = {"rule": rule.cel}
     parts = re.split(r"\{(.+?)\}", rule.message)
     if len(parts) == 1:
         found["message"] = rule.message
     else:
         words = "%s".join(part.replace("%", "%%") for part in parts[::2])
-        # format() alone makes text of a number whose length the API server can estimate
+        # only for the text that format() returns can the API server estimate the length
         found["messageExpression"] = f"{_quoted(words)}.format([{', '.join(parts[1::2])}])"
     if rule.path:
         found["fieldPath"] = rule.path
@@ -290,7 +291,7 @@ def _quoted(words: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Write the definitions into every folder that is named, or else to the standard output."""
+    """Write the definitions into every given folder, or else to the standard output."""
     for name, crd in crds().items():
         for folder in arguments:
             (Path(folder) / name).write_text(text(crd))

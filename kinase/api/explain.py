@@ -21,7 +21,7 @@ from kinase.api.load import close_match, models_in
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What there is to say of a field."""
+    """The documentation of a field."""
 
     name: str
     kind: str
@@ -29,7 +29,7 @@ class Field:
     description: str
     bounds: str
     default: str
-    """Empty where there is none worth telling."""
+    """Empty if there is no default worth showing."""
     required: bool
     model: type[BaseModel] | None
     """The fields below, or None."""
@@ -41,10 +41,10 @@ def fields(model: type[BaseModel]) -> list[Field]:
 
 
 def find(path: str) -> tuple[Field | None, type[BaseModel] | None]:
-    """The field at a dotted path, and the model below it; (None, top) for the empty path.
+    """The field at a dotted path and the model of its value; (None, top) for the empty path.
 
     Raises:
-        LookupError: there is no such field; the message names what is near.
+        LookupError: the field does not exist; the message suggests similar names.
     """
     model: type[BaseModel] | None = NASExperiment
     found: Field | None = None
@@ -55,8 +55,9 @@ def find(path: str) -> tuple[Field | None, type[BaseModel] | None]:
         name = part.partition("[")[0]
         known = {f.name: f for f in fields(model)} if model else {}
         if name not in known:
-            near = close_match(name, list(known))
-            hint = f"did you mean {near!r}?" if near else f"fields: {', '.join(known) or 'none'}"
+            near = _meant(name, walked, list(known))
+            hint = f"did you mean {' or '.join(near)}?" if near else ""
+            hint = hint or f"fields: {', '.join(known) or 'none'}"
             raise LookupError(f"{walked or 'NASExperiment'} has no field {name!r}; {hint}")
         found = known[name]
         model = found.model
@@ -64,11 +65,43 @@ def find(path: str) -> tuple[Field | None, type[BaseModel] | None]:
     return found, model
 
 
+MOST_MEANT = 3
+"""Fields that are suggested for a name that is not one."""
+
+
+def _meant(name: str, walked: str, known: list[str]) -> list[str]:
+    """Paths of the fields that a wrong name may mean: those of the name elsewhere, else the one
+    here that is most like it, else one elsewhere."""
+    everywhere = sorted(
+        _paths(NASExperiment),
+        key=lambda path: (not path.startswith("spec."), path.count("."), path),
+    )
+    ends = {path: path.rpartition(".")[2] for path in everywhere}
+    if same := [path for path, end in ends.items() if end.lower() == name.lower()]:
+        below = [path for path in same if path.startswith(f"{walked}.")]
+        return (below or same)[:MOST_MEANT]
+    if near := close_match(name, known):
+        return [f"{walked}.{near}" if walked else near]
+    other = close_match(name, list(dict.fromkeys(ends.values())))
+    return [path for path, end in ends.items() if end == other][:MOST_MEANT]
+
+
+def _paths(
+    model: type[BaseModel], above: str = "", seen: tuple[type[BaseModel], ...] = ()
+) -> Iterator[str]:
+    """Paths of all fields below a model."""
+    for field in fields(model):
+        path = f"{above}.{field.name}" if above else field.name
+        yield path
+        if field.model is not None and field.model not in seen:
+            yield from _paths(field.model, path, (*seen, field.model))
+
+
 def explain(path: str, *, recursive: bool = False) -> str:
     """Documentation of a field and of the fields below it, as `kubectl explain` prints it.
 
     Raises:
-        LookupError: there is no such field.
+        LookupError: the field does not exist.
     """
     found, model = find(path)
     lines = ["KIND:     NASExperiment", "VERSION:  kinase.dev/v1alpha1", ""]
@@ -173,7 +206,7 @@ def _type(annotation: Any) -> str:
 
 
 def _bounds(annotation: Any, metadata: list[Any]) -> str:
-    """Bounds of a field's own value, or of its items."""
+    """Bounds of a field's value, or of its items."""
     found: list[str] = []
     own: dict[str, Any] = {}
     for rule in metadata:

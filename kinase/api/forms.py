@@ -1,4 +1,4 @@
-"""What the patterns of the manifest ask for, in words: nobody should have to read one."""
+"""The patterns of the manifest in words, so that nobody has to read a regular expression."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ _FORMS = {
 
 
 def of(pattern: str) -> str:
-    """The form in words; the pattern itself where it is not one of the manifest's."""
+    """The form in words, or the pattern itself if it is not one of the manifest's."""
     return _FORMS.get(pattern, pattern)

@@ -1,4 +1,5 @@
-"""Manifests from YAML: every problem is told with file, line, field, value and what is right."""
+"""Manifests from YAML. Every problem is reported with file, line, field, value and what is
+valid."""
 
 from __future__ import annotations
 
@@ -20,15 +21,15 @@ from kinase.api.experiment import NASExperiment
 from kinase.words import counted
 
 MAX_BYTES = 1 << 20
-"""Largest manifest that is read."""
+"""Maximum size of a manifest in bytes."""
 MAX_NODES = 100_000
-"""Most values of a manifest after its aliases are followed."""
+"""Maximum number of values in a manifest after its aliases are resolved."""
 
 Path_ = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as kubectl reads it: 1e-3 is a number, although YAML 1.1 would have it 1.0e-3."""
+    """YAML as kubectl reads it: 1e-3 is a number, although YAML 1.1 requires 1.0e-3."""
 
 
 _Loader.add_implicit_resolver(
@@ -40,15 +41,15 @@ _Loader.add_implicit_resolver(
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong at one place of a manifest."""
+    """A problem at one place in a manifest."""
 
     file: str
     line: int
-    """From 1; 0 where there is no line to name."""
+    """Counted from 1; 0 if the problem has no line."""
     path: str
     """Field, as `spec.space.chain.maxDepth`; empty for the whole document."""
     message: str
-    """The rule, and the value that was given."""
+    """The rule, and the value that violates it."""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -59,13 +60,13 @@ class ManifestError(ValueError):
     """A manifest that cannot be used."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        """Hold all problems that were found."""
+        """`problems` are all problems that were found."""
         super().__init__(format_problems(problems))
         self.problems = list(problems)
 
 
 def format_problems(problems: Sequence[Problem]) -> str:
-    """One line a problem."""
+    """One line per problem."""
     return "\n".join(str(problem) for problem in problems)
 
 
@@ -78,7 +79,7 @@ class Document:
     lines: dict[Path_, int]
 
     def problem(self, path: Path_, message: str) -> Problem:
-        """A problem at a field, or at the nearest field above that is written down."""
+        """A problem at a field, or at its nearest parent that the document contains."""
         place = path
         while place and place not in self.lines:
             place = place[:-1]
@@ -103,10 +104,10 @@ def load_manifest(path: str | Path) -> NASExperiment:
 
 
 def read_document(path: str | Path) -> Document:
-    """Read the one `NASExperiment` of a YAML (or JSON) file, unvalidated.
+    """Read the only `NASExperiment` in a YAML (or JSON) file, without validation.
 
     Raises:
-        ManifestError: the file cannot be read, or is not valid YAML, or holds no or several ones.
+        ManifestError: the file cannot be read, or is not valid YAML, or does not hold exactly one.
     """
     file = str(path)
     try:
@@ -119,7 +120,7 @@ def read_document(path: str | Path) -> Document:
 
 
 def parse_document(file: str, raw: bytes) -> Document:
-    """The one `NASExperiment` of a text, unvalidated; `file` is what problems name.
+    """The only `NASExperiment` in a text, without validation; problems name `file`.
 
     Raises:
         ManifestError: as `read_document`.
@@ -161,7 +162,7 @@ def _too_deep(file: str) -> Problem:
 
 
 def _utf8(file: str, raw: bytes) -> bytes:
-    """The file's text as UTF-8: UTF-16 is read by its byte order mark, another encoding refused."""
+    """Decode a file as UTF-8, or as UTF-16 if it has a byte order mark; reject other encodings."""
     if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         try:
             return raw.decode("utf-16").encode()
@@ -183,7 +184,7 @@ def _kind(data: Any) -> Any:
 
 
 def _construct(file: str, root: yaml.Node) -> Document:
-    """Plain data of a YAML tree, with lines; a key that comes twice is an error."""
+    """Convert a YAML tree to plain data with line numbers; a duplicate key is an error."""
     lines: dict[Path_, int] = {}
     budget = [MAX_NODES]
     scalars = _Loader("")
@@ -240,7 +241,7 @@ def validate(document: Document) -> NASExperiment:
         message = f"is {_shown(document.data)}; a manifest is a mapping with apiVersion and kind"
         raise ManifestError([document.problem((), message)])
     try:
-        # camelCase alone, as the API server takes it
+        # only camelCase, as in the API server
         return NASExperiment.model_validate(document.data, by_alias=True, by_name=False)
     except ValidationError as error:
         raise ManifestError([_explain(document, e) for e in error.errors()]) from None
@@ -253,7 +254,7 @@ def _shown(value: Any) -> str:
 
 
 def _explain(document: Document, error: ErrorDetails) -> Problem:
-    """A pydantic error in a person's words."""
+    """A pydantic error as a message for people."""
     path: Path_ = tuple(part for part in error["loc"] if part != "[key]")
     kind, context = error["type"], error.get("ctx", {})
     value = _shown(error["input"])
@@ -312,7 +313,7 @@ _WRONG_TYPE = {
     ),
     **dict.fromkeys(("tuple_type", "list_type"), "is not a list; write [a, b], or a line each"),
 }
-"""What is wrong with a value of another type, by pydantic's name of the error."""
+"""Message for a value of the wrong type, by pydantic's name of the error."""
 
 
 def _lower(text: str) -> str:
@@ -324,14 +325,15 @@ def _words(text: str) -> list[str]:
 
 
 def _got(error: ErrorDetails, text: str) -> str:
-    """The value, where it is a simple one that the rule does not name itself."""
+    """The value, if it is a scalar and the rule does not name it."""
     value = error["input"]
     simple = isinstance(value, str | int | float) and str(value) not in text
     return f"; got {value!r}" if simple else ""
 
 
 def _named_in(document: Document, path: Path_, text: str) -> Path_:
-    """A rule over several fields is told at the first that it names and that is written down."""
+    """Place of a rule over several fields: the first field that it names and the document
+    contains."""
     data = document.data
     for part in path:
         try:
@@ -368,14 +370,14 @@ def _paths(data: Any, at: Path_ = ()) -> Iterator[Path_]:
 
 
 def close_match(word: str, known: Sequence[str]) -> str | None:
-    """The known word that is most like a mistyped one, or None."""
+    """The known word closest to a mistyped one, or None."""
     by_lower = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), list(by_lower), 1, cutoff=0.6)
     return by_lower[found[0]] if found else None
 
 
 def _unknown(path: Path_) -> str:
-    """What to say of a field that there is none of."""
+    """Message for an unknown field."""
     model = model_at(path[:-1])
     known = [f.alias or name for name, f in model.model_fields.items()] if model else []
     close = close_match(str(path[-1]), known)
@@ -385,7 +387,7 @@ def _unknown(path: Path_) -> str:
 
 
 def model_at(path: Path_) -> type[BaseModel] | None:
-    """The model that describes a place of the manifest, or None."""
+    """The model for a place in the manifest, or None."""
     model: type[BaseModel] = NASExperiment
     for part in path:
         if isinstance(part, int):

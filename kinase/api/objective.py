@@ -43,6 +43,14 @@ class Known:
             return f"{self.low:g} or more"
         return f"a share in {self.low:g}..{self.high:g}"
 
+    @property
+    def advice(self) -> str:
+        """Which values a search can stop at, in words."""
+        if self.low is None:
+            return f"at most {self.high:g}"
+        least = f"more than {self.low:g}" if self.goal == "maximize" else f"{self.low:g} or more"
+        return least if self.high is None else f"{least}, at most {self.high:g}"
+
     def reachable(self, value: float) -> bool:
         """Whether a search can reach a value, and not every network reaches it trivially."""
         above = self.low is None or (
@@ -131,7 +139,8 @@ def _counted_rules(value: str) -> Iterator[Rule]:
         )
         yield Rule(
             f"!has(self.{value}) || {other} || {known.cel(f'self.{value}')}",
-            f"{value} {{self.{value}}} is out of reach: {{self.metric}} is {known.text}",
+            f"{value} {{self.{value}}} is out of range: {{self.metric}} is {known.text}; "
+            f"use {known.advice}",
             f".{value}",
         )
 
@@ -208,7 +217,10 @@ def _check_known(
             f"remove goal, or set it to {facts.goal}"
         )
     if value is not None and not facts.reachable(value):
-        raise ValueError(f"{prefix}{field} {value} is out of reach: {metric} is {facts.text}")
+        raise ValueError(
+            f"{prefix}{field} {value:g} is out of range: {metric} is {facts.text}; "
+            f"use {facts.advice}"
+        )
 
 
 def check_objective(objective: Objective, task: str) -> None:
@@ -269,8 +281,8 @@ def objective_rules() -> Iterator[Rule]:
             yield Rule(
                 f"{ours} || !has(self.objective.target) || {other} || "
                 f"{known.cel('self.objective.target')}",
-                "objective.target {self.objective.target} is out of reach: "
-                f"{{self.objective.metric}} is {known.text}",
+                "objective.target {self.objective.target} is out of range: "
+                f"{{self.objective.metric}} is {known.text}; use {known.advice}",
                 ".objective.target",
             )
             yield Rule(
@@ -283,8 +295,8 @@ def objective_rules() -> Iterator[Rule]:
             yield Rule(
                 f"{ours} || !has(self.objective.also) || self.objective.also.all(m, "
                 f"!(m.metric in {names}) || !has(m.enough) || {known.cel('m.enough')})",
-                "objective.also has a value of enough that is out of reach: each of "
-                f"{', '.join(names)} is {known.text}",
+                "objective.also has a value of enough that is out of range: each of "
+                f"{', '.join(names)} is {known.text}; use {known.advice}",
                 ".objective.also",
             )
 

@@ -62,10 +62,10 @@ def _to_page(field: Field) -> str | None:
 
 
 def filled(page: str) -> str:
-    """A page with the tables of fields that it asks for.
+    """A page with its tables of fields filled in.
 
     Raises:
-        LookupError: a path is none of a field with fields below it.
+        LookupError: a path does not exist, or its field has no fields below it.
     """
     return TABLE.sub(lambda found: f"{found[1]}{_table(found[2])}{found[3]}", page)
 
@@ -79,7 +79,7 @@ def _table(path: str) -> str:
 
 
 def _sections(model: type[BaseModel], path: str) -> Iterator[str]:
-    """A struct and all below it."""
+    """A struct and all structs below it."""
 
     def anchor(field: Field) -> str | None:
         return "#" + f"{path}.{field.name}".replace(".", "").lower() if field.model else None

@@ -65,7 +65,7 @@ class Storage(Model):
     @field_validator("endpoint", "sts_endpoint")
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
-        """The port counts for the network policies, so it must be known."""
+        """Reject an endpoint without a valid port, which the network policies need."""
         if value is None:
             return None
         try:

@@ -15,17 +15,24 @@ NonNegative = Annotated[float, Field(ge=0, le=1e6)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 PUBLISHED = ("mnist", "fashion-mnist", "cifar10", "cifar100", "svhn")
-"""Data sets that lie in a folder, in the layout of their authors or torchvision's."""
+"""Data sets in a folder, in the layout of their authors or of torchvision."""
 DATASETS = ("digits", *PUBLISHED, "npz", "folder")
-"""The data sets of our own trainer. They take no `datasetOptions`."""
+"""The data sets of Kinase's trainer. They take no `datasetOptions`."""
 TASKS = {
     "Classification": "classification",
     "MultiLabel": "multi_label",
     "Regression": "regression",
 }
-"""The tasks of our own trainer, with the field of their options. They take no `typeOptions`."""
+"""The tasks of Kinase's trainer, with the field of their options. They take no `typeOptions`."""
+OUTPUTS = {"Classification": "logits", "MultiLabel": "logits", "Regression": "predictions"}
+"""What a network of each of them gives, in code and in exported files."""
 MAX_OPTIONS = 64 * 1024
-"""Most characters of options, as JSON."""
+"""Maximum number of characters of options, as JSON."""
+
+
+def output_name(task: str) -> str:
+    """What a network of a task gives, in one word."""
+    return OUTPUTS.get(task, "outputs")
 
 
 def _small(options: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +55,7 @@ class Split(Model):
     validation: Share = 0.2
     """Share of the training samples held out for validation."""
     test: Share = 0.2
-    """Share held out for the final test, if the data set has no test split of its own."""
+    """Share held out for the final test, if the data set has no test split."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Seed of the split. It is separate from `spec.seed` so that runs stay comparable."""
 
@@ -80,10 +87,10 @@ class FolderImages(Model):
 
     fit: Literal["pad", "crop", "stretch"] = "pad"
     """What to do with images that are not square. `pad`: scale the longer side and fill the rest
-    with the background. `crop`: scale the shorter side and cut out the center. `stretch`: scale
+    with the background. `crop`: scale the shorter side and cut out the centre. `stretch`: scale
     both sides."""
     background: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$", max_length=7)] = "#ffffff"
-    """Color of padding and behind transparent pixels, in hexadecimal RGB."""
+    """Colour of padding and behind transparent pixels, in hexadecimal RGB."""
 
 
 class ArrayImages(Model):
@@ -151,7 +158,7 @@ class RegressionTask(Model):
 
 
 class Task(Model):
-    """What is learnt, and on which data."""
+    """What is learned, and on which data."""
 
     type: Annotated[str, Field(min_length=1, max_length=128)] = "Classification"
     """Kind of task: Classification (one class per sample), MultiLabel (any number of labels per
@@ -261,13 +268,13 @@ class Task(Model):
 
     @property
     def options(self) -> Model | dict[str, Any] | None:
-        """What the task's constructor takes: the struct of a task of ours, or `typeOptions`."""
+        """Options for the task's constructor: the struct of a built-in task, or `typeOptions`."""
         field = TASKS.get(self.type)
         found: Model | None = getattr(self, field) if field else None
         return self.type_options if found is None else found
 
     def __hash__(self) -> int:
-        """By the fields that can be hashed: options are plain data, which cannot."""
+        """Hash the fields that can be hashed; options are plain data, which cannot."""
         return hash((self.type, self.dataset, self.path, self.resolution, self.split))
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
@@ -343,13 +345,28 @@ Confusion = Annotated[
 ]
 
 
+def _measured(metrics: Any) -> Any:
+    """Metrics without those that are not numbers, as some programs write them in JSON."""
+    if not isinstance(metrics, dict):
+        return metrics
+    return {
+        name: value
+        for name, value in metrics.items()
+        if not (isinstance(value, float) and not math.isfinite(value))
+    }
+
+
+Metrics = Annotated[dict[str, float], BeforeValidator(_measured)]
+"""Metrics by name. One that is NaN or infinite is omitted."""
+
+
 class Point(Model):
     """One epoch of a learning curve."""
 
     epoch: Annotated[int, Field(ge=1)]
     """Epochs completed, from 1."""
-    metrics: dict[str, float]
-    """Metrics after the epoch. NaN values are omitted."""
+    metrics: Metrics
+    """Metrics after the epoch. NaN and infinite values are omitted."""
     device_seconds: Annotated[float, Field(ge=0)]
     """Seconds of training since the trial's first epoch, including earlier attempts."""
 
@@ -365,8 +382,8 @@ class TrialResult(Model):
     """The attempt that wrote this."""
     outcome: Outcome
     """How the trial ended."""
-    metrics: dict[str, float] = Field(default_factory=dict)
-    """Final metrics. A metric that is NaN is omitted and counts as the worst value."""
+    metrics: Metrics = Field(default_factory=dict)
+    """Final metrics. A metric that is NaN or infinite is omitted and counts as the worst value."""
     cost: Cost = Cost()
     """What was spent."""
     curve: tuple[Point, ...] = ()
@@ -401,7 +418,7 @@ class TrialProgress(Model):
     """Training samples processed. An epoch that started but did not end counts in full."""
     device_seconds: Annotated[float, Field(ge=0)] = 0.0
     """Device seconds, including validation."""
-    metrics: dict[str, float] = Field(default_factory=dict)
+    metrics: Metrics = Field(default_factory=dict)
     """Metrics after the last completed epoch."""
 
     @property

@@ -1,6 +1,6 @@
-"""The command line: `starting` and `running` (manifests), `runs` (what is on this machine),
-`results` (what a run has left), `controller`, and the commands for clusters, which another package
-has (entry point group `kinase.clusters`)."""
+"""The command line: `starting` and `running` (manifests), `runs` (runs on this machine), `results`
+(results of a run), `controller`, and the commands for clusters from another package (entry point
+group `kinase.clusters`)."""
 
 from __future__ import annotations
 

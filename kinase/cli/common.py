@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, reading a manifest, refusing what has no effect."""
+"""Shared by the commands: exit codes, reading a manifest, rejecting options without effect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BAD_INPUT = 2
 FAILED = 1
 """Exit code: the run ended without a network."""
 INTERRUPTED = 130
-"""Exit code: ended by Ctrl-C with everything kept."""
+"""Exit code: interrupted by Ctrl-C; everything is kept."""
 
 ManifestArgument = Annotated[Path, typer.Argument(help="The manifest of a NASExperiment.")]
 RunStore = Annotated[str | None, typer.Option(help="The run's --store.")]
@@ -37,7 +37,7 @@ def fail(message: str, code: int) -> NoReturn:
 def load(
     path: Path, changes: dict[str, Any] | None = None, trainer: str = "torch"
 ) -> NASExperiment:
-    """Read a manifest and check it, with the command line's changes put in."""
+    """Read a manifest, apply the command line's changes, and check it."""
     from kinase.experiment.check import load_checked, with_changes
 
     try:
@@ -55,7 +55,7 @@ def load(
 
 
 def refuse(what: str, flags: dict[str, object]) -> None:
-    """Refuse the options that would have no effect on what a command was given."""
+    """Reject options that would have no effect on the given argument."""
     if given := [flag for flag, value in flags.items() if value not in (None, False, 0, ())]:
         fail(f"{', '.join(given)}: no effect on {what}; leave it out", BAD_INPUT)
 
@@ -81,11 +81,11 @@ def open_local(source: str, store: str | None = None) -> Record:
     """A run of this machine, replayed for reading.
 
     Args:
-        source: its manifest, its folder, its name or its URI.
-        store: of the command line, for a manifest.
+        source: manifest, folder, name or URI of the run.
+        store: `--store` of the command line, for a manifest.
 
     Raises:
-        Exit: there is none, or it cannot be read.
+        Exit: the run does not exist, or cannot be read.
     """
     from kinase.experiment.local import open_run, reopen
     from kinase.runs import find
@@ -94,7 +94,7 @@ def open_local(source: str, store: str | None = None) -> Record:
     if is_manifest(source):
         experiment = load(Path(source), {"storage.uri": store} if store else None)
     else:
-        refuse(f"{source}, which is no manifest", {"--store": store})
+        refuse(f"{source}, which is not a manifest", {"--store": store})
     try:
         if is_manifest(source):
             return open_run(experiment)
@@ -105,7 +105,7 @@ def open_local(source: str, store: str | None = None) -> Record:
 
 
 def run_at(source: str) -> Place | None:
-    """The run of this machine that an argument names, or None if it names none.
+    """The run on this machine that an argument names, or None.
 
     Raises:
         Exit: several have the name.
@@ -123,5 +123,5 @@ def run_at(source: str) -> Place | None:
 
 
 def cluster() -> Any:
-    """The commands for clusters. They need the Kubernetes client only when they are run."""
+    """The commands for clusters. Only running one requires the Kubernetes client."""
     return registry.load("kinase.clusters", "kubernetes")

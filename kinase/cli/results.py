@@ -1,4 +1,4 @@
-"""Commands that read what a run has left: `report`, `compare`, `export`."""
+"""Commands that read the results of a run: `report`, `compare`, `export`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ from kinase.cli_options import (
     Watch,
     is_local,
 )
+from kinase.words import unwritable
 
 app = typer.Typer()
 
@@ -76,8 +77,8 @@ def report(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Write the report of a run again, also of one that is under way; open that of an experiment
-    on a cluster."""
+    """Write the report of a run, even while it is running; open the report of an experiment on a
+    cluster."""
     target = Target(namespace, context, kubeconfig)
     if not is_local(source, target):
         refuse(ON_A_CLUSTER, {"--store": store})
@@ -116,8 +117,10 @@ def report(
             loop.store.put("report.html", html)
         else:
             out.write_bytes(html)
-    except (StoreError, ManifestError, OSError) as error:
+    except (StoreError, ManifestError) as error:
         fail(f"kinase: {error}", BAD_INPUT)
+    except OSError as error:
+        fail(f"kinase: {unwritable(out, error) if out is not None else error}", BAD_INPUT)
     typer.echo(out or f"{loop.store.uri}/report.html")
 
 
@@ -141,8 +144,8 @@ def compare(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Write one page that holds searches against each other: what differs in the seed alone is
-    one group, and each group has its best value over the cost."""
+    """Write one page that compares searches. Runs that differ only in the seed form a group; the
+    page shows each group's best value over the cost."""
     from kinase.report import Incomparable, write_comparison
     from kinase.report.gather import gather
     from kinase.store import StoreError
@@ -228,6 +231,8 @@ def export(
             network = open_uri(source if "://" in source else f"file://{source}")
         trainer = registry.load("kinase.trainers", "torch")
         written = trainer.export(network, out, tuple(formats or ()))
+    except (FileExistsError, NotADirectoryError):
+        fail(f"kinase: {out} is a file; give a folder", BAD_INPUT)
     except (StoreError, ValueError, OSError) as error:
         fail(f"kinase: {error}", BAD_INPUT)
     for path in written:

@@ -54,7 +54,7 @@ def run(
 ) -> None:
     """Search on this machine, then train, test and keep the winner.
 
-    The same command again goes on where it was; with a larger budget, also after the end.
+    The same command resumes it; with a larger budget, even after its end.
     """
     from kinase.console import Progress, summary
     from kinase.engine import EngineError
@@ -91,7 +91,7 @@ def run(
     except (StoreError, EngineError, ManifestError) as error:
         fail(f"kinase: {error}", BAD_INPUT)
     except KeyboardInterrupt:
-        text = "ended at once; goes on with the same command, from the last checkpoints"
+        text = "stopped immediately; resume from the last checkpoints with the same command"
         fail("; ".join(filter(None, (text, progress.used))), INTERRUPTED)
     summary(Console(), loop, data)
     unchecked = loop.unchecked and _unchecked(loop.unchecked)
@@ -111,9 +111,10 @@ def validate(
         typer.Option("--data/--no-data", help="Read the task's data where it is on this machine."),
     ] = True,
 ) -> None:
-    """Check manifests, and read their data where it is here; nothing is downloaded or trained.
+    """Check manifests, and read their data if it is on this machine. Nothing is downloaded or
+    trained.
 
-    Every problem is shown with its file, line and field. Exit code 2 if there is any.
+    Every problem is shown with its file, line and field. Exit code 2 if there are any.
     """
     from kinase.validation import validate_files
 
@@ -126,7 +127,7 @@ def validate(
 @app.command()
 def explain(
     field: Annotated[str, typer.Argument(help="A field's path, such as spec.strategy.")] = "",
-    recursive: Annotated[bool, typer.Option(help="Show the fields below, too.")] = False,
+    recursive: Annotated[bool, typer.Option(help="Also show the fields below.")] = False,
 ) -> None:
     """Print the documentation of a field of the manifest."""
     from kinase.api.explain import explain as explain_field

@@ -1,9 +1,10 @@
-"""`kinase init`: a first manifest for one's own data."""
+"""`kinase init`: a first manifest for your data."""
 
 from __future__ import annotations
 
 import re
 import sys
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ import typer
 
 from kinase import registry
 from kinase.cli.common import BAD_INPUT, fail
-from kinase.words import counted
+from kinase.words import counted, unwritable
 
 if TYPE_CHECKING:
     from kinase.api.look import Look
@@ -23,6 +24,14 @@ FACTORS = {"": 1, "k": 10**3, "m": 10**6}
 DATA = (
     "A folder of images, an .npz archive, or digits, mnist, fashion-mnist, cifar10, cifar100, svhn"
 )
+
+
+class TaskType(StrEnum):
+    """The tasks of our own trainer."""
+
+    CLASSIFICATION = "Classification"
+    MULTI_LABEL = "MultiLabel"
+    REGRESSION = "Regression"
 
 
 @app.command()
@@ -41,12 +50,24 @@ def init(
         ),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="What to optimise; by default it is chosen by the data.")
+        str | None, typer.Option(help="What to optimize; by default it is chosen by the data.")
     ] = None,
     resolution: Annotated[
         int | None,
         typer.Option(
             min=1, max=4096, help="Height and width of an image; by default chosen by the data."
+        ),
+    ] = None,
+    task: Annotated[
+        TaskType | None,
+        typer.Option(case_sensitive=False, help="What to learn; by default chosen by the targets."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV file in the folder of images that has the targets of each; by default the "
+            "one that names its images, if there is one.",
         ),
     ] = None,
     name: Annotated[
@@ -59,9 +80,9 @@ def init(
         ),
     ] = None,
 ) -> None:
-    """Write a first manifest for data of your own: looks at it, and chooses what fits.
+    """Write a first manifest for your data: looks at the data, and chooses settings that fit.
 
-    On a terminal it asks for what no option says.
+    On a terminal it asks for what is not given as an option.
     """
     from kinase.api.load import ManifestError
     from kinase.starter import CannotPlan, Wishes, manifest, plan
@@ -88,24 +109,27 @@ def init(
         if str(target) != "-" and target.exists():
             fail(f"{target} is there already; remove it, or give another file by --out", BAD_INPUT)
         file = f"{name}.yaml" if str(target) == "-" else str(target)
-        text = manifest(plan(_look(data), wishes), name, file)
+        text = manifest(plan(_look(data, task, labels), wishes), name, file)
         _check(text)
         if str(target) == "-":
             typer.echo(text, nl=False)
             return
-        with target.open("x", encoding="utf-8") as opened:
-            opened.write(text)
     except (CannotPlan, ManifestError, OSError) as error:
         fail(f"kinase: {error}", BAD_INPUT)
+    try:
+        with target.open("x", encoding="utf-8") as opened:
+            opened.write(text)
+    except OSError as error:
+        fail(f"kinase: {unwritable(target, error)}", BAD_INPUT)
     typer.echo(f"{target} is written; search with: kinase run {target}")
 
 
 def interactive() -> bool:
-    """Whether somebody is there to be asked."""
+    """Whether a person can be asked."""
     return sys.stdin.isatty()
 
 
-def _look(data: str) -> Look:
+def _look(data: str, task: TaskType | None, labels: str | None) -> Look:
     try:
         look = import_module(registry.package("kinase.trainers", "torch")).look
     except (registry.UnknownMember, ImportError) as error:
@@ -116,20 +140,21 @@ def _look(data: str) -> Look:
         )
     typer.echo(f"looking at {data} ...", err=True)
     try:
-        found: Look = look(data)
+        found: Look = look(data, None if task is None else task.value, labels)
     except (ValueError, OSError) as error:
         fail(f"kinase: {error}", BAD_INPUT)
     typer.echo(
         f"{found.dataset}: {counted(found.samples, 'sample')} of {found.channels}x{found.height}x"
-        f"{found.width}, {counted(found.classes, 'class')} of {found.smallest:,} to "
-        f"{found.largest:,}",
+        f"{found.width}, {found.targets}"
+        + (f" of {found.smallest:,} to {found.largest:,}" if found.largest else " each")
+        + (f", from {found.labels}" if found.labels else ""),
         err=True,
     )
     return found
 
 
 def _check(text: str) -> None:
-    """What is written has to be valid: anything else is a fault of ours."""
+    """Check the written manifest. If it is invalid, that is a bug in Kinase."""
     from kinase.api.load import parse_document
     from kinase.experiment.check import checked
 

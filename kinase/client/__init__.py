@@ -1,4 +1,4 @@
-"""Searches from Python: `kinase.search` in a script or a notebook, and what it gives."""
+"""Searches from Python: `kinase.search` in a script or a notebook, and its result."""
 
 from kinase.api.experiment import NASExperiment as Experiment
 from kinase.api.load import ManifestError

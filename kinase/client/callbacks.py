@@ -1,4 +1,4 @@
-"""What a caller's own code is told while a search runs."""
+"""Callbacks: a caller's own code that is called while a search runs."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("kinase")
 
 TrialFunction = Callable[["Search", dict[str, Any]], None]
-"""A plain function in place of a `Callback`: called as its `on_trial`."""
+"""A plain function instead of a `Callback`; it is called as `on_trial`."""
 
 
 class Callback:
-    """Derive from this and override what is needed. Methods are called one at a time, in the thread
-    that runs the search, which waits for them: keep them short.
+    """Base class of callbacks. Derive from it and override what you need. The thread that runs the
+    search calls one method at a time and waits for it, so keep methods short.
 
-    `search.stop()` ends the search in order. An exception is logged with its traceback and
-    kept in `Result.callback_errors`; the search goes on, and so do later calls.
+    `search.stop()` ends the search cleanly. An exception is logged with its traceback and kept in
+    `Result.callback_errors`; the search continues, and so do later calls.
     """
 
     def on_start(self, search: Search) -> None:
-        """The search begins, or goes on."""
+        """The search starts or resumes."""
 
     def on_epoch(self, search: Search, trial: int, epoch: int, metrics: dict[str, float]) -> None:
         """A running trial ended an epoch, counted from 1."""
 
     def on_trial(self, search: Search, trial: dict[str, Any]) -> None:
-        """A trial ended; it is as in `Result.trials()`."""
+        """A trial ended; `trial` is its row in `Result.trials()`."""
 
     def on_end(self, search: Search, result: Result) -> None:
         """The search ended, or was stopped or interrupted: `result.status` says which."""
@@ -45,15 +45,15 @@ class _Function(Callback):
 
 
 class Callbacks:
-    """Several callbacks as one, whose failures are kept apart from the search."""
+    """Several callbacks as one. Their failures do not affect the search."""
 
     def __init__(
         self, given: Iterable[Callback | TrialFunction] | Callback | TrialFunction
     ) -> None:
-        """Take callbacks and functions.
+        """Combine callbacks and functions.
 
         Raises:
-            TypeError: something is neither.
+            TypeError: an item is neither a callback nor a function.
         """
         each_given: Sequence[Any] = (
             (given,) if callable(given) or isinstance(given, Callback) else tuple(given)
@@ -78,4 +78,4 @@ class Callbacks:
                 name = type(each).__name__
                 if isinstance(each, _Function):
                     name = getattr(each.on_trial, "__name__", repr(each.on_trial))
-                LOG.exception("the callback %s failed in %s; the search goes on", name, method)
+                LOG.exception("the callback %s failed in %s; the search continues", name, method)

@@ -1,4 +1,4 @@
-"""A search as HTML for a notebook: plain elements that take the notebook's own colours."""
+"""A search as HTML for a notebook: plain elements that adopt the notebook's colours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kinase.experiment.trial_record import TrialRecord
 from kinase.words import counted
 
 RECENT = 5
-"""Trials that ended last, which are shown."""
+"""Number of finished trials that are shown, the latest ones."""
 CELL = "padding:0.1em 1em 0.1em 0;text-align:left;vertical-align:top"
 
 
@@ -23,7 +23,7 @@ def note(text: str) -> str:
 
 
 def progress(loop: Loop, points: Mapping[int, Point]) -> str:
-    """A search under way.
+    """A running search.
 
     Args:
         loop: the search.

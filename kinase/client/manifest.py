@@ -1,4 +1,4 @@
-"""A manifest in any of the forms that a caller may have it in."""
+"""A manifest in any form that a caller can pass."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kinase.api.names import API_VERSION
 from kinase.experiment.check import check, with_changes
 
 GIVEN = "manifest"
-"""What a problem names in place of a file."""
+"""Shown in a problem instead of a file name."""
 
 
 def read(
@@ -30,16 +30,16 @@ def read(
     changes: dict[str, Any],
     trainer: str,
 ) -> NASExperiment:
-    """A manifest that is checked, with changes put in.
+    """Check a manifest and apply changes to it.
 
     Args:
         manifest: a path, YAML text (of several lines), plain data, or the model.
         name: instead of `metadata.name`, if not None.
         changes: values by their dotted fields of the spec; None changes nothing.
-        trainer: which trainer's tasks and data sets are known.
+        trainer: trainer that defines the known tasks and data sets.
 
     Raises:
-        ManifestError: holds every problem that was found.
+        ManifestError: with every problem that was found.
     """
     document = _document(manifest)
     if name is not None and isinstance(document.data, dict):

@@ -13,23 +13,23 @@ from kinase.experiment.loop import Loop
 from kinase.experiment.trial_record import TrialRecord
 
 REFRESH = 0.5
-"""Least seconds between two updates in a notebook."""
+"""Minimum seconds between two updates in a notebook."""
 
 
 class Shown(Protocol):
-    """Shows a search; a context around the run."""
+    """Shows a search. Use it as a context manager around the run."""
 
     def __enter__(self) -> Shown:
-        """Begin."""
+        """Start."""
 
     def __exit__(self, *error: object) -> None:
-        """End, and leave the last of it."""
+        """Stop, and leave the last state visible."""
 
     def say(self, text: str) -> None:
-        """Say what takes time before the search begins."""
+        """Show a step that takes time before the search starts."""
 
     def started(self, loop: Loop) -> None:
-        """As `Listener` has it, and what follows."""
+        """See `Listener`, also for the next methods."""
 
     def progressed(self, loop: Loop, trial: int, point: Point) -> None:
         """See above."""
@@ -45,8 +45,8 @@ def shown(wanted: bool | None, wait: bool) -> Shown:
     """How to show a search here.
 
     Args:
-        wanted: whether to show it; None decides.
-        wait: whether the caller waits for it; else its own output would mix with ours.
+        wanted: whether to show it; None chooses by the environment.
+        wait: whether the caller waits for the search; otherwise its output would mix with ours.
     """
     if wanted is False:
         return Silent()
@@ -56,7 +56,7 @@ def shown(wanted: bool | None, wait: bool) -> Shown:
 
 
 def in_notebook() -> bool:
-    """Whether this is a kernel that shows HTML. IPython is looked at, never imported."""
+    """Whether this is a kernel that shows HTML. IPython is not imported for this."""
     module = sys.modules.get("IPython")
     shell = module.get_ipython() if module is not None else None
     return getattr(shell, "kernel", None) is not None
@@ -88,11 +88,11 @@ class Silent:
 
 
 class Notebook:
-    """One output of a cell, which is replaced as the search goes on."""
+    """One output of a cell, which is replaced while the search runs."""
 
     def __init__(self) -> None:
-        """Display it at once, in the cell that makes it: it is replaced from another thread, whose
-        own output a kernel would show in whatever cell runs then."""
+        """Display it immediately, in the cell that creates it. Another thread replaces it later,
+        and a kernel shows output of that thread in the cell that runs at that moment."""
         self._handle: Any = None
         self._loop: Loop | None = None
         self._points: dict[int, Point] = {}
@@ -125,7 +125,7 @@ class Notebook:
         self._draw(loop)
 
     def tick(self, loop: Loop) -> None:
-        """Keep the clock going."""
+        """Update the clock."""
         self._draw(loop)
 
     def _draw(self, loop: Loop, force: bool = False) -> None:

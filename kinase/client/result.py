@@ -1,4 +1,4 @@
-"""What a search has found, read from what it keeps."""
+"""The result of a search, read from its storage."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ class Best:
     genotype: Architecture
     """Its architecture, in the form of the search space."""
     metrics: dict[str, float]
-    """What was measured on the validation part."""
+    """Metrics on the validation split."""
     test: dict[str, float]
-    """What was measured on the test part; empty before the search has ended."""
+    """Metrics on the test split; empty before the search has ended."""
     parameters: int | None
     """Trainable parameters at full fidelity."""
     macs: int | None
     """Multiply-adds of one sample at full fidelity."""
     cost: Cost
-    """What its own trial has spent: `epochs`, `samples`, `device_seconds`."""
+    """Cost of its trial: `epochs`, `samples`, `device_seconds`."""
     final: bool
-    """Whether it is the winner, trained at full fidelity; else the best of the search so far."""
+    """Whether it is the winner, trained at full fidelity. Otherwise it is the best of the search so
+    far."""
 
 
 class Result:
@@ -49,7 +50,7 @@ class Result:
         """Read a run.
 
         Raises:
-            StoreError: there is none at this place, or it cannot be read.
+            StoreError: there is no run at this place, or it cannot be read.
         """
         self._place = place
         self.callback_errors = callback_errors
@@ -69,12 +70,12 @@ class Result:
 
     @property
     def uri(self) -> str:
-        """Where it is kept."""
+        """URI of the run."""
         return self._place.uri
 
     @property
     def folder(self) -> Path | None:
-        """The folder on this machine, or None where it is kept in a bucket."""
+        """The folder on this machine, or None if the run is in a bucket."""
         return self._place.folder
 
     @property
@@ -111,10 +112,10 @@ class Result:
 
     def load(self) -> Any:
         """The winner as a torch module with its weights, in evaluation mode on the CPU. It takes
-        float images in 0..1 of shape (N, C, H, W), and gives logits (N, classes).
+        float images in 0..1 of shape (N, C, H, W), and returns logits (N, classes).
 
         Raises:
-            LookupError: there is no winner.
+            LookupError: the search has no winner.
             ImportError: torch is not installed.
         """
         winner = self._final()
@@ -126,10 +127,10 @@ class Result:
 
         Args:
             out: the folder.
-            formats: of safetensors, torchscript, exported-program and onnx; all by default.
+            formats: any of safetensors, torchscript, exported-program and onnx. Default: all.
 
         Raises:
-            LookupError: there is no winner.
+            LookupError: the search has no winner.
             ImportError: torch is not installed.
             ValueError: a format is not known.
         """
@@ -139,10 +140,11 @@ class Result:
         return written
 
     def report(self, path: str | PathLike[str] | None = None) -> Path | str:
-        """Write the HTML report, and return where: to `path`, or `report.html` next to the journal.
+        """Write the HTML report to `path`, by default to `report.html` next to the journal, and
+        return its path.
 
         Raises:
-            ModuleNotFoundError: plotly or jinja2 is missing, which come with `kinase-nas[report]`.
+            ModuleNotFoundError: plotly or jinja2 is missing; install `kinase-nas[report]`.
         """
         document = render(gather(self._record)).encode()
         if path is not None:
@@ -195,18 +197,18 @@ def _count(trial: TrialRecord, name: str) -> int | None:
 
 
 def _trainer() -> Any:
-    """The trainer's package, which imports torch when it needs it."""
+    """The trainer's package, which imports torch on demand."""
     return import_module(registry.package("kinase.trainers", "torch"))
 
 
 def load_result(run: str | PathLike[str]) -> Result:
-    """A run of this machine, finished or not.
+    """Open a run on this machine, finished or not.
 
     Args:
-        run: its name, its folder, or its URI.
+        run: name, folder or URI of the run.
 
     Raises:
-        StoreError: there is none, or several have the name.
+        StoreError: no run or several runs have the name.
     """
     text = fspath(run)
     folder = Path(text)

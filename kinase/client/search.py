@@ -27,10 +27,10 @@ Manifest = str | PathLike[str] | Mapping[str, Any] | NASExperiment
 
 
 class Search:
-    """A search that runs in this process: what `kinase.search(..., wait=False)` gives, and what
-    callbacks are given.
+    """A search that runs in this process: returned by `kinase.search(..., wait=False)`, and passed
+    to callbacks.
 
-    It ends with the process. What it has done is kept: the same call goes on.
+    It ends with the process. Its results are kept, and the same call resumes it.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Search:
         progress: Shown,
         trainer: str,
     ) -> None:
-        """Made by `kinase.search`."""
+        """Created by `kinase.search`."""
         self._experiment = experiment
         self._callbacks = callbacks
         self._progress = progress
@@ -62,7 +62,7 @@ class Search:
 
     @property
     def status(self) -> str:
-        """starting, running, stopping; then that of the result, or error."""
+        """starting, running or stopping; after the end the result's status, or error."""
         if self._over.is_set():
             return "error" if self._result is None else str(self._result.status)
         if self._stopping:
@@ -73,28 +73,29 @@ class Search:
         """Wait for the end.
 
         Raises:
-            TimeoutError: it has not ended within so many seconds; it goes on.
-            Exception: whatever ended the search, as `kinase.search` raises it.
+            TimeoutError: the search has not ended within `timeout` seconds; it continues.
+            Exception: the exception that ended the search, as `kinase.search` raises it.
         """
         if not self._over.wait(timeout):
-            raise TimeoutError(f"{self.name} has not ended within {timeout:g} s; it goes on")
+            raise TimeoutError(f"{self.name} has not ended within {timeout:g} s; it continues")
         if self._result is None:
             assert self._error is not None
             raise self._error
         return self._result
 
     def stop(self) -> None:
-        """Start no more trials, and stop those that run at their next checkpoint. Returns at once;
-        `wait` waits for it. The same call of `kinase.search` goes on later."""
+        """Start no more trials, and stop running ones at their next checkpoint. This returns
+        immediately; use `wait` to wait for the end. The same call of `kinase.search` resumes the
+        search later."""
         self._stopping = True
         if self._loop is not None:
             self._loop.interrupt()
 
     def result(self) -> Result:
-        """The search as it is now; does not wait.
+        """The current result, without waiting.
 
         Raises:
-            StoreError: it has not begun yet.
+            StoreError: the search has not started yet.
         """
         if self._result is not None:
             return self._result
@@ -114,7 +115,7 @@ class Search:
         threading.Thread(target=self._kept, name=f"kinase {self.name}", daemon=True).start()
 
     def _kept(self) -> None:
-        """Run, and keep what it gives or raises for `wait`."""
+        """Run the search, and keep its result or exception for `wait`."""
         try:
             self._result = self._run()
         except BaseException as error:
@@ -148,7 +149,7 @@ class Search:
 
 
 class _Told:
-    """Hears of what happens in the loop, and passes it on."""
+    """Forwards the loop's events to the callbacks and the progress display."""
 
     def __init__(self, search: Search, progress: Shown) -> None:
         self._search = search
@@ -229,33 +230,33 @@ def search(
 ) -> Result | Search:
     """Search on this machine, then train, test and keep the winner.
 
-    The same call goes on where it was interrupted or killed, and with a larger budget also after
-    the end. Trials run in processes of their own, which do not run the caller's script: it needs no
-    ``if __name__ == "__main__":``.
+    The same call resumes a search that was interrupted or killed, and with a larger budget also one
+    that has ended. Trials run in separate processes, which do not run the caller's script, so it
+    needs no ``if __name__ == "__main__":``.
 
     Args:
-        manifest: path of a manifest, its YAML text, the same as a dict (`apiVersion` and `kind` may
-            be left out), or an `Experiment`.
-        wait: return when the search has ended; else at once, with a handle.
-        callbacks: instances of `Callback`, or functions of the search and a trial that has ended.
+        manifest: path of a manifest, its YAML text, a dict (`apiVersion` and `kind` can be
+            omitted), or an `Experiment`.
+        wait: return when the search has ended. If False, return a handle immediately.
+        callbacks: instances of `Callback`, or functions of the search and a finished trial.
         out: folder or URI to keep everything in, instead of `storage.uri`; ``runs`` by default.
         name: instead of `metadata.name`.
         trials: budget of trials, instead of the manifest's.
         parallelism: trials at once, instead of the manifest's.
         device: auto, cpu, cuda or mps, instead of the manifest's.
         fresh: start from scratch; the folder of an earlier run of this name is renamed to `NAME.1`.
-        progress: show it: a table in a notebook, on a terminal or as lines on standard error. By
-            default yes, but not with ``wait=False`` outside a notebook.
+        progress: show the progress: a table in a notebook or on a terminal, otherwise lines on
+            standard error. Default: yes, except with ``wait=False`` outside a notebook.
         trainer: entry point of the group `kinase.trainers`, or an import path.
 
     Returns:
         The result; or a handle with `wait`, `stop`, `result` and `status`, if `wait` is False.
 
     Raises:
-        ManifestError: the manifest cannot be used; names each problem.
+        ManifestError: the manifest is invalid; the message lists every problem.
         StoreError: the storage cannot be used, or holds another experiment of this name.
-        EngineError: no trial can be run at all, as where the data is not there.
-        KeyboardInterrupt: it was interrupted; what it has done is kept.
+        EngineError: no trial can run, for example because the data is missing.
+        KeyboardInterrupt: the search was interrupted; its results are kept.
     """
     heard = Callbacks(callbacks)
     changes = {

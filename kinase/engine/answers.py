@@ -1,4 +1,4 @@
-"""What a trainer answers, which is untrusted."""
+"""Answers of a trainer, which are untrusted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kinase.engine.base import Finished, Lost
 
 
 def wrong(error: ValidationError) -> str:
-    """What is wrong with a trainer's answer, in one line."""
+    """The problem of a trainer's answer, in one line."""
     found = []
     for each in error.errors(include_url=False)[:3]:
         place = ".".join(map(str, each["loc"])) or "the whole"
@@ -19,7 +19,7 @@ def wrong(error: ValidationError) -> str:
 
 
 def result_of(trial: int, text: str) -> Finished | Lost:
-    """A trial's result, or what is wrong with it."""
+    """A trial's result, or a message that says why it is invalid."""
     try:
         result = TrialResult.model_validate_json(text)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What an engine is: the place where trials run."""
+"""The interface of an engine, which runs trials."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kinase.api.trial import Point, TaskInfo, TrialJob, TrialResult
 
 
 class EngineError(Exception):
-    """The engine cannot run trials at all; the message says why and what would help."""
+    """The engine cannot run any trial; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A running trial ended an epoch. A hint: nothing relies on seeing it."""
+    """A running trial ended an epoch. This is a hint and may be lost."""
 
     trial: int
     point: Point
@@ -37,13 +37,13 @@ class Lost:
 
     trial: int
     message: str
-    """What is known of the cause, for a person."""
+    """The known cause, for people."""
     crash: bool = True
-    """Whether the trial may be the cause, so that it counts against `maxRetries`."""
+    """Whether the trial may be the cause, so that the loss counts against `maxRetries`."""
     out_of_memory: bool = False
-    """Whether the machine ran out of memory for it."""
+    """Whether the machine ran out of memory."""
     permanent: bool = False
-    """Whether trying again is of no use, as at the time limit."""
+    """Whether a retry is pointless, for example after the time limit."""
     given_up: bool = False
     """Whether it was lost too often, for no fault of its own, to be tried again."""
     checkpoint_gone: bool = False
@@ -55,31 +55,32 @@ Event = Progress | Finished | Lost
 
 
 class Engine(ABC):
-    """Runs trials, at most `slots` at once. Not thread-safe: one loop owns it."""
+    """Runs trials, at most `slots` at a time. Not thread-safe: one loop owns it."""
 
     slots: int
-    """How many trials may run at once."""
+    """Maximum number of trials that run at the same time."""
 
     @abstractmethod
     def describe(self, task: Task, training: Training, space: Space | None = None) -> TaskInfo:
         """Ask the trainer about the task.
 
         Args:
-            task: what is learnt.
-            training: how networks are trained.
-            space: of the search, where it begins with a network that the trainer has.
+            task: the learning task.
+            training: how to train networks.
+            space: the search space, if the search starts from a network of the trainer.
 
         Raises:
-            EngineError: the data set, the device or the network is not there.
+            EngineError: the data set, the device or the network is missing.
         """
 
     @abstractmethod
     def launch(self, job: TrialJob) -> None:
-        """Begin an attempt of a trial; a slot must be free."""
+        """Start an attempt of a trial; a slot must be free."""
 
     def adopt(self, job: TrialJob) -> bool:
-        """Whether an attempt that an earlier process launched goes on, or has ended meanwhile,
-        without us: its events come as if it had just been launched. Asked after a restart."""
+        """Called after a restart: whether an attempt that an earlier process launched is still
+        running, or has ended in the meantime. Its events then arrive as if it had just been
+        launched."""
         return False
 
     @abstractmethod
@@ -88,7 +89,7 @@ class Engine(ABC):
 
     @abstractmethod
     def poll(self, timeout: float | None) -> Sequence[Event]:
-        """Wait for events, at most `timeout` seconds; none may come."""
+        """Wait for events, at most `timeout` seconds; the list can be empty."""
 
     @abstractmethod
     def stop(self, trial: int) -> None:
@@ -96,4 +97,4 @@ class Engine(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End everything that still runs, at once."""
+        """Kill everything that still runs."""

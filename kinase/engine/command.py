@@ -1,7 +1,7 @@
-"""A trainer of one's own on this machine: a process for each attempt, by trial contract v1.
+"""A custom trainer on this machine: a process for each attempt, by trial contract v1.
 
-A worker of the local engine runs it as the operator's pods would: the job in a file, all else in
-the environment. The points that it posts are received here.
+A worker of the local engine runs it like a pod on a cluster: the job is in a file, everything else
+in the environment. The worker also receives the points that the trainer posts.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ from kinase.store import NotFound, Store, TooLarge
 
 FIELD = "trialTemplate.command"
 MOST_BYTES = 64 * 1024
-"""Bytes of a point that is posted."""
+"""Maximum size in bytes of a posted point."""
 ANSWER_SECONDS = 2.0
-"""How long a post waits for its answer; the trainer waits no longer either."""
+"""Maximum seconds until a post is answered. The trainer does not wait longer."""
 TICK = 0.05
-"""Seconds between two looks at the process."""
+"""Seconds between two checks of the process."""
 _PR_SET_PDEATHSIG = 1
 
 
 class Command(Model):
-    """How a trainer of one's own is run."""
+    """How to run a custom trainer."""
 
     experiment: str
     """Name of the experiment."""
@@ -70,7 +70,10 @@ class Command(Model):
 
 
 class TrainerError(Exception):
-    """The command cannot be run, or could not describe the task."""
+    """The command cannot be run, or did not describe the task."""
+
+    for_people = True
+    """See `kinase.engine.worker`."""
 
 
 class AttemptLost(Exception):
@@ -85,7 +88,7 @@ class AttemptLost(Exception):
         out_of_memory: bool = False,
         checkpoint_gone: bool = False,
     ) -> None:
-        """`message` says what is known of the cause."""
+        """`message` gives the known cause."""
         super().__init__(message)
         self.fields = {
             "crash": crash,
@@ -96,18 +99,18 @@ class AttemptLost(Exception):
 
 
 class CommandTrainer:
-    """Runs a command for each job, as a worker's trainer."""
+    """A worker's trainer that runs a command for each job."""
 
     def __init__(
         self, command: Command, store: Store, scratch: Path | None, held: int | None
     ) -> None:
-        """Nothing is started yet.
+        """Do not start anything yet.
 
         Args:
             command: what to run.
-            store: of the experiment.
-            scratch: folder for the job's file; one of its own if None.
-            held: the worker's lock, which the process holds as well.
+            store: store of the experiment.
+            scratch: folder for the job's file. Default: a temporary folder.
+            held: the worker's lock, which the process inherits.
         """
         self.command, self.store, self._held = command, store, held
         self._folder = Path(mkdtemp()) if scratch is None else scratch
@@ -119,7 +122,7 @@ class CommandTrainer:
         """Ask the command about the task.
 
         Raises:
-            TrainerError: it does not answer.
+            TrainerError: the command did not answer.
         """
         asked = TaskJob(
             experiment=self.command.experiment, task=task, training=training, space=space
@@ -147,7 +150,7 @@ class CommandTrainer:
         """Run one attempt.
 
         Raises:
-            AttemptLost: it left no valid result.
+            AttemptLost: the attempt left no valid result.
         """
         before = oom_kills()
         with _Receiver(job.attempt) as receiver, self._started(job, receiver) as process:
@@ -188,7 +191,7 @@ class CommandTrainer:
         return f"{FIELD} {' '.join(self.command.words)!r:.200}"
 
     def _end(self, code: int) -> str:
-        """What is known of how a process ended, with the termination message that it left."""
+        """How a process ended, with its termination message."""
         how = {
             BAD_INPUT_EXIT: "bad input",
             CHECKPOINT_GONE_EXIT: "the checkpoint is gone",
@@ -211,7 +214,7 @@ class CommandTrainer:
     def _started(
         self, job: TrialJob | TaskJob, receiver: _Receiver | None
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """The process of an attempt; it does not outlive the context."""
+        """The process of an attempt; it is killed at the end of the context."""
         asked, said = self._place("job"), self._place("termination")
         asked.write_text(job.model_dump_json(by_alias=True))
         said.unlink(missing_ok=True)
@@ -253,13 +256,13 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def _die_with_worker() -> None:
-    """In the new process: the kernel ends it with the worker."""
+    """Run in the new process: have the kernel kill it together with the worker."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class _Receiver:
-    """Receives the points that a trial posts, and answers whether it goes on."""
+    """Receives the points that a trial posts, and answers whether it should continue."""
 
     def __init__(self, attempt: int) -> None:
         self._points: queue.Queue[tuple[Point, queue.Queue[bool]]] = queue.Queue()
@@ -269,7 +272,7 @@ class _Receiver:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Where to post, and with which token."""
+        """URL and token for posting."""
         return {
             "KINASE_REPORT_URL": f"http://127.0.0.1:{self._server.server_port}/points",
             "KINASE_REPORT_TOKEN": self._token,
@@ -284,7 +287,7 @@ class _Receiver:
         self._server.server_close()
 
     def answer(self, notify: Callable[[Point], bool]) -> None:
-        """Pass a point on, if one comes within a tick."""
+        """Pass on a point, if one arrives within a tick."""
         try:
             point, reply = self._points.get(timeout=TICK)
         except queue.Empty:
@@ -304,7 +307,7 @@ class _Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, format: str, *args: Any) -> None:
-                """Say nothing."""
+                """Do not log requests."""
 
             def do_POST(self) -> None:
                 given = self.headers.get("Authorization", "")
@@ -337,7 +340,7 @@ class _Receiver:
 def command_of(
     experiment: str, metric: str, words: Sequence[str], environment: dict[str, str]
 ) -> Command | None:
-    """The command of a manifest, or None where it has none."""
+    """The command of a manifest, or None if it has no command."""
     if not words:
         return None
     return Command(

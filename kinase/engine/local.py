@@ -28,21 +28,23 @@ from kinase.engine.command import Command
 from kinase.engine.oom import oom_kills
 
 START_SECONDS = 180.0
-"""How long a worker may take to import the trainer."""
+"""Maximum seconds for a worker to import the trainer."""
+END_SECONDS = 5.0
+"""How long a worker that has closed its connection may take to end."""
 STARTS = 3
-"""Workers in a row that may die before they are ready; after that there is no use in more."""
+"""Workers in a row that can die before they are ready; after that the engine gives up."""
 
 
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
     "from kinase.engine.worker import serve; serve(int(sys.argv[1]))"
 )
-"""What a worker runs. It is no process of `multiprocessing`, which would run the user's script
-again in each of them unless that is guarded by ``if __name__ == "__main__"``."""
+"""Code of a worker. It is not a process of `multiprocessing`, which would run the user's script
+again in each worker, unless it is guarded by ``if __name__ == "__main__"``."""
 
 
 def _import_path() -> list[str]:
-    """Where this process finds modules, so that a worker finds the same ones."""
+    """Import path of this process, so that a worker finds the same modules."""
     return [entry or os.getcwd() for entry in sys.path]
 
 
@@ -69,18 +71,48 @@ def _cpus() -> int:
 
 
 def _kill(each: _Worker) -> None:
-    """Kill a worker, and all that the command of one has started, which are its process group."""
-    with contextlib.suppress(ProcessLookupError):  # the others lead none
+    """Kill a worker with its process group, which holds everything that its command has started.
+
+    Nothing happens once its exit status was taken: its number may be another process's by then.
+    """
+    if each.process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):  # it leads no process group
         os.killpg(each.process.pid, signal.SIGKILL)
     each.process.kill()
 
 
-class LocalEngine(Engine):
-    """Runs trials in processes of this machine.
+def _death(each: _Worker) -> str:
+    """How a worker ended that is gone or about to be. What it has started ends before its exit
+    status is taken, while its number still stands for its process group."""
+    _await_end(each.process.pid, END_SECONDS)
+    _kill(each)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        each.process.wait(END_SECONDS)
+    code = each.process.returncode
+    how = f"was killed by signal {-code}" if code and code < 0 else f"exited with code {code}"
+    return f"the worker process {how}"
 
-    A worker imports the trainer once and is used for many trials; one that dies is replaced,
-    and its trial is reported as lost. CPU threads are divided among the slots. Workers die
-    with the process that owns the engine, also when that is killed.
+
+def _await_end(pid: int, seconds: float) -> None:
+    """Wait for the end of a child process, without reaping its exit status."""
+    if not hasattr(os, "waitid"):  # before Python 3.13 on macOS
+        time.sleep(0.1)
+        return
+    deadline = time.monotonic() + seconds
+    with contextlib.suppress(ChildProcessError):  # somebody has asked already
+        while time.monotonic() < deadline:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                return
+            time.sleep(0.005)
+
+
+class LocalEngine(Engine):
+    """Runs trials in processes on this machine.
+
+    A worker imports the trainer once and is used for many trials; one that dies is replaced, and
+    its trial is reported as lost. CPU threads are divided among the slots. Workers die with the
+    process that owns the engine, even when it is killed.
     """
 
     def __init__(
@@ -94,17 +126,17 @@ class LocalEngine(Engine):
         time_limit: float | None = None,
         scratch: Path | None = None,
     ) -> None:
-        """Start the workers; they import the trainer while the caller goes on.
+        """Start the workers; they import the trainer in the background.
 
         Args:
-            slots: trials that run at once.
+            slots: number of trials that run at the same time.
             storage: where trials read and write.
             directory: the experiment's place below the storage.
             trainer: entry point of the group `kinase.trainers`, or an import path.
-            command: a trainer of one's own, which is run instead.
-            time_limit: seconds after which an attempt is ended for good.
-            scratch: folder of this machine for the workers' logs and the lock file that
-                they hold as long as they live.
+            command: a custom trainer to run instead.
+            time_limit: seconds after which an attempt is killed and not retried.
+            scratch: folder on this machine for the workers' logs and the lock file that they hold
+                while they live.
         """
         self.slots = slots
         self._arguments = (
@@ -129,7 +161,7 @@ class LocalEngine(Engine):
                 pass_fds=(end,),
                 stdin=subprocess.DEVNULL,
             )
-        with contextlib.suppress(OSError):  # it died at once, which whoever waits for it will see
+        with contextlib.suppress(OSError):  # it died; the wait for it reports that
             ours.send((os.getpid(), slot, self._threads, *self._arguments))
         return _Worker(process, ours, slot)
 
@@ -228,7 +260,7 @@ class LocalEngine(Engine):
         match message:
             case ("ready",):
                 each.ready = True
-                each.since = time.monotonic()  # importing the trainer is no part of a trial
+                each.since = time.monotonic()  # importing the trainer is not charged
                 self._stillborn = 0
                 return None
             case ("point", int(trial), str(text)):
@@ -256,17 +288,10 @@ class LocalEngine(Engine):
                 each.overtime = True
                 _kill(each)
 
-    def _death(self, each: _Worker) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            each.process.wait(5)
-        code = each.process.returncode
-        how = f"was killed by signal {-code}" if code and code < 0 else f"exited with code {code}"
-        return f"the worker process {how}"
-
     def _bury(self, each: _Worker) -> Lost:
-        """Replace a dead worker, and say what is known of its trial's end."""
+        """Replace a dead worker, and report its trial as lost."""
         assert each.job is not None
-        trial, message = each.job.trial, self._death(each)
+        trial, message = each.job.trial, _death(each)
         self._replace(each)
         if each.overtime:
             limit = f"it ran longer than trialTemplate.timeLimit, {self._time_limit:g} s"
@@ -279,18 +304,18 @@ class LocalEngine(Engine):
         """Start a worker in place of a dead one.
 
         Raises:
-            EngineError: several in a row have died before they were ready.
+            EngineError: several workers in a row have died before they were ready.
         """
         self._stillborn += not each.ready
         if self._stillborn >= STARTS:
-            raise EngineError(f"workers cannot start: {self._death(each)}")
+            raise EngineError(f"workers cannot start: {_death(each)}")
         _kill(each)
         each.process.wait()
         each.connection.close()
         self._workers[each.slot] = self._start(each.slot)
 
     def stop(self, trial: int) -> None:
-        """Ask the trial's worker to stop after the epoch that it is in."""
+        """Ask the trial's worker to stop after the current epoch."""
         for each in self._workers:
             if each.job is not None and each.job.trial == trial:
                 with contextlib.suppress(OSError):  # it died; the next poll says so

@@ -1,4 +1,4 @@
-"""What the kernel says of lack of memory."""
+"""The kernel's count of out-of-memory kills."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class TabularEngine(Engine):
     """
 
     def __init__(self, evaluate: Evaluate, info: TaskInfo, slots: int = 1) -> None:
-        """`info` is what `describe` answers."""
+        """`info` is the answer of `describe`."""
         self.slots = slots
         self._evaluate = evaluate
         self._info = info

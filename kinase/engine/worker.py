@@ -31,13 +31,14 @@ from kinase.engine.command import AttemptLost, Command, CommandTrainer
 from kinase.store import Store, open_store
 
 LOCK = "workers.lock"
-"""File that living workers hold locked: a new run waits until it is free."""
+"""File that running workers keep locked: a new run waits until it is free."""
 
 _PR_SET_PDEATHSIG = 1
 
 
 def _lead(parent: int) -> None:
-    """Lead a process group, which ends with the worker: a trainer of one's own may start others."""
+    """Lead a process group that is killed with the worker: a custom trainer can start other
+    processes."""
     os.setsid()
 
     def end(*_: object) -> None:
@@ -47,7 +48,7 @@ def _lead(parent: int) -> None:
 
 
 def _die_with_parent(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
-    """A worker whose controller was killed must not train on: a new one would race with it."""
+    """End with the parent process: a worker that continued would race with those of a new run."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
     if os.getppid() != parent:
@@ -148,15 +149,15 @@ def main(
 
 
 def _cache(storage: Storage, scratch: str | None) -> dict[str, str]:
-    """Where the workers share what they read, unless the environment says so: only what comes from
-    afar, for a folder of the machine is as near as another one."""
+    """Cache that the workers share, unless the environment names one: only for a remote store,
+    since a cache does not help if the store is a folder on this machine."""
     if scratch is None or not is_shared(storage.uri):
         return {}
     return {"KINASE_CACHE_DIR": f"{scratch}/cache", "KINASE_CACHE_BYTES": str(2 * 10**9)}
 
 
 def _service(storage: Storage) -> dict[str, str]:
-    """Where S3 is, for what else a trainer reads there, as a pod's environment has it."""
+    """Environment variables of S3, as in a pod, for other data that a trainer reads there."""
     found = {"KINASE_STORE_ENDPOINT": storage.endpoint, "KINASE_STORE_REGION": storage.region}
     return {name: value for name, value in found.items() if value}
 
@@ -223,4 +224,7 @@ def _run(connection: Connection[Any, Any], trainer: Any, store: Any, job: TrialJ
 
 
 def _describe(error: BaseException) -> str:
+    """An error in words; one whose message is written for people says all by itself."""
+    if getattr(error, "for_people", False):
+        return str(error)[:4000]
     return f"{type(error).__name__}: {error}"[:4000]

@@ -1,4 +1,4 @@
-"""What a performance estimator is."""
+"""The interface of a performance estimator."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from kinase.space import Frame, Rng, Space, derive_rng
 
 @dataclass(frozen=True, slots=True)
 class InheritanceRule:
-    """How trained weights pass from a parent to its child."""
+    """How a child inherits its parent's weights; None if it does not."""
 
     noise: float = 0.0
-    """On copied units, relative to the tensor's deviation."""
+    """Noise on copied units, relative to the tensor's standard deviation."""
     rule: Growth = "replicate"
-    """Of new units."""
+    """How new units are initialized."""
     matching: bool = True
-    """Whether a child that no morphisms lead to takes the tensors of the same name and shape, and
-    is trained as a child; else it is trained from scratch."""
+    """Whether a child that no morphisms produce takes the tensors of the same name and shape and is
+    trained like any child. Otherwise it is trained from scratch."""
     learning_rate_factor: float = 1.0
-    """On a child's learning rate."""
+    """Factor on a child's learning rate."""
     optimizer: bool = False
-    """Whether the optimiser's slots pass, too."""
+    """Whether a child also inherits the optimizer's state."""
     approximate: bool = False
-    """Whether approximate morphisms may lead to a child."""
+    """Whether approximate morphisms can produce a child."""
     distil: int = 0
     """Epochs in which a child learns from its parent where they do, before those of its grant."""
 

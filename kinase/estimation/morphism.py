@@ -1,4 +1,4 @@
-"""Weights by inheritance: a child begins where its parent stands."""
+"""Inheritance of weights: a child starts from its parent's trained weights."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What a search optimises, once the trainer has said what it measures: pure checks of a manifest
-against what is known of its task."""
+"""The objectives of a search. Pure checks of a manifest against the trainer's description of the
+task."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def aims_of(spec: ExperimentSpec, info: TaskInfo) -> tuple[Aim, ...]:
     """The objectives of a search with their directions; the first is the main one.
 
     Raises:
-        ManifestError: neither the manifest nor the trainer says which way a metric is better, or
-            they contradict each other, or the strategy's reward.
+        ManifestError: a metric has no direction in the manifest or from the trainer, or the
+            directions contradict each other or the strategy's reward.
     """
     try:
         found = aims(spec.objective, spec.task.type, info.goals)
@@ -34,10 +34,10 @@ def aims_of(spec: ExperimentSpec, info: TaskInfo) -> tuple[Aim, ...]:
 
 
 def refuse_unmeasured(aims: tuple[Aim, ...], info: TaskInfo) -> None:
-    """Refuse to begin a search for what no trial of it will measure.
+    """Reject an objective that no trial of the search would measure.
 
     Raises:
-        ManifestError: a metric is neither measured by the task nor counted.
+        ManifestError: the task does not measure a metric, and it is not params or macs.
     """
     for place, aim in enumerate(aims):
         if info.metrics and aim.metric not in (*info.metrics, *RESOURCE_METRICS):

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from kinase.api.strategy import Strategy as StrategyModel
 from kinase.api.trial import Kind
-from kinase.engine import EngineError
 from kinase.estimation import Decision, End, Estimator, Left, Promote, Sample, Stop, Wait
+from kinase.experiment import members
 from kinase.experiment.entries import AnyEntry, Asked, Granted, Rested, Told
 from kinase.experiment.record import Record
 from kinase.experiment.trial_record import TrialRecord
 from kinase.history import History, Trial
 from kinase.space import Space, derive_rng
 from kinase.strategy import Proposal, loss, losses, make_strategy
-from kinase.words import counted
 
 
 class Arm:
@@ -121,8 +119,9 @@ class Arm:
             if found is None:
                 return None
             if not isinstance(found, Proposal):
-                raise TypeError(f"it proposed {found!r:.200}; wanted is a Proposal or None")
+                raise TypeError(f"it proposed {found!r:.200}; it must propose a Proposal or None")
             space.validate(found.architecture)
+            members.plain(found.architecture)
             strange = [p for p in found.parents if p not in trials]
             if strange:
                 raise ValueError(f"it names the parent {strange[0]!r}, which is not a trial")
@@ -168,9 +167,13 @@ class Arm:
         try:
             yield
         except Exception as error:
+            spec = self._record.spec
+            method = members.method_of(error, self._record.space)
+            theirs = spec.space.type == "Custom" and (method is not None or role == "strategy")
+            custom = {"strategy": spec.strategy.type, "estimator": spec.estimation.type}
+            if self.kind is Kind.SEARCH and custom[role] == "Custom":
+                theirs = theirs and method not in (None, "validate")
+            if theirs:
+                raise members.space_failed(self._record, method, error) from error
             key = f"errors/{role}-{number:05d}.txt"
-            self._store.put(key, traceback.format_exc().encode())
-            raise EngineError(
-                f"the {role} {name} cannot go on after {counted(number, 'trial')}: "
-                f"{type(error).__name__}: {error}; the traceback is in {self._store.uri}/{key}"
-            ) from error
+            raise members.failed(f"the {role} {name}", number, error, self._store, key) from error

@@ -1,4 +1,4 @@
-"""What trials leave in the store, read as untrusted data."""
+"""Results and weights that trials leave in the store, read as untrusted data."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def read_result(store: Store, place: str, trial: int) -> TrialResult | None:
 
 WEIGHTS = "weights.safetensors"
 KEPT = ("model.json", WEIGHTS, "optimizer.safetensors")
-"""What a trial keeps of its network."""
+"""Files of a trial's network."""
 
 
 def with_weights(store: Store) -> set[int]:
-    """The trials whose weights are there."""
+    """The trials whose weights exist."""
     parts = (key.split("/") for key in store.list("trials/"))
     found = (p[1].partition(".")[0] for p in parts if len(p) == 3 and p[2] == WEIGHTS)
     return {int(number) for number in found if number.isdigit()}
@@ -56,7 +56,7 @@ def drop_weights(store: Store, place: str) -> None:
 
 
 def clean(store: Store, storage: Storage, below: str = "trials") -> None:
-    """Drop the checkpoints of trials that have ended; weights lie apart."""
+    """Delete the checkpoints of finished trials; weights are stored separately."""
     if storage.checkpoints == "all":
         return
     for key in list(store.list(f"{below}/")):

@@ -1,8 +1,8 @@
-"""What the budget allows. Pure functions of the manifest and the state.
+"""Whether the budget allows a trial. Pure functions of the manifest and the state.
 
 Epochs are exact: a trial is started only if the epochs of every trial that is finished,
 outstanding or still due (finalists and baselines) leave enough for it, and an epoch is charged
-when it begins, also when its process is killed in the middle. Device hours cannot be known
+when it starts, even if its process is then killed. Device hours cannot be known
 before a trial has run, so they are reserved by the slowest rate seen; when they are used up,
 running trials are stopped at their next checkpoint.
 """
@@ -23,17 +23,17 @@ from kinase.words import counted, was
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit of the budget and how far it is used."""
+    """A limit of the budget and how much of it is used."""
 
     name: str
     unit: str
     spent: float
-    """What is spent or promised to outstanding trials."""
+    """Amount spent, or reserved for outstanding trials."""
     total: float
 
     @property
     def left(self) -> float:
-        """What is left, never below zero."""
+        """Amount left, at least zero."""
         return max(0.0, self.total - self.spent)
 
 
@@ -45,34 +45,34 @@ def sample_passes(fidelity: Fidelity, train_size: int, epochs: int | None = None
 
 
 def final_networks(spec: ExperimentSpec, state: State) -> int:
-    """Finalists and baselines that are still to be asked, at most: where a search goes on after its
-    end, other finalists may follow, and the baselines are there already."""
+    """Maximum number of finalists and baselines still to be trained. If a search resumes after its
+    end, it can have other finalists, but its baselines are already trained."""
     finalists = spec.finalists.count - (state.counts[Kind.FINAL] - state.finalists_before)
     return max(0, finalists + len(spec.baselines) - state.counts[Kind.BASELINE])
 
 
 def recorded(spec: ExperimentSpec) -> dict[str, float]:
-    """The limits that are set, by name, as the journal keeps them: durations in seconds."""
+    """The limits that are set, by name, in the journal's form: durations in seconds."""
     target = spec.objective.target
     return spec.budget.limits | ({} if target is None else {"target": target})
 
 
 def raised(before: Mapping[str, float], spec: ExperimentSpec) -> list[str]:
-    """The limits that a search ended under, and that are higher now or not set any more.
+    """The limits of an ended search that are now higher or removed.
 
-    A target counts as raised where it is another one, or none.
+    A target counts as raised if it is changed or removed.
     """
     names = changes.raised({n: v for n, v in before.items() if n != "target"}, recorded(spec))
     if "target" in before:
         now = spec.objective.target
-        # an older journal has six digits of it
+        # six digits in older journals
         if now is None or not math.isclose(now, before["target"], rel_tol=ROUNDED):
             names.append("target")
     return names
 
 
 def lowered(before: Mapping[str, float], spec: ExperimentSpec) -> list[str]:
-    """The limits that a search ended under, and that are lower now; a target is not counted."""
+    """The limits of an ended search that are now lower, without the target."""
     now = recorded(spec)
     return [
         name
@@ -82,8 +82,7 @@ def lowered(before: Mapping[str, float], spec: ExperimentSpec) -> list[str]:
 
 
 def exceeded(spec: ExperimentSpec, state: State) -> list[str]:
-    """Limits that are below what is spent already, with both, for a person: only of what is
-    exact."""
+    """Messages for limits that are below what is already spent, only for exact amounts."""
     pairs = (
         ("trials", spec.budget.trials, state.searched),
         ("epochs", spec.budget.epochs, state.committed_epochs),

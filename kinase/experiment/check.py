@@ -20,15 +20,15 @@ from kinase.strategy import make_strategy
 from kinase.strategy.base import FRAME
 
 MEMBER_ERRORS = (registry.UnknownMember, ImportError, ValueError, TypeError)
-"""What a member that cannot be used raises."""
+"""Exceptions of a member that cannot be used."""
 
 
 INHERITING = ("NASH", "LEMONADE", "EAS", "PathLevel", "LargeScaleEvolution")
-"""Strategies whose children are meant to begin with their parents' weights."""
+"""Strategies intended for children that inherit weights."""
 
 
 def doubts(spec: ExperimentSpec) -> tuple[str, ...]:
-    """What of a manifest is allowed and probably not meant, a line each."""
+    """Warnings about valid settings that are probably a mistake, one line each."""
     found = []
     strategy, estimation = spec.strategy.type, spec.estimation.type
     if strategy in INHERITING and estimation not in ("Morphism", "Custom"):
@@ -40,10 +40,10 @@ def doubts(spec: ExperimentSpec) -> tuple[str, ...]:
     task = spec.task
     if task.dataset == "digits" and task.path is not None:
         found.append(
-            f"task.path {task.path!r} is not read: task.dataset digits is part of the trainer; "
-            "set task.dataset: folder or npz for data of your own, or remove task.path"
+            f"task.path {task.path!r} is not used: task.dataset digits is part of the trainer; "
+            "set task.dataset: folder or npz to use your own data, or remove task.path"
         )
-    # not refused: earlier versions took it, and a search under way keeps its manifest
+    # not an error: earlier versions accepted it, and running searches keep their manifest
     training = spec.training
     if training.warmup_epochs > training.epochs:
         found.append(
@@ -55,9 +55,9 @@ def doubts(spec: ExperimentSpec) -> tuple[str, ...]:
 
 
 def check(experiment: NASExperiment, document: Document, trainer: str = "torch") -> list[Problem]:
-    """What is wrong beyond what the models can say: a member that no package registers, options
-    that it refuses, a baseline that is not of the space. Another trainer than ours knows its
-    own tasks and data sets."""
+    """Problems that the models cannot detect: a member that no package registers, options that it
+    rejects, a baseline that is not in the space. Tasks and data sets are only checked for Kinase's
+    own trainer."""
     spec = experiment.spec
     problems = []
 
@@ -130,7 +130,7 @@ def with_changes(experiment: NASExperiment, changes: Mapping[str, Any]) -> NASEx
     """A manifest with other values at dotted fields of its spec, such as `budget.trials`.
 
     Raises:
-        ValidationError: they are not valid there.
+        ValidationError: a value is invalid for its field.
     """
     if not changes:
         return experiment

@@ -1,4 +1,4 @@
-"""What an experiment keeps in its store in addition to the journal: task facts and the winner."""
+"""What an experiment stores in addition to the journal: the task's description and the winner."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from kinase.store import Conflict, NotFound, Store
 
 TASK = identity.TASK
 RESULT = "result.json"
-"""The winner's metrics, stored with its network: the last object that a run writes."""
+"""The winner's metrics, stored with its network. It is the last object that a run writes."""
 FINAL = ("weights.safetensors", "model.json")
-"""What makes up a trained network in the store."""
+"""The files of a trained network in the store."""
 
 
 def same_task(store: Store, info: TaskInfo) -> None:
-    """Keep the description of the task, or compare it with that of an earlier run that has asked
-    for a trial.
+    """Store the description of the task, or compare it with that of an earlier run that has started
+    a trial.
 
     Raises:
-        MismatchError: the data has changed in between, so results would not compare; or the
-            description that is kept is damaged.
-        ReadOtherwise: it has changed, or this version reads it otherwise, since a version began
-            the run that kept no digests.
+        MismatchError: the data has changed since, so results would not be comparable; or the stored
+            description is damaged.
+        ReadOtherwise: the data has changed, or this version reads it differently; unknown, because
+            the run was started by a version that stored no digests.
     """
     text = info.model_dump_json(by_alias=True, indent=2).encode()
     try:
@@ -42,8 +42,8 @@ def same_task(store: Store, info: TaskInfo) -> None:
         before = TaskInfo.model_validate_json(store.get(TASK, limits.RESULT))
     except ValidationError:
         raise identity.MismatchError(
-            f"{store.uri}/{TASK} is damaged; restore it, or delete it to go on without comparing "
-            "the data with that of the earlier run"
+            f"{store.uri}/{TASK} is damaged; restore it, or delete it to skip the comparison "
+            "of the data with that of the earlier run"
         ) from None
     if different := changed(before, info):
         raise identity.MismatchError(
@@ -55,18 +55,18 @@ def same_task(store: Store, info: TaskInfo) -> None:
         raise identity.ReadOtherwise(
             f"the images or targets have another checksum ({now}) than in the earlier run in "
             f"{store.uri} ({was}): the data has changed, or an earlier version of Kinase read it "
-            "otherwise; restore the data, go on with that version, or give the experiment another "
+            "differently; restore the data, use that version, or give the experiment another "
             "name"
         )
     if before.root != info.root:
         raise identity.MismatchError(
-            "the network that the search begins with is not that of the earlier run in "
+            "the network that the search starts from is not that of the earlier run in "
             f"{store.uri}: restore it and its weights, or give the experiment another name"
         )
 
 
 def changed(before: TaskInfo, now: TaskInfo) -> list[str]:
-    """What of the data differs between two descriptions of a task, for a person."""
+    """How the data differs between two descriptions of a task, for people."""
     found = [
         f"{field} was {getattr(before, field)} and is {getattr(now, field)}"
         for field in ("input", "outputs", "train", "validation", "test")
@@ -79,13 +79,15 @@ def changed(before: TaskInfo, now: TaskInfo) -> list[str]:
 
 
 CHECKSUM = "data checksum"
-"""The fact of a task that is compared where an earlier version kept no digests."""
+"""The fact of a task that is compared if an earlier version stored no digests."""
 PARTS = {
     "samples": "images or targets",
     "test": "test images or targets",
     "files": "image files (names or sizes)",
+    "validationFiles": "validation part's image files (names or sizes)",
+    "testFiles": "test part's image files (names or sizes)",
 }
-"""What the digests of a task's data are of."""
+"""Names of the data's parts that have digests."""
 
 
 def keep_final(store: Store, record: Record) -> None:
@@ -115,5 +117,5 @@ def keep_final(store: Store, record: Record) -> None:
         for name in FINAL:
             store.copy(f"{source}/{name}", f"final/{name}")
     except NotFound:
-        return  # a trainer that keeps no weights
+        return  # the trainer stores no weights
     store.put(f"final/{RESULT}", text)

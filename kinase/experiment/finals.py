@@ -20,7 +20,7 @@ LossesOf = Callable[[TrialRecord], tuple[float, ...]]
 
 
 def choose(trials: list[TrialRecord], count: int, losses: LossesOf) -> list[TrialRecord]:
-    """The trials whose architectures are trained again at full fidelity.
+    """The trials whose architectures are retrained at full fidelity.
 
     With one objective, the best. With several, the Pareto front in the order of the main one:
     the best, then the best of those that beat it in a further objective, and so on; then the
@@ -41,10 +41,10 @@ def choose(trials: list[TrialRecord], count: int, losses: LossesOf) -> list[Tria
 def due(
     spec: ExperimentSpec, state: State, losses: LossesOf, space: Space
 ) -> list[tuple[Kind, Proposal]]:
-    """Finalists and baselines that are still to be asked.
+    """Finalists and baselines still to be trained.
 
-    A function of the search's results alone, so a restarted experiment chooses the same. What was
-    trained at an earlier end of the search is not trained again.
+    A function of the search's results alone, so a restarted experiment chooses the same. Those
+    already trained at an earlier end of the search are not trained again.
     """
     asked_baselines = {t.operation for t in state.of_kind(Kind.BASELINE)}
     asked_finalists = {t.key for t in state.of_kind(Kind.FINAL)}
@@ -64,8 +64,8 @@ def due(
 
 
 def winner(state: State, losses: LossesOf) -> TrialRecord | None:
-    """The finalist that is best on the validation part; ties go to the further objectives,
-    then to fewer parameters."""
+    """The finalist that is best on the validation split. Ties are broken by the additional
+    objectives, then by fewer parameters."""
     finalists = [t for t in state.of_kind(Kind.FINAL) if math.isfinite(losses(t)[0])]
     return min(
         finalists,

@@ -1,4 +1,4 @@
-"""Which experiment a place in the storage belongs to, and who runs it."""
+"""Which experiment a path in the storage belongs to, and which process runs it."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ from kinase.store import Conflict, NotFound, Store, StoreError
 KEY = "experiment.json"
 
 RUN_LOCK = "run.lock"
-"""File that the process which runs the experiment holds locked."""
+"""File that is locked by the process that runs the experiment."""
 TASK = "task.json"
-"""What the trainer said of the task."""
+"""The trainer's description of the task."""
 
 
 SETTLED = ("strategy.evolution.population", "strategy.evolution.sample")
-"""Fields whose defaults follow from what may change; they are settled when the experiment begins,
-so a manifest without them means what is recorded."""
+"""Fields whose defaults depend on fields that can change. The defaults are fixed when the
+experiment starts; later, a manifest without these fields means the recorded values."""
 
 
 class MismatchError(StoreError):
-    """The place in the storage holds another experiment."""
+    """The path in the storage belongs to another experiment."""
 
 
 class ReadOtherwise(MismatchError):
-    """The data is read otherwise than by the version that began the experiment."""
+    """The data is read differently from the version that started the experiment."""
 
 
 class BusyError(StoreError):
-    """Another process of this machine runs the experiment."""
+    """Another process on this machine runs the experiment."""
 
 
 def claim(store: Store, experiment: NASExperiment) -> bool:
-    """Take the experiment's place in the storage, or find that it is ours already. A manifest under
-    which no trial was asked yet may be corrected: the new one takes its place.
+    """Claim the experiment's path in the storage, or verify that it is already claimed for it.
+    Before the first trial, a changed manifest replaces the recorded one.
 
     Returns:
-        Whether an earlier run's journal lies there.
+        Whether an earlier run's journal exists there.
 
     Raises:
-        MismatchError: it holds an experiment that differs in more than what may change.
+        MismatchError: it holds an experiment that differs in fields that cannot change.
         StoreError: it cannot be written.
     """
     spec = _settled(experiment.spec.sized())
@@ -72,21 +72,21 @@ def claim(store: Store, experiment: NASExperiment) -> bool:
     if begun(store):
         agree(store, experiment)
         return True
-    store.delete(TASK)  # another task may be meant
+    store.delete(TASK)  # the task may have changed
     store.put(KEY, json.dumps(document, indent=2).encode())
     return False
 
 
 def begun(store: Store) -> bool:
-    """Whether a trial was asked already: the journal holds an entry."""
+    """Whether a trial has been started: the journal has an entry."""
     return next(iter(store.list("journal/")), None) is not None
 
 
 def agree(store: Store, experiment: NASExperiment) -> None:
-    """Compare a manifest with that of the experiment that has this place.
+    """Compare a manifest with that of the recorded experiment.
 
     Raises:
-        MismatchError: they differ in more than what may change.
+        MismatchError: they differ in fields that cannot change.
     """
     found, spec = _read(store), _settled(experiment.spec)
     different = [
@@ -104,8 +104,8 @@ def agree(store: Store, experiment: NASExperiment) -> None:
 
 
 def _settled(spec: ExperimentSpec) -> dict[str, Any]:
-    """A spec with all defaults, and with the goals that follow from its metrics: leaving one out is
-    the same as saying it."""
+    """A spec with all defaults, including goals that follow from the metrics, so that omitting a
+    field equals setting its default."""
     document = spec.model_dump(mode="json", by_alias=True)
     objective = document["objective"]
     for measure in (objective, *objective["also"]):
@@ -114,7 +114,8 @@ def _settled(spec: ExperimentSpec) -> dict[str, Any]:
 
 
 def settled(store: Store, experiment: NASExperiment) -> NASExperiment:
-    """The experiment with the defaults that were settled when it began; as it is, if it has not.
+    """The experiment with the defaults that were fixed when it started; unchanged if it has not
+    started.
 
     Raises:
         StoreError: its record is damaged.
@@ -130,7 +131,7 @@ def settled(store: Store, experiment: NASExperiment) -> NASExperiment:
 
 
 def without_digests(store: Store) -> bool:
-    """Whether the task was described by a version that kept no digests of the data. That version
+    """Whether the task was described by a version that stored no digests of the data. That version
     cropped the images of a folder."""
     try:
         document = json.loads(store.get(TASK, limits.RESULT))
@@ -150,7 +151,7 @@ def _sizes_settled(store: Store, experiment: NASExperiment) -> NASExperiment:
     spec, strategy = experiment.spec, experiment.spec.strategy
     try:
         evolution = EvolutionStrategy.model_validate({**evolution.model_dump(), **unset})
-    except ValidationError:  # `claim` says what does not agree
+    except ValidationError:  # `claim` reports what differs
         return experiment
     strategy = strategy.model_copy(update={"evolution": evolution})
     spec = spec.model_copy(update={"strategy": strategy})
@@ -158,7 +159,7 @@ def _sizes_settled(store: Store, experiment: NASExperiment) -> NASExperiment:
 
 
 def recorded(store: Store) -> dict[str, Any]:
-    """What `claim` wrote: name, version and spec.
+    """The record that `claim` wrote: name, version and spec.
 
     Raises:
         StoreError: there is no experiment, or its record is damaged.
@@ -173,17 +174,16 @@ def recorded(store: Store) -> dict[str, Any]:
 
 
 def _read(store: Store) -> dict[str, Any]:
-    """The recorded spec, with the defaults of fields that the version which wrote it did not
-    have."""
+    """The recorded spec, with defaults for fields that its version did not have."""
     spec: dict[str, Any] = recorded(store)["spec"]
     try:
         return _settled(ExperimentSpec.model_validate(spec))
-    except ValidationError:  # that version's rules were others
+    except ValidationError:  # its version had other rules
         return spec
 
 
 def _differences(found: Any, wanted: Any, path: str) -> list[str]:
-    """Fields in which two specs differ and may not, as text."""
+    """Text with the fields that differ between two specs but cannot change."""
     if path.removeprefix("spec.") in BETWEEN_RUNS:
         return []
     if path.removeprefix("spec.") in SETTLED and wanted is None:
@@ -200,25 +200,30 @@ def _differences(found: Any, wanted: Any, path: str) -> list[str]:
 
 
 def scratch(store: Store) -> Path:
-    """A folder of this machine for the run's lock and its workers' logs."""
+    """Folder on this machine for the run's lock and its workers' logs."""
     folder = scratch_place(store)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def scratch_place(store: Store) -> Path:
-    """Where that folder lies, whether it is there or not."""
-    if store.uri.startswith("file://"):
-        return Path(store.uri.removeprefix("file://")) / "local"
-    digest = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
+    """Path of that folder, which need not exist."""
+    return scratch_at(store.uri)
+
+
+def scratch_at(uri: str) -> Path:
+    """The same, by the store's URI."""
+    if uri.startswith("file://"):
+        return Path(uri.removeprefix("file://")) / "local"
+    digest = hashlib.sha256(uri.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"kinase-{os.getuid()}" / digest
 
 
 def holder(folder: Path) -> int | None:
-    """The process of this machine that runs the experiment of this folder, or None.
+    """ID of the process on this machine that runs the experiment of this folder, or None.
 
-    A process of the recorded number may be another one by now; then the lock is free. It is taken
-    for a moment, and not at all where the number is nobody's.
+    The recorded ID may belong to another process by now, so the lock is tried for a moment, unless
+    no process has the ID.
     """
     number = None
     try:
@@ -239,13 +244,13 @@ def holder(folder: Path) -> int | None:
 
 @contextlib.contextmanager
 def exclusive(folder: Path, patience: float = 10.0) -> Iterator[None]:
-    """Hold the experiment for this process, and wait until an earlier one's workers are gone.
+    """Lock the experiment for this process, and wait until the workers of an earlier one are gone.
 
-    The kernel lets go of the lock however the process ends. Between machines, the journal's
-    conditional put is the fence.
+    The kernel releases the lock when the process ends, even if it is killed. Between machines, the
+    journal's conditional put prevents two processes from running the experiment.
 
     Raises:
-        BusyError: another process holds it.
+        BusyError: another process holds the lock.
     """
     run = os.open(folder / RUN_LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -254,7 +259,7 @@ def exclusive(folder: Path, patience: float = 10.0) -> Iterator[None]:
         except BlockingIOError:
             holder = os.pread(run, 32, 0).decode(errors="replace").strip() or "unknown"
             raise BusyError(
-                f"process {holder} runs this experiment already; end it first (Ctrl-C keeps "
+                f"process {holder} already runs this experiment; stop it first (Ctrl-C keeps "
                 "everything), or give this one another metadata.name"
             ) from None
         os.ftruncate(run, 0)
@@ -276,7 +281,7 @@ def _await_workers(folder: Path, patience: float) -> None:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise BusyError(
-                        "workers of an earlier run are still alive; end them first"
+                        "workers of an earlier run are still alive; stop them first"
                     ) from None
                 time.sleep(0.02)
     finally:

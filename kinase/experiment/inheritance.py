@@ -1,6 +1,6 @@
-"""Which weights a candidate begins with, and for how long weights are kept: no I/O, no chance.
+"""Which weights a candidate inherits, and how long weights are kept. No I/O, no randomness.
 
-What a candidate inherits is decided when it is asked, from the journal alone, and written there.
+This is decided when the candidate is proposed, from the journal alone, and recorded there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kinase.morphism.bridge import bridge
 from kinase.space import Frame, Space
 
 ANCESTORS = 3
-"""Generations that a child may look back, where nearer ones have lost their weights."""
+"""Number of generations that a child can look back if nearer ancestors have no weights."""
 
 
 def left_weights(trial: TrialRecord) -> bool:
@@ -34,19 +34,19 @@ def plan(
     architecture: Architecture,
     seed: int,
 ) -> Inheritance | None:
-    """What a candidate may begin with; None: it is trained from scratch.
+    """What a candidate can inherit, or None to train it from scratch.
 
-    Of several parents the first is taken from which morphisms lead to the child, exact ones if
-    there are any, or else the first.
+    If it has several parents, the first one is chosen for which exact morphisms produce the child,
+    else the first with approximate morphisms, else the first.
 
     Args:
         rule: how weights are inherited.
         space: of all trials.
-        frame: of the candidate's network.
-        trials: all that were asked.
-        parents: those that the candidate was made from.
+        frame: size of the candidate's network.
+        trials: all trials so far.
+        parents: trials that the candidate was made from.
         architecture: the candidate's.
-        seed: of its training.
+        seed: seed of its training.
     """
     able = [trials[n] for n in parents if left_weights(trials[n]) and not trials[n].gone]
     for approximate in (False, True) if rule.approximate else (False,):
@@ -91,11 +91,11 @@ def _line(
 
 
 def needed(state: State, to_come: Iterable[int]) -> set[int]:
-    """Trials whose weights an unfinished or a future child may begin with.
+    """Trials whose weights an unfinished or future child can inherit.
 
     Args:
-        state: of the experiment.
-        to_come: those that the strategy may yet make children of.
+        state: state of the experiment.
+        to_come: trials that the strategy may still use as parents.
     """
     kept = set(to_come)
     for trial in state.outstanding.values():

@@ -1,10 +1,10 @@
-"""The journal: the experiment's memory, append-only.
+"""The journal: the experiment's append-only memory.
 
-Entries that belong together, those of one turn of the loop, are one object: all of them are kept,
-or none. An object's key is its number, written with a conditional put: of two controllers that
-believe they run the same experiment, one finds its next number taken and stops (`Fenced`). Sealed
-segments hold copies of many objects so that a long journal is read quickly; the objects themselves
-stay, because a number that is free again would let a stale controller in.
+The entries of one turn of the loop form one object, so either all of them are kept or none. An
+object's key is its number, and it is written with a conditional put. If two controllers run the
+same experiment, one of them finds its next number taken and stops (`Fenced`). Sealed segments hold
+copies of many objects, so that a long journal can be read quickly. The objects themselves stay: if
+a number became free again, a stale controller could write it.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class JournalError(StoreError):
 
 
 class Journal:
-    """Entries of one experiment, below `journal/` of its store."""
+    """The entries of an experiment, below `journal/` in its store."""
 
     def __init__(self, store: Store) -> None:
-        """The journal that lies in an experiment's store."""
+        """The journal in an experiment's store."""
         self._store = store.sub("journal")
         self._next = 0
         self._sealed = 0
@@ -52,10 +52,10 @@ class Journal:
         return self._next
 
     def replay(self) -> Iterator[Any]:
-        """Read every entry in order. Appending is possible after that.
+        """Read every entry in order. Call this before appending.
 
-        An object cut short at the very end (a crash of a store without atomic puts) was never
-        acted on and is written again; one cut short before the end is an error.
+        A truncated last object (after a crash of a store without atomic puts) was never acted on
+        and is overwritten. Any other truncated object is an error.
 
         Raises:
             JournalError: an object is missing or damaged.
@@ -66,7 +66,7 @@ class Journal:
         for name in segments:
             entries = self._segment(name)
             if entries is None:
-                break  # half written or out of order: the objects themselves are still there
+                break  # half written or out of order; the objects themselves still exist
             self._next = self._sealed = self._sealed + SEGMENT
             yield from entries
         last = max(numbers, default=-1)
@@ -89,10 +89,10 @@ class Journal:
             yield from entries
 
     def append(self, *entries: Model) -> None:
-        """Write entries, all or none; when this returns they are kept.
+        """Write entries, all or none. When this returns, they are stored.
 
         Raises:
-            Fenced: another process wrote an object of this number.
+            Fenced: another process wrote an object with this number.
             StoreError: they cannot be written.
         """
         text = "\n".join(map(self._line, entries))
@@ -113,7 +113,7 @@ class Journal:
             del self._unsealed[:SEGMENT]
 
     def _segment(self, name: str) -> list[Any] | None:
-        """Entries of a segment that follows what was read so far, or None if it is not whole."""
+        """Entries of a segment that continues what was read so far, or None if it is incomplete."""
         if int(name[8:16]) != self._sealed:
             return None
         try:
@@ -126,7 +126,7 @@ class Journal:
     @staticmethod
     def _line(entry: Model) -> str:
         text = entry.model_dump_json(by_alias=True, exclude_defaults=True)
-        # exclude_defaults also leaves out the constant that tells entries apart
+        # exclude_defaults also omits the constant that distinguishes the entries
         return f'{{"type":{json.dumps(entry.type)},{text[1:]}' if text != "{}" else text  # type: ignore[attr-defined]
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A whole experiment on this machine: `kinase run`."""
+"""An experiment on this machine: `kinase run`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from kinase.store import NotFound, Store, StoreError, open_store, probe
 from kinase.words import counted
 
 MANIFEST = "manifest.json"
-"""The manifest as it was run last, in the run's folder of this machine: `experiment.json` keeps the
-limits with which the search began."""
+"""The manifest of the latest run, in the run's folder on this machine. `experiment.json` keeps the
+limits with which the search started."""
 
 
 def run(
@@ -44,19 +44,19 @@ def run(
 ) -> Record:
     """Search on this machine's processes, from the manifest to the tested winner.
 
-    The same call goes on where an earlier one was interrupted or killed, and with a search that
-    had ended if a limit of the budget was raised since. Ctrl-C once ends it with everything kept.
+    The same call resumes a search that was interrupted or killed, and one that has ended if a limit
+    of the budget was raised since. Ctrl-C stops the search cleanly and keeps everything.
 
     Args:
         experiment: the manifest.
         trainer: entry point of the group `kinase.trainers`, or an import path.
-        listener: told of what happens.
-        say: told in words what takes time before the search begins.
-        received: signals that ended it are added here.
+        listener: receives events.
+        say: receives messages about steps that take time before the search starts.
+        received: signals that stopped the search are added to this list.
 
     Raises:
         StoreError: the storage cannot be used, or holds another experiment.
-        EngineError: no trial can be run at all.
+        EngineError: no trial can run.
     """
     root = open_store(experiment.spec.storage)
     store = root.sub(experiment.directory)
@@ -64,7 +64,7 @@ def run(
     folder = identity.scratch(store)
     limit = experiment.spec.trial_template.time_limit
     with identity.exclusive(folder):
-        # not before: a run that has asked for no trial yet would lose its record to this one's
+        # not earlier: it would overwrite the record of a run that has not started a trial yet
         begun = identity.claim(store, experiment)
         over = _over(experiment) if begun and store.exists(f"final/{RESULT}") else None
         _keep_manifest(folder, experiment)
@@ -109,8 +109,8 @@ def run(
 
 
 def own_trainer(experiment: NASExperiment) -> Command | None:
-    """The trainer of one's own that the manifest names, as it is run on this machine: variables
-    that come from objects of a cluster are those of this process."""
+    """The manifest's custom trainer, for this machine. Variables that come from objects
+    of a cluster are taken from this process's environment."""
     template = experiment.spec.trial_template
     given = {e.name: e.value or "" for e in template.env if e.value_from is None}
     words = (*template.command, *template.args) if template.command else ()
@@ -125,17 +125,17 @@ def _over(experiment: NASExperiment) -> Record | None:
 
 
 def set_aside(experiment: NASExperiment) -> str | None:
-    """Move what an earlier run of this name left out of the way: its folder is renamed, from
-    `NAME` to the first of `NAME.1`, `NAME.2`, ... that is free. Nothing of it is deleted.
+    """Set an earlier run of this name aside: its folder `NAME` is renamed to the first of `NAME.1`,
+    `NAME.2`, ... that is free. Nothing is deleted.
 
     Returns:
-        Where it lies now, or None if there was none.
+        The new location, or None if there was no earlier run.
 
     Raises:
-        StoreError: it runs, or lies in a store that cannot rename.
+        StoreError: the run is still running, or its store cannot rename.
     """
     store = open_store(experiment.spec.storage).sub(experiment.directory)
-    # a folder that somebody else put there is no run's, and stays where it is
+    # a folder without a run is not ours, and stays where it is
     if not store.exists(identity.KEY) and not identity.begun(store):
         return None
     if not store.uri.startswith("file://"):
@@ -160,7 +160,7 @@ def open_run(experiment: NASExperiment) -> Record:
     """A finished or unfinished run, replayed for reading; nothing is trained.
 
     Raises:
-        StoreError: there is none, or it is another experiment's.
+        StoreError: there is no run, or it belongs to another experiment.
     """
     store = open_store(experiment.spec.storage).sub(experiment.directory)
     identity.recorded(store)
@@ -173,7 +173,7 @@ def reopen(store: Store, namespace: str) -> Record:
     where this machine ran it, else by the one with which it began.
 
     Raises:
-        StoreError: there is none, or it is damaged or another version's.
+        StoreError: there is no run, or it is damaged or of another version.
     """
     record = identity.recorded(store)
     try:
@@ -199,10 +199,11 @@ def _keep_manifest(folder: Path, experiment: NASExperiment) -> None:
 
 
 def last_spec(store: Store) -> Any:
-    """The spec of a run as it was run last where this machine ran it, else as it began; as data.
+    """The spec of a run as plain data: that of the latest run on this machine, or else the one with
+    which it started.
 
     Raises:
-        StoreError: there is no such run.
+        StoreError: the run does not exist.
     """
     recorded = identity.recorded(store)["spec"]
     try:
@@ -213,10 +214,14 @@ def last_spec(store: Store) -> Any:
 
 
 def _replayed(store: Store, experiment: NASExperiment) -> Record:
+    again = "kinase run with the manifest of this run writes it again, and trains nothing of a run "
+    again += "that has finished"
     try:
         info = TaskInfo.model_validate_json(store.get(TASK, limits.RESULT))
-    except (NotFound, ValidationError) as error:
-        raise StoreError(f"{store.uri}/{TASK} is missing or damaged; run it again") from error
+    except NotFound as error:
+        raise StoreError(f"{store.uri}/{TASK} is missing: {again}") from error
+    except ValidationError as error:
+        raise StoreError(f"{store.uri}/{TASK} is damaged: restore or delete it; {again}") from error
     record = Record(experiment, store, info)
     record.replay()
     return record
@@ -224,8 +229,8 @@ def _replayed(store: Store, experiment: NASExperiment) -> Record:
 
 @contextmanager
 def _interruptible(loop: Loop, received: list[int]) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) ends the run in order, the second at once. Signals are the main
-    thread's; a run in another is ended by `Loop.interrupt`."""
+    """The first Ctrl-C (or SIGTERM) stops the run cleanly, the second one immediately. Only the
+    main thread receives signals; a run in another thread is stopped with `Loop.interrupt`."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -14,7 +14,7 @@ from kinase.api.experiment import NASExperiment
 from kinase.api.trial import Kind, Outcome, TaskInfo
 from kinase.engine import Engine, Event, Finished, Lost, Progress
 from kinase.estimation import make_estimator
-from kinase.experiment import artifacts, budget, finals, outcome, reopening
+from kinase.experiment import artifacts, budget, finals, members, outcome, reopening
 from kinase.experiment.aims import refuse_unmeasured, refuse_unsupported
 from kinase.experiment.arm import Arm
 from kinase.experiment.dispatch import Dispatch
@@ -115,6 +115,15 @@ class Loop(Record):
             ManifestError: no trial would measure a metric of the objective.
             EngineError: trials cannot run at all, or a member of another package failed.
         """
+        try:
+            return self._search()
+        except Exception as error:
+            method = members.method_of(error, self.space)
+            if self.spec.space.type != "Custom" or method is None:
+                raise
+            raise members.space_failed(self, method, error) from error
+
+    def _search(self) -> State:
         self.replay()
         if self.state.finished is not None and not reopening.goes_on(self):
             return self.state

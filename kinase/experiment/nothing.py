@@ -1,4 +1,4 @@
-"""Why a search ended without a network: a pure reading of what its trials left."""
+"""Why a search ended without a network: a pure function of its trials' results."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _CAUSES = {
     "crashed": "see the workers' logs in the run's folder",
     "were stopped before their first epoch ended": "raise the budget, or train on less data",
 }
-"""What may keep a trial from a value, and what helps."""
+"""A cause for a trial without a value, and the remedy."""
 
 
 def why(state: State) -> str:
-    """What kept the trials of a search from giving a network, and what would help; the commonest
-    cause, with a trial that shows it."""
+    """Why no trial of a search gave a network, and what to do: the most frequent cause, with a
+    trial as an example."""
     causes = {trial.number: cause(trial) for trial in state.told}
     found = Counter(filter(None, causes.values()))
     if not found:
@@ -39,7 +39,7 @@ def why(state: State) -> str:
 
 
 def cause(trial: TrialRecord) -> str | None:
-    """What kept an ended trial from a value, or None if it has one."""
+    """Why a finished trial has no value, or None if it has one."""
     if trial.outcome is Outcome.FAILED:
         return "crashed"
     if trial.outcome is Outcome.INFEASIBLE:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 from kinase.api._base import struct_name
 from kinase.api.experiment import NASExperiment
@@ -13,7 +14,7 @@ from kinase.api.fidelity import Fidelity
 from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import Architecture, Outcome, TaskInfo
 from kinase.estimation import Estimator, Setting, make_estimator
-from kinase.experiment import artifacts, budget, inheritance
+from kinase.experiment import artifacts, budget, inheritance, members
 from kinase.experiment.aims import aims_of, refused
 from kinase.experiment.entries import AnyEntry, Rested, Told
 from kinase.experiment.journal import Journal
@@ -21,7 +22,7 @@ from kinase.experiment.root import space_of
 from kinase.experiment.seeds import Stream, derive
 from kinase.experiment.state import SEARCHING, State
 from kinase.experiment.trial_record import TrialRecord
-from kinase.space import Frame, Space
+from kinase.space import Frame, Graph, Space
 from kinase.space.nodes import Shape
 from kinase.store import Store
 from kinase.strategy import losses
@@ -252,7 +253,11 @@ class Record:
     def _count(self, architecture: Architecture) -> dict[str, float]:
         """Parameters and multiply-adds at full fidelity; the search's scale must exist too."""
         shape, full = self.info.input, self.space.scale(final=True)
-        graph = self.space.graph(architecture, Frame(shape, self.info.outputs, full))
+        # of another package's space: anything
+        graph: Any = self.space.graph(architecture, Frame(shape, self.info.outputs, full))
+        if not isinstance(graph, Graph):
+            found = TypeError(f"it gave {graph!r:.200}; wanted is a kinase.space.Graph")
+            raise members.space_failed(self, "graph", found)
         counts = {"params": float(graph.params()), "macs": float(graph.macs())}
         if (self.reduced, self.fidelity.scale) != (shape, full):
             self.space.graph(architecture, self.frame)

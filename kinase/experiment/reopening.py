@@ -40,7 +40,7 @@ def stays(record: Record) -> str | None:
         least = record.state.committed_epochs + record.cheapest[1] + finalists
         if record.spec.budget.epochs is not None and least > record.spec.budget.epochs:
             advice = f"raise budget.epochs to {least} or more"
-    return f"{names} has changed, but the search stays over: {_why_stay(record)}; {advice}"
+    return f"{names} has changed, but the search does not resume: {_why_stay(record)}; {advice}"
 
 
 def lowered(record: Record) -> str | None:
@@ -50,5 +50,5 @@ def lowered(record: Record) -> str | None:
         return f"{'; '.join(over)}: the search ends now, and finalists follow" if over else None
     if names := budget.lowered(record.state.limits, record.spec):
         fields = " and ".join(f"budget.{name}" for name in names)
-        return f"{fields} was lowered after the search had ended; what it found stays"
+        return f"{fields} was lowered after the search had ended; its results are kept"
     return None

@@ -1,4 +1,4 @@
-"""The network that a search begins with, which the trainer alone has."""
+"""The network that a search starts from, which only the trainer has."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from kinase.space import GraphError, InfeasibleError, Space, load_graph, make_sp
 
 
 def space_of(model: SpaceModel, info: TaskInfo) -> Space:
-    """The search space, beginning with what the trainer has told, which is untrusted data.
+    """The search space, starting from the network that the trainer described, which is untrusted
+    data.
 
     Raises:
-        EngineError: the trainer told no network, or none that is one.
+        EngineError: the trainer described no network, or an invalid one.
     """
     if model.with_root is None:
         return make_space(model)
     if info.root is None:
         raise EngineError(
-            f"the trainer does not say which network space.type {model.type} begins with: it is "
-            "one that knows no such space"
+            f"the trainer did not describe the network that space.type {model.type} needs: it "
+            "does not support this space"
         )
     try:
         root = load_graph(info.root.graph)
         shapes = root.shapes()
     except (GraphError, InfeasibleError) as error:
         raise EngineError(
-            f"the network that the trainer begins with is invalid: {error}"
+            f"the network that the trainer starts from is invalid: {error}"
         ) from error
     for what, found, wanted in (
         ("images of shape", shapes[root.nodes[0].name], tuple(info.input)),
@@ -34,6 +35,6 @@ def space_of(model: SpaceModel, info: TaskInfo) -> Space:
     ):
         if found != wanted:
             raise EngineError(
-                f"the network that the trainer begins with has {what} {found}, its task {wanted}"
+                f"the network that the trainer starts from has {what} {found}, its task {wanted}"
             )
     return make_space(model, root)

@@ -1,4 +1,4 @@
-"""The state of an experiment as a fold over its journal: no I/O, no clock, no chance."""
+"""The state of an experiment as a fold over its journal: no I/O, no clock, no randomness."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ REASONS = {
     "deviceHours": r"the (?:budget of )?(\S+) device hours? (?:is|are) spent",
     "target": r"the target (\S+) is reached",
 }
-"""What journals without limits say of the limit that ended a search."""
+"""Texts of older journals, which do not record the limits, for the limit that ended a search."""
 ROUNDED = 1e-5
-"""Relative error of the fractions in these texts, which have six digits."""
+"""Relative error of the numbers in these texts, which have six digits."""
 
 
 def limits_of(reason: str, elapsed: float) -> dict[str, float]:
-    """The limit that ended a search, from what an older journal says of it.
+    """The limit that ended a search, from the text in an older journal.
 
     Args:
         reason: `Ended.reason`.
-        elapsed: seconds that the experiment had run; no shorter duration would lead on.
+        elapsed: seconds that the experiment had run. A shorter duration would not resume it.
     """
     if reason == "the duration is over":
         return {"duration": elapsed}
@@ -57,7 +57,7 @@ def limits_of(reason: str, elapsed: float) -> dict[str, float]:
 
 @dataclass(slots=True)
 class State:
-    """What the journal says."""
+    """The state recorded by the journal."""
 
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     told: list[TrialRecord] = field(default_factory=list)
@@ -75,23 +75,23 @@ class State:
     elapsed: float = 0.0
     """Seconds that the experiment had run when the last entry was written."""
     ended: str | None = None
-    """Why the search ended, or None while it goes on."""
+    """Why the search ended, or None while it runs."""
     limits: dict[str, float] = field(default_factory=dict)
-    """The limits under which the search ended. From an older journal, which does not keep them, the
-    one that ended it; empty where none did, so no limit can lead on."""
+    """The limits under which the search ended. An older journal does not record them; then it is
+    the limit that ended the search, or empty if none did, so that no limit can resume it."""
     finished: Finished | None = None
     before: list[Finished] = field(default_factory=list)
-    """Earlier ends of a search that went on."""
+    """Earlier ends of a search that was resumed."""
     finalists_before: int = 0
-    """Finalists that were asked before the search went on last."""
+    """Finalists that were asked before the search was last resumed."""
     slowest: float = 0.0
-    """Most device seconds for one sample pass, over the finished trials."""
+    """Maximum device seconds per sample, over the finished trials."""
 
     def apply(self, entry: AnyEntry) -> None:
-        """Take in the next entry of the journal.
+        """Apply the next entry of the journal.
 
         Raises:
-            ValueError: the entry does not follow from what was before.
+            ValueError: the entry contradicts the state.
         """
         self.elapsed = max(self.elapsed, entry.elapsed)
         match entry:
@@ -191,7 +191,7 @@ class State:
 
     def _reopen(self, entry: Reopened) -> None:
         if self.ended is None:
-            raise ValueError("a search that is not over cannot go on again")
+            raise ValueError("a search that has not ended cannot be resumed")
         if self.finished is not None:
             self.before.append(self.finished)
         self.ended = self.finished = None
@@ -208,12 +208,12 @@ class State:
 
     @property
     def tested(self) -> dict[int, dict[str, float]]:
-        """What was measured on the test part, by the winner's trial: one for each of its uses."""
+        """Metrics on the test split by the winner's trial: one for each use of the test split."""
         return {winner: end.test for winner, end in self.tests.items()}
 
     @property
     def tests(self) -> dict[int, Finished]:
-        """The uses of the test part, by the winner's trial."""
+        """The uses of the test split, by the winner's trial."""
         ends = [*self.before, *([self.finished] if self.finished is not None else [])]
         return {end.winner: end for end in ends if end.winner is not None and end.test}
 

@@ -1,5 +1,5 @@
 """Network morphisms: edits of a network's graph, each with a rule for its tensors, so that a child
-begins as the function that its parent has learned."""
+starts as the function that its parent has learned."""
 
 from kinase.morphism.base import DEEPER_NOISE, WIDER_NOISE, Approximate, Base, Change, Place
 from kinase.morphism.chain import (

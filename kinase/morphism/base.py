@@ -1,4 +1,4 @@
-"""What every morphism is."""
+"""The interface of a morphism."""
 
 from __future__ import annotations
 
@@ -14,64 +14,66 @@ from kinase.morphism.plan import Norms, Plan
 from kinase.space.graph import Graph
 
 Place = dict[str, Any]
-"""Fields of a morphism that say where it applies; the others have defaults or are numbers."""
+"""Fields of a morphism that name its place in the graph; the others have defaults or are
+numbers."""
 NodeName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_]+$")]
 Count = Annotated[int, Field(ge=1, le=2**20)]
 
 WIDER_NOISE = 1e-2
 """Relative noise of replicas in EAS (Cai et al. 2018a; its published code)."""
 DEEPER_NOISE = 1e-3
-"""That of an inserted identity."""
+"""Relative noise of an inserted identity in EAS."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a morphism makes of a graph."""
+    """The result of applying a morphism to a graph."""
 
     graph: Graph
-    """The child."""
+    """Graph of the child."""
     plan: Plan | None
-    """Its tensors; None where what is kept depends on the parent's weights and these were not
-    given. The child's graph does not depend on them."""
+    """Plan of its tensors; None if it depends on the parent's weights and these were not given. The
+    child's graph does not depend on them."""
     norms: tuple[str, ...] = ()
-    """New batch normalisations that are an identity: one may set them by a batch of data."""
+    """New batch normalizations that are an identity, which can be calibrated with a batch of
+    data."""
     morphism: Base | None = None
-    """The morphism with what was chosen by the parent's weights written out."""
+    """The morphism, including choices that depend on the parent's weights."""
 
 
 class Base(Model):
     """A network morphism: an edit of a graph, with a rule for its tensors."""
 
     exact: ClassVar[bool] = True
-    """The child begins as the same function as its parent."""
+    """Whether the child starts as the same function as its parent."""
 
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Of all that is drawn."""
+    """Seed of all random numbers."""
     noise: float = Field(default=0.0, ge=0, le=1)
-    """Deviation of the noise on copies and identities, relative to the tensor's, so that equal
-    units part ways; the child is then no longer exactly its parent. Cai et al. 2018a use 0.01 for
-    copies and 0.001 for identities."""
+    """Standard deviation of the noise on copies and identities, relative to the tensor's, so that
+    equal units diverge. With noise, the child is no longer exactly its parent. Cai et al. 2018a use
+    0.01 for copies and 0.001 for identities."""
 
     @abstractmethod
     def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
         """Edit a graph.
 
         Args:
-            graph: the parent; every node of it is needed.
-            norms: of its tensors, for what chooses by them.
+            graph: graph of the parent, without unused nodes.
+            norms: norms of its tensors, for morphisms that depend on them.
 
         Raises:
-            MorphismError: it does not apply there.
+            MorphismError: the morphism does not apply there.
         """
 
     @classmethod
     @abstractmethod
     def places(cls, graph: Graph) -> Iterator[Place]:
-        """Where it applies, in a fixed order."""
+        """The places where it applies, in a fixed order."""
 
 
 class Approximate(Base):
-    """A morphism whose child is only near its parent, and is brought nearer by distillation
+    """A morphism whose child only approximates its parent, and is then improved by distillation
     (Elsken et al. 2019, section 4.2)."""
 
     exact: ClassVar[bool] = False

@@ -1,5 +1,5 @@
-"""Parts of a transformer's block whose last weights are zero, so that with a skip they start as
-nothing."""
+"""Parts of a transformer block whose last weights are zero, so that with a skip they start as an
+identity."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kinase.space.nodes import Shape
 
 
 def attention(draft: Draft, x: str, dim: int, heads: int, size: int) -> str:
-    """Layer normalisation and an attention with output weights of zero."""
+    """Layer normalization and an attention with output weights of zero."""
     x = draft.layer_norm(x, dim)
     attrs = {"dim": dim, "heads": heads, "head_dim": size}
     name = draft.add("attention", "attention", (x,), attrs)
@@ -23,7 +23,7 @@ def attention(draft: Draft, x: str, dim: int, heads: int, size: int) -> str:
 
 
 def mlp(draft: Draft, x: str, dim: int, hidden: int, activation: str) -> str:
-    """Layer normalisation, a linear layer, an activation, and a linear layer of zero weights."""
+    """Layer normalization, a linear layer, an activation, and a linear layer of zero weights."""
     x = draft.layer_norm(x, dim)
     x = draft.linear("hidden", x, dim, hidden)
     x = draft.add(activation, activation, (x,))

@@ -23,21 +23,21 @@ Layer = Literal["conv", "sepconv", "linear", "attention", "mlp"]
 
 
 class _Beside(Base):
-    """What a branch is made of."""
+    """The layers of a branch."""
 
     layer: Layer = "conv"
-    """Of a map a convolution or a separable one, of a vector or tokens a linear layer, of tokens
-    an attention or an MLP."""
+    """For a map, a convolution or a separable convolution; for a vector or tokens, a linear layer;
+    for tokens, an attention or an MLP."""
     kernel: OddKernel = 3
     """Window of a convolution; odd."""
     dilation: Annotated[int, Field(ge=1, le=16)] = 1
     norm: bool = True
-    """Batch normalisation after a convolution; its scale is then what begins as zero."""
+    """Batch normalization after a convolution; then its scale starts as zero."""
     relu: bool = False
     """A ReLU before the convolution, as in the edge of a cell."""
 
     def write(self, draft: Draft, source: str, target: str, graph: Graph) -> str:
-        """The branch from a node to the shape of another."""
+        """Build the branch from a node to the shape of another."""
         before, after = draft.shapes[source], draft.shapes[target]
         match self.layer:
             case "conv" | "sepconv":
@@ -89,9 +89,9 @@ class Branch(_Beside):
 
     op: Literal["branch"] = "branch"
     node: NodeName
-    """To whose output the branch is added."""
+    """Node to whose output the branch is added."""
     source: NodeName | None = None
-    """Where it begins; at the node's own input where left out."""
+    """Node from which it starts. Default: the node's own input."""
 
     def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
         """See `Base`."""
@@ -107,7 +107,7 @@ class Branch(_Beside):
 
     @classmethod
     def places(cls, graph: Graph) -> Iterator[Place]:
-        """See `Base`: parallel to each single layer, and between the ends of layers of one
+        """See `Base`: parallel to each single layer, and between the ends of layers of the same
         shape."""
         shapes = graph.shapes()
         for node in unit_ends(graph):
@@ -125,14 +125,15 @@ class Branch(_Beside):
 
 
 class Unfold(_Beside):
-    """Make a cell's edge of a pool or of an identity: it stays, and a convolution is added in
-    parallel it."""
+    """Turn a pool or an identity into a cell's edge: it stays, and a convolution is added parallel
+    to it."""
 
     op: Literal["unfold"] = "unfold"
     node: NodeName
-    """A pool, an `identity`, or with `into` any node: the edge between the two is an identity."""
+    """A pool, an `identity`, or with `into` any node, if the edge between the two is an
+    identity."""
     into: NodeName | None = None
-    """The node that takes the edge's output; all that do where left out."""
+    """The node that reads the edge's output. Default: all readers."""
     relu: bool = True
     """A ReLU before the convolution, as in the edge of a cell."""
 
@@ -161,7 +162,7 @@ class Unfold(_Beside):
                 before, after = shapes[node.inputs[0]], shapes[node.name]
                 if len(after) == 3 and stride_between(before, after) is not None:
                     yield {"node": node.name}
-            if node.op == "add":  # an input that is no layer of the edge's own
+            if node.op == "add":  # an input that does not belong to the edge
                 for each in dict.fromkeys(node.inputs):
                     readers = [n for n in graph if each in n.inputs]
                     if len(readers) > 1 and len(shapes[each]) == 3:

@@ -1,4 +1,4 @@
-"""From a parent's architecture to its child's by morphisms that exist, or not at all."""
+"""Find morphisms from a parent's architecture to its child's."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ POOLS = ("max_pool", "avg_pool")
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """A chain of morphisms to a network of a space, and the names that the space gives it."""
+    """A chain of morphisms to a network in a space, and the names of its nodes in the space."""
 
     morphisms: tuple[Base, ...]
     names: dict[str, str]
-    """For each node with tensors at the chain's end, its name in the space's own graph."""
+    """For each node with tensors at the chain's end, its name in the space's graph."""
 
     @property
     def exact(self) -> bool:
-        """Whether the child begins as the same function as its parent."""
+        """Whether the child starts as the same function as its parent."""
         return all(morphism.exact for morphism in self.morphisms)
 
 
@@ -48,25 +48,26 @@ def bridge(
     rule: Growth = "replicate",
     approximate: bool = False,
 ) -> Bridge | None:
-    """The morphisms that lead from one architecture of a space to another, if there are any.
+    """The morphisms from one architecture of a space to another, if there are any.
 
-    What the space proposes is applied, and compared with the network that the space builds: the
-    child has exactly its parent's function, but for the noise; or it is a smaller network near it.
+    The space proposes morphisms. They are applied, and the result is compared with the network that
+    the space builds. The child has exactly its parent's function, except for the noise, or it is a
+    smaller network that approximates it.
 
     Args:
-        space: of both.
-        parent: whose weights are inherited.
-        child: who inherits them.
-        frame: of both networks.
-        seed: of all that is drawn.
-        noise: on copied units; identities need none, since their units differ.
-        rule: of new units, where the space does not say.
-        approximate: whether approximate morphisms may lead there, where exact ones do not.
+        space: space of both.
+        parent: architecture whose weights are inherited.
+        child: architecture that inherits them.
+        frame: size of both networks.
+        seed: seed of all random numbers.
+        noise: noise on copied units; identities need none, since their units differ.
+        rule: initialization of new units, unless the space sets it.
+        approximate: whether approximate morphisms are used if no exact ones exist.
     """
     try:
         before, after = space.graph(parent, frame), space.graph(child, frame)
         found = None
-        # no exact morphism takes a layer away; most refusals end here
+        # no exact morphism removes a layer; most pairs are rejected here
         if not _layers(before) - _layers(after):
             proposed = space.exact_morphisms(parent, child, frame)
             found = _verified(before, after, proposed, True, seed, noise, rule)
@@ -87,7 +88,7 @@ def _verified(
     noise: float,
     rule: Growth,
 ) -> Bridge | None:
-    """What was proposed, if it leads from the one network to the other."""
+    """The proposed morphisms, if they lead from one network to the other."""
     if proposed is None:
         return None
     try:
@@ -96,7 +97,7 @@ def _verified(
         chain = [{**wider.get(edit["op"], {}), **edit, "seed": seed} for edit in proposed]
         for morphism in load_chain(chain):
             if isinstance(morphism, Widen | Prune) and _width(graph, morphism.node) == morphism.to:
-                continue  # another one, whose width it shares, has changed it
+                continue  # changed by another morphism, because they share the width
             if isinstance(morphism, Widen | Path):
                 morphism = morphism.model_copy(update={"noise": noise})
             if exact and not morphism.exact:
@@ -110,7 +111,7 @@ def _verified(
 
 
 def follow(before: Graph, morphisms: Iterable[Base], after: Graph) -> dict[str, str]:
-    """The names that a chain's last network has in another graph, which is the same network.
+    """Map the node names of a chain's last network to those of another graph of the same network.
 
     Raises:
         MorphismError: a morphism does not fit, or the two are different networks.
@@ -125,7 +126,7 @@ def follow(before: Graph, morphisms: Iterable[Base], after: Graph) -> dict[str, 
 
 
 def _layers(graph: Graph) -> Counter[str]:
-    """How many layers there are of each kind that a morphism keeps."""
+    """Number of layers of each kind that morphisms preserve."""
     return Counter(
         node.op
         for node in graph.needed()

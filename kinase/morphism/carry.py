@@ -1,4 +1,4 @@
-"""Carry a change of widths through a graph: every tensor and every number that it touches."""
+"""Propagate a change of widths through a graph, to all affected tensors and numbers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from kinase.morphism.tensors import kernel
 from kinase.space.nodes import Node
 
 Rule = Literal["replicate", "zero", "prune"]
-"""How channels change. `replicate`: new ones are copies, whose outgoing weights are divided (Chen
-et al. 2016). `zero`: new ones are drawn, with outgoing weights of zero (Elsken et al. 2017).
-`prune`: some are removed."""
+"""How channels change. `replicate`: new channels are copies, whose outgoing weights are divided
+(Chen et al. 2016). `zero`: new channels are random, with outgoing weights of zero (Elsken et al.
+2017). `prune`: some channels are removed."""
 
 
 def carry(draft: Draft, channels: Channels, counts: Ints, rule: Rule) -> None:
-    """Change the graph and the plan so that each class of channels is there `counts` times.
+    """Change the graph and the plan so that each class of channels occurs `counts` times.
 
     Raises:
         MorphismError: the groups of a grouped convolution would differ in width.
@@ -32,13 +32,12 @@ def carry(draft: Draft, channels: Channels, counts: Ints, rule: Rule) -> None:
 
 
 def rewrite(draft: Draft, layouts: Mapping[str, Layout], rule: Rule) -> None:
-    """Change the numbers and the tensors of all nodes whose channels, or whose inputs' channels,
-    are laid out in another way.
+    """Change the numbers and tensors of all nodes whose channels or inputs' channels change.
 
     Args:
         draft: the graph, its nodes in topological order.
-        layouts: of every node.
-        rule: for channels that are new.
+        layouts: layout of every node.
+        rule: rule for new channels.
 
     Raises:
         MorphismError: the groups of a grouped convolution would differ in width.
@@ -139,7 +138,7 @@ class _Carry:
         if self.rule == "zero":
             return [Take(axis, np.where(out.new, -1, out.indices))]
         steps: list[Step] = [Take(axis, out.indices)]
-        if self.rule == "replicate":  # each of m copies has an m-th of the gradient
+        if self.rule == "replicate":  # each of m copies gets an m-th of the gradient
             steps.append(Scale(axis, np.ones(out.width), 1 / out.counts))
         return steps
 
@@ -155,7 +154,7 @@ class _Carry:
         return steps
 
     def _grouped(self, node: Node, out: Layout, inside: Layout) -> None:
-        """A grouped convolution: columns mean another input in each group."""
+        """A grouped convolution, whose columns are a different input in each group."""
         groups = int(node.attrs["groups"])
         before_in, before_out = int(node.attrs["in"]) // groups, int(node.attrs["out"]) // groups
         self._equal(node.name, inside.indices // before_in, groups)
@@ -197,8 +196,8 @@ class _Carry:
 
 
 def strata(draft: Draft, channels: Channels, name: str) -> int:
-    """Into how many equal parts a node's channels fall, each of which must change alike: the
-    groups of all grouped convolutions that share its channels."""
+    """Number of equal parts of a node's channels that must change alike: the groups of all grouped
+    convolutions that share its channels."""
     shared = set(channels.of(name).classes.tolist())
     parts = 1
     for node in draft.nodes.values():

@@ -1,4 +1,4 @@
-"""Morphisms as data: reading them, applying them one after another, and finding where they fit."""
+"""Morphisms as data: read them, apply them in sequence, and find the places where they fit."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Morphism = Annotated[
     | Separate,
     Field(discriminator="op"),
 ]
-"""Any morphism, by its `op`."""
+"""Any morphism, selected by `op`."""
 KINDS: dict[str, type[Base]] = {
     each.model_fields["op"].default: each
     for each in (
@@ -66,21 +66,21 @@ KINDS: dict[str, type[Base]] = {
     )
 }
 MAX_CHAIN = 1000
-"""Most morphisms in one chain."""
+"""Maximum number of morphisms in a chain."""
 _CHAIN: TypeAdapter[tuple[Morphism, ...]] = TypeAdapter(tuple[Morphism, ...])
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large a child may be."""
+    """Maximum size of a child."""
 
     params: int | None = None
-    """Parameters."""
+    """Maximum number of parameters."""
     nodes: int | None = None
-    """Nodes of the graph."""
+    """Maximum number of nodes of the graph."""
 
     def check(self, graph: Graph, op: str) -> None:
-        """Raise MorphismError if the graph is too large."""
+        """Check a graph. Raises MorphismError if it is too large."""
         for what, found, most in (
             ("parameters", graph.params(), self.params),
             ("nodes", len(graph.nodes), self.nodes),
@@ -90,10 +90,10 @@ class Limits:
 
 
 def load_chain(data: object) -> tuple[Morphism, ...]:
-    """The morphisms of a lineage's plain data.
+    """Read morphisms from plain data.
 
     Raises:
-        MorphismError: they are none; the message names the place and the value.
+        MorphismError: the data is invalid; the message names the place and the value.
     """
     if isinstance(data, list | tuple) and len(data) > MAX_CHAIN:
         raise MorphismError(f"{counted(len(data), 'morphism')}; at most {MAX_CHAIN} in one chain")
@@ -107,7 +107,7 @@ def load_chain(data: object) -> tuple[Morphism, ...]:
 
 
 def dump_chain(morphisms: Iterable[Base]) -> list[dict[str, Any]]:
-    """Plain data; what has its default is left out."""
+    """Plain data, without defaults."""
     return [
         {
             "op": m.model_dump()["op"],
@@ -120,16 +120,16 @@ def dump_chain(morphisms: Iterable[Base]) -> list[dict[str, Any]]:
 def apply(
     graph: Graph, morphism: Base, norms: Norms | None = None, limits: Limits | None = None
 ) -> Change:
-    """The child of a graph by one morphism.
+    """Apply a morphism to a graph.
 
     Args:
-        graph: the parent.
+        graph: graph of the parent.
         morphism: the edit.
-        norms: of the parent's tensors, for morphisms that choose by them.
-        limits: how large the child may be.
+        norms: norms of the parent's tensors, for morphisms that depend on them.
+        limits: maximum size of the child.
 
     Raises:
-        MorphismError: it does not fit there, or the child would be too large.
+        MorphismError: it does not fit, or the child would be too large.
     """
     op = morphism.model_dump()["op"]
     graph = graph.needed()
@@ -159,10 +159,10 @@ def apply_all(graph: Graph, morphisms: Iterable[Base], limits: Limits | None = N
 
 
 def candidates(graph: Graph, op: str) -> list[Place]:
-    """Where a morphism applies, in a fixed order: for each place the fields that name it.
+    """The places where a morphism applies, in a fixed order: the fields that name each place.
 
     Raises:
-        MorphismError: there is no such morphism.
+        MorphismError: the morphism is unknown.
     """
     if op not in KINDS:
         raise MorphismError(f"{op!r:.80} is not a morphism; use one of {', '.join(KINDS)}")
@@ -170,10 +170,10 @@ def candidates(graph: Graph, op: str) -> list[Place]:
 
 
 def _check_plan(parent: Graph, child: Graph, plan: Plan, op: str) -> None:
-    """Every tensor of the child comes from somewhere, and has the shape that its node wants."""
+    """Check that every tensor of the child has a source, and the shape that its node needs."""
     before = tensors(parent)
     for name, shape in tensors(child).items():
         recipe = plan.get(name)
         found = before.get(name) if recipe is None else shape_of(recipe, before)
         if found != shape:
-            raise AssertionError(f"{op}: {name} would have shape {found}, its node wants {shape}")
+            raise AssertionError(f"{op}: {name} would have shape {found}, its node needs {shape}")

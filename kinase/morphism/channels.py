@@ -1,14 +1,14 @@
-"""Which channels of a graph are one and the same.
+"""Find which channels of a graph are tied together.
 
-The width of a convolution's output is shared by the normalisation after it, by activations, pools
-and depthwise convolutions, by all branches of a residual stage, and is a part of a concatenation's.
-Each channel of each node belongs to a class: what happens to one channel happens to all of its
-class. A class is found by propagation: sources (convolutions, linear layers) have channels of their
-own, an addition makes those of its inputs one.
+The width of a convolution's output is shared by the normalization after it, by activations, pools
+and depthwise convolutions, and by all branches of a residual stage, and is a part of the width of a
+concatenation. Each channel of each node belongs to a class: all channels of a class change
+together. Classes are found by propagation: sources (convolutions, linear layers) have new channels,
+an addition merges those of its inputs.
 
 A node's channels are blocks: runs of one class. A block has several channels after `flatten`
 (height x width inputs of a linear layer are one channel of the map) and in a depthwise convolution
-with a multiplier; everywhere else it has one.
+with a multiplier; otherwise it has one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Blocks:
     sizes: Ints
 
     def part(self, start: int, size: int) -> tuple[Blocks, Ints]:
-        """Some of the channels, and the classes of blocks that this cuts in two."""
+        """A part of the channels, and the classes of blocks that this splits."""
         ends = np.cumsum(self.sizes)
         starts = ends - self.sizes
         low, high = np.maximum(starts, start), np.minimum(ends, start + size)
@@ -53,7 +53,7 @@ class Layout:
     new: Flags
     counts: Reals
     changed: bool
-    """Some class of the node is not there just once."""
+    """Whether some class of the node does not occur exactly once."""
 
     @property
     def width(self) -> int:
@@ -96,18 +96,18 @@ class Channels:
 
     @property
     def number(self) -> int:
-        """Classes have numbers below this."""
+        """Upper bound of the numbers of classes."""
         return len(self._roots)
 
     def fixed(self, name: str) -> str | None:
-        """Why the width of a node cannot change, if it cannot."""
+        """Why the width of a node cannot change, or None if it can."""
         for each in self._blocks[name].classes.tolist():
             if each in self._fixed:
                 return self._fixed[each]
         return None
 
     def layout(self, name: str, counts: Ints) -> Layout:
-        """A node's channels when each class is there as often as `counts` says."""
+        """A node's channels if each class occurs `counts` times."""
         blocks = self._blocks[name]
         times = counts[blocks.classes]
         if (times == 1).all():
@@ -159,7 +159,7 @@ class Channels:
                     np.tile(inputs[0].classes, before[0]), np.tile(inputs[0].sizes, before[0])
                 )
             case "layer_norm" | "group_norm":
-                self._fix(inputs[0].classes, f"{node.name} normalises over this width")
+                self._fix(inputs[0].classes, f"{node.name} normalizes over this width")
             case "shuffle":
                 self._fix(inputs[0].classes, f"{node.name} shuffles these channels")
                 single = np.repeat(inputs[0].classes, inputs[0].sizes)

@@ -1,5 +1,5 @@
-"""One more layer, as an identity: Net2Deeper (Chen et al. 2016, section 2.3), with a parametrised
-activation where the activation would change something (Wei et al. 2016, section 3.4)."""
+"""Insert a layer as an identity: Net2Deeper (Chen et al. 2016, section 2.3), with a parametrized
+activation if a plain activation would change the function (Wei et al. 2016, section 3.4)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ OddKernel = Annotated[int, Field(ge=1, le=31)]
 
 
 class Deepen(Base):
-    """Insert a layer after a node that passes its input on."""
+    """Insert a layer that is an identity after a node."""
 
     op: Literal["deepen"] = "deepen"
     node: NodeName
-    """After which the layer comes."""
+    """Node after which the layer is inserted."""
     into: NodeName | None = None
-    """Only on the way into this node; for all that take the node's output where left out."""
+    """Insert it only on the edge to this node. Default: for all readers of the node's output."""
     layer: Literal["conv", "sepconv", "linear", "block"] = "conv"
     """Convolution or separable convolution of a map, linear layer of a vector or of tokens, or a
     transformer's attention and MLP, each with a skip."""
@@ -36,10 +36,10 @@ class Deepen(Base):
     """Window of a convolution; odd."""
     dilation: Annotated[int, Field(ge=1, le=16)] = 1
     norm: bool = True
-    """Batch normalisation after a convolution, set so that it inverts itself."""
+    """Batch normalization after a convolution, initialized as an identity."""
     activation: Activation = "relu"
-    """A ReLU after what is never negative changes nothing; any other activation begins as none and
-    learns how much of it there is: (1 - a) f(x) + a x, with a = 1."""
+    """A ReLU after a non-negative output changes nothing. Any other activation starts as an
+    identity and learns its share: (1 - a) f(x) + a x, with a = 1."""
 
     def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
         """See `Base`."""
@@ -114,7 +114,7 @@ class Deepen(Base):
 
 
 def readers_of(draft: Draft, node: str, into: str | None) -> list[str]:
-    """Nodes that shall take something else than `node`: all, or `into` alone."""
+    """Nodes whose input is replaced: all readers of `node`, or only `into`."""
     readers = draft.readers(node)
     if into is None:
         return readers
@@ -126,7 +126,8 @@ def readers_of(draft: Draft, node: str, into: str | None) -> list[str]:
 
 
 def heads_of(graph: Graph, name: str, shape: Shape) -> tuple[int, int]:
-    """(heads, their size) of an attention of this width in the graph; else heads of 64."""
+    """(number of heads, size of a head) of an attention of this width in the graph; otherwise heads
+    of size 64."""
     if len(shape) != 2:
         raise MorphismError(f"{name} gives shape {shape}; a block needs tokens")
     for node in graph:

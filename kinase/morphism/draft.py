@@ -1,4 +1,4 @@
-"""A graph under the knife, with the plan of its tensors."""
+"""A graph that is being edited, with the plan of its tensors."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Attrs = Mapping[str, int | float]
 
 
 class Draft:
-    """Nodes by name, changed one by one. New nodes are named ``m<number>_<what>``, with the number
-    after the largest that a node of the graph has; so the same edit of the same graph always gives
-    the same names."""
+    """Nodes by name, edited one by one. New nodes are named ``m<number>_<what>``, with the next
+    number after the largest in the graph, so the same edit of the same graph always gives the same
+    names."""
 
     def __init__(self, graph: Graph, seed: int = 0, noise: float = 0.0) -> None:
-        """Begin with a graph.
+        """Start from a graph.
 
         Args:
-            graph: the parent.
-            seed: of all draws.
-            noise: of what is an identity or a copy, relative to the tensor's deviation.
+            graph: graph of the parent.
+            seed: seed of all random numbers.
+            noise: noise on identities and copies, relative to the tensor's standard deviation.
         """
         self.output, self.auxiliary = graph.output, graph.auxiliary
         self.nodes = {node.name: node for node in graph}
@@ -38,7 +38,7 @@ class Draft:
         taken = (re.match(r"m(\d+)_", name) for name in self.nodes)
         self._prefix = f"m{1 + max((int(m[1]) for m in taken if m), default=0)}"
 
-    # -- looking -----------------------------------------------------------------------------
+    # -- queries -----------------------------------------------------------------------------
 
     def node(self, name: str) -> Node:
         """A node of the graph."""
@@ -47,7 +47,7 @@ class Draft:
         return self.nodes[name]
 
     def inner(self, name: str) -> Node:
-        """A node that is neither the input nor an end of the graph."""
+        """A node that is not the input or an output of the graph."""
         node = self.node(name)
         if node.op == "input":
             raise MorphismError(f"{name} is the graph's input; use a node after it")
@@ -56,28 +56,28 @@ class Draft:
         return node
 
     def readers(self, name: str) -> list[str]:
-        """Nodes that take this one's output, each once."""
+        """Nodes that read this node's output, without duplicates."""
         return [node.name for node in self.nodes.values() if name in node.inputs]
 
     def only_reader(self, name: str) -> Node | None:
-        """The one node that takes this one's output, if there is just one and no other use."""
+        """The only reader of this node's output, or None if there are other uses."""
         readers = self.readers(name)
         if len(readers) != 1 or name in (self.output, self.auxiliary):
             return None
         return self.nodes[readers[0]]
 
     def behind(self, name: str) -> set[str]:
-        """The node and all that depend on it."""
+        """The node and all nodes that depend on it."""
         found = {name}
         for node in self.nodes.values():  # the parent's nodes are in topological order
             if not found.isdisjoint(node.inputs):
                 found.add(node.name)
         return found
 
-    # -- editing -----------------------------------------------------------------------------
+    # -- edits -------------------------------------------------------------------------------
 
     def add(self, what: str, op: str, inputs: tuple[str, ...], attrs: Attrs | None = None) -> str:
-        """A new node; returns its name."""
+        """Add a node; return its name."""
         name, number = f"{self._prefix}_{what}", 1
         while name in self.nodes:
             number += 1
@@ -86,11 +86,11 @@ class Draft:
         return name
 
     def change(self, name: str, **attrs: int | float) -> None:
-        """Other numbers of a node."""
+        """Change numbers of a node."""
         self.nodes[name] = replace(self.nodes[name], attrs={**self.nodes[name].attrs, **attrs})
 
     def window(self, name: str, sizes: Sequence[int], padding: Sequence[int]) -> None:
-        """Another window of a convolution: heights, then widths."""
+        """Change the window of a convolution: heights, then widths."""
         self.change(name, kernel=sizes[0], padding=padding[0])
         attrs = self.nodes[name].attrs
         if "kernel_h" in attrs or "padding_h" in attrs:
@@ -103,23 +103,23 @@ class Draft:
             )
 
     def step(self, name: str, strides: tuple[int, int]) -> None:
-        """Other strides of a convolution: down, then across."""
+        """Change the strides of a convolution: vertical, then horizontal."""
         self.change(name, stride=strides[0])
         if "stride_h" in self.nodes[name].attrs:
             self.change(name, stride_h=strides[0], stride_w=strides[1])
 
     def feed(self, name: str, inputs: tuple[str, ...]) -> None:
-        """Other inputs of a node."""
+        """Change the inputs of a node."""
         self.nodes[name] = replace(self.nodes[name], inputs=inputs)
 
     def redirect(self, old: str, new: str, readers: list[str]) -> None:
-        """Let these readers of `old` take `new`."""
+        """Make these readers of `old` read `new` instead."""
         for name in readers:
             inputs = tuple(new if each == old else each for each in self.nodes[name].inputs)
             self.feed(name, inputs)
 
     def tensor(self, name: str, base: Base, *steps: Step) -> None:
-        """How a tensor of the child is made."""
+        """Set the recipe of a tensor of the child."""
         self.plan[name] = Recipe(base, steps)
 
     # -- layers ------------------------------------------------------------------------------
@@ -136,8 +136,8 @@ class Draft:
         dilation: int = 1,
         groups: int = 1,
     ) -> str:
-        """A convolution without bias whose padding keeps the size at stride 1; its weights are
-        drawn (He et al. 2015)."""
+        """Add a convolution without bias whose padding keeps the size at stride 1, with random
+        weights (He et al. 2015)."""
         name = self.add(
             what,
             "conv",
@@ -157,12 +157,12 @@ class Draft:
         return name
 
     def drawn(self, tensor: str, shape: Shape) -> None:
-        """Weights drawn for their number of inputs (He et al. 2015)."""
+        """Random weights for their number of inputs (He et al. 2015)."""
         std = math.sqrt(2 / math.prod(shape[1:]))
         self.tensor(tensor, Normal(shape, std, seed_for(self.seed, tensor)))
 
     def linear(self, what: str, x: str, inputs: int, out: int) -> str:
-        """An affine layer with drawn weights and a bias of zero."""
+        """An affine layer with random weights and a bias of zero."""
         name = self.add(what, "linear", (x,), {"in": inputs, "out": out})
         self.drawn(f"{name}.weight", (out, inputs))
         self.tensor(f"{name}.bias", Fill((out,), 0.0))
@@ -177,7 +177,7 @@ class Draft:
         self.tensor(tensor, Fill(shape, 0.0))
 
     def norm(self, x: str, channels: int, scale: float) -> str:
-        """A batch normalisation as new, with this scale."""
+        """Add a new batch normalization with this scale."""
         name = self.add("bn", "batch_norm", (x,), {"channels": channels, "affine": 1})
         each = (channels,)
         for tensor, value in (("weight", scale), ("running_var", 1.0)):
@@ -188,9 +188,9 @@ class Draft:
         return name
 
     def identity_norm(self, x: str, channels: int, moments: Moments | None) -> str:
-        """A batch normalisation that inverts itself: scale and shift are the deviation and the
-        mean that it holds. Where these are unknown they begin as 1 and 0, which is as exact but
-        far from what it will meet in training: `norms` names it for a calibration."""
+        """Add a batch normalization that is an identity: scale and shift equal its stored deviation
+        and mean. If these are unknown they start as 1 and 0, which is also exact but far from the
+        statistics in training, so `norms` lists it for calibration."""
         eps = 1e-5
         name = self.norm(x, channels, math.sqrt(1 + eps))
         if moments is not None:
@@ -202,7 +202,7 @@ class Draft:
         return name
 
     def layer_norm(self, x: str, dim: int) -> str:
-        """A layer normalisation as new."""
+        """Add a new layer normalization."""
         name = self.add("ln", "layer_norm", (x,), {"dim": dim})
         self.tensor(f"{name}.weight", Fill((dim,), 1.0))
         self.tensor(f"{name}.bias", Fill((dim,), 0.0))
@@ -214,11 +214,11 @@ class Draft:
         self.tensor(f"{name}.share", Fill((1,), share))
         return name
 
-    # -- finishing ---------------------------------------------------------------------------
+    # -- result ------------------------------------------------------------------------------
 
     def build(self) -> Graph:
-        """The child, its nodes in topological order, those of the parent in its order where that
-        is free."""
+        """The child, with its nodes in topological order, keeping the parent's order where
+        possible."""
         place = {name: index for index, name in enumerate(self.nodes)}
         waits = {name: len(set(node.inputs)) for name, node in self.nodes.items()}
         readers: dict[str, list[str]] = {name: [] for name in self.nodes}

@@ -1,8 +1,8 @@
-"""What a morphism refuses."""
+"""Errors of morphisms."""
 
 from __future__ import annotations
 
 
 class MorphismError(ValueError):
-    """The morphism does not fit the graph or its bounds; the message names the node, the value
-    and what would be right."""
+    """The morphism does not fit the graph or its bounds; the message names the node, the value and
+    what is valid."""

@@ -1,4 +1,4 @@
-"""Two layers that are one, neither of them an identity (Wei et al. 2016, section 3)."""
+"""Factor a layer into two, neither of which is an identity (Wei et al. 2016, section 3)."""
 
 from __future__ import annotations
 
@@ -24,26 +24,25 @@ Window = Annotated[int, Field(ge=1, le=63)]
 
 
 class Factor(Base):
-    """Write a convolution or a linear layer as the product of two. `deepen` leaves a layer as it is
-    and puts an identity behind it, zeros for the most part; the two factors share what the layer
-    does, and are dense."""
+    """Replace a convolution or a linear layer by the product of two. `deepen` keeps a layer and
+    inserts an identity, mostly zeros, after it. Here both factors are dense and share the function
+    of the layer."""
 
     op: Literal["factor"] = "factor"
     node: NodeName
     """It becomes the second of the two."""
     first: Window
-    """Height and width of the first window; a smaller one of the layer's two stays. 1 of a linear
-    layer."""
+    """Height and width of the first window, at most those of the layer. 1 for a linear layer."""
     second: Window | None = None
-    """Those of the second, where both windows together, K1 + K2 - 1, are larger than the layer's by
-    an even number. Taps for which `width` is too small begin as zeros (Wei et al. 2016, algorithm
-    2). Default: what the first leaves of the layer's."""
+    """Those of the second window, if both windows together, K1 + K2 - 1, are larger than the
+    layer's by an even number. Taps for which `width` is too small start as zeros (Wei et al. 2016,
+    algorithm 2). Default: the rest of the layer's window."""
     width: Count | None = None
-    """Channels between the two. Default: the fewest that do for any weights."""
+    """Channels between the two. Default: the minimum for arbitrary weights."""
     norm: bool = True
-    """Batch normalisation between two convolutions, set so that it inverts itself."""
+    """Batch normalization between two convolutions, initialized as an identity."""
     activation: Activation = "relu"
-    """Between the two, begins as none: (1 - a) f(x) + a x, with a = 1."""
+    """Activation between the two, which starts as an identity: (1 - a) f(x) + a x, with a = 1."""
 
     def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
         """See `Base`."""
@@ -87,7 +86,7 @@ class Factor(Base):
         return Change(draft.build(), draft.plan, tuple(draft.norms))
 
     def _windows(self, node: Node) -> tuple[Shape, Shape, Shape]:
-        """Of the layer, and of the two that it becomes."""
+        """Windows of the layer and of its two factors."""
         if node.op == "linear" and (self.first, self.second or 1) == (1, 1):
             return (), (), ()
         if node.op == "linear":
@@ -110,9 +109,9 @@ class Factor(Base):
         return whole, (self.first,) * 2, (self.second,) * 2
 
     def _convolve(self, draft: Draft, layer: str, node: Node, first: Shape, second: Shape) -> None:
-        """The first takes all padding: a second one would put zeros where the one layer has what
-        its outer taps make of the map's edge. The second steps: the first must have been
-        everywhere, unless the second looks at one pixel."""
+        """The first factor gets all padding: padding of the second would add zeros where the layer
+        has values from its outer taps at the edge. The second factor gets the stride, because the
+        first must be computed everywhere, unless the second's window is one pixel."""
         a = node.attrs
         pads = [
             pad + int(a["dilation"]) * (before + after - 1 - size) // 2
@@ -138,13 +137,12 @@ class Factor(Base):
             high, wide = kernel(node)
             for first in range(1, max(high, wide) + 1):
                 yield {"node": node.name, "first": first}
-            if high == wide and high % 2 and high > 1:  # two such layers instead of one
+            if high == wide and high % 2 and high > 1:  # the two layers instead of one
                 yield {"node": node.name, "first": high, "second": high}
 
 
 def _within(whole: Shape, first: Shape, second: Shape) -> Iterator[tuple[Shape, Shape]]:
-    """These two windows, and smaller ones within them, that still make the whole one in the
-    middle of theirs."""
+    """These two windows and all smaller ones that still cover the layer's window."""
     spare = min((f + s - 1 - k for k, f, s in zip(whole, first, second, strict=True)), default=0)
     for one in range(min((spare + 1, *first))):
         for other in range(one % 2, min((spare + 1 - one, *second)), 2):
@@ -152,7 +150,7 @@ def _within(whole: Shape, first: Shape, second: Shape) -> Iterator[tuple[Shape, 
 
 
 def _amid(window: Shape, taps: Shape, late: bool) -> Iterator[Step]:
-    """Taps in the middle of a window; where there is none, the earlier or the later of two."""
+    """Taps in the middle of a window; if it is even, the earlier or the later of two."""
     for axis, (size, inner) in enumerate(zip(window, taps, strict=True), start=2):
         if size > inner:
             before = (size - inner + late) // 2

@@ -1,20 +1,21 @@
-"""Filters as products of filters: the weights of one layer as those of two.
+"""Factor filters: the weights of a layer as those of two layers.
 
-Two convolutions in a row do what one does whose filter from input i to output o is the sum, over
-the channels c between, of ``second[o, c] * first[c, i]``, where filters are multiplied as
-polynomials are: windows of K1 and K2 make one of K1 + K2 - 1. Wei et al. 2016 find the two by least
-squares, the one and the other in turns, from noise. Here the one is drawn such that it divides any
-filter, and the other is the quotient: the first half of their first turn is exact.
+Two convolutions in a row equal one convolution whose filter from input i to output o is the sum,
+over the channels c between them, of ``second[o, c] * first[c, i]``, where filters are multiplied
+like polynomials: windows of K1 and K2 give one of K1 + K2 - 1. Wei et al. 2016 find both by
+alternating least squares, starting from noise. Here one is drawn such that it divides any filter,
+and the other is the quotient, so the first half of their first iteration is exact.
 
 What is drawn is a staircase between random orthogonal matrices, which make it dense. Along an axis
 the channels between share out the taps of all inputs, K2 to each: one whose taps are of one input
 looks at that alone, one whose taps are the last of an input and the first of the next looks at the
-last tap of its window of the one and at the first of the other. So each tap is told from the others
-by a few subtractions, however wide the layer is, and the quotient is about as large as the filter.
-Filters that are all random would do, too, but nearly not: the quotient by them is large, and what
-it makes is rounded coarsely. A second axis is shared out among the channels of the first.
+last tap of its window of the one and at the first of the other. So each tap is separated from the
+others by a few subtractions, however wide the layer is, and the quotient is about as large as the
+filter. Completely random filters would also work, but they are badly conditioned: the quotient is
+large, so its products are rounded coarsely. A second axis is distributed among the channels of the
+first.
 
-All is done number by number in double precision, so it has the same bits on any machine.
+Everything is computed elementwise in double precision, so the bits are the same on any machine.
 """
 
 from __future__ import annotations
@@ -27,26 +28,28 @@ from kinase.morphism.plan import Factor, Reals, normal
 
 Window = Sequence[int]
 BLOCK = 256
-"""Numbers of an entry that are mixed at once, so that a wide layer's stay in the cache."""
+"""Numbers of an entry that are mixed at once, so that a wide layer fits in the CPU cache."""
 
 
 def least_width(inputs: int, outputs: int, first: Window, second: Window) -> int:
-    """The fewest channels between two layers that can be any one layer of this size."""
+    """The minimum number of channels between two layers that can represent any layer of this
+    size."""
     return min(_steps(inputs, first, second), _steps(outputs, second, first))
 
 
 def factor(part: Factor, weight: Reals) -> Reals:
-    """The weights of the first or the second of two layers that are one with these weights.
+    """The weights of the first or second of two layers that together equal a layer with these
+    weights.
 
     Args:
-        part: which, and how wide and large the two are.
-        weight: (outputs, inputs of a group, and its window, if it has one), of the one layer.
+        part: which of the two, and their width and windows.
+        weight: weights of the layer: (outputs, inputs of a group, and its window, if it has one).
     """
     groups, inputs = part.groups, weight.shape[1]
     outputs, width = len(weight) // groups, part.width // groups
     first, second, is_first = part.first, part.second, part.part == "first"
     each = (groups, *[1] * (weight.ndim - 1))
-    if _steps(inputs, first, second) <= _steps(outputs, second, first):  # the first is drawn
+    if _steps(inputs, first, second) <= _steps(outputs, second, first):  # the first is random
         if is_first:
             return np.tile(_divisor(inputs, width, first, second, part.seed), each)
         return _quotient(weight, width, first, second, part.seed)

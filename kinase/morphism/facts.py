@@ -1,4 +1,4 @@
-"""What holds of a graph's maps whatever its weights are."""
+"""Properties of a graph's maps that hold for any weights."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _KEEPS_SIGN = frozenset(
     }
 )
 CLEAR = frozenset({"identity", "dropout", "drop_path"})
-"""Operations that pass their input on as it is, at least in evaluation."""
+"""Operations that are an identity, at least in evaluation."""
 
 
 def nonnegative(graph: Graph) -> set[str]:
-    """Nodes whose output is never below zero: a ReLU after them changes nothing."""
+    """Nodes with a non-negative output, after which a ReLU changes nothing."""
     found: set[str] = set()
     for node in graph:
         kept = node.op in _KEEPS_SIGN and all(each in found for each in node.inputs)
@@ -41,8 +41,7 @@ def nonnegative(graph: Graph) -> set[str]:
 
 
 def moments(graph: Graph, name: str, channels: int) -> Moments | None:
-    """The moments of a node's output, where it is a batch normalisation's, or that through a
-    ReLU."""
+    """The moments of a node's output, if it is a batch normalization, or one followed by a ReLU."""
     by_name = {node.name: node for node in graph}
     node, rectified = by_name[name], False
     while node.op in CLEAR or (node.op == "relu" and not rectified):
@@ -57,8 +56,8 @@ def moments(graph: Graph, name: str, channels: int) -> Moments | None:
 
 
 def unit_ends(graph: Graph) -> list[Node]:
-    """Nodes that end a layer (a convolution with its normalisation and activation), and so are
-    where another layer, a skip or a branch may come: not the graph's ends, nor within a layer."""
+    """Nodes at the end of a layer (a convolution with its normalization and activation), after
+    which another layer, a skip or a branch can be added; without the graph's outputs."""
     readers: dict[str, list[Node]] = {node.name: [] for node in graph}
     for node in graph:
         for each in node.inputs:

@@ -1,4 +1,4 @@
-"""What is the same for two graphs that are one network, and for no others."""
+"""A digest that is equal for graphs of the same network, and only for them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from kinase.morphism.same import normal
 from kinase.space.graph import Graph
 
 ORDERLESS = "add"
-"""The operation whose inputs have no order."""
+"""The operation whose inputs are unordered."""
 
 
 def identity(graph: Graph) -> list[str]:
-    """A digest of each node, sorted: equal for graphs that compute the same from the same tensors
-    up to the order of sums, whatever their nodes are called.
+    """Sorted digests of all nodes. They are equal for graphs that compute the same from the same
+    tensors up to the order of sums, regardless of node names.
 
-    Each node's digest is refined by those of what it reads and of what reads it until no more
-    nodes are told apart (Weisfeiler & Lehman 1968). That two copies of a layer are read is another
-    network than that one is read twice, and is told apart. Graphs that this refinement cannot tell
-    apart, regular ones with equal layers everywhere, count as one.
+    Each node's digest is refined by those of its inputs and readers until no more nodes can be
+    distinguished (Weisfeiler & Lehman 1968). Reading two copies of a layer and reading one layer
+    twice are different networks, and are distinguished. Graphs that the refinement cannot
+    distinguish, such as regular graphs with equal layers, count as the same.
     """
     ops, inputs, attrs, output = normal(graph)
     order = list(ops)
@@ -33,7 +33,7 @@ def identity(graph: Graph) -> list[str]:
     }
     told = 0
     while told < (told := len(set(digests.values()))):
-        for name in order:  # inputs come first, so one pass looks at all that is before a node
+        for name in order:  # inputs come first, so one pass covers everything before a node
             below = [digests[each] for each in inputs[name]]
             digests[name] = _refined(
                 digests[name], sorted(below) if ops[name] == ORDERLESS else below
@@ -45,7 +45,7 @@ def identity(graph: Graph) -> list[str]:
 
 
 def _refined(digest: str, others: list[str]) -> str:
-    """Of the text that JSON makes of both; none of their letters needs to be escaped."""
+    """Digest of both as JSON; no characters need to be escaped."""
     listed = ",".join([f'"{each}"' for each in others])
     return _digest(f'["{digest}",[{listed}]]')
 

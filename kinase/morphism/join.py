@@ -1,4 +1,4 @@
-"""What a concatenation joins: one input more, or one less."""
+"""Add an input to a concatenation, or remove one."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ THROUGH = ACTIVATIONS | {
     "shift",
     "zero",
 }
-"""Operations that treat every channel alone, so that they pass more or fewer of them on."""
+"""Operations on single channels, which work with any number of channels."""
 
 
 class Join(Base):
-    """Let a concatenation also take what another node gives. What reads it has weights of zero for
-    the new channels (as Elsken et al. 2017 add a skip)."""
+    """Add the output of another node to a concatenation. Its readers get weights of zero for the
+    new channels (like a skip in Elsken et al. 2017)."""
 
     op: Literal["join"] = "join"
     node: NodeName
     """The concatenation."""
     source: NodeName
-    """Its new input: of the size of the others, with any number of channels."""
+    """Its new input: of the same size as the others, with any number of channels."""
     at: Annotated[int, Field(ge=0, le=2**20)] | None = None
-    """Its place among the inputs, counted from 0; the last by default."""
+    """Its position among the inputs, from 0. Default: last."""
 
     def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
         """See `Base`."""
@@ -86,12 +86,12 @@ class Join(Base):
 
 
 def _size(shape: Shape) -> Shape:
-    """All but the channels."""
+    """The shape without the channels."""
     return (len(shape), *(shape[:-1] if len(shape) == 2 else shape[1:]))
 
 
 def may_rejoin(draft: Draft, node: Node) -> bool:
-    """Whether a concatenation's channels may become more or fewer."""
+    """Whether the number of a concatenation's channels can change."""
     try:
         _layouts(draft, node, np.arange(channels_of(draft.shapes[node.name]) + 1))
     except MorphismError:
@@ -100,16 +100,16 @@ def may_rejoin(draft: Draft, node: Node) -> bool:
 
 
 def rejoin(draft: Draft, node: Node, inputs: Sequence[int | str], rule: Rule) -> None:
-    """Let a concatenation take other inputs, and what reads it take their channels.
+    """Change the inputs of a concatenation, and the channels of its readers.
 
     Args:
-        draft: the graph; its nodes are the parent's, in topological order.
+        draft: the parent's graph, with nodes in topological order.
         node: the concatenation.
-        inputs: for each the number of an old one, or the name of a node that is new there.
-        rule: `zero` where some are new, `prune` where some are gone.
+        inputs: for each input the number of an old one, or the name of a new node.
+        rule: `zero` if inputs are added, `prune` if inputs are removed.
 
     Raises:
-        MorphismError: something that reads the channels cannot take more or fewer.
+        MorphismError: a reader's number of channels cannot change.
     """
     widths = [channels_of(draft.shapes[each]) for each in node.inputs]
     ends = np.cumsum(widths)
@@ -126,8 +126,8 @@ def rejoin(draft: Draft, node: Node, inputs: Sequence[int | str], rule: Rule) ->
 
 
 def _layouts(draft: Draft, changed: Node, indices: Ints) -> dict[str, Layout]:
-    """The channels of every node where those of a concatenation are the parent's of these indices,
-    or new (-1)."""
+    """The channels of every node, if the channels of a concatenation have these indices in the
+    parent, or are new (-1)."""
     found: dict[str, Layout] = {}
     for node in draft.nodes.values():
         inputs = [found[each] for each in node.inputs]

@@ -1,4 +1,4 @@
-"""A larger window, with new weights of zero (Wei et al. 2016, section 3.3)."""
+"""Enlarge a window, with new weights of zero (Wei et al. 2016, section 3.3)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Kernel(Base):
     op: Literal["kernel"] = "kernel"
     node: NodeName
     to: Annotated[int, Field(ge=1, le=63)]
-    """New height and width; a larger one of the two stays. As odd or even as the old."""
+    """New height and width, at least the old ones, with the same parity."""
     dense: bool = False
-    """Write a dilated window as the dense one that it is within, before it grows."""
+    """First convert a dilated window to a dense one."""
 
     def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
         """See `Base`."""
@@ -66,7 +66,7 @@ class Kernel(Base):
 
 
 def _indices(size: int, gap: int, grown: int) -> Ints:
-    """Where each tap comes from: `gap` apart, with `grown` zeros on either side."""
+    """Source of each tap: `gap` apart, with `grown` zeros on each side."""
     inner = np.full(gap * (size - 1) + 1, -1)
     inner[::gap] = np.arange(size)
     return np.pad(inner, grown, constant_values=-1)

@@ -1,4 +1,4 @@
-"""Bring a map to the shape of another, so that the two can be added or joined."""
+"""Convert a map to the shape of another, so that they can be added or concatenated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kinase.space.nodes import Shape
 
 @lru_cache(maxsize=4096)
 def stride_between(source: Shape, target: Shape) -> int | None:
-    """The stride that takes a map of one size to that of another, if there is one."""
+    """The stride from one size of a map to another, or None."""
     for stride in range(1, max(source[1:]) + 1):
         if all(-(-a // stride) == b for a, b in zip(source[1:], target[1:], strict=True)):
             return stride
@@ -20,15 +20,15 @@ def stride_between(source: Shape, target: Shape) -> int | None:
 
 @lru_cache(maxsize=4096)
 def fits(source: Shape, target: Shape) -> bool:
-    """Whether `bring` can do it."""
+    """Whether `bring` can convert the shape."""
     if len(source) == len(target) == 3:
         return stride_between(source, target) is not None
     return source == target or (len(target) == 1 and len(source) in (1, 3))
 
 
 def bring(draft: Draft, name: str, source: Shape, target: Shape, width: int) -> str:
-    """The source at the target's size with `width` channels: as it is where that is so, through a
-    1x1 convolution and a normalisation, through the mean of the map, or a linear layer."""
+    """The source at the target's size with `width` channels: unchanged if it fits, or through a 1x1
+    convolution and a normalization, the mean of the map, or a linear layer."""
     if not fits(source, target):
         raise MorphismError(f"{name} has shape {source}, which cannot be brought to {target}")
     if len(target) == 3:

@@ -1,4 +1,4 @@
-"""The space of what network morphisms make of a network that one has."""
+"""The space of networks that morphisms can make from an existing network."""
 
 from __future__ import annotations
 
@@ -34,32 +34,33 @@ if TYPE_CHECKING:
 Edit = dict[str, Any]
 """A morphism, as plain data."""
 OURS = frozenset({"seed", "noise", "keep"})
-"""Fields of a morphism that are no architecture's: they say how weights are drawn or chosen."""
+"""Fields of a morphism that do not belong to the architecture: they control how weights are drawn
+or chosen."""
 ROOM = 4
-"""How many times larger than the network an architecture may be, by default."""
+"""Default maximum size of an architecture, relative to the network."""
 KEPT = 128
-"""Graphs that are kept at hand."""
+"""Number of cached graphs."""
 ATTEMPTS = 64
-"""Morphisms drawn before none is taken to fit."""
+"""Number of draws before it is assumed that no morphism fits."""
 BUCKETS = 192
-"""Features of a graph's nodes in `vector`."""
+"""Number of features of a graph's nodes in `vector`."""
 PATH = 4
-"""Most operations of a path in `paths`: whole ones are exponentially many in a residual network."""
+"""Maximum length of a path in `paths`: a residual network has exponentially many complete paths."""
 
 
 class Model(Space):
     """Networks that morphisms make of a first one, the root (Elsken et al. 2017, section 3).
 
     An architecture is ``{"morphisms": [{"op": "widen", "node": "conv1", "to": 96}, ...]}``, in the
-    order in which they are applied; the root is the empty list. Where the root comes from
-    the trainer (`rooted`), only the form of an architecture is known before it has been told.
+    order in which they are applied; the root is the empty list. If the root comes from the trainer
+    (`rooted`), only the form of an architecture can be checked before the root is known.
     """
 
     def __init__(self, options: ModelSpace) -> None:
-        """The space that the manifest's `space.model` describes.
+        """The space described by `space.model`.
 
         Raises:
-            GraphError, InfeasibleError: its own graph is none.
+            GraphError, InfeasibleError: its graph is invalid.
         """
         self.options = options
         self._root: Graph | None = None
@@ -69,7 +70,7 @@ class Model(Space):
             self._begin(load_graph(options.graph.plain))
 
     def rooted(self, root: Graph) -> Model:
-        """The same space with another root: the network as the task wants it."""
+        """The same space with another root: the network adapted to the task."""
         space = Model(self.options.model_copy(update={"graph": None}))
         space.options = self.options
         space._begin(root)
@@ -90,24 +91,24 @@ class Model(Space):
 
     @property
     def begins_with(self) -> Graph | None:
-        """The root, where it is known."""
+        """The root, or None if it is not known yet."""
         return self._root
 
     @property
     def root(self) -> Graph:
-        """The network that all others are made of.
+        """The network from which all others are made.
 
         Raises:
-            ArchitectureError: the trainer has not been asked for it.
+            ArchitectureError: the root is not known yet.
         """
         if self._root is None:
-            raise ArchitectureError("the trainer has not yet said which network this begins with")
+            raise ArchitectureError("the network that the search starts from is not known yet")
         return self._root
 
-    # -- drawing and checking ----------------------------------------------------------
+    # -- sampling and validation -------------------------------------------------------
 
     def sample(self, rng: Rng) -> Architecture:
-        """Up to `steps` random morphisms, one on top of the other."""
+        """Up to `steps` random morphisms in sequence."""
         architecture: Architecture = {"morphisms": []}
         for _ in range(int(rng.integers(self.options.steps + 1))):
             grown = self._extended(architecture, rng)
@@ -117,7 +118,7 @@ class Model(Space):
         return architecture
 
     def validate(self, architecture: Architecture) -> None:
-        """Check untrusted data; where the root is not known yet, its form alone."""
+        """Check untrusted data. If the root is not known yet, only its form is checked."""
         if not isinstance(architecture, dict) or set(architecture) != {"morphisms"}:
             raise ArchitectureError(
                 f"architecture is {architecture!r:.80}; use an object with the field morphisms"
@@ -151,7 +152,7 @@ class Model(Space):
         written = morphism.model_dump(mode="json", by_alias=True)
         for field, value in given.items():
             if field in OURS:
-                raise ArchitectureError(f"{path}.{field} is the trial's to say; leave it out")
+                raise ArchitectureError(f"{path}.{field} is set by the trial; leave it out")
             if value is None or json.dumps(written.get(field)) != json.dumps(value):
                 raise ArchitectureError(
                     f"{path}.{field:.40} is {value!r:.80}; write it as "
@@ -161,9 +162,9 @@ class Model(Space):
     # -- networks ----------------------------------------------------------------------
 
     def graph(self, architecture: Architecture, frame: Frame) -> Graph:
-        """The root, made for the frame's images and outputs, after all morphisms.
+        """The root, adapted to the frame's images and outputs, after all morphisms.
 
-        A root is not built narrower: the frame's scale says nothing here.
+        The frame's scale is ignored, because a root cannot be built narrower.
         """
         try:
             chain = load_chain(architecture["morphisms"])
@@ -174,7 +175,7 @@ class Model(Space):
     def _grown(
         self, chain: tuple[Base, ...], shape: tuple[int, ...] | None = None, outputs: int = 0
     ) -> Graph:
-        """The graph at the end of a chain, from that of its longest beginning that is at hand."""
+        """The graph at the end of a chain, computed from its longest cached prefix."""
         own = shape is None or (shape, outputs) == (self._shape, self._outputs)
         where = None if own else (shape, outputs)
         texts = tuple(each.model_dump_json() for each in chain)
@@ -202,26 +203,26 @@ class Model(Space):
     def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
-        """What the child's list has beyond the parent's, where it begins with that and all of it
-        is exact."""
+        """The child's additional morphisms, if its list starts with the parent's and all additions
+        are exact."""
         rest = self.approximate_morphisms(parent, child, frame)
         return rest if rest is not None and all(KINDS[m["op"]].exact for m in rest) else None
 
     def approximate_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
-        """What the child's list has beyond the parent's, where it begins with that."""
+        """The child's additional morphisms, if its list starts with the parent's."""
         before, after = parent["morphisms"], child["morphisms"]
         if after[: len(before)] != before:
             return None
-        # with their defaults, so that nobody takes what is left out for a free choice
+        # with their defaults, so that an omitted field is not taken for a free choice
         rest = load_chain(after[len(before) :])
         return [morphism.model_dump(mode="json", by_alias=True) for morphism in rest]
 
-    # -- moving ------------------------------------------------------------------------
+    # -- neighbours and mutation -------------------------------------------------------
 
     def edits(self, architecture: Architecture) -> Iterator[Architecture]:
-        """One more morphism, wherever one fits; or one less, the last."""
+        """One more morphism, at any place where it fits, or one less (the last)."""
         for op in self.options.operations:
             for edit in self._options(architecture, op):
                 if (grown := self._with(architecture, edit)) is not None:
@@ -230,7 +231,7 @@ class Model(Space):
             yield {"morphisms": architecture["morphisms"][:-1]}
 
     def moves(self, architecture: Architecture) -> dict[str, list[Architecture]]:
-        """See `Space`; some of these may yet be too large."""
+        """See `Space`; some of these may be too large."""
         chain = architecture["morphisms"]
         if len(chain) >= self.options.max_morphisms:
             return {}
@@ -241,8 +242,8 @@ class Model(Space):
         return {op: children for op, children in found.items() if children}
 
     def mutate(self, architecture: Architecture, rng: Rng) -> Architecture:
-        """One more morphism: an operation drawn from those that fit anywhere, then the place.
-        Where none fits, since the network is as large as it may be, the last one is taken back."""
+        """One more morphism: an operation drawn from those that fit anywhere, then a place. If none
+        fits, because the network has its maximum size, the last one is removed."""
         grown = self._extended(architecture, rng)
         if grown is not None:
             return grown
@@ -254,7 +255,7 @@ class Model(Space):
         return self.any_neighbour(architecture, rng)
 
     def _extended(self, architecture: Architecture, rng: Rng) -> Architecture | None:
-        """A random morphism more, to another network."""
+        """Add a random morphism that leads to another network."""
         key = self.key(architecture)
         if len(architecture["morphisms"]) >= self.options.max_morphisms:
             return None
@@ -272,7 +273,7 @@ class Model(Space):
         return None
 
     def _with(self, architecture: Architecture, edit: Edit) -> Architecture | None:
-        """One more morphism, if it fits and the network is not too large."""
+        """Add a morphism, if it fits and the network is not too large."""
         grown = {"morphisms": [*architecture["morphisms"], edit]}
         if len(grown["morphisms"]) > self.options.max_morphisms:
             return None
@@ -297,7 +298,7 @@ class Model(Space):
         return self._places[texts]
 
     def _filled(self, architecture: Architecture, op: str, place: Place) -> list[Edit]:
-        """A place with each choice of the numbers that the morphism needs, in its shortest form."""
+        """A place with each choice of the morphism's numbers, in the shortest form."""
         graph = self._grown(load_chain(architecture["morphisms"]))
         more: list[Edit] = [{}]
         if op in ("widen", "prune", "heads", "kernel", "crop"):
@@ -308,7 +309,7 @@ class Model(Space):
             return [
                 dump_chain(load_chain([{"op": op, **place, **each, **rule}]))[0] for each in more
             ]
-        except MorphismError:  # a number beyond its bounds, such as a window of 65 pixels
+        except MorphismError:  # a number is out of bounds, such as a window of 65 pixels
             return []
 
     def _sizes(self, graph: Graph, node: Node, op: str) -> list[int]:
@@ -317,7 +318,7 @@ class Model(Space):
             return [max(high, wide) + (2 if op == "kernel" else -2)]
         if op == "heads":
             now, parts = int(node.attrs["heads"]), 1
-        else:  # widths that groups share change by their number
+        else:  # widths shared by groups change by multiples of their number
             now = int(node.attrs["out"])
             parts = strata(Draft(graph), Channels(graph), node.name)
         sizes = set()
@@ -331,11 +332,11 @@ class Model(Space):
     # -- identity and size -------------------------------------------------------------
 
     def canonical(self, architecture: Architecture) -> Any:
-        """The network, whatever morphisms have led there and whatever its nodes are called."""
+        """Depends only on the network, not on its morphisms or node names."""
         return identity(self._grown(load_chain(architecture["morphisms"])))
 
     def size(self) -> Size:
-        """A bound: each morphism has at most as many places as there are pairs of nodes."""
+        """An upper bound: each morphism has at most one place per pair of nodes."""
         o = self.options
         choices = len(o.factors) * o.max_nodes**2 * len(o.operations)
         return Size(sum(choices**n for n in range(o.max_morphisms + 1)), exact=False)
@@ -343,9 +344,9 @@ class Model(Space):
     # -- encodings ---------------------------------------------------------------------
 
     def vector(self, architecture: Architecture) -> NDArray[np.float64]:
-        """How often each operation was applied, parameters and multiply-adds relative to the most,
-        and hashed counts of the network's nodes: by themselves, with what they read (Weisfeiler &
-        Lehman 1968; as features Shervashidze et al. 2011), and with how deep they lie."""
+        """Number of times each operation was applied, parameters and multiply-adds relative to the
+        maximum, and hashed counts of the network's nodes: alone, with their inputs (Weisfeiler &
+        Lehman 1968; as features Shervashidze et al. 2011), and with their depth."""
         graph = self._grown(load_chain(architecture["morphisms"]))
         ops = Counter(each["op"] for each in architecture["morphisms"])
         features = np.zeros(BUCKETS)
@@ -370,7 +371,7 @@ class Model(Space):
         )
 
     def paths(self, architecture: Architecture) -> frozenset[str]:
-        """Sequences of up to `PATH` operations, one reading the other."""
+        """Sequences of up to `PATH` operations along edges."""
         graph = self._grown(load_chain(architecture["morphisms"]))
         ends: dict[str, frozenset[tuple[str, ...]]] = {}
         found: set[tuple[str, ...]] = set()
@@ -385,7 +386,7 @@ class Model(Space):
         return frozenset(">".join(path) for path in found)
 
     def sketch(self, architecture: Architecture) -> Sketch:
-        """One node a layer: a normalisation or an activation that alone follows goes with it."""
+        """One node per layer, merged with a normalization or activation that is its only reader."""
         graph = self._grown(load_chain(architecture["morphisms"]))
         readers = Counter(each for node in graph for each in node.inputs)
         into: dict[str, str] = {}

@@ -26,7 +26,7 @@ def rectified(mean: Reals, deviation: Reals) -> tuple[Reals, Reals]:
 
 
 SQUARINGS = 12
-"""The matrix is raised to the power of 2 ** 12, which tells singular values apart that differ by a
+"""The matrix is raised to the power of 2 ** 12, which separates singular values that differ by a
 thousandth."""
 
 

@@ -1,4 +1,4 @@
-"""One layer as several paths that together are the same (Cai et al. 2018b, section 3.1)."""
+"""Replace a layer by several equivalent paths (Cai et al. 2018b, section 3.1)."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _CHANNELWISE = CLEAR | {"max_pool", "avg_pool"}
 
 
 class Path(Base):
-    """Make several paths of a layer; the first keeps the layer's name."""
+    """Split a layer into several paths. The first one keeps the layer's name."""
 
     op: Literal["path"] = "path"
     node: NodeName
     scheme: Scheme = "replicate_add"
-    """`replicate_add`: copies of the layer, each giving its share of the sum. `replicate_concat`:
-    each gives some of the output's channels. `split_add`: each takes some of the input's channels.
-    `split_concat`: both, for a layer that keeps channels apart (pool, depthwise, identity)."""
+    """`replicate_add`: copies of the layer whose outputs are averaged. `replicate_concat`: each
+    path returns some of the output channels. `split_add`: each path takes some of the input
+    channels. `split_concat`: both, for a layer on separate channels (pool, depthwise, identity)."""
     branches: Annotated[int, Field(ge=2, le=64)] = 2
     segment: bool = False
-    """`replicate_add`: copy the normalisation, ReLU and identity that come after the layer, too."""
+    """`replicate_add`: also copy the normalization, ReLU and identity after the layer."""
 
     def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
         """See `Base`."""
@@ -63,7 +63,7 @@ class Path(Base):
         return list(zip(starts, sizes, strict=True))
 
     def _copy(self, draft: Draft, node: Node, x: str, branch: int, **attrs: int) -> str:
-        """The node itself for the first branch, else a new one like it."""
+        """The node itself for the first branch, otherwise a copy."""
         if branch == 0:
             draft.feed(node.name, (x,))
             draft.change(node.name, **attrs)
@@ -137,7 +137,7 @@ class Path(Base):
             name = f"{x}.weight"
             noise = self._noise(name, branch)
             draft.tensor(name, Parent(f"{node.name}.weight"), columns, *noise)
-            if branch and "bias" in _weights(node):  # the sum has it once
+            if branch and "bias" in _weights(node):  # add it only once
                 draft.zero(f"{x}.bias", (int(node.attrs["out"]),))
             ends.append(x)
         draft.redirect(node.name, draft.add("add", "add", tuple(ends)), readers)

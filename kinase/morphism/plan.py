@@ -1,11 +1,10 @@
-"""How every tensor of a child comes from its parent's, as plain data.
+"""Recipes for a child's tensors from its parent's, as plain data.
 
-A plan names the tensors that change; any other is the parent's of the same name. So the trainer
-needs only a small interpreter, and whatever belongs to the weights follows by the same plan:
+A plan contains the tensors that change; the others are copied from the parent by name. The trainer
+only needs a small interpreter, and other states follow the same plan:
 
-- averages of weights are made as the weights are;
-- an optimiser's slots are gathered as the weights are, but scaled as the gradients are, and are
-  zero where a tensor, or a part of it, is new.
+- averages of weights are made like the weights; - an optimizer's slots are gathered like the
+weights, but scaled like the gradients, and are zero for new tensors or parts of them.
 """
 
 from __future__ import annotations
@@ -25,24 +24,24 @@ Norms = Callable[[str, int], Reals]
 """(tensor, axis) -> sum of the absolute values for each index of the axis, of the parent's."""
 
 
-# -- where a tensor begins -------------------------------------------------------------------
+# -- sources of a tensor ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The parent's tensor of this name."""
+    """The parent's tensor with this name."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One value everywhere."""
+    """A constant tensor."""
 
     shape: Shape
     value: float
     whole: bool = False
-    """Whole numbers, as a count of batches."""
+    """Whole numbers, such as a count of batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +62,14 @@ class Normal:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Mean, variance or standard deviation of what a batch normalisation of the parent puts out,
-    by its own scale and shift; through a ReLU as that of a rectified normal variable."""
+    """Mean, variance or standard deviation of the output of the parent's batch normalization, from
+    its scale and shift; after a ReLU, those of a rectified normal variable."""
 
     part: str
     """mean, var, or std: the root of the variance and `eps`."""
     channels: int
     scale: str | None
-    """Tensors of the normalisation; None where it has none."""
+    """Tensors of the normalization, or None."""
     shift: str | None
     rectified: bool
     eps: float
@@ -87,16 +86,16 @@ class Separable:
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """Weights of one of two layers in a row that are another layer (`factoring.py`)."""
+    """Weights of one of the two factors of a layer (`factoring.py`)."""
 
     part: str
     """first or second."""
     name: str
-    """The weights of the one layer."""
+    """Weights of the layer."""
     width: int
     """Channels between the two."""
     first: Shape
-    """Window of the first: (height, width), or () of a linear layer."""
+    """Window of the first: (height, width), or () for a linear layer."""
     second: Shape
     groups: int
     seed: int
@@ -105,12 +104,12 @@ class Factor:
 Base = Parent | Fill | Identity | Normal | Moments | Separable | Factor
 
 
-# -- what is done to it ----------------------------------------------------------------------
+# -- steps -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Take:
-    """Entries of an axis by index; -1 is zero."""
+    """Select entries of an axis by index; -1 is zero."""
 
     axis: int
     indices: Ints
@@ -118,8 +117,8 @@ class Take:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scale:
-    """Entries of an axis by a factor each. `slots` is the gradients' factor: a unit that is there
-    m times has an m-th of the gradient, weights that were divided by m have it whole."""
+    """Multiply entries of an axis by factors. `slots` is the factor for gradients: each of m copies
+    of a unit gets an m-th of the gradient, weights that were divided by m get all of it."""
 
     axis: int
     factors: Reals
@@ -128,8 +127,8 @@ class Scale:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """For every row of the new tensor its own columns, and a factor for each: what `Take` and
-    `Scale` cannot say of a grouped convolution, whose columns mean another input in each group."""
+    """Select columns and factors separately for every row. A grouped convolution needs this,
+    because its columns are a different input in each group."""
 
     rows: Ints
     columns: Ints
@@ -140,19 +139,19 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Noise:
-    """Add normal noise: `std` times the tensor's own deviation, or `std` as it is."""
+    """Add normal noise: `std` times the tensor's standard deviation, or absolute."""
 
     std: float
     relative: bool
     seed: int
     axis: int | None = None
     at: Ints | None = None
-    """Indices of the axis; None is everywhere."""
+    """Indices of the axis. None: all."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Put:
-    """A value at some indices of an axis."""
+    """Set a value at some indices of an axis."""
 
     axis: int
     at: Ints
@@ -164,30 +163,30 @@ Step = Take | Scale | Pairs | Noise | Put
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recipe:
-    """A tensor: where it begins, and what is done to it in order."""
+    """A tensor's source, and the steps to apply in order."""
 
     base: Base
     steps: tuple[Step, ...] = ()
 
 
 Plan = Mapping[str, Recipe]
-"""For each tensor (``node.tensor``) of the child that is not its parent's as it is."""
+"""Recipes of the child's tensors (``node.tensor``) that differ from the parent's."""
 
 
 def seed_for(seed: int, name: str) -> int:
-    """The seed of one tensor's draws."""
+    """The seed for a tensor's random numbers."""
     sequence = np.random.SeedSequence([seed, zlib.crc32(name.encode())])
     return int(sequence.generate_state(1)[0])
 
 
 def normal(shape: Shape, seed: int) -> Reals:
-    """Standard normal draws, the same with any version of numpy and on any device."""
+    """Standard normal random numbers, the same with any version of NumPy and on any device."""
     draws: Reals = np.random.RandomState(seed).standard_normal(shape)
     return draws
 
 
 def shape_of(recipe: Recipe, parent: Mapping[str, Shape]) -> Shape:
-    """Shape of the tensor that a recipe makes of a parent's tensors of these shapes.
+    """Shape of a recipe's result, given the shapes of the parent's tensors.
 
     Raises:
         ValueError: the recipe does not fit them.

@@ -1,4 +1,4 @@
-"""Whether two graphs are one network, and which node of the one is which of the other."""
+"""Whether two graphs are the same network, and the correspondence of their nodes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from kinase.space.nodes import Node
 
 
 def renaming(one: Graph, other: Graph) -> dict[str, str] | None:
-    """For each node with tensors of a graph the node of another that computes the same, if the two
-    compute the same from the same tensors, up to the order of a sum; else None.
+    """Map each node with tensors of a graph to the equivalent node of another, if both graphs
+    compute the same from the same tensors, up to the order of sums; otherwise None.
 
-    What changes nothing in evaluation (an identity, drop-path, a zero in a sum) is not looked at.
-    Nodes of a sum that cannot be told apart by what they compute are paired in order, those of one
-    name first. Where that contradicts what else is paired the answer is None, too.
+    Nodes without effect in evaluation (an identity, drop-path, a zero in a sum) are ignored.
+    Indistinguishable terms of a sum are paired in order, those with equal names first. If that
+    contradicts other pairs, the result is also None.
     """
     known: dict[Hashable, int] = {}
     a, b = _Normal(one, known), _Normal(other, known)
@@ -51,8 +51,8 @@ def renaming(one: Graph, other: Graph) -> dict[str, str] | None:
 def normal(
     graph: Graph,
 ) -> tuple[dict[str, str], dict[str, list[str]], dict[str, dict[str, Any]], str]:
-    """What is computed, without what changes nothing in evaluation: each node's operation, inputs
-    and numbers, in an order in which inputs come first, and which node gives the logits."""
+    """The computation without nodes that have no effect in evaluation: each node's operation,
+    inputs and numbers in topological order, and the node of the logits."""
     found = _Normal(graph, {})
     needed, stack = set[str](), [found.output]
     while stack:
@@ -72,7 +72,7 @@ def normal(
 def _pair(
     a: _Normal, b: _Normal, terms: list[str], others: list[str], there: dict[str, str]
 ) -> list[str] | None:
-    """The terms of a sum in the order of another's."""
+    """Order the terms of a sum like those of another sum."""
     free, found = list(others), dict[int, str]()
     wishes = (lambda term: there.get(term), lambda term: term, None)
     for wish in wishes:
@@ -91,12 +91,12 @@ def _pair(
 
 @dataclass
 class _Normal:
-    """A graph without what does not matter: sums of sums are one sum, what is joined twice is
-    joined once, and the mean of a map that was joined is that of its parts."""
+    """A simplified graph: nested sums and nested concatenations are flattened, and the mean of a
+    concatenation is the concatenation of means."""
 
     graph: Graph
     known: dict[Hashable, int]
-    """Numbers of what is computed, the same for both graphs."""
+    """Numbers for computed values, shared by both graphs."""
     ops: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, list[str]] = field(default_factory=dict)
     attrs: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -1,5 +1,5 @@
-"""Smaller networks, which are only nearly the same (Elsken et al. 2019, section 4.2): fewer
-channels, a smaller window, a layer less, a connection less, a separable convolution."""
+"""Approximate morphisms to smaller networks (Elsken et al. 2019, section 4.2): fewer channels, a
+smaller window, a removed layer or connection, a separable convolution."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from kinase.space.graph import Graph
 from kinase.space.nodes import ACTIVATIONS, Node
 
 DIGITS = 9
-"""Magnitudes that agree in so many digits are equal: sums of floating-point numbers may differ in
-the last ones from machine to machine, and a replay must choose the same channels."""
+"""Digits in which magnitudes are compared: the last digits of floating-point sums can differ
+between machines, and a replay must choose the same channels."""
 
 
 class Prune(Approximate):
-    """Fewer output channels of a convolution or linear layer, and of all that shares them: those
-    with the least absolute weights go (Li et al. 2017)."""
+    """Reduce the output channels of a convolution or linear layer and of all nodes that share them:
+    those with the smallest absolute weights are removed (Li et al. 2017)."""
 
     op: Literal["prune"] = "prune"
     node: NodeName
     to: Count
     """New width."""
     keep: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=2**20)] | None = None
-    """The channels that stay; where left out they are chosen by the parent's weights."""
+    """The channels to keep. Default: chosen by the parent's weights."""
 
     def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
         """See `Base`."""
@@ -79,7 +79,7 @@ def _first(width: int, parts: int, to: int) -> Ints:
 
 
 def _magnitudes(draft: Draft, channels: Channels, classes: Ints, norms: Norms) -> Reals:
-    """For each of these classes the absolute weights of all filters that make its channels."""
+    """For each class, the absolute weights of all filters of its channels."""
     sums = np.zeros(channels.number)
     for node in draft.nodes.values():
         own = channels.of(node.name).classes
@@ -91,7 +91,7 @@ def _magnitudes(draft: Draft, channels: Channels, classes: Ints, norms: Norms) -
 
 
 def _largest(sums: Reals, parts: int, each: int) -> Ints:
-    """The largest of each part, in order; of equal ones the first."""
+    """The largest of each part, in order; the first ones if equal."""
     scale = float(sums.max()) or 1.0
     rounded = np.round(sums / scale, DIGITS).reshape(parts, -1)
     order = np.sort(np.argsort(-rounded, axis=1, kind="stable")[:, :each], axis=1)
@@ -100,12 +100,12 @@ def _largest(sums: Reals, parts: int, each: int) -> Ints:
 
 
 class Crop(Approximate):
-    """A smaller window of a convolution, and less padding: the outer taps go."""
+    """Reduce the window and padding of a convolution by removing the outer taps."""
 
     op: Literal["crop"] = "crop"
     node: NodeName
     to: Annotated[int, Field(ge=1, le=63)]
-    """New height and width; a smaller one of the two stays. As odd or even as the old."""
+    """New height and width, at most the old ones, with the same parity."""
 
     def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
         """See `Base`."""
@@ -152,8 +152,8 @@ class Crop(Approximate):
 
 
 class Remove(Approximate):
-    """Take out a layer, with its normalisation and activation, where its input has the shape of
-    its output."""
+    """Remove a layer with its normalization and activation, if its input and output have the same
+    shape."""
 
     op: Literal["remove"] = "remove"
     node: NodeName
@@ -189,7 +189,7 @@ class Remove(Approximate):
 
 
 def _segment_end(draft: Draft, node: Node) -> str:
-    """The last node of the layer that a weighted node begins."""
+    """The last node of the layer that starts with a weighted node."""
     end = node.name
     if node.op in ("conv", "linear"):
         for ops in (frozenset({"batch_norm", "group_norm"}), ACTIVATIONS):
@@ -200,12 +200,12 @@ def _segment_end(draft: Draft, node: Node) -> str:
 
 
 class Cut(Approximate):
-    """Take one input away from an addition, a mix or a concatenation: a skip or a branch less."""
+    """Remove an input of an addition, a mix or a concatenation: a skip or a branch."""
 
     op: Literal["cut"] = "cut"
     node: NodeName
     input: NodeName
-    """The input that goes."""
+    """The input to remove."""
 
     def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
         """See `Base`."""
@@ -245,7 +245,7 @@ class Cut(Approximate):
 
 
 class Separate(Approximate):
-    """A depthwise and a pointwise convolution instead of a dense one, which begin as its best
+    """Replace a dense convolution by a depthwise and a pointwise one, initialized as its best
     approximation in the least-squares sense."""
 
     op: Literal["separate"] = "separate"

@@ -18,17 +18,17 @@ from kinase.space.nodes import Node, channels_of
 
 
 class Skip(Base):
-    """Let a node also take what an earlier one gives."""
+    """Add the output of an earlier node to a node."""
 
     op: Literal["skip"] = "skip"
     source: NodeName
-    """Where the skip begins."""
+    """Node at which the skip starts."""
     node: NodeName
-    """`mix`: whose output it joins. `concat`: the convolution or linear layer whose input it
-    joins."""
+    """`mix`: the node whose output it joins. `concat`: the convolution or linear layer whose input
+    it joins."""
     merge: Literal["mix", "concat"] = "mix"
-    """`mix`: (1 - l) x + l skip with l = 0 at first, the skip through a 1x1 convolution where
-    shapes differ. `concat`: more input channels, with weights of zero."""
+    """`mix`: (1 - l) x + l skip, initially with l = 0, and with a 1x1 convolution on the skip if
+    shapes differ. `concat`: additional input channels, with weights of zero."""
 
     def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
         """See `Base`."""

@@ -1,4 +1,4 @@
-"""Names and shapes of the tensors that a graph's network has."""
+"""Names and shapes of the tensors of a graph's network."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ WEIGHTED = frozenset(
 
 
 REAL = ("eps", "momentum")
-"""Numbers of theirs that are not whole, and say nothing of their tensors."""
+"""Their numbers that are not integers, and do not affect the shapes of their tensors."""
 
 
 def tensors(graph: Graph) -> dict[str, Shape]:
-    """``node.tensor`` -> shape, parameters and buffers of all nodes; a network has those of the
-    needed ones (`Graph.needed`)."""
+    """``node.tensor`` -> shape, for parameters and buffers of all nodes. A network only has those
+    of the needed nodes (`Graph.needed`)."""
     return {
         f"{node.name}.{name}": shape
         for node in graph
@@ -78,12 +78,12 @@ def kernel(node: Node) -> tuple[int, int]:
 
 
 def padding(node: Node) -> tuple[int, int]:
-    """(rows, columns) of zeros on each side."""
+    """(rows, columns) of zero padding on each side."""
     a = node.attrs
     return int(a.get("padding_h", a["padding"])), int(a.get("padding_w", a["padding"]))
 
 
 def stride(node: Node) -> tuple[int, int]:
-    """(rows, columns) from one place of a window to the next."""
+    """Strides (rows, columns)."""
     a = node.attrs
     return int(a.get("stride_h", a["stride"])), int(a.get("stride_w", a["stride"]))

@@ -1,5 +1,5 @@
-"""More channels: Net2Wider (Chen et al. 2016, section 2.2), or with zero outgoing weights (Elsken
-et al. 2017, section 3)."""
+"""Add channels: Net2Wider (Chen et al. 2016, section 2.2), or with zero outgoing weights (Elsken et
+al. 2017, section 3)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Growth = Literal["replicate", "zero"]
 
 
 def check_source(draft: Draft, channels: Channels, name: str) -> int:
-    """The width of a node that may change; raises MorphismError where it may not."""
+    """The width of a node. Raises MorphismError if it cannot change."""
     node = draft.node(name)
     if node.op not in ("conv", "linear") or is_depthwise(node):
         source = node
         while source.inputs and (source.op not in ("conv", "linear") or is_depthwise(source)):
             source = draft.nodes[source.inputs[0]]
         hint = f"; its width is that of {source.name}" if source.inputs else ""
-        raise MorphismError(f"{name} is {node.op}, which has no width of its own{hint}")
+        raise MorphismError(f"{name} is {node.op}, which has no separate width{hint}")
     if reason := channels.fixed(name):
         raise MorphismError(f"the width of {name} cannot change: {reason}")
     classes = channels.of(name).classes
@@ -39,7 +39,7 @@ def check_source(draft: Draft, channels: Channels, name: str) -> int:
 
 
 def sources(graph: Graph) -> Iterator[Node]:
-    """Nodes whose width may change."""
+    """Nodes whose width can change."""
     channels = Channels(graph)
     for node in graph:
         if node.op in ("conv", "linear") and not is_depthwise(node):
@@ -49,7 +49,7 @@ def sources(graph: Graph) -> Iterator[Node]:
 
 
 def check_step(name: str, width: int, to: int, parts: int) -> None:
-    """Each part of the channels must change alike."""
+    """Check that each part of the channels changes alike."""
     if width % parts or to % parts:
         raise MorphismError(
             f"{name} has {width} channels in {parts} groups; to is {to}, use a multiple of {parts}"
@@ -57,15 +57,15 @@ def check_step(name: str, width: int, to: int, parts: int) -> None:
 
 
 class Widen(Base):
-    """More output channels of a convolution or linear layer, and of all that shares them."""
+    """Add output channels to a convolution or linear layer, and to all nodes that share them."""
 
     op: Literal["widen"] = "widen"
     node: NodeName
     to: Count
     """New width."""
     rule: Growth = "replicate"
-    """Copies of random channels with divided outgoing weights, or drawn channels with outgoing
-    weights of zero."""
+    """`replicate`: copies of random channels with divided outgoing weights. `zero`: random channels
+    with outgoing weights of zero."""
 
     def apply(self, graph: Graph, norms: Norms | None = None) -> Change:
         """See `Base`."""
@@ -85,7 +85,7 @@ class Widen(Base):
         return Change(draft.build(), draft.plan)
 
     def _chosen(self, width: int, extra: int, part: int) -> Ints:
-        """Which channels are copied; drawn ones come after the last."""
+        """The channels to copy; random ones are added at the end."""
         if self.rule == "zero":
             return np.full(extra, width - 1)
         random = np.random.RandomState(seed_for(self.seed, f"{self.node}/{part}"))
@@ -99,8 +99,8 @@ class Widen(Base):
 
 
 class Heads(Base):
-    """More heads of an attention: copies with divided output weights, or drawn ones with output
-    weights of zero. Each head attends by itself, so nothing else changes."""
+    """Add heads to an attention: copies with divided output weights, or random ones with output
+    weights of zero. Heads are independent, so nothing else changes."""
 
     op: Literal["heads"] = "heads"
     node: NodeName

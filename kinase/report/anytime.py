@@ -1,7 +1,7 @@
-"""Best value so far over the cost: of one search, and of several that are compared.
+"""Best value so far over the cost, for one search and for comparisons.
 
-Only trials of the search count, in the order in which they ended; what they cost includes what
-killed attempts lost. Control, finalists and baselines do not count.
+Only trials of the search count, in the order in which they ended, not the control, finalists or
+baselines. Their cost includes killed attempts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COSTS: dict[str, tuple[str, Callable[[ReportTrial], float]]] = {
     "device seconds": ("device seconds", lambda t: t.cost.device_seconds),
     "trials": ("trials", lambda t: 1),
 }
-"""What a search can be drawn over: (axis title, cost of a trial)."""
+"""Units of cost: (axis title, cost of a trial)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Curve:
     xs: tuple[float, ...]
     """Cost at each improvement."""
     ys: tuple[float, ...]
-    """The best value from there on."""
+    """The best value after it."""
     spent: float
     """Cost of the whole search."""
     sign: float
@@ -45,12 +45,12 @@ class Curve:
         return self.ys[-1] if self.ys else None
 
     def at(self, cost: float) -> float | None:
-        """The best value when so much was spent, or None if there was none yet."""
+        """The best value at a cost, or None if there was none yet."""
         index = bisect_right(self.xs, cost)
         return self.ys[index - 1] if index else None
 
     def steps(self, begin: float = 0.0) -> tuple[list[float], list[float]]:
-        """Costs and best values from `begin` on: there, at each improvement, and at the end."""
+        """Costs and best values from `begin`: at the start, at each improvement, and at the end."""
         late = [(x, y) for x, y in zip(self.xs, self.ys, strict=True) if x > begin]
         first, last = self.at(begin), self.final
         if first is not None:
@@ -60,7 +60,7 @@ class Curve:
         return [x for x, _ in late], [y for _, y in late]
 
     def until(self, goal: float) -> float | None:
-        """What was spent when the search was as good as that, or None if it never was."""
+        """The cost at which the search reached a value, or None if it never did."""
         good = (x for x, y in zip(self.xs, self.ys, strict=True) if self.sign * (y - goal) >= 0)
         return next(good, None)
 
@@ -81,8 +81,8 @@ def curve(data: ReportData, unit: str) -> Curve:
 
 
 def quantile(values: Sequence[float | None], share: float, sign: float = 1.0) -> float | None:
-    """Quantile by linear interpolation, from the worst to the best; None is worse than any value,
-    and the result where the quantile lies among those that have none."""
+    """Quantile by linear interpolation, from the worst to the best. None is worse than any value,
+    and is the result if the quantile falls on a None."""
     ordered = sorted(-math.inf if v is None else sign * v for v in values)
     if not ordered:
         return None
@@ -99,12 +99,12 @@ def middle(values: Sequence[float | None], sign: float = 1.0) -> float | None:
 
 
 Band = tuple[float, float | None, float | None, float | None]
-"""A cost, and the quartiles there: the worse, the median, the better."""
+"""The quartiles at a cost: the lower, the median, the upper."""
 
 
 def band(curves: Sequence[Curve]) -> list[Band]:
-    """The quartiles over runs at each cost at which one of them improves, up to `common`: there
-    every run counts, and no run is extended beyond its end."""
+    """The quartiles over runs at each cost at which one of them improves, up to `common`, so that
+    no run is extended beyond its end."""
     end = common(curves)
     costs = sorted({x for each in curves for x in each.xs if x <= end} | {end})
     found: list[Band] = []
@@ -117,25 +117,25 @@ def band(curves: Sequence[Curve]) -> list[Band]:
 
 
 def common(curves: Sequence[Curve]) -> float:
-    """The cost that all have spent."""
+    """The cost that all runs have reached."""
     return min((each.spent for each in curves), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What share of a reference's cost some runs take to be as good as it is at its end."""
+    """The share of a reference's cost at which runs reach its final value."""
 
     seeds: tuple[int, ...]
-    """Of the runs, in the order of `shares`."""
+    """Seeds of the runs, in the order of `shares`."""
     shares: tuple[float | None, ...]
-    """Of each run; None where it never was as good."""
+    """Share of each run; None if it never reached the value."""
     paired: bool
-    """Whether each run is compared with the reference's run of the same seed, else with the
-    median of its runs, in value and in cost."""
+    """Whether each run is compared with the reference's run of the same seed; otherwise with the
+    medians of its runs."""
 
     @property
     def median(self) -> float | None:
-        """None where half of the runs or more never were as good."""
+        """None if at least half of the runs never reached the value."""
         if not self.shares:
             return None
         found = median(math.inf if share is None else share for share in self.shares)
@@ -147,8 +147,8 @@ Seeded = Sequence[tuple[int, Curve]]
 
 
 def reach(runs: Seeded, reference: Seeded) -> Reach:
-    """Compare runs with a reference: by pairs of the same seed where there is one at least, else
-    with the medians. A reference without an end value or a cost is left out."""
+    """Compare runs with a reference: by pairs of the same seed if there are any, otherwise with the
+    medians. A reference without a final value or cost is ignored."""
     theirs: dict[int, list[Curve]] = defaultdict(list)
     for seed, each in reference:
         theirs[seed].append(each)

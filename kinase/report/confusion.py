@@ -1,4 +1,4 @@
-"""Which classes the winner takes for which on the test part: a heat map as inline SVG."""
+"""Confusion matrix of the winner on the test split: a heat map as inline SVG."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from kinase.report.data import Winner
 from kinase.report.theme import shorten
 
 WRITTEN = 20
-"""Classes up to which the counts are written into the cells."""
+"""Maximum number of classes for counts in the cells."""
 NAMED = 50
-"""Classes up to which they are named at the sides."""
+"""Maximum number of classes for names at the sides."""
 LONGEST = 20
-"""Characters of a name."""
+"""Maximum characters of a name."""
 SIDE, CHARACTER = 520.0, 6.6
 """Side of the map, in px, and the width of a character."""
 WORST = 10
-"""Confusions that are listed."""
+"""Number of listed confusions."""
 
 
 def names(winner: Winner) -> list[str]:
-    """The classes by name, or by number where there is none."""
+    """Names of the classes, or their numbers."""
     assert winner.confusion is not None
     count = len(winner.confusion)
     known = list(winner.classes[:count])
@@ -42,7 +42,7 @@ def worst(winner: Winner) -> list[tuple[str, str, int, float]]:
 
 def heat_map(winner: Winner) -> Markup:
     """Rows are the true classes, columns the predicted ones; a cell's colour is its share of the
-    row. Cells without a sample are left out."""
+    row. Cells without samples are omitted."""
     assert winner.confusion is not None
     named = [shorten(name, LONGEST) for name in names(winner)]
     count = len(named)

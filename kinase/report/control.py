@@ -1,4 +1,4 @@
-"""Trials by kind, and what random search is expected to reach at a cost."""
+"""Trials by kind, and the expected best value of random search at a cost."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def expected_best(values: Sequence[float], draws: int) -> float:
     probability C(i - 1, k - 1) / C(n, k).
 
     Raises:
-        ValueError: fewer draws than one, or more than values.
+        ValueError: `draws` is below 1 or above the number of values.
     """
     weights = _weights(len(values), draws)
     return math.fsum(value * p for value, p in zip(sorted(values), weights, strict=True))
 
 
 def quantile_best(values: Sequence[float], draws: int, share: float) -> float:
-    """Smallest value that the largest of `draws` reaches or stays below with probability
-    `share` or more.
+    """Smallest value that the largest of `draws` does not exceed with a probability of at least
+    `share`.
 
     Raises:
-        ValueError: fewer draws than one, or more than values.
+        ValueError: `draws` is below 1 or above the number of values.
     """
     cumulative = accumulate(_weights(len(values), draws))
     ordered = sorted(values)
@@ -55,28 +55,28 @@ def _weights(count: int, draws: int) -> list[float]:
 
 
 def sign(data: ReportData) -> float:
-    """1 if the objective is maximised, -1 if it is minimised."""
+    """1 if the objective is maximized, -1 if it is minimized."""
     return 1.0 if data.goal == "maximize" else -1.0
 
 
 def value_of(data: ReportData, trial: ReportTrial) -> float | None:
-    """The main metric of a trial, or None if it has none that is finite."""
+    """The main metric of a trial, or None if it is not finite."""
     value = trial.metrics.get(data.metric)
     return value if value is not None and math.isfinite(value) else None
 
 
 def ended(data: ReportData, *kinds: Kind) -> list[ReportTrial]:
-    """Trials of some kinds that have ended, in the order in which they did."""
+    """Finished trials of some kinds, in the order in which they ended."""
     found = [t for t in data.trials if t.kind in kinds and t.order is not None]
     return sorted(found, key=lambda t: t.order or 0)
 
 
 def valued(data: ReportData, *kinds: Kind) -> list[tuple[ReportTrial, float]]:
-    """Those of them that have a value, with it."""
+    """Those with a value, together with it."""
     return [(t, v) for t in ended(data, *kinds) if (v := value_of(data, t)) is not None]
 
 
 def best_of(data: ReportData, trials: Sequence[ReportTrial]) -> tuple[ReportTrial, float] | None:
-    """The best trial and its value; the first among equals; None if none has a value."""
+    """The best trial and its value (the first if equal), or None if there are no values."""
     scored = [(t, v) for t in trials if (v := value_of(data, t)) is not None]
     return max(scored, key=lambda pair: sign(data) * pair[1], default=None)

@@ -1,4 +1,4 @@
-"""What a report shows, gathered from an experiment: plain values, no I/O."""
+"""The contents of a report: plain values, no I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kinase.space import Sketch
 
 @dataclass(frozen=True, slots=True)
 class ReportTrial:
-    """One trial of the experiment."""
+    """A trial of the experiment."""
 
     number: int
     kind: Kind
@@ -22,7 +22,7 @@ class ReportTrial:
     key: str
     """Canonical hash."""
     metrics: dict[str, float]
-    """What was measured, `params` and `macs` included."""
+    """Metrics, including `params` and `macs`."""
     cost: Cost
     fidelity: str
     """Short text: `10 epochs, 50 % of the data`."""
@@ -31,7 +31,7 @@ class ReportTrial:
     learning_rate: float = 1.0
     """Factor on the learning rate."""
     inherited: str = ""
-    """Short text of what the network began with: `from trial 7 by 2 morphisms`."""
+    """Short text of the inheritance: `from trial 7 by 2 morphisms`."""
     curve: tuple[Point, ...] = ()
     order: int | None = None
     """Position in the order in which trials ended; None while it runs."""
@@ -39,9 +39,9 @@ class ReportTrial:
     label: str = ""
     """Name of a baseline."""
     morphisms: tuple[str, ...] = ()
-    """Short texts of the network morphisms that made it from its first parent, where they did."""
+    """Short texts of the network morphisms from its first parent, if any."""
     asked: float | None = None
-    """Seconds that the experiment had run when it was decided on."""
+    """Seconds that the experiment had run when it was proposed."""
     ended: float | None = None
     """The same when it ended; None while it runs."""
     rungs: tuple[ReportRung, ...] = ()
@@ -61,27 +61,27 @@ class Winner:
     metrics: dict[str, float]
     """Validation metrics, `params` and `macs`."""
     test: dict[str, float]
-    """Test metrics; empty if they are still to come."""
+    """Test metrics; empty if not measured yet."""
     model_uri: str
     load_lines: tuple[str, ...]
     """Lines of Python that load the model."""
     confusion: Confusion | None = None
-    """Samples of the test part by true (rows) and predicted class; None where there is none."""
+    """Confusion matrix of the test split: samples by true (rows) and predicted class, or None."""
     classes: tuple[str, ...] = ()
     """Names of the classes."""
     tests: int = 1
-    """Networks that were scored on the test part: more than one where the search went on after its
-    end and found another winner."""
+    """Number of networks scored on the test split: more than one if the search was resumed after
+    its end and found another winner."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProtocolItem:
-    """One line of the best-practice checklist (Lindauer & Hutter 2020; Yang et al. 2020)."""
+    """A line of the best-practice checklist (Lindauer & Hutter 2020; Yang et al. 2020)."""
 
     question: str
     answer: str
     satisfied: bool | None
-    """None where the answer is neither yes nor no."""
+    """None if the answer is not yes or no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class ReportData:
     phase: str
     """Running, Suspended, Succeeded or Failed."""
     reason: str
-    """Why it ended, for a person."""
+    """Why it ended, for people."""
     metric: str
     goal: str
     """maximize or minimize."""
@@ -105,27 +105,27 @@ class ReportData:
     trials: tuple[ReportTrial, ...]
     winner: Winner | None
     cost: dict[str, Cost]
-    """Spent by kind of trial (search, control, finalists, baselines) and `lost` with killed
-    attempts; their sum is what the budget was charged."""
+    """Cost by kind of trial (search, control, finalists, baselines), and `lost` with killed
+    attempts. The sum is the charged cost."""
     budget: tuple[tuple[str, str, str], ...]
     """(limit, spent, of) for each limit of the budget."""
     protocol: tuple[ProtocolItem, ...]
     spec: dict[str, Any] = field(default_factory=dict)
-    """The manifest's spec as run, defaults filled in."""
+    """The manifest's spec as run, with defaults."""
     store_uri: str = ""
     main_metric: str | None = None
-    """The task's main metric, where it is no objective; see `kinase.report.task.main_metric`."""
+    """The task's main metric, if it is not an objective; see `kinase.report.task.main_metric`."""
     checksum: str = ""
-    """Of the data and its division, where the trainer reports one."""
+    """Checksum of the data and its split, if the trainer reports one."""
     validation: int = 0
-    """Samples of the validation part; 0 if that is not known."""
+    """Samples of the validation split; 0 if unknown."""
     elapsed: float = 0.0
     """Seconds that the experiment has run."""
 
     @property
     def tested(self) -> dict[str, float]:
-        """What of the winner's test comes first: the objectives and the task's main metric, or else
-        the first metric that is not the loss."""
+        """The main test metrics of the winner: the objectives and the task's main metric, or
+        otherwise the first metric that is not the loss."""
         test = self.winner.test if self.winner is not None else {}
         wanted = [self.metric, *(metric for metric, _ in self.also), self.main_metric or ""]
         names = [f"test_{metric.removeprefix('val_')}" for metric in wanted]

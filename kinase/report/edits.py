@@ -1,4 +1,4 @@
-"""What was changed on the way from a parent to its child, for people."""
+"""Changes from a parent to its child, for people."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from kinase.report.theme import brief, shorten
 
 LONGEST = 40
-"""Characters of a part of an architecture in an edit."""
+"""Maximum characters of a part of an architecture in an edit."""
 LESS_SAID = ("op", "node", "seed", "noise", "rule", "relu", "norm", "activation", "keep", "mapping")
-"""Fields of a morphism that are named first, or say nothing of the network's shape."""
+"""Fields of a morphism that are named first, or do not affect the network's shape."""
 
 
 def morphism(edit: Mapping[str, Any]) -> str:
@@ -29,12 +29,13 @@ def morphism(edit: Mapping[str, Any]) -> str:
 
 
 def changes(parent: Any, child: Any, path: str = "") -> list[str]:
-    """In what two architectures differ: `layers[2] width 16 -> 32`, `layers[1]: added conv w8 k3`.
+    """Differences between two architectures: `layers[2] width 16 -> 32`, `layers[1]: added conv w8
+    k3`.
 
     Args:
         parent: An architecture, or a part of one.
-        child: The same of the child.
-        path: Where in the architecture the part is.
+        child: The same part of the child.
+        path: Path of the part in the architecture.
     """
     if parent == child:
         return []
@@ -60,7 +61,7 @@ def _of_lists(parent: list[Any], child: list[Any], path: str) -> list[str]:
     for word, a, b, c, d in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if word == "equal":
             continue
-        both = min(b - a, d - c)  # what stands in another's place is a change of it
+        both = min(b - a, d - c)  # a replaced part is shown as a change
         for i in range(both):
             found += changes(parent[a + i], child[c + i], f"{path}[{c + i}]")
         found += [f"{path}[{i}]: removed {_part(parent[i])}" for i in range(a + both, b)]

@@ -35,20 +35,20 @@ from kinase.report.theme import brief, metric, shorten
 from kinase.strategy.pareto import pareto_front
 
 BAND_POINTS = 120
-"""Most points along the control's band."""
+"""Maximum number of points of the control's band."""
 BEST_CURVES, OTHER_CURVES = 50, 50
-"""Learning curves drawn: of the best trials, and of others evenly down the ranks."""
+"""Number of learning curves: of the best trials, and of others evenly spaced by rank."""
 
 
 def as_json(figure: go.Figure) -> dict[str, Any]:
-    """Data and layout of a figure; a number that JSON lacks becomes null."""
+    """Data and layout of a figure; NaN and infinity become null."""
     document: dict[str, Any] = json.loads(figure.to_json())
     document["layout"].pop("template", None)
     return document
 
 
 def describe(data: ReportData, trial: ReportTrial) -> str:
-    """A trial in a few lines, for hovering."""
+    """A summary of a trial, for hovering."""
     lines = [
         f"trial {trial.number}, {trial.label or trial.kind.value.lower()}",
         f"{data.metric} {metric(value_of(data, trial))}",
@@ -62,8 +62,8 @@ def describe(data: ReportData, trial: ReportTrial) -> str:
 def incumbent(data: ReportData, unit: str) -> go.Figure:
     """Best value so far over the cost, with the control's band and the target.
 
-    The band is what random search reaches at the same cost (`expected_best`). A control trial
-    that failed has a cost and no value: its cost is spread over those that have one.
+    The band is the expected value of random search at the same cost (`expected_best`). The cost of
+    failed control trials is distributed over those with a value.
     """
     title, cost_of = COSTS[unit]
     figure = base(title, data.metric)
@@ -116,7 +116,7 @@ def incumbent(data: ReportData, unit: str) -> go.Figure:
             hoverinfo="skip",
             name=f"target {metric(data.target)}",
         )
-    # the axis begins where both have had a tenth of their cost: what comes before is far below
+    # the axis starts at a tenth of both costs; earlier values are far below
     late = [y for at, y in zip(xs, ys, strict=True) if at >= xs[-1] / 10]
     late += [y for at, y in zip(x, expected, strict=True) if at >= x[-1] / 10]
     shown = [*ys, *expected, *([data.target] if data.target is not None else [])]
@@ -127,7 +127,7 @@ def incumbent(data: ReportData, unit: str) -> go.Figure:
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """Whole numbers from 1 to `count`, `most` of them at most, denser at the small ones."""
+    """At most `most` integers from 1 to `count`, denser at small numbers."""
     if count <= most:
         return list(range(1, count + 1))
     return sorted({round(count ** (i / (most - 1))) for i in range(most)})
@@ -138,14 +138,14 @@ VIEWS = ("better half", "all")
 
 
 def views(data: ReportData) -> tuple[str, ...]:
-    """The sections that can be chosen; with few values there is one."""
+    """The sections to choose from; only one if there are few values."""
     return VIEWS if len(valued(data, Kind.SEARCH, Kind.CONTROL)) >= 8 else VIEWS[1:]
 
 
 def section(data: ReportData, view: str, values: Sequence[float]) -> Range | None:
     """The axis that shows `values` from the median of search and control on, or all of them.
 
-    Random architectures may be arbitrarily bad, and what is to be seen lies among the good.
+    Random architectures can be arbitrarily bad, and the good ones are of interest.
     """
     s = sign(data)
     if not values:
@@ -167,7 +167,8 @@ def front_of(data: ReportData) -> list[ReportTrial]:
 
 
 def trials(data: ReportData, view: str) -> go.Figure:
-    """Value against parameters: every trial, the Pareto front, and the way of the finalists."""
+    """Value against parameters: every trial, the Pareto front, and lines from search trials to
+    their finalists."""
     figure = base("parameters", data.metric)
     front = front_of(data)
     if len(front) > 1:
@@ -218,7 +219,7 @@ def trials(data: ReportData, view: str) -> go.Figure:
 
 
 def chosen_curves(data: ReportData) -> list[ReportTrial]:
-    """Search and control trials whose curve is drawn: the best, and some evenly down the ranks."""
+    """Search and control trials whose curve is drawn: the best, and some evenly spaced by rank."""
     ranked = [
         t
         for t, _ in sorted(
@@ -233,7 +234,8 @@ def chosen_curves(data: ReportData) -> list[ReportTrial]:
 
 
 def curves(data: ReportData, view: str) -> go.Figure:
-    """Learning curves: thin ones of search and control, the best and the fully trained bold."""
+    """Learning curves: thin for search and control, bold for the best and the fully trained
+    networks."""
     figure = base("epoch", data.metric)
     chosen = chosen_curves(data)
     drawn: list[float] = []

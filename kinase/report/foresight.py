@@ -1,5 +1,5 @@
-"""What is known of the verdict before a search: whether its budget can show that the strategy is
-better than random search, and which one could."""
+"""Whether a search's budget can show that the strategy is better than random search, and which
+budget could."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from kinase.report.verdict import LEVEL, TOP, critical
 from kinase.words import counted
 
 FARTHEST = 20_000
-"""Trials up to which a budget is looked for that would do."""
+"""Maximum number of trials in the search for a sufficient budget."""
 
 
 def foresight(spec: ExperimentSpec) -> str | None:
-    """Why a search of this budget cannot show that its strategy is better than random search, and
-    what would; None where it can, where random search is the strategy, or where the budget limits
-    time alone."""
+    """Why a search with this budget cannot show that its strategy is better than random search, and
+    which budget could. None if it can, if the strategy is random search, or if the budget only
+    limits time."""
     trials = spec.paid_trials
     if trials is None or spec.strategy.type == "Random":
         return None
@@ -27,8 +27,8 @@ def foresight(spec: ExperimentSpec) -> str | None:
     after = f" after its random start of {start}" if start else ""
     text = (
         f"there will be no verdict that the strategy is better than random search: the budget pays "
-        f"for {counted(ours - start, 'trial')} of its own{after} and for {theirs} of the random "
-        "control"
+        f"for {counted(ours - start, 'trial')} of the strategy{after} and for {theirs} of the "
+        "random control"
     )
     wanted = next((n for n in range(trials + 1, FARTHEST) if _can_tell(spec, n)), None)
     if wanted is None:
@@ -37,13 +37,14 @@ def foresight(spec: ExperimentSpec) -> str | None:
 
 
 def _sides(spec: ExperimentSpec, trials: int) -> tuple[int, int]:
-    """How many of so many trials are the strategy's, and how many the control's."""
+    """The number of trials of the strategy and of the control."""
     theirs = int(trials * spec.control.share)
     return trials - theirs, theirs
 
 
 def _random_start(spec: ExperimentSpec, trials: int) -> int:
-    """How many of the strategy's trials the verdict leaves out, as far as its options tell."""
+    """Number of the strategy's trials that the verdict ignores, as far as its options determine
+    it."""
     strategy = spec.strategy
     if strategy.evolution is not None:
         return strategy.evolution.sized(_sides(spec, trials)[0]).population or 0
@@ -56,13 +57,13 @@ def _random_start(spec: ExperimentSpec, trials: int) -> int:
 
 
 def _can_tell(spec: ExperimentSpec, trials: int) -> bool:
-    """Whether the strategy is said to be better if all of its networks are."""
+    """Whether the verdict would be "better" if all of the strategy's networks are."""
     ours, theirs = _sides(spec, trials)
     start = _random_start(spec, trials)
     if ours <= start or theirs < 1:
         return False
     if spec.estimation.morphism is None:
-        ours -= start  # else the children's weights carry on the start's training
+        ours -= start  # otherwise the children's weights continue the training of the start
     morphism = spec.estimation.morphism
     child = morphism.epochs_per_child if morphism is not None else None
     cost = ours * (child or spec.search_epochs)
@@ -71,7 +72,7 @@ def _can_tell(spec: ExperimentSpec, trials: int) -> bool:
 
 
 def _budget(spec: ExperimentSpec, trials: int) -> str:
-    """The limits that pay for so many trials."""
+    """The limits that pay for this number of trials."""
     limits = [f"budget.trials {trials}"] if spec.budget.trials is not None else []
     if spec.budget.epochs is not None:
         limits.append(f"budget.epochs {spec.epochs_for(trials)}")

@@ -1,11 +1,11 @@
 """Several objectives of a search as points, and the hypervolume of their front.
 
-Parameters and multiply-adds, of which architectures differ by factors, are taken as logarithms.
-Each objective is scaled by the front of all that is compared: 0 is its best value there and 1 its
-worst; where the front has one value alone, as a front of one network does, 1 is the worst value of
-all. The reference point is 1.1 in each (Ishibuchi, Imada, Setoguchi & Nojima 2018, "How to
-Specify a Reference Point in Hypervolume Calculation for Fair Performance Comparison"), so that a
-front's ends count, too; and the volume is given as a share of the box up to it.
+Parameters and multiply-adds, in which architectures differ by factors, are used as logarithms. Each
+objective is scaled by the common front: 0 is its best value on the front and 1 the worst; if the
+front has only one value, 1 is the worst value of all points. The reference point is 1.1 in each
+(Ishibuchi, Imada, Setoguchi & Nojima 2018, "How to Specify a Reference Point in Hypervolume
+Calculation for Fair Performance Comparison"), so that the ends of a front also count. The volume is
+a share of the box up to the reference point.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from kinase.report.data import ReportData, ReportTrial
 from kinase.strategy.pareto import dominates, hypervolume, pareto_front
 
 REFERENCE = 1.1
-"""Where the reference point lies in each objective, scaled."""
+"""Scaled coordinate of the reference point."""
 
 Point = tuple[float, ...]
-"""Values of the objectives, turned so that less is better."""
+"""Values of the objectives as losses."""
 
 
 def objectives(data: ReportData) -> list[tuple[str, float]]:
@@ -35,13 +35,13 @@ def objectives(data: ReportData) -> list[tuple[str, float]]:
 
 
 def enough(data: ReportData) -> dict[str, float]:
-    """Values of further objectives beyond which an improvement does not count."""
+    """Values of additional objectives beyond which an improvement does not count."""
     also = data.spec.get("objective", {}).get("also") or ()
     return {m["metric"]: m["enough"] for m in also if m.get("enough") is not None}
 
 
 def losses_of(data: ReportData, trial: ReportTrial) -> Point | None:
-    """A trial's objectives, or None if one of them has no finite value."""
+    """A trial's objectives, or None if one of them is not finite."""
     limits, found = enough(data), list[float]()
     for metric, s in objectives(data):
         value = trial.metrics.get(metric, math.nan)
@@ -57,15 +57,16 @@ def losses_of(data: ReportData, trial: ReportTrial) -> Point | None:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """The part of the objectives' space in which a volume is measured."""
+    """The region in which a volume is measured."""
 
     best: Point
     worst: Point
-    """Of each objective on the front, or among all points where the front has one value alone."""
+    """Worst value of each objective on the front, or among all points if the front has only one
+    value."""
 
     @classmethod
     def around(cls, points: Sequence[Point]) -> Box:
-        """The box of the points' front; there must be a point."""
+        """The box of the points' front. There must be at least one point."""
         columns = list(zip(*(points[i] for i in pareto_front(points)), strict=True))
         best, worst = tuple(map(min, columns)), tuple(map(max, columns))
         whole = tuple(map(max, zip(*points, strict=True)))
@@ -79,12 +80,12 @@ class Box:
 
     @property
     def flat(self) -> bool:
-        """Whether all points are one, so that there is nothing to measure."""
+        """Whether all points are equal, so that there is no volume."""
         return self.best == self.worst
 
     def scaled(self, point: Point) -> Point:
-        """0 where the best value is, 1 where the worst is; an objective in which all points
-        agree is taken as it is."""
+        """Scale a point: 0 is the best value, 1 the worst. An objective in which all points are
+        equal is not scaled."""
         return tuple(
             (x - low) / ((high - low) or 1.0)
             for x, low, high in zip(point, self.best, self.worst, strict=True)
@@ -98,8 +99,8 @@ class Box:
 
 
 def frame_of(*runs: ReportData) -> Box | None:
-    """The box of all that search and control found in some runs, so that their volumes may be
-    compared; None if nothing has a value in each objective."""
+    """The common box of search and control of some runs, so that their volumes are comparable; None
+    if no trial has a value in each objective."""
     points = [
         point
         for run in runs

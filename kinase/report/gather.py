@@ -1,10 +1,11 @@
-"""An experiment's state as the report shows it."""
+"""Gather the report's data from an experiment's state."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 from kinase.api.fidelity import Fidelity
+from kinase.api.task import output_name
 from kinase.api.trial import Cost, Inherited, Kind, Outcome, Point
 from kinase.experiment.budget import Limit
 from kinase.experiment.record import Record
@@ -148,7 +149,7 @@ def _trial(record: Record, trial: TrialRecord, seconds: float) -> ReportTrial:
 
 
 def _morphisms(trial: TrialRecord) -> tuple[str, ...]:
-    """Those that lead from the first parent to the trial."""
+    """Morphisms from the first parent to the trial."""
     near = trial.inherit.ancestors[0] if trial.inherit and trial.inherit.ancestors else None
     if near is None or near.morphisms is None or near.trial not in trial.parents[:1]:
         return ()
@@ -164,7 +165,7 @@ def _values(record: Record, trial: TrialRecord) -> dict[str, float]:
 
 
 def inherited_text(inherited: Inherited) -> str:
-    """What a network began with, for people: `from trial 7 by 2 morphisms`."""
+    """What a network has inherited, for people: `from trial 7 by 2 morphisms`."""
     if inherited.root:
         many = counted(inherited.morphisms or 0, "morphism")
         return "from the first network" + (f" by {many}" if inherited.morphisms else ", unchanged")
@@ -213,7 +214,7 @@ def _winner(record: Record) -> Winner | None:
     trial = record.state.trials[finished.winner]
     uri = f"{record.store.uri}/final"
     place = uri.removeprefix("file://") if uri.startswith("file://") else uri
-    outputs = "predictions" if record.spec.task.type == "Regression" else "logits"
+    outputs = output_name(record.spec.task.type)
     return Winner(
         trial=trial.number,
         found_by=trial.parents[0],

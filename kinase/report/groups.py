@@ -1,5 +1,5 @@
-"""Experiments that differ in their seed alone are one group; groups have a short
-name, made of what differs between them."""
+"""Groups of experiments that differ only in the seed, with short names made of the differences
+between groups."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from kinase.report.theme import brief, shorten
 from kinase.words import counted
 
 FREE = ("seed", "storage", "suspend", "retention", "trialTemplate", "controller")
-"""Fields of the spec in which the runs of a group may differ."""
+"""Fields of the spec in which the runs of a group can differ."""
 PLACES = ("task.path", "task.download")
-"""Where the data comes from, not what it is."""
+"""Fields that locate the data, but do not define it."""
 PILLARS = ("strategy", "estimation", "space")
-"""Parts of the spec that a name is made of first."""
+"""Parts of the spec that are used first in a name."""
 LONGEST = 28
-"""Characters of a value in a name."""
+"""Maximum characters of a value in a name."""
+MOST_SHOWN = 8
+"""Fields that are named where two searches cannot be compared."""
 
 Options = dict[str, Any]
-"""A spec as dotted fields, lists left whole: `strategy.nash.morphisms`: 5."""
+"""A spec as dotted fields, without splitting lists: `strategy.nash.morphisms`: 5."""
 
 
 class Incomparable(ValueError):
-    """Experiments that cannot be compared, or not in the way that was asked for."""
+    """Experiments cannot be compared, or not in the requested way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs that are shown as one."""
+    """Runs that are shown as a group."""
 
     label: str
     runs: tuple[ReportData, ...]
 
     @property
     def under_way(self) -> int:
-        """How many of them have not ended."""
+        """Number of unfinished runs."""
         return sum(under_way(run) for run in self.runs)
 
 
@@ -53,11 +55,11 @@ def seed_of(run: ReportData) -> int:
 
 
 def grouped(runs: Iterable[tuple[str, ReportData]]) -> list[Group]:
-    """Runs by their label, in the order in which labels come; a group's runs by their seed.
+    """Runs by label, in the order of the labels, sorted by seed within a group.
 
     Raises:
-        Incomparable: two of them differ in metric, goal, task, data or fidelity, or one is
-            given twice.
+        Incomparable: two runs differ in metric, goal, task, data or fidelity, or one is given
+            twice.
     """
     found: dict[str, list[ReportData]] = {}
     for label, run in runs:
@@ -76,11 +78,10 @@ def named(runs: Sequence[ReportData], labels: Sequence[str] = ()) -> list[tuple[
 
     Args:
         runs: Experiments.
-        labels: Names for the groups, in the order in which the groups come; by default they are
-            made of what differs.
+        labels: Names of the groups, in order. Default: made of the differences.
 
     Raises:
-        Incomparable: the labels are not one for each group, or two are the same.
+        Incomparable: the number of labels and groups differ, or a label is repeated.
     """
     each = [options(run) for run in runs]
     keys = [_key(one) for one in each]
@@ -100,7 +101,7 @@ def named(runs: Sequence[ReportData], labels: Sequence[str] = ()) -> list[tuple[
 
 
 def options(run: ReportData) -> Options:
-    """All of an experiment's spec that decides to which group it belongs."""
+    """The fields of an experiment's spec that determine its group."""
     spec = {key: value for key, value in run.spec.items() if key not in FREE}
     found = {k: v for k, v in _flat(spec).items() if not run.checksum or k not in PLACES}
     for pillar in PILLARS:
@@ -153,7 +154,7 @@ def _ordered(fields: Sequence[str]) -> list[str]:
 
 
 def _names(each: Sequence[Options]) -> list[str]:
-    """A name for each group: its strategy, and as few other fields as tell it from the rest."""
+    """A name for each group: its strategy, and the fewest other fields that distinguish it."""
     parts = [[str(one.get("strategy.type", "search"))] for one in each]
 
     def tell_apart(members: list[int]) -> None:
@@ -182,7 +183,7 @@ def _names(each: Sequence[Options]) -> list[str]:
     names = [", ".join(part) for part in parts]
     return [
         name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})"
-        for i, name in enumerate(names)  # long values may begin alike
+        for i, name in enumerate(names)  # long values can have the same prefix
     ]
 
 
@@ -197,26 +198,38 @@ def _named_value(field: str, value: Any) -> str:
 
 
 def _check(a: ReportData, b: ReportData) -> None:
-    """Raise where values of `a` and `b` do not mean the same."""
+    """Raise an error if values of `a` and `b` are not comparable."""
     one, other = _meaning(a, b), _meaning(b, a)
     here, there = (a.name, b.name) if a.name != b.name else (a.store_uri, b.store_uri)
     found = [
-        f"{field} is {_key(one.get(field))} in {here} and {_key(other.get(field))} in {there}"
+        f"{field}: {_shown(one.get(field))} in {here}, {_shown(other.get(field))} in {there}"
         for field in dict.fromkeys([*one, *other])
         if _key(one.get(field)) != _key(other.get(field))
     ]
     if found:
+        more = len(found) - MOST_SHOWN
         raise Incomparable(
-            f"{'; '.join(found[:5])}. Searches can be compared where metric, goal, task, data and "
-            "fidelity are the same"
+            "\n  ".join(
+                [
+                    f"{here} and {there} cannot be compared, because these differ:",
+                    *found[:MOST_SHOWN],
+                    *([f"and {counted(more, 'more field')}"] if more > 0 else []),
+                ]
+            )
         )
 
 
-def _meaning(run: ReportData, other: ReportData) -> Mapping[str, Any]:
-    """What a value of an experiment depends on, apart from the architecture and how it was found.
+def _shown(value: Any) -> str:
+    """A value in a message."""
+    return "not set" if value in (None, "") else shorten(_key(value), 60)
 
-    A child that inherits is trained for fewer epochs than others, which is its search's merit; so
-    the fidelity is that of a network trained from scratch, and that of a finalist.
+
+def _meaning(run: ReportData, other: ReportData) -> Mapping[str, Any]:
+    """Everything that a value of an experiment depends on, except the architecture and how it was
+    found.
+
+    A child that inherits is trained for fewer epochs, which is a merit of its search; so only the
+    fidelities of a network trained from scratch and of a finalist are included.
     """
     spec = _flat(run.spec)
     apart = {"training.device"}

@@ -1,8 +1,8 @@
-"""A page of ours as one HTML document that needs nothing else.
+"""A page as one self-contained HTML document.
 
-Names, messages and architectures are untrusted: templates escape them, data for the scripts
-is embedded as JSON that can't end its element, and a content security policy lets a page run
-its own scripts only (by their SHA-256) and ask the network for nothing.
+Names, messages and architectures are untrusted: templates escape them, data for the scripts is
+embedded as JSON that can't end its element, and a content security policy only lets a page run its
+own scripts (by SHA-256), without network access.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from kinase.report import theme
 
 
 def fill(template: str, scripts: tuple[str, ...], embedded: dict[str, Any], **values: Any) -> str:
-    """The document: a template filled in, with our scripts of these names, which find
-    what is embedded."""
+    """Render a template, with scripts by name and their embedded data."""
     plotly, own, hashes = _scripts(scripts)
     palette = {"light": theme.LIGHT, "dark": theme.DARK}
     return (
@@ -62,22 +61,22 @@ def _environment() -> Environment:
 
 @cache
 def _part(name: str) -> Markup:
-    """A file of ours that goes into the page as it is."""
+    """A file that is embedded unchanged."""
     return Markup(files("kinase.report").joinpath("templates", name).read_text("utf-8"))
 
 
 @cache
 def plotly_js() -> str:
-    """plotly.js with the traces that the figures have (scatter and bar): a fourth of the whole
-    library, which the Python package brings. See vendor/README.md."""
-    # a parser reads \r\n as \n, and hashes what it has read
+    """plotly.js with only the traces of the figures (scatter and bar): a fourth of the complete
+    library in the Python package. See vendor/README.md."""
+    # a parser reads \r\n as \n, and hashes the result
     path = files("kinase.report").joinpath("vendor", "plotly-basic.min.js")
     return path.read_bytes().decode().replace("\r\n", "\n")
 
 
 @cache
 def _scripts(names: tuple[str, ...]) -> tuple[Markup, Markup, str]:
-    """plotly.js, the page's own script, and the policy's word for the two."""
+    """plotly.js, the page's script, and their hashes for the policy."""
     plotly = Markup(plotly_js())
     own = Markup("\n").join(_part(name) for name in names)
     digests = (hashlib.sha256(text.encode()).digest() for text in (plotly, own))
@@ -85,7 +84,7 @@ def _scripts(names: tuple[str, ...]) -> tuple[Markup, Markup, str]:
 
 
 def embed(data: Any) -> Markup:
-    """JSON for a script element: no character of it can end the element.
+    """JSON for a script element, escaped so that it cannot end the element.
 
     Raises:
         ValueError: a number that JSON doesn't have.

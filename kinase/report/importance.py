@@ -1,22 +1,22 @@
-"""Which choices of an architecture go with its value.
+"""Choices of an architecture that correlate with its value.
 
 **Method.** A choice is a feature of the genotype (`choices`): the operation at a place, the number
 of layers, the average width, how often an operation occurs. Its importance is the share of the
 values' variance that the averages over its levels explain: the main effect of functional analysis
 of variance (Hutter, Hoos & Leyton-Brown 2014, "An Efficient Approach for Assessing Hyperparameter
-Importance", section 3), taken over the trials themselves and not over a model of them. As many
-levels explain something of any values, the share is corrected by its expectation under chance
-(epsilon squared; Kelley 1935, "An unbiased correlation ratio measure"). Values are taken as ranks:
-a few networks that do not learn at all do not decide alone.
+Importance", section 3), computed from the trials themselves instead of a model. Many levels always
+explain some variance, so the share is corrected by its expectation under chance (epsilon squared;
+Kelley 1935, "An unbiased correlation ratio measure"). Values are replaced by ranks, so that a few
+networks that do not learn cannot dominate.
 
-**Noise.** The values are permuted over the trials. The largest share over all
-choices is compared, so that of noise alone anything is shown with a probability of `LEVEL` at most
-(Westfall & Young 1993, single-step maxT). Choices below that are not shown.
+**Noise.** The values are permuted over the trials, and the largest share over all choices is
+compared, so that pure noise shows anything with a probability of at most `LEVEL` (Westfall & Young
+1993, single-step maxT). Other choices are not shown.
 
 **Interval.** 95 %, by the bootstrap over trials (percentiles), corrected alike.
 
-It says nothing about causes: the trials are those that the strategy chose, so choices that it made
-together share their effect.
+The importance is not causal: the strategy has chosen the trials, so choices that occur together
+share their effect.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from kinase.report.rungs import at_first_rung
 from kinase.words import counted
 
 LEVEL = 0.05
-"""Probability of showing anything where no choice matters."""
+"""Probability of showing anything if no choice matters."""
 FEWEST = 20
-"""Trials with a value below which nothing is computed."""
+"""Minimum number of trials with a value."""
 MOST = 2000
-"""Trials that are looked at: an even part of more."""
+"""Maximum number of trials used, evenly spaced."""
 CHOICES = 80
-"""Most choices: those with the most frequent levels."""
+"""Maximum number of choices: those with the most frequent levels."""
 LEVELS = 4
-"""Levels into which numbers are divided, at their quantiles."""
+"""Number of levels of numeric choices, at their quantiles."""
 DRAWS = 400
 """Permutations, and bootstrap samples."""
 SHOWN = 12
-"""Most choices shown."""
+"""Maximum number of choices shown."""
 DEEPEST = 12
-"""Levels of nesting of a genotype that are read."""
+"""Maximum depth of nesting of a genotype."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -59,34 +59,34 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Importance:
-    """A choice that goes with the value."""
+    """A choice that correlates with the value."""
 
     choice: str
     share: float
-    """Of the variance of the values' ranks."""
+    """Share of the variance of the values' ranks."""
     interval: tuple[float, float]
-    """95 %."""
+    """95 % interval."""
     p: float
-    """Corrected for the number of choices."""
+    """P value, corrected for the number of choices."""
     best: str
-    """The level with the best average, and count of trials have it."""
+    """The level with the best average, and its number of trials."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was found, the most important first."""
+    """The choices, the most important first."""
 
     shown: tuple[Importance, ...]
     choices: int
-    """How many were looked at."""
+    """Number of tested choices."""
     trials: int
 
 
 def choices(architecture: Architecture) -> dict[str, str | float]:
     """The choices in a genotype of any space, by name.
 
-    Plain data is walked through: each text or number at its place; of a list its length; and of
-    what occurs at several places the average of the numbers and the count of each text.
+    All plain data is visited: each text or number by its path, the length of each list, and for
+    fields that occur several times, the average of numbers and the count of each text.
     """
     found: dict[str, str | float] = {}
     numbers: dict[str, list[float]] = defaultdict(list)
@@ -126,8 +126,8 @@ def choices(architecture: Architecture) -> dict[str, str | float]:
 
 
 def _input(value: Any) -> bool:
-    """Whether it is an input of a cell's node: an operation, and the number of the node that it is
-    applied to, which is a name and no quantity."""
+    """Whether it is an input of a cell's node: an operation and the number of a node, which is a
+    name and not a quantity."""
     return isinstance(value, list | tuple) and [type(part) for part in value] == [str, int]
 
 
@@ -148,8 +148,8 @@ def importance(data: ReportData, seed: int = 0) -> Findings | None:
 
 
 def columns(found: Sequence[dict[str, str | float]]) -> tuple[list[str], list[list[str]]]:
-    """Each choice and its level in each trial. Left out is what only some genotypes have (a count
-    is 0 there), has one level, or says the same as an earlier choice."""
+    """Each choice and its level in each trial, without choices that only some genotypes have
+    (counts are 0 there), that have one level, or that duplicate an earlier choice."""
     names: list[str] = []
     table: list[list[str]] = []
     seen: set[tuple[int, ...]] = set()
@@ -170,7 +170,7 @@ def columns(found: Sequence[dict[str, str | float]]) -> tuple[list[str], list[li
 
 
 def _rank(name: str) -> int:
-    """What is of the whole comes before what is at one place."""
+    """Sort key: choices of the whole architecture come before those at one place."""
     return 1 if "[" in name else 0
 
 
@@ -193,7 +193,7 @@ def _levels(column: Sequence[str | float]) -> list[str]:
 
 
 def ranks(values: Floats) -> Floats:
-    """Ranks from 1 on; equals share the average of theirs."""
+    """Ranks from 1; equal values get their average rank."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2.0)[place]

@@ -3,9 +3,8 @@
 After Sugiyama, Tagawa & Toda 1981 ("Methods for Visual Understanding of Hierarchical System
 Structures") and Gansner et al. 1993 ("A Technique for Drawing Directed Graphs"): a node's rank is
 its longest way from a source; an edge that spans ranks goes through a virtual node on each; the
-order on a rank follows the barycentre of the neighbours; coordinates come as near to the
-neighbours' mean as the order and the sizes allow. Between two ranks there is one for the edges'
-labels, which so have room of their own.
+order on a rank follows the barycentre of the neighbours; coordinates are as near to the neighbours'
+mean as the order and the sizes allow. Between two ranks there is another one for the edges' labels.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from itertools import pairwise
 SWEEPS = 12
 """Passes down and up for order, and again for coordinates; small graphs settle in fewer."""
 VIRTUAL = 10.0
-"""Room across for an edge that passes a rank, in px."""
+"""Width of an edge that passes a rank, in px."""
 
 Size = tuple[float, float]
 """(along, across) the direction of the edges, in px."""
@@ -26,7 +25,7 @@ Size = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a box lies: its middle and its size, (along, across) the direction of the edges."""
+    """Position of a box: centre and size, (along, across) the direction of the edges."""
 
     along: float
     across: float
@@ -39,9 +38,9 @@ class Layout:
 
     nodes: dict[str, Place]
     labels: list[Place | None]
-    """Of each edge, in the order given; None for one without a label."""
+    """Label position of each edge, in the given order; None without a label."""
     routes: list[list[tuple[float, float]]]
-    """Of each edge: the points (along, across) that it goes through, ends included."""
+    """The points (along, across) of each edge, including both ends."""
     size: Size
 
 
@@ -65,7 +64,7 @@ def layout(
     """Lay a graph out.
 
     `sizes` holds the nodes in topological order; `gap` is the room between ranks and between
-    neighbours on a rank. An edge that doesn't go forward is left without a route.
+    neighbours on a rank. A backward edge gets no route.
     """
     rank = {node: 2 * r for node, r in ranks(list(sizes), edges).items()}
     room: dict[str, Size] = dict(sizes)
@@ -74,10 +73,10 @@ def layout(
     label_at: list[str | None] = []
     for number, ((source, target), label) in enumerate(zip(edges, label_sizes, strict=True)):
         between = range(rank[source] + 1, rank[target])
-        path = [f"\0{number}.{r}" for r in between]  # no node of ours is named so
+        path = [f"\0{number}.{r}" for r in between]  # not a name of a node
         room |= dict.fromkeys(path, (0.0, VIRTUAL))
         level |= dict(zip(path, between, strict=True))
-        # the label's rank is an odd one; the last, so that labels stand before what they do
+        # the label's rank is an odd one; the last, so that labels come before their target
         at = path[-1] if label is not None and path else None
         if at is not None and label is not None:
             room[at] = label
@@ -185,7 +184,7 @@ def _coordinates(
         at |= {n: o - offset / 2 for n, o in zip(row, here, strict=True)}
     above, below = _neighbours(links)
     for sweep in range(2 * SWEEPS):
-        last = sweep >= 2 * SWEEPS - 2  # at the end heed both sides, which evens the whole
+        last = sweep >= 2 * SWEEPS - 2  # at the end use both sides, which evens the layout
         order = list(enumerate(rows))
         for r, row in order if sweep % 2 == 0 else reversed(order):
             wanted, force = [], []

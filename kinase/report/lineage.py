@@ -14,15 +14,15 @@ from kinase.report.styles import base, safe
 from kinase.report.theme import shorten
 
 ANCESTORS = 200
-"""Most ancestors shown: the nearest."""
+"""Maximum number of ancestors shown: the nearest."""
 NAMED = 14
-"""Most ancestors whose edit is written into the figure; the table names all."""
+"""Maximum number of ancestors whose edit is written into the figure; the table has all."""
 SHORT, HOVERED = 26, 6
-"""Characters of an edit that is written into the figure, and most edits shown for hovering."""
+"""Maximum characters of an edit in the figure, and maximum number of edits for hovering."""
 
 
 def ancestors(data: ReportData) -> list[ReportTrial]:
-    """The trial that found the winner and what it descends from, oldest first; nearest kept.
+    """The trial that found the winner and its nearest ancestors, oldest first.
 
     Empty without a winner.
     """
@@ -40,8 +40,8 @@ def ancestors(data: ReportData) -> list[ReportTrial]:
 
 
 def edits(data: ReportData, line: list[ReportTrial]) -> dict[int, list[str]]:
-    """What made each of the ancestry `line` from its first parent: the morphisms, or in what their
-    architectures differ; empty without a parent."""
+    """The edits from the first parent to each trial of the ancestry `line`: the morphisms, or the
+    differences of the architectures; empty without a parent."""
     by_number = {t.number: t for t in data.trials}
     found: dict[int, list[str]] = {}
     for trial in line:
@@ -53,7 +53,7 @@ def edits(data: ReportData, line: list[ReportTrial]) -> dict[int, list[str]]:
 
 
 def _label(trial: ReportTrial, made: list[str]) -> str:
-    """What is written at a point: its one edit, or the operation and how many there are."""
+    """Text at a point: its only edit, or the operation and the number of edits."""
     if len(made) == 1:
         return shorten(made[0], SHORT)
     word = trial.operation or "random"

@@ -20,11 +20,11 @@ from kinase.report.sketch import draw
 from kinase.report.verdict import verdict
 
 ROWS = 10_000
-"""Most trials in the table; the latest are kept."""
+"""Maximum number of trials in the table: the latest."""
 WHOLE = 500
-"""Most trials whose architectures are embedded whole, for the file of all trials."""
+"""Maximum number of trials whose complete architectures are embedded, for the CSV file."""
 FAILURES = 200
-"""Most failures listed."""
+"""Maximum number of failures listed."""
 
 
 def _number(value: float | None) -> float | None:
@@ -38,7 +38,7 @@ def _origin(trial: ReportTrial) -> str:
 
 
 def _row(data: ReportData, trial: ReportTrial) -> list[Any]:
-    """A trial's line in the table, in the order of `columns` in table.js."""
+    """A trial's row in the table, in the order of `columns` in table.js."""
     return [
         trial.number,
         trial.label or trial.kind.value,
@@ -54,8 +54,8 @@ def _row(data: ReportData, trial: ReportTrial) -> list[Any]:
 
 
 def _more(data: ReportData) -> dict[str, Any]:
-    """What only the file of all trials has: further metrics, and architectures as JSON, where they
-    are not too many."""
+    """Data for the CSV file only: further metrics, and architectures as JSON, if there are not too
+    many."""
     shown = data.trials[-ROWS:]
     known = {data.metric, "params", "macs"}
     names = sorted({name for t in shown for name in t.metrics} - known)
@@ -73,7 +73,7 @@ def _more(data: ReportData) -> dict[str, Any]:
 
 
 def _failures(data: ReportData) -> list[ReportTrial]:
-    """Trials that gave no value, and others with a remark."""
+    """Trials without a value, and others with a remark."""
     bad = (Outcome.FAILED, Outcome.INFEASIBLE)
     return [t for t in data.trials if t.outcome in bad or (t.outcome and t.message)]
 
@@ -83,7 +83,7 @@ def _sum(costs: dict[str, Cost]) -> Cost:
 
 
 def document(data: ReportData) -> str:
-    """The report of an experiment, finished or under way."""
+    """The report of a finished or running experiment."""
     winner = data.winner
     by_number = {t.number: t for t in data.trials}
     scored = valued(data, *Kind)
@@ -158,7 +158,7 @@ def document(data: ReportData) -> str:
 
 
 def _finals(data: ReportData) -> list[ReportTrial]:
-    """Finalists and networks made by hand that have ended, the best first."""
+    """Finished finalists and hand-designed networks, the best first."""
     trials = ended(data, Kind.FINAL, Kind.BASELINE)
     better = -1.0 if data.goal == "maximize" else 1.0
 
@@ -170,6 +170,6 @@ def _finals(data: ReportData) -> list[ReportTrial]:
 
 
 def _counts(data: ReportData) -> dict[str, int]:
-    """Trials by their outcome."""
+    """Number of trials by outcome."""
     names = [t.outcome.value.lower() if t.outcome else "running" for t in data.trials]
     return {name: names.count(name) for name in dict.fromkeys(names)}

@@ -25,7 +25,7 @@ def checklist(
     spent: Cost,
     space_size: str,
 ) -> tuple[ProtocolItem, ...]:
-    """What is good practice, and how this experiment does it."""
+    """Good practices, and how this experiment follows them."""
     facts = info.facts
     versions = ", ".join(
         f"{k} {facts[k]}" for k in ("kinase", "torch", "numpy", "python") if k in facts
@@ -91,7 +91,7 @@ def checklist(
 
 
 def _tests(tested: Mapping[int, Mapping[str, float]]) -> str:
-    """How often the test part was used: once for each network that was a winner."""
+    """How often the test split was used: once for each network that was a winner."""
     if len(tested) < 2:
         return "once, by the winner" if tested else "not yet"
     uses = "; ".join(
@@ -99,6 +99,6 @@ def _tests(tested: Mapping[int, Mapping[str, float]]) -> str:
         for number, test in tested.items()
     )
     return (
-        f"{counted(len(tested), 'time')}, since the search went on after it had ended: {uses}. "
-        "The more often it is used, the less the best of these figures says of new data"
+        f"{counted(len(tested), 'time')}, because the search was resumed after its end: {uses}. "
+        "The more often it is used, the less the best of these figures says about new data"
     )

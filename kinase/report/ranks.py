@@ -1,4 +1,5 @@
-"""Whether groups of runs differ: paired by seed, by ranks, corrected for several comparisons."""
+"""Tests whether groups of runs differ: paired by seed, by ranks, corrected for several
+comparisons."""
 
 from __future__ import annotations
 
@@ -13,24 +14,24 @@ LEVEL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """One group against the reference."""
+    """Comparison of a group with the reference."""
 
     pairs: int
-    """Seeds that both have, with a value."""
+    """Number of common seeds with values."""
     effect: float | None
     """Median of the pairs' averages (Hodges & Lehmann 1963), positive where the group is better."""
     interval: tuple[float, float] | None
-    """95 % interval of the effect; None where there are too few pairs for one."""
+    """95 % interval of the effect; None if there are too few pairs."""
     p: float | None
-    """Of the exact signed-rank test (Wilcoxon 1945), both sides; None without a pair."""
+    """P value of the exact two-sided signed-rank test (Wilcoxon 1945); None without pairs."""
     corrected: float | None = None
-    """Over all groups (Holm 1979)."""
+    """P value corrected for all groups (Holm 1979)."""
     least: float | None = None
-    """The smallest `corrected` that any outcome of so many pairs, in so many groups, has."""
+    """The smallest possible `corrected` for this number of pairs and groups."""
 
     @property
     def word(self) -> str:
-        """better, worse, no difference shown, or that there are too few seeds."""
+        """better, worse, no difference shown, or too few seeds."""
         if self.corrected is None or self.effect is None:
             return "too few seeds to tell"
         if self.least is None or self.least > LEVEL:
@@ -41,14 +42,15 @@ class Paired:
 
 
 def signed_rank(differences: Sequence[float]) -> float:
-    """P value of both sides: the share of all assignments of signs whose rank sum is as far from
-    its middle as the one seen. Exact, also with ties; pairs without a difference are left out.
+    """Two-sided p value: the share of all assignments of signs whose rank sum is at least as far
+    from its mean as the observed one. Exact, also with ties; pairs without a difference are
+    ignored.
     """
     left = [d for d in differences if d]
     if not left:
         return 1.0
     sizes = sorted(abs(d) for d in left)
-    # twice the mean rank of equals is whole
+    # twice the mean rank of ties is an integer
     twice = {s: 2 * sizes.index(s) + 1 + sizes.count(s) for s in set(sizes)}
     sums: Counter[int] = Counter({0: 1})
     for size in sizes:
@@ -65,16 +67,16 @@ def signed_rank(differences: Sequence[float]) -> float:
 
 
 def averages(differences: Sequence[float]) -> list[float]:
-    """The averages of all pairs of differences, each with itself too, in order (Walsh)."""
+    """The sorted averages of all pairs of differences, including each with itself (Walsh)."""
     n = len(differences)
     return sorted((differences[i] + differences[j]) / 2 for i in range(n) for j in range(i, n))
 
 
 def interval(differences: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
-    """The shifts that the test would not reject, by the averages' order statistics."""
+    """The shifts that the test does not reject, from the order statistics of the averages."""
     n = len(differences)
     ways = [1]
-    for rank in range(1, n + 1):  # how many sets of ranks have each sum
+    for rank in range(1, n + 1):  # number of sets of ranks with each sum
         ways = [
             (ways[t] if t < len(ways) else 0) + (ways[t - rank] if t >= rank else 0)
             for t in range(len(ways) + rank)
@@ -90,7 +92,7 @@ def interval(differences: Sequence[float], level: float = LEVEL) -> tuple[float,
 
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired:
-    """Values by seed, turned so that more is better."""
+    """Values by seed, with signs so that more is better."""
     differences = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
     if not differences:
         return Paired(0, None, None, None)
@@ -100,7 +102,7 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired:
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """P values corrected for as many comparisons (Holm 1979, step-down)."""
+    """P values corrected for multiple comparisons (Holm 1979, step-down)."""
     order = sorted((p, i) for i, p in enumerate(ps) if p is not None)
     found: list[float | None] = [None] * len(ps)
     worst = 0.0
@@ -111,10 +113,10 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 
 
 def corrected(groups: Sequence[Paired]) -> list[Paired]:
-    """Groups that are tested together, each with its p corrected for their number.
+    """Test several groups together, with corrected p values.
 
-    The smallest p of n pairs is 2 ** (1 - n), where all differences have one sign. Holm's corrected
-    values rise with each of the p values, so they are smallest where each of these is.
+    The smallest p of n pairs is 2 ** (1 - n), if all differences have the same sign. Holm's
+    corrected values rise with each of the p values, so they are smallest where each of these is.
     """
     found = holm([each.p for each in groups])
     least = holm([2.0 ** (1 - each.pairs) if each.pairs else None for each in groups])
@@ -125,5 +127,5 @@ def corrected(groups: Sequence[Paired]) -> list[Paired]:
 
 
 def needed(groups: int) -> int:
-    """Pairs below which no outcome of so many comparisons is significant."""
+    """Minimum number of pairs for a significant outcome with this number of comparisons."""
     return math.ceil(1 + math.log2(max(1, groups) / LEVEL))

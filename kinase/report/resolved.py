@@ -1,5 +1,5 @@
-"""A manifest's spec with the defaults written out that follow from other fields, from the task or
-from a preset, so that leaving one out is the same as saying it."""
+"""A manifest's spec with the defaults that depend on other fields, the task or a preset, so that
+omitting a field equals setting its default."""
 
 from __future__ import annotations
 

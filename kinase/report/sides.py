@@ -1,5 +1,5 @@
-"""What the verdict compares: the strategy's trials after its random start with the control's, and
-the cost of each."""
+"""The two sides of the verdict: the strategy's trials after its random start, and the control's,
+with their costs."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from kinase.report.control import ended
 from kinase.report.data import ReportData, ReportTrial
 
 DRAWN = frozenset({"", "sample", "start"})
-"""Operations of proposals that rest on no result: drawn from the space, or given by the user."""
+"""Operations of proposals that do not depend on results: drawn from the space, or given by the
+user."""
 UNMARKED = ("", "Random", "Custom")
-"""Strategies of which proposals without parents may be all there is: random search itself, and
-strategies of other packages, which need not say how a proposal was made."""
+"""Strategies that can have only proposals without parents: random search itself, and strategies of
+other packages, which need not record how a proposal was made."""
 START_OPTIONS = ("population", "initial")
-"""Options that set how many trials come before a strategy looks at results."""
+"""Options that set the number of trials before a strategy uses results."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """What is compared with what."""
+    """The two sides of a comparison."""
 
     ours: list[ReportTrial]
     theirs: list[ReportTrial]
     start: int
-    """Trials of the random start, which are left out."""
+    """Number of trials in the random start, which are excluded."""
     unit: str
     costs: tuple[float, float]
     remark: str = ""
-    """Why the random start is not left out, for a person."""
+    """Why the random start is not excluded, for people."""
 
     @property
     def cost(self) -> float:
-        """What both have spent."""
+        """Cost that both sides have reached."""
         return min(self.costs)
 
     @property
@@ -45,13 +46,13 @@ class Sides:
         return self.costs[0] / sum(self.costs)
 
     def draws(self, valued: int, side: int) -> int:
-        """How many of a side's trials with a value the common cost pays for."""
+        """Number of a side's trials with a value that the common cost pays for."""
         return max(1, min(valued, round(valued * self.cost / self.costs[side])))
 
 
 def sides_of(data: ReportData) -> Sides | None:
-    """Both sides, or None where one of them has cost nothing yet, or there was no search beyond
-    the random start."""
+    """Both sides, or None if one of them has no cost yet, or there was no search beyond the random
+    start."""
     search = sorted(ended(data, Kind.SEARCH), key=lambda t: t.number)
     asked = [t for t in data.trials if t.kind is Kind.SEARCH]
     first = random_start(asked, strategy_of(data))
@@ -59,7 +60,7 @@ def sides_of(data: ReportData) -> Sides | None:
         return None
     remark = ""
     if first and data.spec.get("estimation", {}).get("type") == "Morphism":
-        # the children's weights carry on the start's training, so its cost is theirs
+        # the children's weights continue the training of the start, so its cost is included
         first, remark = 0, f"its random start of {first} included, since weights are inherited"
     elif not first and strategy_of(data) == "Custom":
         remark = "all of them, since none says what it was made from"
@@ -74,25 +75,26 @@ def sides_of(data: ReportData) -> Sides | None:
 
 
 def strategy_of(data: ReportData) -> str:
-    """The strategy's type; empty where it is not known."""
+    """The strategy's type; empty if unknown."""
     return str(data.spec.get("strategy", {}).get("type", ""))
 
 
 def random_start(trials: Sequence[ReportTrial], strategy: str) -> int | None:
-    """How many trials of the search come before the first that rests on results, in the order in
-    which they were begun.
+    """Number of the search's trials before the first one that depends on results, in order of their
+    start.
 
-    A trial rests on results if it has parents, or if its operation is neither one of `DRAWN` nor
-    the first trial's, which was proposed before there was a result. Random search, and a strategy
-    of another package that marks no proposal in one of these ways, count from the first trial on.
+    A trial depends on results if it has parents, or if its operation is not in `DRAWN` and differs
+    from that of the first trial, which was proposed before there were results. Random search, and a
+    strategy of another package that marks no proposal in one of these ways, count from the first
+    trial.
 
     Args:
-        trials: All that the search began.
+        trials: All trials that the search has started.
         strategy: Its type, as in the manifest.
 
     Returns:
-        None where no trial of a strategy that would mark it rests on results: there was no search
-        beyond the random start.
+        The number, or None if the strategy marks such trials but there are none: there was no
+            search beyond the random start.
     """
     order = sorted(trials, key=lambda t: t.number)
     drawn = DRAWN | {t.operation for t in order[:1]}
@@ -104,7 +106,7 @@ def random_start(trials: Sequence[ReportTrial], strategy: str) -> int | None:
 
 def start_option(spec: Mapping[str, Any]) -> str:
     """The option that sets the length of the random start: `strategy.evolution.population is 20`;
-    empty where the strategy has none."""
+    empty if the strategy has no such option."""
     for name, options in spec.get("strategy", {}).items():
         for option in START_OPTIONS if isinstance(options, dict) else ():
             if isinstance(options.get(option), int):
@@ -113,7 +115,7 @@ def start_option(spec: Mapping[str, Any]) -> str:
 
 
 def unit_of(data: ReportData) -> str:
-    """What cost is counted in: device seconds where time is what the budget limits, else epochs."""
+    """Unit of cost: device seconds if the budget limits time, otherwise epochs."""
     budget = data.spec.get("budget", {})
     timed = any(budget.get(name) for name in ("deviceHours", "duration"))
     counted = any(budget.get(name) for name in ("trials", "epochs"))
@@ -121,7 +123,7 @@ def unit_of(data: ReportData) -> str:
 
 
 def cost_of(trials: Sequence[ReportTrial], unit: str) -> float:
-    """What they were charged."""
+    """The trials' charged cost."""
     if unit == "epochs":
         return float(sum(t.cost.epochs for t in trials))
     return math.fsum(t.cost.device_seconds for t in trials)

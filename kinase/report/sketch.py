@@ -14,17 +14,18 @@ from kinase.space import Sketch
 BOX, LABEL = 30.0, 19.0
 """Heights of a node's box and of an edge's label, in px."""
 CHARACTER, SMALL = 7.6, 6.5
-"""Widths of a character in a box and in a label; the face is monospaced."""
+"""Widths of a character in a box and in a label, in a monospaced font."""
 GAP, MARGIN = 26.0, 6.0
 LONGEST = 32
-"""Characters of a label; more are cut, and the whole is in the data below the drawing."""
+"""Maximum characters of a label. Longer labels are truncated; the data below the drawing has them
+in full."""
 Edge = tuple[str, str, str]
 
 
 def draw(sketch: Sketch, title: str) -> Markup:
-    """All groups of a sketch, each a figure of its own."""
+    """All groups of a sketch, each as a separate figure."""
     group = sketch.group or {}
-    # Labels lie side by side where edges go down, and below each other where they go right.
+    # Labels are side by side if edges go down, and below each other if they go right.
     downwards = 2 * sum(bool(label) for _, _, label in sketch.edges) <= len(sketch.edges)
     names = list(dict.fromkeys(group.get(node, "") for node, _ in sketch.nodes))
     return Markup("").join(
@@ -76,7 +77,7 @@ def _part(
 
 
 def _words(nodes: list[tuple[str, str]], edges: Sequence[Edge]) -> str:
-    """The drawing in words, for who can't see it."""
+    """A description of the drawing, for screen readers."""
     label = dict(nodes)
     return "; ".join(
         f"{label[a]} to {label[b]}" + (f" by {text}" if text else "") for a, b, text in edges

@@ -1,7 +1,7 @@
-"""What the report's figures have in common: the style of their axes, points and lines.
+"""Common style of the report's figures: axes, points and lines.
 
 Colours are written `var(--name)`: the page puts in the palette of its scheme, light or dark
-(`kinase.report.theme`). Kinds of trials differ in shape or dash, too, never in colour alone.
+(`kinase.report.theme`). Kinds of trials also differ in shape or dash, not only in colour.
 """
 
 from __future__ import annotations
@@ -71,33 +71,33 @@ def log_axis(values: Sequence[float]) -> dict[str, Any]:
 
 
 def safe(text: str) -> str:
-    """Text in which plotly finds no tags."""
+    """Text escaped for plotly, which interprets tags."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def padded(s: float, low: float, high: float) -> Range:
-    """An axis from worse to better, with room; s * value is between low and high."""
+    """An axis from worse to better, with margins; s * value is between low and high."""
     pad = 0.06 * (high - low) or 0.02 * abs(high) or 0.02
     ends = (s * (low - pad), s * (high + 1.5 * pad))
     return min(ends), max(ends)
 
 
 MANY = 1000
-"""From more points than this on they are small and faint."""
+"""With more points than this, they are small and faint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How trials are drawn."""
+    """Style of trials."""
 
     name: str
-    """In the legend."""
+    """Name in the legend."""
     colour: str
     symbol: str
     size: int
     dash: str = "solid"
     width: float = 1.5
-    """Of the dash and the line."""
+    """Width of the dash and the line."""
 
     def marker(self, count: int) -> dict[str, Any]:
         """The style of `count` points."""
@@ -128,14 +128,14 @@ FINALISTS = (
     ("orange", "triangle-down-open", 12, "longdashdot", 1.8),
     ("blue", "square-open", 11, "dashdot", 1.8),
 )
-"""Colour, symbol, size, dash and width of the finalists, the best first; of more than so many the
-rest share a style."""
+"""Colour, symbol, size, dash and width of the finalists, the best first; the last style is shared
+by all others."""
 REST = ("soft", "cross-open", 10, "dot", 1.2)
 
 
 def finalists(data: ReportData) -> list[tuple[Style, list[ReportTrial]]]:
-    """The finalists with a value, each in a style of its own: the winner, then the others, the best
-    first; those beyond `FINALISTS` together."""
+    """The finalists with a value and their styles: the winner, then the others, the best first;
+    those beyond `FINALISTS` share one."""
     won = data.winner.trial if data.winner else None
     ranked = sorted(valued(data, Kind.FINAL), key=lambda pair: -sign(data) * pair[1])
     trials = [trial for trial, _ in ranked]
@@ -153,13 +153,13 @@ def finalists(data: ReportData) -> list[tuple[Style, list[ReportTrial]]]:
 
 
 def final_name(trial: ReportTrial) -> str:
-    """What a finalist is called: `finalist 61 of trial 41`."""
+    """Name of a finalist: `finalist 61 of trial 41`."""
     origin = f" of trial {trial.parents[0]}" if trial.parents else ""
     return f"finalist {trial.number}{origin}"
 
 
 def point_groups(data: ReportData) -> list[tuple[Style, list[ReportTrial]]]:
-    """Trials with a value in the styles of a figure of points; the winner's large star lies below
-    the other finalists."""
+    """Trials with a value, with styles for points; the winner's large star is below the other
+    finalists."""
     found = [(STYLES[kind], [t for t, _ in valued(data, kind)]) for kind in STYLES]
     return [*found, *finalists(data)]

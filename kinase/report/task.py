@@ -1,4 +1,4 @@
-"""What was read of the data, in words: the terminal, the report and the cluster say the same."""
+"""Description of the data, shared by the terminal, the report and the cluster."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from kinase.api.trial import TaskInfo
 from kinase.words import counted
 
 MOST_NAMED = 12
-"""Classes that are named; the others are counted."""
+"""Maximum number of named classes; the others are counted."""
 
 
 def main_metric(info: TaskInfo, objectives: Sequence[str]) -> str | None:
-    """The task's main metric, the first that its trainer names, where no objective is it: it is
-    shown with the objective's. None where one is."""
+    """The task's main metric, the first one that its trainer names, to show with the objectives;
+    None if it is an objective."""
     first = next(iter(info.metrics), None)
     return None if first in objectives else first
 
 
 def samples_text(info: TaskInfo) -> str:
-    """How many samples there are, their shape, and the parts."""
+    """Number of samples, their shape, and the splits."""
     total = info.train + info.validation + info.test
     channels, height, width = info.input
     return (
@@ -29,7 +29,7 @@ def samples_text(info: TaskInfo) -> str:
 
 
 def classes_text(info: TaskInfo) -> str:
-    """The classes or labels with their counts over all parts; empty where the task has neither."""
+    """The classes or labels with their counts over all splits; empty if the task has none."""
     if not info.classes:
         return ""
     named = [f"{c.name} ({c.train + c.validation + c.test:,})" for c in info.classes[:MOST_NAMED]]
@@ -41,7 +41,7 @@ def classes_text(info: TaskInfo) -> str:
 
 
 def data_lines(info: TaskInfo) -> tuple[str, ...]:
-    """All that a trainer says of the data, a line each; warnings come last."""
+    """The trainer's remarks on the data, one line each, with warnings last."""
     return (
         samples_text(info),
         *filter(None, (classes_text(info), info.targets)),

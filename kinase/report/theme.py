@@ -1,4 +1,4 @@
-"""Colours, and texts for people: what all parts of the report share."""
+"""Colours and text formats shared by all parts of the report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 # Colours of data after Okabe & Ito 2008 ("Color Universal Design"): distinguishable with any colour
-# vision. Each is moved in lightness alone, until it stands out from its paper by 3:1 at least,
+# vision. Only the lightness is changed, until the contrast with the background is at least 3:1,
 # and text by 4.5:1 (WCAG 2.2, 1.4.3 and 1.4.11).
 LIGHT = {
     "ink": "#1b1f24",
@@ -84,8 +84,8 @@ def duration(seconds: float) -> str:
 def brief(architecture: Any) -> str:
     """Any architecture on one line: `layers: conv w32 k3 s1 | maxpool k3 s2`.
 
-    A number keeps its key's first letter, or the key where that is not the only one with this
-    letter; a text stands for itself. For reading only: two architectures may look alike.
+    A number is preceded by the first letter of its key, or by the key if the letter is ambiguous; a
+    text is written without its key. For reading only: two architectures can look the same.
     """
     if isinstance(architecture, dict):
         parts = []
@@ -108,5 +108,5 @@ def brief(architecture: Any) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """The text, or its beginning and an ellipsis."""
+    """The text, truncated with an ellipsis."""
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,4 +1,4 @@
-"""Which trial ran when, in which slot, and how long it waited."""
+"""Timeline of trials by slot, with their waiting times."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from kinase.report.styles import base
 from kinase.report.theme import duration
 
 MOST = 1000
-"""Most trials drawn: the last."""
+"""Maximum number of trials drawn: the last."""
 UNITS = (
     (2 * 86400, 86400, "days"),
     (2 * 3600, 3600, "hours"),
     (120, 60, "minutes"),
     (0, 1, "seconds"),
 )
-"""From so many seconds on, the unit of the axis, and its name."""
+"""Units of the axis: minimum seconds, unit, name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class Stay:
 
     trial: ReportTrial
     slot: int
-    """From 0 on: the lowest that was free."""
+    """Slot number from 0: the lowest free one."""
     asked: float
     started: float
-    """When it began to train, as far as its cost tells: what comes before is its wait for a node,
-    an image or a worker, and the time to start."""
+    """When its training started, derived from its cost. The time before includes the wait for a
+    node, an image or a worker, and the start."""
     ended: float
 
     @property
@@ -46,11 +46,11 @@ class Stay:
 
 
 def stays(data: ReportData) -> list[Stay]:
-    """Each trial that cost something in the lowest slot that is free when it is asked, in the order
-    of asking.
+    """Each trial with a cost, in the lowest slot that was free when it was asked, in order of
+    asking.
 
-    The journal has the times of asking and ending. A trial has trained for its device seconds up to
-    its end, those of lost attempts included; one that is under way has no cost yet, and counts as
+    The journal has the times of asking and ending. A trial counts as training for its device
+    seconds up to its end, including lost attempts; a running trial has no cost yet, and counts as
     training.
     """
     found: list[Stay] = []
@@ -77,7 +77,7 @@ def used(found: Sequence[Stay]) -> float:
 
 
 def timeline(data: ReportData, found: Sequence[Stay]) -> go.Figure:
-    """A row for each slot, a bar for each trial, paler where it waited."""
+    """A row for each slot, a bar for each trial, paler for waiting."""
     shown = found[-MOST:]
     length = max(s.ended for s in found)
     _, factor, unit = next(each for each in UNITS if length >= each[0])

@@ -1,4 +1,4 @@
-"""The report's figures of several objectives: each pair, and the hypervolume over the cost."""
+"""Figures for several objectives: each pair, and the hypervolume over the cost."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ LINES = (
 
 
 def pairs(data: ReportData) -> dict[str, go.Figure]:
-    """Each pair of objectives, by its name: every trial that has both, and the front of search and
-    control in these two. The first of a pair is drawn upwards."""
+    """Each pair of objectives, by name: every trial with both values, and the front of search and
+    control. The first objective is on the vertical axis."""
     names = [metric for metric, _ in objectives(data)]
     return {
         f"{names[one]} – {names[other]}": _pair(data, one, other)
@@ -87,7 +87,7 @@ def _points(
 
 
 def hypervolume(data: ReportData, unit: str, frame: Box) -> go.Figure:
-    """The hypervolume of strategy and random control over what each has cost."""
+    """The hypervolume of strategy and random control over their cost."""
     title = COSTS[unit][0]
     figure = base(title, "hypervolume, share of the box")
     for kind, name, colour, dash in LINES:

@@ -1,30 +1,31 @@
-"""What the strategy was worth: compared with random search at equal cost, by a test.
+"""Statistical test of the strategy against random search at equal cost.
 
 **Null hypothesis.** A unit of cost spent on the strategy, after its random start, is as likely to
-give a network beyond any value as one spent on random search. Under it each of the best networks
-of both, taken from the top down, is the strategy's with probability r, the strategy's share of the
+give a network beyond any value as one spent on random search. Under it each of the best networks of
+both, taken from the top down, is the strategy's with probability r, the strategy's share of the
 cost. So the strategy's networks beyond the j-th best of random search number k or more with
-probability P(at most j - 1 of the first j + k - 1 are random), a sum of binomial terms. This is
-the exact test of exceedances (Epstein 1954, "Tables for the distribution of the number of
-exceedances"; Gastwirth 1968, "The first-median test") with shares of cost in the place of sample
-sizes. It assumes no form of the values' distribution, and allows for trials of unequal
-cost. j is a tenth of the control's trials: so the comparison is with the best of random
-search, and not with one lucky network of it.
+probability P(at most j - 1 of the first j + k - 1 are random), a sum of binomial terms. This is the
+exact test of exceedances (Epstein 1954, "Tables for the distribution of the number of exceedances";
+Gastwirth 1968, "The first-median test") with shares of cost instead of sample sizes. It does not
+assume a distribution of the values, and allows trials of unequal cost. j is a tenth of the
+control's trials, so the comparison is with the best networks of random search, not with a single
+lucky one.
 
-**Interval.** What the strategy's values must be shifted by for the test to say nothing: from its
-k-th best less the j-th best of random search to the other way round, with k the least number that
-the test takes for more than chance at `LEVEL` / 2. It is widened by the measurement: networks that
-descend from one another err on the same samples, so the luck of the validation part is inherited,
-which no test of the trials sees. For a share of n samples the variance of a difference is at most
-2 a (1 - a) / n where errors are no less than independent. The luck of single trainings is in the
-values of both alike, and so in the test.
+**Interval.** The shifts of the strategy's values for which the test is not significant: from its
+k-th best minus the j-th best of random search to the reverse, where k is the smallest significant
+number at `LEVEL` / 2. It is widened by the measurement error: related networks err on the same
+samples, so luck on the validation split is inherited, which a test on trials cannot detect. For a
+share of n samples, the variance of a difference is at most 2 a (1 - a) / n if errors are not
+negatively correlated. The randomness of single trainings affects both sides, and is covered by the
+test.
 
 **Several objectives.** The strategy's networks that fewer than j random ones dominate are counted
-instead, which is the same for one objective. Their number under the null hypothesis is simulated:
-labels are drawn over the networks of both. The difference that is reported is the hypervolume's.
+instead, which is the same for one objective. Their number under the null hypothesis is simulated by
+drawing labels for the networks of both. The reported difference is that of the hypervolumes.
 
-**Verdict.** Better or worse where the interval leaves out 0, else no difference is shown. Of a
-search that is random itself each of the two is said with a probability of `LEVEL` / 2 at most.
+**Verdict.** Better or worse if the interval does not contain 0; otherwise no difference is shown.
+For a strategy that is random search itself, each of the two has a probability of at most `LEVEL` /
+2.
 """
 
 from __future__ import annotations
@@ -56,16 +57,17 @@ from kinase.strategy.pareto import pareto_front
 from kinase.words import counted
 
 LEVEL = 0.1
-"""Probability of an interval that leaves out the truth, both sides together. Of a search that is
-random itself each of better and worse is said with half of it at most."""
+"""Probability that an interval does not contain the true value, two-sided. For a strategy that is
+random search itself, better and worse each have at most half of it."""
 TOP = 10
-"""One in so many of the control's trials is its best, beyond which the strategy's are counted."""
+"""The best of the control is one in this many of its trials; the strategy's networks beyond it are
+counted."""
 MOST_DRAWS = 2000
-"""Draws of the labels by which several objectives are tested."""
+"""Number of label draws for the test of several objectives."""
 SUBSETS = 100
-"""Draws over which a hypervolume at equal cost is averaged."""
+"""Number of draws for the average hypervolume at equal cost."""
 MOST_POINTS = 1000
-"""Networks at which such a test looks: the first fronts of all, until there are so many."""
+"""Number of networks for this test: the first fronts up to this number."""
 
 Word = Literal[
     "better",
@@ -78,7 +80,7 @@ Word = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Search and control at equal cost; no values where there was no search beyond the random
+    """Search and control at equal cost; without values if there was no search beyond the random
     start."""
 
     word: Word
@@ -86,35 +88,34 @@ class Verdict:
     """The strategy's best at `cost`, expected over its trials after the random start; with several
     objectives, its front's hypervolume."""
     control: float | None
-    """Random search's."""
+    """The same for random search."""
     interval: tuple[float, float] | None
-    """Of the difference, turned so that more is better for the strategy; None with several
-    objectives. Infinite where there are too few trials for a bound."""
+    """Interval of the difference, with the sign so that more is better for the strategy; None with
+    several objectives. Infinite if there are too few trials for a bound."""
     cost: float
     unit: str
-    """The cost at which they are compared, and what it is counted in."""
+    """The cost at which they are compared, and its unit."""
     start: int
-    """Trials of the random start, which are left out."""
+    """Number of trials in the random start, which are excluded."""
     text: str
-    """All of it, in words."""
+    """The verdict in words."""
 
     @property
     def gain(self) -> float | None:
-        """The difference, as measured: strategy less random search."""
+        """The measured difference: strategy minus random search."""
         if self.search is None or self.control is None:
             return None
         return self.search - self.control
 
 
 def tail(count: int, rank: int, share: float) -> float:
-    """Probability that `count` or more of the strategy's networks lie beyond the `rank`-th best of
-    random search, where each next one from the top down is the strategy's with probability
-    `share`."""
+    """Probability that at least `count` of the strategy's networks are beyond the `rank`-th best of
+    random search, if each network from the top down is the strategy's with probability `share`."""
     if count <= 0:
         return 1.0
     n = count + rank - 1
     ours, theirs = math.log(share), math.log1p(-share)
-    # by logarithms: the binomial coefficients of thousands of trials fit in no float
+    # by logarithms, because binomial coefficients of thousands of trials overflow
     terms = (
         math.exp(_log_choices(n, i) + i * theirs + (n - i) * ours) for i in range(min(rank, n + 1))
     )
@@ -127,8 +128,8 @@ def _log_choices(n: int, k: int) -> float:
 
 
 def critical(rank: int, share: float, level: float, most: int) -> int | None:
-    """The least count of which `tail` is `level` or less, up to `most`; None if no count is."""
-    # `tail` falls with the count, so the first is found by halving
+    """The smallest count up to `most` for which `tail` is at most `level`, or None."""
+    # `tail` decreases with the count: binary search
     low, high = 0, most
     if most < 1 or tail(most, rank, share) > level:
         return None
@@ -139,8 +140,8 @@ def critical(rank: int, share: float, level: float, most: int) -> int | None:
 
 
 def margin(data: ReportData, value: float, level: float) -> float:
-    """Half the interval of a difference between two values that are shares of the validation part's
-    samples; 0 for a metric that is not such a share, or where their number is not known."""
+    """Half-width of the interval of a difference between two shares of the validation samples; 0
+    for other metrics, or if the number of samples is unknown."""
     share = data.metric in ("val_accuracy", "accuracy") and 0 <= value <= 1
     if not share or not data.validation:
         return 0.0
@@ -248,7 +249,7 @@ def _whose(sides: Sides) -> str:
 
 
 def _needed(sides: Sides) -> str:
-    """How many trials it takes for a verdict, at these shares of the cost."""
+    """Number of trials needed for a verdict, with these shares of the cost."""
     ours, theirs = (
         math.ceil(math.log(LEVEL / 2) / math.log(share)) for share in (sides.share, 1 - sides.share)
     )
@@ -300,7 +301,7 @@ def _worsened(points: Sequence[tuple[float, ...]], by: float) -> list[tuple[floa
 
 
 def _expected_volume(frame: Box, points: Sequence[tuple[float, ...]], draws: int) -> float:
-    """Expected hypervolume of so many of the points, drawn without replacement; over some draws."""
+    """Expected hypervolume of `count` of the points, drawn without replacement."""
     if draws == len(points):
         return frame.volume(points)
     rng = np.random.default_rng(0)
@@ -314,9 +315,9 @@ def chance(
     rank: int,
     share: float,
 ) -> float:
-    """Probability that as many of `ours` are dominated, or equalled, by fewer than `rank` of
-    `theirs`, where each of all points is one of ours with probability `share`; by `MOST_DRAWS`
-    draws of who is whose, with a generator that is always the same."""
+    """Probability that at least as many of `ours` are dominated or equalled by fewer than `rank` of
+    `theirs`, if each point is ours with probability `share`; simulated with `MOST_DRAWS` draws and
+    a fixed seed."""
     kept = _first_fronts([*ours, *theirs])
     points = np.array([[*ours, *theirs][i] for i in kept], np.float64)
     no_worse = (points[None, :, :] <= points[:, None, :]).all(axis=2)
@@ -334,13 +335,13 @@ def chance(
 
 
 def _first_fronts(points: Sequence[tuple[float, ...]]) -> list[int]:
-    """Indices of the first fronts, if there are many: `MOST_POINTS` to twice as many together."""
+    """Indices of the first fronts, if there are many points: `MOST_POINTS` to twice as many."""
     left, kept = list(range(len(points))), list[int]()
     if len(left) <= MOST_POINTS:
         return left
     while left and len(kept) < MOST_POINTS:
         front = {left[i] for i in pareto_front([points[i] for i in left])}
-        if len(kept) + len(front) > 2 * MOST_POINTS:  # pairs of all would not fit into memory
+        if len(kept) + len(front) > 2 * MOST_POINTS:  # all pairs would not fit into memory
             drawn = np.random.default_rng(0).choice(
                 sorted(front), 2 * MOST_POINTS - len(kept), False
             )

@@ -28,19 +28,19 @@ from kinase.report.html import fill
 from kinase.report.ranks import corrected, needed, paired
 
 FEW = 5
-"""Below so many runs of a group, each run is drawn instead of the quartiles."""
+"""With fewer runs than this in a group, each run is drawn instead of the quartiles."""
 COLOURS = ("blue", "green", "purple", "gold", "ink")
 DASHES = ("solid", "dashdot", "dot", "longdash", "longdashdot")
 REFERENCE = ("orange", "dash")
-"""Colour and dash of the reference, as of random search in the report of one experiment."""
+"""Colour and dash of the reference, as for random search in a single report."""
 PARTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
-"""Shares of the common cost at which the table has the medians."""
+"""Shares of the common cost for the table of medians."""
 FRACTIONS = ("device seconds",)
-"""Units of cost that need not be whole."""
+"""Units of cost that are not integers."""
 
 
 def document(runs: Sequence[tuple[str, ReportData]], reference: str | None = None) -> str:
-    """The page of some runs, each with the label of its group; see `render_comparison`."""
+    """The page for some runs with the labels of their groups; see `render_comparison`."""
     groups = grouped(runs)
     everything = [run for group in groups for run in group.runs]
     if len(everything) < 2:
@@ -84,8 +84,7 @@ def document(runs: Sequence[tuple[str, ReportData]], reference: str | None = Non
 
 
 def _reference(groups: Sequence[Group], label: str | None) -> Group:
-    """The group that others are compared with: by default the first of random search, or the
-    first."""
+    """The reference group. Default: the first of random search, or the first."""
     if label is not None:
         for group in groups:
             if group.label == label:
@@ -97,14 +96,14 @@ def _reference(groups: Sequence[Group], label: str | None) -> Group:
 
 
 Curves = Sequence[Curve]
-"""Of the runs of a group, in their order."""
+"""Final values of the runs of a group, in order."""
 
 
 # Numbers for the tables
 
 
 def _spanned(values: Sequence[float | None], show: Any, sign: float = 1.0) -> str:
-    """The median, with the least and the most where they differ."""
+    """The median, with minimum and maximum if they differ."""
     known = [v for v in values if v is not None]
     if not known:
         return "–"
@@ -131,7 +130,7 @@ def _result(group: Group, epochs: Curves, passes: Curves) -> dict[str, Any]:
 
 
 def _winner(run: ReportData) -> tuple[float | None, float | None]:
-    """The winner's value on the validation part, fully trained, and on the test part."""
+    """The winner's values on the validation and test splits, fully trained."""
     if run.winner is None:
         return None, None
     tested = f"test_{run.metric.removeprefix('val_')}"
@@ -141,7 +140,7 @@ def _winner(run: ReportData) -> tuple[float | None, float | None]:
 def _over(
     groups: Sequence[Group], held: Group, curves: Sequence[Curves], unit: str
 ) -> dict[str, Any]:
-    """What the tables have over one unit of cost."""
+    """The tables for one unit of cost."""
     end = common([each for some in curves for each in some])
     at = ticks(end, unit)
     s = sign(held.runs[0])
@@ -167,21 +166,21 @@ def _over(
 
 
 def ticks(end: float, unit: str) -> list[float]:
-    """Costs up to `end` at which the table has the medians; what is counted is a whole number."""
+    """Costs up to `end` for the table of medians, as integers if the unit is counted."""
     costs = [part * end for part in PARTS]
     return costs if unit in FRACTIONS else sorted({float(max(1, round(cost))) for cost in costs})
 
 
 def by_volume(groups: Sequence[Group]) -> bool:
-    """Whether all runs have the same objectives, several of them."""
+    """Whether all runs share several objectives."""
     found = {tuple(fronts.objectives(run)) for group in groups for run in group.runs}
     return len(found) == 1 and len(found.pop()) > 1
 
 
 def _tests(groups: Sequence[Group], held: Group, curves: Sequence[Curves]) -> list[Any]:
-    """Each group but the reference against it at the cost in epochs that all have spent: paired by
-    seed, by ranks, corrected for the number of groups. Runs that share several objectives are
-    compared by the hypervolume of their fronts."""
+    """Each group against the reference at the common cost in epochs: paired by seed, by ranks,
+    corrected for the number of groups. Runs that share several objectives are compared by the
+    hypervolume of their fronts."""
     s = sign(held.runs[0])
     if by_volume(groups):
         frame = fronts.frame_of(*(run for group in groups for run in group.runs))
@@ -195,7 +194,7 @@ def _tests(groups: Sequence[Group], held: Group, curves: Sequence[Curves]) -> li
         for run, each in zip(groups[place].runs, curves[place], strict=True):
             if (v := each.at(end)) is not None:
                 found.setdefault(seed_of(run), []).append(s * v)
-        # a seed that was run twice is one pair, in any order of the runs
+        # a repeated seed forms one pair, in any order of the runs
         return {seed: fmean(some) for seed, some in found.items()}
 
     theirs = values(groups.index(held))
@@ -220,7 +219,7 @@ def _reached(found: Reach) -> dict[str, Any]:
 
 
 def _spent(group: Group, unit: str) -> dict[str, float]:
-    """What all runs of a group have spent, by kind of trial."""
+    """Cost of all runs of a group, by kind of trial."""
     cost_of = COSTS[unit][1]
     return {
         name: sum(cost_of(trial) for run in group.runs for trial in ended(run, kind))
@@ -249,9 +248,9 @@ def _figure(groups: Sequence[Group], held: Group, curves: Sequence[Curves], unit
     """Best value so far of each group: the median, and the quartiles or the single runs."""
     title = COSTS[unit][0]
     figure = styles.base(title, groups[0].runs[0].metric)
-    figure.update_layout(legend_itemwidth=48)  # room for a dash
+    figure.update_layout(legend_itemwidth=48)  # space for a dash
     others = [group for group in groups if group is not held]
-    # bands first, so that no line lies below one
+    # bands first, so that no line is below one
     for layer in (_bands, _singles, _medians):
         for group, some in zip(groups, curves, strict=True):
             place = others.index(group) if group is not held else None
@@ -262,7 +261,7 @@ def _figure(groups: Sequence[Group], held: Group, curves: Sequence[Curves], unit
 
 
 def _range(groups: Sequence[Curves]) -> styles.Range | None:
-    """The axis begins where the worst group is after a tenth of its cost: what comes before is far
+    """The axis starts at the worst group's value after a tenth of its cost; earlier values are far
     below."""
     valued = [[each for each in curves if each.ys] for curves in groups]
     s = groups[0][0].sign
@@ -275,7 +274,7 @@ def _range(groups: Sequence[Curves]) -> styles.Range | None:
 
 
 def _style(place: int | None) -> tuple[str, str]:
-    """Colour and dash; groups differ in the dash, too, as long as there are dashes."""
+    """Colour and dash; groups also differ in the dash, as long as there are dashes."""
     if place is None:
         return REFERENCE
     turn = place // len(COLOURS)
@@ -305,7 +304,7 @@ def _bands(
 def _singles(
     figure: go.Figure, group: Group, curves: Curves, style: tuple[str, str], title: str
 ) -> None:
-    """Each run, thin; where there is a band, only what is beyond its end."""
+    """Thin lines for each run; if there is a band, only beyond its end."""
     if len(curves) == 1:
         return
     begin = 0.0 if len(curves) < FEW else common(curves)

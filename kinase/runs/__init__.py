@@ -1,8 +1,8 @@
-"""The runs of this machine: which there are, how far each is, and their trials as a table."""
+"""The runs on this machine: their locations, their progress, and their trials as a table."""
 
 from kinase.runs.index import AmbiguousName, Place, UnknownRun, find, places, record
 from kinase.runs.rows import row, rows
-from kinase.runs.status import Status, Summary, status_of, summarize
+from kinase.runs.status import Status, Summary, Unread, status_of, summaries, summarize
 
 __all__ = [
     "AmbiguousName",
@@ -10,11 +10,13 @@ __all__ = [
     "Status",
     "Summary",
     "UnknownRun",
+    "Unread",
     "find",
     "places",
     "record",
     "row",
     "rows",
     "status_of",
+    "summaries",
     "summarize",
 ]

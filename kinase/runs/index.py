@@ -1,8 +1,8 @@
-"""Where the runs of this machine lie, so that each is found by its name from any folder.
+"""The locations of the runs on this machine, so that each is found by its name from any folder.
 
-Each run that begins leaves a small file in the user's state directory, which says where it is kept.
-What lies in a folder `runs` here or above is found without that. The index is a convenience: no run
-depends on it, and an entry whose folder is gone is passed over.
+Each run writes a small file with its location to the user's state directory. Runs in a folder
+`runs` here or in a parent folder are found without it. The index is a convenience: no run depends
+on it, and an entry is ignored if its folder no longer exists.
 """
 
 from __future__ import annotations
@@ -22,54 +22,65 @@ from kinase.experiment import identity
 from kinase.store import Store, StoreError, open_store, open_uri
 
 MAX_BYTES = 16 * 1024
-"""Largest entry that is read."""
+"""Maximum size of an entry in bytes."""
 MOST_ENTRIES = 10_000
-"""Entries that are read, the latest first."""
+"""Maximum number of entries that are read, the latest first."""
 HERE = "runs"
-"""Folder of `storage.uri` by default, which is looked into here and in the folders above."""
+"""Default folder of `storage.uri`, searched for here and in the parent folders."""
 
 
 class Place(Model):
-    """Where a run is kept."""
+    """The location of a run."""
 
     uri: str = Field(min_length=8, max_length=4096)
-    """Of the run itself: ``file://FOLDER`` or ``s3://BUCKET/PREFIX/NAMESPACE/NAME``."""
+    """URI of the run: ``file://FOLDER`` or ``s3://BUCKET/PREFIX/NAMESPACE/NAME``."""
     endpoint: str | None = None
-    """As the manifest's storage has it."""
+    """As in the manifest's storage."""
     region: str | None = None
-    """As the manifest's storage has it."""
+    """As in the manifest's storage."""
 
     @property
     def name(self) -> str:
-        """The last part of the URI: the experiment's name, or `NAME.1` where it was set aside."""
+        """The last part of the URI: the experiment's name, or `NAME.1` if it was set aside."""
         return self.uri.rstrip("/").rpartition("/")[2]
 
     @property
     def namespace(self) -> str:
-        """The last part but one."""
+        """The second to last part of the URI."""
         return self.uri.rstrip("/").rpartition("/")[0].rpartition("/")[2]
 
     @property
     def folder(self) -> Path | None:
-        """The folder on this machine, or None for one in a bucket."""
+        """The folder on this machine, or None if the run is in a bucket."""
         return Path(self.uri.removeprefix("file://")) if self.uri.startswith("file://") else None
 
-    def store(self) -> Store:
-        """Open it."""
-        return open_uri(self.uri, self.endpoint, self.region)
+    def store(self, request: float | None = None) -> Store:
+        """Open it.
 
-    def changed(self) -> float:
-        """When a run in a folder last wrote to its journal, in seconds since the epoch; now for one
-        in a bucket."""
+        Args:
+            request: seconds that one request to a bucket may take, which is not repeated; None
+                waits as long as a search does.
+        """
+        return open_uri(self.uri, self.endpoint, self.region, request)
+
+    def changed(self) -> float | None:
+        """When the run last wrote to its journal, in seconds since the epoch. For one in a bucket,
+        when a process of this machine last ran it, or None."""
         if self.folder is not None:
             for name in ("journal", identity.KEY):
                 with contextlib.suppress(OSError):
                     return (self.folder / name).stat().st_mtime
-        return time.time()
+            return time.time()
+        times = []
+        with contextlib.suppress(OSError):
+            for path in identity.scratch_at(self.uri).iterdir():
+                with contextlib.suppress(OSError):
+                    times.append(path.stat().st_mtime)
+        return max(times, default=None)
 
 
 class UnknownRun(StoreError):
-    """No run of this machine has the name."""
+    """No run on this machine has the name."""
 
 
 class AmbiguousName(StoreError):
@@ -84,8 +95,8 @@ def state_folder() -> Path:
 
 
 def record(experiment: NASExperiment) -> Place:
-    """Remember where a run is kept; nothing happens where the state directory cannot be written.
-    Entries of folders that are gone are removed."""
+    """Add a run to the index, unless the state directory is not writable. Remove entries whose
+    folders no longer exist."""
     storage = experiment.spec.storage
     store = open_store(storage).sub(experiment.directory)
     place = Place(uri=store.uri, endpoint=storage.endpoint, region=storage.region)
@@ -113,13 +124,13 @@ def _entries(folder: Path) -> Iterator[tuple[Path, Place]]:
         try:
             with path.open("rb") as file:
                 yield path, Place.model_validate_json(file.read(MAX_BYTES))
-        except (OSError, ValidationError):  # of another version, or not ours
+        except (OSError, ValidationError):  # of another version, or not an entry
             continue
 
 
 def places(here: Path | None = None) -> list[Place]:
-    """The runs that this machine knows of: those in a folder `runs` here or above, nearest first,
-    then those of the index, latest first. One whose folder is gone is left out."""
+    """The known runs on this machine: those in a folder `runs` here or in a parent folder, nearest
+    first, then those of the index, latest first. Runs whose folder no longer exists are omitted."""
     found: dict[str, Place] = {}
     here = here or Path.cwd()
     for above in (here, *here.parents):
@@ -146,13 +157,14 @@ def _at(folder: Path) -> Place:
 
 
 def find(name: str, here: Path | None = None) -> Place:
-    """The run of a name, ``NAMESPACE/NAME``, a folder, or a URI.
+    """Find a run by name, ``NAMESPACE/NAME``, folder, or URI.
 
-    A name that several runs have means the one in the nearest folder `runs`, if there is one there.
+    If several runs have the name, the one in the nearest folder `runs` is returned, if there is
+    one.
 
     Raises:
-        UnknownRun: there is none; says which there are.
-        AmbiguousName: there are several, in other folders.
+        UnknownRun: no run has the name; the message lists the known runs.
+        AmbiguousName: several runs in other folders have the name.
     """
     here = here or Path.cwd()
     if "://" in name:
@@ -164,7 +176,7 @@ def find(name: str, here: Path | None = None) -> Place:
     if not fits:
         names = sorted({place.name for place in known})
         there = f"; there are {', '.join(names[:20])}" if names else ""
-        raise UnknownRun(f"no run of this machine is called {name!r}{there}")
+        raise UnknownRun(f"no run on this machine is called {name!r}{there}")
     if len(fits) > 1 and not _near(fits[0], here):
         listed = ", ".join(place.uri.removeprefix("file://") for place in fits[:5])
         raise AmbiguousName(f"{len(fits)} runs are called {name!r}: {listed}; give the folder")
@@ -172,7 +184,7 @@ def find(name: str, here: Path | None = None) -> Place:
 
 
 def _near(place: Place, here: Path) -> bool:
-    """Whether a run lies in a folder `runs` here or above."""
+    """Whether a run is in a folder `runs` here or in a parent folder."""
     if place.folder is None:
         return False
     runs = place.folder.parent.parent
@@ -180,7 +192,7 @@ def _near(place: Place, here: Path) -> bool:
 
 
 def is_known(name: str, here: Path | None = None) -> bool:
-    """Whether a run of this machine has the name."""
+    """Whether a run on this machine has the name."""
     try:
         find(name, here)
     except AmbiguousName:

@@ -1,4 +1,4 @@
-"""Trials as a table: flat rows that a spreadsheet or `pandas.DataFrame` takes as they are."""
+"""Trials as a table: flat rows, ready for a spreadsheet or `pandas.DataFrame`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Row = dict[str, Any]
 
 
 def row(trial: TrialRecord) -> Row:
-    """One trial as plain values: text, numbers, or None where there is nothing.
+    """A trial as plain values: text, numbers, or None if a value is missing.
 
-    Metrics have their own names; one that has the name of another column is called `metric.NAME`.
+    Metrics are columns by name; one whose name is that of another column is called `metric.NAME`.
     """
     fixed: Row = {
         "trial": trial.number,
@@ -51,12 +51,12 @@ def _whole(value: float) -> float | int:
 
 
 def rows(state: State) -> list[Row]:
-    """All trials by number; each has every column, None where a trial has no such value."""
+    """All trials by number. Each row has every column, with None for missing values."""
     return aligned(row(trial) for trial in state.trials.values())
 
 
 def aligned(found: Iterable[Row]) -> list[Row]:
-    """Rows with the same columns: those that only some have stand after `outcome`."""
+    """Give all rows the same columns; those that only some trials have come after `outcome`."""
     listed = list(found)
     columns: dict[str, None] = dict.fromkeys(("trial", "kind", "outcome"))
     last: dict[str, None] = {}

@@ -1,9 +1,12 @@
-"""How far a run is: from its journal alone, without its space, strategy or data."""
+"""Progress of a run, from its journal alone, without its space, strategy or data."""
 
 from __future__ import annotations
 
 import math
+import queue
+import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,19 +23,20 @@ from kinase.experiment.state import SEARCHING, State
 from kinase.experiment.trial_record import TrialRecord
 from kinase.runs.index import Place
 from kinase.store import NotFound, Store, StoreError, TooLarge
+from kinase.words import counted
 
 
 class Status(StrEnum):
-    """Where a run stands."""
+    """State of a run."""
 
     RUNNING = "running"
-    """A process of this machine runs it."""
+    """A process on this machine runs it."""
     INTERRUPTED = "interrupted"
-    """None does, and it has not ended: it goes on when it is run again."""
+    """It has not ended, and no process runs it. Running it again resumes it."""
     FINISHED = "finished"
-    """It ended, and there is a network."""
+    """It has ended with a network."""
     FAILED = "failed"
-    """It ended, and there is none."""
+    """It has ended without a network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +46,40 @@ class Summary:
     place: Place
     status: Status
     done: int
-    """Trials of the search and its control that have ended."""
+    """Finished trials of the search and its control."""
     failed: int
-    """Those of them that have no value."""
+    """Number of these without a value."""
     progress: str
-    """How much of the limit that is used most: ``12/60 trials``."""
+    """How much of the limit that is used most: ``12/60 trials``, or ``12 trials, limit 10`` where
+    it was lowered below what is spent."""
     metric: str
     best: float | None
     """Best value of the metric: the winner's, or the search's so far."""
     elapsed: float
     """Seconds that the search has run."""
-    age: float
-    """Seconds since it last wrote."""
+    age: float | None
+    """Seconds since it last wrote; None where this machine does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A run whose state could not be read."""
+
+    place: Place
+    why: str
+    """What is known of the cause, for a person."""
+
+
+PATIENCE = 10.0
+"""Seconds that reading the runs in buckets may take, all of them together."""
+REQUEST = 4.0
+"""Seconds that one request to a bucket may take then."""
+AT_ONCE = 8
+"""Runs in buckets that are read at the same time."""
 
 
 def status_of(store: Store, state: State) -> Status:
-    """Where a run stands, by its journal and whether a process of this machine holds its lock."""
+    """State of a run, from its journal and whether a process on this machine holds its lock."""
     if identity.holder(identity.scratch_place(store)) is not None:
         return Status.RUNNING
     if state.finished is None:
@@ -65,13 +87,59 @@ def status_of(store: Store, state: State) -> Status:
     return Status.FAILED if state.finished.winner is None else Status.FINISHED
 
 
-def summarize(place: Place, now: float | None = None) -> Summary:
+def summaries(
+    places: Sequence[Place], patience: float = PATIENCE, request: float = REQUEST
+) -> list[Summary | Unread]:
+    """Read the journals of runs, in their order. Those in buckets are read at the same time, and
+    waited for no longer than `patience` seconds in all; a request to them takes at most `request`.
+    """
+    deadline = time.monotonic() + patience
+    todo: queue.SimpleQueue[Place] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[str, Summary | Unread]] = queue.SimpleQueue()
+    remote = [place for place in places if place.folder is None]
+    for place in remote:
+        todo.put(place)
+
+    def work() -> None:
+        while True:
+            try:
+                place = todo.get_nowait()
+            except queue.Empty:
+                return
+            answers.put((place.uri, _read(place, request)))
+
+    for _ in remote[:AT_ONCE]:  # daemons: a store that does not answer must not keep the process
+        threading.Thread(target=work, daemon=True).start()
+    found = {place.uri: _read(place) for place in places if place.folder is not None}
+    while len(found) < len({place.uri for place in places}):
+        try:
+            uri, answer = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            break
+        found[uri] = answer
+    late = f"the store did not answer within {patience:g} s"
+    return [found.get(place.uri) or Unread(place, f"{place.uri}: {late}") for place in places]
+
+
+def _read(place: Place, request: float | None = None) -> Summary | Unread:
+    try:
+        return summarize(place, request=request)
+    except StoreError as error:
+        return Unread(place, str(error))
+
+
+def summarize(place: Place, now: float | None = None, request: float | None = None) -> Summary:
     """Read a run's journal.
 
+    Args:
+        place: where it is kept.
+        now: seconds since the epoch.
+        request: see `Place.store`.
+
     Raises:
-        StoreError: it is not there, damaged, or of another version.
+        StoreError: the journal is missing, damaged, or of another version.
     """
-    store = place.store()
+    store = place.store(request)
     try:
         spec = ExperimentSpec.model_validate(last_spec(store))
         state = State()
@@ -82,6 +150,7 @@ def summarize(place: Place, now: float | None = None) -> Summary:
     metric = spec.objective.metric
     best = _best(state, metric, _less_is_better(spec, store))
     searched = [trial for trial in state.told if trial.kind in SEARCHING]
+    changed, now = place.changed(), time.time() if now is None else now
     return Summary(
         place=place,
         status=status_of(store, state),
@@ -91,7 +160,7 @@ def summarize(place: Place, now: float | None = None) -> Summary:
         metric=metric,
         best=None if best is None else best.values[metric],
         elapsed=state.elapsed,
-        age=(time.time() if now is None else now) - place.changed(),
+        age=None if changed is None else now - changed,
     )
 
 
@@ -123,7 +192,7 @@ def _best(state: State, metric: str, less: bool) -> TrialRecord | None:
 
 
 def _progress(spec: ExperimentSpec, state: State) -> str:
-    """The limit that is used most."""
+    """The limit that is nearest to its end."""
     found = budget.limits(spec, state, state.elapsed)
     most = max(found, key=lambda limit: limit.spent / limit.total, default=None)
     if most is None:
@@ -132,4 +201,7 @@ def _progress(spec: ExperimentSpec, state: State) -> str:
         return f"{min(1.0, most.spent / most.total):.0%} of the time"
     if most.unit == "h":
         return f"{most.spent:.1f}/{most.total:g} device hours"
+    if most.spent > most.total:  # the limit was lowered, which takes nothing back
+        noun = most.name.removesuffix("s")
+        return f"{counted(most.spent, noun, f'{most.spent:.0f}')}, limit {most.total:.0f}"
     return f"{most.spent:.0f}/{most.total:.0f} {most.name}"

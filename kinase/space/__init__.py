@@ -1,4 +1,4 @@
-"""Search spaces: what can be found."""
+"""Search spaces: which architectures can be found."""
 
 from kinase.space.base import Frame, Part, Rng, Size, Sketch, Space, derive_rng, make_space
 from kinase.space.builder import GraphBuilder

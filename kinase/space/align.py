@@ -1,4 +1,4 @@
-"""Which layer of one chain is which layer of another."""
+"""Align the layers of two chains."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ def align(
     insertable: Callable[[Layer, int], bool] = lambda layer, place: False,
 ) -> dict[int, int] | None:
     """The alignment of two chains with the fewest changes, by dynamic programming (as the edit
-    distance of Wagner & Fischer 1974). Of equal ones, that which keeps the earliest layers.
+    distance of Wagner & Fischer 1974). Of equally good alignments, the one that keeps the earliest
+    layers is returned.
 
     Args:
         parent: one chain.
         child: the other.
-        changes: how much must change to make a layer another one; infinite if it cannot be.
-        removable: whether a layer of `parent` may have no counterpart, which is one change.
-        insertable: the same for a layer of `child`, at its place there.
+        changes: number of changes from one layer to another; infinite if impossible.
+        removable: whether a layer of `parent` can have no counterpart, which is one change.
+        insertable: the same for a layer of `child`, at its position.
 
     Returns:
-        For each layer of `parent` that is kept, by its number, its number in `child`; None where
-        the one chain cannot become the other.
+        Map the number of each kept layer of `parent` to its number in `child`; None if there is no
+            alignment.
     """
     rows, columns = len(parent), len(child)
     cost = [[inf] * (columns + 1) for _ in range(rows + 1)]

@@ -1,4 +1,4 @@
-"""Morphisms, some of them approximate, that could turn an architecture into a smaller one, as plain
+"""Morphisms that could turn an architecture into a smaller one, some of them approximate, as plain
 data (`kinase.morphism`). As in `kinase.space.exact_morphisms` these are proposals, which
 `kinase.morphism.bridge` verifies."""
 
@@ -15,9 +15,9 @@ from kinase.space.nodes import Node
 
 
 def smaller(before: Graph, after: Graph) -> list[Edit]:
-    """The layers of a network that have another size in another network, or are separable there,
-    the terms that its sums lack, and the inputs that its concatenations lack or have in addition;
-    nodes are the same where their names are."""
+    """The layers of a network that have another size or are separable in another network, removed
+    terms of its sums, and removed or added inputs of its concatenations. Nodes correspond by
+    name."""
     edits, sizes, others = Edits(), list[Edit](), nodes_of(after)
     for node in before.needed():
         name, other = node.name, others.get(node.name)
@@ -38,8 +38,8 @@ def smaller(before: Graph, after: Graph) -> list[Edit]:
 def chain(
     parent: Sequence[Layer], child: Sequence[Layer], before: Graph, after: Graph
 ) -> list[Edit] | None:
-    """From one chain to another: layers taken out, separable, of another width or window, and
-    skips that are cut."""
+    """From one chain to another: layers that are removed, separable, or of another width or window,
+    and removed skips."""
     kept = align(parent, child, _changes, removable=lambda layer: bool(layer["stride"] == 1))
     if kept is None:
         return None
@@ -53,7 +53,7 @@ def chain(
         if layer.get("skip") is not None:
             source = inside[f"{name}_add"].inputs[1]
             projected = f"{name}_skip_conv" in inside, f"{to}_skip_conv" in others
-            if skip is None:  # before the widths change, which a sum shares
+            if skip is None:  # before widths change, because a sum shares them
                 edits.append({"op": "cut", "node": f"{name}_add", "input": source})
             elif projected == (False, True):
                 edits.make("deepen", node=source, into=f"{name}_add", **PROJECTION)
@@ -64,7 +64,7 @@ def chain(
                 gone.append({"op": "remove", "node": name})
             continue
         parts = [f"{name}_{part}" for part in _PARTS[layer["op"]]]
-        if place is None:  # made as wide as what it takes, it can go
+        if place is None:  # with the width of its input, it can be removed
             sizes += _width(inside[parts[-1]], width)
             gone += [{"op": "remove", "node": part} for part in parts]
             continue
@@ -81,13 +81,13 @@ _PARTS = {"conv": ("conv",), "sepconv": ("depthwise", "pointwise")}
 
 
 def _window(name: str, old: Node, new: Node) -> list[Edit]:
-    """The edit that gives a convolution, here of this name, the window of another."""
+    """The edit that changes the window of a convolution."""
     size, to = int(old.attrs.get("kernel", 0)), int(new.attrs.get("kernel", 0))
     return [] if to == size else [{"op": "crop" if to < size else "kernel", "node": name, "to": to}]
 
 
 def _width(node: Node, to: int) -> list[Edit]:
-    """The edit that gives a layer another width."""
+    """The edit that changes the width of a layer."""
     width = int(node.attrs["out"])
     if to == width or node.attrs.get("groups", 1) != 1:
         return []
@@ -95,7 +95,7 @@ def _width(node: Node, to: int) -> list[Edit]:
 
 
 def _changes(old: Layer, new: Layer) -> float:
-    """How many choices of a layer must change to make it another; infinite if it cannot be."""
+    """Number of choices that differ between two layers; infinite if no morphism connects them."""
     if old["stride"] != new["stride"] or (old.get("skip") is None and new.get("skip") is not None):
         return inf
     if old["op"] not in WEIGHTED and (old["op"], old["kernel"]) != (new["op"], new["kernel"]):

@@ -1,4 +1,4 @@
-"""What a search space is."""
+"""The interface of a search space."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Size:
 
     count: int
     exact: bool
-    """Whether `count` is the number itself; else it is an upper bound."""
+    """Whether `count` is exact; otherwise it is an upper bound."""
 
     def __str__(self) -> str:
         large = f"{Decimal(self.count):.2e}" if self.count > 10**300 else None
@@ -49,7 +49,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What surrounds an architecture when it is built into a network."""
+    """Parameters for building a network from an architecture."""
 
     input: Shape
     """(channels, height, width) of one sample."""
@@ -58,7 +58,7 @@ class Frame:
     scale: Scale = Scale()
     """Size of the network."""
     auxiliary: bool = False
-    """Whether an auxiliary head is built, where the space has one."""
+    """Whether to build an auxiliary head, if the space has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,39 +77,40 @@ class Part:
 
 
 class Space(ABC):
-    """A set of architectures, and how to move in it.
+    """A set of architectures, with operations on them.
 
-    An architecture is plain JSON data (lists, dicts, strings, numbers). No method changes the
-    architecture it is given. Two architectures with the same `key` are one: they build the
-    same network up to the order of its parts.
+    An architecture is plain JSON data (lists, dicts, strings, numbers). Methods do not change their
+    arguments. Two architectures with the same `key` are equivalent: they build the same network up
+    to the order of its parts.
     """
 
     crosses: bool = False
-    """Whether `crossover` has a meaning in this space."""
+    """Whether this space supports `crossover`."""
 
     @property
     def begins_with(self) -> Graph | None:
-        """The network that all others are made of, where there is one and it is known."""
+        """The network from which all others are made, or None if there is none or it is not known
+        yet."""
         return None
 
     def rooted(self, root: Graph) -> Space:
-        """The same space, beginning with the network that the trainer reports.
+        """The same space, starting from the network that the trainer reports.
 
         Raises:
-            TypeError: it begins with none.
+            TypeError: the space does not start from a network.
         """
-        raise TypeError(f"{type(self).__name__} begins with no network")
+        raise TypeError(f"{type(self).__name__} does not start from a network")
 
     @property
     def named(self) -> Mapping[str, Architecture]:
-        """Published architectures by their names, which a manifest may give instead."""
+        """Published architectures by name, for use in a manifest."""
         return {}
 
     def resolve(self, architecture: Architecture) -> Architecture:
-        """The architecture itself, or the named one where it is ``{"named": NAME}``.
+        """The architecture itself, or the published one for ``{"named": NAME}``.
 
         Raises:
-            ArchitectureError: the space has none of that name.
+            ArchitectureError: the space has no architecture with that name.
         """
         if not self.named or not isinstance(architecture, dict) or set(architecture) != {"named"}:
             return architecture
@@ -120,7 +121,7 @@ class Space(ABC):
 
     @abstractmethod
     def sample(self, rng: Rng) -> Architecture:
-        """Draw an architecture at random."""
+        """Draw a random architecture."""
 
     @abstractmethod
     def validate(self, architecture: Architecture) -> None:
@@ -131,15 +132,16 @@ class Space(ABC):
         """
 
     def edits(self, architecture: Architecture) -> Iterator[Architecture]:
-        """Every single edit; several may give the same key. Only `neighbours` asks for it.
+        """Every single edit; several can give the same key. Only `neighbours` uses it.
 
         Raises:
-            NotImplementedError: the space writes `neighbours` itself.
+            NotImplementedError: the space overrides `neighbours`.
         """
         raise NotImplementedError(f"{type(self).__name__} gives no edits")
 
     def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
-        """All architectures one edit away, each key once, the architecture itself left out."""
+        """All architectures that are one edit away, each key once, without the architecture
+        itself."""
         seen = {self.key(architecture)}
         for edit in self.edits(architecture):
             key = self.key(edit)
@@ -149,31 +151,32 @@ class Space(ABC):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Names of the kinds of edit, where the space tells them apart."""
+        """Names of the kinds of edits, if the space distinguishes them."""
         return ()
 
     def kind(self, one: Architecture, other: Architecture) -> str:
-        """Which kind of edit made an architecture of another.
+        """The kind of edit between two architectures.
 
         Raises:
             NotImplementedError: the space has no `kinds`.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not tell its edits apart")
+        raise NotImplementedError(f"{type(self).__name__} does not distinguish its edits")
 
     def any_neighbour(self, architecture: Architecture, rng: Rng) -> Architecture:
-        """A neighbour drawn at random, or the architecture itself if it has none."""
+        """A random neighbour, or the architecture itself if it has none."""
         others = list(self.neighbours(architecture))
         return others[int(rng.integers(len(others)))] if others else architecture
 
     @abstractmethod
     def mutate(self, architecture: Architecture, rng: Rng) -> Architecture:
-        """Apply one random edit; the result has another key unless the space has one member."""
+        """Apply one random edit. The result has another key, unless the space has only one
+        member."""
 
     def crossover(self, one: Architecture, other: Architecture, rng: Rng) -> Architecture:
-        """Mix two architectures.
+        """Combine two architectures.
 
         Raises:
-            NotImplementedError: crossover has no meaning here (`crosses` is False).
+            NotImplementedError: the space does not support crossover (`crosses` is False).
         """
         raise NotImplementedError(f"{type(self).__name__} has no crossover")
 
@@ -182,16 +185,16 @@ class Space(ABC):
         """Plain data that is equal for isomorphic architectures, and only for those."""
 
     def key(self, architecture: Architecture) -> str:
-        """Canonical hash, 16 hex digits: isomorphic architectures have the same one."""
+        """Canonical hash, 16 hex digits. Isomorphic architectures have the same hash."""
         text = json.dumps(self.canonical(architecture), sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     @abstractmethod
     def size(self) -> Size:
-        """Number of architectures before isomorphic ones are counted once, or a bound."""
+        """Number of architectures, counting isomorphic ones separately, or an upper bound."""
 
     def enumerate(self) -> Iterator[Architecture]:
-        """Every architecture, in a fixed order, one for each key; only asked of small spaces.
+        """Every architecture in a fixed order, one for each key; only for small spaces.
 
         Raises:
             NotImplementedError: the space is too large to be enumerated.
@@ -210,24 +213,24 @@ class Space(ABC):
     @abstractmethod
     def paths(self, architecture: Architecture) -> frozenset[str]:
         """Path encoding (White et al. 2021, section 3): the operation sequences from the
-        input to the output. Isomorphic architectures share it."""
+        input to the output. Isomorphic architectures have the same encoding."""
 
     @abstractmethod
     def graph(self, architecture: Architecture, frame: Frame) -> Graph:
         """Build the network.
 
         Raises:
-            InfeasibleError: it does not exist at this input size.
+            InfeasibleError: the network does not exist at this input size.
         """
 
     def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
-        """Network morphisms, as plain data, that could make the network of one architecture that
-        of another, so that it begins with the trained weights; None where there are none.
+        """Network morphisms, as plain data, that could turn the network of one architecture into
+        that of another, so that it inherits the trained weights; None if there are none.
 
-        They are verified (`kinase.morphism.bridge`), so nothing wrong follows from a guess. By
-        default: layers of the same name that are larger.
+        They are verified (`kinase.morphism.bridge`), so wrong proposals are harmless. Default:
+        larger layers with the same name.
         """
         return larger(self.graph(parent, frame), self.graph(child, frame))
 
@@ -235,26 +238,27 @@ class Space(ABC):
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
         """The same if `exact_morphisms` finds none, with approximate morphisms to a smaller child.
-        By default: layers of the same name of another size, or separable."""
+        Default: layers with the same name that have another size, or are separable."""
         return smaller(self.graph(parent, frame), self.graph(child, frame))
 
     def moves(self, architecture: Architecture) -> dict[str, list[Architecture]]:
-        """Single edits to which morphisms are likely to lead, by the morphism's name, so that one
-        may choose a morphism first; none where the space does not tell them apart."""
+        """Single edits that morphisms can probably make, by the morphism's name, so that a strategy
+        can first choose a morphism; empty if the space does not distinguish them."""
         return {}
 
     @abstractmethod
     def sketch(self, architecture: Architecture) -> Sketch:
-        """The searched part, for drawing."""
+        """Sketches of the searched part."""
 
     def scale(self, final: bool) -> Scale:
-        """Size of the networks of the search, or of the finalists."""
+        """Size of the networks of the search or of the finalists."""
         return Scale()
 
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """A small directed graph to draw: what the space calls a node, not every primitive."""
+    """A small directed graph to draw, with the nodes of the space instead of primitive
+    operations."""
 
     nodes: tuple[tuple[str, str], ...]
     """(id, label) of each node, in topological order."""
@@ -265,14 +269,14 @@ class Sketch:
 
 
 def make_space(model: SpaceModel, root: Graph | None = None) -> Space:
-    """The search space that a manifest describes.
+    """Make the search space of a manifest.
 
     Args:
-        model: the manifest's.
-        root: the network that the search begins with, where the trainer has told one.
+        model: `spec.space`.
+        root: the network that the search starts from, if the trainer has described one.
 
     Raises:
-        UnknownMember: an entry point that no package registers.
+        UnknownMember: no package registers the entry point.
     """
     space: Space = registry.make("kinase.spaces", model, Space, lambda cls, options: cls(options))
     return space if root is None else space.rooted(root)

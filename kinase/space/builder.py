@@ -1,4 +1,4 @@
-"""Graphs, written node by node."""
+"""Builds graphs node by node."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from kinase.space.rules import shape_of
 
 
 class GraphBuilder:
-    """Writes a graph node by node; every method returns the new node's name."""
+    """Builds a graph node by node. Every method returns the name of the new node."""
 
     def __init__(self, shape: Shape) -> None:
-        """Begin with an input of `shape` (channels, height, width)."""
+        """Start with an input of `shape` (channels, height, width)."""
         channels, height, width = shape
         self._nodes: list[Node] = []
         self._shapes: dict[str, Shape] = {}
@@ -48,8 +48,8 @@ class GraphBuilder:
         bias: bool = False,
         padding: int | None = None,
     ) -> str:
-        """A convolution; by default its padding keeps the size at stride 1. A pair is of height
-        and width."""
+        """A convolution. By default, its padding keeps the size at stride 1. A pair is (height,
+        width)."""
         high, wide = kernel if isinstance(kernel, tuple) else (kernel, kernel)
         down, across = stride if isinstance(stride, tuple) else (stride, stride)
         top, left = (
@@ -72,7 +72,7 @@ class GraphBuilder:
         return self._node(name, "conv", (x,), attrs)
 
     def batch_norm(self, name: str, x: str, *, affine: bool = True) -> str:
-        """Batch normalisation over the channels."""
+        """Batch normalization over the channels."""
         return self._node(
             name, "batch_norm", (x,), {"channels": self._shapes[x][0], "affine": int(affine)}
         )
@@ -84,7 +84,7 @@ class GraphBuilder:
     def pool(
         self, name: str, x: str, kind: str, kernel: int, stride: int, padding: int | None = None
     ) -> str:
-        """`kind` is max or avg; zero padding is not counted by an average."""
+        """`kind` is max or avg. An average does not count zero padding."""
         attrs = {
             "kernel": kernel,
             "stride": stride,
@@ -101,7 +101,7 @@ class GraphBuilder:
         return self._node(name, "flatten", (x,), {})
 
     def linear(self, name: str, x: str, out: int) -> str:
-        """An affine layer, of a vector or of every token."""
+        """An affine layer on a vector or on every token."""
         return self._node(name, "linear", (x,), {"in": self._shapes[x][-1], "out": out})
 
     def class_token(self, name: str, x: str) -> str:
@@ -114,7 +114,7 @@ class GraphBuilder:
         return self._node(name, "position", (x,), {"tokens": tokens, "dim": dim})
 
     def layer_norm(self, name: str, x: str) -> str:
-        """Layer normalisation over the features, or over the channels of each pixel."""
+        """Layer normalization over the features, or over the channels of each pixel."""
         return self._node(name, "layer_norm", (x,), {"dim": channels_of(self._shapes[x])})
 
     def attention(self, name: str, x: str, heads: int, head_dim: int) -> str:
@@ -127,7 +127,7 @@ class GraphBuilder:
         return self._node(name, "add", tuple(xs), {})
 
     def concat(self, name: str, xs: list[str]) -> str:
-        """Maps of one size, joined along the channels."""
+        """Concatenate maps of one size along the channels."""
         return self._node(name, "concat", tuple(xs), {})
 
     def unary(self, name: str, op: str, x: str, **attrs: int | float) -> str:

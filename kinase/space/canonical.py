@@ -1,9 +1,9 @@
 """A canonical form of small labelled directed acyclic graphs.
 
-Two graphs get the same form exactly if they are isomorphic, labels and edges (with their
-number) included. Colours are refined from both directions as Weisfeiler and Lehman (1968) do;
-ties that refinement leaves are broken by trying each member of the first tied class, so the
-form is exact and not only a good hash.
+Two graphs have the same form if and only if they are isomorphic, including labels and edges (with
+multiplicity). Colours are refined from both directions as Weisfeiler and Lehman (1968) do;
+remaining ties are broken by trying each member of the first tied class, so the form is exact and
+not only a good hash.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def canonical_form(labels: Sequence[Hashable], edges: Sequence[Edge]) -> tuple[o
     """Labels and edges of the graph, its nodes in a canonical order.
 
     Args:
-        labels: of each node; comparable by their `repr`.
-        edges: in no special order.
+        labels: labels of the nodes, compared by `repr`.
+        edges: edges in any order.
     """
     parents: list[list[int]] = [[] for _ in labels]
     children: list[list[int]] = [[] for _ in labels]
@@ -64,7 +64,7 @@ def _search(
     labels: Sequence[Hashable],
     edges: Sequence[Edge],
 ) -> tuple[object, ...]:
-    """The least form over all ways of breaking the ties that are left."""
+    """The smallest form over all ways to break the remaining ties."""
     members: dict[int, list[int]] = defaultdict(list)
     for node, colour in enumerate(colours):
         members[colour].append(node)
@@ -76,7 +76,7 @@ def _search(
             tuple(labels[node] for node in order),
             tuple(sorted((place[a], place[b]) for a, b in edges)),
         )
-    # twins (same parents and children) are interchangeable: one of them stands for all
+    # twins (same parents and children) are interchangeable: one of them represents all
     signatures = {(tuple(sorted(parents[n])), tuple(sorted(children[n]))) for n in tied}
     candidates = tied[:1] if len(signatures) == 1 else _one_of_each(tied, colours, members, edges)
     forms = []
@@ -92,10 +92,10 @@ def _search(
 def _one_of_each(
     tied: list[int], colours: list[int], members: dict[int, list[int]], edges: Sequence[Edge]
 ) -> list[int]:
-    """The tied nodes, one of those that are surely interchangeable.
+    """The tied nodes, with one representative of those that are certainly interchangeable.
 
-    Ties fall into parts that only nodes without a tie join. Where two nodes stand in the same way
-    in equal parts, the parts can be exchanged, or one turned in itself.
+    Ties form parts that are only connected by nodes without ties. If two nodes have the same
+    position in equal parts, the parts can be exchanged, or a part mapped to itself.
     """
     part = {node: node for group in members.values() if len(group) > 1 for node in group}
 

@@ -22,32 +22,31 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ENUMERABLE = 100_000
-"""Largest space that is enumerated."""
+"""Maximum size of a space that is enumerated."""
 
 
 class Cell(Space):
-    """Cell spaces (Zoph et al. 2018, section 3): what is searched is a small graph, of which a
-    network stacks many copies.
+    """Cell spaces (Zoph et al. 2018, section 3): a small graph is searched, and a network stacks
+    many copies of it.
 
-    An architecture is ``{"normal": [[["sep_conv_3x3", 0], ["skip_connect", 1]], ...],
-    "reduction": [...]}``: for every intermediate node the pairs of an operation and the node
-    that it comes from. Nodes are numbered from the cell's inputs on. A node is the sum of its
-    pairs. `darts` cells end in the concatenation of their intermediate nodes, `nasnet` cells in
-    that of the nodes that no other node takes, or of those that the architecture lists:
-    ``"concat": {"normal": [2, 4, 5], "reduction": [6]}``. `nasbench201` cells end in the last
-    node.
+    An architecture is ``{"normal": [[["sep_conv_3x3", 0], ["skip_connect", 1]], ...], "reduction":
+    [...]}``: for every intermediate node its pairs of an operation and a source node. Nodes are
+    numbered starting with the cell's inputs. A node is the sum of its pairs. `darts` cells return
+    the concatenation of their intermediate nodes, `nasnet` cells that of the nodes that no other
+    node uses, or of those that the architecture lists: ``"concat": {"normal": [2, 4, 5],
+    "reduction": [6]}``. `nasbench201` cells return the last node.
     """
 
     crosses = True
 
     def __init__(self, options: CellSpace) -> None:
-        """The cells that the manifest's `space.cell` describes."""
+        """The space described by `space.cell`."""
         self.options = options
         self.preset = PRESETS[options.preset]
         self.form = CellForm.of(options)
 
     def scale(self, final: bool) -> Scale:
-        """Cells and filters of the search's, or the finalists' networks."""
+        """Cells and filters of the networks of the search or of the finalists."""
         chosen: CellScale = (
             self.options.evaluation or self.preset.evaluation
             if final
@@ -55,7 +54,7 @@ class Cell(Space):
         )
         return Scale(cells=chosen.cells, filters=chosen.filters)
 
-    # -- drawing and checking ----------------------------------------------------------
+    # -- sampling and validation -------------------------------------------------------
 
     def _op(self, rng: Rng) -> str:
         return self.form.ops[int(rng.integers(len(self.form.ops)))]
@@ -66,8 +65,8 @@ class Cell(Space):
         return self.preset.named
 
     def sample(self, rng: Rng) -> Architecture:
-        """Sources, then operations, uniformly; two pairs of a node have different sources, unless
-        they may share one. Where it is searched, any set of nodes to concatenate."""
+        """Draw sources, then operations, uniformly. Two pairs of a node have different sources,
+        unless they can share one. If the concatenation is searched, draw any set of nodes."""
         found: Architecture = {
             part: [self._node(i, rng) for i in range(self.form.nodes)] for part in self.form.parts
         }
@@ -85,7 +84,7 @@ class Cell(Space):
         return [[self._op(rng), int(source)] for source in sources]
 
     def _chosen(self, rng: Rng) -> list[int]:
-        """A set of nodes that is not empty, uniformly."""
+        """A non-empty set of nodes, uniformly."""
         bits = int(rng.integers(1, 2**self.form.nodes))
         return [self.form.inputs + i for i in range(self.form.nodes) if bits >> i & 1]
 
@@ -93,11 +92,11 @@ class Cell(Space):
         """Check untrusted data."""
         self.form.check(architecture)
 
-    # -- moving ------------------------------------------------------------------------
+    # -- neighbours and mutation -------------------------------------------------------
 
     def edits(self, architecture: Architecture) -> Iterator[Architecture]:
-        """One operation or one source changed (White et al. 2021, section 3), or one node put to
-        or taken from what is concatenated, where that is searched."""
+        """Change an operation or a source (White et al. 2021, section 3), or add or remove a node
+        of the concatenation, if that is searched."""
         if self.form.concat == "chosen":
             yield from self._other_ends(architecture)
         for part in self.form.parts:
@@ -110,7 +109,7 @@ class Cell(Space):
                         yield self._with(architecture, part, index, number, [op, moved])
 
     def _free_sources(self, index: int, node: list[Pair], number: int) -> list[int]:
-        """Where a pair may come from instead."""
+        """Other possible sources of a pair."""
         if self.form.dense:
             return []
         used = {node[number][1]} if self.form.same_source else {source for _, source in node}
@@ -136,8 +135,8 @@ class Cell(Space):
         return {**architecture, part: [*cell[:index], node, *cell[index + 1 :]]}
 
     def mutate(self, architecture: Architecture, rng: Rng) -> Architecture:
-        """Change the operation or the source of one pair (Real et al. 2019, section 3.3), until
-        the network is another one."""
+        """Change the operation or the source of a pair (Real et al. 2019, section 3.3), until the
+        network differs."""
         key = self.key(architecture)
         for _ in range(50):
             # as often as the operations of one node
@@ -170,7 +169,7 @@ class Cell(Space):
         return ("operation", "source", *(("concat",) if self.form.concat == "chosen" else ()))
 
     def kind(self, one: Architecture, other: Architecture) -> str:
-        """Which of these."""
+        """The kind of an edit."""
         if one.get("concat") != other.get("concat"):
             return "concat"
         ops = [
@@ -182,8 +181,8 @@ class Cell(Space):
         return "source" if ops[:half] == ops[half:] else "operation"
 
     def crossover(self, one: Architecture, other: Architecture, rng: Rng) -> Architecture:
-        """Uniform crossover: every node from one parent or the other, and what a cell
-        concatenates, where they list it."""
+        """Uniform crossover: every node comes from one of the parents, and so does the
+        concatenation, if it is listed."""
         child: Architecture = {
             part: [
                 a if rng.random() < 0.5 else b for a, b in zip(one[part], other[part], strict=True)
@@ -204,22 +203,22 @@ class Cell(Space):
     def canonical(self, architecture: Architecture) -> Any:
         """The cells as labelled graphs in canonical order.
 
-        Edges of `none`, and what no longer reaches the output or is no longer reached from an
-        input, fall away; a node that only passes one map on is merged with its source. Nodes
-        are never merged because they compute alike: each has weights of its own.
+        Edges of `none`, and nodes not on a path from an input to the output, are removed; a node
+        that only passes on a map is merged with its source. Nodes are not merged for computing the
+        same, because each has separate weights.
         """
         return [self._canonical_cell(architecture, part) for part in self.form.parts]
 
     def _canonical_cell(self, architecture: Architecture, part: str) -> Any:
         outputs = self.form.ends(architecture, part)
-        # in a cell of one width a sum of one identity is that map itself
+        # in a cell of one width, a sum of a single identity is the map itself
         labels, edges = genes.as_graph(
             architecture[part], self.form.inputs, outputs, contracted=self.form.dense
         )
         return canonical_form(labels, edges)
 
     def size(self) -> Size:
-        """Product over the cells, nodes and pairs, and over what may be concatenated."""
+        """Product over the cells, nodes and pairs, and the possible concatenations."""
         return Size(self.form.count(), exact=True)
 
     def enumerate(self) -> Iterator[Architecture]:
@@ -267,7 +266,7 @@ class Cell(Space):
     def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
-        """Larger windows, and convolutions where there was no edge."""
+        """Larger windows, and convolutions on new edges."""
         return exact_morphisms.cells(self.graph(parent, frame), self.graph(child, frame))
 
     def sketch(self, architecture: Architecture) -> Sketch:

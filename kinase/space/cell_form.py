@@ -38,7 +38,7 @@ class CellForm:
 
     @classmethod
     def of(cls, options: CellSpace) -> Self:
-        """The cells that the manifest's `space.cell` describes."""
+        """The space described by `space.cell`."""
         preset = PRESETS[options.preset]
         same = options.same_source
         return cls(
@@ -56,7 +56,7 @@ class CellForm:
         return before if self.dense else 2 if self.same_source else min(2, before)
 
     def ends(self, architecture: Architecture, part: str) -> list[int]:
-        """The nodes that a cell ends in."""
+        """The output nodes of a cell."""
         cell = architecture[part]
         if self.dense:
             return [self.inputs + len(cell) - 1]
@@ -122,7 +122,7 @@ class CellForm:
         for index in range(self.nodes):
             before = self.inputs + index
             if self.same_source and not self.dense:
-                cell *= comb(before * len(self.ops) + 1, 2)  # two pairs, perhaps equal, unordered
+                cell *= comb(before * len(self.ops) + 1, 2)  # unordered pairs, which can be equal
                 continue
             pairs = self.pairs(before)
             cell *= len(self.ops) ** pairs * (1 if self.dense else comb(before, pairs))
@@ -130,7 +130,7 @@ class CellForm:
         return number
 
     def lists(self) -> Iterator[list[int]]:
-        """Everything that a cell may concatenate, where that is searched; else one empty list."""
+        """All possible concatenations of a cell, if they are searched; otherwise one empty list."""
         if self.concat != "chosen":
             yield []
             return

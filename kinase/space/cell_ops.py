@@ -1,7 +1,7 @@
 """Operations of a cell's edge, written into a graph.
 
 Convolutions are ReLU-Conv-BN; separable ones are that twice with a depthwise and a pointwise
-part; a pooling is followed by a batch normalisation without parameters only in the supernet,
+part; a pooling is followed by a batch normalization without parameters only in the supernet,
 so not here (Liu et al. 2019, appendix A.1).
 """
 
@@ -13,7 +13,7 @@ from kinase.space.builder import GraphBuilder
 def relu_conv_bn(
     g: GraphBuilder, name: str, x: str, out: int, kernel: int | tuple[int, int], stride: int
 ) -> str:
-    """ReLU, a convolution, batch normalisation."""
+    """ReLU, a convolution, batch normalization."""
     x = g.relu(f"{name}_relu", x)
     x = g.conv(f"{name}_conv", x, out, kernel, stride)
     return g.batch_norm(f"{name}_bn", x)

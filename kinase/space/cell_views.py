@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def vector(form: CellForm, architecture: Architecture) -> NDArray[np.float64]:
-    """Adjacency encoding: for every possible edge a one-hot operation, zero where there is
-    no edge. Where two pairs may share a source each counts one half. Unless all nodes are
-    concatenated, which of them are."""
+    """Adjacency encoding: for every possible edge a one-hot operation, or zeros without an edge. If
+    two pairs can share a source, each counts one half. Followed by the concatenated nodes, unless
+    all are."""
     rows = []
     for part in form.parts:
         for index, node in enumerate(architecture[part]):

@@ -21,29 +21,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ENUMERABLE = 100_000
-"""Largest space that is enumerated."""
+"""Maximum size of a space that is enumerated."""
 
 
 class Chain(Space):
     """Chain-structured networks (Elsken, Metzen & Hutter 2019, survey, section 2).
 
-    An architecture is ``{"layers": [{"op": "conv", "width": 16, "kernel": 3, "stride": 1},
-    ...]}``. With `skips`, a layer also has ``"skip"``: null, or the index of a layer before
-    the previous one (-1 is the network's input) whose output is added to its own, through a
-    1x1 convolution where the shapes differ. Global average pooling and a linear layer end the
-    network.
+    An architecture is ``{"layers": [{"op": "conv", "width": 16, "kernel": 3, "stride": 1}, ...]}``.
+    With `skips`, a layer also has ``"skip"``: null, or the index of a layer before the previous one
+    (-1 is the network's input) whose output is added to its own, through a 1x1 convolution if the
+    shapes differ. Global average pooling and a linear layer end the network.
     """
 
     crosses = True
 
     def __init__(self, options: ChainSpace) -> None:
-        """The chains that the manifest's `space.chain` describes."""
+        """The space described by `space.chain`."""
         self.options = options
 
-    # -- drawing and checking ----------------------------------------------------------
+    # -- sampling and validation -------------------------------------------------------
 
     def sample(self, rng: Rng) -> Architecture:
-        """A depth, then each layer, uniformly; a skip with probability 1/2 where it may be."""
+        """Draw a depth, then each layer, uniformly; each possible skip with probability 1/2."""
         o = self.options
         depth = int(rng.integers(o.min_depth, o.max_depth + 1))
         chain = [layers.sample(o, rng) for _ in range(depth)]
@@ -59,7 +58,7 @@ class Chain(Space):
 
     @staticmethod
     def _sources(index: int) -> list[int]:
-        """Where a skip into layer `index` may come from."""
+        """Possible sources of a skip to layer `index`."""
         return list(range(-1, index - 1))
 
     def validate(self, architecture: Architecture) -> None:
@@ -84,10 +83,10 @@ class Chain(Space):
                     f"{path}.skip is {skip!r:.80}; use null or one of {self._sources(index)}"
                 )
 
-    # -- moving ------------------------------------------------------------------------
+    # -- neighbours and mutation -------------------------------------------------------
 
     def edits(self, architecture: Architecture) -> Iterator[Architecture]:
-        """One layer changed in one choice, taken out or put in; one skip changed."""
+        """Change one choice of a layer, remove or insert a layer, or change a skip."""
         o, chain = self.options, architecture["layers"]
         for index, layer in enumerate(chain):
             for variant in layers.variants(o, layer):
@@ -105,7 +104,7 @@ class Chain(Space):
                     yield {"layers": self.inserted(chain, index, new)}
 
     def _without(self, chain: list[dict[str, Any]], index: int) -> list[dict[str, Any]]:
-        """The chain with a layer taken out; skips keep their meaning where they can."""
+        """The chain without a layer; skips keep their meaning where possible."""
         rest = [
             {**layer, "skip": _shift(layer["skip"], index, -1)} if "skip" in layer else layer
             for layer in chain[:index] + chain[index + 1 :]
@@ -115,7 +114,7 @@ class Chain(Space):
     def inserted(
         self, chain: list[dict[str, Any]], index: int, new: dict[str, Any]
     ) -> list[dict[str, Any]]:
-        """The chain with a layer put in at a place, without a skip of its own."""
+        """The chain with a layer inserted, without a skip."""
         if self.options.skips:
             new = {**new, "skip": None}
         moved = [
@@ -134,7 +133,7 @@ class Chain(Space):
         ]
 
     def moves(self, architecture: Architecture) -> dict[str, list[Architecture]]:
-        """Every edit that a morphism could be, by its name."""
+        """Every edit that a morphism could make, by the morphism's name."""
         o, chain = self.options, architecture["layers"]
         found: dict[str, list[Architecture]] = {}
 
@@ -159,7 +158,7 @@ class Chain(Space):
             for layer in layers.enumerate_layers(o)
             if layer["op"] in layers.WEIGHTED and layer["stride"] == 1
         ]
-        channels = 0  # of an identity, which can be made wider only; 0 is the image's
+        channels = 0  # of an identity, which can only be widened; 0 is that of the image
         for index, layer in enumerate(chain if len(chain) < o.max_depth else (), start=1):
             channels = layer.get("width", channels)
             for new in inserted:
@@ -199,13 +198,13 @@ class Chain(Space):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Layers put in or taken out, a layer's choices, and skips."""
+        """Inserted or removed layers, a layer's choices, and skips."""
         o = self.options
         skips = ("add-skip", "remove-skip") if o.skips and o.max_depth > 1 else ()
         return (*layers.kinds(o, o.min_depth, o.max_depth), *skips)
 
     def kind(self, one: Architecture, other: Architecture) -> str:
-        """Which of these; a skip from elsewhere is one more skip."""
+        """The kind of an edit; a skip with another source counts as an added skip."""
         a, b = one["layers"], other["layers"]
         if found := layers.kind(a, b):
             return found
@@ -213,7 +212,7 @@ class Chain(Space):
         return "remove-skip" if skips == [None] else "add-skip"
 
     def crossover(self, one: Architecture, other: Architecture, rng: Rng) -> Architecture:
-        """One-point crossover: the first layers of one, the last of the other."""
+        """One-point crossover: the first layers of one parent, the last of the other."""
         a, b = one["layers"], other["layers"]
         low, high = self.options.min_depth, self.options.max_depth
         for _ in range(20):
@@ -226,8 +225,8 @@ class Chain(Space):
     # -- identity and size -------------------------------------------------------------
 
     def canonical(self, architecture: Architecture) -> Any:
-        """The layers as lists. A pooling of kernel 1 and stride 1 is an identity and falls
-        away, where no skip refers to its place."""
+        """The layers as lists. A pooling of kernel 1 and stride 1 is an identity, and is removed if
+        no skip refers to it."""
         chain = architecture["layers"]
         if not any(layer.get("skip") is not None for layer in chain):
             chain = [
@@ -241,7 +240,7 @@ class Chain(Space):
         ]
 
     def size(self) -> Size:
-        """Sum over the depths of the layers' choices, and of the skips'."""
+        """Sum over the depths, of the choices of layers and skips."""
         o = self.options
         per_layer, total, product = layers.count(o), 0, 1
         for depth in range(1, o.max_depth + 1):
@@ -273,7 +272,7 @@ class Chain(Space):
 
     def vector(self, architecture: Architecture) -> NDArray[np.float64]:
         """For each of `maxDepth` places: one-hot operation, width, kernel and stride, each
-        scaled by its largest; with skips, one-hot source. Empty places are zero."""
+        scaled by its largest; with skips, one-hot source. Unused places are zero."""
         o = self.options
         width = len(o.ops) + 3 + (o.max_depth if o.skips else 0)
         rows = np.zeros((o.max_depth, width))
@@ -324,7 +323,7 @@ class Chain(Space):
 
     @staticmethod
     def _add(g: GraphBuilder, name: str, x: str, skip: str, stride: int) -> str:
-        """Add a skip over layers of this stride in all; where shapes differ it is projected."""
+        """Add a skip over layers with this total stride; it is projected if the shapes differ."""
         channels = g.shape(x)[0]
         if g.shape(skip) != g.shape(x):
             # ceil(ceil(n / a) / b) = ceil(n / ab): one stride reaches the size of several
@@ -335,19 +334,19 @@ class Chain(Space):
     def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
-        """Layers that are larger or put in, and skips that are projected."""
+        """Larger or inserted layers, and projected skips."""
         networks = self.graph(parent, frame), self.graph(child, frame)
         return exact_morphisms.chain(parent["layers"], child["layers"], *networks)
 
     def approximate_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
-        """Layers that are smaller, separable or taken out, and skips that are cut."""
+        """Smaller, separable or removed layers, and removed skips."""
         networks = self.graph(parent, frame), self.graph(child, frame)
         return approximate_morphisms.chain(parent["layers"], child["layers"], *networks)
 
     def sketch(self, architecture: Architecture) -> Sketch:
-        """One node a layer."""
+        """One node per layer."""
         chain = architecture["layers"]
         nodes = [("in", "input")]
         nodes += [(str(i), layers.label(layer)) for i, layer in enumerate(chain)]
@@ -363,7 +362,7 @@ class Chain(Space):
 
 
 def _shift(skip: int | None, index: int, by: int) -> int | None:
-    """A skip's source after a layer was put in (+1) or taken out (-1) at `index`."""
+    """A skip's source after a layer was inserted (+1) or removed (-1) at `index`."""
     if skip is None or skip < index:
         return skip
     if by < 0 and skip == index:

@@ -1,4 +1,4 @@
-"""What is wrong with an architecture or a graph."""
+"""Errors of architectures and graphs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ class ArchitectureError(ValueError):
 
 
 class InfeasibleError(ValueError):
-    """This architecture has no network at this input size: a feature map would vanish."""
+    """The network does not exist at this input size: a feature map would vanish."""
 
 
 class GraphError(ValueError):
-    """The data is not a valid graph; the message names node, value and what would be right."""
+    """The data is not a valid graph; the message names the node, the value and what is valid."""

@@ -1,6 +1,7 @@
-"""Which network morphisms could lead from one architecture of a space to another, as plain data
+"""Network morphisms that could turn one architecture of a space into another, as plain data
 (`kinase.morphism`). These are proposals: `kinase.morphism.bridge` applies them and compares the
-result with the space's own network. A wrong proposal only means that nothing is inherited by it."""
+result with the space's own network. If a proposal is wrong, the child inherits nothing through
+it."""
 
 from __future__ import annotations
 
@@ -17,29 +18,29 @@ from kinase.space.nodes import Node
 Edit = dict[str, Any]
 """A morphism."""
 PROJECTION: Edit = {"layer": "conv", "kernel": 1, "activation": "none"}
-"""What brings a skip to other channels."""
+"""Convolution that projects a skip to other channels."""
 _EDGE = re.compile(r"(cell\d+)_edge\d+_(\d+)_conv")
 
 
 class Edits(list[Edit]):
-    """Edits in order. The nodes that the n-th of those adds are named ``m<n>_<what>``."""
+    """Edits in order. The nodes added by the n-th edit are named ``m<n>_<what>``."""
 
     _made = 0
 
     def make(self, op: str, **fields: Any) -> str:
-        """Put in an edit that adds nodes; the beginning of their names."""
+        """Append an edit that adds nodes; return the prefix of their names."""
         self.append({"op": op, **fields})
         self._made += 1
         return f"m{self._made}"
 
 
 def larger(before: Graph, after: Graph, names: Mapping[str, str] | None = None) -> list[Edit]:
-    """The layers of a network that are larger in another.
+    """The layers of a network that are larger in another network.
 
     Args:
         before: the network.
         after: the other.
-        names: what a node is called there; by default the same.
+        names: names of the nodes in the other network. Default: the same names.
     """
     others, edits = nodes_of(after), list[Edit]()
     for node in before:
@@ -59,7 +60,7 @@ def larger(before: Graph, after: Graph, names: Mapping[str, str] | None = None) 
 def chain(
     parent: Sequence[Layer], child: Sequence[Layer], before: Graph, after: Graph
 ) -> list[Edit] | None:
-    """From one chain to another: layers that are larger, layers put in, projected skips."""
+    """From one chain to another: larger layers, inserted layers, projected skips."""
     aligned = align(parent, child, _changes, insertable=_may_come)
     if aligned is None:
         return None
@@ -67,7 +68,7 @@ def chain(
     edits, names, others = Edits(), dict[str, str](), nodes_of(after)
     inside = nodes_of(before)
     ends = {-1: "input"}
-    """The last node of each layer of the child, by its name in what is edited."""
+    """The last node of each layer of the child, by its name in the edited graph."""
     wider: list[Edit] = []
     old = {place: index for index, place in enumerate(places)}
     at = -1  # the parent's layer that comes before
@@ -87,7 +88,7 @@ def chain(
                     edits.make("deepen", node=source, into=end, **PROJECTION)
             elif skip is not None:
                 if not projected:
-                    return None  # a skip that is added as it is changes the function
+                    return None  # a skip without a projection changes the function
                 made = edits.make("branch", node=end, source=ends[skip], layer="conv", kernel=1)
                 end = f"{made}_add"
         elif layer["op"] not in WEIGHTED:
@@ -105,7 +106,7 @@ _PARTS = ("conv", "depthwise", "pointwise", "skip_conv")
 
 
 def _changes(old: Layer, new: Layer) -> float:
-    """Whether a layer must change to become another; infinite where it cannot grow into it."""
+    """Number of changes from one layer to another; infinite if it cannot grow into it."""
     if not _grows(old, new):
         return inf
     return float(any(old.get(each) != new.get(each) for each in ("width", "kernel")))
@@ -122,7 +123,7 @@ def _grows(old: Layer, new: Layer) -> bool:
 
 
 def _may_come(layer: Layer, place: int) -> bool:
-    """Whether a layer can be put in at a place, as an identity."""
+    """Whether a layer can be inserted at a place as an identity."""
     if layer["stride"] != 1:
         return False
     if layer["op"] not in WEIGHTED:
@@ -135,7 +136,7 @@ def _inserted(layer: Layer) -> Edit:
 
 
 def _as_wide(made: str, layer: Layer, others: Mapping[str, Node], name: str) -> Edit:
-    """An identity is as wide as what it comes after; this makes it as wide as the layer."""
+    """Widen an inserted identity, which has the width of its input, to the width of the layer."""
     part = "conv" if layer["op"] == "conv" else "pointwise"
     return {
         "op": "widen",
@@ -162,8 +163,8 @@ def _start(layers: Sequence[Layer], index: int, kind: str = "layer") -> str:
 def multibranch(
     parent: Sequence[Layer], child: Sequence[Layer], before: Graph, after: Graph
 ) -> list[Edit] | None:
-    """From one multi-branch network to another: nodes that are larger, inputs added, nodes put at
-    the end."""
+    """From one multi-branch network to another: larger nodes, added inputs, nodes appended at the
+    end."""
     if len(child) < len(parent):
         return None
     edits, wider = Edits(), list[Edit]()
@@ -201,7 +202,7 @@ def multibranch(
         if len(new["inputs"]) > 1 or new["op"] not in WEIGHTED or not _may_come(new, 1):
             return None
         source, into = new["inputs"][0], {}
-        if source in used:  # it begins as an end of its own, whose weights in the last layer are 0
+        if source in used:  # it starts as a separate output, with weights of 0 in the last layer
             made = edits.make("skip", source=ends[source], node="classifier", merge="concat")
             into = {"into": f"{made}_mean"}
         made = edits.make("deepen", node=ends[source], **into, **_inserted(new))
@@ -215,8 +216,8 @@ def multibranch(
 
 
 def cells(before: Graph, after: Graph) -> list[Edit]:
-    """From one network of cells to another: in each cell windows that are larger, and convolutions
-    where there was no edge."""
+    """From one network of cells to another: in each cell larger windows, and convolutions on new
+    edges."""
     edits, inside, others = Edits(), nodes_of(before), nodes_of(after)
     at: dict[str, str] = {}
     for node in others.values():
@@ -238,7 +239,8 @@ def cells(before: Graph, after: Graph) -> list[Edit]:
 
 
 def joined(before: Graph, after: Graph) -> list[Edit]:
-    """The inputs that concatenations of a network lack and have in another network, in order."""
+    """The inputs of concatenations that are missing in a network but present in another, in
+    order."""
     others, edits = nodes_of(after), list[Edit]()
     for node in before.needed():
         other = others.get(node.name)

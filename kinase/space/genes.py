@@ -1,5 +1,5 @@
-"""A cell as plain data: its nodes, each the sum of pairs of an operation and a source, and what of
-them the cell ends in."""
+"""A cell as plain data: its nodes, each a sum of pairs of an operation and a source, and its output
+nodes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from kinase.space.errors import ArchitectureError
 
 Pair = list[Any]
-"""[operation, number of the node that it comes from]."""
+"""[operation, number of the source node]."""
 CellGenes = list[list[Pair]]
-"""For every intermediate node its pairs. Nodes are numbered from the cell's inputs on."""
+"""For every intermediate node its pairs. Nodes are numbered starting with the cell's inputs."""
 
 
 def alive(cell: CellGenes, inputs: int) -> list[bool]:
-    """Of each node, whether anything reaches it from an input."""
+    """For each node, whether it can be reached from an input."""
     found = [True] * inputs
     for node in cell:
         found.append(any(op != "none" and found[source] for op, source in node))
@@ -23,16 +23,16 @@ def alive(cell: CellGenes, inputs: int) -> list[bool]:
 
 
 def unused(cell: CellGenes, inputs: int) -> list[int]:
-    """The intermediate nodes that no other node takes."""
+    """The intermediate nodes that no other node uses."""
     taken = {source for node in cell for op, source in node if op != "none"}
     return [n for n in range(inputs, inputs + len(cell)) if n not in taken]
 
 
 def ends(cell: CellGenes, inputs: int, chosen: Sequence[int] | None) -> list[int]:
-    """The nodes that a cell concatenates: the chosen ones, by default those that are not used.
+    """The nodes that a cell concatenates: the chosen ones or, by default, the unused ones.
 
-    A node that nothing reaches adds nothing but channels of zeros, and is left out; where nothing
-    reaches any of them one is left.
+    Unreachable nodes, which only add channels of zeros, are omitted; if all are unreachable, one is
+    kept.
     """
     listed = sorted(unused(cell, inputs) if chosen is None else chosen)
     reached = alive(cell, inputs)
@@ -43,7 +43,7 @@ def check_chosen(chosen: Any, inputs: int, nodes: int, path: str) -> None:
     """Check untrusted data: a list of intermediate nodes, each once.
 
     Raises:
-        ArchitectureError: it is something else.
+        ArchitectureError: the data is invalid.
     """
     last = inputs + nodes - 1
     if (
@@ -61,14 +61,14 @@ def check_chosen(chosen: Any, inputs: int, nodes: int, path: str) -> None:
 def as_graph(
     cell: CellGenes, inputs: int, outputs: Sequence[int], *, contracted: bool
 ) -> tuple[list[str], list[tuple[int, int]]]:
-    """Operations and sums as labelled nodes, and the edges between them, without what does not
-    reach an output or is not reached from an input.
+    """Operations and sums as labelled nodes, and the edges between them, without those that are not
+    on a path from an input to an output.
 
     Args:
         cell: the nodes.
-        inputs: of the cell.
-        outputs: the nodes that it ends in.
-        contracted: whether the sum of one identity is that map itself.
+        inputs: number of inputs of the cell.
+        outputs: the output nodes.
+        contracted: whether the sum of a single identity is the map itself.
     """
     total = inputs + len(cell)
     reached = alive(cell, inputs)

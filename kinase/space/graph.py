@@ -1,8 +1,8 @@
 """The network of an architecture as a graph of primitive operations.
 
-Every search space turns an architecture into such a graph, and nothing else about a space
-needs to be known to count parameters and multiply-adds, to draw the network, or to build it
-in torch (`kinase_trainer.network`). So what is counted here is what is trained there.
+Every search space converts an architecture to such a graph. The graph is all that is needed to
+count parameters and multiply-adds, to draw the network, or to build it in torch
+(`kinase_trainer.network`). So the counts are those of the trained network.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Graph:
 
     nodes: tuple[Node, ...]
     output: str
-    """Name of the node that gives the logits."""
+    """Name of the node that computes the logits."""
     auxiliary: str | None = None
-    """Name of the node that gives the auxiliary head's logits (training only)."""
+    """Name of the node that computes the auxiliary head's logits (training only)."""
 
     def shapes(self) -> dict[str, Shape]:
         """Shape of every node's output.
@@ -36,18 +36,17 @@ class Graph:
         return shapes
 
     def params(self) -> int:
-        """Trainable parameters, the auxiliary head left out."""
+        """Number of trainable parameters, without the auxiliary head."""
         return sum(params_of(node) for node in self.without_auxiliary().nodes)
 
     def macs(self) -> int:
-        """Multiply-adds of convolutions, linear layers and attention for one sample, the
-        auxiliary head left out."""
+        """Multiply-adds of convolutions, linear layers and attention for one sample, without the
+        auxiliary head."""
         shapes = self.shapes()
         return sum(macs_of(node, shapes[node.name]) for node in self.without_auxiliary().nodes)
 
     def needed(self) -> Graph:
-        """The graph without nodes that lead neither to the logits nor to the auxiliary ones: they
-        would be computed and never trained."""
+        """The graph without unused nodes, which would be computed but never trained."""
         if self.auxiliary is None:
             return self.without_auxiliary()
         kept = {node.name for node in self.without_auxiliary()}
@@ -57,7 +56,7 @@ class Graph:
         )
 
     def without_auxiliary(self) -> Graph:
-        """The graph that inference needs: only what leads to the output."""
+        """The graph for inference: only nodes that lead to the output."""
         by_name = {node.name: node for node in self.nodes}
         needed: set[str] = set()
         stack = [self.output]

@@ -1,4 +1,4 @@
-"""Graphs as JSON, and back from JSON that nobody vouches for."""
+"""Convert graphs to JSON, and untrusted JSON to graphs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from kinase.space.graph import Graph
 from kinase.space.nodes import OPS, Node
 
 MAX_NODES = 10_000
-"""Most nodes of a graph."""
+"""Maximum number of nodes of a graph."""
 MAX_PARAMS = 10**11
-"""Most parameters of a graph."""
+"""Maximum number of parameters of a graph."""
 MAX_SIZE = 2**20
-"""Largest width, kernel, or other number of a node."""
+"""Maximum width, kernel, or other number of a node."""
 NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 
 
@@ -51,7 +51,7 @@ _ATTRS: dict[str, dict[str, Bounds]] = {
     "attention": {"dim": _SIZE, "heads": _SIZE, "head_dim": _SIZE},
     "select": {"index": (0, MAX_SIZE)},
 }
-"""Whole numbers that a node must have; an operation that is not here has none."""
+"""Required integers of a node, by operation."""
 _OPTIONAL: dict[str, dict[str, Bounds]] = {
     "conv": {
         "kernel_h": _SIZE,
@@ -74,9 +74,9 @@ _REAL: dict[str, dict[str, tuple[float, float]]] = {
     "batch_norm": {"eps": (0.0, 1.0), "momentum": (0.0, 1.0)},
     "layer_norm": {"eps": (0.0, 1.0)},
 }
-"""Numbers that need not be whole."""
+"""Numbers that can be fractions."""
 _NEEDED = {"dropout": {"rate"}, "leaky_relu": {"slope"}, "elu": {"alpha"}}
-"""Those of them that must be there."""
+"""Required numbers among them."""
 
 
 def dump_graph(graph: Graph) -> dict[str, Any]:
@@ -92,10 +92,10 @@ def dump_graph(graph: Graph) -> dict[str, Any]:
 
 
 def load_graph(data: object) -> Graph:
-    """The graph of plain data.
+    """Read a graph from plain data.
 
     Raises:
-        GraphError: it is none.
+        GraphError: the data is invalid.
         InfeasibleError: a feature map would shrink to nothing.
     """
     fields = _object(data, "graph", {"nodes", "output"}, {"auxiliary"})
@@ -115,10 +115,10 @@ def load_graph(data: object) -> Graph:
 
 
 def check_graph(graph: Graph) -> None:
-    """Check what an edit may break: order, numbers, shapes, groups and size.
+    """Check properties that an edit can violate: order, numbers, shapes, groups and size.
 
     Raises:
-        GraphError: the graph is none.
+        GraphError: the graph is invalid.
         InfeasibleError: a feature map shrinks to nothing.
     """
     _check_order(graph.nodes)
@@ -133,7 +133,7 @@ def check_graph(graph: Graph) -> None:
             )
     try:
         graph.shapes()
-    except (TypeError, IndexError) as error:  # a map where a vector belongs, or the reverse
+    except (TypeError, IndexError) as error:  # a map instead of a vector, or the reverse
         raise GraphError(f"the shapes of the graph do not fit: {error}") from error
     except ValueError as error:
         if type(error) is ValueError:
@@ -212,7 +212,7 @@ def _number(name: str, op: str, attr: str, value: object) -> int | float:
 
 
 def _check_order(nodes: tuple[Node, ...]) -> None:
-    """Names once, inputs known, and each before its reader."""
+    """Check that names are unique, and that inputs exist before their readers."""
     names = [node.name for node in nodes]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

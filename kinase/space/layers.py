@@ -1,4 +1,4 @@
-"""What chains and multi-branch networks share: one layer of a choice of operations."""
+"""Layers of chains and multi-branch networks: a choice of operations."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kinase.space.builder import GraphBuilder
 from kinase.space.errors import ArchitectureError, InfeasibleError
 
 Layer = dict[str, Any]
-"""``{"op", "kernel", "stride"}``, and ``"width"`` where the operation has one."""
+"""``{"op", "kernel", "stride"}``, and ``"width"`` if the operation has one."""
 
 WEIGHTED = ("conv", "sepconv")
 """Operations that have a width."""
 
 
 class Choices(Protocol):
-    """What a layer is chosen from."""
+    """The choices for a layer."""
 
     @property
     def ops(self) -> tuple[str, ...]:
@@ -38,7 +38,7 @@ class Choices(Protocol):
 
 
 def fields(choices: Choices, op: str) -> dict[str, tuple[int, ...]]:
-    """The numbers that a layer of this operation has, with what each is chosen from."""
+    """The numbers of a layer with this operation, with the choices for each."""
     numbers = {"kernel": choices.kernels, "stride": choices.strides}
     return {"width": choices.widths, **numbers} if op in WEIGHTED else numbers
 
@@ -69,8 +69,8 @@ def enumerate_layers(choices: Choices) -> Iterator[Layer]:
 
 
 def variants(choices: Choices, layer: Layer) -> Iterator[Layer]:
-    """Layers that differ in one choice. Another operation keeps the numbers that it shares;
-    a width that it lacks begins with the first."""
+    """Layers that differ in one choice. Another operation keeps the shared numbers; a new width
+    starts with the first choice."""
     for op in choices.ops:
         if op != layer["op"]:
             changed: Layer = {"op": op}
@@ -84,7 +84,7 @@ def variants(choices: Choices, layer: Layer) -> Iterator[Layer]:
 
 
 def kinds(choices: Choices, low: int, high: int) -> tuple[str, ...]:
-    """Kinds of edit of a network of layers, of which there are so few or so many."""
+    """Kinds of edits of a network with between `low` and `high` layers."""
     choice = {"operation": choices.ops, "width": choices.widths}
     choice |= {"kernel": choices.kernels, "stride": choices.strides}
     varied = tuple(name for name, values in choice.items() if len(set(values)) > 1)
@@ -92,7 +92,7 @@ def kinds(choices: Choices, low: int, high: int) -> tuple[str, ...]:
 
 
 def kind(one: Sequence[Layer], other: Sequence[Layer]) -> str:
-    """The kind of one of these edits; empty where no layer is another."""
+    """The kind of an edit; empty if no layer has changed."""
     if len(one) != len(other):
         return "insert-layer" if len(other) > len(one) else "remove-layer"
     for old, new in zip(one, other, strict=True):
@@ -105,7 +105,7 @@ def kind(one: Sequence[Layer], other: Sequence[Layer]) -> str:
 
 
 def move(old: Layer, new: Layer) -> str | None:
-    """The morphism that could make a layer another one, which differs in one choice."""
+    """The morphism that could turn a layer into another one that differs in one choice."""
     if old["op"] != new["op"]:
         window = old["kernel"] > 1
         return "separate" if window and (old["op"], new["op"]) == ("conv", "sepconv") else None
@@ -117,14 +117,14 @@ def move(old: Layer, new: Layer) -> str | None:
 
 
 OTHER = ("skip", "inputs", "merge")
-"""Fields of a layer that are the space's own."""
+"""Additional fields of a layer, defined by the space."""
 
 
 def validate(choices: Choices, layer: object, path: str, own: tuple[str, ...] = ()) -> Layer:
     """Check one layer of untrusted data.
 
     Raises:
-        ArchitectureError: it is none; the message names the field and the value.
+        ArchitectureError: the layer is invalid; the message names the field and the value.
     """
     if not isinstance(layer, Mapping):
         raise ArchitectureError(f"{path} is {layer!r:.80}; a layer is an object with an op")
@@ -148,15 +148,15 @@ def validate(choices: Choices, layer: object, path: str, own: tuple[str, ...] = 
 
 
 def scaled(width: int, fraction: float) -> int:
-    """A width at a filter fraction, at least 1."""
+    """A width scaled by the filter fraction, at least 1."""
     return max(1, round(width * fraction))
 
 
 def build(g: GraphBuilder, name: str, x: str, layer: Layer, fraction: float) -> str:
-    """Write one layer into a graph.
+    """Add a layer to a graph.
 
     Raises:
-        InfeasibleError: its stride leaves nothing of the feature map.
+        InfeasibleError: the stride is too large for the feature map.
     """
     kernel, stride = layer["kernel"], layer["stride"]
     _, height, width = g.shape(x)

@@ -24,24 +24,23 @@ if TYPE_CHECKING:
 class MultiBranch(Space):
     """Multi-branch networks (Elsken, Metzen & Hutter 2019, survey, section 2).
 
-    An architecture is ``{"nodes": [{"op": "conv", "width": 16, "kernel": 3, "stride": 1,
-    "inputs": [-1], "merge": "add"}, ...]}``. `inputs` are numbers of earlier nodes, -1 is the
-    network's input; `merge` says how several of them are joined before the operation. What no
-    node uses is concatenated at the end; global average pooling and a linear layer follow.
+    An architecture is ``{"nodes": [{"op": "conv", "width": 16, "kernel": 3, "stride": 1, "inputs":
+    [-1], "merge": "add"}, ...]}``. `inputs` are numbers of earlier nodes, -1 is the network's
+    input; `merge` says how several inputs are merged before the operation. Outputs that no node
+    uses are concatenated at the end; global average pooling and a linear layer follow.
 
-    Maps that are joined are first brought to the smallest of their sizes by max pooling; for
-    `add` the narrower ones are projected to the widest by a 1x1 convolution and batch
-    normalisation.
+    Before merging, maps are reduced to the smallest size by max pooling; for `add`, narrower maps
+    are projected to the widest by a 1x1 convolution and batch normalization.
     """
 
     def __init__(self, options: MultiBranchSpace) -> None:
-        """The networks that the manifest's `space.multiBranch` describes."""
+        """The space described by `space.multiBranch`."""
         self.options = options
 
-    # -- drawing and checking ----------------------------------------------------------
+    # -- sampling and validation -------------------------------------------------------
 
     def sample(self, rng: Rng) -> Architecture:
-        """A number of nodes, then each node's operation, inputs and merge, uniformly."""
+        """Draw a number of nodes, then each node's operation, inputs and merge, uniformly."""
         o = self.options
         count = int(rng.integers(o.min_nodes, o.max_nodes + 1))
         return {"nodes": [self._node(i, rng) for i in range(count)]}
@@ -85,10 +84,10 @@ class MultiBranch(Space):
                     f"from -1 to {index - 1}"
                 )
 
-    # -- moving ------------------------------------------------------------------------
+    # -- neighbours and mutation -------------------------------------------------------
 
     def edits(self, architecture: Architecture) -> Iterator[Architecture]:
-        """One node changed in one choice, rewired, taken out, or put at the end."""
+        """Change one choice of a node, rewire or remove it, or append a node at the end."""
         o, nodes = self.options, architecture["nodes"]
         for index, node in enumerate(nodes):
             for variant in layers.variants(o, node):
@@ -108,7 +107,7 @@ class MultiBranch(Space):
                     yield {"nodes": [*nodes, new]}
 
     def _rewired(self, index: int, inputs: list[int]) -> Iterator[list[int]]:
-        """One input added, taken away or moved."""
+        """Add, remove or move an input."""
         free = [i for i in range(-1, index) if i not in inputs]
         if len(inputs) < self.options.max_inputs:
             for new in free:
@@ -155,14 +154,14 @@ class MultiBranch(Space):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Nodes put in or taken out, a node's choices, and its inputs."""
+        """Inserted or removed nodes, a node's choices, and its inputs."""
         o = self.options
         inputs = ("add-input", "remove-input") if o.max_inputs > 1 else ()
         joins = (*inputs, "merge") if inputs and len(set(o.merges)) > 1 else inputs
         return (*layers.kinds(o, o.min_nodes, o.max_nodes), "move-input", *joins)
 
     def kind(self, one: Architecture, other: Architecture) -> str:
-        """Which of these."""
+        """The kind of an edit."""
         a, b = one["nodes"], other["nodes"]
         if found := layers.kind(a, b):
             return found
@@ -175,10 +174,10 @@ class MultiBranch(Space):
     # -- identity and size -------------------------------------------------------------
 
     def canonical(self, architecture: Architecture) -> Any:
-        """The graph in canonical order. The merge of a node with one input means nothing.
+        """The graph in canonical order. The merge of a node with one input is ignored.
 
-        Inputs of a concatenation are not ordered: to permute them permutes the next layer's
-        weights, which gives the same set of networks.
+        Inputs of a concatenation are unordered, because a permutation only permutes the weights of
+        the next layer, which gives the same set of networks.
         """
         nodes = architecture["nodes"]
         labels: list[Any] = ["in"]
@@ -194,7 +193,7 @@ class MultiBranch(Space):
         return canonical_form(labels, edges)
 
     def size(self) -> Size:
-        """A bound: graphs that differ in the order of their nodes are counted apart."""
+        """An upper bound: graphs that only differ in the order of nodes are counted separately."""
         o = self.options
         per_layer, total, product = layers.count(o), 0, 1
         for index in range(o.max_nodes):
@@ -210,7 +209,7 @@ class MultiBranch(Space):
 
     def vector(self, architecture: Architecture) -> NDArray[np.float64]:
         """For each of `maxNodes` places: one-hot operation, scaled width, kernel and stride,
-        whether it concatenates, and its inputs. Empty places are zero."""
+        whether it concatenates, and its inputs. Unused places are zero."""
         o = self.options
         head = len(o.ops) + 4
         rows = np.zeros((o.max_nodes, head + o.max_nodes))
@@ -247,7 +246,7 @@ class MultiBranch(Space):
     # -- networks ----------------------------------------------------------------------
 
     def graph(self, architecture: Architecture, frame: Frame) -> Graph:
-        """The nodes, a concatenation of the loose ends, and the head."""
+        """The nodes, a concatenation of the unused outputs, and the head."""
         nodes = architecture["nodes"]
         g = GraphBuilder(frame.input)
         at = {-1: g.input}
@@ -264,12 +263,12 @@ class MultiBranch(Space):
     def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
-        """Nodes that are larger, inputs added, and nodes put at the end."""
+        """Larger nodes, added inputs, and nodes appended at the end."""
         networks = self.graph(parent, frame), self.graph(child, frame)
         return exact_morphisms.multibranch(parent["nodes"], child["nodes"], *networks)
 
     def sketch(self, architecture: Architecture) -> Sketch:
-        """One node a node; a merge is written on its edges."""
+        """One node per node; merges are labels of the edges."""
         nodes = architecture["nodes"]
         used = {i for node in nodes for i in node["inputs"]}
         boxes = [("in", "input"), *((str(i), layers.label(n)) for i, n in enumerate(nodes))]
@@ -284,7 +283,7 @@ class MultiBranch(Space):
 
 
 def _without(nodes: list[dict[str, Any]], gone: int) -> list[dict[str, Any]]:
-    """The nodes with one taken out; who used it uses its first input instead."""
+    """The nodes without one; its readers use its first input instead."""
     instead = nodes[gone]["inputs"][0]
 
     def moved(source: int) -> int:
@@ -299,7 +298,7 @@ def _without(nodes: list[dict[str, Any]], gone: int) -> list[dict[str, Any]]:
 
 
 def _join(g: GraphBuilder, name: str, maps: list[str], merge: str) -> str:
-    """Bring maps to one size and join them."""
+    """Reduce maps to one size and merge them."""
     if len(maps) == 1:
         return maps[0]
     height = min(g.shape(m)[1] for m in maps)
@@ -307,7 +306,7 @@ def _join(g: GraphBuilder, name: str, maps: list[str], merge: str) -> str:
     channels = max(g.shape(m)[0] for m in maps)
     fitted = []
     for number, x in enumerate(maps):
-        # the least that brings both sides down; where one side is small it says less of the stride
+        # the smallest stride for both sides; a small side determines the stride less precisely
         stride = max(-(-g.shape(x)[1] // height), -(-g.shape(x)[2] // width))
         if stride > 1:
             window = stride if stride % 2 else stride + 1

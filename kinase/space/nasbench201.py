@@ -8,7 +8,7 @@ from kinase.space.genes import CellGenes, Pair
 
 
 def to_nasbench201(architecture: Architecture) -> str:
-    """The benchmark's own string of a cell: ``|nor_conv_3x3~0|+|none~0|skip_connect~1|+...``."""
+    """The benchmark's string of a cell: ``|nor_conv_3x3~0|+|none~0|skip_connect~1|+...``."""
     return "+".join(
         "|" + "|".join(f"{op}~{source}" for op, source in node) + "|"
         for node in architecture["normal"]
@@ -19,7 +19,7 @@ def from_nasbench201(text: str) -> Architecture:
     """The architecture of one of the benchmark's strings.
 
     Raises:
-        ArchitectureError: it is none.
+        ArchitectureError: the string is invalid.
     """
     nodes: CellGenes = []
     for part in text.split("+"):

@@ -19,9 +19,9 @@ def channels_of(shape: Shape) -> int:
 class Node:
     """One primitive operation.
 
-    `op` is one of `OPS`; `attrs` are its numbers. Names are unique, stable across
-    architectures of one space where the layer is the same one (weights are inherited by name),
-    and made of letters, digits and underscores.
+    `op` is one of `OPS`; `attrs` are its numbers. Names are unique, consist of letters, digits and
+    underscores, and are the same for the same layer in different architectures of a space (weights
+    are inherited by name).
     """
 
     name: str
@@ -47,7 +47,7 @@ ACTIVATIONS = frozenset(
         "tanh",
     }
 )
-"""Operations on every number alone, without parameters."""
+"""Elementwise operations without parameters."""
 
 OPS = ACTIVATIONS | frozenset(
     {
@@ -84,15 +84,15 @@ OPS = ACTIVATIONS | frozenset(
 """Every primitive operation.
 
 `shift` moves a feature map by one pixel up and left and pads with zeros (the second path of a
-factorised reduction); `zero` is the zero map at a stride; `drop_path` drops a sample's whole map in
+factorized reduction); `zero` is the zero map at a stride; `drop_path` drops a sample's whole map in
 training, at its own `rate` or, without one, at that of the experiment's training. `leaky_relu` has
-a `slope` below zero, `elu` an `alpha`; `gelu_tanh` is GELU's approximation. `layer_norm` normalises
+a `slope` below zero, `elu` an `alpha`; `gelu_tanh` is GELU's approximation. `layer_norm` normalizes
 over the channels or features of each place, `group_norm` over groups of channels and all pixels;
 `layer_scale` has a learned factor for each channel; `shuffle` writes the channels of `groups`
 groups in turns. A pool with `ceil` rounds its size up, an average with `count_pad` counts the zeros
 of its padding. `adaptive_avg_pool` averages a map of any size to one of `height` by `width`.
 `scale` is a map times a gate, of its shape or one number a channel. `mix` is (1 - l) a + l b of two
-maps, with l learned: an added skip, or an activation that begins as none. `slice` takes some
+maps, with l learned: an added skip, or an activation that starts as an identity. `slice` takes some
 channels. `tokens` makes a sequence of a map's pixels, `class_token` puts a learned token before it,
 `position` adds a learned embedding, `attention` is multi-head self-attention, `select` takes one
 token.

@@ -1,4 +1,4 @@
-"""Named cell spaces of the literature."""
+"""Cell spaces from the literature, by name."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from kinase.api.trial import Architecture
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """How cells of a family are wired and stacked."""
+    """Wiring and stacking of the cells of a family."""
 
     nodes: int
     """Intermediate nodes of a cell."""
     ops: tuple[str, ...]
-    """Operations of an edge."""
+    """Operations that an edge can have."""
     inputs: int
     """Input nodes of a cell: 1 for the previous cell, 2 for the two previous ones."""
     dense: bool
-    """Whether every earlier node is joined to a node by an edge; else two are chosen."""
+    """Whether a node has an edge from every earlier node; otherwise it has two chosen inputs."""
     reduction: bool
-    """Whether reduction cells are searched, too."""
+    """Whether reduction cells are also searched."""
     search: CellScale
     evaluation: CellScale
     same_source: bool = False
-    """Whether both inputs of a node may come from one source."""
+    """Whether both inputs of a node can come from the same source."""
     concat: Literal["all", "unused", "chosen"] = "all"
-    """Which intermediate nodes a cell ends in, where a node chooses its inputs."""
+    """Which intermediate nodes are concatenated, if nodes choose their inputs."""
     named: Mapping[str, Architecture] = field(default_factory=dict)
     """Published cells by name."""
 

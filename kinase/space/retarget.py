@@ -1,4 +1,4 @@
-"""An existing network, adapted to another task: other images, another number of classes."""
+"""Adapt an existing network to another task: other images, another number of classes."""
 
 from __future__ import annotations
 
@@ -21,23 +21,22 @@ _PASSES = ACTIVATIONS | frozenset(
         "zero",
     }
 )
-"""Operations that leave the image's channels as they are."""
+"""Operations that keep the image's channels."""
 _AFTER = ACTIVATIONS | frozenset(
     {"max_pool", "avg_pool", "global_avg_pool", "adaptive_avg_pool", "identity", "dropout"}
 )
-"""Operations that may follow the last layer: each of its channels is still one class."""
+"""Operations that can follow the last layer: each channel still corresponds to one class."""
 
 
 def retarget(graph: Graph, shape: Shape, outputs: int) -> Graph:
-    """The graph for images of this shape and so many outputs.
+    """The graph for images of this shape and this number of outputs.
 
-    Its first convolutions take as many channels as the image has, its last layer, a linear one or a
-    convolution whose map is then averaged, gives as many numbers as are wanted; nothing else
-    changes.
+    Its first convolutions get the channels of the image, and its last layer (a linear layer, or a
+    convolution whose map is averaged) the number of outputs. Nothing else changes.
 
     Raises:
-        InfeasibleError: a layer in between is made for images of another size, or there are no
-            such layers.
+        InfeasibleError: a layer in between only fits images of another size, or there are no such
+            layers.
     """
     channels, height, width = shape
     nodes = {node.name: node for node in graph}
@@ -73,7 +72,7 @@ def retarget(graph: Graph, shape: Shape, outputs: int) -> Graph:
 
 
 def _first(graph: Graph, channels: int) -> dict[str, Node]:
-    """The nodes that see the image's channels, for so many of them."""
+    """The nodes that see the image's channels, adapted to this number of channels."""
     seen, changed = {graph.nodes[0].name}, dict[str, Node]()
     for node in graph.nodes[1:]:
         if seen.isdisjoint(node.inputs):
@@ -95,7 +94,7 @@ def _first(graph: Graph, channels: int) -> dict[str, Node]:
 
 
 def _last(nodes: dict[str, Node], name: str, shapes: dict[str, Shape]) -> Node:
-    """The layer that gives an end's numbers."""
+    """The layer that computes an output."""
     node = nodes[name]
     while node.op in _AFTER or node.op == "flatten":
         before = shapes[node.inputs[0]]

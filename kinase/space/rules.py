@@ -1,4 +1,4 @@
-"""What each primitive operation gives and costs: shape, parameters, multiply-adds."""
+"""Output shape, parameters and multiply-adds of each primitive operation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _window(node: Node, size: int, axis: str) -> int:
     dilation = int(a.get("dilation", 1))
     last = size + 2 * padding - dilation * (kernel - 1) - 1
     out = last // stride + 1
-    if a.get("ceil"):  # a last window may hang over the edge, but must begin before it
+    if a.get("ceil"):  # the last window can extend past the edge, but must start before it
         out = -(-last // stride) + 1
         out -= (out - 1) * stride >= size + padding
     if out < 1:
@@ -32,7 +32,7 @@ def shape_of(node: Node, inputs: list[Shape]) -> Shape:
     """Shape of a node's output.
 
     Raises:
-        InfeasibleError: the map shrinks to nothing.
+        InfeasibleError: the map would vanish.
         ValueError: the inputs do not fit the node.
     """
     a = node.attrs

@@ -1,4 +1,4 @@
-"""Macro skeletons: how copies of a cell become a network."""
+"""Macro skeletons: how a network is built from copies of a cell."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kinase.space.graph import Graph
 
 Genes = list[list[list[Any]]]
 Ended = tuple[Genes, list[int]]
-"""A cell's nodes, and the numbers of those that it concatenates, its two inputs being 0 and 1."""
+"""A cell's nodes, and the numbers of those that it concatenates; its two inputs are 0 and 1."""
 
 
 def imagenet_style(
     normal: Ended, reduction: Ended, frame: Frame, cells: int, filters: int
 ) -> Graph:
     """The DARTS network for CIFAR-10 (Liu et al. 2019, section 3.2): a 3x3 stem of three times
-    the filters, cells that take the two before them, reduction cells at one and two thirds of
+    the filters, cells that read the two previous ones, reduction cells at one and two thirds of
     the depth, which double the filters.
 
     The auxiliary head reads the second reduction cell (Szegedy et al. 2015; here as in DARTS:
@@ -67,7 +67,7 @@ def _cell(
             edge = f"{name}_node{index}_edge{number}"
             step = stride if source < 2 else 1
             out = cell_ops.apply(g, edge, op, states[source], filters, step)
-            # a plain identity is never dropped, so that something always gets through
+            # an identity is never dropped, so that there is always an output
             if not (op == "skip_connect" and step == 1) and op != "none":
                 out = g.unary(f"{edge}_drop", "drop_path", out)
             terms.append(out)
@@ -93,8 +93,8 @@ def residual(genes: Genes, frame: Frame, cells: int, filters: int) -> Graph:
     """The NAS-Bench-201 network (Dong & Yang 2020, section 2.1): a 3x3 stem, three stages of
     equal cells, between them residual blocks of stride 2 that double the filters.
 
-    `cells` counts the cells of all stages; a number that three does not divide gives the
-    earlier stages one more.
+    `cells` counts the cells of all stages; if it is not divisible by three, the earlier stages get
+    one more.
     """
     g = GraphBuilder(frame.input)
     x = g.batch_norm("stem_bn", g.conv("stem_conv", g.input, filters, 3))

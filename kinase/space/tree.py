@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ENUMERABLE = 100_000
-"""Largest space that is enumerated."""
+"""Maximum size of a space that is enumerated."""
 
 
 class Tree(Space):
@@ -36,34 +36,35 @@ class Tree(Space):
     cell's own 3x3 convolution: a tree is what that layer unfolds into. The others pass the map on
     (`identity`) or have one of `ops`.
 
-    A convolution is followed by batch normalisation, and by a ReLU where a node follows; the next
+    A convolution is followed by batch normalization, and by a ReLU where a node follows; the next
     cell begins with one.
     """
 
     def __init__(self, options: TreeSpace) -> None:
-        """The cells that the manifest's `space.tree` describes."""
+        """The space described by `space.tree`."""
         self.options = options
         self.ops: tuple[str, ...] = tuple(dict.fromkeys((IDENTITY, *options.ops)))
         self.merges: tuple[str, ...] = tuple(dict.fromkeys(("none", *options.merges)))
 
     def scale(self, final: bool) -> Scale:
-        """Cells of the search's, or the finalists' networks."""
+        """Number of cells of the networks of the search or of the finalists."""
         cells = self.options.evaluation_cells
         return Scale(cells=cells * len(self.options.widths)) if final and cells else Scale()
 
-    # -- what a node may be ------------------------------------------------------------
+    # -- valid nodes -------------------------------------------------------------------
 
     def counts(self, merge: str) -> range:
-        """Numbers of branches that a node may have."""
+        """Possible numbers of branches of a node."""
         most = {"none": 1, "add": self.options.max_branches, "concat": 2}[merge]
         return range(1 if merge == "none" else 2, most + 1)
 
     def divides(self, halvings: int) -> bool:
-        """Whether the channels of every stage can be divided once more, after so many times."""
+        """Whether the channels of every stage can be divided again after this number of
+        divisions."""
         return min(self.options.widths) >> halvings >= 2
 
     def _divides_all(self, node: Node, halvings: int) -> bool:
-        """The same for every concatenation of a tree."""
+        """The same for every concatenation in a tree."""
         joins = node["merge"] == "concat"
         return not (joins and not self.divides(halvings)) and all(
             self._divides_all(branch["node"], halvings + joins)
@@ -72,7 +73,7 @@ class Tree(Space):
         )
 
     def forms(self, halvings: int) -> list[tuple[str, int]]:
-        """Merge and number of branches that a node may have, below so many concatenations."""
+        """Possible merges and numbers of branches of a node below this number of concatenations."""
         return [
             (merge, count)
             for merge in self.merges
@@ -80,11 +81,11 @@ class Tree(Space):
             for count in self.counts(merge)
         ]
 
-    # -- drawing and checking ----------------------------------------------------------
+    # -- sampling and validation -------------------------------------------------------
 
     def sample(self, rng: Rng) -> Architecture:
-        """From the first node on: a merge, a number of branches, for each an operation and whether
-        a node follows, uniformly."""
+        """Starting with the first node, draw a merge, a number of branches, and for each branch an
+        operation and whether a node follows, uniformly."""
         return {"cell": self._sample(1, 0, rng)}
 
     def _sample(self, depth: int, halvings: int, rng: Rng) -> Node:
@@ -151,11 +152,11 @@ class Tree(Space):
                 below = halvings + (merge == "concat")
                 self._validate(branch["node"], f"{here}.node", depth + 1, below)
 
-    # -- moving ------------------------------------------------------------------------
+    # -- neighbours and mutation -------------------------------------------------------
 
     def edits(self, architecture: Architecture) -> Iterator[Architecture]:
-        """One operation changed; one node's merge or number of branches changed, where branches
-        that come are empty; a node put in, or taken out with what is below."""
+        """Change an operation; change a node's merge or number of branches, where new branches are
+        empty; insert a node, or remove one with its subtree."""
         for node in self._edits(architecture["cell"], 1, 0):
             yield {"cell": node}
 
@@ -245,9 +246,8 @@ class Tree(Space):
     # -- encodings ---------------------------------------------------------------------
 
     def vector(self, architecture: Architecture) -> NDArray[np.float64]:
-        """For every branch that there may be, in the order of a walk, whether it is there, one-hot
-        its operation, and one-hot the merge of the node behind it; before them the merge of the
-        first node."""
+        """The merge of the first node, then for every possible branch, in depth-first order:
+        whether it exists, its one-hot operation, and the one-hot merge of the node behind it."""
         found: list[float] = []
         self._encode(simplified(architecture["cell"]), 1, found)
         return np.array(found)
@@ -304,7 +304,7 @@ class Tree(Space):
         x = g.batch_norm("stem_bn", g.conv("stem_conv", g.input, stem, 3))
         number = 0
         for stage, width in enumerate(widths):
-            # of a total, earlier stages get one more, as in the other cell spaces
+            # earlier stages get one more, as in the other cell spaces
             cells = o.cells if scale.cells is None else (scale.cells + stages - 1 - stage) // stages
             for index in range(cells):
                 stride = 2 if stage and not index else 1
@@ -321,17 +321,17 @@ class Tree(Space):
     def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:
-        """Copies of a layer, divided channels, and branches that begin as an identity or as
-        nothing."""
+        """Copies of a layer, divided channels, and branches that start as an identity or as
+        zero."""
         trees = simplified(parent["cell"]), simplified(child["cell"])
         return tree_morphisms.trees(*trees, self.graph(parent, frame))
 
     def sketch(self, architecture: Architecture) -> Sketch:
-        """Where the map is divided and joined as nodes, operations on the edges."""
+        """Divisions and merges as nodes, operations as labels of the edges."""
         nodes, edges = [("in", "input")], list[tuple[str, str, str]]()
 
         def draw(node: Node, name: str, source: str) -> str:
-            """The end of what a node makes of a source."""
+            """Build a node on a source; return its last node."""
             joined = node["merge"] != "none"
             ends = []
             for index, branch in enumerate(node["branches"]):
@@ -354,8 +354,8 @@ class Tree(Space):
 
 
 class _Cell:
-    """Writes one cell into a graph. A branch is named by its place on the way from the first node;
-    where it ends there is an identity, so that a node can come there."""
+    """Writes one cell into a graph. A branch is named by its path from the first node. It ends with
+    an identity, so that a node can be inserted there."""
 
     def __init__(self, g: GraphBuilder, name: str, width: int, stride: int) -> None:
         self._g, self._name, self._width, self._stride = g, name, width, stride
@@ -364,7 +364,7 @@ class _Cell:
         x, name = self._g.relu(f"{self._name}_relu", x), self._name
         if (
             tree["merge"] == "concat"
-        ):  # a layer of divided outputs is a layer with its output divided
+        ):  # dividing the output of a layer equals layers with a part of the outputs
             whole = self._op(f"{name}_0", LAYER, x, True)
             branches = [{**branch, "op": IDENTITY} for branch in tree["branches"]]
             return self._node({**tree, "branches": branches}, name, whole)
@@ -415,7 +415,7 @@ class _Cell:
 
 
 def _halves(name: str, channels: int) -> list[tuple[int, int]]:
-    """(start, size) of both parts; the first is no smaller."""
+    """(start, size) of both parts; the first one is at least as large."""
     if channels < 2:
         raise InfeasibleError(f"{name}: {channels} channel cannot be divided")
     first = channels - channels // 2

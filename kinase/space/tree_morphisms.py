@@ -1,6 +1,6 @@
-"""Which network morphisms could unfold the cells of one network into those of another (Cai et al.
-2018b, section 3.1): a layer becomes copies that add up to it, a map is divided and joined, a branch
-starts as an identity, or as zero if parallel to another."""
+"""Network morphisms that could unfold the cells of one network into those of another (Cai et al.
+2018b, section 3.1): a layer is replaced by copies that add up to it, a map is divided and
+concatenated, a branch starts as an identity, or as zero if parallel to another."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kinase.space.trees import CONVS, IDENTITY, LAYER, Branch, Node
 
 
 class _Never(Exception):
-    """No morphism leads there."""
+    """No morphism exists."""
 
 
 def trees(parent: Node, child: Node, before: Graph) -> list[Edit] | None:
-    """From one tree to another, in every cell of a network."""
+    """Morphisms from one tree to another, in every cell of a network."""
     cells = [node.name for node in before if re.fullmatch(r"cell\d+_relu", node.name)]
     edits = Edits()
     try:
@@ -28,7 +28,8 @@ def trees(parent: Node, child: Node, before: Graph) -> list[Edit] | None:
 
 
 class _Growth:
-    """Of one cell. Nodes have the names of the parent's network, and those that edits gave."""
+    """Morphisms of one cell. Nodes have the names of the parent's network, or of the edits that
+    added them."""
 
     def __init__(self, edits: Edits, cell: str) -> None:
         self._edits, self._cell = edits, cell
@@ -47,7 +48,7 @@ class _Growth:
             self._unfold(new, f"{name}_0")
 
     def _unfold(self, new: Node, name: str) -> None:
-        """A layer that nothing follows becomes several."""
+        """Split a layer without a following node into several."""
         ends = [(f"{name}_relu", f"{name}_end")]
         if new["merge"] == "concat":
             self._insert(_within(new), *ends[0])
@@ -60,10 +61,10 @@ class _Growth:
             if "node" in branch:
                 self._insert(branch["node"], source, end)
 
-    # -- what is there already ---------------------------------------------------------
+    # -- existing nodes ----------------------------------------------------------------
 
     def _node(self, old: Node, new: Node, name: str, x: str) -> None:
-        """A node that stays, with a map that it takes."""
+        """An existing node, with one of its inputs."""
         more = new["branches"][len(old["branches"]) :]
         if old["merge"] != new["merge"] or len(new["branches"]) < len(old["branches"]):
             raise _Never
@@ -84,17 +85,17 @@ class _Growth:
         elif "node" in old and "node" in new:
             self._node(old["node"], new["node"], name, _end(old["op"], name, x))
         elif "node" in new:
-            if old["op"] in CONVS:  # whose output no ReLU has seen
+            if old["op"] in CONVS:  # before a ReLU
                 raise _Never
             self._insert(new["node"], _end(old["op"], name, x), f"{name}_end")
         elif "node" in old:
             raise _Never
 
-    # -- what comes --------------------------------------------------------------------
+    # -- new nodes ---------------------------------------------------------------------
 
     def _insert(self, node: Node, source: str, end: str) -> str:
-        """A node between a map and the identity that takes it, as an identity; what gives its
-        output."""
+        """Insert a node, as an identity, between a map and the identity that reads it; return its
+        output node."""
         branches = node["branches"]
         match node["merge"]:
             case "none":
@@ -113,7 +114,7 @@ class _Growth:
                 return out
 
     def _carry(self, branch: Branch, source: str, end: str) -> str:
-        """A branch that begins as an identity, put in before the identity that takes a map."""
+        """Insert a branch that starts as an identity before the identity that reads a map."""
         if branch["op"] in CONVS:
             activation = "relu" if "node" in branch else "none"
             fields = {**_layer(branch), "activation": activation}
@@ -124,7 +125,7 @@ class _Growth:
         return self._insert(branch["node"], source, end) if "node" in branch else end
 
     def _beside(self, branch: Branch, end: str, source: str) -> str:
-        """A branch that begins as nothing, added to what is there."""
+        """Add a branch that starts as zero."""
         if branch["op"] not in CONVS or "node" in branch:
             raise _Never
         made = self._edits.make("branch", node=end, source=source, **_layer(branch))
@@ -132,12 +133,12 @@ class _Growth:
 
 
 def _within(node: Node) -> Node:
-    """The first node behind the one layer of a concatenation."""
+    """The first node after the layer of a concatenation."""
     return {**node, "branches": [{**each, "op": IDENTITY} for each in node["branches"]]}
 
 
 def _rank(branch: Branch) -> int:
-    """Who carries the identity: a branch that cannot begin as nothing, if there is one."""
+    """The branch that is the identity: one that cannot start as zero, if any."""
     return 0 if "node" in branch else 1 if branch["op"] not in CONVS else 2
 
 

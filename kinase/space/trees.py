@@ -11,7 +11,7 @@ Branch = dict[str, Any]
 """`op`, and perhaps a `node` behind it."""
 
 LAYER = "layer"
-"""The cell's own convolution, the operation of the first node's branches."""
+"""The cell's convolution, the operation of the first node's branches."""
 IDENTITY = "identity"
 CONVS = {"conv_1x1": 1, "sep_conv_3x3": 3, "sep_conv_5x5": 5, "sep_conv_7x7": 7}
 """Operations that are convolutions, with their windows."""
@@ -23,8 +23,9 @@ def is_empty(branch: Branch) -> bool:
 
 
 def simplified(tree: Node) -> Node:
-    """The same network without what does nothing: a node that passes its map on, or only divides
-    and joins it, falls away, and one with a single branch behind an identity is that branch."""
+    """An equivalent tree without redundant nodes: a node that only passes on its map, or only
+    divides and concatenates it, is removed, and a node with a single branch after an identity is
+    replaced by the branch."""
     branches = [_simplified(branch) for branch in tree["branches"]]
     if tree["merge"] == "concat" and all(each == {"op": LAYER} for each in branches):
         return {"merge": "none", "branches": branches[:1]}
@@ -47,7 +48,7 @@ def _simplified(branch: Branch) -> Branch:
 
 
 def plain(node: Node) -> list[Any]:
-    """A node as lists, equal where nodes differ in the order or the nesting of sums alone."""
+    """A node as lists, which are equal if nodes differ only in the order or nesting of sums."""
     branches: list[Any] = []
     for branch in node["branches"]:
         below = plain(branch["node"]) if "node" in branch else None

@@ -1,4 +1,4 @@
-"""A first manifest for one's own data: what `kinase init` writes."""
+"""A first manifest for your data, as `kinase init` writes it."""
 
 from kinase.starter.plan import CannotPlan, Plan, Wishes, plan
 from kinase.starter.text import manifest

@@ -1,8 +1,8 @@
-"""Which search suits data and a time: pure rules, whose numbers are said where they stand.
+"""Choose a search for the given data and time, by simple rules.
 
-A proposal is a place to begin, not an optimum. What a trial costs is a rough guess, by the
-multiply-adds of networks drawn from the space. The budget is a time: it holds whatever the guess is
-worth.
+A proposal is a starting point, not an optimum. The cost of a trial is a rough guess from the
+multiply-adds of random networks in the space. The budget is a time, so it holds even if the guess
+is wrong.
 """
 
 from __future__ import annotations
@@ -20,69 +20,71 @@ from kinase.api.space import Space as SpaceModel
 from kinase.space import Frame, InfeasibleError, Space, make_space
 from kinase.words import counted
 
-TASK = "Classification"
+METRICS = {"Classification": "val_accuracy", "MultiLabel": "val_map", "Regression": "val_rmse"}
+"""What is optimized by default, by task."""
 SIDES = (8, 16, 24, 32, 48, 64, 96, 128)
-"""Heights and widths that are proposed for images of one's own."""
+"""Heights and widths that are proposed for images of different sizes."""
 LARGEST = {"cpu": 64, "mps": 96, "cuda": 128}
-"""Largest of them by device: the cost of a trial grows with the square."""
+"""Maximum by device, because the cost of a trial grows with the square."""
 TOPS = (128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4)
-"""Filters of the widest layer that are tried, from the most on."""
+"""Numbers of filters to try for the widest layer, in decreasing order."""
 WIDEST = {"cpu": 64, "mps": 96, "cuda": 128}
-"""Most filters of a layer that are proposed, by device."""
+"""Maximum number of filters of a layer, by device."""
 ENOUGH_WIDTH = 16
-"""A space whose widest layer has fewer filters is made less deep first, ..."""
+"""If the widest layer would have fewer filters than this, the depth is reduced first, ..."""
 ENOUGH_DEPTH = 4
-"""... down to so many layers."""
+"""... down to this number of layers."""
 SPEED = {"cpu": 7e9, "mps": 1e11, "cuda": 1e12}
-"""Multiply-adds a second of one slot in training, where a sample pass counts three times those of
-its forward pass. The CPU's is that of the digits example (bench/README.md, section 1); the others
-are cautious guesses."""
+"""Multiply-adds per second of one slot in training; a sample counts as three times its forward
+pass. The CPU's value is that of the digits example (bench/README.md, section 1); the others are
+cautious guesses."""
 STEP = 2e-3
-"""Seconds of a training step that no multiply-add explains."""
+"""Fixed seconds per training step, in addition to the multiply-adds."""
 TRIAL = 0.15
-"""Seconds of a trial in addition to its training."""
+"""Fixed seconds per trial, in addition to its training."""
 SEARCH_SHARE = 0.75
-"""Of the time; the rest is kept for the finalists."""
+"""Share of the time for the search; the rest is for the finalists."""
 WANTED = 40
-"""Trials below which a cheaper estimation is proposed."""
+"""If the time pays for fewer trials than this, a cheaper estimation is proposed."""
 FEW = 24
-"""Trials below which random search is as good: evolution's start alone takes a third of them."""
+"""Below this number of trials random search is as good, because evolution's start alone takes a
+third of them."""
 MANY = 300
-"""Trials from which candidates are trained longer instead."""
+"""Above this number of trials, candidates are trained longer instead."""
 MOST_TRIALS = 500
-"""`budget.trials`: more on the same validation part choose by chance."""
+"""Maximum of `budget.trials`: with more trials on the same validation split, chance decides."""
 IMBALANCE = 10
-"""Samples of the largest class to one of the smallest, from which accuracy says little."""
+"""Ratio of the largest class to the smallest above which accuracy says little."""
 BALANCED = ("val_balanced_accuracy", "val_f1")
-"""Metrics for such data, the first that the task has."""
+"""Metrics for such data; the first one that the task measures is used."""
 
 
 class CannotPlan(ValueError):
-    """Nothing can be proposed; says what would have to be different."""
+    """No search can be proposed; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the user asks for."""
+    """The user's requirements."""
 
     seconds: float = 1800.0
     """Time for search and finalists."""
     max_params: int | None = None
-    """Most parameters of a network."""
+    """Maximum number of parameters of a network."""
     metric: str | None = None
-    """What the search optimizes; None chooses."""
+    """Metric to optimize, or None to choose one."""
     resolution: int | None = None
-    """Height and width of an image; None chooses."""
+    """Height and width of an image, or None to choose them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A search that is proposed."""
+    """A proposed search."""
 
     look: Look
     wishes: Wishes
     side: int | None
-    """`task.resolution`; None leaves images as they are."""
+    """`task.resolution`, or None for the images' own size."""
     metric: str
     depth: int
     widths: tuple[int, ...]
@@ -90,20 +92,20 @@ class Plan:
     largest: int
     """Parameters of the largest network of the space."""
     epochs: int
-    """Of a full training."""
+    """Epochs of a full training."""
     low_epochs: int
-    """Of a candidate's."""
+    """Epochs of a candidate's training."""
     fraction: float
     """Share of the data for a candidate's training."""
     batch: int
     crop: int
     parallelism: int
     trials: int
-    """How many the search may come to, roughly."""
+    """Approximate number of trials."""
     trial_seconds: float
-    """What one may take, roughly."""
+    """Approximate seconds per trial."""
     population: int | None
-    """Of evolution; None proposes random search."""
+    """Population of evolution, or None for random search."""
     search_seconds: int
     finalists: int
 
@@ -112,7 +114,7 @@ def plan(look: Look, wishes: Wishes) -> Plan:
     """Propose a search.
 
     Raises:
-        CannotPlan: the metric is not known, or no network is small enough.
+        CannotPlan: the metric is unknown, or no network is small enough.
     """
     side = _side(look, wishes)
     shape = (look.channels, side or look.height, side or look.width)
@@ -154,18 +156,28 @@ def _side(look: Look, wishes: Wishes) -> int | None:
 
 
 def _metric(look: Look, wanted: str | None) -> str:
-    known = known_metrics(TASK)
+    known = known_metrics(look.task)
     if wanted is not None:
         if wanted not in known:
-            raise CannotPlan(f"metric {wanted!r} is not known; use one of {', '.join(known)}")
+            raise CannotPlan(
+                f"metric {wanted!r} is not one of task.type {look.task}; use one of "
+                f"{', '.join(known)}"
+            )
         return wanted
-    if look.largest >= IMBALANCE * max(1, look.smallest):
-        return next((name for name in BALANCED if name in known), "val_accuracy")
-    return "val_accuracy"
+    if uneven(look):
+        return next((name for name in BALANCED if name in known), METRICS[look.task])
+    return METRICS[look.task]
+
+
+def uneven(look: Look) -> bool:
+    """Whether accuracy says little, because some classes are rare. Metrics of labels count each
+    label equally anyway."""
+    rare = look.largest >= IMBALANCE * max(1, look.smallest)
+    return look.task == "Classification" and rare
 
 
 def _batch(look: Look) -> int:
-    """A power of two with at least three steps an epoch."""
+    """Batch size: a power of two with at least three steps per epoch."""
     most = 128 if look.device == "cuda" and look.train > 20_000 else 64
     return max(2, min(most, 1 << (look.train // 3).bit_length() - 1 if look.train >= 6 else 2))
 
@@ -173,8 +185,8 @@ def _batch(look: Look) -> int:
 def _space(
     look: Look, shape: tuple[int, int, int], most: int | None
 ) -> tuple[int, tuple[int, ...], tuple[int, ...], int]:
-    """Depth, widths and kernels of the richest chain space all of whose networks have at most so
-    many parameters, and the parameters of its largest."""
+    """Depth, widths and kernels of the largest chain space whose networks all respect the maximum
+    number of parameters, and the parameters of its largest network."""
     found: list[tuple[int, tuple[int, ...], tuple[int, ...], int]] = []
     least = math.inf
     for depth, kernels in _depths(min(shape[1:])):
@@ -189,7 +201,7 @@ def _space(
     if not found:
         raise CannotPlan(
             f"no chain of layers has {most:,} parameters or fewer with "
-            f"{shape[0]} channels and {counted(look.classes, 'class')}; the smallest network has "
+            f"{counted(shape[0], 'channel')} and {look.targets}; the smallest network has "
             f"{least:,.0f}"
         )
     deep = [each for each in found if each[0] >= ENOUGH_DEPTH]
@@ -212,20 +224,20 @@ def _widths(top: int) -> tuple[int, ...]:
 def _largest(look: Look, shape: tuple[int, int, int], depth: int, top: int, kernel: int) -> int:
     layer = {"op": "conv", "width": top, "kernel": kernel, "stride": 1}
     space = make_space(chain(depth, (top,), (kernel,)))
-    frame = Frame(shape, look.classes, space.scale(final=True))
+    frame = Frame(shape, look.outputs, space.scale(final=True))
     return space.graph({"layers": [layer] * depth}, frame).params()
 
 
 def chain(depth: int, widths: Sequence[int], kernels: Sequence[int]) -> SpaceModel:
-    """The space that is proposed."""
+    """The proposed space."""
     options = {"minDepth": 2, "maxDepth": depth, "widths": list(widths), "kernels": list(kernels)}
     return SpaceModel.model_validate({"type": "Chain", "chain": options})
 
 
 def _pass_seconds(look: Look, proposed: Plan, shape: tuple[int, int, int]) -> float:
-    """About what one sample costs in training, by the median of networks drawn at random."""
+    """Approximate cost of training on one sample: the median of random networks."""
     space = make_space(chain(proposed.depth, proposed.widths, proposed.kernels))
-    macs = median(_drawn(space, Frame(shape, look.classes, space.scale(final=True))))
+    macs = median(_drawn(space, Frame(shape, look.outputs, space.scale(final=True))))
     return STEP / proposed.batch + 3 * macs / SPEED[look.device]
 
 
@@ -241,8 +253,8 @@ def _drawn(space: Space, frame: Frame) -> list[int]:
 
 
 def _paced(proposed: Plan, pass_seconds: float) -> Plan:
-    """With as many trials as the time pays for: cheaper ones where these are few, longer ones where
-    they are many."""
+    """Set the number of trials that the time pays for, with cheaper trials if there are few and
+    longer trials if there are many."""
     look, kept = proposed.look, proposed.wishes.seconds - proposed.search_seconds
 
     def paced(plan: Plan) -> Plan:
@@ -260,12 +272,12 @@ def _paced(proposed: Plan, pass_seconds: float) -> Plan:
     if 5 * plan.low_epochs > 4 * plan.epochs:
         plan = paced(replace(plan, low_epochs=plan.epochs))
     final = look.train * plan.epochs * pass_seconds
-    if final > 2 * kept:  # finalists would take longer than what is kept for them
+    if final > 2 * kept:  # finalists would take longer than the time reserved for them
         fewer = max(plan.low_epochs, 10, round(plan.epochs * 2 * kept / final))
         plan = replace(plan, epochs=min(plan.epochs, fewer))
     return replace(plan, population=_population(min(plan.trials, MOST_TRIALS)))
 
 
 def _population(trials: int) -> int | None:
-    """A quarter of the trials, in bounds; None where these are too few for evolution."""
+    """A quarter of the trials, within bounds, or None if there are too few for evolution."""
     return None if trials < FEW else max(8, min(30, trials // 4))

@@ -1,4 +1,4 @@
-"""A proposal as a manifest that explains itself."""
+"""A proposal as a manifest with comments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from kinase.api._base import MAX_NAME, format_duration
 from kinase.api.names import API_VERSION
-from kinase.starter.plan import FEW, IMBALANCE, MOST_TRIALS, SEARCH_SHARE, Plan
+from kinase.starter.plan import FEW, MOST_TRIALS, SEARCH_SHARE, Plan, uneven
 from kinase.words import counted
 
 
@@ -28,10 +28,15 @@ def _lines(plan: Plan, name: str, file: str) -> Iterator[str]:
     look, device = plan.look, plan.look.device
     size = f"{look.channels}x{look.height}x{look.width}"
     most = "" if look.fixed else " (the median size)"
-    images = f"{counted(look.samples, 'image')} of {size}{most} in {counted(look.classes, 'class')}"
+    learned = {
+        "Classification": f"in {look.targets}",
+        "MultiLabel": f"with {look.targets}",
+        "Regression": f"with {look.targets} each",
+    }[look.task]
+    images = f"{counted(look.samples, 'image')} of {size}{most} {learned}"
     yield f"# Written by kinase init for {images}."
     yield "#"
-    yield f"#   kinase run {file}           searches; the same command goes on after Ctrl-C"
+    yield f"#   kinase run {file}           searches; the same command resumes after Ctrl-C"
     yield f"#   kinase validate {file}      checks it after a change"
     yield "#   kinase explain spec.training   says what a field means"
     yield "#"
@@ -42,16 +47,20 @@ def _lines(plan: Plan, name: str, file: str) -> Iterator[str]:
     yield f"  name: {name}"
     yield "spec:"
     yield "  task:"
+    if look.task != "Classification":
+        yield f"    type: {look.task}"
     yield f"    dataset: {look.dataset}"
     if look.path is not None:
         yield f"    path: {json.dumps(look.path, ensure_ascii=False)}"
     if look.download:
         yield "    download: true  # it is fetched into path"
+    if look.labels is not None:
+        yield f"    folder: {{labels: {json.dumps(look.labels, ensure_ascii=False)}}}"
     if plan.side is not None:
         yield "    # Height and width in pixels; a trial's cost grows with the square."
         yield f"    resolution: {plan.side}"
     yield "  objective:"
-    if look.largest >= IMBALANCE * max(1, look.smallest):
+    if uneven(look):
         most_of_one = counted(look.largest, "sample")
         yield f"    # The classes are uneven: {look.smallest:,} to {most_of_one}."
     yield f"    metric: {plan.metric}"
@@ -63,9 +72,16 @@ def _lines(plan: Plan, name: str, file: str) -> Iterator[str]:
     yield "      # If losses become NaN, lower it."
     yield "      adamw: {learningRate: 0.01, weightDecay: 0.05}"
     yield "    warmupEpochs: 1"
-    yield "    labelSmoothing: 0.05"
-    yield "    # Set flip: true where a mirrored image keeps its class."
-    yield f"    augmentation: {{crop: {plan.crop}, flip: false}}"
+    if look.task == "Classification":
+        yield "    labelSmoothing: 0.05"
+    if look.task == "Regression":
+        yield "    # Raise crop, or set flip: true, where a moved or mirrored image keeps its"
+        yield "    # numbers."
+        yield "    augmentation: {crop: 0, flip: false}"
+    else:
+        kept = "class" if look.task == "Classification" else "labels"
+        yield f"    # Set flip: true where a mirrored image keeps its {kept}."
+        yield f"    augmentation: {{crop: {plan.crop}, flip: false}}"
     yield "  space:"
     yield "    # Layers one after another: the quickest to search. docs/methods has others."
     yield "    type: Chain"

@@ -1,4 +1,4 @@
-"""Journal, weights and results by URI."""
+"""Stores for the journal, weights and results, by URI."""
 
 from kinase.store.base import Conflict, NotFound, Store, StoreError, StoreUnavailable, TooLarge
 from kinase.store.bundle import Corrupt, read_bundle, write_bundle

@@ -1,4 +1,4 @@
-"""What a store is: bytes by key, with a conditional put."""
+"""The interface of a store: bytes by key, with a conditional put."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _KEY = re.compile(rf"{_NAME}(?:/{_NAME})*")
 
 
 class StoreError(Exception):
-    """The store could not be used; the message names the URI and what would help."""
+    """The store could not be used; the message names the URI and what to do."""
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot be used at the moment: it is out of reach, overloaded or full. The same
-    call may succeed later, with nothing changed in the manifest."""
+    """The store is unavailable: unreachable, overloaded or full. The same call can succeed later,
+    with the same manifest."""
 
 
 class NotFound(StoreError):
-    """There is no object of that key."""
+    """There is no object with that key."""
 
 
 class Conflict(StoreError):
@@ -28,25 +28,25 @@ class Conflict(StoreError):
 
 
 class TooLarge(StoreError):
-    """An object has more bytes than its reader allows; none of them is kept."""
+    """An object has more bytes than its reader allows."""
 
     @classmethod
     def at(cls, where: str, limit: int, size: int | None = None) -> TooLarge:
-        """The error for an object at `where`; `size` is None where the store did not tell it."""
+        """The error for an object at `where`; `size` is None if the store did not report it."""
         has = "more" if size is None else f"{size:,} bytes"
         return cls(f"{where} is too large: {has}, of at most {limit:,} bytes")
 
 
 def is_key(key: str) -> bool:
-    """Whether a store can hold an object of that key."""
+    """Whether a store can hold an object with that key."""
     return _KEY.fullmatch(key) is not None
 
 
 def check_key(key: str) -> str:
-    """The key itself.
+    """The key, if it is valid.
 
     Raises:
-        StoreError: it is not a key.
+        StoreError: it is not a valid key.
     """
     if _KEY.fullmatch(key) is None:
         raise StoreError(
@@ -57,7 +57,7 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """The prefix itself.
+    """The prefix, if it is valid.
 
     Raises:
         StoreError: no key begins with it.
@@ -78,20 +78,20 @@ def check_range(start: int, end: int) -> None:
 class Store(ABC):
     """Objects below one prefix.
 
-    A key is relative: names joined by single slashes, none of which begins with a dot or holds
-    a control character; `StoreError` refuses any other. No key may lie below another
-    (`a` and `a/b`), which a folder cannot hold.
+    A key is relative: names joined by single slashes, none of which begins with a dot or contains a
+    control character. Other keys raise `StoreError`. No key can be below another (`a` and `a/b`),
+    because a folder could not hold both.
 
-    A put is atomic: a reader sees the old object, the new one, or (before the first) none,
-    never a part. A reader that starts after a put returned sees it. Of several conditional
-    puts at once exactly one succeeds. Methods may be called from several threads.
+    A put is atomic: a reader sees the old object, the new one, or (before the first) none, never a
+    part. A reader that starts after a put returned sees it. Of several concurrent conditional puts
+    exactly one succeeds. Methods may be called from several threads.
 
-    A failure that may pass by itself is a `StoreUnavailable`; one that needs another manifest,
-    other credentials or other permissions is a plain `StoreError`.
+    A temporary failure is a `StoreUnavailable`; one that needs another manifest, other credentials
+    or other permissions is a plain `StoreError`.
     """
 
     uri: str
-    """Where this store lies; ends without a slash."""
+    """URI of this store, without a trailing slash."""
 
     @abstractmethod
     def get(self, key: str, limit: int | None = None) -> bytes:
@@ -99,21 +99,21 @@ class Store(ABC):
 
         Args:
             key: of the object.
-            limit: the most bytes that it may have. Of a larger one at most one byte more than that
-                is read, whoever wrote it; None trusts it whatever its size.
+            limit: maximum size in bytes. At most one byte more than that is read. None: no limit,
+                for trusted objects.
 
         Raises:
-            NotFound: there is none.
+            NotFound: the object does not exist.
             TooLarge: it has more bytes than `limit`.
             StoreError: it cannot be read.
         """
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         """Read the bytes of an object from `start` up to, but not including, `end`; fewer, or none,
-        where the object ends before. A store that can do so reads no others.
+        if the object ends before. A store that can read a range reads no other bytes.
 
         Raises:
-            NotFound: there is no such object.
+            NotFound: the object does not exist.
             StoreError: it cannot be read.
         """
         check_range(start, end)
@@ -124,12 +124,12 @@ class Store(ABC):
         """Write an object.
 
         Raises:
-            Conflict: `if_absent` is set and there is one already; it stays as it was.
+            Conflict: `if_absent` is set and the object exists already; it is not changed.
             StoreError: it cannot be written.
         """
 
     def copy(self, source: str, target: str) -> None:
-        """Write to `target` what is at `source`. A store that can do so moves the bytes itself,
+        """Copy an object from `source` to `target`. A store that can do so copies the bytes itself,
         so that the size does not matter to this process.
 
         Raises:
@@ -145,14 +145,14 @@ class Store(ABC):
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove an object; none there is no error."""
+        """Remove an object. It is not an error if it does not exist."""
 
     @abstractmethod
     def sub(self, prefix: str) -> Store:
-        """The same store, seen from below `prefix`, which is written like a key."""
+        """A view of this store below `prefix`, which has the form of a key."""
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object of that key."""
+        """Whether an object with that key exists."""
         try:
             self.get(key)
         except NotFound:

@@ -1,7 +1,7 @@
 """Several objects that are written and read as one, each checked against its digest.
 
-Below the prefix, `objects/<SHA-256>` hold the bytes and `manifest.json` names them. The
-manifest is put last and whole: a reader sees the bundle as it was or as it is.
+Below the prefix, `objects/<SHA-256>` hold the bytes and `manifest.json` names them. The manifest is
+written last and atomically, so a reader sees either the old or the new bundle.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OBJECTS = "objects"
 
 
 class Corrupt(StoreError):
-    """A stored object is not what its manifest says; the message names it."""
+    """A stored object differs from its manifest; the message names it."""
 
 
 class _Item(Model):
@@ -34,13 +34,13 @@ class _Manifest(Model):
 
 
 def write_bundle(store: Store, prefix: str, files: Mapping[str, bytes]) -> None:
-    """Write a bundle, in place of the one that lies there. Only one may write at a time.
+    """Write a bundle, replacing an existing one. There must be only one writer at a time.
 
-    Whatever interrupts it, the bundle there is the old one or the new one; objects that neither
-    names are removed by the next write.
+    If it is interrupted, the stored bundle is either the old or the new one; the next write removes
+    objects that it does not name.
 
     Raises:
-        StoreError: it cannot be written, or what it replaces cannot be removed.
+        StoreError: the bundle cannot be written, or the old one cannot be removed.
     """
     below = store.sub(prefix)
     items = {}
@@ -57,10 +57,10 @@ def write_bundle(store: Store, prefix: str, files: Mapping[str, bytes]) -> None:
 
 
 def read_bundle(store: Store, prefix: str) -> dict[str, bytes]:
-    """Read a bundle; one that is replaced meanwhile is read again.
+    """Read a bundle; if it is replaced meanwhile, read it again.
 
     Raises:
-        NotFound: there is no manifest.
+        NotFound: the manifest does not exist.
         Corrupt: the manifest is damaged, or an object is missing or differs from it.
     """
     below = store.sub(prefix)

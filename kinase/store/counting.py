@@ -10,7 +10,7 @@ from kinase.store.base import Store
 
 @dataclass
 class Traffic:
-    """What the views of one store know together."""
+    """Counts shared by all views of a store."""
 
     read: int = 0
     """Bytes of objects that were read."""
@@ -22,7 +22,7 @@ class CountingStore(Store):
     """Another store, and how many bytes of objects were read and written."""
 
     def __init__(self, store: Store, traffic: Traffic | None = None) -> None:
-        """Go by `store`; `traffic` is that of the store of which this is a view."""
+        """Wrap `store`; a view shares the `traffic` of its parent."""
         self.uri = store.uri
         self.traffic = traffic if traffic is not None else Traffic()
         self._store = store
@@ -45,7 +45,7 @@ class CountingStore(Store):
         self.traffic.written += len(data)
 
     def copy(self, source: str, target: str) -> None:
-        """Copy an object, by the store itself: nothing goes through here."""
+        """Copy an object within the store; no bytes are counted."""
         self._store.copy(source, target)
 
     def list(self, prefix: str = "") -> Iterator[str]:
@@ -57,9 +57,9 @@ class CountingStore(Store):
         self._store.delete(key)
 
     def sub(self, prefix: str) -> Store:
-        """A view below a prefix, counted alike."""
+        """A view below a prefix, with the same counts."""
         return CountingStore(self._store.sub(prefix), self.traffic)
 
     def exists(self, key: str) -> bool:
-        """Whether there is such an object."""
+        """Whether the object exists."""
         return self._store.exists(key)

@@ -51,20 +51,20 @@ _PASSING = {
     errno.ENETDOWN,
     errno.ENETUNREACH,
 }
-"""What a full disk or the server of a network file system says, until it is better."""
+"""Errors of a full disk or a network file system that can be temporary."""
 
 
 class FileStore(Store):
     """Objects are files below a folder.
 
-    A put writes a temporary file and renames it, a conditional put links it: both are atomic
-    on a POSIX file system. Nothing is flushed to the disk by force, so what was written
-    survives the death of the process at any moment, but not that of the machine. Files get
-    the mode that the umask leaves of rw-rw-rw-.
+    A put writes a temporary file and renames it, a conditional put links it: both are atomic on a
+    POSIX file system. Nothing is flushed to the disk explicitly, so written objects survive the
+    death of the process at any moment, but not that of the machine. Files get mode rw-rw-rw-,
+    restricted by the umask.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Use `folder`, which is made at the first put."""
+        """Use `folder`, which is created at the first put."""
         self.folder = Path(folder).absolute()
         self._root = str(self.folder)
         self.uri = f"file://{self._root}"
@@ -74,7 +74,7 @@ class FileStore(Store):
 
     @staticmethod
     def _temporary(path: str) -> str:
-        # No other process has this name, on whichever machine: a pid may recur, the token not.
+        # No other process on any machine uses this name: a pid can recur, the token cannot.
         return f"{path.rpartition('/')[0]}/.{_token}.{os.getpid()}.{next(_counter)}"
 
     def get(self, key: str, limit: int | None = None) -> bytes:
@@ -86,7 +86,7 @@ class FileStore(Store):
                 size = os.fstat(file.fileno()).st_size
                 data = b"" if size > limit else _read(file, min(limit, size) + 1)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise NotFound(f"{self.uri}/{key} is not there") from None
+            raise NotFound(f"{self.uri}/{key} does not exist") from None
         except OSError as error:
             raise self._failure("read", key, error) from error
         if max(size, len(data)) > limit:
@@ -99,10 +99,10 @@ class FileStore(Store):
         try:
             with open(self._path(key), "rb", buffering=0) as file:
                 file.seek(start)
-                # whoever asks may not know the size, and all that is asked for takes memory
+                # the caller may not know the size, and the whole range would take memory
                 return _read(file, min(end, os.fstat(file.fileno()).st_size) - start)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise NotFound(f"{self.uri}/{key} is not there") from None
+            raise NotFound(f"{self.uri}/{key} does not exist") from None
         except OSError as error:
             raise self._failure("read", key, error) from error
 
@@ -132,7 +132,7 @@ class FileStore(Store):
         except FileExistsError:
             if os.path.isdir(path):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path) from None
-            # Over a network the link may be made and the reply lost: then it is ours.
+            # Over a network the link may be made but the reply lost: then the file is ours.
             if os.stat(temporary).st_nlink != 2:
                 raise Conflict(f"{self.uri}/{key} is there already") from None
         except OSError as error:
@@ -148,7 +148,7 @@ class FileStore(Store):
         """Copy a file, piece by piece."""
         path, wanted = self._path(source), self._path(target)
         if not self.exists(source):
-            raise NotFound(f"{self.uri}/{source} is not there")
+            raise NotFound(f"{self.uri}/{source} does not exist")
         temporary = self._temporary(wanted)
         try:
             os.makedirs(temporary.rpartition("/")[0], exist_ok=True)
@@ -161,7 +161,7 @@ class FileStore(Store):
             raise
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Files below the folder, temporary ones left out."""
+        """Files below the folder, without temporary ones."""
         found: list[str] = []
         folders = [check_prefix(prefix).rpartition("/")[0]]
         while folders:
@@ -197,7 +197,7 @@ class FileStore(Store):
         return FileStore(self._path(prefix))
 
     def exists(self, key: str) -> bool:
-        """Whether there is such a file."""
+        """Whether the file exists."""
         try:
             return stat.S_ISREG(os.stat(self._path(key)).st_mode)
         except (FileNotFoundError, NotADirectoryError):
@@ -223,7 +223,7 @@ class FileStore(Store):
 
 
 def _read(file: io.FileIO, size: int) -> bytes:
-    """At most so many bytes from where the file stands: one read may bring fewer."""
+    """Up to `count` bytes from the current position; a single read can return fewer."""
     parts = []
     while size > 0 and (part := file.read(size)):
         parts.append(part)

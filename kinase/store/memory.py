@@ -1,4 +1,4 @@
-"""A store in this process's memory."""
+"""A store in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class MemoryStore(Store):
         prefix: str = "",
         lock: threading.Lock | None = None,
     ) -> None:
-        """An empty store, or a view of another's objects."""
+        """An empty store, or a view of the objects of another store."""
         self.uri = uri.rstrip("/")
         self._objects = objects if objects is not None else {}
         self._prefix = prefix
@@ -29,7 +29,7 @@ class MemoryStore(Store):
         try:
             data = self._objects[self._prefix + check_key(key)]
         except KeyError:
-            raise NotFound(f"{self.uri}/{key} is not there") from None
+            raise NotFound(f"{self.uri}/{key} does not exist") from None
         if limit is not None and len(data) > limit:
             raise TooLarge.at(f"{self.uri}/{key}", limit, len(data))
         return data

@@ -1,4 +1,4 @@
-"""Stores by URI, and the probe of what is relied on."""
+"""Stores by URI, and a probe of the guarantees that Kinase relies on."""
 
 from __future__ import annotations
 
@@ -9,8 +9,19 @@ from kinase.store.base import Conflict, NotFound, Store, StoreError
 from kinase.store.file import FileStore
 
 
-def open_uri(uri: str, endpoint: str | None = None, region: str | None = None) -> Store:
+def open_uri(
+    uri: str,
+    endpoint: str | None = None,
+    region: str | None = None,
+    request: float | None = None,
+) -> Store:
     """The store at ``file://FOLDER`` or ``s3://BUCKET/PREFIX``.
+
+    Args:
+        uri: of the store.
+        endpoint: URL of an S3-compatible server; AWS's own if None.
+        region: of the bucket.
+        request: see `S3Store`.
 
     Raises:
         StoreError: the URI is malformed, or boto3 is not installed.
@@ -26,7 +37,7 @@ def open_uri(uri: str, endpoint: str | None = None, region: str | None = None) -
                 f"{uri} needs boto3 ({error}); install it with: pip install 'kinase-nas[s3]'"
             ) from error
         bucket, _, prefix = rest.rstrip("/").partition("/")
-        return S3Store(bucket, prefix, endpoint=endpoint, region=region)
+        return S3Store(bucket, prefix, endpoint=endpoint, region=region, request=request)
     raise StoreError(
         f"{uri!r} is not a URI of a store; use file://FOLDER or s3://BUCKET/PREFIX (storage.uri)"
     )
@@ -38,10 +49,10 @@ def open_store(storage: Storage) -> Store:
 
 
 def probe(store: Store) -> None:
-    """Write, write again, read and remove, to see that a conditional put is honoured.
+    """Write, write again, read and remove an object, to check that conditional puts are honoured.
 
     Raises:
-        StoreError: a step is not permitted, or the second put was not refused.
+        StoreError: a step is not permitted, or the second put was not rejected.
     """
     key = f"probe/{uuid.uuid4().hex}"
     try:

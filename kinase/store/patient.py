@@ -1,4 +1,4 @@
-"""A store that waits for another one to come back."""
+"""A store that waits until another one is available again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 from kinase.store.base import Conflict, NotFound, Store, StoreUnavailable, TooLarge
 
 FIRST_PAUSE = 0.5
-"""Seconds until an operation is repeated; they double up to `LONGEST_PAUSE`."""
+"""Seconds until an operation is retried. They double up to `LONGEST_PAUSE`."""
 LONGEST_PAUSE = 15.0
 
 T = TypeVar("T")
@@ -19,17 +19,18 @@ T = TypeVar("T")
 
 @dataclass
 class Outage:
-    """What the views of one store know together."""
+    """State shared by all views of a store."""
 
     lasting: bool = False
     """Whether an operation failed and has not succeeded since."""
 
 
 class PatientStore(Store):
-    """Repeats what fails with `StoreUnavailable`, until it succeeds or the patience is at an end.
+    """Retries operations that fail with `StoreUnavailable`, until they succeed or the patience is
+    over.
 
-    A conditional put is not repeated: if the reply of one was lost, the next would take its own
-    object for another's. Nor is any other error.
+    A conditional put is not retried: if its reply was lost, the retry would find its own object and
+    report a conflict. Other errors are not retried either.
     """
 
     def __init__(
@@ -39,13 +40,13 @@ class PatientStore(Store):
         tell: Callable[[str], None] = lambda text: None,
         outage: Outage | None = None,
     ) -> None:
-        """Go by `store`.
+        """Wrap `store`.
 
         Args:
-            store: where the objects lie.
-            patience: seconds after the first failure of an operation in which it is repeated.
+            store: the store to wait for.
+            patience: seconds after the first failure of an operation during which it is retried.
             tell: called once for each outage, and when it is over.
-            outage: that of the store of which this is a view.
+            outage: shared by the views of a store.
         """
         self.uri = store.uri
         self.outage = outage if outage is not None else Outage()
@@ -77,7 +78,7 @@ class PatientStore(Store):
                 return answer
 
     def _over(self) -> None:
-        """The store answered, whatever it said."""
+        """The store has answered, with success or an error."""
         if self.outage.lasting:
             self.outage.lasting = False
             self._tell(f"{self.uri} can be used again")
@@ -102,7 +103,7 @@ class PatientStore(Store):
         self._repeat(lambda: self._store.copy(source, target))
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Keys, read whole before the first is given."""
+        """Keys, all read before the first one is returned."""
         return self._repeat(lambda: iter([*self._store.list(prefix)]))
 
     def delete(self, key: str) -> None:
@@ -110,9 +111,9 @@ class PatientStore(Store):
         self._repeat(lambda: self._store.delete(key))
 
     def sub(self, prefix: str) -> Store:
-        """A view below a prefix, as patient."""
+        """A view below a prefix, with the same patience."""
         return PatientStore(self._store.sub(prefix), self._patience, self._tell, self.outage)
 
     def exists(self, key: str) -> bool:
-        """Whether there is such an object."""
+        """Whether the object exists."""
         return self._repeat(lambda: self._store.exists(key))

@@ -1,4 +1,4 @@
-"""A store in a bucket of S3, or of a server that speaks its protocol."""
+"""A store in a bucket of S3, or of a server with the same protocol."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 ATTEMPTS = 5
-"""Attempts of one request."""
+"""Number of attempts of a request."""
+CONNECT_SECONDS = 10
+"""How long an attempt waits for a connection."""
+READ_SECONDS = 60
+"""How long it waits for bytes of the reply."""
 
 _TOKEN = "kinase-put"
 _FAILURES = (aws.BotoCoreError, aws.ClientError, HTTPError, OSError)
@@ -47,8 +51,8 @@ _UNREACHED = (
 )
 _RACE = ("ConditionalRequestConflict", "OperationAborted")
 _FOLDER = "ExistingObjectIsDirectory"
-"""A server that keeps objects as files says so while another request removes the emptied folder
-of an object that it writes; a moment later the same request succeeds."""
+"""A server that stores objects as files returns this while another request removes the empty folder
+of an object that is being written; a retry succeeds."""
 _CREDENTIALS = (
     aws.NoCredentialsError,
     aws.PartialCredentialsError,
@@ -92,15 +96,17 @@ _ADVICE = {
     "XMinioStorageFull": "full",
 }
 _PASSING = ("busy", "clock", "full")
-"""What is better later without a change of ours."""
+"""Error codes that are temporary."""
 
 
 class _Connection:
-    """One client for all threads of a process: clients may be shared, sessions may not."""
+    """One client for all threads of a process: clients can be shared between threads, sessions
+    cannot."""
 
-    def __init__(self, endpoint: str | None, region: str | None) -> None:
+    def __init__(self, endpoint: str | None, region: str | None, request: float | None) -> None:
         self.endpoint = endpoint
         self.region = region
+        self.request = request
         self._lock = threading.Lock()
         self._client: S3Client | None = None
         self._pid = 0
@@ -121,9 +127,12 @@ class _Connection:
         config = Config(
             request_checksum_calculation=_checksums("AWS_REQUEST_CHECKSUM_CALCULATION"),
             response_checksum_validation=_checksums("AWS_RESPONSE_CHECKSUM_VALIDATION"),
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            connect_timeout=10,
-            read_timeout=60,
+            retries={
+                "mode": "standard",
+                "total_max_attempts": ATTEMPTS if self.request is None else 1,
+            },
+            connect_timeout=self.request or CONNECT_SECONDS,
+            read_timeout=self.request or READ_SECONDS,
             max_pool_connections=32,
             s3={"addressing_style": "path"} if self.endpoint else None,
         )
@@ -144,10 +153,10 @@ class _Connection:
 class S3Store(Store):
     """Objects of a bucket, below a prefix.
 
-    A conditional put is `PutObject` with `If-None-Match: *`, which the server decides. It has
-    a token of its own as metadata: when a reply was lost and the repeated request finds an
-    object there, the token tells whether it is ours. Credentials come from the environment,
-    as botocore looks for them.
+    A conditional put is `PutObject` with `If-None-Match: *`, which the server decides. The object
+    has a unique token as metadata: if a reply was lost and the repeated request finds an object,
+    the token shows whether it is ours. Credentials come from the environment, as botocore looks for
+    them.
     """
 
     def __init__(
@@ -157,14 +166,17 @@ class S3Store(Store):
         *,
         endpoint: str | None = None,
         region: str | None = None,
+        request: float | None = None,
     ) -> None:
-        """Use a bucket that exists; nothing is sent yet.
+        """Use an existing bucket; nothing is sent yet.
 
         Args:
             bucket: its name.
-            prefix: what every key begins with, without a slash at its end.
-            endpoint: URL of an S3-compatible server; AWS's own if None.
+            prefix: prefix of every key, without a trailing slash.
+            endpoint: URL of an S3-compatible server. Default: AWS S3.
             region: of the bucket; the environment's if None, else us-east-1.
+            request: seconds that a request waits for a connection, and for bytes of the reply,
+                without a second attempt; None waits and tries again as a search does.
 
         Raises:
             StoreError: a part of the address is malformed.
@@ -179,10 +191,10 @@ class S3Store(Store):
             )
         if endpoint is not None:
             _check_endpoint(endpoint, self.uri)
-        self._connection = _Connection(endpoint, region)
+        self._connection = _Connection(endpoint, region, request)
 
     def get(self, key: str, limit: int | None = None) -> bytes:
-        """Read an object. The reply's length is looked at before its body is read."""
+        """Read an object. The reply's length is checked before its body is read."""
         return self._read(key, limit=limit)[0]
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
@@ -229,7 +241,7 @@ class S3Store(Store):
                     if (repeated or raced) and self._is_ours(key, data, token):
                         return
                     if raced and not self.exists(key):
-                        self._fail("write", key, error)  # nobody's put has succeeded yet
+                        self._fail("write", key, error)  # no put has succeeded yet
                     raise Conflict(f"{self.uri}/{key} is there already") from None
                 if code in ("NotImplemented", "501"):
                     raise StoreError(
@@ -260,7 +272,7 @@ class S3Store(Store):
                 return
             except _FAILURES as error:
                 if _code(error) in ("NoSuchKey", "404"):
-                    raise NotFound(f"{self.uri}/{source} is not there") from None
+                    raise NotFound(f"{self.uri}/{source} does not exist") from None
                 if _code(error) in ("NotImplemented", "501"):
                     super().copy(source, target)
                     return
@@ -269,7 +281,7 @@ class S3Store(Store):
             _pause(attempt)
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Keys of all pages."""
+        """Keys of all pages of the server's list."""
         whole = self._prefix + check_prefix(prefix)
         found = []
         try:
@@ -302,7 +314,7 @@ class S3Store(Store):
         return below
 
     def exists(self, key: str) -> bool:
-        """Whether there is such an object, without reading it."""
+        """Whether the object exists, without reading it."""
         name = self._name(key)
         try:
             self._connection.client().head_object(Bucket=self._bucket, Key=name)
@@ -327,13 +339,13 @@ class S3Store(Store):
                 )
             except _FAILURES as error:
                 if _code(error) in ("NoSuchKey", "404"):
-                    raise NotFound(f"{self.uri}/{key} is not there") from None
+                    raise NotFound(f"{self.uri}/{key} does not exist") from None
                 if part and _code(error) in ("InvalidRange", "416"):
                     return b"", {}  # the object ends before
                 self._fail("read", key, error)
             try:
                 # botocore repeats requests, but not a reply that breaks off in its body
-                # a body that is closed before its end is not read: the connection goes with it
+                # a body that is closed before its end is not read, and its connection is closed
                 with reply["Body"] as body:
                     size = reply.get("ContentLength")
                     if limit is not None and size is not None and size > limit:
@@ -344,7 +356,7 @@ class S3Store(Store):
                 if size is not None and len(data) < size:
                     raise aws.IncompleteReadError(actual_bytes=len(data), expected_bytes=size)
                 if part and reply["ResponseMetadata"]["HTTPStatusCode"] == 200:
-                    data = data[part[0] : part[1]]  # a server that knows no ranges
+                    data = data[part[0] : part[1]]  # the server does not support ranges
                 return data, reply["Metadata"]
             except _FAILURES as error:
                 if attempt == ATTEMPTS:
@@ -384,7 +396,7 @@ class S3Store(Store):
                 "storage.tokenAudience"
             )
         action = {
-            # without s3:ListBucket AWS denies an object that is not there
+            # without s3:ListBucket AWS denies access to an object that does not exist
             "read": "s3:GetObject on the objects, and s3:ListBucket on the bucket,",
             "write": "s3:PutObject",
             "list": "s3:ListBucket",
@@ -408,8 +420,8 @@ class S3Store(Store):
 
 
 def _checksums(variable: str) -> Literal["when_required", "when_supported"]:
-    """As the environment says. Many servers know none but those that a request must have, so
-    that is the default, unlike botocore's."""
+    """Checksum setting from the environment. Many servers support only the required checksums, so
+    that is the default, unlike in botocore."""
     given = os.environ.get(variable, "").lower()
     return "when_supported" if given == "when_supported" else "when_required"
 
@@ -431,8 +443,8 @@ def _check_endpoint(endpoint: str, uri: str) -> None:
 
 
 def _follow_no_redirect(params: dict[str, Any], **_: object) -> None:
-    """botocore asks a server that redirects for the bucket's region, by which it is redirected
-    again, without end; only AWS's own answers."""
+    """On a redirect, botocore asks the server for the bucket's region. A server other than AWS
+    redirects that request again, endlessly."""
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
@@ -445,14 +457,14 @@ def _response(error: Exception) -> dict[str, Any]:
 
 
 def _code(error: Exception) -> str:
-    """The error's code, or the HTTP status of a reply that has none."""
+    """The error's code, or the HTTP status if the reply has no code."""
     reply = _response(error)
     code = reply.get("Error", {}).get("Code")
     return str(code or reply.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
 
 
 def _passes(error: Exception) -> bool:
-    """Whether the same request may succeed later, with nothing changed."""
+    """Whether the same request can succeed later without a change."""
     if isinstance(error, aws.ClientError):
         code = _code(error)
         status = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -460,7 +472,7 @@ def _passes(error: Exception) -> bool:
             return False
         return _ADVICE.get(code) in _PASSING or code in _RACE or status == 429 or status >= 500
     if isinstance(error, aws.SSLError):
-        return "EOF" in str(error)  # it broke off; all else is the certificate or no TLS at all
+        return "EOF" in str(error)  # broken off; else it is the certificate or TLS
     return isinstance(error, _UNREACHED)
 
 

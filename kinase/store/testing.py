@@ -1,11 +1,11 @@
-"""What every store promises, as tests: subclass `StoreContract` and give it a fixture `store`.
+"""The guarantees of every store, as tests: subclass `StoreContract` and give it a fixture `store`.
 
     class TestMine(StoreContract):
         @pytest.fixture
         def store(self) -> Store:
             return MyStore(...)  # empty, a new one for each test
 
-It needs pytest. The promises are those of `kinase.store.base`.
+Requires pytest. The guarantees are those of `kinase.store.base`.
 """
 
 from __future__ import annotations
@@ -43,28 +43,28 @@ NO_KEYS = (
     "a\nb",
     "a\ud800b",
 )
-"""Keys that a store refuses."""
+"""Invalid keys."""
 
 NO_PREFIXES = ("/", "..", "../", "a/../", "a//", "./a", ".a", "a/.b")
-"""Beginnings of no key."""
+"""Invalid prefixes."""
 
 KEYS = ("a", "a-b", "a.b", "b/c", "b/c.d/e_f", "b/ü/日本", "b/x y+z%20&=?#~'(1)", "c" * 200)
-"""Keys that a store takes."""
+"""Valid keys."""
 
 
 class StoreContract:
-    """The tests. Each begins with an empty store."""
+    """The tests. Each starts with an empty store."""
 
     page = 1000
-    """Keys that one page of a server's reply holds."""
+    """Number of keys on one page of a server's reply."""
 
     def test_uri(self, store: Store) -> None:
-        """The URI ends without a slash, that of a part goes on from the whole's."""
+        """The URI has no trailing slash; that of a view extends that of the store."""
         assert not store.uri.endswith("/")
         assert store.sub("a/b").uri == f"{store.uri}/a/b"
 
     def test_put_then_get(self, store: Store) -> None:
-        """What was put is got, byte for byte, under any key."""
+        """An object is read exactly as it was written, under any valid key."""
         data = {key: bytes(range(256)) + key.encode() for key in KEYS}
         for key, value in data.items():
             store.put(key, value)
@@ -73,7 +73,7 @@ class StoreContract:
 
     @pytest.mark.parametrize("if_absent", [False, True])
     def test_empty_object(self, store: Store, if_absent: bool) -> None:
-        """No bytes are an object too."""
+        """An object can be empty."""
         store.put("a", b"", if_absent=if_absent)
         assert store.get("a") == b""
         assert store.exists("a")
@@ -82,14 +82,14 @@ class StoreContract:
 
     @pytest.mark.parametrize("if_absent", [False, True])
     def test_large_object(self, store: Store, if_absent: bool) -> None:
-        """5 MB come back as they were."""
+        """An object of 5 MB is read exactly as it was written."""
         data = bytes(range(251)) * (LARGE // 251 + 1)
         store.put("large", data, if_absent=if_absent)
         assert store.get("large") == data
 
     def test_limit(self, store: Store) -> None:
-        """An object of at most as many bytes as are allowed is read, a larger one refused, with
-        its name and the limit; the next read is as any other."""
+        """An object up to the limit is read, a larger one rejected with its name and the limit;
+        later reads work."""
         store.put("a/b", b"12345")
         assert store.get("a/b", 5) == store.get("a/b", 2**40) == b"12345"
         for limit in (4, 0):
@@ -103,20 +103,20 @@ class StoreContract:
         assert store.get("large", LARGE) == bytes(LARGE)
 
     def test_copy(self, store: Store) -> None:
-        """A copy takes the place of what is there, and the object stays; of none there is none."""
+        """A copy replaces its target and keeps its source; copying a missing object fails."""
         store.put("a/b", b"1")
         store.put("c/d", b"222")
         store.copy("a/b", "c/d")
         store.sub("a").copy("b", "x y+z%20/e")
         assert store.get("c/d") == store.get("a/x y+z%20/e") == store.get("a/b") == b"1"
         for key in ("none", "a"):
-            with pytest.raises(NotFound, match=f"{key} is not there"):
+            with pytest.raises(NotFound, match=f"{key} does not exist"):
                 store.copy(key, "c/d")
         assert list(store.list()) == ["a/b", "a/x y+z%20/e", "c/d"]
 
     def test_get_range(self, store: Store) -> None:
-        """A part is what lies between two places, as far as the object reaches; of none there is
-        none."""
+        """A range is read between two positions, up to the object's end; reading a missing object
+        fails."""
         data = bytes(range(256)) * 10_000
         store.put("a/b", data)
         store.put("empty", b"")
@@ -129,30 +129,30 @@ class StoreContract:
         assert store.get_range("a/b", 1, 2**46) == data[1:]
         assert store.get_range("empty", 0, 8) == b""
         for key in ("c", "a", "a/b/c"):
-            with pytest.raises(NotFound, match=f"{key} is not there"):
+            with pytest.raises(NotFound, match=f"{key} does not exist"):
                 store.get_range(key, 0, 1)
         for start, end in ((-1, 1), (1, 1), (2, 1)):
             with pytest.raises(ValueError, match="not a range"):
                 store.get_range("a/b", start, end)
 
     def test_put_replaces(self, store: Store) -> None:
-        """A put takes the place of what is there, longer or shorter."""
+        """A put replaces an object, longer or shorter."""
         for value in (b"22", b"333", b"1"):
             store.put("a/b", value)
             assert store.get("a/b") == value
         assert list(store.list()) == ["a/b"]
 
     def test_get_of_none(self, store: Store) -> None:
-        """There is no object: NotFound, which names it. A folder is none."""
+        """Reading a missing object raises NotFound with its name. A folder is not an object."""
         store.put("a/b", b"1")
         for key in ("c", "a", "a/c", "d/e/f", "a/b/c"):
-            with pytest.raises(NotFound, match=f"{key} is not there"):
+            with pytest.raises(NotFound, match=f"{key} does not exist"):
                 store.get(key)
             assert not store.exists(key)
         assert store.exists("a/b")
 
     def test_put_if_absent(self, store: Store) -> None:
-        """The second conditional put is refused and changes nothing; a plain one is not."""
+        """The second conditional put is rejected and changes nothing; a plain put succeeds."""
         store.put("a/b", b"1", if_absent=True)
         with pytest.raises(Conflict, match="a/b"):
             store.put("a/b", b"2", if_absent=True)
@@ -170,7 +170,7 @@ class StoreContract:
 
     @pytest.mark.parametrize("same", [False, True])
     def test_race(self, store: Store, same: bool) -> None:
-        """Of eight conditional puts at once exactly one succeeds, also of the same bytes."""
+        """Of eight concurrent conditional puts exactly one succeeds, even with the same bytes."""
         start = threading.Barrier(THREADS)
 
         def attempt(number: int, key: str) -> bool:
@@ -189,7 +189,7 @@ class StoreContract:
                 assert store.get(key) == (b"same" if same else str(won.index(True)).encode())
 
     def test_put_is_atomic(self, store: Store) -> None:
-        """Who reads while others write sees one whole object, and lists no other."""
+        """A reader sees one complete object while others write, and lists no other objects."""
         values = {letter * 100_000 for letter in (b"a", b"b", b"c")}
         store.put("a", b"a" * 100_000)
         stop = threading.Event()
@@ -210,7 +210,7 @@ class StoreContract:
                 writer.result()
 
     def test_threads_share_it(self, store: Store) -> None:
-        """Eight threads that write, read, list and delete do not disturb each other."""
+        """Eight threads can write, read, list and delete concurrently."""
 
         def work(number: int) -> None:
             below = store.sub(f"thread/{number}")
@@ -226,7 +226,7 @@ class StoreContract:
         assert list(store.list()) == []
 
     def test_list(self, store: Store) -> None:
-        """Keys below a prefix, which need not end where a name does, sorted by code point."""
+        """Keys are listed by prefix, which need not end at a slash, sorted by code point."""
         keys = ["a", "a-b/c", "ab", "b/1", "b/10", "b/2", "b/c/d", "b.c", "é", "z/y/x"]
         assert list(store.list()) == []
         for key in reversed(keys):
@@ -250,7 +250,7 @@ class StoreContract:
             assert list(store.list(prefix)) == wanted, prefix
 
     def test_list_many(self, store: Store) -> None:
-        """More keys than one page of a server's reply holds."""
+        """A list can span several pages of a server's reply."""
         keys = [f"many/{number:04d}" for number in range(self.page + 10)]
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(lambda key: store.put(key, b"1"), keys))
@@ -258,7 +258,7 @@ class StoreContract:
         assert list(store.list("many/00")) == keys[:100]
 
     def test_list_while_deleting(self, store: Store) -> None:
-        """What is listed may be deleted on the way."""
+        """Objects can be deleted while they are listed."""
         for key in ("a/1", "a/2", "b"):
             store.put(key, b"1")
         for key in store.list("a/"):
@@ -266,7 +266,8 @@ class StoreContract:
         assert list(store.list()) == ["b"]
 
     def test_delete(self, store: Store) -> None:
-        """An object is gone; to delete none is no error, and a folder is none."""
+        """A deleted object is gone. Deleting a missing object is not an error, and a folder is not
+        an object."""
         store.put("a/b", b"1")
         store.put("a/c", b"1")
         store.delete("a/b")
@@ -278,7 +279,7 @@ class StoreContract:
         assert list(store.list()) == ["a/c"]
 
     def test_sub(self, store: Store) -> None:
-        """A part sees what lies below its prefix, and only that."""
+        """A view sees only the objects below its prefix."""
         part = store.sub("a/b")
         part.put("c", b"1")
         part.sub("d").put("e", b"2", if_absent=True)
@@ -296,7 +297,7 @@ class StoreContract:
         assert not store.exists("a/b/c")
 
     def test_no_key(self, store: Store) -> None:
-        """What is not a key is refused wherever one is asked for, and nothing is touched."""
+        """Every method rejects invalid keys and changes nothing."""
         store.put("b", b"1")
         below = store.sub("below")
         calls: list[Callable[[str], object]] = [
@@ -317,19 +318,19 @@ class StoreContract:
         assert list(store.list()) == ["b"]
 
     def test_no_prefix(self, store: Store) -> None:
-        """A list does not leave the store."""
+        """A list does not leave the store's prefix."""
         store.put("b", b"1")
         for prefix in NO_PREFIXES:
             with pytest.raises(StoreError, match="is not a prefix"):
                 list(store.sub("below").list(prefix))
 
     def test_probe(self, store: Store) -> None:
-        """The probe finds that conditional puts are honoured, and leaves nothing."""
+        """The probe accepts the store, and leaves no objects."""
         probe(store.sub("a"))
         assert list(store.list()) == []
 
     def test_bundle(self, store: Store) -> None:
-        """A bundle is read as it was written, replaced whole, and checked."""
+        """A bundle is read as written, replaced atomically, and checked."""
         with pytest.raises(NotFound):
             read_bundle(store, "a/bundle")
         for files in ({"x": b"1", "y/z": b"", "w": b"1"}, {"x": b"2" * 1000}, {}, {"v": b"3"}):

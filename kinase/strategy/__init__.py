@@ -1,4 +1,4 @@
-"""Search strategies: how to look."""
+"""Search strategies: how to explore the space."""
 
 from kinase.history import History, Losses, Trial
 from kinase.space import derive_rng

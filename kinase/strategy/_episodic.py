@@ -1,4 +1,4 @@
-"""What strategies have in common whose policy plays episodes and learns by reinforcement."""
+"""Base of strategies whose policy plays episodes and learns by reinforcement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kinase.strategy.policy import Adam, Parameters, Reinforce, reward
 from kinase.strategy.policy.reinforce import Score
 
 ATTEMPTS = 8
-"""Episodes drawn for a network that is new, before its neighbours are looked at."""
+"""Number of episodes drawn to find a new network, before neighbours are used."""
 
 
 class Played(Protocol):
@@ -23,60 +23,59 @@ class Played(Protocol):
 
     @property
     def steps(self) -> tuple[Any, ...]:
-        """What was chosen."""
+        """The choices."""
 
     @property
     def architecture(self) -> Architecture:
-        """Where it ends."""
+        """The final architecture."""
 
 
 E = TypeVar("E", bound=Played)
 
 
 class Episodic(Strategy, Generic[E]):
-    """The start network is trained first. An episode begins with it and its weights; where that
-    ends is the next network to train. When `batch` episodes have ended the policy learns from
-    their rewards (REINFORCE).
+    """The start network is trained first. An episode starts from it and its weights, and ends with
+    the next network to train. After `batch` episodes the policy learns from their rewards
+    (REINFORCE).
 
-    An episode that ends at a network that was tried already counts with its known value, without
-    another training. Episodes are drawn in `propose` and drawn again in `asked`, by a generator
-    that follows from the number of the strategy's trials; so what led to a network is known also
-    after a restart.
+    If an episode ends with a network that was already trained, its known value is used. Episodes
+    are drawn in `propose` and again in `asked`, with a generator derived from the number of the
+    strategy's trials, so the episode of a network is also known after a restart.
     """
 
     options: EASStrategy | PathLevelStrategy
     _learner: Reinforce[E]
     _restart: int | None = None
-    """Networks after which the best so far becomes the start network; None: it stays."""
+    """Number of networks after which the best one so far becomes the start network, or None."""
     _leaves = True
-    """Whether another start network is looked for where the first does not work."""
+    """Whether to use another start network if the first one does not work."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """See `Strategy`."""
         super().__init__(*args, **kwargs)
         self._start: Trial | None = None
-        """The network that episodes begin with; it may be under way."""
+        """The network from which episodes start; its trial can be unfinished."""
         self._best: Trial | None = None
         self._worst: float | None = None
         """The lowest reward so far."""
         self._ended = 0
-        """Networks that have ended since the start network is what it is."""
+        """Number of finished networks since the last change of the start network."""
         self._batch: list[tuple[str, E]] = []
-        """The episodes of the batch that is not full, with the keys of their networks."""
+        """The episodes of the current batch, with the keys of their networks."""
         self._full: list[list[tuple[str, E]]] = []
-        """Batches that wait for trials to end."""
+        """Batches with unfinished trials."""
         self._drawn: tuple[tuple[int, ...], list[tuple[str, E]]] | None = None
-        """What was drawn last, and for which state; only saves time."""
+        """Cache: the last draw, and its state."""
 
     def _learn_with(self, score: Score[E], parameters: Parameters) -> None:
-        """What learns, and a first player."""
+        """Create the learner and a first player."""
         o = self.options
         self._learner = Reinforce(score, parameters, Adam(o.learning_rate), o.decay, o.entropy)
         self._renew()
 
     @abstractmethod
     def _renew(self) -> None:
-        """The policy has learned: forget what was known of it before."""
+        """The policy has learned: clear the caches."""
 
     @abstractmethod
     def _play(self, start: Architecture, rng: Rng) -> E:
@@ -84,12 +83,12 @@ class Episodic(Strategy, Generic[E]):
 
     @abstractmethod
     def _first(self) -> Architecture | None:
-        """The start network where none is given; None: one drawn at random."""
+        """The start network if none is given; None for a random one."""
 
-    # -- proposing ---------------------------------------------------------------------
+    # -- proposals ---------------------------------------------------------------------
 
     def propose(self, history: History, rng: Rng) -> Proposal | None:
-        """The start network, then where an episode ends."""
+        """The start network, then the final network of an episode."""
         if self._start is None:
             return self._begin(history, rng)
         key, episode = self._draw(history, len(history.asked))[-1]
@@ -110,8 +109,8 @@ class Episodic(Strategy, Generic[E]):
         )
 
     def _draw(self, history: History, number: int) -> list[tuple[str, E]]:
-        """The episodes behind the trial of this number among the strategy's own: each but the last
-        ended at a network of an earlier trial, and the last, too, if there are `ATTEMPTS`."""
+        """The episodes of the strategy's trial with this number. All except the last one ended with
+        a network of an earlier trial, and so did the last one if there are `ATTEMPTS`."""
         assert self._start is not None
         state = (number, self._start.number, self._learner.updates)
         if self._drawn is None or self._drawn[0] != state:
@@ -128,7 +127,7 @@ class Episodic(Strategy, Generic[E]):
         return self._drawn[1]
 
     def parents_to_come(self, history: History) -> set[int]:
-        """The start network, and the best one where that may be the next."""
+        """The start network, and the best one if it can become the next start network."""
         usable = self._start is not None and self._start.usable
         found = [self._start] if usable else []
         if self._restart is not None or (self._leaves and not usable):
@@ -146,14 +145,14 @@ class Episodic(Strategy, Generic[E]):
         key, _ = drawn[-1]
         tried = history.by_key.get(key)
         if tried is None:
-            return  # not what this policy drew: the journal is of another version's
+            return  # not this policy's draw: the journal is from another version
         self._batch += drawn
         if len(self._batch) >= self.options.batch:
             self._full.append(self._batch)
             self._batch = []
 
     def observe(self, trial: Trial, history: History) -> None:
-        """The policy learns from the batches that have ended; the start network may change."""
+        """Learn from the finished batches. The start network can change."""
         if trial.usable:
             value = reward(trial.losses[0], self.options.reward)
             self._worst = value if self._worst is None else min(self._worst, value)
@@ -182,8 +181,8 @@ class Episodic(Strategy, Generic[E]):
             self._renew()
 
     def _reward(self, trial: Trial) -> float | None:
-        """A network that cannot work counts as the worst so far; a trial that failed for another
-        reason says nothing of its network."""
+        """An infeasible network gets the worst reward so far; a trial that failed for another
+        reason is ignored."""
         if trial.usable:
             return reward(trial.losses[0], self.options.reward)
         return self._worst if trial.outcome is Outcome.INFEASIBLE else None

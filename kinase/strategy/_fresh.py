@@ -1,4 +1,4 @@
-"""Architectures that were not asked before."""
+"""Architectures that have not been tried."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from kinase.space import ArchitectureError, Rng, Space
 from kinase.strategy.base import Proposal
 
 ATTEMPTS = 200
-"""Draws before the space is taken for nearly exhausted and enumerated."""
+"""Number of draws before the space counts as nearly exhausted and is enumerated."""
 
 
 def sample_fresh(space: Space, history: History, rng: Rng) -> Architecture | None:
-    """Draw an architecture whose key was not asked before.
+    """Draw an architecture whose key has not been tried.
 
-    Rejection sampling; after many rejections, a draw from what an enumeration leaves. A space
-    that cannot be enumerated and gives nothing new counts as exhausted.
+    Rejection sampling; after many rejections, a draw from the rest of an enumeration. A space that
+    cannot be enumerated and yields nothing new counts as exhausted.
     """
     for _ in range(ATTEMPTS):
         architecture = space.sample(rng)
@@ -37,10 +37,10 @@ def random_fresh(space: Space, history: History, rng: Rng) -> Proposal | None:
 
 
 def check_start(space: Space, start: Sequence[Architecture]) -> None:
-    """Check the architectures that a search is to begin with.
+    """Check the start architectures of a search.
 
     Raises:
-        ArchitectureError: one of them is not of the space; the message says which.
+        ArchitectureError: one of them is not in the space; the message says which.
     """
     for index, architecture in enumerate(start):
         try:
@@ -52,7 +52,7 @@ def check_start(space: Space, start: Sequence[Architecture]) -> None:
 def start_fresh(
     space: Space, start: Sequence[Architecture], history: History, rng: Rng
 ) -> Proposal | None:
-    """Propose the first of these that was not asked before, then random ones."""
+    """Propose the first of these that has not been tried, then random ones."""
     for architecture in map(space.resolve, start):
         if space.key(architecture) not in history.by_key:
             return Proposal(architecture, (), "start")
@@ -62,8 +62,7 @@ def start_fresh(
 def mutate_fresh(
     space: Space, parent: Architecture, history: History, rng: Rng, attempts: int = 50
 ) -> Architecture | None:
-    """Mutate until the key is new: one edit, and further ones on top when neighbours are used
-    up."""
+    """Mutate until the key is new: one edit, or several if all neighbours have been tried."""
     child = parent
     for attempt in range(attempts):
         child = space.mutate(parent if attempt < attempts // 2 else child, rng)

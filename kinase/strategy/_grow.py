@@ -1,4 +1,4 @@
-"""Children that begin as the function that their parent has learned."""
+"""Children that start as their parent's trained function."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from kinase.morphism.bridge import bridge
 from kinase.space import Frame, InfeasibleError, Rng, Space
 
 ATTEMPTS = 200
-"""Mutations drawn before a parent is taken to have no child that is new."""
+"""Number of mutations drawn before a parent counts as having no new child."""
 DRAWS = 64
-"""Architectures drawn for a small one to begin with."""
+"""Number of architectures drawn to choose a small initial one."""
 AGAIN = 32
-"""Mutations drawn that were refused before, after which the same is taken for granted."""
+"""Number of repeated rejected draws after which a parent counts as having no new child."""
 
 
 class _Bridges:
-    """Whether morphisms lead from one architecture to another; found out once."""
+    """Whether morphisms exist between two architectures; results are cached."""
 
     def __init__(self, space: Space, frame: Frame) -> None:
         self._space, self._frame = space, frame
@@ -32,7 +32,7 @@ class _Bridges:
         return self._known[pair]
 
     def refused(self, parent: Architecture, child: Architecture) -> bool:
-        """Whether it is known that none lead there."""
+        """Whether it is known that no morphisms exist."""
         return not self._known.get(self._pair(parent, child), True)
 
     @staticmethod
@@ -41,7 +41,7 @@ class _Bridges:
 
 
 def grow(space: Space, parent: Architecture, frame: Frame, rng: Rng) -> Architecture | None:
-    """One random edit to which network morphisms lead, or None: none was drawn."""
+    """A random edit that network morphisms can make, or None if none was found."""
     return _grow(space, parent, parent, _Bridges(space, frame), rng)
 
 
@@ -68,10 +68,10 @@ def grow_fresh(
     edits: int = 1,
     attempts: int = 8,
 ) -> Architecture | None:
-    """So many such edits, one on top of the other, to an architecture that was not asked before,
-    and to which morphisms also lead from the parent in one go, as the child will inherit.
+    """A sequence of such edits to an architecture that has not been tried. Morphisms must also
+    exist directly from the parent, because the child inherits in one step.
 
-    Where a parent can grow no further, fewer edits are made; None: there is nothing new.
+    If a parent cannot grow further, fewer edits are made. None if there is no new architecture.
     """
     bridges = _Bridges(space, frame)
     for _ in range(attempts):
@@ -89,8 +89,8 @@ def grow_fresh(
 
 
 def sample_small(space: Space, frame: Frame, history: History, rng: Rng) -> Architecture | None:
-    """One of the smaller quarter of some drawn at random that is new and can grow. The very
-    smallest network of a space would be of no use."""
+    """A new architecture that can grow, from the smallest quarter of a random sample. The very
+    smallest network of a space would be useless."""
     found: dict[str, tuple[int, Architecture]] = {}
     for _ in range(DRAWS):
         architecture = space.sample(rng)

@@ -18,40 +18,40 @@ from kinase.space import Frame, Rng, Space, derive_rng
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """An architecture to try, and where it comes from."""
+    """An architecture to try, and its origin."""
 
     architecture: Architecture
     parents: tuple[int, ...] = ()
-    """Numbers of the trials that it was made from."""
+    """Numbers of the parents' trials."""
     operation: str = "sample"
-    """How it was made: sample, mutate, neighbour, crossover, morphism; or continue: it is the
-    parent's architecture, trained on. A proposal without parents that rests on results, such as a
-    model's, needs a name other than sample and start: the report takes those two for the random
-    start."""
+    """How it was made: sample, mutate, neighbour, crossover, morphism; or continue, if the parent's
+    architecture is trained further. A proposal without parents that depends on results, such as one
+    from a surrogate model, needs a name other than sample and start, which the report counts as the
+    random start."""
     learning_rate: float = 1.0
-    """Factor on the learning rate of the training, and of a finalist's."""
+    """Factor on the learning rate, also for a finalist."""
     inherits: bool = True
-    """Whether the weights of its parents may pass to it, where weights do."""
+    """Whether it can inherit its parents' weights."""
 
 
 Known = Callable[[Architecture], Losses]
-"""What is known of an architecture's losses before any training; infinity where nothing is.
-Raises `InfeasibleError` where there is no such network."""
+"""An architecture's losses that are known without training; infinity for the others. Raises
+`InfeasibleError` if the network does not exist."""
 
 FRAME = Frame((3, 32, 32), 10)
-"""For a strategy that is used without a task: CIFAR-10's."""
+"""Default frame for a strategy without a task: that of CIFAR-10."""
 
 
 class Strategy(ABC):
-    """A search strategy: three methods, of which only `propose` must be written.
+    """A search strategy. Only `propose` is required; the other methods are optional.
 
-    A strategy is replayable: `propose` is a function of the space, the options, the seed and
-    the events so far (what was asked and told, in order), and of nothing else. The random
-    generator that it is handed is derived from the experiment's seed and the trial's number.
-    State kept in `asked` and `observe` only saves time. So a restarted experiment that replays
-    its journal goes on with the very proposals of an undisturbed one.
+    A strategy is replayable: `propose` depends only on the space, the options, the seed and the
+    events so far (everything asked and told, in order). Its random generator is derived from the
+    experiment's seed and the trial's number. State from `asked` and `observe` is only a cache. So
+    an experiment that is restarted and replays its journal continues with the same proposals as an
+    undisturbed one.
 
-    `kinase.strategy.testing` holds the contract as a test suite.
+    `kinase.strategy.testing` contains the contract as a test suite.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Strategy(ABC):
         frame: Frame = FRAME,
         known: Known | None = None,
     ) -> None:
-        """`options` is the strategy's struct of the manifest; `objectives` is the length of
-        a trial's `losses`; `frame` is what surrounds the search's networks; `known` gives those of
-        an architecture's losses that need no training, by default its parameters as the second
-        and its multiply-adds as the third, on the search's networks."""
+        """`options` is the strategy's struct in the manifest, `objectives` the length of a trial's
+        `losses`, and `frame` the frame of the search's networks. `known` returns an architecture's
+        losses that need no training; by default its parameters as the second and its multiply-adds
+        as the third, for the search's networks."""
         self.space = space
         self.options = options
         self.seed = seed
@@ -81,28 +81,28 @@ class Strategy(ABC):
 
     @abstractmethod
     def propose(self, history: History, rng: Rng) -> Proposal | None:
-        """The next architecture to try, or None when the space has nothing left to offer."""
+        """The next architecture to try, or None if the space is exhausted."""
 
     @property
     def why_none(self) -> str:
-        """Why `propose` has nothing to offer, for a person."""
+        """Why `propose` returned None, for people."""
         return "the search space is exhausted"
 
     def asked(self, trial: Trial, history: History) -> None:  # noqa: B027
-        """A trial was begun; `history` holds it already."""
+        """A trial was started; `history` already contains it."""
 
     def observe(self, trial: Trial, history: History) -> None:  # noqa: B027
         """A trial has its first result, at the end of its first rung or of its training; `history`
         holds it already. At later rungs `trial.losses` changes without another call."""
 
     def parents_to_come(self, history: History) -> set[int] | None:
-        """The trials that have ended of which `propose` may yet make a child, now or after any
-        further events; None where that is not known. The weights of all others are deleted where
-        children inherit them."""
+        """The finished trials that `propose` can still use as parents, now or after any further
+        events, or None if unknown. If children inherit weights, the weights of all other trials are
+        deleted."""
         return None
 
     def rng(self, *labels: int) -> Rng:
-        """A generator of its own for a decision that is not tied to one proposal."""
+        """A random generator for a decision that does not belong to one proposal."""
         return derive_rng(self.seed, 1, *labels)
 
 
@@ -127,10 +127,10 @@ def make_strategy(
     frame: Frame = FRAME,
     known: Known | None = None,
 ) -> Strategy:
-    """The strategy that a manifest describes.
+    """Make the strategy of a manifest.
 
     Raises:
-        UnknownMember: an entry point that no package registers.
+        UnknownMember: no package registers the entry point.
     """
     made: Strategy = registry.make(
         "kinase.strategies",

@@ -1,4 +1,4 @@
-"""A density of points, and draws in proportion to its inverse: what lies apart is drawn often."""
+"""A density of points, and sampling in proportion to its inverse, which prefers isolated points."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Reals = NDArray[np.float64]
 class Density:
     """Kernel density estimate: a normal density at each point. Its deviation in a dimension follows
     the rule of Scott (1992), `s n**(-1 / (d + 4))` with the sample deviation `s` of the n points;
-    it is 1 where all agree. Without dimensions the density is the same everywhere.
+    it is 1 where all agree. Without dimensions the density is constant.
     """
 
     def __init__(self, points: Reals) -> None:
@@ -38,8 +38,8 @@ class Density:
 
 
 def draw_sparse(log_density: Reals, number: int, rng: Rng) -> list[int]:
-    """So many different indices, one after the other in proportion to the inverse density of those
-    that are left; all of them, in such an order, if there are no more.
+    """Draw `number` different indices, each in proportion to the inverse density of the remaining
+    ones; all indices, in that order, if there are not more.
 
     The largest of -log p + g, with g from Gumbel's distribution, is drawn with a probability in
     proportion to 1 / p, and the next ones as without replacement (Yellott 1977; Vieira 2014); so no

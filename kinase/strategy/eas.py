@@ -13,7 +13,7 @@ from kinase.strategy._episodic import Episodic
 from kinase.strategy.policy.chains import ChainPolicy, Episode, Player
 
 BLOCKS = 4
-"""Of the authors' start network: convolutions with a pool between each."""
+"""Number of convolutions in the authors' start network, with pools between them."""
 
 
 class EAS(Episodic[Episode]):
@@ -29,8 +29,8 @@ class EAS(Episodic[Episode]):
         """See `Strategy`.
 
         Raises:
-            ValueError: the space is not one of chains that can be made wider or deeper, or the
-                start network is not of it.
+            ValueError: the space is not a chain space with layers that can be widened or inserted,
+                or does not contain the start network.
         """
         super().__init__(*args, **kwargs)
         o, space = self.options, self.space
@@ -63,9 +63,9 @@ class EAS(Episodic[Episode]):
         return self._small() if self.options.initial == "small" else None
 
     def _small(self) -> Architecture:
-        """A start network as the authors': convolutions of the least width with a pool between, or
-        a stride where the space has no pool. Four, or as many as leave room for the deeper steps
-        and as the images are large enough for."""
+        """A start network like the authors': convolutions of the smallest width with pools between
+        them, or strides if the space has no pools. There are four, or fewer if the deeper steps or
+        the size of the images require it."""
         o = self._chains.options
         conv: Layer = {"op": next(op for op in WEIGHTED if op in o.ops), "width": min(o.widths)}
         conv |= {"kernel": 3 if 3 in o.kernels else min(o.kernels), "stride": min(o.strides)}
@@ -85,7 +85,7 @@ class EAS(Episodic[Episode]):
         return self._filled([conv], conv)
 
     def _filled(self, chain: list[Layer], conv: Layer) -> Architecture:
-        """A chain of at least the least depth."""
+        """A chain of at least the minimum depth."""
         own = {"skip": None} if self._chains.options.skips else {}
         missing = self._chains.options.min_depth - len(chain)
         return {"layers": [{**layer, **own} for layer in [*chain, *[conv] * missing]]}

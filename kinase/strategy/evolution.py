@@ -1,4 +1,4 @@
-"""Evolution by tournament selection, with removal of the oldest or of the worst."""
+"""Evolution by tournament selection, with removal of the oldest or the worst member."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kinase.strategy.pareto import crowding_distance, non_dominated_sort
 
 
 class Evolution(Strategy):
-    """Regularised evolution (Real et al. 2019, algorithm 1) and large-scale evolution's
+    """Regularized evolution (Real et al. 2019, algorithm 1) and large-scale evolution's
     tournament (Real et al. 2017, section 3.1).
 
     The first `population` architectures are those of `start`, then random. After that every
@@ -26,8 +26,8 @@ class Evolution(Strategy):
     With several objectives "better" is the lower non-dominated rank, then the larger crowding
     distance (Deb et al. 2002, section III), both in the whole population.
 
-    Where `population` or `sample` is not set, and no experiment has settled them by its budget,
-    they are those of an unknown budget.
+    If `population` or `sample` is not set, and no experiment has derived them from its budget, the
+    values for an unknown budget are used.
     """
 
     options: EvolutionStrategy
@@ -42,10 +42,10 @@ class Evolution(Strategy):
         self._size, self._sample = sized.population, sized.sample
         self._population: deque[Trial] = deque()
         self._ranked: tuple[tuple[int, ...], list[Rank]] = ((), [])
-        """The population's numbers, and its members' ranks; only saves time."""
+        """Cache: the trials of the population, and their ranks."""
 
     def propose(self, history: History, rng: Rng) -> Proposal | None:
-        """A random architecture at first, then a child of the population."""
+        """First random architectures, then children of the population."""
         start = self.options.start
         if len(history.asked) < max(self._size, len(start)) or not self._population:
             return start_fresh(self.space, start, history, rng)
@@ -65,7 +65,7 @@ class Evolution(Strategy):
         return self._population[self._best(drawn)]
 
     def _best(self, drawn: Sequence[int]) -> int:
-        """The place of the best of some members; of equals the first."""
+        """The position of the best of some members; the first one if equal."""
         numbers = tuple(trial.number for trial in self._population)
         if self._ranked[0] != numbers:
             self._ranked = numbers, ranked([trial.losses for trial in self._population])
@@ -76,10 +76,9 @@ class Evolution(Strategy):
         return {trial.number for trial in self._population}
 
     def observe(self, trial: Trial, history: History) -> None:
-        """The trial joins the population; beyond its size one member dies.
+        """Add the trial to the population, and remove one member if it is too large.
 
-        A trial without a value never joins: it could not become a parent of anything that
-        works, and its place is worth more to one that did.
+        A trial without a value is never added, because it would take the place of a working parent.
         """
         if not trial.usable:
             return
@@ -101,8 +100,8 @@ Rank = tuple[float, ...]
 
 
 def ranked(losses: Sequence[Losses]) -> list[Rank]:
-    """How good each member of a population is: its loss, or with several objectives its
-    non-dominated rank, then its crowding distance among those of that rank, the larger the better.
+    """Rank of each member of a population: its loss or, with several objectives, its non-dominated
+    rank, then its crowding distance within the rank (larger is better).
     """
     if not losses or len(losses[0]) == 1:
         return list(losses)

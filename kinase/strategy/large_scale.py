@@ -1,4 +1,4 @@
-"""Large-scale evolution: of two drawn at random the worse dies, the better has a child."""
+"""Large-scale evolution: of two random members, the worse dies and the better has a child."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from kinase.strategy.base import Proposal, Strategy
 from kinase.strategy.evolution import Rank, ranked
 
 ATTEMPTS = 16
-"""Mutations drawn for one of a kind before all neighbours are looked at."""
+"""Number of mutations drawn to find one of a kind, before all neighbours are listed."""
 EDITS = 8
-"""Kinds of edit that the paper has; the share of edits where a space does not tell its kinds."""
+"""Number of kinds of edits in the paper: the weight of edits if a space does not distinguish
+kinds."""
 RATES = (1e-3, 1e3)
-"""Bounds of the product of a line's factors on the learning rate."""
+"""Bounds of the product of the factors on the learning rate along a lineage."""
 
 
 class LargeScaleEvolution(Strategy):
@@ -26,11 +27,11 @@ class LargeScaleEvolution(Strategy):
 
     The first `population` networks are drawn from the space. After that every proposal draws two
     members; the worse dies, the better is copied and the copy mutated: by an edit of its
-    architecture, its learning rate altered, its weights thrown away, or not at all, and it is
-    trained on. The kinds of mutation are equally probable. A child that ends joins the
-    population; where one had no value, the next tournament kills nobody.
+    architecture, a change of its learning rate, a reset of its weights, or not at all (it is
+    trained further). The kinds of mutation are equally probable. A finished child joins the
+    population; if it has no value, the next tournament removes nobody.
 
-    Of several objectives the better is as in `Evolution`.
+    Several objectives are compared as in `Evolution`.
     """
 
     options: LargeScaleEvolutionStrategy
@@ -40,10 +41,10 @@ class LargeScaleEvolution(Strategy):
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self._population: list[Trial] = []
         self._ranked: tuple[tuple[int, ...], list[Rank]] = ((), [])
-        """The population's numbers, and its members' ranks; only saves time."""
+        """Cache: the trials of the population, and their ranks."""
 
     def propose(self, history: History, rng: Rng) -> Proposal | None:
-        """A network of the space at first, then a child of the better of two."""
+        """First random networks, then children of the better of two members."""
         if len(history.asked) < self.options.population or len(self._population) < 2:
             return self._first(history, rng)
         parent, _ = self._tournament(0, len(history.asked))
@@ -58,7 +59,7 @@ class LargeScaleEvolution(Strategy):
 
     @property
     def _others(self) -> dict[str, bool]:
-        """Mutations that leave the architecture, and whether they are wanted."""
+        """Mutations that keep the architecture, and whether they are enabled."""
         o = self.options
         return {
             "alter-learning-rate": o.alter_learning_rate,
@@ -68,8 +69,8 @@ class LargeScaleEvolution(Strategy):
 
     @property
     def _kinds(self) -> list[str]:
-        """Kinds of mutation, one of which is drawn; a space that has no names for its edits has
-        as large a share of them as the paper."""
+        """The kinds of mutation to draw from. If a space does not distinguish its edits, they have
+        the same total weight as in the paper."""
         others = [kind for kind, wanted in self._others.items() if wanted]
         return [*others, *(self.space.kinds or ("mutate",) * EDITS)]
 
@@ -79,7 +80,7 @@ class LargeScaleEvolution(Strategy):
         return random_fresh(self.space, history, rng) if found is None else Proposal(found)
 
     def _other(self, kind: str, parent: Trial, history: History, rng: Rng) -> Proposal | None:
-        """The parent's architecture again; None where the space has no other to go on with."""
+        """The parent's architecture again, or None if the space has no other architecture."""
         if sample_fresh(self.space, history, rng) is None:
             return None
         rate = parent.learning_rate
@@ -93,7 +94,7 @@ class LargeScaleEvolution(Strategy):
     def _edit(
         self, kind: str, parent: Architecture, history: History, rng: Rng
     ) -> tuple[Architecture | None, str]:
-        """An edit of a kind to an architecture that is new, or else any; and its kind."""
+        """A new architecture by an edit of a kind, or by any edit; with its kind."""
         if kind != "mutate":
             for _ in range(ATTEMPTS):
                 child = self.space.mutate(parent, rng)
@@ -111,7 +112,7 @@ class LargeScaleEvolution(Strategy):
         return self.space.key(architecture) not in history.by_key
 
     def _tournament(self, *labels: int) -> tuple[Trial, Trial]:
-        """The better and the worse of two members drawn at random."""
+        """The better and the worse of two random members."""
         drawn = self.rng(*labels).choice(len(self._population), size=2, replace=False)
         ranks = self._ranks()
         first, second = (int(index) for index in drawn)
@@ -130,7 +131,7 @@ class LargeScaleEvolution(Strategy):
         return {trial.number for trial in self._population}
 
     def asked(self, trial: Trial, history: History) -> None:
-        """The loser of the tournament that made the child dies, unless a place is free."""
+        """Remove the loser of the child's tournament, unless a place is free."""
         if not trial.parents:
             return
         _, loser = self._tournament(0, len(history.asked) - 1)
@@ -138,11 +139,11 @@ class LargeScaleEvolution(Strategy):
             self._population.remove(loser)
 
     def observe(self, trial: Trial, history: History) -> None:
-        """The trial joins the population; one without a value never does."""
+        """Add the trial to the population, if it has a value."""
         if not trial.usable:
             return
         self._population.append(trial)
         if len(self._population) > self.options.population:
-            # more were begun at first than it holds, so that no slot waited
+            # more were started initially than it holds, so that no slot waited
             _, loser = self._tournament(1, trial.number)
             self._population.remove(loser)

@@ -19,38 +19,38 @@ from kinase.strategy.density import Density, Reals, draw_sparse
 from kinase.strategy.pareto import dominates
 
 ATTEMPTS = 16
-"""Edits of a parent that are tried before it has no child, and draws before one that cannot be
-built is asked."""
+"""Number of edits tried before a parent counts as having no child, and number of draws before a
+network that cannot be built is proposed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Generation:
-    """Where a generation begins: all of its children follow from it."""
+    """The start of a generation, which determines all of its children."""
 
     number: int
     front: tuple[Trial, ...]
-    """Whose children it has."""
+    """The parents."""
     before: int
-    """Trials asked before it."""
+    """Number of trials asked before it."""
 
     @property
     def key(self) -> tuple[int, ...]:
-        """What tells it from another."""
+        """Key that identifies it."""
         return (self.number, self.before, *(trial.number for trial in self.front))
 
 
 class LEMONADE(Strategy):
     """LEMONADE (Elsken, Metzen & Hutter 2019, algorithm 1).
 
-    The population is the Pareto front of all trials that have ended. Objectives are cheap where
-    they are known before the training, as the number of parameters is, and expensive else. In each
-    generation `children` are made of parents, drawn in proportion to the inverse density of the
-    front's cheap objectives, each by one morphism, exact or approximate; `accepted` of them, drawn
-    in proportion to the inverse of that density again, are trained. So neither draw looks at the
-    expensive objectives, and what is dear is spent where the front is sparse.
+    The population is the Pareto front of all trials that have ended. Objectives that are known
+    before training, such as the number of parameters, are cheap; the others are expensive. In each
+    generation, `children` are made from parents that are drawn in proportion to the inverse density
+    of the front's cheap objectives, each by one exact or approximate morphism. `accepted` of them,
+    again drawn in proportion to the inverse density, are trained. So both draws only use cheap
+    objectives, and training is spent where the front is sparse.
 
-    With trials outstanding a generation begins, from the front as it is then, when all of the one
-    before are asked.
+    A generation starts when all children of the previous one have been asked, from the front at
+    that time, without waiting for outstanding trials.
     """
 
     options: LEMONADEStrategy
@@ -60,22 +60,22 @@ class LEMONADE(Strategy):
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self._front: list[Trial] = []
         self._asked: dict[str, int] = {}
-        """Key -> its place among the trials asked."""
+        """Key -> its position among the trials asked."""
         self._generation: _Generation | None = None
-        """The last that has begun."""
+        """The last started generation."""
         self._left = 0
-        """Trials of it that are still to be asked."""
+        """Its trials that are still to be asked."""
         self._accepted: tuple[tuple[int, ...], list[Proposal]] = ((), [])
-        """A generation's key, and those of its children that are to be trained."""
+        """Cache: a generation's key, and its accepted children."""
         self._known: dict[str, tuple[float, ...] | None] = {}
 
     @property
     def front(self) -> tuple[Trial, ...]:
-        """The population: no trial of it dominates another."""
+        """The population: trials that do not dominate each other."""
         return tuple(self._front)
 
     def propose(self, history: History, rng: Rng) -> Proposal | None:
-        """A random architecture at first, then the next accepted child of the generation."""
+        """First random architectures, then the next accepted child of the generation."""
         generation = self._generation if self._left else self._next(len(history.asked))
         if generation is not None:
             for proposal in self._children(generation):
@@ -91,7 +91,7 @@ class LEMONADE(Strategy):
         return None if architecture is None else Proposal(architecture)
 
     def _buildable(self, draw: Callable[[], Architecture | None]) -> Architecture | None:
-        """An architecture of which there is a network, if one of some draws has one."""
+        """A random architecture whose network can be built, if some draws find one."""
         drawn = None
         for _ in range(ATTEMPTS):
             drawn = draw()
@@ -100,7 +100,7 @@ class LEMONADE(Strategy):
         return drawn
 
     def asked(self, trial: Trial, history: History) -> None:
-        """Count what is left of the generation; begin one if there is none."""
+        """Count the remaining trials of the generation; start a new one if there is none."""
         before = len(history.asked) - 1
         if not self._left:
             generation = self._next(before)
@@ -110,7 +110,8 @@ class LEMONADE(Strategy):
         self._asked.setdefault(trial.key, before)
 
     def observe(self, trial: Trial, history: History) -> None:
-        """The trial joins the front unless one of it dominates it, and ends those it dominates."""
+        """Add the trial to the front unless it is dominated, and remove the trials that it
+        dominates."""
         if not all(map(math.isfinite, trial.losses)):
             return
         if any(dominates(other.losses, trial.losses) for other in self._front):
@@ -121,7 +122,7 @@ class LEMONADE(Strategy):
         self._front.append(trial)
 
     def parents_to_come(self, history: History) -> set[int]:
-        """The front, and the one that the generation under way began with."""
+        """The front, and the front at the start of the current generation."""
         trials = list(self._front)
         if self._left and self._generation is not None:
             trials += self._generation.front
@@ -130,14 +131,14 @@ class LEMONADE(Strategy):
     # -- a generation ----------------------------------------------------------------------
 
     def _next(self, asked: int) -> _Generation | None:
-        """The generation that begins now; None as long as there is nothing to begin with."""
+        """The generation that starts now, or None if there are no parents yet."""
         if asked < self.options.initial or not self._front:
             return None
         number = 0 if self._generation is None else self._generation.number + 1
         return _Generation(number, self.front, asked)
 
     def _children(self, generation: _Generation) -> list[Proposal]:
-        """The accepted children of a generation; they follow from its beginning alone."""
+        """The accepted children of a generation, determined by its start."""
         if self._accepted[0] != generation.key:
             self._accepted = (generation.key, self._make(generation))
         return self._accepted[1]
@@ -169,7 +170,7 @@ class LEMONADE(Strategy):
         return [generation.front[draw_sparse(logs, 1, rng)[0]] for _ in range(number)]
 
     def _edit(self, parent: Trial, moves: dict[str, list[Architecture]], rng: Rng) -> Proposal:
-        """A morphism drawn at random, then its place and numbers."""
+        """Draw a morphism, then its place and numbers."""
         if not moves:
             child = self.space.mutate(parent.architecture, rng)
             return Proposal(child, (parent.number,), "morphism")
@@ -178,7 +179,7 @@ class LEMONADE(Strategy):
         return Proposal(places[int(rng.integers(len(places)))], (parent.number,), move)
 
     def _reaches(self, parent: Trial, child: Architecture) -> bool:
-        """Whether there is such a network, and morphisms lead to it."""
+        """Whether the network can be built, and morphisms produce it."""
         if self._logs(child) is None:
             return False
         found = bridge(self.space, parent.architecture, child, self.frame, approximate=True)
@@ -195,7 +196,7 @@ class LEMONADE(Strategy):
         return np.array(logs, np.float64).reshape(len(logs), -1)
 
     def _logs(self, architecture: Architecture) -> tuple[float, ...] | None:
-        """The logarithms of an architecture's cheap objectives; None where it cannot be built."""
+        """The logarithms of an architecture's cheap objectives, or None if it cannot be built."""
         key = self.space.key(architecture)
         if key not in self._known:
             try:

@@ -14,17 +14,16 @@ class LocalSearch(Strategy):
     """Local search (White, Nolen & Savani 2021, "Exploring the Loss Landscape in Neural
     Architecture Search", algorithm 1; iterated with restarts).
 
-    `initial` architectures are tried, those of `start`, then random ones; the best of them is the
-    first centre. Its
-    neighbours are tried in random order. With `move: first` the search moves as soon as a
-    neighbour is better; with `move: best` once all neighbours are known. A centre with no
-    better neighbour is a local optimum: the search restarts from `initial` new random
-    architectures.
+    `initial` architectures are tried first (those of `start`, then random ones); the best of them
+    is the first centre. Its neighbours are tried in random order. With `move: first` the search
+    moves as soon as a neighbour is better; with `move: best` once all neighbours are known. A
+    centre with no better neighbour is a local optimum: the search restarts from `initial` new
+    random architectures.
 
-    The paper's search is sequential. Here it does not wait for outstanding trials: when a
-    neighbourhood has nothing left to try, it begins on the next restart. So results also come in
-    of an older centre's neighbours and of the next start. Whichever is better than the centre is a
-    reason to move like one of its own neighbours.
+    The paper's search is sequential. Here it does not wait for outstanding trials: when all
+    neighbours have been asked, the next restart begins. So results can also come from neighbours of
+    an older centre or from the next start; if one is better than the centre, the search moves there
+    as to a neighbour.
 
     Several objectives are compared in their order (lexicographically).
     """
@@ -53,12 +52,12 @@ class LocalSearch(Strategy):
         return start_fresh(self.space, self.options.start, history, rng)
 
     def parents_to_come(self, history: History) -> set[int]:
-        """The centre, the best result around it, and what the next start has so far."""
+        """The centre, the best result around it, and the finished trials of the next start."""
         trials = [self._centre, self._better, *self._start]
         return {trial.number for trial in trials if trial is not None and trial.usable}
 
     def asked(self, trial: Trial, history: History) -> None:
-        """Note whether the trial belongs to the neighbourhood or to a start."""
+        """Record whether the trial belongs to the neighbourhood or to a start."""
         if self._centre is not None and trial.parents == (self._centre.number,):
             self._around.add(trial.number)
             while self._queue and self.space.key(self._queue.pop()) != trial.key:
@@ -67,7 +66,7 @@ class LocalSearch(Strategy):
             self._fresh.add(trial.number)
 
     def observe(self, trial: Trial, history: History) -> None:
-        """Move, restart, or go on."""
+        """Move, restart, or continue."""
         if trial.number in self._fresh:
             self._fresh.discard(trial.number)
             self._start.append(trial)
@@ -93,13 +92,14 @@ class LocalSearch(Strategy):
                     self._begin()
 
     def _untried(self, history: History) -> bool:
-        """Drop neighbours that were asked from the end of the queue; whether any is left."""
+        """Drop neighbours that were already asked from the end of the queue; return whether any is
+        left."""
         while self._queue and self.space.key(self._queue[-1]) in history.by_key:
             self._queue.pop()
         return bool(self._queue)
 
     def _begin(self) -> None:
-        """Take the best of a start as the centre."""
+        """Make the best of a start the centre."""
         usable = [t for t in self._start if t.usable]
         self._start = []
         if usable:

@@ -1,4 +1,4 @@
-"""NASH: hill climbing by network morphisms."""
+"""NASH: hill climbing with network morphisms."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ class NASH(Strategy):
     """Neural architecture search by hill climbing (Elsken, Metzen & Hutter 2017, algorithm 1).
 
     `initial` networks come first; the best is the first parent. A generation has `neighbours`
-    children of one parent, each of `morphisms` edits to which network morphisms lead; the last of
-    them is the parent as it is, trained on. The best of them is the next parent.
+    children of one parent, each made by `morphisms` edits that network morphisms can make; the last
+    child is the unchanged parent, trained further. The best of them is the next parent.
 
-    It does not wait: while the last children of a generation are under way, further ones of the
-    same parent are made. A generation ends when `neighbours` of its children have ended, the parent
-    trained on among them. A child that ends later competes with those of the generation in which it
-    ends.
+    It does not wait: while the last children of a generation are running, more children of the same
+    parent are made. A generation ends when `neighbours` of its children have ended, including the
+    parent trained further. A child that ends later competes in the generation in which it ends.
 
-    Several objectives are compared in their order (lexicographically); of equals the one asked
-    first is the better one.
+    Several objectives are compared in their order (lexicographically); of equals, the one asked
+    first wins.
     """
 
     options: NASHStrategy
@@ -33,20 +32,20 @@ class NASH(Strategy):
         """See `Strategy`."""
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self._generation = 0
-        """0 are the networks to begin with."""
+        """0: the initial networks."""
         self._parent: Trial | None = None
         self._best: Trial | None = None
-        """Of those that ended in this generation, and have a value."""
+        """Best trial that ended in this generation with a value."""
         self._children: set[int] = set()
-        """All that were asked in this generation."""
+        """All trials asked in this generation."""
         self._continued: Trial | None = None
-        """The parent trained on, if that was asked."""
+        """The trial of the parent trained further, if it was asked."""
         self._ended = 0
-        """Children of this generation that have ended."""
+        """Number of finished children of this generation."""
 
     @property
     def why_none(self) -> str:
-        """All steps are done, or there is nothing left in the space."""
+        """Whether all steps are done, or the space is exhausted."""
         steps = self.options.steps
         if not self._done or steps is None:
             return super().why_none
@@ -57,7 +56,7 @@ class NASH(Strategy):
         return self.options.steps is not None and self._generation > self.options.steps
 
     def propose(self, history: History, rng: Rng) -> Proposal | None:
-        """A network to begin with, a child of the parent, or the parent itself."""
+        """An initial network, a child of the parent, or the parent itself."""
         if self._done:
             return None
         parent = self._parent
@@ -83,13 +82,13 @@ class NASH(Strategy):
         return {each.number for each in (self._parent, self._best) if each is not None}
 
     def asked(self, trial: Trial, history: History) -> None:
-        """The trial is of this generation."""
+        """Record the trial in this generation."""
         self._children.add(trial.number)
         if self._parent is not None and trial.key == self._parent.key:
             self._continued = trial
 
     def observe(self, trial: Trial, history: History) -> None:
-        """The trial competes; the generation may be over."""
+        """Compare the trial; the generation can end."""
         self._ended += trial.number in self._children
         if trial.usable and (self._best is None or _rank(trial) < _rank(self._best)):
             self._best = trial
@@ -99,9 +98,9 @@ class NASH(Strategy):
             self._climb()
 
     def _climb(self) -> None:
-        """The best is the next parent.
+        """The best becomes the next parent.
 
-        Where the parent was not trained on it competes by the value that it has.
+        A parent that was not trained further competes with its known value.
         """
         parent, best = self._parent, self._best
         stands_in = self._continued is not None and self._continued.usable

@@ -1,7 +1,6 @@
 """Pareto ranking: non-dominated sorting and crowding distance (Deb et al. 2002, section III).
 
-Points are tuples of values to minimise. A point with an infinite value is dominated by every
-point that is finite, whatever its other values.
+Points are tuples of losses. A point with an infinite value is dominated by every finite point.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def _matrix(points: Points) -> NDArray[np.float64]:
 
 
 def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether a point is nowhere worse than another, and somewhere better."""
+    """Whether a point is not worse than another in any objective, and better in at least one."""
     pairs = list(zip(one, other, strict=True))
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
@@ -52,7 +51,7 @@ def non_dominated_sort(points: Points) -> list[int]:
 
 
 def pareto_front(points: Points) -> list[int]:
-    """Indices of the points that none dominates, in the order given. Equal points all count."""
+    """Indices of the non-dominated points, in the given order, including all equal points."""
     matrix = _matrix(points)
     if not len(matrix):
         return []
@@ -71,8 +70,8 @@ def pareto_front(points: Points) -> list[int]:
 def crowding_distance(points: Points) -> list[float]:
     """Crowding distance of each point among the given ones, which form one front.
 
-    The extremes of an objective are infinitely far apart; an objective in which all points
-    agree counts for nothing.
+    The extremes of an objective are infinitely far apart; an objective in which all points are
+    equal is ignored.
     """
     matrix = _matrix(points)
     distance = np.zeros(len(matrix))
@@ -91,11 +90,11 @@ def hypervolume(points: Points, reference: Sequence[float]) -> float:
     """Volume dominated by the points, up to the reference point (Zitzler & Thiele 1998).
 
     Exact, by slices along the last objective (While, Hingston, Barone & Huband 2006, "A Faster
-    Algorithm for Calculating Hypervolume", HSO): for fronts of some hundred points, and
-    objectives as few as an experiment has.
+    Algorithm for Calculating Hypervolume", HSO), for fronts of some hundred points and few
+    objectives.
 
     Raises:
-        ValueError: a point has another number of objectives than the reference.
+        ValueError: the number of objectives of a point and of the reference differ.
     """
     size = len(reference)
     if any(len(point) != size for point in points):

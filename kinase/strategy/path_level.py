@@ -21,13 +21,13 @@ class PathLevel(Episodic[Episode]):
     """
 
     options: PathLevelStrategy
-    _leaves = False  # what the cell begins with is its layer, whatever comes of that alone
+    _leaves = False  # the cell starts as a single layer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """See `Strategy`.
 
         Raises:
-            ValueError: the space is not one of trees, or the start network is not of it.
+            ValueError: the space is not a tree space, or does not contain the start network.
         """
         super().__init__(*args, **kwargs)
         o, space = self.options, self.space

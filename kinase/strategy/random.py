@@ -9,13 +9,13 @@ from kinase.strategy.base import Proposal, Strategy
 
 
 class Random(Strategy):
-    """Architectures drawn at random, each isomorphism class at most once (Li & Talwalkar 2019,
-    section 3.1, name it the baseline that a search must beat)."""
+    """Random architectures, each isomorphism class at most once (Li & Talwalkar 2019, section 3.1,
+    call it the baseline that a search must beat)."""
 
     def propose(self, history: History, rng: Rng) -> Proposal | None:
-        """A random architecture that was not asked before, or None when there is none."""
+        """A random architecture that has not been tried, or None if there is none."""
         return random_fresh(self.space, history, rng)
 
     def parents_to_come(self, history: History) -> set[int]:
-        """None: every architecture is drawn on its own."""
+        """None: architectures are independent of each other."""
         return set()

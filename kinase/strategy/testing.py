@@ -1,6 +1,6 @@
 """The contract of a strategy, as tests that ship with the package.
 
-Inherit `StrategyContract` in a test module and give the fixture `make`; pytest does the rest:
+Inherit from `StrategyContract` in a test module and define the fixture `make`:
 
     class TestMine(StrategyContract):
         @pytest.fixture
@@ -34,21 +34,21 @@ TINY = ChainSpace(max_depth=2, ops=("conv",), widths=(4, 8), kernels=(3,), strid
 
 
 class Session:
-    """A strategy and its history, driven as the loop drives them."""
+    """Drives a strategy and its history like the loop."""
 
     def __init__(self, strategy: Strategy, seed: int = 0, objectives: int = 1) -> None:
-        """Begin with nothing asked."""
+        """Start with an empty history."""
         self.strategy, self.seed, self.objectives = strategy, seed, objectives
         self.history = History()
         self.events: list[tuple[str, Any]] = []
 
     def propose(self) -> Proposal | None:
-        """The next proposal; nothing is asked yet."""
+        """The next proposal, without asking it."""
         number = len(self.history.asked)
         return self.strategy.propose(self.history, derive_rng(self.seed, 0, number))
 
     def ask(self, proposal: Proposal) -> Trial:
-        """Begin a trial of a proposal."""
+        """Start a trial for a proposal."""
         trial = Trial(
             number=len(self.history.asked),
             architecture=proposal.architecture,
@@ -62,8 +62,7 @@ class Session:
         return trial
 
     def tell(self, number: int) -> None:
-        """End a trial with a value that depends on its architecture alone; every seventh ends
-        badly."""
+        """End a trial with a value that depends only on its architecture; every seventh fails."""
         trial = self.history.by_number[number]
         code = int(trial.key, 16)
         if code % 7 == 0:
@@ -77,7 +76,7 @@ class Session:
         self.events.append(("tell", number))
 
     def run(self, trials: int, outstanding: int = 1) -> list[Proposal]:
-        """Go on until so many trials were asked in all, with so many outstanding at once."""
+        """Run until `trials` have been asked, with a number of them outstanding."""
         made: list[Proposal] = []
         while len(self.history.asked) < trials:
             proposal = self.propose()
@@ -86,19 +85,19 @@ class Session:
             made.append(proposal)
             self.ask(proposal)
             if self.history.outstanding >= outstanding:
-                # not in the order of asking: trials take different times
+                # not in the order of asking: the durations of trials differ
                 waiting = [t.number for t in self.history.asked if t.outcome is None]
                 self.tell(waiting[len(made) * 7 % len(waiting)])
         return made
 
 
 def continues(trial: Trial, history: History) -> bool:
-    """Whether a trial is its parent trained on, the only reason to ask an architecture again."""
+    """Whether a trial is its parent trained further, the only reason to repeat an architecture."""
     return [history.by_number[number].key for number in trial.parents] == [trial.key]
 
 
 class StrategyContract:
-    """What every strategy must do. The fixture `make` is the implementor's."""
+    """Tests of every strategy. The implementor defines the fixture `make`."""
 
     @pytest.fixture
     def make(self) -> Make:
@@ -107,7 +106,7 @@ class StrategyContract:
 
     @pytest.fixture
     def space(self) -> Space:
-        """The space searched; override it for a strategy that needs another."""
+        """The search space; override it for a strategy that needs another one."""
         return Chain(SPACE)
 
     @pytest.fixture
@@ -116,7 +115,7 @@ class StrategyContract:
         return Chain(TINY)
 
     def test_a_seed_gives_the_same_proposals(self, make: Make, space: Space) -> None:
-        """Two strategies of one seed agree; another seed differs."""
+        """Two strategies with the same seed agree; another seed differs."""
         runs = [Session(make(space, seed), seed).run(40) for seed in (1, 1, 2)]
         assert runs[0] == runs[1]
         assert runs[0] != runs[2]
@@ -125,7 +124,7 @@ class StrategyContract:
     def test_a_replay_of_any_prefix_goes_on_alike(
         self, make: Make, space: Space, outstanding: int
     ) -> None:
-        """A new strategy that was told the same events makes the same next proposal."""
+        """A new strategy with the same events makes the same next proposal."""
         session = Session(make(space))
         session.run(60, outstanding)
         following: dict[int, Proposal] = {}
@@ -146,9 +145,9 @@ class StrategyContract:
     def test_proposals_are_valid_and_new_and_their_parents_are_kept(
         self, make: Make, space: Space, outstanding: int, objectives: int
     ) -> None:
-        """Every proposal is plain data of the space, asked for the first time or its parent trained
-        on. Parents were told before, and `parents_to_come` named them ever since they ended: else
-        their weights may be gone."""
+        """Every proposal is plain data in the space, new or its parent trained further. Parents
+        have ended, and `parents_to_come` has named them since then; otherwise their weights could
+        be deleted."""
         session = Session(make(space, objectives=objectives), objectives=objectives)
         gone: set[int] = set()
         for _ in range(100):
@@ -168,7 +167,7 @@ class StrategyContract:
             gone |= set() if kept is None else told - kept
 
     def test_proposing_changes_nothing(self, make: Make, space: Space) -> None:
-        """To propose twice gives the same; the history stays as it is."""
+        """Proposing twice gives the same result, and does not change the history."""
         session = Session(make(space))
         session.run(30)
         before = copy.deepcopy(session.history)
@@ -176,7 +175,7 @@ class StrategyContract:
         assert session.history == before
 
     def test_it_goes_on_when_everything_fails(self, make: Make, space: Space) -> None:
-        """Infeasible and failed trials are lived with."""
+        """The strategy continues after infeasible and failed trials."""
         session = Session(make(space))
         for _ in range(50):
             proposal = session.propose()
@@ -189,7 +188,7 @@ class StrategyContract:
     def test_it_stops_when_the_space_is_exhausted(
         self, make: Make, tiny: Space | None, outstanding: int
     ) -> None:
-        """It asks what the space has, and no more; at the end it says None, also again."""
+        """It proposes every architecture of the space once, and then always returns None."""
         if tiny is None:
             return
         session = Session(make(tiny))

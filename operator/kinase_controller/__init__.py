@@ -1,5 +1,6 @@
-"""The controller: one experiment's search on a cluster, in a pod of its own.
+"""The controller: runs one experiment's search on a cluster, in its own pod.
 
-The loop (`kinase.experiment.loop`) is that of a local run. Here are the engine that runs trials as
-`NASTrial` resources, the endpoint that trials post to, and what the cluster is told of it all.
+The loop (`kinase.experiment.loop`) is the same as in a local run. This package adds the engine that
+runs trials as `NASTrial` resources, the endpoint that trials post to, and the reporting to the
+cluster: status and Events.
 """

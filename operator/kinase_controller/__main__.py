@@ -1,8 +1,8 @@
 """`python -m kinase_controller` (or `kinase controller`): one experiment's controller in its pod.
 
-Exit codes: 0 when the experiment is finished, suspended or gone; 143 after SIGTERM; 75 when
-another controller has taken over; 1 when the store refuses its credentials, which the pod reads
-again at the next start; anything else is a crash, after which the pod starts it again, too.
+Exit codes: 0 if the experiment is finished, suspended or deleted; 143 after SIGTERM; 75 if another
+controller has taken over; 1 if the store rejects the credentials, which the pod reads again at the
+next start. Any other code is a crash, after which the pod restarts it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 def main() -> int:
     """Run the controller that the environment names; returns the exit code."""
-    # a container's first process is not ended by a SIGTERM that it does not handle
+    # PID 1 of a container ignores a SIGTERM without a handler
     signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
     logging.basicConfig(
         level=os.environ.get("KINASE_LOG_LEVEL", "INFO"),
@@ -59,7 +59,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     code = main()
-    # threads that read the store must not keep a process that is done
+    # threads that read the store must not keep the process alive
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)

@@ -1,7 +1,7 @@
-"""The controller's cluster: all that is asynchronous, in a thread of its own.
+"""The controller's connection to the cluster: everything asynchronous, in its own thread.
 
-The loop runs in the main thread and says what it wants; here that is compared with what there is,
-and made so. What was seen goes back through a queue.
+The loop runs in the main thread and declares the desired state. This module compares it with the
+actual state, acts on differences, and passes events back through a queue.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ log = logging.getLogger("kinase")
 MANAGER = "kinase-controller"
 """Field manager of the controller's part of the status."""
 WORKERS = 32
-"""Requests about trials at once."""
+"""Maximum number of concurrent requests about trials."""
 STATUS_SECONDS = 1.0
-"""Least time between two writes of the experiment's status."""
+"""Minimum seconds between two writes of the experiment's status."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which experiment this process is the controller of, and which pod it is."""
+    """The experiment that this process controls, and its own pod."""
 
     namespace: str
     experiment: str
@@ -51,7 +51,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentSeen:
-    """What the controller keeps of its experiment."""
+    """The fields of its experiment that the controller uses."""
 
     uid: str
     version: int
@@ -73,17 +73,17 @@ class ExperimentSeen:
 
 
 class Gone(Exception):
-    """The experiment is deleted, or is another of the same name: there is nothing to do."""
+    """The experiment is deleted, or was replaced by another one of the same name."""
 
 
 class ClusterIO:
-    """Keeps the cluster as the loop wants it, and tells the loop what became of its trials."""
+    """Keeps the cluster in the loop's desired state, and reports ended attempts to the loop."""
 
     def __init__(self, identity: Identity) -> None:
-        """Nothing is sent before `start`."""
+        """Send nothing before `start`."""
         self.identity = identity
         self.ended: queue.SimpleQueue[tuple[Wanted, Seen]] = queue.SimpleQueue()
-        """Attempts that are over, each once."""
+        """Attempts that have ended, each once."""
         self.lease_lost = threading.Event()
         self._wanted: dict[str, Wanted] = {}
         self._stops: set[str] = set()
@@ -106,13 +106,13 @@ class ClusterIO:
         self.wake: Callable[[], None] = lambda: None
         """Called whenever something is put into `ended`."""
 
-    # -- life, from the main thread ----------------------------------------------------
+    # -- start and stop, from the main thread ------------------------------------------
 
     def start(self) -> None:
         """Connect, and wait until this controller holds the lease and knows its trials.
 
         Raises:
-            Gone: there is no such experiment.
+            Gone: the experiment does not exist.
             CancelledError: `give_up` was called.
         """
         self._thread.start()
@@ -122,15 +122,15 @@ class ClusterIO:
         self._starting.result()
 
     def give_up(self) -> None:
-        """Have `start` wait no longer; from a signal handler."""
+        """Stop the wait in `start`; called from a signal handler."""
         self._given_up = True
         if self._starting is not None:
             self._starting.cancel()
 
     def close(self) -> None:
-        """Let go of the lease and end all connections."""
+        """Release the lease and close all connections."""
         if self._thread.is_alive():
-            wait(self._emits, 5)  # the last word of all, too
+            wait(self._emits, 5)  # including the last status
             try:
                 self.call(self._stop(), 10)
             finally:
@@ -203,7 +203,7 @@ class ClusterIO:
 
     async def _stop(self) -> None:
         if self.lease is None:
-            return  # it never got to connect
+            return  # it has never connected
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -225,7 +225,7 @@ class ClusterIO:
     # -- the experiment ----------------------------------------------------------------
 
     def experiment(self) -> ExperimentSeen:
-        """The experiment as it is now; from any thread.
+        """The current experiment; from any thread.
 
         Raises:
             Gone: it is deleted, or being deleted.
@@ -243,7 +243,7 @@ class ClusterIO:
     # -- trials, from the main thread --------------------------------------------------
 
     def want(self, wanted: Wanted) -> None:
-        """Have an attempt run; its end comes through `ended`."""
+        """Request an attempt; its end is reported through `ended`."""
         self._loop.call_soon_threadsafe(self._want, wanted)
 
     def _want(self, wanted: Wanted) -> None:
@@ -252,7 +252,7 @@ class ClusterIO:
         self._queue.add(wanted.name)
 
     def stop(self, name: str) -> None:
-        """Have an attempt end at its next checkpoint."""
+        """Stop an attempt at its next checkpoint."""
         self._loop.call_soon_threadsafe(self._stop_trial, name)
 
     def _stop_trial(self, name: str) -> None:
@@ -261,7 +261,7 @@ class ClusterIO:
             self._queue.add(name)
 
     def forget_all(self) -> None:
-        """Want nothing any more; trials that run go on and are found again."""
+        """Forget all requests. Running trials continue and are found again later."""
 
         async def forget() -> None:
             self._wanted.clear()
@@ -272,15 +272,15 @@ class ClusterIO:
             self.ended.get_nowait()
 
     def find(self, name: str) -> Seen | None:
-        """A trial as it is seen now; from any thread."""
+        """The current view of a trial; from any thread."""
         return self._trials.items.get((self.identity.namespace, name))
 
     def by_number(self, number: int) -> Seen | None:
-        """The trial of this number, its test apart; from any thread."""
+        """The trial with this number, but not its test; from any thread."""
         return self.find(names.trial_name(self.identity.experiment, number))
 
     def stops(self, name: str) -> bool:
-        """Whether the trial shall end at its next checkpoint."""
+        """Whether the trial should stop at its next checkpoint."""
         seen = self.find(name)
         return name in self._stops or (seen is not None and seen.stop)
 
@@ -291,12 +291,12 @@ class ClusterIO:
         if wanted is None:
             return
         if after is not None and after.ended and after.attempt >= wanted.attempt:
-            self._over(wanted, after)  # at once: where trials go by age it may be gone soon
+            self._over(wanted, after)  # immediately: it may soon be deleted by age
         else:
             self._queue.add(key[1])
 
     def _over(self, wanted: Wanted, seen: Seen) -> None:
-        """Tell the loop of an attempt's end."""
+        """Report the end of an attempt to the loop."""
         del self._wanted[wanted.name]
         self._stops.discard(wanted.name)
         self.ended.put((wanted, seen))
@@ -318,7 +318,7 @@ class ClusterIO:
                 self._queue.done(name)
 
     async def _reconcile(self, name: str) -> None:
-        """Compare what is wanted of a trial with what there is, and act on the difference."""
+        """Compare the desired with the actual state of a trial, and act on the difference."""
         wanted = self._wanted.get(name)
         if wanted is None:
             return
@@ -331,7 +331,7 @@ class ClusterIO:
                 item = await self._client.get(kube.TRIAL, me.namespace, name)
                 owners = item["metadata"].get("ownerReferences") or ()
                 if not any(owner["uid"] == me.uid for owner in owners):
-                    raise  # of an earlier experiment of this name, which is being removed
+                    raise  # of an earlier experiment of this name, which is being deleted
                 self._trials.observe(item)
             return
         if seen.deleting:
@@ -352,10 +352,10 @@ class ClusterIO:
     # -- status and events -------------------------------------------------------------
 
     def tell(self, status: Object, *, wait: bool = False) -> None:
-        """Have the experiment's status say this; it is written soon, the latest word alone.
+        """Set the experiment's status. It is written soon, and only the latest one is written.
 
         Raises:
-            Gone: with `wait`, the experiment is not there any more.
+            Gone: with `wait`, the experiment no longer exists.
         """
         if wait:
             self.call(self._flush(status), 60)
@@ -389,7 +389,7 @@ class ClusterIO:
             try:
                 await self._apply(status)
             except (Conflict, NotFound):
-                continue  # it is gone, or another of this name
+                continue  # it is deleted, or another one of this name
             except ApiError as error:
                 log.warning("the status cannot be written: %s", error)
                 self._status_changed.set()
@@ -403,7 +403,7 @@ class ClusterIO:
             "metadata": {"name": me.experiment, "uid": me.uid},
             "status": status,
         }
-        async with self._writing:  # two on their way at once might overtake one another
+        async with self._writing:  # two concurrent writes could overtake each other
             item = await self._client.apply(
                 kube.EXPERIMENT,
                 me.namespace,
@@ -416,7 +416,7 @@ class ClusterIO:
         self._experiments.observe(item)
 
     def emit(self, kind: str, reason: str, message: str) -> None:
-        """Record an Event about the experiment; the same one twice is one."""
+        """Record an Event about the experiment. A repeated Event is recorded only once."""
         under_way = [said for said in self._emits if not said.done()]
         self._emits = [*under_way, self.submit(self._emit(kind, reason, message))]
 
@@ -447,5 +447,5 @@ class ClusterIO:
 
 
 def job_of(wanted: Wanted) -> TrialJob | None:
-    """The trial's job, or None for a question about the task."""
+    """The trial's job, or None for a request to describe the task."""
     return wanted.job if isinstance(wanted.job, TrialJob) else None

@@ -1,8 +1,8 @@
-"""One experiment's controller, from its start to the end of the search.
+"""The controller of one experiment, from its start to the end of the search.
 
-It is restarted at any moment: it replays the journal, finds its trials on the cluster, and goes
-on. What stops it for a while (the store, the task, another controller) is told in the conditions,
-and tried again.
+It can be restarted at any moment: it replays the journal, finds its trials on the cluster, and
+continues. Temporary problems (the store, the task, another controller) are reported in the
+conditions, and retried.
 """
 
 from __future__ import annotations
@@ -48,37 +48,37 @@ from kinase_controller.trials import Seen
 log = logging.getLogger("kinase")
 
 STUCK = 300.0
-"""Seconds without a turn of the loop after which the process is taken for dead."""
+"""Seconds without a turn of the loop after which the liveness probe fails."""
 PATIENCE = 2.0, 30.0
-"""First and longest wait, in seconds, before what failed is tried again."""
+"""First and longest wait before a retry, in seconds."""
 PENDING = 5.0
-"""Seconds for which all trials under way must have waited before the condition says so."""
+"""Seconds that all current trials must have waited before the condition reports it."""
 REPORT_EVERY = 5.0
-"""Least seconds between two renderings of the live report."""
+"""Minimum seconds between two renderings of the live report."""
 
 
 class Terminated(Exception):
-    """SIGTERM: this process ends; the experiment does not."""
+    """SIGTERM: this process ends, but not the experiment."""
 
 
 class Stale(Exception):
-    """What this process was given at its start does not serve, and may have been put right since:
-    a new process must start, which reads it again."""
+    """The process's environment is wrong and may have been corrected since; a new process must
+    start to read it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why the search is paused for now."""
+    """Why the search is temporarily paused."""
 
     reason: str
     message: str
 
 
 class Controller:
-    """Runs the loop of one experiment; also what its HTTP endpoint serves."""
+    """Runs the loop of one experiment, and answers its HTTP endpoint."""
 
     def __init__(self, who: Identity) -> None:
-        """Nothing is read or written before `run`."""
+        """Read and write nothing before `run`."""
         self.cluster = ClusterIO(who)
         self._numbers = Metrics(who.namespace, who.experiment)
         self._engine: KubernetesEngine | None = None
@@ -97,12 +97,12 @@ class Controller:
     # -- from start to end -------------------------------------------------------------
 
     def run(self) -> None:
-        """Search until the experiment is finished, suspended or gone.
+        """Search until the experiment is finished, suspended or deleted.
 
         Raises:
-            Terminated: SIGTERM came.
+            Terminated: SIGTERM was received.
             Interrupted: another controller has taken over.
-            Stale: the store refuses this process.
+            Stale: the store rejects this process's credentials.
         """
         try:
             self.cluster.start()
@@ -111,7 +111,7 @@ class Controller:
             raise Terminated from None
         server = Server(self)
         address = os.environ.get("KINASE_POD_IP", "")
-        # pods that share a machine's network have loopback addresses of their own
+        # pods that share the node's network have different loopback addresses
         own = bool(address) and ipaddress.ip_address(address).is_loopback
         self.cluster.call(server.start(address if own else "", PORT))
         try:
@@ -157,13 +157,13 @@ class Controller:
                 delay = PATIENCE[0]
             self._wait(delay)
             if trouble.reason == "StoreRefused" and delay >= 4 * PATIENCE[0]:
-                raise Stale("the credentials of the environment do not serve")
-            # to ask the trainer again takes a pod
+                raise Stale("the credentials in the environment are rejected")
+            # asking the trainer again takes a pod
             most = PATIENCE[1] * (10 if trouble.reason == "TaskUnavailable" else 1)
             delay = min(2 * delay, most)
 
     def _attempt(self) -> bool:
-        """One go at the search; True if there is nothing left to do for this process."""
+        """One attempt at the search; True if this process has nothing left to do."""
         given = self._manifest()
         if given.spec.suspend:
             return self._suspended()
@@ -193,7 +193,7 @@ class Controller:
         return True
 
     def _ask(self, seen: Seen | None) -> None:
-        """The trainer is asked about the task."""
+        """Ask the trainer to describe the task."""
         self._check()
         text = "the trainer is asked about the task"
         said = (True, "AskingTrainer", text)
@@ -204,14 +204,14 @@ class Controller:
             self._say(progressing=said)
 
     def _begun(self) -> bool:
-        """Say that the search begins: from then on the manifest is what it is. False: it has
-        changed at the last moment."""
+        """Set the start time, after which the manifest can no longer change. False if it has just
+        changed."""
         if "startTime" not in (self.cluster.experiment().body.get("status") or {}):
             self._say(progressing=(True, "Searching", ""), wait=True)
         return self.cluster.experiment().generation == self._generation
 
     def _suspended(self) -> bool:
-        """Everything stands at a checkpoint. False: the suspension is over already."""
+        """Report that every trial is at a checkpoint. False if the suspension is already over."""
         if not self._manifest().spec.suspend:
             return False
         text = "spec.suspend is true; running trials are at a checkpoint"
@@ -251,21 +251,21 @@ class Controller:
         return _placed(NASExperiment.model_validate(seen.body))
 
     def _follow(self, loop: Loop) -> None:
-        """Go on by what may have changed in the manifest."""
+        """Apply changes of the manifest."""
         if self.cluster.experiment().generation == self._generation:
             return
         experiment = self._manifest()
-        # a change that came in during the start, before the API server could refuse it
+        # a change during the start, before the API server could reject it
         identity.agree(loop.store, experiment)
         loop.update(experiment)
         if experiment.spec.suspend and not loop.stopping:
-            self._say(progressing=(True, "Suspending", "running trials go to a checkpoint"))
+            self._say(progressing=(True, "Suspending", "running trials are writing a checkpoint"))
             loop.interrupt()
 
     # -- waiting and ending ------------------------------------------------------------
 
     def terminate(self) -> None:
-        """End this process soon; from a signal handler."""
+        """Stop this process soon; called from a signal handler."""
         self._terminated = True
         self.cluster.wake()
         self.cluster.give_up()
@@ -287,15 +287,15 @@ class Controller:
                 return
             time.sleep(0.1)
 
-    # -- what the loop tells -----------------------------------------------------------
+    # -- events of the loop ------------------------------------------------------------
 
     def started(self, loop: Loop) -> None:
-        """The journal is replayed."""
+        """The journal has been replayed."""
         self._searching = True
         self._numbers.replayed(loop.state.told)
         self._say(progressing=(True, "Searching", ""), suspended=(False, "NotSuspended", ""))
-        text = f"going on after {len(loop.state.told)} trials" if loop.journal.length else ""
-        self.cluster.emit("Normal", "Started", text or "the search begins")
+        text = f"resuming after {len(loop.state.told)} trials" if loop.journal.length else ""
+        self.cluster.emit("Normal", "Started", text or "the search starts")
         for line in data_lines(loop.info):
             log.info("%s", line)
         read = filter(None, (samples_text(loop.info), classes_text(loop.info), *loop.info.notes))
@@ -315,7 +315,7 @@ class Controller:
         self._tell_progress(loop)
 
     def tick(self, loop: Loop) -> None:
-        """The loop goes round."""
+        """The loop has made a turn."""
         self._check()
         self._follow(loop)
         self._tell_progress(loop)
@@ -328,7 +328,7 @@ class Controller:
     _pending_since: float | None = None
 
     def _tell_progress(self, loop: Loop) -> None:
-        """The status, at most once a second: it costs more than a trial does."""
+        """Write the status, at most once a second: it costs more than a trial."""
         now = time.monotonic()
         if now - self._told_at < 1.0 or loop.stopping:
             return
@@ -340,7 +340,7 @@ class Controller:
         self._say(progressing=said)
 
     def _pending(self, now: float) -> str | None:
-        """What all trials wait for, if they have done so for a while."""
+        """The reason that all trials have been waiting, if they have waited long enough."""
         engine = self._engine
         assert engine is not None
         text = words.pending(len(engine.running()), engine.waiting())
@@ -369,12 +369,12 @@ class Controller:
         now = datetime.now(UTC)
         if self._summary is not None:
             fields = self._summary.fields(len(self._engine.waiting()) if self._engine else 0)
-        else:  # what an earlier process said stands until the journal is read
+        else:  # until the journal is read, the status of an earlier process is kept
             mine = {k: v for k, v in before.items() if k not in ("observedGeneration", "phase")}
             fields = ExperimentStatus.model_validate(mine)
         if suspended is not None:
             self._stands = suspended
-        elif self._stands is None:  # afterwards what was said last counts, written or not yet
+        elif self._stands is None:  # afterwards the last status counts, written or not
             held = {c["type"]: c for c in before.get("conditions") or ()}
             still = held.get("Suspended", {}).get("status") == "True"
             self._stands = still, "Suspended" if still else "NotSuspended", ""
@@ -383,7 +383,7 @@ class Controller:
         whole = fields.model_copy(
             update={
                 "phase": phase or (words.phase(self._loop) if self._loop else Phase.PENDING),
-                # what has begun cannot be changed any more, so this is not said too early
+                # a search that has started cannot be changed, so this is not set too early
                 "start_time": _time(before.get("startTime")) or (now if self._loop else None),
                 "completion_time": now if done else None,
                 "report": report,
@@ -403,19 +403,19 @@ class Controller:
         )
         self.cluster.tell(words.document(whole), wait=wait)
 
-    # -- what the endpoint asks, from the cluster's thread ---------------------------------
+    # -- answers for the endpoint, from the cluster's thread -------------------------------
 
     def trial(self, number: int) -> Seen | None:
-        """The trial of this number."""
+        """The trial with this number."""
         return self.cluster.by_number(number)
 
     def post(self, number: int, point: Point) -> bool:
-        """Take in a point; whether the trial shall go on."""
+        """Record a point; return whether the trial should continue."""
         engine = self._engine
         return engine.post(number, point) if engine is not None else True
 
     async def report(self) -> bytes | None:
-        """The report as it stands; rendered by the loop's thread, between two turns."""
+        """The current report; rendered by the loop's thread, between two turns."""
         if self._report is not None and time.monotonic() - self._report[0] < REPORT_EVERY:
             return self._report[1]
         if self._searching:
@@ -425,7 +425,7 @@ class Controller:
         return self._report[1] if self._report is not None else None
 
     def metrics(self) -> bytes:
-        """The page that Prometheus scrapes."""
+        """The page for Prometheus."""
         if self._loop is not None and self._searching:
             self._numbers.measure(self._loop)
         return self._numbers.page()
@@ -437,13 +437,13 @@ class Controller:
 
     @property
     def alive(self) -> bool:
-        """Whether the loop goes round."""
+        """Whether the loop is making turns."""
         return time.monotonic() - self._turn < STUCK
 
 
 def _placed(experiment: NASExperiment) -> NASExperiment:
-    """The manifest with the cluster's own place for what is kept, if it names none that pods
-    share; the operator has put it into the environment."""
+    """The manifest with the cluster's default storage, if its own cannot be reached by every pod.
+    The operator passes the default in the environment."""
     storage, uri = experiment.spec.storage, os.environ.get("KINASE_STORE_URI")
     if not uri or is_shared(storage.uri):
         return experiment
@@ -457,12 +457,13 @@ def _placed(experiment: NASExperiment) -> NASExperiment:
 
 
 def _check_members(experiment: NASExperiment) -> None:
-    """Whether the members that the manifest names are in this image, and take their options.
+    """Check that this image has the members that the manifest names, and that they accept their
+    options.
 
     Raises:
         ManifestError: holds every problem that was found.
     """
-    # which tasks and data sets there are is for the trainer's image to say
+    # tasks and data sets depend on the trainer's image
     problems = check(experiment, Document(experiment.metadata.name, None, {}), trainer="image")
     if problems:
         raise ManifestError(problems)

@@ -1,4 +1,4 @@
-"""The engine `kubernetes`: trials run as `NASTrial` resources, which the operator makes pods of."""
+"""The engine `kubernetes`: trials are `NASTrial` resources, for which the operator creates pods."""
 
 from __future__ import annotations
 
@@ -31,22 +31,21 @@ from kinase_controller.cluster_io import ClusterIO, Gone, job_of
 from kinase_controller.trials import Seen, Wanted, lost
 
 MANY = 10_000
-"""Slots of a cluster: how many trials run at once is the manifest's to say."""
+"""Slots of a cluster: only the manifest limits how many trials run at the same time."""
 
 
 class Interrupted(Exception):
-    """What is waited for is not wanted any more: the manifest has changed, or another controller
-    has taken over."""
+    """The wait is pointless: the manifest has changed, or another controller has taken over."""
 
 
 class KubernetesEngine(Engine):
-    """Runs trials on the cluster. Making one twice is harmless, so a new process only says again
-    what it wants."""
+    """Runs trials on the cluster. Creating a trial twice is harmless, so after a restart the engine
+    just requests its trials again."""
 
     slots = MANY
 
     def __init__(self, cluster: ClusterIO, store: Store) -> None:
-        """Run trials through the cluster; results are read from the experiment's store."""
+        """Run trials through `cluster`; read results from the experiment's store."""
         self._cluster, self._store = cluster, store
         self._running: dict[int, Wanted] = {}
         self._began: dict[int, float] = {}
@@ -55,21 +54,21 @@ class KubernetesEngine(Engine):
         self._events: queue.SimpleQueue[Event | Future[Event]] = queue.SimpleQueue()
         self._awake = threading.Event()
         self.waits: Callable[[Seen | None], None] = lambda seen: None
-        """Told, now and then, what is seen of the question about the task while its answer is
-        waited for. What it raises ends the waiting."""
+        """Called periodically with the state of the task's description while waiting for it. An
+        exception ends the wait."""
         self.queued: Callable[[float], None] = lambda seconds: None
-        """Told how long an attempt waited for its pod to begin."""
+        """Called with the seconds that an attempt waited for its pod to start."""
         cluster.wake = self._awake.set
 
     def describe(self, task: Task, training: Training, space: Space | None = None) -> TaskInfo:
-        """Ask the trainer, in a pod of its image, about the task.
+        """Ask the trainer to describe the task, in a pod with its image.
 
         Raises:
-            EngineError: it cannot say; the message is the trainer's.
-            Interrupted: there is no use in waiting any more.
+            EngineError: the trainer failed; the message is its own.
+            Interrupted: the wait is pointless.
         """
         experiment = self._cluster.experiment()
-        # a question of its own for each task and trainer: before the search begins both may change
+        # a separate request for each task and trainer: both can change before the search starts
         given = {
             field: experiment.body["spec"].get(field) for field in ("trialTemplate", "storage")
         }
@@ -90,7 +89,7 @@ class KubernetesEngine(Engine):
             pass
         attempt, name = 1, Wanted.of(job.experiment, job).name
         before = self._cluster.find(name)
-        if before is not None:  # one that has ended came to nothing; another question is moot
+        if before is not None:  # this one has ended without an answer; another request is obsolete
             attempt = before.attempt + (before.ended or before.answer != job.key)
         if attempt > MAX_ATTEMPTS:
             raise EngineError(
@@ -117,7 +116,7 @@ class KubernetesEngine(Engine):
             what = "cannot serve the task" if end.crash else "could not be asked about the task"
             raise EngineError(f"the trainer {what}: {end.message}") from None
         except (TooLarge, ValidationError) as error:
-            raise EngineError(f"the trainer's word of the task is not valid: {error}") from None
+            raise EngineError(f"invalid description of the task by the trainer: {error}") from None
 
     def _check(self, generation: int) -> None:
         if self._cluster.lease_lost.is_set():
@@ -134,7 +133,7 @@ class KubernetesEngine(Engine):
         self._cluster.want(wanted)
 
     def _test(self, job: TrialJob) -> Wanted:
-        """The test's attempts are not in the journal: what is there tells how many there were."""
+        """Attempts of the test are not in the journal; they are counted on the cluster."""
         wanted = Wanted.of(job.experiment, job)
         before = self._cluster.find(wanted.name)
         if before is None:
@@ -149,26 +148,26 @@ class KubernetesEngine(Engine):
         return Wanted.of(job.experiment, job.model_copy(update={"attempt": attempt}))
 
     def adopt(self, job: TrialJob) -> bool:
-        """Whether the trial is on the cluster: then its attempt goes on, or is begun there."""
+        """Whether the trial exists on the cluster; then its attempt continues or starts there."""
         wanted = Wanted.of(job.experiment, job)
         seen = self._cluster.find(wanted.name)
         if seen is None:
             return False
         self.launch(job)
         if seen.started and seen.reported == wanted.attempt:
-            del self._asked[job.trial]  # the process before this one saw it begin
+            del self._asked[job.trial]  # an earlier process saw it start
         elif seen.created and wanted.attempt == 1:
             self._asked[job.trial] = seen.created
         return True
 
     def running(self) -> dict[int, float]:
-        """Trials under way, with the seconds that the pod of each has run: one that waits, for a
-        node or in a queue, holds no device yet."""
+        """Current trials with the seconds that their pods have run. A pod that waits for a node or
+        in a queue does not use a device yet."""
         now = time.monotonic()
         return {number: now - self._began.get(number, now) for number in self._running}
 
     def waiting(self) -> list[Seen]:
-        """Trials under way of which the operator says that they wait, by their number."""
+        """Current trials that wait according to the operator, by number."""
         found = []
         for _, wanted in sorted(self._running.items()):
             seen = self._cluster.find(wanted.name)
@@ -177,7 +176,7 @@ class KubernetesEngine(Engine):
         return found
 
     def _look(self) -> None:
-        """See which trials have begun, now and then."""
+        """Check periodically which trials have started."""
         now = time.monotonic()
         if now - self._looked < 1.0:
             return
@@ -190,13 +189,13 @@ class KubernetesEngine(Engine):
                 self._count_wait(wanted, seen)
 
     def _count_wait(self, wanted: Wanted, seen: Seen) -> None:
-        """Tell, once, how long an attempt waited that has begun; nothing of one that never did."""
+        """Report once how long a started attempt waited."""
         asked = self._asked.pop(wanted.number, None)
         if asked and seen.started and seen.reported == wanted.attempt:
             self.queued(max(0.0, (seen.started - asked).total_seconds()))
 
     def poll(self, timeout: float | None) -> Sequence[Event]:
-        """Wait for the ends of attempts, and for what running trials post.
+        """Wait for ended attempts, and for points of running trials.
 
         Raises:
             StoreError: a result cannot be read.
@@ -214,7 +213,8 @@ class KubernetesEngine(Engine):
                 wanted, seen = self._cluster.ended.get_nowait()
                 if job_of(wanted) is not None:
                     self._count_wait(wanted, seen)
-                    # results are read side by side, and told in the order of their ends
+                    # results are read in parallel, and reported in the order in which the attempts
+                    # ended
                     self._events.put(self._cluster.readers.submit(self._outcome, wanted, seen))
             while not self._events.empty():
                 event = self._events.get_nowait()
@@ -230,11 +230,12 @@ class KubernetesEngine(Engine):
             self._awake.clear()
 
     def _outcome(self, wanted: Wanted, seen: Seen) -> Event:
-        """The truth of an attempt's end is what lies in the store."""
+        """The result in the store decides how an attempt ended."""
         try:
             text = self._store.get(wanted.result, limits.RESULT)
             result = TrialResult.model_validate_json(text)
-            # an attempt that was stopped leaves one too, and the next goes on from there
+            # a stopped attempt writes a result too, and the next attempt continues from its
+            # checkpoint
             whole = result.outcome is not Outcome.STOPPED or result.attempt == wanted.attempt
             if result.trial == wanted.number and whole:
                 return Finished(wanted.number, result)
@@ -245,8 +246,8 @@ class KubernetesEngine(Engine):
         return lost(seen)
 
     def post(self, number: int, point: Point) -> bool:
-        """Take in what a running trial measured, from the endpoint's thread; whether the trial
-        shall go on."""
+        """Record a point of a running trial, from the endpoint's thread; return whether the trial
+        should continue."""
         held = self._running.get(number)
         if held is None:
             return True
@@ -255,13 +256,13 @@ class KubernetesEngine(Engine):
         return not self._cluster.stops(held.name)
 
     def stop(self, trial: int) -> None:
-        """Have the trial end at its next checkpoint."""
+        """Stop the trial at its next checkpoint."""
         held = self._running.get(trial)
         if held is not None:
             self._cluster.stop(held.name)
 
     def close(self) -> None:
-        """Want nothing any more. What runs on the cluster goes on: a later process finds it."""
+        """Forget all requests. Trials on the cluster continue, and a later process finds them."""
         self._cluster.forget_all()
         self._running.clear()
         self._began.clear()

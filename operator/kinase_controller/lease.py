@@ -1,7 +1,8 @@
-"""Which of several controllers of one experiment is the one: a Lease, as Kubernetes' own have it.
+"""Leader election among the controllers of an experiment, by a Lease, as in Kubernetes' own
+controllers.
 
-The journal's conditional put is the fence that lets nothing be written twice. The lease keeps two
-controllers from taking turns at it, as after a node was lost that lives on.
+The journal's conditional put prevents double writes. The lease keeps two controllers from competing
+for the journal, for example when a lost node is still alive.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from kinase_kube.client import ApiError, Client, Conflict, NotFound, Object
 log = logging.getLogger("kinase")
 
 SECONDS = 15
-"""How long the lease holds after its last renewal."""
+"""Seconds for which the lease is valid after a renewal."""
 RENEW = 5.0
 """Seconds between two renewals."""
 
@@ -26,14 +27,14 @@ RENEW = 5.0
 class Lease:
     """Held by one controller at a time.
 
-    Whether it has run out is told by how long it was seen unchanged on this machine's clock, so
-    clocks that differ between nodes do no harm.
+    It has expired if it has not changed for long enough by this machine's clock, so differences
+    between the clocks of nodes do not matter.
     """
 
     def __init__(
         self, client: Client, namespace: str, name: str, holder: str, owner: Object
     ) -> None:
-        """Nothing is sent yet."""
+        """Send nothing yet."""
         self._client, self._namespace, self._name = client, namespace, name
         self._holder, self._owner = holder, owner
         self._held: Object | None = None
@@ -49,7 +50,8 @@ class Lease:
         }
 
     async def acquire(self) -> None:
-        """Wait until the lease is ours: free, let go, run out, or ours from before a restart."""
+        """Wait until the lease is acquired: it is free, released, expired, or ours from before a
+        restart."""
         since, version = time.monotonic(), ""
         while True:
             try:
@@ -63,7 +65,7 @@ class Lease:
                 spec = item.get("spec") or {}
                 holder = spec.get("holderIdentity")
                 owners = item["metadata"].get("ownerReferences") or ()
-                # that of a deleted experiment of this name is waited for by nobody
+                # it belongs to a deleted experiment of this name
                 left = not any(owner["uid"] == self._owner["uid"] for owner in owners)
                 out = time.monotonic() - since > SECONDS
                 if holder in (None, "", self._holder) or left or out:
@@ -78,7 +80,7 @@ class Lease:
                     return
                 log.info("waiting for the lease, which %s holds", holder)
             except Conflict:
-                continue  # it has changed in between
+                continue  # it has changed in the meantime
             except ApiError as error:
                 log.warning("cannot acquire the lease: %s", error)
             await asyncio.sleep(1.0)
@@ -94,8 +96,8 @@ class Lease:
         }
 
     async def renew(self) -> None:
-        """Keep the lease; returns when it is another's. Where the API server does not answer,
-        nobody else gets the lease either."""
+        """Renew the lease; return when another controller holds it. While the API server does not
+        answer, no other controller can acquire it either."""
         while True:
             await asyncio.sleep(RENEW)
             assert self._held is not None
@@ -107,10 +109,10 @@ class Lease:
                 )
             except (Conflict, NotFound):
                 if not await self._still_ours():
-                    log.error("the lease is another controller's")
+                    log.error("another controller holds the lease")
                     return
             except ApiError as error:
-                log.warning("the lease cannot be renewed: %s", error)
+                log.warning("cannot renew the lease: %s", error)
 
     async def _still_ours(self) -> bool:
         try:
@@ -123,7 +125,7 @@ class Lease:
         return bool((item.get("spec") or {}).get("holderIdentity") == self._holder)
 
     async def release(self) -> None:
-        """Let another have it at once."""
+        """Release it, so that another controller can acquire it immediately."""
         if self._held is None:
             return
         spec = {**self._held["spec"], "holderIdentity": ""}

@@ -1,7 +1,7 @@
-"""The controller's Prometheus metrics: what only a search that is under way knows.
+"""The controller's Prometheus metrics: those that only a running search knows.
 
-No label takes values that grow with trials. What the experiment's status says, the operator
-exports, before, during and after the search; no metric has two sources.
+The number of label values does not grow with the number of trials. The operator exports the
+experiment's status, before, during and after the search, so every metric has one source.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ OPERATIONS = ("get", "put", "list", "delete")
 
 T = TypeVar("T")
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a third more series for nothing
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a third more series without use
 
 
 class Metrics:
-    """Metrics of one experiment's search, in a registry of their own."""
+    """Metrics of one experiment's search, in their own registry."""
 
     def __init__(self, namespace: str, experiment: str) -> None:
-        """Of a search that has not begun: what the process itself does is at zero."""
+        """Start with all counters at zero."""
         self.registry = CollectorRegistry()
         names, self._values = ("namespace", "experiment"), (namespace, experiment)
         self._replaying = threading.Lock()
         ProcessCollector(registry=self.registry)
         Gauge(
             "kinase_build_info",
-            "1, with the version of what runs.",
+            "Always 1, with the running version as a label.",
             ("component", "version"),
             registry=self.registry,
         ).labels("controller", __version__).set(1)
@@ -61,14 +61,14 @@ class Metrics:
         )
         self._seconds = Histogram(
             "kinase_trial_seconds",
-            "Device seconds of a trial that has ended, all its attempts together.",
+            "Device seconds of a finished trial, all attempts together.",
             names,
             buckets=_TRIAL,
             registry=self.registry,
         )
         self._queued = Histogram(
             "kinase_trial_queue_seconds",
-            "Time from the asking of an attempt to the begin of its pod.",
+            "Time from the request of an attempt to the start of its pod.",
             names,
             buckets=_QUEUE,
             registry=self.registry,
@@ -82,7 +82,7 @@ class Metrics:
         )
         self._journal = Gauge(
             "kinase_journal_entries",
-            "Entries of the journal: turns of the loop that decided something.",
+            "Entries of the journal: turns of the loop that made a decision.",
             names,
             registry=self.registry,
         )
@@ -99,14 +99,14 @@ class Metrics:
             buckets=_STORE,
             registry=self.registry,
         )
-        for operation in OPERATIONS:  # a rate sees the first error only after a zero
+        for operation in OPERATIONS:  # a rate needs a zero before the first error
             self._store.labels(*self._values, operation)
             for outcome in ("ok", "unavailable", "error"):
                 self._operations.labels(*self._values, operation, outcome)
 
     def replayed(self, told: Iterable[TrialRecord]) -> None:
-        """Begin with the trials that the journal holds, so that a counter goes on over the
-        controller's restarts and a rate sees none of them twice."""
+        """Start from the trials in the journal, so that counters continue across restarts of the
+        controller and a rate counts no trial twice."""
         with self._replaying:
             self._trials.clear()
             self._seconds.clear()
@@ -119,13 +119,13 @@ class Metrics:
                 self.told(trial)
 
     def told(self, trial: TrialRecord) -> None:
-        """Count a trial that has ended."""
+        """Count a finished trial."""
         outcome = trial.outcome.value if trial.outcome else ""
         self._trials.labels(*self._values, trial.kind.value, outcome).inc()
         self._seconds.labels(*self._values).observe(trial.cost.device_seconds)
 
     def queued(self, seconds: float) -> None:
-        """Count an attempt whose pod has begun."""
+        """Count an attempt whose pod has started."""
         self._queued.labels(*self._values).observe(seconds)
 
     def stored(self, operation: str, outcome: str, seconds: float) -> None:
@@ -134,14 +134,14 @@ class Metrics:
         self._store.labels(*self._values, operation).observe(seconds)
 
     def measure(self, loop: Loop) -> None:
-        """Bring the gauges up to date."""
+        """Update the gauges."""
         ended = loop.best.ended if loop.best is not None else None
         since = loop.elapsed - (ended or 0.0)
         self._improved.labels(*self._values).set(time.time() - since)
         self._journal.labels(*self._values).set(loop.journal.length)
 
     def page(self) -> bytes:
-        """The page that Prometheus scrapes; from any thread."""
+        """The page for Prometheus; from any thread."""
         with self._replaying:
             return generate_latest(self.registry)
 
@@ -150,7 +150,7 @@ class MeteredStore(Store):
     """A store whose operations are counted."""
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
-        """Go by `store`."""
+        """Wrap `store`."""
         self.uri = store.uri
         self._store, self._metrics = store, metrics
 
@@ -160,7 +160,7 @@ class MeteredStore(Store):
             answer = work()
             outcome = "ok"
         except (NotFound, Conflict, TooLarge):
-            outcome = "ok"  # the store answered
+            outcome = "ok"  # the store has answered
             raise
         except StoreUnavailable:
             outcome = "unavailable"
@@ -186,7 +186,7 @@ class MeteredStore(Store):
         self._measured("put", lambda: self._store.copy(source, target))
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Keys, read whole before the first is given: the time is that of the listing alone."""
+        """Keys, all read before the first one is returned, so that only the listing is timed."""
         return iter(self._measured("list", lambda: [*self._store.list(prefix)]))
 
     def delete(self, key: str) -> None:
@@ -194,9 +194,9 @@ class MeteredStore(Store):
         self._measured("delete", lambda: self._store.delete(key))
 
     def sub(self, prefix: str) -> Store:
-        """A view below a prefix, counted alike."""
+        """A view below a prefix, with the same counts."""
         return MeteredStore(self._store.sub(prefix), self._metrics)
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object of that key."""
+        """Whether an object with that key exists."""
         return self._measured("get", lambda: self._store.exists(key))

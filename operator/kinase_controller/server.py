@@ -1,7 +1,7 @@
-"""The controller's one HTTP endpoint: trials post here; people and Prometheus read here.
+"""The controller's HTTP endpoint, to which trials post, and from which people and Prometheus read.
 
-What trials post is a hint. It is bounded, belongs to the trial whose token it carries, and changes
-nothing but what is shown and whether the trial goes on.
+Posted points are hints. They are bounded, belong to the trial whose token they carry, and only
+affect what is shown and whether the trial continues.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from kinase_controller.trials import Seen
 log = logging.getLogger("kinase")
 
 BODY = 64 << 10
-"""Largest body of a request, in bytes."""
+"""Maximum size of a request's body in bytes."""
 RATE = 20.0
-"""Requests of one trial in a second; a burst of as many is let through."""
+"""Maximum requests per second of one trial, and the size of a burst."""
 REPORT_SECONDS = 10.0
-"""How long a reader waits for the report."""
+"""Seconds that a reader waits for the report."""
 
 
 class Post(Point):
-    """What a trial posts after an epoch."""
+    """A trial's post after an epoch."""
 
     attempt: int = Field(default=1, ge=1)
-    """The attempt that measured it."""
+    """The attempt that measured the metrics."""
 
 
 class Search(Protocol):
-    """What the endpoint asks of the controller."""
+    """The controller's answers for the endpoint."""
 
     def trial(self, number: int) -> Seen | None:
         """The trial of this number."""
 
     def post(self, number: int, point: Point) -> bool:
-        """Take in a point; whether the trial shall go on."""
+        """Record a point; return whether the trial should continue."""
 
     async def report(self) -> bytes | None:
-        """The report as it stands, or None if there is none yet."""
+        """The current report, or None if there is none yet."""
 
     def metrics(self) -> bytes:
         """The page that Prometheus scrapes."""
 
     @property
     def ready(self) -> bool:
-        """Whether the search is under way."""
+        """Whether the search is running."""
 
     @property
     def alive(self) -> bool:
-        """Whether the loop goes round."""
+        """Whether the loop is making turns."""
 
 
 class _Rates:
@@ -71,7 +71,7 @@ class _Rates:
         now = self._clock()
         left, since = self._left.get(trial, (RATE, now))
         left = min(RATE, left + (now - since) * RATE)
-        allowed = left >= 1  # what is refused costs nothing, else a flood would never end
+        allowed = left >= 1  # rejected requests are not counted, or a flood would never end
         self._left[trial] = left - allowed, now
         if len(self._left) > 20_000:
             self._left.clear()
@@ -82,7 +82,7 @@ class Server:
     """Serves one controller's search."""
 
     def __init__(self, search: Search) -> None:
-        """Nothing is served before `start`."""
+        """Serve nothing before `start`."""
         self._search = search
         self._rates = _Rates()
         self._runner: web.AppRunner | None = None
@@ -102,14 +102,14 @@ class Server:
         return app
 
     async def start(self, host: str, port: int) -> int:
-        """Serve, and return the port."""
+        """Start serving, and return the port."""
         self._runner = web.AppRunner(self.application(), access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
         return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -117,7 +117,7 @@ class Server:
         number = int(request.match_info["number"])
         seen = self._search.trial(number)
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        # the same answer for a trial that is not there: numbers are not to be found out
+        # the same answer for a trial that does not exist, so that numbers cannot be probed
         if (
             seen is None
             or not seen.token
@@ -146,7 +146,7 @@ class Server:
     async def _report(self, request: web.Request) -> web.Response:
         html = await self._search.report()
         if html is None:
-            return web.Response(status=503, text="the search has not begun\n")
+            return web.Response(status=503, text="the search has not started\n")
         return web.Response(body=html, content_type="text/html", charset="utf-8")
 
     async def _healthz(self, request: web.Request) -> web.Response:

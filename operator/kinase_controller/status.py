@@ -1,4 +1,4 @@
-"""What an experiment's status says of its search: a pure function of the loop's state."""
+"""The experiment's status: a pure function of the loop's state."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from kinase_kube.client import Object
 
 
 def incumbent(trial: TrialRecord | None, metric: str) -> Incumbent | None:
-    """A trial as the status shows it, or None if it has no value. The model drops what is too
+    """A trial in the form of the status, or None if it has no value. The model drops what is too
     large."""
     if trial is None or metric not in trial.values:
         return None
@@ -46,7 +46,7 @@ def incumbent(trial: TrialRecord | None, metric: str) -> Incumbent | None:
 
 
 def short(value: float) -> float:
-    """A number as people read it; the journal has it whole."""
+    """A number for people; the journal has it in full precision."""
     return float(f"{value:.6g}") if abs(value) < 1e6 else value
 
 
@@ -55,7 +55,7 @@ def _short(values: dict[str, float]) -> dict[str, float]:
 
 
 def limit_text(limit: Limit) -> str:
-    """What is left of a limit, for a column."""
+    """Remainder of a limit, for a column."""
     match limit.name:
         case "duration":
             return str(timedelta(seconds=round(limit.left)))
@@ -66,10 +66,10 @@ def limit_text(limit: Limit) -> str:
 
 
 class Summary:
-    """Makes the status, step by step cheaply: a trial that has ended is looked at once."""
+    """Builds the status incrementally: each finished trial is processed once."""
 
     def __init__(self, loop: Loop) -> None:
-        """Of this loop; what the journal held is taken in at the first `fields`."""
+        """For this loop. The trials in the journal are processed by the first call of `fields`."""
         self._loop = loop
         self._taken = 0
         self._outcomes: Counter[Outcome] = Counter()
@@ -96,7 +96,8 @@ class Summary:
                 self._front = [candidates[i] for i in kept]
 
     def fields(self, waiting: int = 0) -> ExperimentStatus:
-        """All but conditions and times; `waiting` trials under way do not run yet."""
+        """All fields except conditions and times; `waiting` of the current trials do not run
+        yet."""
         self._take()
         loop = self._loop
         state, spec = loop.state, loop.spec
@@ -105,7 +106,7 @@ class Summary:
         ended = sum(self._outcomes.values()) + state.resting
         total = f"/{spec.budget.trials}" if spec.budget.trials is not None else ""
         front = sorted(self._front, key=lambda t: (loop.losses(t), t.number))
-        if len(front) > MAX_FRONT:  # evenly along the main objective, both ends kept
+        if len(front) > MAX_FRONT:  # evenly spaced along the main objective, including both ends
             step = (len(front) - 1) / (MAX_FRONT - 1)
             front = [front[round(i * step)] for i in range(MAX_FRONT)]
         finished = state.finished
@@ -150,14 +151,14 @@ class Summary:
             return None
         try:
             written, kept = self._loop.weights()
-        except StoreError:  # of a search that has ended the storage is asked what is there
+        except StoreError:  # after the end of the search, the storage is checked
             return None
         return WeightsStatus(written=written, kept=kept)
 
 
 def pending(under_way: int, waiting: Sequence[Seen]) -> str | None:
-    """What the trials wait for, if all that are under way do: the first one's reason and message,
-    which are the scheduler's or the kubelet's."""
+    """If all current trials wait: the reason and message of the first one, from the scheduler or
+    the kubelet."""
     if not waiting or len(waiting) < under_way:
         return None
     first = waiting[0]
@@ -166,7 +167,7 @@ def pending(under_way: int, waiting: Sequence[Seen]) -> str | None:
 
 
 def phase(loop: Loop) -> Phase:
-    """Where the loop is, in one word."""
+    """Phase of the loop."""
     if loop.state.finished is not None:
         return Phase.FAILED if loop.state.finished.winner is None else Phase.SUCCEEDED
     return Phase.FINALISTS if loop.state.ended is not None else Phase.SEARCHING
@@ -178,13 +179,13 @@ def conditions(
     now: datetime,
     wanted: dict[ConditionType, tuple[bool, str, str]],
 ) -> tuple[Condition, ...]:
-    """Conditions of the controller's, each with the time of its last change.
+    """Conditions set by the controller, each with the time of its last change.
 
     Args:
-        before: the status as it is.
-        generation: of the spec that this is said of.
-        now: time of a change.
-        wanted: for each type, whether it is so, the reason and the message.
+        before: current status.
+        generation: generation of the observed spec.
+        now: time for changed conditions.
+        wanted: for each type, its status, reason and message.
     """
     held = {c["type"]: c for c in before.get("conditions") or ()}
     found = []
@@ -208,7 +209,7 @@ def conditions(
 
 
 def document(status: ExperimentStatus) -> Object:
-    """A status as the API takes it: times in whole seconds, nothing that is unset."""
+    """A status in the API's form: times in whole seconds, without unset fields."""
     plain: Any = status.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     def tidy(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Trials as resources: what is wanted of them, what is seen of them, and what that means."""
+"""Trials as resources: desired state, observed state, and the loop's view of both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kinase_kube.client import Object
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the controller keeps of a `NASTrial`."""
+    """The fields of a `NASTrial` that the controller uses."""
 
     name: str
     uid: str
@@ -30,13 +30,13 @@ class Seen:
     reason: str
     message: str
     reported: int
-    """The attempt that the status is of."""
+    """Attempt that the status describes."""
     answer: str = ""
-    """Where a question about the task wants its answer."""
+    """Key for the answer, if the trial asks to describe the task."""
     started: datetime | None = None
-    """When the pod of that attempt began."""
+    """When the pod of that attempt started."""
     created: datetime | None = None
-    """When the trial was made."""
+    """When the trial was created."""
 
     @classmethod
     def of(cls, item: Object) -> Seen:
@@ -63,19 +63,19 @@ class Seen:
 
     @property
     def ended(self) -> bool:
-        """Whether the attempt that is wanted is over."""
+        """Whether the desired attempt has ended."""
         known = self.phase in TrialPhase.__members__.values()
         return known and self.reported == self.attempt and TrialPhase(self.phase).ended
 
     @property
     def waits(self) -> bool:
-        """Whether the attempt that the status is of waits, and for what is known."""
+        """Whether that attempt is waiting for a known reason."""
         return self.phase == TrialPhase.PENDING and bool(self.reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An attempt that shall be there."""
+    """A desired attempt."""
 
     name: str
     number: int
@@ -85,7 +85,7 @@ class Wanted:
 
     @classmethod
     def of(cls, experiment: str, job: TrialJob | TaskJob, attempt: int = 1) -> Wanted:
-        """What a job of the loop wants of the cluster."""
+        """The desired attempt for a job of the loop."""
         if isinstance(job, TaskJob):
             return cls(names.task_name(experiment), 0, "Task", attempt, job)
         name = names.trial_name(experiment, job.trial, test=job.test)
@@ -93,7 +93,7 @@ class Wanted:
 
     @property
     def result(self) -> str:
-        """Where the trainer leaves its answer, below the experiment's store."""
+        """Key of the trainer's answer, below the experiment's store."""
         if isinstance(self.job, TaskJob):
             return self.job.key
         return f"{self.job.prefix}/{'test' if self.job.test else 'result'}.json"
@@ -135,7 +135,7 @@ class Wanted:
         }
 
     def document(self) -> str:
-        """The job as the trainer reads it."""
+        """The job in the trainer's form."""
         return self.job.model_dump_json(by_alias=True, exclude_none=True)
 
 
@@ -155,7 +155,7 @@ KINDS = (Kind.SEARCH, Kind.CONTROL, Kind.FINAL, Kind.BASELINE)
 
 
 def lost(seen: Seen, why: str = "") -> Lost:
-    """What the loop is told of an attempt that left no valid result, and why it is not valid."""
+    """The loop's event for an attempt without a valid result, with the reason."""
     reason, text = seen.reason, seen.message or seen.reason
     match reason:
         case TrialReason.OUT_OF_MEMORY:

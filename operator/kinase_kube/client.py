@@ -1,7 +1,7 @@
 """A thin client over `kubernetes.aio`: its configuration and connections, plain JSON objects.
 
-The generated models are left out: building and validating them costs more than a request does,
-and an operator works on fields, not on whole objects.
+The generated models are not used: building and validating them costs more than a request, and an
+operator works on fields, not on whole objects.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ Object = dict[str, Any]
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 TIMEOUT = 30.0
-"""Seconds that one request may take."""
+"""Timeout of a request in seconds."""
 SILENCE = 100.0
-"""Seconds without a byte after which a watch is taken for dead. Bookmarks come every minute."""
+"""Seconds without a byte after which a watch counts as broken. Bookmarks arrive every minute."""
 WATCH = 600
-"""Seconds after which the server ends a watch; the next goes on from there."""
+"""Seconds after which the server ends a watch; the next watch continues from there."""
 PAGE = 250
-"""Objects in one page of a list."""
+"""Number of objects on one page of a list."""
 
 
 class ApiError(Exception):
-    """The API server refused a request; the message is its own."""
+    """The API server rejected a request; the message is from the server."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
-        """Hold the HTTP status, Kubernetes' reason in one word, and its message."""
+        """`status` is the HTTP status, `reason` Kubernetes' reason in one word."""
         super().__init__(message or reason)
         self.status = status
         self.reason = reason
@@ -47,11 +47,11 @@ class ApiError(Exception):
 
 
 class NotFound(ApiError):
-    """There is no such object."""
+    """The object does not exist."""
 
 
 class Conflict(ApiError):
-    """There is one already, or it has changed since it was read."""
+    """The object already exists, or has changed since it was read."""
 
 
 class Gone(ApiError):
@@ -59,11 +59,12 @@ class Gone(ApiError):
 
 
 class Forbidden(ApiError):
-    """Not permitted: no right, a quota, an admission policy, or a namespace that goes."""
+    """Not permitted: missing permission, a quota, an admission policy, or a namespace that is being
+    deleted."""
 
 
 class Invalid(ApiError):
-    """The object cannot be: too large, or a field that is wrong."""
+    """The object is invalid: it is too large, or a field is wrong."""
 
 
 class Unavailable(ApiError):
@@ -84,7 +85,7 @@ _KINDS: dict[int, type[ApiError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A kind of object, as the API's paths name it."""
+    """A kind of object, as named in the API's paths."""
 
     group: str
     version: str
@@ -93,11 +94,11 @@ class Resource:
 
     @property
     def api_version(self) -> str:
-        """As objects write it: `batch/v1`."""
+        """apiVersion of objects, such as `batch/v1`."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str | None = None, name: str = "", subresource: str = "") -> str:
-        """Path below the server's address; no namespace names all of them."""
+        """Path below the server's address; without a namespace, for all namespaces."""
         parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if namespace is not None:
             parts += ["namespaces", quote(namespace, safe="")]
@@ -123,8 +124,8 @@ class Client:
     """Requests to one API server."""
 
     def __init__(self, configuration: Configuration, agent: str = "kinase") -> None:
-        """Use a configuration that is loaded already; nothing is sent yet. `agent` is the user
-        agent, and so the field manager of what is written without naming another."""
+        """Use a loaded configuration; send nothing yet. `agent` is the user agent, and thus the
+        default field manager of writes."""
         self._configuration = configuration
         self._agent = agent
         self._api = ApiClient(configuration)
@@ -136,7 +137,7 @@ class Client:
         """The cluster that the pod runs in, or that KUBECONFIG (or ~/.kube/config) names.
 
         Raises:
-            ConfigException: there is neither.
+            ConfigException: neither exists.
         """
         configuration = Configuration()
         if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
@@ -148,11 +149,11 @@ class Client:
 
     @property
     def configuration(self) -> Configuration:
-        """Where the server is, and by what it knows us."""
+        """Address of the server, and the credentials."""
         return self._configuration
 
     async def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         await self._api.close()
 
     async def _send(
@@ -202,7 +203,7 @@ class Client:
         """Read an object.
 
         Raises:
-            ApiError: as all methods do; the subclass tells the kind.
+            ApiError: as in all methods; the subclass gives the cause.
         """
         return await self._json("GET", resource.path(namespace, name))
 
@@ -214,9 +215,9 @@ class Client:
         keep: Callable[[Object], Any] = lambda item: item,
         **params: Any,
     ) -> tuple[list[Any], str]:
-        """What `keep` makes of each object that matches (by default the object), page by page, so
-        that a long list is never in memory as a whole; and the resource version to watch from.
-        With `limit` in the parameters, the first page alone."""
+        """The result of `keep` for each matching object (by default the object itself), page by
+        page, so that a long list is never completely in memory; and the resource version to watch
+        from. With `limit` in the parameters, only the first page."""
         found: list[Any] = []
         where: dict[str, Any] = {"limit": PAGE, **params}
         once = "limit" in params
@@ -229,7 +230,7 @@ class Client:
             where["continue"] = token
 
     async def create(self, resource: Resource, namespace: str, body: Object) -> Object:
-        """Make an object; `Conflict` if there is one of that name."""
+        """Create an object; `Conflict` if the name is taken."""
         return await self._json("POST", resource.path(namespace), None, body)
 
     async def merge(
@@ -250,7 +251,7 @@ class Client:
         manager: str,
         subresource: str = "",
     ) -> Object:
-        """Say which fields this manager wants, by server-side apply."""
+        """Apply the fields of this manager, by server-side apply."""
         path = resource.path(namespace, name, subresource)
         params = {"fieldManager": manager, "force": "true"}
         return await self._json("PATCH", path, params, body, APPLY)
@@ -268,7 +269,7 @@ class Client:
         uid: str | None = None,
         policy: str = "Background",
     ) -> None:
-        """Remove an object, if it is the one of that UID."""
+        """Delete an object if it has that UID."""
         body: Object = {"propagationPolicy": policy}
         if uid:
             body["preconditions"] = {"uid": uid}
@@ -305,7 +306,7 @@ class Client:
             raise Unavailable(0, type(error).__name__, f"watch {path}: {error}") from error
 
     async def stream(self, path: str, params: Mapping[str, Any]) -> AsyncIterator[bytes]:
-        """What a request's answer brings, as it comes, such as a log that is followed."""
+        """Stream the body of a response, such as a followed log."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT)
         response = await self._send("GET", path, params, timeout=timeout)
         try:
@@ -330,11 +331,11 @@ def _error(status: int, text: bytes, body: Object | None = None) -> ApiError:
     kind = _KINDS.get(status, Unavailable if status >= 500 else ApiError)
     reason = str(body.get("reason") or f"HTTP{status}")
     message = str(body.get("message", ""))
-    if status >= 500 and "too large" in message:  # etcd's word for an object above its limit
+    if status >= 500 and "too large" in message:  # etcd's error for an object above its limit
         kind = Invalid
     return kind(status, reason, message)
 
 
 async def sleep(seconds: float) -> None:
-    """Wait; in one place so that tests can pass the time."""
+    """Wait; a method so that tests can replace the clock."""
     await asyncio.sleep(seconds)

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class View(Protocol):
-    """What an informer keeps of an object: at least what tells versions apart."""
+    """An informer's view of an object: at least its UID and version."""
 
     @property
     def uid(self) -> str:
@@ -38,12 +38,12 @@ def key_of(item: Object) -> Key:
 
 
 class Informer(Generic[V]):
-    """Knows all objects of a kind that match a label selector.
+    """Cache of all objects of a kind that match a label selector.
 
-    Only what `view` makes of an object is kept, so that thousands of them fit in little memory.
-    `changed` is called after the cache has changed, with the views before and after (None: there
-    is none). It is called again for what a new list shows to be different, so an event that was
-    missed costs nothing; an event older than what is known is passed over.
+    Only the result of `view` is kept, so that thousands of objects take little memory. `changed` is
+    called after a change of the cache, with the views before and after (None if the object does not
+    exist). It is also called for differences in a new list, so missed events do no harm. Events
+    older than the cache are ignored.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Informer(Generic[V]):
         selector: str = "",
         field_selector: str = "",
     ) -> None:
-        """Nothing is read before `run`."""
+        """Read nothing before `run`."""
         self._client = client
         self._resource = resource
         self._view = view
@@ -71,15 +71,14 @@ class Informer(Generic[V]):
         self.items: dict[Key, V] = {}
         """The views, by namespace and name."""
         self.synced = asyncio.Event()
-        """Set once the first list is in."""
+        """Set after the first list."""
         self.relists = 0
-        """Lists so far."""
+        """Number of lists so far."""
         self._buried: dict[Key, int] = {}
         self._listed = 0
 
     async def run(self) -> None:
-        """List and watch until cancelled; errors, and streams that bring nothing, are waited
-        out."""
+        """List and watch until cancelled. Errors and silent streams are retried."""
         delay = 0.2
         version: str | None = None
         while True:
@@ -98,7 +97,7 @@ class Informer(Generic[V]):
             except Gone:
                 version = None
             except ApiError as error:
-                log.warning("%s: %s; going on in %.1f s", self._resource.plural, error, delay)
+                log.warning("%s: %s; retrying in %.1f s", self._resource.plural, error, delay)
                 wait = True
                 if error.status and error.status != 429 and error.status < 500:
                     version = None
@@ -116,7 +115,7 @@ class Informer(Generic[V]):
         self.relists += 1
         views = dict(found)
         for key in [key for key in self.items if key not in views]:
-            # made after the list was: its own event is still to come
+            # created after the list; its event is still to come
             if self.items[key].version <= int(version):
                 self._remove(key, int(version))
         for key, view in views.items():
@@ -139,15 +138,15 @@ class Informer(Generic[V]):
     def _remove(self, key: Key, version: int) -> None:
         before = self.items.pop(key, None)
         self._buried[key] = max(version, self._buried.get(key, version))
-        if len(self._buried) > 4096:  # only replies that overtake events need it, for seconds
+        if len(self._buried) > 4096:  # only needed for seconds, for replies that overtake events
             for old in list(self._buried)[:2048]:
                 del self._buried[old]
         if before is not None:
             self._changed(key, before, None)
 
     def observe(self, item: Object) -> None:
-        """Take in an object from an event or the reply to a write of our own; one that is no
-        newer than what is known changes nothing, its absence from the last list included."""
+        """Update the cache with an object from an event or from the reply to a write. An object
+        that is older than the cache, or than a list without it, is ignored."""
         key = key_of(item)
         version = int(item["metadata"]["resourceVersion"])
         held = self.items.get(key)
@@ -163,10 +162,10 @@ class Informer(Generic[V]):
             self._changed(key, before, after)
 
     def forget(self, key: Key) -> None:
-        """Drop what a request has shown to be gone."""
+        """Remove an object that a request has shown to be deleted."""
         if key in self.items:
             self._remove(key, self.items[key].version)
 
     def covers(self, item: Object) -> bool:
-        """Whether an object of this kind is in the namespace that this informer watches."""
+        """Whether this informer watches the namespace."""
         return self._namespace is None or key_of(item)[0] == self._namespace

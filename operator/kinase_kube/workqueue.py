@@ -1,4 +1,4 @@
-"""A queue of keys: each is worked on by one worker at a time, and is there at most once."""
+"""A queue of keys: each key is in the queue at most once, and processed by one worker at a time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ K = TypeVar("K", bound=Hashable)
 
 
 class WorkQueue(Generic[K]):
-    """Keys to be reconciled, in the order in which they came.
+    """Keys to reconcile, in order of arrival.
 
-    A key that is added while it waits is there once; added while it is worked on, it comes
-    again afterwards. `retry` waits longer each time, `forget` resets the wait.
+    A key that is added while it waits stays in the queue once; if it is added while it is
+    processed, it is processed again afterwards. `retry` waits longer each time, `forget` resets the
+    wait.
     """
 
     def __init__(
@@ -24,8 +25,8 @@ class WorkQueue(Generic[K]):
         most: float = 30.0,
         waited: Callable[[K, float], None] = lambda key, seconds: None,
     ) -> None:
-        """The first retry comes after `base` seconds, and none later than after `most`; `waited`
-        is told how long each key was in the queue."""
+        """Retries wait from `base` up to `most` seconds. `waited` is called with the time that each
+        key was in the queue."""
         self._waited = waited
         self._base, self._most = base, most
         self._waiting: asyncio.Queue[K] = asyncio.Queue()
@@ -39,7 +40,7 @@ class WorkQueue(Generic[K]):
         return len(self._queued) + len(self._active)
 
     def add(self, key: K) -> None:
-        """Have the key worked on soon."""
+        """Add a key."""
         if key in self._active:
             self._again.add(key)
         elif key not in self._queued:
@@ -47,7 +48,7 @@ class WorkQueue(Generic[K]):
             self._waiting.put_nowait(key)
 
     def add_after(self, key: K, delay: float) -> None:
-        """Have the key worked on in `delay` seconds, or earlier if it was to be."""
+        """Add a key after `delay` seconds, unless it is already scheduled earlier."""
         if delay <= 0:
             self.add(key)
             return
@@ -64,21 +65,21 @@ class WorkQueue(Generic[K]):
         self.add(key)
 
     async def get(self) -> K:
-        """The next key; `done` must follow."""
+        """The next key; call `done` afterwards."""
         key = await self._waiting.get()
         self._waited(key, time.monotonic() - self._queued.pop(key))
         self._active.add(key)
         return key
 
     def done(self, key: K) -> None:
-        """The key was worked on."""
+        """The key was processed."""
         self._active.discard(key)
         if key in self._again:
             self._again.discard(key)
             self.add(key)
 
     def retry(self, key: K) -> float:
-        """Have the key worked on again after a while; returns the seconds."""
+        """Schedule a retry of the key; return the seconds until then."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay = min(self._most, self._base * 2.0 ** min(failures, 30)) * random.uniform(0.8, 1.2)
@@ -86,7 +87,7 @@ class WorkQueue(Generic[K]):
         return delay
 
     def forget(self, key: K) -> None:
-        """The key was worked on with success."""
+        """The key was processed successfully."""
         self._failures.pop(key, None)
 
     def close(self) -> None:

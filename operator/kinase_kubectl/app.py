@@ -1,8 +1,8 @@
-"""The commands: arguments in, lines and exit codes out.
+"""The commands: arguments to output lines and exit codes.
 
-`commands` are those that `kinase` has for clusters alone; `plugin` is all of `kubectl kinase`.
-What needs the Kubernetes client is imported by the command that is run, so that one without it can
-say what to install.
+`commands` are the commands of `kinase` that are only for clusters; `plugin` is all of `kubectl
+kinase`. Each command imports the Kubernetes client when it runs, so that it can say what to install
+if the client is missing.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _warn(text: str) -> None:
 
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
-    """What goes wrong as one line and an exit code."""
+    """Turn a problem into one line and an exit code."""
     try:
         yield
     except Problem as problem:
@@ -99,7 +99,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def seconds(text: str) -> float:
-    """A duration as manifests write it: 90s, 5m, 1h30m.
+    """Read a duration in the manifest's form: 90s, 5m, 1h30m.
 
     Raises:
         Problem: it is invalid.
@@ -134,24 +134,24 @@ def logs(
         str,
         typer.Argument(
             metavar="TRIAL|EXPERIMENT",
-            help="A trial, such as digits-00012; or an experiment, whose controller is meant.",
+            help="A trial, such as digits-00012; or an experiment, for its controller.",
         ),
     ],
     namespace: Namespace = None,
     follow: Annotated[
         bool,
-        typer.Option("--follow", "-f", help="Wait for the pod to begin, and go on until it ends."),
+        typer.Option("--follow", "-f", help="Wait for the pod to start, and follow its log."),
     ] = False,
-    attempt: Annotated[int | None, typer.Option(min=1, help="Of a trial; else the latest.")] = None,
-    tail: Annotated[int | None, typer.Option(min=0, help="So many of the last lines.")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Default: the latest attempt.")] = None,
+    tail: Annotated[int | None, typer.Option(min=0, help="Number of lines from the end.")] = None,
     previous: Annotated[
-        bool, typer.Option("--previous", "-p", help="Of the container that ran before in the pod.")
+        bool, typer.Option("--previous", "-p", help="Log of the previous container in the pod.")
     ] = False,
-    timestamps: Annotated[bool, typer.Option(help="A time before each line.")] = False,
+    timestamps: Annotated[bool, typer.Option(help="Show a timestamp before each line.")] = False,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Print what a trial, or the controller of an experiment, has written."""
+    """Print the log of a trial, or of an experiment's controller."""
     with _told():
         from kinase_kubectl import logs as work
 
@@ -160,9 +160,9 @@ def logs(
         _run(work.logs(wanted, sys.stdout.buffer, _warn))
 
 
-Wait = Annotated[bool, typer.Option("--wait", help="Return when it is so.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Return when it has happened.")]
 Timeout = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Longest wait, such as 5m; else without end.")
+    str | None, typer.Option(metavar="TIME", help="Maximum wait, such as 5m. Default: no limit.")
 ]
 
 
@@ -183,7 +183,7 @@ def suspend(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Suspend a search: running trials go to a checkpoint, and all pods end."""
+    """Suspend a search: running trials write a checkpoint, and all pods end."""
     _suspend(Target(namespace, context, kubeconfig), name, True, wait, timeout)
 
 
@@ -196,7 +196,7 @@ def resume(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Have a suspended search go on where it was."""
+    """Resume a suspended search."""
     _suspend(Target(namespace, context, kubeconfig), name, False, wait, timeout)
 
 
@@ -210,7 +210,7 @@ def wait(
 ) -> None:
     """Wait for the end of an experiment.
 
-    Exit codes: 0 there is a network, 1 it ended without one, 124 the time was up.
+    Exit codes: 0 if it ended with a network, 1 if without one, 124 after the timeout.
     """
     with _told():
         from kinase_kubectl import change
@@ -237,14 +237,14 @@ def run_report(
         browse = browse and sys.stdout.isatty()
         if watch:
             if out is not None:
-                raise Problem("--out goes without --watch, which writes no file", USAGE)
+                raise Problem("--out cannot be combined with --watch, which writes no file", USAGE)
             work.serve(target, name, access, port, browse, _say)
         else:
             work.write(target, name, access, out, browse, _say)
 
 
 def run_gather(name: str, target: Target, access: Access) -> ReportData:
-    """What `kinase compare` shows of an experiment on a cluster."""
+    """Data of an experiment on a cluster for `kinase compare`."""
     with _told():
         from kinase_kubectl import report as work
 
@@ -268,26 +268,26 @@ def run_export(
 
 
 both = typer.Typer()
-"""Commands that `kinase` has for this machine, too."""
+"""Commands that `kinase` also has for this machine."""
 
 
 @both.command()
 def get(
     name: Annotated[
-        str | None, typer.Argument(help="One experiment, with its trials; else all.")
+        str | None, typer.Argument(help="Show only this experiment, with its trials.")
     ] = None,
     namespace: Namespace = None,
     everywhere: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")
+        bool, typer.Option("--all-namespaces", "-A", help="Experiments in all namespaces.")
     ] = False,
     selector: Annotated[
-        str, typer.Option("--selector", "-l", help="Those with these labels, as kubectl has it.")
+        str, typer.Option("--selector", "-l", help="Label selector, as in kubectl.")
     ] = "",
     output: Annotated[
-        str, typer.Option("--output", "-o", help="wide, json, yaml or name; else a table.")
+        str, typer.Option("--output", "-o", help="wide, json, yaml or name. Default: a table.")
     ] = "",
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Go on, and show what changes.")
+        bool, typer.Option("--watch", "-w", help="Keep running, and show changes.")
     ] = False,
     trials: Annotated[
         int,
@@ -300,7 +300,7 @@ def get(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Show the experiments on a cluster: how far, how good, how long still, and what is wrong."""
+    """Show the experiments on a cluster: progress, best value, remaining time, and problems."""
     target = Target(namespace, context, kubeconfig)
     run_get(target, name, everywhere, selector, output, watch=watch, trials=trials)
 
@@ -325,7 +325,7 @@ def report(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Open the report of an experiment: as it is now, or as it was left at the end."""
+    """Open the current or final report of an experiment."""
     run_report(
         name,
         Target(namespace, context, kubeconfig),
@@ -349,7 +349,7 @@ def compare(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Write one page that holds experiments against each other, which are read from their store."""
+    """Write one page that compares experiments, which are read from their stores."""
     target = Target(namespace, context, kubeconfig)
     access = Access(endpoint, credentials_from_secret)
     runs = [run_gather(name, target, access) for name in names]
@@ -376,7 +376,7 @@ def export(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Export the winner of an experiment, which is read from its store."""
+    """Export the winner of an experiment from its store."""
     run_export(
         name,
         Target(namespace, context, kubeconfig),

@@ -51,7 +51,7 @@ async def suspend(
         if seen.finished:
             say(f"{_called(name)} is finished ({seen.phase})")
         else:
-            say(f"{_called(name)} {'is suspended' if wanted else 'goes on'}")
+            say(f"{_called(name)} {'is suspended' if wanted else 'is resumed'}")
 
 
 async def wait(target: Target, name: str, timeout: float | None, say: Say) -> int:
@@ -70,7 +70,7 @@ async def wait(target: Target, name: str, timeout: float | None, say: Say) -> in
 async def _until(
     cluster: Cluster, name: str, there: Callable[[Experiment], bool], timeout: float | None
 ) -> Experiment:
-    """The experiment, once it is so."""
+    """The experiment, once the condition is met."""
     changed = asyncio.Event()
     informer: Informer[Experiment] = Informer(
         cluster.client,

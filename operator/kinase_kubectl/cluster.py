@@ -1,4 +1,4 @@
-"""The user's cluster: found as kubectl finds it, asked with the user's rights."""
+"""The user's cluster: found as by kubectl, and accessed with the user's permissions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from kinase_kubectl.views import Experiment, Trial
 SECRET = Resource("", "v1", "secrets", "Secret")
 CONFIG_MAP = Resource("", "v1", "configmaps", "ConfigMap")
 SHOWN = 10
-"""Names listed where one is not found."""
+"""Maximum number of names listed if a name is not found."""
 
 _NONE = (
     ConfigException,
@@ -43,7 +43,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9]
 
 
 def kubeconfig(target: Target) -> str | None:
-    """The file (or files) with the user's clusters; None for the account of the pod we run in."""
+    """The kubeconfig file or files, or None to use the pod's ServiceAccount."""
     if target.kubeconfig is not None:
         return str(target.kubeconfig.expanduser())
     if named := os.environ.get("KUBECONFIG"):
@@ -55,10 +55,10 @@ def kubeconfig(target: Target) -> str | None:
 
 
 async def configuration(target: Target) -> tuple[Configuration, str]:
-    """How to reach the cluster, and the namespace to look in.
+    """Configuration for the cluster, and the default namespace.
 
     Raises:
-        Problem: there is none, or the kubeconfig is at fault.
+        Problem: there is no cluster, or the kubeconfig is invalid.
     """
     file, loaded = kubeconfig(target), Configuration()
     try:
@@ -70,7 +70,7 @@ async def configuration(target: Target) -> tuple[Configuration, str]:
                 f"there is no kubeconfig {file}: set KUBECONFIG, or name one with --kubeconfig; "
                 "for the runs of this machine see kinase list"
             )
-        # the official loader says of a context that is missing only that an item is
+        # the official loader's message for a missing context does not name the context
         contexts, current = kube_config.list_kube_config_contexts(file)
         known = {context["name"]: context["context"] for context in contexts}
         name = target.context or current["name"]
@@ -80,17 +80,17 @@ async def configuration(target: Target) -> tuple[Configuration, str]:
             config_file=file, context=name, client_configuration=loaded
         )
     except _NONE as error:
-        # what is no kubeconfig at all brings whatever its loader stumbles over
+        # for a file that is not a kubeconfig, the loader raises various exceptions
         said = " ".join(str(error).split())
         raise Problem(f"the kubeconfig {file or 'of this pod'} does not serve: {said}") from None
     return loaded, target.namespace or known[name].get("namespace") or "default"
 
 
 def plain_name(text: str, kinds: tuple[str, ...] = KINDS) -> str:
-    """An object's name, with its kind before it or without: `digits`, `nasx/digits`.
+    """An object's name, with or without its kind: `digits`, `nasx/digits`.
 
     Raises:
-        Problem: no object can have it.
+        Problem: the name is invalid.
     """
     kind, slash, rest = text.partition("/")
     if slash and kind.partition(".")[0] in kinds:
@@ -106,7 +106,7 @@ def plain_name(text: str, kinds: tuple[str, ...] = KINDS) -> str:
 
 @contextlib.contextmanager
 def told(server: str) -> Iterator[None]:
-    """What the API server refuses, as a `Problem`."""
+    """Turn errors of the API server into a `Problem`."""
     try:
         yield
     except Unavailable as error:
@@ -115,7 +115,7 @@ def told(server: str) -> Iterator[None]:
         if "could not find the requested resource" in error.message:
             raise Problem(
                 f"the cluster at {server} has no Kinase: the kind {names.EXPERIMENTS}.{names.GROUP}"
-                " is not there; install its CRDs first"
+                " does not exist; install its CRDs first"
             ) from None
         raise Problem(error.message) from None
     except ApiError as error:
@@ -125,7 +125,7 @@ def told(server: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A connection, and the namespace that commands are about."""
+    """A connection to a cluster, and the commands' namespace."""
 
     client: Client
     server: str
@@ -137,7 +137,7 @@ class Cluster:
         """Connect.
 
         Raises:
-            Problem: as all methods do.
+            Problem: as in all methods.
         """
         found, namespace = await configuration(target)
         client = Client(found)
@@ -149,7 +149,7 @@ class Cluster:
     async def experiments(
         self, *, everywhere: bool = False, selector: str = ""
     ) -> list[Experiment]:
-        """Experiments of the namespace, or of all, by name."""
+        """Experiments of the namespace, or of all namespaces, by name."""
         params = {"labelSelector": selector} if selector else {}
         where = None if everywhere else self.namespace
         with told(self.server):
@@ -157,7 +157,7 @@ class Cluster:
         return sorted(found, key=lambda each: (each.namespace, each.name))
 
     async def experiment(self, name: str) -> Experiment:
-        """One experiment; an unknown name is answered with the known ones."""
+        """An experiment. If the name is unknown, the error lists the known ones."""
         with told(self.server):
             try:
                 return Experiment.of(await self.client.get(kube.EXPERIMENT, self.namespace, name))
@@ -167,7 +167,7 @@ class Cluster:
         raise Problem(await self.missing(names.EXPERIMENTS, name))
 
     async def missing(self, kind: str, name: str) -> str:
-        """That there is no such thing, and which experiments there are."""
+        """Error for an unknown name, with the names of the experiments."""
         there = [each.name for each in await self.experiments()]
         more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
         known = f"there are: {', '.join(there[:SHOWN])}{more}" if there else "there are none"
@@ -194,7 +194,7 @@ class Cluster:
         return None
 
     async def pods(self, selector: str) -> list[Object]:
-        """Pods that match, the latest last."""
+        """Matching pods, the latest last."""
         with told(self.server):
             found, _ = await self.client.list(kube.POD, self.namespace, labelSelector=selector)
         return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
@@ -222,7 +222,7 @@ class Cluster:
             )
 
     async def log(self, pod: str, **params: Any) -> AsyncIterator[bytes]:
-        """What a pod's container has printed, and with `follow` what it will."""
+        """The log of a pod's container, with `follow` until it ends."""
         path = kube.POD.path(self.namespace, pod, "log")
         with told(self.server):
             async for chunk in self.client.stream(path, params):
@@ -230,10 +230,10 @@ class Cluster:
 
 
 def now() -> datetime:
-    """The time, by which ages are told."""
+    """The current time."""
     return datetime.now(UTC)
 
 
 async def pause(seconds: float) -> None:
-    """Wait before looking again."""
+    """Wait before the next check."""
     await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""`kinase export`: a trained network of an experiment, from its store."""
+"""`kinase export`: export a trained network of an experiment from its store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kinase_kubectl.problem import Problem
 from kinase_kubectl.store_access import StoreAccess, prepare
 
 FINAL = "final"
-"""Where the winner lies below the experiment's store."""
+"""Path of the winner below the experiment's store."""
 
 
 def export(
@@ -27,7 +27,7 @@ def export(
     trial: int | None,
     say: Callable[[str], Any],
 ) -> None:
-    """Write the winner's network (or another finalist's) in each format."""
+    """Write the network of the winner (or of another finalist) in each format."""
     place = asyncio.run(_find(target, name, access, trial))
     try:
         trainer = registry.load("kinase.trainers", "torch")

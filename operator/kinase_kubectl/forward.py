@@ -1,8 +1,8 @@
 """The controller's page, through a port-forward to its pod.
 
-A port-forward and not the API server's proxy to the Service: it ends inside the pod, so it works
-where the API server does not reach the pods' network, or a NetworkPolicy keeps it out; and it
-takes the right that `kubectl port-forward` takes.
+A port-forward is used instead of the API server's proxy to the Service. It ends inside the pod, so
+it works even if the API server cannot reach the pods' network or a NetworkPolicy blocks it. It
+needs the same permission as `kubectl port-forward`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from kinase_kubectl.cluster import kubeconfig
 from kinase_kubectl.problem import Problem
 
 SECONDS = 30.0
-"""How long an answer may take; the report of a long search is large."""
+"""Timeout in seconds; the report of a long search is large."""
 
 
 def _api(target: Target) -> client.CoreV1Api:
-    """A client of its own: while it forwards, it serves nothing else."""
+    """A separate client: while it forwards, it cannot be used for other requests."""
     file = kubeconfig(target)
     if file is None:
         loaded = client.Configuration()
@@ -35,10 +35,10 @@ def _api(target: Target) -> client.CoreV1Api:
 
 
 def fetch(target: Target, namespace: str, pod: str, path: str = "/") -> tuple[int, bytes]:
-    """What a controller's endpoint answers: status and body.
+    """Response of a controller's endpoint: status and body.
 
     Raises:
-        Problem: it could not be asked.
+        Problem: the request failed.
     """
     try:
         forward = portforward(
@@ -62,7 +62,7 @@ def fetch(target: Target, namespace: str, pod: str, path: str = "/") -> tuple[in
 
 
 def _said(error: Exception) -> str:
-    """The API server's own message, which the client leaves in the handshake that failed."""
+    """The API server's message, which the client leaves in the failed handshake."""
     try:
         return str(json.loads(getattr(error.__context__, "resp_body", None) or b"")["message"])
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""`kinase get`: experiments, or one with its trials; once, or as they change."""
+"""`kinase get`: experiments, or one experiment with its trials, once or continuously."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from kinase_kubectl.views import Experiment, Trial
 
 FORMATS = ("", "wide", "json", "yaml", "name")
 TICK = 1.0
-"""Seconds after which a table is drawn again, for the times in it."""
+"""Seconds after which a table is redrawn, to update its times."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is to be shown, and how."""
+    """What to show, and how."""
 
     target: Target
     name: str | None = None
@@ -40,19 +40,19 @@ class Query:
     selector: str = ""
     output: str = ""
     trials: int = 20
-    """Trials shown of one experiment; 0: all."""
+    """Maximum number of trials shown for an experiment; 0: all."""
 
     @property
     def wide(self) -> bool:
-        """Whether there is more in a line."""
+        """Whether to show more columns."""
         return self.output == "wide"
 
 
 def check(query: Query) -> Query:
-    """The same, with the name as the API has it.
+    """Check the request, and bring the name into the API's form.
 
     Raises:
-        Problem: it makes no sense.
+        Problem: the options contradict each other.
     """
     if query.output not in FORMATS:
         known = ", ".join(filter(None, FORMATS))
@@ -60,12 +60,12 @@ def check(query: Query) -> Query:
     if query.name is None:
         return query
     if query.everywhere or query.selector:
-        raise Problem("a name goes with neither -A nor -l: it is one of one namespace", USAGE)
+        raise Problem("a name cannot be combined with -A or -l", USAGE)
     return Query(query.target, plain_name(query.name), False, "", query.output, trials=query.trials)
 
 
 async def get(query: Query, console: Console, say: Callable[[str], Any]) -> None:
-    """Show it once."""
+    """Print once."""
     query = check(query)
     async with Cluster.open(query.target) as cluster:
         if query.name is None:
@@ -87,7 +87,7 @@ async def get(query: Query, console: Console, say: Callable[[str], Any]) -> None
 
 
 def document(query: Query, found: Sequence[Experiment]) -> str:
-    """Experiments as programs read them."""
+    """Experiments for programs."""
     if query.output == "name":
         return "".join(f"nasexperiment.{names.GROUP}/{each.name}\n" for each in found)
     items = [views.tidy(each.body) for each in found]
@@ -101,7 +101,8 @@ def document(query: Query, found: Sequence[Experiment]) -> str:
 def lines(
     query: Query, found: Sequence[Experiment], trials: Sequence[Trial], room: int | None
 ) -> list[Text]:
-    """Experiments as people read them, on a terminal so many characters wide; None: elsewhere."""
+    """Experiments for people, for a terminal `width` characters wide, or None without a
+    terminal."""
     moment = now()
     if query.name is None:
         rows = views.listing(
@@ -134,11 +135,11 @@ def lines(
 
 
 async def watch(query: Query, console: Console, say: Callable[[str], Any]) -> None:
-    """Show it and its changes until cancelled: on a terminal one table that is drawn again,
-    elsewhere a line (or an object) for each change."""
+    """Show experiments and their changes until cancelled: on a terminal as a table that is redrawn,
+    otherwise as a line (or an object) for each change."""
     query = check(query)
     async with Cluster.open(query.target) as cluster:
-        # an unknown name or a missing right is reported here; informers would wait
+        # report an unknown name or a missing permission here; informers would wait
         if query.name is None:
             await cluster.experiments(everywhere=query.everywhere, selector=query.selector)
         else:
@@ -147,7 +148,7 @@ async def watch(query: Query, console: Console, say: Callable[[str], Any]) -> No
 
 
 class _Watcher:
-    """Keeps what is seen, and shows it."""
+    """Holds the observed objects, and shows them."""
 
     def __init__(self, query: Query, cluster: Cluster, console: Console) -> None:
         self._query, self._cluster, self._console = query, cluster, console
@@ -192,7 +193,7 @@ class _Watcher:
                 live.update(Group(*self._lines()), refresh=True)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), TICK)
-                await asyncio.sleep(0.2)  # changes come in numbers
+                await asyncio.sleep(0.2)  # collect several changes
 
     def _lines(self) -> list[Text]:
         room = self._console.width
@@ -228,7 +229,7 @@ class _Watcher:
             if title not in ("AGE", "TIME LEFT", "LASTED")
         ]
         if self._printed.get((kind, key)) == said:
-            return  # what changed is not shown
+            return  # the change is not visible
         self._printed[kind, key] = said
         if kind not in self._head:
             self._head[kind] = [max(width, len(title)) for width, title in self._widths(rows)]
@@ -238,7 +239,7 @@ class _Watcher:
 
     @staticmethod
     def _widths(rows: views.Listing) -> list[tuple[int, str]]:
-        """Room for what is to come, which is not known yet."""
+        """Minimum widths of columns, since later values are not known yet."""
         room = {"PHASE": 10, "BEST": 6, "VALUE": 6, "TRIALS": 9, "BUDGET LEFT": 14, "KIND": 8}
         wide = table.widths(rows)
         return [(max(w, room.get(t, 0)), t) for w, t in zip(wide, rows.head, strict=True)]

@@ -1,4 +1,4 @@
-"""`kinase logs`: what a trial's or a controller's pod prints, found by the name of the thing."""
+"""`kinase logs`: the log of a trial's or a controller's pod, found by name."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kinase_kubectl.views import Experiment, Trial
 
 TRIAL_KINDS = ("nastrials", "nastrial", "nast")
 LOOK = 0.5
-"""Seconds between two looks for a pod that has not begun."""
+"""Seconds between two checks for a pod that has not started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which log, and how much of it."""
+    """Which log to print, and how much of it."""
 
     target: Target
     name: str
@@ -31,7 +31,7 @@ class Wanted:
     timestamps: bool = False
 
     def params(self) -> dict[str, Any]:
-        """As the API names it."""
+        """The API's parameters."""
         found: dict[str, Any] = {"container": names.CONTAINER}
         for name in ("follow", "previous", "timestamps"):
             if getattr(self, name):
@@ -71,7 +71,7 @@ async def _experiment(cluster: Cluster, name: str) -> Experiment:
 async def _trial_pod(
     cluster: Cluster, trial: Trial, wanted: Wanted, say: Callable[[str], Any]
 ) -> str:
-    """The pod of the attempt; with `follow`, once it has begun."""
+    """The pod of the attempt; with `follow`, wait until it has started."""
     attempt = wanted.attempt or trial.attempt
     if attempt > trial.attempt:
         raise Problem(f"{trial.name} has no attempt {attempt}; the latest is {trial.attempt}")
@@ -91,7 +91,7 @@ async def _trial_pod(
                 f"how long it stays after its end. What is known: {said}"
             )
         why = ": ".join(filter(None, (seen.reason, seen.status.message))) or _waits(pods)
-        text = f"the pod of {trial.name}, attempt {attempt}, has not begun{why and ': ' + why}"
+        text = f"the pod of {trial.name}, attempt {attempt}, has not started{why and ': ' + why}"
         if not wanted.follow:
             raise Problem(f"{text}; -f waits for it")
         if not waited:
@@ -103,7 +103,7 @@ async def _trial_pod(
 async def _controller_pod(
     cluster: Cluster, experiment: Experiment, wanted: Wanted, say: Callable[[str], Any]
 ) -> str:
-    """The latest pod of the controller; with `follow`, once it has begun."""
+    """The latest pod of the controller; with `follow`, wait until it has started."""
     waited = False
     while True:
         pods = await cluster.controller_pods(experiment)
@@ -129,14 +129,14 @@ def _name(pod: Object) -> str:
 
 
 def _statuses(pod: Object) -> list[Object]:
-    """Of our container first, then of those that must run before it."""
+    """Container statuses: first the main container, then the init containers."""
     status = pod.get("status", {})
     ours = [c for c in status.get("containerStatuses") or () if c["name"] == names.CONTAINER]
     return [*ours, *(status.get("initContainerStatuses") or ())]
 
 
 def _begun(pod: Object) -> bool:
-    """Whether our container has printed, or could have; a sidecar says nothing."""
+    """Whether the main container has started, regardless of sidecars."""
     return any(
         {"running", "terminated"} & (status.get("state") or {}).keys()
         or (status.get("lastState") or {}).get("terminated")
@@ -146,7 +146,7 @@ def _begun(pod: Object) -> bool:
 
 
 def _waits(pods: list[Object]) -> str:
-    """Why the latest pod waits, as its node or the scheduler says."""
+    """Why the latest pod waits, in the words of its node or the scheduler."""
     for pod in pods[-1:]:
         for status in _statuses(pod):
             waiting = (status.get("state") or {}).get("waiting") or {}

@@ -1,22 +1,22 @@
-"""What went wrong, for a person."""
+"""Errors for people."""
 
 from __future__ import annotations
 
 FAILED = 1
-"""Exit code where the cluster or the store says no, as kubectl has it."""
+"""Exit code for errors of the cluster or the store, as in kubectl."""
 USAGE = 2
-"""Exit code where the arguments are at fault."""
+"""Exit code for invalid arguments."""
 TIMED_OUT = 124
-"""Exit code where what was waited for did not come in time."""
+"""Exit code after a timeout."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
 
 class Problem(Exception):
-    """One line for a person, and the exit code."""
+    """A one-line message and an exit code."""
 
     def __init__(self, message: str, code: int = FAILED) -> None:
-        """Hold both; the line says what would help."""
+        """The message says what to do."""
         super().__init__(message)
         self.code = code
 
@@ -26,5 +26,5 @@ _CONTROL |= dict.fromkeys(range(128, 160), "\ufffd")
 
 
 def escaped(text: str) -> str:
-    """A text that moves no cursor and paints nothing: messages come from trainers and nodes."""
+    """Text without control sequences, because messages come from trainers and nodes."""
     return text.translate(_CONTROL)

@@ -1,7 +1,7 @@
-"""`kinase report`: an experiment's page, from whoever has it at the moment.
+"""`kinase report`: an experiment's report, from its current source.
 
-While the search runs, its controller renders the page; once it is finished, the store has it; and
-while it is suspended, it is made here, from the journal in the store.
+While the search runs, its controller renders the report. After the end, it is in the store. While
+the search is suspended, it is rendered here, from the journal in the store.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from kinase.api.status import ConditionType
 from kinase.cli_options import Access, Target
 from kinase.report import ReportData
 from kinase.store import NotFound, StoreError
+from kinase.words import unwritable
 from kinase_kube.client import Object
 from kinase_kubectl.cluster import Cluster, plain_name
 from kinase_kubectl.problem import Problem
@@ -29,25 +30,25 @@ from kinase_kubectl.store_access import StoreAccess, prepare
 from kinase_kubectl.views import Experiment
 
 REFRESH = 10
-"""Seconds after which a browser asks for the page again while the search goes on."""
+"""Seconds after which a browser reloads the page while the search runs."""
 
 Say = Callable[[str], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A report as it is now."""
+    """A report at the moment."""
 
     html: bytes
     final: bool
-    """Whether it will not change any more."""
+    """Whether it can no longer change."""
 
 
 def current(target: Target, name: str, access: Access) -> Page:
     """The report of an experiment.
 
     Raises:
-        Problem: nobody has it.
+        Problem: the report is not available.
     """
     experiment, pod, place = asyncio.run(_find(target, name, access))
     if pod is not None:
@@ -65,13 +66,13 @@ def current(target: Target, name: str, access: Access) -> Page:
         try:
             return Page(place.open().get("report.html"), final=True)
         except NotFound as error:
-            raise Problem(f"the report of {name} is not in the store any more: {error}") from None
+            raise Problem(f"the report of {name} is no longer in the store: {error}") from None
 
 
 async def _find(
     target: Target, name: str, access: Access
 ) -> tuple[Experiment, str | None, StoreAccess | None]:
-    """The experiment, and its controller's pod, or else the store."""
+    """The experiment, and its controller's pod or otherwise the store."""
     name = plain_name(name)
     async with Cluster.open(target) as cluster:
         experiment = await cluster.experiment(name)
@@ -83,10 +84,10 @@ async def _find(
 
 
 async def _stored(cluster: Cluster, experiment: Experiment, access: Access) -> StoreAccess:
-    """The store of an experiment that has begun."""
+    """The store of an experiment that has started."""
     if not experiment.finished and experiment.status.start_time is None:
         raise Problem(
-            f"there is no report of {experiment.name} yet: it has not begun{_why(experiment)}"
+            f"there is no report of {experiment.name} yet: it has not started{_why(experiment)}"
         )
     return await prepare(cluster, experiment, access)
 
@@ -99,7 +100,7 @@ def _ready(pod: Object) -> bool:
 
 
 def _why(experiment: Experiment) -> str:
-    """What the conditions say of a search that does not go on."""
+    """Messages of conditions that explain why a search makes no progress."""
     for kind in (ConditionType.READY, ConditionType.PROGRESSING):
         condition = experiment.condition(kind)
         if condition is not None and condition.status != "True":
@@ -108,10 +109,10 @@ def _why(experiment: Experiment) -> str:
 
 
 def gathered(target: Target, name: str, access: Access) -> ReportData:
-    """What a report shows of an experiment, from the journal in its store, whoever runs it.
+    """Data for an experiment's report, from the journal in its store.
 
     Raises:
-        Problem: it has not begun, or the store says no.
+        Problem: the experiment has not started, or the store fails.
     """
 
     async def find() -> tuple[Experiment, StoreAccess]:
@@ -125,7 +126,7 @@ def gathered(target: Target, name: str, access: Access) -> ReportData:
 
 
 def _gathered(experiment: Experiment, place: StoreAccess) -> ReportData:
-    """From the journal, as the controller gathers it."""
+    """Gather the data from the journal, as the controller does."""
     from kinase.api import NASExperiment
     from kinase.experiment.local import open_run
     from kinase.report.gather import gather
@@ -141,7 +142,7 @@ def _gathered(experiment: Experiment, place: StoreAccess) -> ReportData:
 
 @contextlib.contextmanager
 def parts_told() -> Iterator[None]:
-    """What of the package is missing, as a `Problem`."""
+    """Turn a missing package into a `Problem`."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -149,7 +150,7 @@ def parts_told() -> Iterator[None]:
 
 
 def _rendered(experiment: Experiment, place: StoreAccess) -> bytes:
-    """The report, made from the journal; no controller runs that could."""
+    """Render the report from the journal, if no controller runs."""
     with parts_told():
         from kinase.report import render
 
@@ -168,16 +169,16 @@ def write(
     try:
         path.write_bytes(page.html)
     except OSError as error:
-        raise Problem(f"{path} cannot be written: {error.strerror}") from None
+        raise Problem(unwritable(path, error)) from None
     say(str(path))
     if browse:
         webbrowser.open(path.resolve().as_uri())
 
 
 def serve(target: Target, name: str, access: Access, port: int, browse: bool, say: Say) -> None:
-    """Serve the report on this machine until Ctrl-C: each look is at the search as it is then,
-    whichever pod runs it, and the page reloads by itself until the search is finished."""
-    first = current(target, name, access)  # an unknown name is reported here
+    """Serve the report on this machine until Ctrl-C. Each request shows the current state of the
+    search, and the page reloads automatically until the search is finished."""
+    first = current(target, name, access)  # report an unknown name here
     pages = _Pages(target, name, access, first)
     try:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", port), pages.handler())
@@ -192,7 +193,7 @@ def serve(target: Target, name: str, access: Access, port: int, browse: bool, sa
 
 
 class _Pages:
-    """What the local server answers."""
+    """The local server's responses."""
 
     def __init__(self, target: Target, name: str, access: Access, first: Page) -> None:
         self._target, self._name, self._access = target, name, access
@@ -200,7 +201,7 @@ class _Pages:
         self._lock = threading.Lock()
 
     def get(self) -> Page:
-        """The report as it is now; one look at a time."""
+        """The current report; one request at a time."""
         with self._lock:
             if self._held is None:
                 page = current(self._target, self._name, self._access)
@@ -209,14 +210,14 @@ class _Pages:
             return self._held
 
     def handler(self) -> type[http.server.BaseHTTPRequestHandler]:
-        """A class of handlers, as `http.server` wants it."""
+        """A handler class for `http.server`."""
         pages = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 host = self.headers.get("Host", "").rpartition(":")[0]
                 if host not in ("localhost", "127.0.0.1"):
-                    # a page of another site whose name leads here must not read it
+                    # protect against DNS rebinding: a page of another site must not read the report
                     self.send_error(HTTPStatus.FORBIDDEN)
                     return
                 if self.path != "/":

@@ -1,4 +1,4 @@
-"""An experiment's store as this machine reaches it."""
+"""Access to an experiment's store from this machine."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from kinase_kubectl.problem import USAGE, Problem
 from kinase_kubectl.views import Experiment
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-"""What the Secret holds; the last one need not be there."""
+"""Keys of the Secret; the last one is optional."""
 _OF_THE_CLUSTER = re.compile(r"([a-z0-9-]+)\.([a-z0-9-]+)(\.svc(\.cluster\.local)?)?\.?")
-"""A Service's name as pods may write it."""
+"""A Service's name in the forms that pods can use."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreAccess:
-    """Where an experiment keeps everything, and who may look."""
+    """Location of an experiment's data, and how to access it."""
 
     experiment: str
     namespace: str
@@ -39,13 +39,13 @@ class StoreAccess:
     region: str | None
     secret: str | None
     authorities: str | None
-    """ConfigMap with the certificates of the server's authorities."""
+    """ConfigMap with the server's CA certificates."""
     overridden: bool = False
-    """Whether the endpoint is the user's word."""
+    """Whether the user gave the endpoint."""
 
     @classmethod
     def of(cls, each: Experiment, access: Access) -> StoreAccess:
-        """What the manifest says, or the operator in the status where that leaves it open."""
+        """From the manifest, or from the status if the operator chose the storage."""
         chosen = (each.body.get("status") or {}).get("storage") or {}
         storage = chosen or each.spec.get("storage") or {}
         uri = str(storage.get("uri", ""))
@@ -69,7 +69,7 @@ class StoreAccess:
 
     @contextlib.contextmanager
     def explaining_errors(self) -> Iterator[None]:
-        """What the store refuses, as a `Problem` with what would help."""
+        """Turn errors of the store into a `Problem` that says what to do."""
         try:
             yield
         except StoreError as error:
@@ -80,7 +80,7 @@ class StoreAccess:
         if self.secret is None or all(os.environ.get(key) for key in KEYS[:2]):
             return ""
         return (
-            f"The experiment's own are in the Secret {self.secret}: --credentials-from-secret "
+            f"The credentials are in the Secret {self.secret}: --credentials-from-secret "
             "reads it with your rights on the cluster (kubectl get secret "
             f"{self.secret} -n {self.namespace} -o yaml shows it)"
         )
@@ -92,17 +92,17 @@ class StoreAccess:
         found = _OF_THE_CLUSTER.fullmatch(parts.hostname or "")
         port = parts.port or (443 if parts.scheme == "https" else 80)
         if found is None:
-            return "If only the cluster reaches it, name another way to it with --endpoint URL"
+            return "If only the cluster can reach it, give another endpoint with --endpoint URL"
         return (
-            f"If that is an address of the cluster's, forward it (kubectl port-forward -n "
+            f"If the address is inside the cluster, forward it (kubectl port-forward -n "
             f"{found[2]} svc/{found[1]} {port}) and add --endpoint "
             f"{parts.scheme}://localhost:{port}"
         )
 
 
 async def prepare(cluster: Cluster, each: Experiment, access: Access) -> StoreAccess:
-    """Where the store is; with the Secret's credentials in this process's environment, if that
-    is wanted, for the S3 client looks there."""
+    """The location of the store. If requested, copy the Secret's credentials into this process's
+    environment, where the S3 client reads them."""
     if access.endpoint is not None and not access.endpoint.startswith(("http://", "https://")):
         raise Problem(
             f"--endpoint {access.endpoint!r} is not a URL; use http(s)://HOST:PORT", USAGE
@@ -126,7 +126,7 @@ async def _take_credentials(cluster: Cluster, place: StoreAccess) -> None:
     if missing:
         raise Problem(f"the Secret {place.secret} has no {' and no '.join(missing)}")
     for key in KEYS:
-        os.environ.pop(key, None)  # a session token of other credentials spoils these
+        os.environ.pop(key, None)  # a session token of other credentials would make these invalid
         if key in data:
             try:
                 os.environ[key] = base64.b64decode(data[key], validate=True).decode()

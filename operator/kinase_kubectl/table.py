@@ -1,4 +1,4 @@
-"""Tables and facts as text: with colours and bars on a terminal, plain elsewhere."""
+"""Tables and facts as text: with colours and bars on a terminal, otherwise plain."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from rich.text import Text
 from kinase_kubectl.views import Listing, Row
 
 GAP = 3
-"""Spaces between columns, as kubectl has them."""
+"""Spaces between columns, as in kubectl."""
 BAR = 12
-"""Characters of a bar in a table, where there is room for one."""
+"""Width of a bar in a table in characters, if there is space for it."""
 STYLES = {
     "Searching": "cyan",
     "Finalists": "cyan",
@@ -24,11 +24,11 @@ STYLES = {
     "Deleting": "dim",
     "Failed": "bold red",
 }
-"""How a phase is shown."""
+"""Style of a phase."""
 
 
 def widths(table: Listing) -> list[int]:
-    """What each column needs."""
+    """Width of each column."""
     return [max(map(len, column)) for column in zip(table.head, *table.rows, strict=True)]
 
 
@@ -45,15 +45,15 @@ def plain(table: Listing) -> list[str]:
 
 
 def bar(share: float, length: int) -> Text:
-    """A share as a bar, which can be read without colours, too."""
+    """A share as a bar that is readable without colours."""
     done = round(share * length)
     text = Text("━" * done, "green" if share >= 1 else "cyan")
     return text.append("─" * (length - done), "dim")
 
 
 def styled(table: Listing, room: int) -> list[Text]:
-    """A table for a terminal so many characters wide. A share of the work is drawn as a bar if
-    it fits; nothing is ever cut off."""
+    """A table for a terminal `width` characters wide. Progress is drawn as a bar if it fits; no
+    text is cut off."""
     wide = widths(table)
     fits = sum(wide) + GAP * (len(wide) - 1) + BAR + 1 <= room
     lines = []
@@ -78,13 +78,13 @@ def _style(title: str, cell: str) -> str:
 
 
 def plain_facts(facts: Sequence[tuple[str, str]]) -> list[str]:
-    """Facts as `kubectl describe` writes them."""
+    """Facts in the form of `kubectl describe`."""
     width = max(len(word) for word, _ in facts) + 1
     return [f"{word + ':':{width}}  {text}" for word, text in facts]
 
 
 def styled_facts(facts: Sequence[tuple[str, str]], share: float | None) -> list[Text]:
-    """The same for a terminal, with a bar of the work that is done."""
+    """The same for a terminal, with a progress bar."""
     width = max(len(word) for word, _ in facts) + 1
     lines = []
     for word, text in facts:

@@ -1,4 +1,4 @@
-"""What the commands show of experiments and trials: pure functions of the API's objects."""
+"""Output of the commands for experiments and trials: pure functions of the API's objects."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from kinase_kube.client import Object
 from kinase_kubectl.problem import escaped
 
 WIDTH = 100
-"""Characters of an architecture or a message in a table."""
+"""Maximum characters of an architecture or a message in a table."""
 
 
 def age(seconds: float) -> str:
-    """A time as kubectl writes it: 42s, 3m7s, 2h5m, 3d4h."""
+    """A time in kubectl's form: 42s, 3m7s, 2h5m, 3d4h."""
     whole = max(0, int(seconds))
     if whole < 120:
         return f"{whole}s"
@@ -48,14 +48,14 @@ def _time(text: str) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """An experiment as it was last seen."""
+    """The last observed state of an experiment."""
 
     body: Object
     status: ExperimentStatus
 
     @classmethod
     def of(cls, item: Object) -> Experiment:
-        """From the API's object."""
+        """Read the API's object."""
         return cls(item, ExperimentStatus.model_validate(item.get("status") or {}))
 
     @property
@@ -80,12 +80,13 @@ class Experiment:
 
     @property
     def created(self) -> datetime:
-        """When it was made."""
+        """When it was created."""
         return _time(self.body["metadata"]["creationTimestamp"])
 
     @property
     def selector(self) -> str:
-        """Label selector of all that belongs to it, and to none of its name before."""
+        """Label selector for everything that belongs to it, but not to an earlier experiment of its
+        name."""
         return f"{names.EXPERIMENT}={self.name},{names.EXPERIMENT_UID}={self.uid}"
 
     @property
@@ -96,16 +97,16 @@ class Experiment:
 
     @property
     def metric(self) -> str:
-        """What the search optimizes."""
+        """The search's metric."""
         return str((self.spec.get("objective") or {}).get("metric", "val_accuracy"))
 
     @property
     def suspended(self) -> bool:
-        """Whether its manifest wants it suspended."""
+        """Whether `spec.suspend` is true."""
         return bool(self.spec.get("suspend"))
 
     def condition(self, kind: ConditionType) -> Condition | None:
-        """A condition, if it is told."""
+        """A condition, if it is set."""
         return next((c for c in self.status.conditions if c.type == kind), None)
 
     def holds(self, kind: ConditionType) -> bool:
@@ -115,26 +116,26 @@ class Experiment:
 
     @property
     def finished(self) -> bool:
-        """Whether it has come to its end."""
+        """Whether it has ended."""
         return self.holds(ConditionType.SUCCEEDED) or self.holds(ConditionType.FAILED)
 
     @property
     def phase(self) -> str:
-        """Where it is, in one word."""
+        """Its phase."""
         if "deletionTimestamp" in self.body["metadata"]:
             return "Deleting"
         return str(self.status.phase or Phase.PENDING)
 
     @property
     def ended(self) -> int:
-        """Trials of the search that have ended."""
+        """Number of finished trials of the search."""
         counts = self.status.trials
         if counts is None:
             return 0
         return counts.succeeded + counts.stopped + counts.infeasible + counts.failed
 
     def troubles(self) -> list[Condition]:
-        """Conditions that say that something is wrong."""
+        """Conditions that report a problem."""
         found = []
         ready, going = map(self.condition, (ConditionType.READY, ConditionType.PROGRESSING))
         if ready and ready.status != "True" and ready.reason != "ControllerStarting":
@@ -147,18 +148,18 @@ class Experiment:
         return found
 
     def share(self) -> float | None:
-        """How much of the search is done, by the limit that it will reach first."""
+        """Progress of the search, by the limit that it will reach first."""
         if self.finished or self.status.phase == Phase.FINALISTS:
             return 1.0
         shares = [1 - self._left(limit) / limit.total for limit in self.status.budget]
         return min(1.0, max(0.0, *shares)) if shares else None
 
     def left(self, now: datetime) -> timedelta | None:
-        """Time that the search will still take at its pace so far; None if nothing tells."""
+        """Estimated remaining time at the pace so far, or None if unknown."""
         began = self.status.start_time
         if began is None or self.status.phase != Phase.SEARCHING or self.suspended:
             return None
-        # the journal's clock stands while the search is suspended; else it is not known
+        # the journal's clock is paused while the search is suspended; otherwise it is unknown
         clock = (limit.spent for limit in self.status.budget if limit.name == "duration")
         elapsed, estimates = next(clock, (now - began).total_seconds()), []
         for limit in self.status.budget:
@@ -170,13 +171,13 @@ class Experiment:
         return timedelta(seconds=min(estimates)) if estimates else None
 
     def _left(self, limit: LimitStatus) -> float:
-        """What is left of a limit; a trial under way is not done with, though it is paid for."""
+        """Remainder of a limit. The reserved cost of a running trial is counted as used."""
         return limit.total - self.ended if limit.name == "trials" else limit.left
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A trial as it was last seen."""
+    """The last observed state of a trial."""
 
     name: str
     namespace: str
@@ -191,7 +192,7 @@ class Trial:
 
     @classmethod
     def of(cls, item: Object) -> Trial:
-        """From the API's object."""
+        """Read the API's object."""
         metadata, spec = item["metadata"], item["spec"]
         return cls(
             name=metadata["name"],
@@ -208,24 +209,24 @@ class Trial:
 
     @property
     def phase(self) -> str:
-        """Where the attempt that is wanted is."""
+        """Phase of the desired attempt."""
         if self.status.phase is None or self.status.attempt != self.attempt:
             return str(TrialPhase.PENDING)
         return str(self.status.phase)
 
     @property
     def ended(self) -> bool:
-        """Whether that attempt is over."""
+        """Whether that attempt has ended."""
         return TrialPhase(self.phase).ended
 
     @property
     def reason(self) -> str:
-        """Why it is where it is, where its phase does not say it."""
+        """Reason for its phase, if the phase does not imply it."""
         reason = self.status.reason or ""
         return "" if reason in ("Completed", self.phase) else reason
 
     def lasted(self, now: datetime) -> str:
-        """How long its pod ran, or runs already."""
+        """How long its pod has run."""
         began = self.status.start_time
         end = self.status.completion_time or (None if self.ended else now)
         return age((end - began).total_seconds()) if began and end else ""
@@ -347,8 +348,8 @@ def listing(
 
 
 def latest(trials: Sequence[Trial], most: int) -> list[Trial]:
-    """Trials worth a line, by name: all that have not ended, and of the rest the latest, so that
-    there are no more than `most` (0: all of them)."""
+    """Trials to show, by name: all unfinished ones and the latest of the others, at most `most` in
+    total (0: all)."""
     ended = sorted((t for t in trials if t.ended), key=lambda t: (t.created, t.name))
     going = [t for t in trials if not t.ended]
     room = len(ended) if most == 0 else max(0, most - len(going))
@@ -356,7 +357,7 @@ def latest(trials: Sequence[Trial], most: int) -> list[Trial]:
 
 
 def facts(each: Experiment, now: datetime) -> list[tuple[str, str]]:
-    """What there is to say of one experiment, above its trials."""
+    """Facts about an experiment, shown above its trials."""
     status, found = each.status, [("Name", each.name), ("Namespace", each.namespace)]
     found.append(("Phase", each.phase))
     left = each.left(now)
@@ -405,7 +406,8 @@ def facts(each: Experiment, now: datetime) -> list[tuple[str, str]]:
 
 
 def _ordered(architecture: Any) -> Any:
-    """The same with each operation's name first, as spaces write it; the API server sorts keys."""
+    """An architecture with each operation's name first, as the spaces write it, because the API
+    server sorts keys."""
     if isinstance(architecture, dict):
         keys = sorted(architecture, key=lambda key: not isinstance(architecture[key], str))
         return {key: _ordered(architecture[key]) for key in keys}
@@ -432,13 +434,13 @@ def _limit(limit: LimitStatus) -> str:
 
 
 def trouble_line(condition: Condition, now: datetime) -> str:
-    """A condition that is not as it should be: `StoreUnavailable for 3m: ...`."""
+    """A condition that reports a problem: `StoreUnavailable for 3m: ...`."""
     since = age((now - condition.last_transition_time).total_seconds())
     message = escaped(" ".join(condition.message.split()))
     return f"{condition.reason} for {since}" + (f": {message}" if message else "")
 
 
 def tidy(item: Object) -> Object:
-    """An object as people read it: without the book-keeping of server-side apply."""
+    """An object for people, without the managed fields of server-side apply."""
     metadata = {k: v for k, v in item["metadata"].items() if k != "managedFields"}
     return {**item, "metadata": metadata}

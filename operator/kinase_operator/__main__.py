@@ -1,4 +1,4 @@
-"""`python -m kinase_operator`: the operator; with `manifests`, what it needs, to be applied."""
+"""`python -m kinase_operator`: runs the operator; with `manifests`, prints the objects it needs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"kinase_operator: {error}", file=sys.stderr)
         return 2
-    # a container's first process is not ended by a SIGTERM that it does not handle
+    # PID 1 of a container ignores a SIGTERM without a handler
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     from kinase_operator.app import Operator
 

@@ -1,4 +1,4 @@
-"""What a plan may decide: each is one write that is safe to repeat."""
+"""Actions of a plan: each is one write that is safe to repeat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kinase_kube.client import Object, Resource
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Make an object; if it exists with the same owner, that is success."""
+    """Create an object; it is a success if it already exists with the same owner."""
 
     resource: Resource
     body: Object
@@ -22,19 +22,19 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove the object of this UID."""
+    """Delete the object with this UID."""
 
     resource: Resource
     name: str
     uid: str
     policy: str = "Background"
-    """`Foreground` keeps it until what it owns is gone."""
+    """`Foreground` keeps it until its dependents are deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Correct:
-    """Change the object of this UID to what is wanted, by a merge patch. It was decided from this
-    version; after another change it is decided again."""
+    """Patch the object with this UID, by a merge patch. The patch is for this version; if the
+    object changes, a new plan is made."""
 
     resource: Resource
     name: str
@@ -45,7 +45,7 @@ class Correct:
 
 @dataclass(frozen=True, slots=True)
 class Shorten:
-    """Have a pod's node end it so many seconds after it took it on."""
+    """Set the deadline of a pod in seconds, counted from when its node accepted it."""
 
     name: str
     uid: str
@@ -67,25 +67,25 @@ class ExperimentStatus:
 
     fields: Object
     for_controller: bool = False
-    """Whether this is said in the controller's place: under a field manager of its own, which
-    never takes a field back, so that the controller does when it is there again."""
+    """Whether to write on behalf of the controller: under a separate field manager that never
+    removes a field, so that the controller can take over later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Record an Event about the experiment or the trial; the same one twice is one."""
+    """Record an Event about the experiment or the trial. A repeated Event is recorded only once."""
 
     kind: str
     """Normal or Warning."""
     reason: str
     message: str
     about: str = ""
-    """What tells two Events apart that say the same."""
+    """Distinguishes Events with the same text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Look again in so many seconds, for something happens by the clock alone."""
+    """Reconcile again after some seconds, because something depends on the time."""
 
     seconds: float
 

@@ -1,7 +1,7 @@
-"""The operator as a Kopf application: life, signals and the watch of experiments are Kopf's.
+"""The operator as a Kopf application: Kopf handles startup, signals and the watch of experiments.
 
-Trials, Jobs and pods are watched by informers of our own, which keep a few fields of each object
-and no task or queue: there are thousands of them, and all we do is compare.
+Trials, Jobs and pods are watched by the operator's own informers, which keep only a few fields per
+object, and no task or queue per object: there can be thousands.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ log = logging.getLogger("kinase")
 
 
 class Operator:
-    """One operator's process."""
+    """The operator's process."""
 
     def __init__(self, settings: Settings) -> None:
-        """Nothing starts before `run`."""
+        """Start nothing before `run`."""
         self.settings = settings
         self.metrics = Metrics()
         self.reconciler: Reconciler | None = None
@@ -53,7 +53,7 @@ class Operator:
 
     async def _start(self, settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.posting.enabled = False
-        settings.scanning.disabled = True  # neither CRDs nor namespaces are ours to list
+        settings.scanning.disabled = True  # the operator may not list CRDs or namespaces
         settings.watching.server_timeout = WATCH
         settings.watching.client_timeout = WATCH + SILENCE
         settings.watching.connect_timeout = 30
@@ -66,8 +66,8 @@ class Operator:
         await self.reconciler.start()
 
     async def _login(self, **_: Any) -> kopf.ConnectionInfo:
-        """The credentials of our own client; Kopf asks for them again when they are refused."""
-        assert self._client is not None  # Kopf logs in when the startup has ended
+        """The client's credentials. Kopf asks for them again when they are rejected."""
+        assert self._client is not None  # Kopf logs in after the startup
         found = self._client.configuration
         bearer = await found.get_api_key_with_prefix("BearerToken", "authorization")
         scheme, token = (bearer or " ").split(" ", 1)
@@ -82,7 +82,7 @@ class Operator:
         )
 
     async def _await_resources(self, client: Client) -> None:
-        """Wait until the API server has our kinds: their CRDs may be applied after the operator."""
+        """Wait until the API server has Kinase's CRDs: they may be installed after the operator."""
         scope = self.settings.namespaces[0] if self.settings.namespaces else None
         for resource in (kube.EXPERIMENT, kube.TRIAL):
             while True:
@@ -134,7 +134,7 @@ class Operator:
     async def _metrics(self, request: web.Request) -> web.Response:
         if self.reconciler is not None:
             self.reconciler.measure()
-        page = await asyncio.to_thread(self.metrics.page)  # of 1,000 experiments it takes a while
+        page = await asyncio.to_thread(self.metrics.page)  # takes a while for 1,000 experiments
         answer = web.Response(body=page, headers={"Content-Type": "text/plain; version=0.0.4"})
         answer.enable_compression()
         return answer

@@ -1,8 +1,8 @@
-"""When a trial that was lost is begun again: pure functions of what its status keeps.
+"""When to restart a disrupted trial: pure functions of its status.
 
-An attempt may be lost for a cause outside the trial: its node rejected or evicted the pod, or the
-store was away. Such losses do not count as crashes, so something else must keep a trial from being
-started again at once and without end.
+An attempt can be disrupted by a cause outside the trial: its node rejected or evicted the pod, or
+the store was unavailable. Disruptions do not count as crashes, so a backoff and a limit are needed
+to prevent endless immediate restarts.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ LOSSES = frozenset(
         TrialReason.CHECKPOINT_GONE,
     }
 )
-"""Ends that are not held against the trial."""
+"""Reasons that do not count as crashes."""
 LASTING = timedelta(minutes=10)
-"""An attempt that ran for so long shows that the trial can run: the count starts again."""
+"""Seconds after which a running attempt resets the count: it shows that the trial can run."""
 SPREAD = 0.2
-"""Share by which a wait may be shorter, so that trials that were lost together do not all come
-back together."""
+"""Maximum share by which a wait is shortened, so that trials that were disrupted together do not
+all restart together."""
 
 
 def in_a_row(before: int, reason: TrialReason, ran: timedelta | None) -> int:
-    """Attempts in a row that were lost, this one included.
+    """Number of disrupted attempts in a row, including this one.
 
     Args:
-        before: those up to the attempt before.
-        reason: how this one ended.
-        ran: how long its trainer ran; None if it never began.
+        before: number before this attempt.
+        reason: how this attempt ended.
+        ran: seconds that its trainer ran, or None if it never started.
     """
     if reason not in LOSSES:
         return 0
@@ -43,17 +43,18 @@ def in_a_row(before: int, reason: TrialReason, ran: timedelta | None) -> int:
 
 
 def wait(losses: int, name: str, *, began: bool, first: float, most: float) -> float:
-    """Seconds until the next attempt may begin.
+    """Seconds until the next attempt can start.
 
-    None after the first loss of an attempt that had begun: the node that was drained is not the
-    next attempt's. From then on `first`, doubled with each loss, up to `most`.
+    None after the first disruption of an attempt that had started, because the next attempt gets
+    another node than the drained one. Afterwards `first`, doubled with each disruption, up to
+    `most`.
 
     Args:
-        losses: in a row, as `in_a_row` counts them.
-        name: of the trial; it decides how much of the spread this wait is shorter by.
-        began: whether the trainer of the lost attempt had begun.
-        first: seconds.
-        most: seconds.
+        losses: disruptions in a row, as counted by `in_a_row`.
+        name: name of the trial; it determines how much of the spread is used.
+        began: whether the trainer of the disrupted attempt had started.
+        first: first wait in seconds.
+        most: longest wait in seconds.
     """
     steps = losses - began
     if steps <= 0:

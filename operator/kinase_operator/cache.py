@@ -1,6 +1,6 @@
-"""What the operator knows of the cluster: caches of its objects, and which of them belong together.
+"""The operator's view of the cluster: caches of its objects, and their relations.
 
-An event only says which key to look at: it is passed to `wake`.
+An event only says which key to reconcile; the key is passed to `wake`.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ CHILDREN = (
 
 Kind = Literal["experiment", "trial"]
 Key = tuple[Kind, str, str]
-"""What is reconciled: kind, namespace, name."""
+"""Key of a reconciled object: kind, namespace, name."""
 Index = dict[Any, dict[Name, None]]
-"""Names by what their objects belong to, in the order in which they came."""
+"""Names by the owner of their objects, in order of arrival."""
 
 
 class Cache:
-    """The experiments, trials and children of some namespaces, or of all."""
+    """The experiments, trials and children in some namespaces, or in all."""
 
     def __init__(self, client: Client, settings: Settings, wake: Callable[[Key], None]) -> None:
-        """Nothing is read before the informers run.
+        """Read nothing before the informers run.
 
         Args:
             client: reads the API server.
-            settings: the operator's, which name the namespaces.
-            wake: called with each key that has to be looked at.
+            settings: the operator's settings, with the namespaces.
+            wake: called with each key to reconcile.
         """
         self._settings, self._wake_key = settings, wake
         self.experiments: dict[Name, Experiment] = {}
         self.refusals: dict[Key, tuple[str, str]] = {}
-        """Reason and message of what the API server last refused for a key."""
+        """Reason and message of the last rejection by the API server, by key."""
         self._manifests: dict[str, tuple[int, NASExperiment | str]] = {}
         self._of_experiment: Index = {}
         """Trials by the UID of their experiment."""
@@ -84,10 +84,10 @@ class Cache:
         """All informers, to run."""
         return [*self.trials, *self.jobs, *self.pods, *(informer for _, informer in self.children)]
 
-    # -- what was seen -----------------------------------------------------------------
+    # -- observations ------------------------------------------------------------------
 
     def experiment_changed(self, kind: str | None, item: Object) -> None:
-        """Take in an event of an experiment, from Kopf's watch."""
+        """Handle an event of an experiment, from Kopf's watch."""
         view = Experiment.of(item)
         name = (view.namespace, view.name)
         before = self.experiments.get(name)
@@ -103,7 +103,7 @@ class Cache:
                 self._wake_key(("trial", *trial))
 
     def gone(self, view: Experiment) -> None:
-        """Forget an experiment that the API server does not have any more."""
+        """Forget an experiment that no longer exists."""
         name = (view.namespace, view.name)
         held = self.experiments.get(name)
         if held is not None and held.uid == view.uid:
@@ -143,12 +143,12 @@ class Cache:
         self._wake(name[0], view.labels)
 
     def _child_changed(self, name: Name, before: Child | None, after: Child | None) -> None:
-        for view in (before, after):  # the labels may have been changed, too
+        for view in (before, after):  # its labels can also have changed
             if view is not None:
                 self._wake(name[0], view.labels)
 
     def _wake(self, namespace: str, labels: dict[str, str]) -> None:
-        """Queue what an object of ours belongs to, by its labels."""
+        """Queue the owner of an object, by its labels."""
         experiment = labels.get(names.EXPERIMENT)
         if experiment is None:
             return
@@ -161,13 +161,13 @@ class Cache:
             self._wake_key(("trial", namespace, name))
 
     def observe(self, resource: Resource, item: Object) -> None:
-        """Take the reply to a write into the cache, ahead of its event."""
+        """Update the cache with the reply to a write, before its event arrives."""
         for informer in self._of(resource):
             if informer.covers(item):
                 informer.observe(item)
 
     def forget_trial(self, name: Name) -> None:
-        """Forget a trial that the API server does not have any more."""
+        """Forget a trial that no longer exists."""
         for informer in self.trials:
             informer.forget(name)
 
@@ -181,10 +181,10 @@ class Cache:
             return known[resource]
         return [informer for kind, informer in self.children if kind == resource]
 
-    # -- what is known -----------------------------------------------------------------
+    # -- queries -----------------------------------------------------------------------
 
     def manifest(self, view: Experiment) -> NASExperiment | str:
-        """The manifest of an experiment with its storage, or what is wrong with it."""
+        """The manifest of an experiment with its storage, or why it is invalid."""
         held = self._manifests.get(view.uid)
         if held is None or held[0] != view.generation:
             held = view.generation, experiments.parse(view)
@@ -202,7 +202,8 @@ class Cache:
     def children_of(
         self, namespace: str, experiment: str
     ) -> tuple[Job | None, dict[tuple[str, str], Child]]:
-        """The controller's Job and what else an experiment of this name has, whoever owns it."""
+        """The controller's Job and the other children of an experiment with this name, whoever owns
+        them."""
         name = (namespace, names.controller_name(experiment))
         wanted = (name, (namespace, names.trials_policy_name(experiment)))
         children = {
@@ -214,18 +215,18 @@ class Cache:
         return _find(self.jobs, name), children
 
     def busy(self, view: Experiment, now: datetime) -> bool:
-        """Whether a pod of an experiment's trials has not ended."""
+        """Whether any pod of an experiment's trials has not ended."""
         mine = self._of_experiment.get(view.uid, ())
         return any(not pod.ended for name in mine for pod in self.pods_of(view.uid, name, now))
 
     def jobs_of(self, trial: Trial) -> list[Job]:
-        """The Jobs of a trial, and one of its name that somebody else owns."""
+        """The Jobs of a trial, and a Job with its name that has another owner."""
         mine = {**self._jobs_of.get(trial.uid, {}), (trial.namespace, trial.job_name): None}
         found = (_find(self.jobs, name) for name in mine)
         return [job for job in found if job is not None]
 
     def pods_of(self, experiment_uid: str, of: Name, now: datetime) -> list[Pod]:
-        """The pods of a trial, or of a controller's Job, as they are now."""
+        """The current pods of a trial, or of a controller's Job."""
         found = (_find(self.pods, name) for name in self._pods_of.get(of, ()))
         return [
             trials.settled(pod, now)
@@ -242,7 +243,7 @@ def _find(informers: list[Informer[Any]], name: Name) -> Any:
 
 
 def _index(index: Index, name: Name, before: Any, after: Any) -> None:
-    """Keep a name under what its object belongs to now."""
+    """Index a name under the current owner of its object."""
     if before is not None and before != after:
         del index[before][name]
         if not index[before]:

@@ -1,4 +1,5 @@
-"""What an experiment needs apart from its controller's Job: identity, rights, Service, policies."""
+"""Children of an experiment other than the controller's Job: ServiceAccount, Role, Service,
+policies."""
 
 from __future__ import annotations
 
@@ -12,15 +13,15 @@ from kinase_operator.settings import Settings
 from kinase_operator.views import Experiment, Object
 
 DNS = (53, 5353)
-"""Ports of DNS: the usual one, and that of OpenShift's pods behind it."""
+"""Ports of DNS: the usual one, and the one of OpenShift's DNS pods."""
 NAMESPACE = "kubernetes.io/metadata.name"
-"""Label of every namespace: its name."""
+"""Label of every namespace with its name."""
 
 
 def wanted_children(
     view: Experiment, manifest: NASExperiment, settings: Settings
 ) -> list[tuple[kube.Resource, Object]]:
-    """What an experiment needs in addition to its controller's Job, in the order of creation."""
+    """The children of an experiment except its controller's Job, in the order of creation."""
     name, given = names.controller_name(view.name), given_account(manifest, settings)
     selector = labels(view.name, view.uid, "controller")
     role = new_object(kube.ROLE, name, view, rules=controller_rules(view.name))
@@ -61,12 +62,12 @@ def wanted_children(
 
 
 def given_account(manifest: NASExperiment, settings: Settings) -> str | None:
-    """The ServiceAccount that the controller runs as, if it is not one of its own."""
+    """The ServiceAccount of the controller, if it is not one created for it."""
     return manifest.spec.controller.service_account_name or settings.controller_service_account
 
 
 def controller_rules(experiment: str) -> list[Object]:
-    """What an experiment's controller may do, in its own namespace."""
+    """Permissions of an experiment's controller, in its namespace."""
     lease = names.controller_name(experiment)
     return [
         {
@@ -82,7 +83,7 @@ def controller_rules(experiment: str) -> list[Object]:
             "verbs": ["patch"],
         },
         {
-            # to own trials that block its removal, where that right is checked
+            # needed for blockOwnerDeletion of trials, if the cluster checks that permission
             "apiGroups": [names.GROUP],
             "resources": [f"{names.EXPERIMENTS}/finalizers"],
             "resourceNames": [experiment],
@@ -109,12 +110,12 @@ def controller_rules(experiment: str) -> list[Object]:
 
 
 def _trials_policy(view: Experiment, storage: Storage, settings: Settings) -> Object:
-    """Trials are reached by nobody, and reach names, their controller, the store, and what the
-    administrator has opened.
+    """Trials accept no connections. They can reach DNS, their controller, the store, and ports that
+    the administrator has opened.
 
-    A policy holds after a Service's translation, so it is the ports of the pods that count: the
-    DNS pods of some clusters listen on 5353, and those of a store in the cluster on any port, so
-    all of its namespace are open.
+    A policy applies after the translation of a Service, so the ports of the pods count: the DNS
+    pods of some clusters listen on 5353, and those of a store in the cluster on any port, so all
+    ports of its namespace are open.
     """
     hosts = [storage.endpoint, storage.sts_endpoint]
     namespaces = (_namespace_of(urlsplit(h).hostname or "", view.namespace) for h in hosts if h)
@@ -143,14 +144,14 @@ def _trials_policy(view: Experiment, storage: Storage, settings: Settings) -> Ob
 
 
 def _port_of(endpoint: str | None) -> int:
-    """Port of a server; without an endpoint it is AWS's."""
+    """Port of a server; without an endpoint, that of AWS."""
     parts = urlsplit(endpoint or "https://aws")
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _namespace_of(host: str, own: str) -> str | None:
     """The namespace of a Service by its name (`store.ns.svc`, `store.ns`, or `store` in the
-    experiment's own); None for an address and for a host that is elsewhere."""
+    experiment's own); None for an IP address and for a host outside the cluster."""
     parts = host.rstrip(".").split(".")
     if ":" in host or parts[-1].isdecimal() or not host:
         return None

@@ -1,9 +1,9 @@
-"""What somebody changed of an experiment's children: pure functions.
+"""Detect changes to an experiment's children by others: pure functions.
 
-An object is compared field by field with what is wanted of it: what Kinase sets, and what would
-widen it, such as one port more. What others may add (labels, annotations, owners, the pull secrets
-of a ServiceAccount) stays. Of labels and annotations those go that Kinase has set and does not want
-any more; the API server notes in `managedFields` who set which.
+An object is compared field by field with its desired state: fields that Kinase sets, and additions
+that would grant more, such as another port. Harmless additions by others (labels, annotations,
+owners, the pull secrets of a ServiceAccount) stay. Labels and annotations that Kinase has set but
+no longer wants are removed; the API server records in `managedFields` who set them.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from kinase.api import names
 Object = dict[str, Any]
 
 FIELDS = ("spec", "rules", "roleRef", "subjects", "automountServiceAccountToken")
-"""What of an object is compared as a whole."""
+"""Fields of an object that are compared as a whole."""
 ENTRIES = ("labels", "annotations")
-"""What of its metadata is compared entry by entry."""
+"""Fields of its metadata that are compared entry by entry."""
 MANAGER = "kinase-operator"
-"""Field manager of all that the operator writes."""
+"""Field manager of the operator's writes."""
 _SERVICE = ("selector", "ports", "type", "externalIPs", "externalName", "publishNotReadyAddresses")
-"""Of a Service: all that decides who is reached by it, and from where."""
+"""Fields of a Service that determine its targets and who can reach them."""
 
 
 def content(item: Object) -> Object:
-    """What is compared of an object: without what the API server fills in by itself."""
+    """The compared part of an object, without defaults from the API server."""
     found: Object = {field: item[field] for field in FIELDS if item.get(field) is not None}
     spec = found.get("spec")
     if spec is not None and "podSelector" in spec:
@@ -42,7 +42,7 @@ def content(item: Object) -> Object:
 
 
 def _ours(metadata: Object, part: str) -> set[str]:
-    """Names of the labels or annotations that the operator has set, and nobody else."""
+    """Names of the labels or annotations that only the operator has set."""
     ours: set[str] = set()
     others: set[str] = set()
     for entry in metadata.get("managedFields") or ():
@@ -69,7 +69,8 @@ def _without(item: Object, field: str) -> Object:
 
 
 def changed(wanted: Object, found: Object) -> list[str]:
-    """The fields in which an object differs from what is wanted, both as `content` has them."""
+    """The fields in which an object differs from its desired state, both as returned by
+    `content`."""
     fields = [field for field in FIELDS if wanted.get(field) != found.get(field)]
     for part in ENTRIES:
         held = found.get(part, {})
@@ -85,15 +86,15 @@ def changed(wanted: Object, found: Object) -> list[str]:
 
 
 def _withdrawn(part: str, wanted: Object, found: Object) -> Iterator[str]:
-    """Labels or annotations that the operator has set and does not want any more."""
+    """Labels or annotations that the operator has set but no longer wants."""
     for name in found.get("ours", {}).get(part, ()):
         if name in found.get(part, {}) and name not in wanted.get(part, {}):
             yield name
 
 
 def correction(body: Object, found: Object) -> Object:
-    """The JSON merge patch that makes of an object what is wanted, whose content is `found`. A
-    binding's role cannot be changed, and is left out."""
+    """The JSON merge patch from an object with the content `found` to its desired state. The role
+    of a binding is omitted, because it cannot be changed."""
     wanted = content(body)
     metadata: Object = {
         part: {**dict.fromkeys(_withdrawn(part, wanted, found)), **wanted.get(part, {})}
@@ -112,7 +113,7 @@ def correction(body: Object, found: Object) -> Object:
 
 
 def _patch(wanted: Any, found: Any) -> Any:
-    """A merge patch leaves what it does not name: what is too much is named, as null."""
+    """A merge patch keeps fields that it does not name, so fields to remove are set to null."""
     if not isinstance(wanted, dict) or not isinstance(found, dict):
         return wanted
     extra = {name: None for name in found if name not in wanted}
@@ -120,7 +121,7 @@ def _patch(wanted: Any, found: Any) -> Any:
 
 
 def by_hand(body: Object, found: Object) -> bool:
-    """Whether somebody else changed it; if not, it was made by another operator, or for other
-    settings."""
+    """Whether somebody else changed it. Otherwise it was created by another operator version, or
+    with other settings."""
     wanted = body["metadata"]["annotations"][names.SPEC_HASH]
     return bool(found.get("annotations", {}).get(names.SPEC_HASH) == wanted)

@@ -1,7 +1,7 @@
-"""How an attempt ended, by what is seen of its pod and its Job: pure functions.
+"""How an attempt ended, from its pod and its Job: pure functions.
 
-The trainer's own container decides, by its exit code. What else is in the pod, such as a sidecar
-that admission has put there, may have ended otherwise, or live on.
+The exit code of the trainer's container decides. Other containers in the pod, such as an injected
+sidecar, can have ended differently, or still be running.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kinase.api.trial import (
 from kinase_operator.views import Job, Pod
 
 DEADLINE = "DeadlineExceeded"
-"""Reason of a pod, and of a Job, that was ended because its time was up."""
+"""Reason of a pod or a Job that exceeded its deadline."""
 LONGEST = 2**31 - 1
 """Most seconds that a pod's deadline may say."""
 SAYING = (INFEASIBLE_EXIT, BAD_INPUT_EXIT, UNAVAILABLE_EXIT, CHECKPOINT_GONE_EXIT)
@@ -43,25 +43,27 @@ class End:
 
 
 def allowed(pod: Pod, limit: timedelta | None) -> int | None:
-    """Seconds after which a pod's node shall end it, so that its trainer has `limit`; None where it
-    has all the time it wants, or has not begun.
+    """Deadline of a pod in seconds, so that its trainer has `limit`; None if there is no limit or
+    the trainer has not started.
 
-    The node counts from when it took on the pod, so what passed until the trainer began, as for its
-    image, is added. Both times are of the node's clock, and that clock alone tells when time is up.
+    The node counts from when it accepted the pod, so the time until the trainer started, for
+    example to pull the image, is added. Both times are by the node's clock, which alone enforces
+    the deadline.
     """
     if limit is None or pod.started is None:
         return None
     before = pod.started - (pod.accepted or pod.started)
-    # both are whole seconds: one more, so that the trainer never has less
+    # both are whole seconds: add one, so that the trainer never has less
     return min(LONGEST, math.ceil((before + limit).total_seconds()) + 1)
 
 
 def classify(
     job: Job | None, pods: Sequence[Pod], manifest: NASExperiment, now: datetime
 ) -> End | None:
-    """How the attempt ended, or None while it has not.
+    """How the attempt ended, or None if it has not.
 
-    A pod's own end is believed before its Job's condition, which follows about a second later.
+    The end of the pod takes precedence over the Job's condition, which follows about a second
+    later.
     """
     template = manifest.spec.trial_template
     late = job is not None and job.failure is not None and job.failure[0] == DEADLINE
@@ -71,17 +73,17 @@ def classify(
         deleted = pod.deleting and pod.disrupted is None
         by_job = template.managed_by is not None and template.time_limit is not None
         if deleted and by_job and _will_tell(job):
-            return None  # whether it was the Job's deadline that deleted it
+            return None  # whether the Job's deadline deleted it
         if late and _before_deadline(pod, job, template.time_limit):
             late, pod = False, replace(pod, deleting=False)  # the deadline came after its end
         return _pod_end(pod, template.time_limit, late)
     if job is None or pods:
-        return None  # of a Job that has ended, the pod's end is about to be seen
+        return None  # the Job has ended, so the end of its pod is about to be observed
     if job.complete:
         return End(TrialPhase.SUCCEEDED, TrialReason.COMPLETED)
     if late:
         return _overtime(template.time_limit)
-    if job.failure is not None:  # the pod is gone: the Job's words are all there is
+    if job.failure is not None:  # the pod is deleted: only the Job's condition is left
         reason, message = job.failure
         if reason == "PodFailurePolicy" and "DisruptionTarget" not in message:
             code = _code_in(message)
@@ -92,13 +94,13 @@ def classify(
 
 
 def _will_tell(job: Job | None) -> bool:
-    """Whether the Job, whose pod has ended, is about to say why."""
+    """Whether the Job, whose pod has ended, is about to report the reason."""
     return job is not None and not (job.finished or job.deleting or job.suspended)
 
 
 def _before_deadline(pod: Pod, job: Job | None, limit: timedelta | None) -> bool:
-    """Whether the trainer had ended by itself when its Job's time was up: the Job ends a pod by
-    deleting it."""
+    """Whether the trainer had already ended when its Job's deadline passed: the Job enforces it by
+    deleting the pod."""
     if not pod.deleting:
         return pod.exit_code is not None
     if pod.finished is None or limit is None or job is None or job.started is None:
@@ -119,12 +121,12 @@ def _code_in(message: str) -> int | None:
 
 
 def _ended_well(pod: Pod) -> bool:
-    """Whether the trainer did; where that is not told, whether the whole pod did."""
+    """Whether the trainer succeeded or, if that is unknown, whether the whole pod did."""
     return pod.exit_code == 0 or (pod.exit_code is None and pod.phase == "Succeeded")
 
 
 def _pod_end(pod: Pod, limit: timedelta | None, late: bool) -> End:
-    """How a pod's trainer ended; `late` says that its Job's deadline ended it."""
+    """How a pod's trainer ended; `late` is true if its Job's deadline ended it."""
     said = termination(pod.exit_message)
     message = said.message if said else _last_words(pod.exit_message)
     removed = pod.disrupted is not None or pod.deleting
@@ -144,7 +146,7 @@ def _pod_end(pod: Pod, limit: timedelta | None, late: bool) -> End:
 
 
 def _time_was_up(pod: Pod) -> bool:
-    """Whether its deadline ended the trainer, and not only a sidecar that had outlived it."""
+    """Whether the deadline ended the trainer, and not only a sidecar that was still running."""
     if pod.reason != DEADLINE:
         return False
     if pod.finished is None or pod.accepted is None or pod.deadline is None:
@@ -153,23 +155,23 @@ def _time_was_up(pod: Pod) -> bool:
 
 
 def _lost(pod: Pod, removed: bool) -> End:
-    """The end of a pod that says nothing of the trial in it."""
+    """The end of a pod that has no information about its trial."""
     words = ": ".join(dict.fromkeys(filter(None, (pod.reason, pod.disrupted or pod.message))))
     if removed or pod.started is not None:
-        text = words or ("the pod was deleted" if removed else "the pod ended without a word")
+        text = words or ("the pod was deleted" if removed else "the pod ended without a message")
         return End(TrialPhase.FAILED, TrialReason.DISRUPTED, text, pod)
-    text = words or "the pod failed before its trainer began"
+    text = words or "the pod failed before its trainer started"
     return End(TrialPhase.FAILED, TrialReason.REJECTED, text, pod)
 
 
 def _last_words(text: str) -> str:
-    """The end of what a container printed: there an error says what it is."""
+    """The end of a container's output, where the error message is."""
     whole = text.encode(errors="replace")
     return text if len(whole) <= MAX_MESSAGE else whole[-MAX_MESSAGE:].decode(errors="ignore")
 
 
 def _exit(code: int, message: str, otherwise: str) -> End:
-    """What an exit code of trial contract v1 says."""
+    """The meaning of an exit code of trial contract v1."""
     match code:
         case int(c) if c == INFEASIBLE_EXIT:
             return End(TrialPhase.INFEASIBLE, TrialReason.INFEASIBLE, message)
@@ -187,9 +189,9 @@ def _exit(code: int, message: str, otherwise: str) -> End:
 
 
 def termination(message: str) -> Termination | None:
-    """A termination message that honours the contract; it is untrusted."""
+    """A termination message of the contract's form; it is untrusted."""
     try:
         said = Termination.model_validate_json(message)
     except ValidationError:
         return None
-    return said if (said.epochs or 0) < 2**63 else None  # more is no integer of the API's
+    return said if (said.epochs or 0) < 2**63 else None  # the API's maximum

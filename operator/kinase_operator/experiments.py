@@ -1,7 +1,7 @@
-"""What follows for an experiment from what is seen: a pure function.
+"""The plan for an experiment, from the observed state: a pure function.
 
-The operator keeps an experiment's controller running while there is something to do, and says in
-the condition `Ready` what keeps it from running. The search itself is the controller's.
+The operator keeps an experiment's controller running while there is something to do, and reports in
+the condition `Ready` what prevents it from running. The controller runs the search itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from kinase_operator.storage import record
 from kinase_operator.views import Child, Experiment, Job, Object, Pod
 
 STARTING = timedelta(seconds=3)
-"""How long a controller may take to start before its condition says why it does not."""
+"""Seconds that a controller can take to start before the condition reports why it does not."""
 TROUBLE = {
     "ErrImagePull": "ImageNotFound",
     "ImagePullBackOff": "ImageNotFound",
@@ -45,7 +45,7 @@ TROUBLE = {
     "RunContainerError": "CannotStart",
     "CrashLoopBackOff": "Crashing",
 }
-"""Why a controller's container waits, in the condition's word."""
+"""Reasons of the condition, by why the controller's container waits."""
 _RESOURCES = {
     resource.kind: resource
     for resource in (
@@ -60,27 +60,27 @@ _RESOURCES = {
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """All that a decision about an experiment rests on."""
+    """The observed state for a decision about an experiment."""
 
     experiment: Experiment
     manifest: NASExperiment | str
-    """The manifest, or what is wrong with it."""
+    """The manifest, or why it is invalid."""
     children: Mapping[tuple[str, str], Child]
-    """Its ServiceAccount, Role, ..., by kind and name, whoever owns them."""
+    """ServiceAccount, Role, ..., by kind and name, whoever owns them."""
     job: Job | None
     """The controller's Job, whoever owns it."""
     pods: Sequence[Pod]
     """Pods of that Job."""
     refusal: tuple[str, str] | None
-    """Reason and message of the API server, which did not take a child when it was last
-    tried, or of the Job controller, which could not make the pod."""
+    """Reason and message of the API server if it rejected a child at the last attempt, or of the
+    Job controller if it could not create the pod."""
     now: datetime
     busy: bool = False
-    """Whether a pod of its trials has not ended; looked at only while `spec.suspend` is true."""
+    """Whether any pod of its trials has not ended; only set while `spec.suspend` is true."""
 
 
 def parse(view: Experiment) -> NASExperiment | str:
-    """The manifest of an object that passed the schema, or what is wrong with it all the same."""
+    """The manifest of an object that passed the schema, or why it is invalid nevertheless."""
     document = {
         "apiVersion": names.API_VERSION,
         "kind": "NASExperiment",
@@ -97,11 +97,11 @@ def parse(view: Experiment) -> NASExperiment | str:
 
 
 def forbidden(manifest: NASExperiment, settings: Settings) -> str | None:
-    """What of a manifest cannot be on a cluster, or not with these settings."""
+    """Why a manifest cannot run on a cluster, or not with these settings."""
     storage = manifest.spec.storage
     if not is_shared(storage.uri):
         return (
-            f"spec.storage.uri {storage.uri!r} is no place that all pods reach; use s3://BUCKET/"
+            f"spec.storage.uri {storage.uri!r} cannot be reached by every pod; use s3://BUCKET/"
             "PREFIX, with storage.endpoint for a server other than AWS; the administrator can set "
             "a default for all experiments (KINASE_STORE_URI)"
         )
@@ -144,11 +144,11 @@ def forbidden(manifest: NASExperiment, settings: Settings) -> str | None:
 
 
 def plan(seen: Observed, settings: Settings) -> list[Action]:
-    """What is to be done now. Doing it twice does no harm, and once it is done the next plan
-    is empty until something changes."""
+    """The actions to take now. Repeating them is harmless. After they are done, the next plan is
+    empty until something changes."""
     view = seen.experiment
     if view.deleting:
-        return []  # everything is owned by it, so everything goes with it
+        return []  # it owns everything, so everything is deleted with it
     if isinstance(seen.manifest, str):
         return _ready(seen, False, "InvalidSpec", seen.manifest)
     if view.finished:
@@ -172,11 +172,11 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
     if seen.job is None:
         actions.append(Create(kube.JOB, wanted))
     elif not seen.job.deleting and (
-        # it ended for a suspension that is over, or gave up; or it cannot know of a manifest
-        # that was corrected before the search began, or of the settings that were corrected so
-        # that it can start: the next look makes it again
+        # it ended for a suspension that is over, or gave up; or it cannot know that a manifest
+        # was corrected before the search started, or that settings were corrected so
+        # that it can start: the next reconciliation creates it again
         seen.job.finished
-        or seen.job.owner is None  # somebody took it away, and nothing would end it with us
+        or seen.job.owner is None  # somebody removed its owner
         or _through(seen)
         or (seen.job.digest != digest and (not view.started or _stuck(seen)))
         or _another_account(seen, seen.job, wanted)
@@ -186,14 +186,13 @@ def plan(seen: Observed, settings: Settings) -> list[Action]:
 
 
 def _corrected(resource: kube.Resource, body: Object, there: Child) -> list[Action]:
-    """What makes of a child what is wanted, if it is not, with an Event where somebody else
-    changed it."""
+    """Actions that restore a child's desired state, with an Event if somebody else changed it."""
     found = there.content
     fields = drift.changed(drift.content(body), found)
     if not fields:
         return []
     actions: list[Action] = []
-    if "roleRef" in fields:  # it cannot change: the next look makes the binding again
+    if "roleRef" in fields:  # the next reconciliation creates the binding again
         actions.append(Delete(resource, there.name, there.uid))
     else:
         patch = drift.correction(body, found)
@@ -206,20 +205,20 @@ def _corrected(resource: kube.Resource, body: Object, there: Child) -> list[Acti
 
 
 def _through(seen: Observed) -> bool:
-    """Whether the controller has ended for good while a sidecar keeps its pod running."""
-    # a pod of the Job before may still be there: it says nothing of this one
+    """Whether the controller has ended but a sidecar keeps its pod running."""
+    # a pod of the previous Job may still exist; ignore it
     return any(p.lingers and seen.job is not None and p.owner == seen.job.uid for p in seen.pods)
 
 
 def _stuck(seen: Observed) -> bool:
-    """Whether the controller's container cannot start as it is."""
+    """Whether the controller's container cannot start with its current spec."""
     return any(p.waiting is not None and p.waiting[0] in TROUBLE for p in seen.pods)
 
 
 def _another_account(seen: Observed, job: Job, wanted: Object) -> bool:
-    """Whether the Job's pods are not of the ServiceAccount that has the rights: it is to be another
-    one, or was deleted and made again, and a pod's token is good for the very account that it was
-    made for."""
+    """Whether the Job's pods use another ServiceAccount than the one with the permissions: the name
+    has changed, or the account was recreated, and a pod's token is only valid for the account that
+    it was issued for."""
     name = wanted["spec"]["template"]["spec"]["serviceAccountName"]
     if job.account and job.account != name:
         return True
@@ -230,7 +229,7 @@ def _another_account(seen: Observed, job: Job, wanted: Object) -> bool:
 
 
 def _foreign(seen: Observed) -> str | None:
-    """A child's name that is taken by an object of another owner."""
+    """The name of a child that is taken by an object with another owner."""
     uid = seen.experiment.uid
     if seen.job is not None and not _is_of(seen.job, uid):
         return f"Job {seen.job.name}"
@@ -241,7 +240,8 @@ def _foreign(seen: Observed) -> str | None:
 
 
 def _is_of(item: Job | Child, uid: str) -> bool:
-    """Whether it is the experiment's of this UID, even if its owner reference was removed."""
+    """Whether it belongs to the experiment with this UID, even if its owner reference was
+    removed."""
     if item.owner is None:
         return item.labels.get(names.EXPERIMENT_UID) == uid
     return item.owner == uid
@@ -250,8 +250,8 @@ def _is_of(item: Job | Child, uid: str) -> bool:
 def orphans(
     job: Job | None, children: Mapping[tuple[str, str], Child], uid: str | None = None
 ) -> list[Action]:
-    """Removal of what an experiment left that was deleted with `--cascade=orphan`: nobody else
-    would remove it. `uid` is that of the experiment that has the name now."""
+    """Delete the children of an experiment that was deleted with `--cascade=orphan`, which nothing
+    else would delete. `uid` is that of the experiment that now has the name."""
     found: list[tuple[kube.Resource, Job | Child]] = []
     if job is not None and not job.deleting:
         found.append((kube.JOB, job))
@@ -264,11 +264,11 @@ def orphans(
 
 
 def _after(seen: Observed, manifest: NASExperiment) -> list[Action]:
-    """A finished experiment needs nothing any more, and may go by age."""
+    """A finished experiment needs no children, and can be deleted by age."""
     view = seen.experiment
     actions = _ready(seen, True, "Finished", "the experiment is finished")
     if seen.job is not None and not seen.job.deleting and _through(seen):
-        # a sidecar would keep the pod for ever, and after a deadline the Job would make another
+        # a sidecar would keep the pod forever, and after a deadline the Job would create another
         actions = [*actions, Delete(kube.JOB, seen.job.name, seen.job.uid)]
     keep, ended = manifest.spec.retention.experiment, view.status.get("completionTime")
     if keep is not None and ended:
@@ -283,7 +283,7 @@ def _suspended(seen: Observed) -> list[Action]:
     job, pods = seen.job, seen.pods
     if job is not None and not job.deleting:
         idle = job.finished or not any(p.ready and not p.ended for p in pods)
-        if idle:  # one that works brings its trials to a checkpoint and ends by itself
+        if idle:  # a working controller waits for its trials' checkpoints and then ends
             return [
                 Delete(kube.JOB, job.name, job.uid),
                 *_ready(seen, True, "Suspended", "spec.suspend is true"),
@@ -293,8 +293,8 @@ def _suspended(seen: Observed) -> list[Action]:
 
 
 def _say_suspended(seen: Observed) -> list[Action]:
-    """Say that it is suspended where the controller could not say so, for example because its pod
-    could not start. Until it has begun, `_ready` says it."""
+    """Report that it is suspended if the controller could not, for example because its pod could
+    not start. Before its first start, `_ready` reports it."""
     view = seen.experiment
     said = (view.condition(ConditionType.SUSPENDED) or {}).get("status") == "True"
     if not view.started or (said and view.status.get("phase") == Phase.SUSPENDED):
@@ -312,7 +312,7 @@ def _say_suspended(seen: Observed) -> list[Action]:
 
 
 def _controller(seen: Observed, settings: Settings) -> list[Action]:
-    """Say whether the controller runs, and if not, why."""
+    """Report whether the controller runs, and if not, why."""
     if seen.refusal is not None and not any(p.ready for p in seen.pods):
         return _ready(seen, False, *seen.refusal)
     pod = max(
@@ -347,18 +347,18 @@ def _controller(seen: Observed, settings: Settings) -> list[Action]:
 
 
 def _too_little(settings: Settings, pod: Pod) -> str:
-    """Why a controller ran out of memory, for a person: its last words do not tell."""
-    limit = (settings.controller_resources.get("limits") or {}).get("memory", "none of its own")
+    """Message for a controller that ran out of memory, which its output does not explain."""
+    limit = (settings.controller_resources.get("limits") or {}).get("memory", "not set")
     return (
         f"the controller was killed for using more memory than its limit ({limit}); pod {pod.name} "
-        "tells how often. The administrator can raise it (controller.resources in the chart, "
+        "shows how often. The administrator can raise it (controller.resources in the chart, "
         "KINASE_CONTROLLER_RESOURCES)"
     )
 
 
 def _ready(seen: Observed, ready: bool, reason: str, message: str) -> list[Action]:
-    """The operator's part of the status, if it is not there yet; with an Event for a person
-    where the reason is new."""
+    """The operator's part of the status, if it is not set yet, with an Event if the reason is
+    new."""
     view = seen.experiment
     now = seen.now.strftime("%Y-%m-%dT%H:%M:%SZ")
     status = "True" if ready else "False"
@@ -367,7 +367,7 @@ def _ready(seen: Observed, ready: bool, reason: str, message: str) -> list[Actio
     if place := record(seen.manifest, view):
         fields["storage"] = place
     if not view.started:
-        # until its controller has begun, nobody else says where the experiment is
+        # before the first start of the controller, nobody else sets the phase
         fields["phase"] = Phase.SUSPENDED if view.suspend else Phase.PENDING
         wanted.append(
             _condition(
@@ -405,7 +405,7 @@ def _condition(
 
 
 def _holds(view: Experiment, fields: dict[str, Any]) -> bool:
-    """Whether the status says all this already."""
+    """Whether the status already has these fields."""
     for name, value in fields.items():
         if name == "conditions":
             for condition in value:

@@ -1,6 +1,6 @@
-"""What the operator itself needs on a cluster: its rights and its Deployment.
+"""The objects that the operator needs on a cluster: its permissions and its Deployment.
 
-The rights are no wildcards, and are those that are tested (`tests/cluster/test_rights.py`).
+The permissions have no wildcards, and are tested (`tests/cluster/test_rights.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NAME = "kinase-operator"
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images of the three parts."""
+    """Images of the three components."""
 
     operator: str
     controller: str
@@ -26,10 +26,10 @@ class Images:
 
 
 def operator_rules() -> list[Object]:
-    """What the operator may do in each namespace that it serves.
+    """Permissions of the operator in each namespace that it serves.
 
-    Kubernetes lets nobody grant what he has not himself, so the rights of an experiment's
-    controller are among them.
+    They include those of an experiment's controller, because Kubernetes only allows granting
+    permissions that one has.
     """
     watch = ["get", "list", "watch"]
     change = [*watch, "create", "patch", "delete"]
@@ -50,7 +50,7 @@ def operator_rules() -> list[Object]:
             "verbs": ["patch"],
         },
         {
-            # to own objects that block their owner's removal, where that right is checked
+            # needed for blockOwnerDeletion, if the cluster checks that permission
             "apiGroups": [names.GROUP],
             "resources": [f"{names.EXPERIMENTS}/finalizers", f"{names.TRIALS}/finalizers"],
             "verbs": ["update"],
@@ -86,8 +86,8 @@ def _meta(name: str, namespace: str | None = None) -> Object:
 
 
 def rights(namespace: str, watched: tuple[str, ...]) -> list[Object]:
-    """Roles and bindings of the operator's ServiceAccount: for the whole cluster, or for the
-    namespaces that are watched alone."""
+    """Roles and bindings of the operator's ServiceAccount: for the whole cluster, or only for the
+    watched namespaces."""
     subject = {"kind": "ServiceAccount", "name": NAME, "namespace": namespace}
     group = kube.ROLE.group
     found: list[Object] = []
@@ -131,7 +131,7 @@ def rights(namespace: str, watched: tuple[str, ...]) -> list[Object]:
 
 
 def install(namespace: str, watched: tuple[str, ...], images: Images) -> list[Object]:
-    """Namespace, ServiceAccount, rights and Deployment; the CRDs are in `crds/`."""
+    """Namespace, ServiceAccount, permissions and Deployment; the CRDs are in `crds/`."""
     selector = {"app.kubernetes.io/name": NAME}
     environment = {
         "KINASE_CONTROLLER_IMAGE": images.controller,

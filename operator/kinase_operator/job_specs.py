@@ -16,21 +16,21 @@ from kinase_operator.settings import Settings
 from kinase_operator.views import Experiment, Object, Trial
 
 USER = 65532
-"""User and group of every container, the `nonroot` of common base images."""
+"""User and group of every container: `nonroot` in common base images."""
 GRACE = 30
-"""Seconds that a trial has to reach a checkpoint, unless its template says otherwise."""
+"""Default grace period of a trial in seconds, to write a checkpoint."""
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Keys of the Secret that `storage.credentialsSecret` names."""
 AUTHORITIES = "/kinase-ca"
-"""Where a pod finds the certificates of the authorities that it trusts the store by."""
+"""Folder of the CA certificates for the store in a pod."""
 IDENTITY = "/kinase-identity"
-"""Where a pod finds the token by which it takes the store's role."""
+"""Folder of the token in a pod, to assume the store's role."""
 AUDIENCE = "sts.amazonaws.com"
-"""Audience of that token, if no other is named."""
+"""Default audience of that token."""
 CACHE = "/kinase-cache"
-"""Where a trial finds the weights that the trials of its node share."""
+"""Folder of the weights that trials on a node share."""
 LONG_AGO = 1_000_000
-"""Restarts of a controller before its Job gives up: practically never."""
+"""Restarts of a controller before its Job gives up: practically unlimited."""
 
 _RESTRICTED = {
     "allowPrivilegeEscalation": False,
@@ -40,7 +40,7 @@ _RESTRICTED = {
 
 
 def controller_job(view: Experiment, manifest: NASExperiment, settings: Settings) -> Object:
-    """The Job whose pod runs the search."""
+    """The Job of the experiment's controller, which runs the search."""
     name = names.controller_name(view.name)
     mine = labels(view.name, view.uid, "controller")
     environment = [
@@ -107,8 +107,8 @@ def controller_job(view: Experiment, manifest: NASExperiment, settings: Settings
 
 
 def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Object:
-    """The Job of one attempt of a trial. It never retries by itself: whether another attempt
-    can be paid for is the experiment's controller's to say."""
+    """The Job of one attempt of a trial. It never retries: the experiment's controller decides
+    whether the budget pays for another attempt."""
     assert trial.body is not None
     template = manifest.spec.trial_template
     own = {
@@ -189,7 +189,7 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
         if value is not None:
             pod[TrialTemplate.model_fields[field].alias or field] = value
     if template.service_account_name is not None:
-        # for a cloud's identity: the token of the API server is not mounted all the same
+        # for a cloud identity; the API server's token is still not mounted
         pod["serviceAccountName"] = template.service_account_name
     if template.node_selector:
         pod["nodeSelector"] = template.node_selector
@@ -228,7 +228,7 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
     if template.managed_by is not None:
         spec["managedBy"] = template.managed_by
         if template.time_limit is not None:
-            # its pods may be in another cluster, where nobody but the Job's controller ends them
+            # its pods may be in another cluster, where only the Job's controller can end them
             spec["activeDeadlineSeconds"] = _seconds(template.time_limit)
     return {
         "apiVersion": kube.JOB.api_version,
@@ -277,7 +277,7 @@ def _trial_environment(
 
 
 def _place(storage: Storage) -> list[Object]:
-    """Where the controller keeps everything, if its manifest leaves that to the cluster."""
+    """The default storage as environment variables, if the manifest does not name a storage."""
     return _variables(
         {
             "KINASE_STORE_URI": storage.uri,
@@ -288,12 +288,12 @@ def _place(storage: Storage) -> list[Object]:
 
 
 def _variables(values: Mapping[str, str | None]) -> list[Object]:
-    """Environment variables, those left out that have no value."""
+    """Environment variables, without those that have no value."""
     return [{"name": name, "value": value} for name, value in values.items() if value is not None]
 
 
 def _store_access(storage: Storage, settings: Settings) -> list[Object]:
-    """What the S3 client of a pod reads from its environment."""
+    """Environment variables of a pod's S3 client."""
     found = [*_credentials(storage), *_role(storage)]
     if settings.store_checksums is not None:
         found += [
@@ -306,7 +306,7 @@ def _store_access(storage: Storage, settings: Settings) -> list[Object]:
 
 
 def _role(storage: Storage) -> list[Object]:
-    """The role that a pod takes by its token, as the S3 client reads it from the environment."""
+    """Environment variables of the role that a pod assumes with its token, for the S3 client."""
     if storage.role_arn is None:
         return []
     return _variables(
@@ -321,8 +321,8 @@ def _role(storage: Storage) -> list[Object]:
 
 
 def _identity(container: Object, pod: Object, storage: Storage) -> None:
-    """Mount the token by which a pod takes the store's role. It is of the pod's ServiceAccount, and
-    for an audience of its own: the API server does not accept it."""
+    """Mount the token with which a pod assumes the store's role. It is a token of the pod's
+    ServiceAccount with a separate audience, so the API server does not accept it."""
     if storage.role_arn is None:
         return
     token = {
@@ -338,10 +338,10 @@ def _identity(container: Object, pod: Object, storage: Storage) -> None:
 
 
 def _authorities(container: Object, pod: Object, storage: Storage) -> None:
-    """Mount the certificates by which a pod trusts the store."""
+    """Mount the CA certificates for the store."""
     if storage.ca_config_map is None:
         return
-    # a key that is not there keeps the pod from starting, with an Event that names it
+    # a missing key prevents the pod from starting, with an Event that names it
     source = {"name": storage.ca_config_map, "items": [{"key": "ca.crt", "path": "ca.crt"}]}
     pod["volumes"].append({"name": "kinase-ca", "configMap": source})
     container["volumeMounts"].append(
@@ -350,7 +350,7 @@ def _authorities(container: Object, pod: Object, storage: Storage) -> None:
 
 
 def _credentials(storage: Storage) -> list[Object]:
-    """The store's credentials, from the Secret that the manifest names, into the environment."""
+    """Environment variables with the store's credentials, from the Secret in the manifest."""
     secret = storage.credentials_secret
     if secret is None:
         return []
@@ -367,13 +367,13 @@ def _user_environment(template: TrialTemplate) -> list[Object]:
 
 
 def _plain(model: Any) -> Object:
-    """A part of the manifest as the pod's API writes it, without what was not set."""
+    """A part of the manifest in the form of the pod API, without unset fields."""
     found: Object = model.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return found
 
 
 def _volume(volume: Any) -> Object:
-    # an emptyDir without options is written as an empty object, which must not get lost
+    # an emptyDir without options is an empty object, which must be kept
     found: Object = volume.model_dump(mode="json", by_alias=True, exclude_none=True)
     return found
 
@@ -384,7 +384,7 @@ def _pod_security(user: int, group: int, fs_group: int) -> Object:
         "runAsUser": user,
         "runAsGroup": group,
         "fsGroup": fs_group,
-        # else a volume with many files is walked through at every start of a pod
+        # otherwise every start of a pod walks through all files of a volume
         "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},
     }

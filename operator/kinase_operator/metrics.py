@@ -1,8 +1,8 @@
-"""The operator's Prometheus metrics. No label takes values that grow with trials.
+"""The operator's Prometheus metrics. The number of label values does not grow with trials.
 
-Of each experiment the operator tells what its status says: it exists as long as the object,
-also before its controller has begun, while it cannot run, and after the end. What only a search
-that is under way knows (histograms, the store) its controller exports; no metric has two sources.
+For each experiment the operator exports its status, which exists as long as the object: before the
+controller has started, while it cannot run, and after the end. Metrics that only a running search
+knows (histograms, the store) are exported by its controller, so every metric has one source.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ from kinase_operator.views import Experiment, Pod, Trial
 
 KINDS = ("experiment", "trial")
 OUTCOMES = ("ok", "conflict", "refused", "unavailable", "error")
-"""How a reconciliation can end; all but `ok` are tried again."""
+"""Outcomes of a reconciliation; all except `ok` are retried."""
 ENDED = ("succeeded", "stopped", "infeasible", "failed")
-"""Fields of `status.trials` that count trials of the search that have ended."""
+"""Fields of `status.trials` that count finished trials of the search."""
 UNDER_WAY = (TrialPhase.PENDING, TrialPhase.RUNNING)
 STANDS_STILL = (ConditionType.READY, ConditionType.PROGRESSING)
-"""Conditions that say why an experiment does not go on; the others follow from its phase."""
+"""Conditions that explain why an experiment makes no progress; the others follow from its phase."""
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a third more series for nothing
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a third more series without use
 
 
 class Metrics:
-    """Metrics of one operator, in a registry of their own."""
+    """Metrics of one operator, in their own registry."""
 
     def __init__(self) -> None:
-        """All at zero."""
+        """Start with all counters at zero."""
         self.registry = CollectorRegistry()
         self._experiments = _Experiments()
         self.registry.register(self._experiments)
         ProcessCollector(registry=self.registry)
         Gauge(
             "kinase_build_info",
-            "1, with the version of what runs.",
+            "Always 1, with the running version as a label.",
             ("component", "version"),
             registry=self.registry,
         ).labels("operator", __version__).set(1)
@@ -91,13 +91,13 @@ class Metrics:
         )
         self._attempts = Counter(
             "kinase_operator_attempts_total",
-            "Attempts of trials that have ended, by reason.",
+            "Finished attempts of trials, by reason.",
             ("reason",),
             registry=self.registry,
         )
         for reason in TrialReason:
             self._attempts.labels(reason)
-        for kind in KINDS:  # a rate sees the first error only if there was a zero before it
+        for kind in KINDS:  # a rate needs a zero before the first error
             self._seconds.labels(kind)
             self._waited.labels(kind)
             for outcome in OUTCOMES:
@@ -117,22 +117,22 @@ class Metrics:
         self._writes.labels(resource, verb).inc()
 
     def attempt_ended(self, reason: str) -> None:
-        """Count an attempt whose end was told."""
+        """Count a finished attempt."""
         self._attempts.labels(reason).inc()
 
     def see(
         self, experiments: Iterable[Experiment], trials: Iterable[Trial], pods: Iterable[Pod]
     ) -> None:
-        """Take in what there is, for the next page."""
+        """Store the current experiments for the next page."""
         self._experiments.see(experiments, trials, pods)
 
     def page(self) -> bytes:
-        """The page that Prometheus scrapes; from any thread."""
+        """The page for Prometheus; from any thread."""
         return generate_latest(self.registry)
 
 
 class _Experiments(Collector):
-    """Makes series of what there is at a scrape: what has gone leaves none."""
+    """Collects series at each scrape, so that deleted objects leave none."""
 
     def __init__(self) -> None:
         self._experiments: Sequence[Experiment] = ()
@@ -144,7 +144,7 @@ class _Experiments(Collector):
     ) -> None:
         self._experiments = list(experiments)
         self._trials, self._under_way = Counts(), Counts()
-        # a status does not tell of a pod that has begun just now: that would be a write too many
+        # the status does not report a pod that has just started, to save a write
         running = {
             (pod.labels.get(names.EXPERIMENT_UID), pod.labels.get(names.JOB_TRIAL))
             for pod in pods
@@ -165,7 +165,7 @@ class _Experiments(Collector):
         for phase in Phase:
             fleet.add_metric([phase], phases[phase])
         trials = GaugeMetricFamily(
-            "kinase_trials", "NASTrials that there are, by phase.", labels=["phase"]
+            "kinase_trials", "Existing NASTrials, by phase.", labels=["phase"]
         )
         for which in TrialPhase:
             trials.add_metric([which], self._trials[which])
@@ -177,7 +177,7 @@ class _Experiments(Collector):
 
 
 class _Families:
-    """The series of each experiment, as its status gives them."""
+    """The series of each experiment, from its status."""
 
     def __init__(self) -> None:
         who = ["namespace", "experiment"]
@@ -190,16 +190,16 @@ class _Families:
 
         self.info = gauge(
             "info",
-            "1, with what the experiment is made of.",
+            "Always 1, with the experiment's members as labels.",
             *("dataset", "space", "strategy", "estimation", "metric", "goal"),
         )
-        self.phase = gauge("phase", "1, with the experiment's phase.", "phase")
+        self.phase = gauge("phase", "Always 1, with the experiment's phase as a label.", "phase")
         self.condition = gauge(
             "condition",
             "Whether the condition holds, with its reason; of experiments that are not finished.",
             *("condition", "reason"),
         )
-        self.trials = gauge("trials", "Trials of the search that have ended.", "outcome")
+        self.trials = gauge("trials", "Finished trials of the search.", "outcome")
         self.under_way = gauge(
             "trials_under_way",
             "NASTrials whose pod waits or runs; of experiments that are not finished.",
@@ -209,12 +209,10 @@ class _Families:
         self.control = gauge(
             "control_objective", "The random control's best value of the objective.", "metric"
         )
-        self.left = gauge(
-            "budget_left_ratio", "What is left of a limit of the budget, as a share.", "limit"
-        )
-        self.seconds = counter("device_seconds", "Device seconds that ended trials have spent.")
-        self.epochs = counter("epochs", "Training epochs that ended trials have begun.")
-        self.start = gauge("start_timestamp_seconds", "When the search began.")
+        self.left = gauge("budget_left_ratio", "Remaining share of a limit of the budget.", "limit")
+        self.seconds = counter("device_seconds", "Device seconds spent by finished trials.")
+        self.epochs = counter("epochs", "Training epochs started by finished trials.")
+        self.start = gauge("start_timestamp_seconds", "When the search started.")
         self.completion = gauge("completion_timestamp_seconds", "When the experiment finished.")
 
     @property
@@ -222,7 +220,7 @@ class _Families:
         return list(vars(self).values())
 
     def take(self, experiment: Experiment, under_way: Sequence[int]) -> None:
-        """Add the series of an experiment. What its status does not say yet has none."""
+        """Add the series of an experiment. Fields missing in its status have none."""
         who, status, spec = (
             [experiment.namespace, experiment.name],
             experiment.status,
@@ -258,7 +256,7 @@ class _Families:
 
 
 class _Spec:
-    """Words of an experiment's spec that are labels."""
+    """Fields of an experiment's spec that are labels."""
 
     def __init__(self, experiment: Experiment) -> None:
         spec = experiment.spec

@@ -13,12 +13,12 @@ from kinase_operator.views import Experiment, Object, Trial
 
 
 def digest(body: Object) -> str:
-    """Short digest of what is wanted of an object."""
+    """Short digest of the desired object."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def owner(view: Experiment | Trial) -> Object:
-    """Reference that makes an object go when its owner goes."""
+    """Owner reference, by which an object is deleted with its owner."""
     return {
         "apiVersion": names.API_VERSION,
         "kind": "NASExperiment" if isinstance(view, Experiment) else "NASTrial",
@@ -46,7 +46,7 @@ def new_object(
     annotations: Mapping[str, str] | None = None,
     **fields: Any,
 ) -> Object:
-    """An object of an experiment, with the digest of what was wanted when it was made."""
+    """An object of an experiment, with the digest of its desired state."""
     own = {**annotations} if annotations else {}
     return {
         "apiVersion": resource.api_version,

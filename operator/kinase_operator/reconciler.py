@@ -1,8 +1,8 @@
-"""The operator's shell: it observes, lets the plan decide, carries out the actions, and repeats.
+"""The operator's main loop: observe, plan, carry out the actions, and repeat.
 
-Nothing here depends on having seen an event: an event only says which key to look at. Decisions
-are based on the caches, and what must be certain (that an experiment no longer exists) is read
-from the API server.
+Nothing depends on seeing every event: an event only says which key to reconcile. Decisions are
+based on the caches; if certainty is needed (that an experiment no longer exists), the API server is
+asked.
 """
 
 from __future__ import annotations
@@ -47,15 +47,16 @@ from kinase_operator.writing import Writer
 log = logging.getLogger("kinase")
 
 EVENTS = {"experiment": (2.0, 10.0), "trial": (10.0, 60.0)}
-"""Seconds that a Job may be without a pod before its Events are asked why, and until they are
-asked again: seldom for trials, of which there may be thousands that wait."""
+"""Seconds that a Job can be without a pod before its Events are read, and between two reads: rarely
+for trials, because thousands can be waiting."""
 
 FRESH = 5.0
-"""Seconds after its making within which a trial's first Job is made without another look."""
+"""Seconds after the creation of a trial within which its first Job is created without another
+check."""
 
 
 class Reconciler:
-    """Reconciles the experiments and trials of some namespaces, or of all."""
+    """Reconciles the experiments and trials in some namespaces, or in all."""
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class Reconciler:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Nothing is read or written before `start`."""
+        """Read and write nothing before `start`."""
         self.client, self.settings, self.metrics, self._now = client, settings, metrics, clock
         self.queue: WorkQueue[Key] = WorkQueue(
             waited=lambda key, seconds: metrics.waited(key[0], seconds)
@@ -75,10 +76,10 @@ class Reconciler:
         self._tasks: list[asyncio.Task[None]] = []
         self.ready = asyncio.Event()
 
-    # -- life --------------------------------------------------------------------------
+    # -- start and stop ----------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to list and watch; work begins once every cache is filled."""
+        """Start to list and watch; reconciliation starts once every cache is filled."""
         informers = self.cache.informers()
         self._tasks = [asyncio.create_task(informer.run()) for informer in informers]
         self._tasks.append(asyncio.create_task(self._work_when_synced(informers)))
@@ -92,7 +93,7 @@ class Reconciler:
         self._tasks.append(asyncio.create_task(self._resync()))
 
     async def stop(self) -> None:
-        """End everything. What was under way is done again by the next operator."""
+        """Stop everything. The next operator repeats unfinished work."""
         self.queue.close()
         for task in self._tasks:
             task.cancel()
@@ -100,15 +101,15 @@ class Reconciler:
 
     @property
     def failure(self) -> BaseException | None:
-        """An error that ended a task that must not end; the operator is not alive then."""
+        """The error of a failed background task; the liveness probe then fails."""
         for task in self._tasks:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 return task.exception()
         return None
 
     async def _resync(self) -> None:
-        """Compare what is known of the experiments with what there is, now and then: an event
-        that was missed, a deletion above all, is made good here."""
+        """Periodically compare the cache of experiments with the API server, to catch missed
+        events, above all deletions."""
         while True:
             await asyncio.sleep(self.settings.resync)
             for scope in self.cache.scopes:
@@ -130,7 +131,7 @@ class Reconciler:
                         self.cache.gone(view)
 
     def measure(self) -> None:
-        """Tell the metrics what there is, for a scrape."""
+        """Update the metrics for a scrape."""
         self.metrics.queue.set(len(self.queue))
         trials = (view for informer in self.cache.trials for view in informer.items.values())
         pods = (view for informer in self.cache.pods for view in informer.items.values())
@@ -154,7 +155,7 @@ class Reconciler:
                 outcome = "refused"
                 self._refused(key, error)
             except ApiError as error:
-                # the cache was behind: the next look, soon, is at what is really there
+                # the cache was outdated: the next reconciliation, soon, sees the actual state
                 outcome = "conflict"
                 self.queue.retry(key)
                 log.info("%s %s/%s: %s", *key, error)
@@ -167,9 +168,9 @@ class Reconciler:
                 self.metrics.reconciled(key[0], outcome, time.perf_counter() - began)
 
     def _refused(self, key: Key, error: ApiError) -> None:
-        """Keep what the API server said for the status, and try again later."""
+        """Store the API server's message for the status, and retry later."""
         if "being terminated" in error.message:
-            return  # the namespace goes, and with it everything in it
+            return  # the namespace is being deleted, with everything in it
         delay = self.queue.retry(key)
         log.warning("%s %s/%s: %s; again in %.1f s", *key, error, delay)
 
@@ -211,7 +212,7 @@ class Reconciler:
                 )
             raise
         if self.cache.refusals.pop(key, None) is not None:
-            self.queue.add(key)  # it holds no more
+            self.queue.add(key)  # it is resolved
 
     async def _observe_experiment(self, key: Key, view: Experiment) -> experiments.Observed:
         name = (view.namespace, names.controller_name(view.name))
@@ -224,7 +225,7 @@ class Reconciler:
         )
 
     async def _remove_orphans(self, namespace: str, name: str) -> None:
-        """Remove what an experiment left that is really gone."""
+        """Delete the children of an experiment that no longer exists."""
         left = experiments.orphans(*self.cache.children_of(namespace, name))
         if not left:
             return
@@ -238,7 +239,7 @@ class Reconciler:
     async def _why_no_pod(
         self, key: Key, job: Job | None, pods: list[Pod]
     ) -> tuple[str, str] | None:
-        """What the Job controller says of a Job that it cannot make a pod for."""
+        """The Job controller's message for a Job whose pod it cannot create."""
         if job is None or pods or job.finished or job.suspended or job.deleting:
             return None
         first, again = EVENTS[key[0]]
@@ -270,10 +271,10 @@ class Reconciler:
         if view is not None:
             parsed = self.cache.manifest(view)
             if isinstance(parsed, str):
-                return  # said in the experiment's condition
+                return  # reported in the experiment's condition
             manifest = parsed
             if view.deleting:
-                return  # the trial goes with it
+                return  # the trial is deleted with it
         refusal = known = self.cache.refusals.get(key)
         jobs = self.cache.jobs_of(trial)
         pods = self.cache.pods_of(trial.experiment_uid, (namespace, name), self._now())
@@ -311,10 +312,10 @@ class Reconciler:
         await self.writer.act(view, actions, partial(self.queue.add_after, key))
 
     async def _is_known(self, view: Experiment | Trial) -> bool:
-        """Whether the cache has an owner as it is: children of one that is gone or has ended must
-        not be made. If not, it is put right, and the owner is looked at again.
+        """Whether the cached owner is up to date: no children may be created for an owner that is
+        deleted or has ended. If it is not, the cache is updated and the owner reconciled again.
 
-        A trial that was made just now and has no status cannot have had its Job removed."""
+        A new trial without a status cannot have lost a Job."""
         if isinstance(view, Trial) and not view.status and view.created is not None:
             age = (self._now() - view.created).total_seconds()
             if abs(age) < FRESH:
@@ -338,7 +339,7 @@ class Reconciler:
         return item is not None and int(item["metadata"]["resourceVersion"]) == view.version
 
     async def _really(self, trial: Trial) -> Experiment | None:
-        """The trial's experiment by the API server's word; None if it is gone."""
+        """The trial's experiment from the API server; None if it no longer exists."""
         try:
             item = await self.client.get(kube.EXPERIMENT, trial.namespace, trial.experiment)
         except NotFound:
@@ -348,12 +349,12 @@ class Reconciler:
 
 
 def _reason(error: ApiError) -> str:
-    """A word for a condition from what the API server said."""
+    """Reason for a condition, from the API server's error."""
     if error.reason == "NameConflict":
         return error.reason
     text = error.message
     if "exceeded quota" in text:
         return "QuotaExceeded"
-    # admission may refuse with the status of an object that is invalid
+    # admission may reject with the status of an invalid object
     refused = isinstance(error, Forbidden) or "is forbidden" in text or "denied" in text
     return "Refused" if refused else "Invalid"

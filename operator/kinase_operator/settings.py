@@ -1,4 +1,4 @@
-"""What the operator's administrator sets, by environment variables."""
+"""The operator's settings, from environment variables."""
 
 from __future__ import annotations
 
@@ -24,93 +24,95 @@ STORE = {
     "stsEndpoint": "KINASE_STORE_STS",
     "caConfigMap": "KINASE_STORE_CA",
 }
-"""The default store's fields, as `spec.storage` has them, and their variables."""
+"""Fields of the default store, as in `spec.storage`, and their variables."""
 _TRUE = ("1", "true", "yes", "on")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of the operator, with their defaults and why these."""
+    """Settings of the operator and their defaults."""
 
     namespaces: tuple[str, ...] = ()
-    """Namespaces to serve; none means all. KINASE_NAMESPACES, separated by commas."""
+    """Namespaces to serve. Default: all. KINASE_NAMESPACES, separated by commas."""
     controller_image: str = "kinase-controller:latest"
     """Image of the experiments' controllers. KINASE_CONTROLLER_IMAGE."""
     trainer_image: str = "kinase-trainer:latest"
-    """Image of trials whose experiment names none. KINASE_TRAINER_IMAGE."""
+    """Image of trials whose experiment does not set one. KINASE_TRAINER_IMAGE."""
     pull_policy: str | None = None
-    """imagePullPolicy of both; None is Kubernetes' default. KINASE_PULL_POLICY."""
+    """imagePullPolicy of both. Default: as in Kubernetes. KINASE_PULL_POLICY."""
     pull_secrets: tuple[str, ...] = ()
-    """Secrets, in the experiments' namespaces, to pull both with. KINASE_PULL_SECRETS."""
+    """Secrets for pulling both, in the experiments' namespaces. KINASE_PULL_SECRETS."""
     allow_unrestricted: bool = False
-    """Whether a trial template may break Pod Security `restricted`. KINASE_ALLOW_UNRESTRICTED."""
+    """Whether a trial template may violate Pod Security `restricted`. KINASE_ALLOW_UNRESTRICTED."""
     controller_resources: dict[str, Any] = field(
         default_factory=lambda: {
             "requests": {"cpu": "100m", "memory": "256Mi"},
             "limits": {"memory": "1Gi"},
         }
     )
-    """Resources of a controller's container: a search's history with 10,000 trials fits.
+    """Resources of a controller's container. The default suffices for 10,000 trials.
     KINASE_CONTROLLER_RESOURCES, as JSON."""
     controller_priority_class: str | None = None
     """PriorityClass of the controllers. KINASE_CONTROLLER_PRIORITY_CLASS."""
     controller_node_selector: dict[str, str] = field(default_factory=dict)
-    """Nodes of the controllers, which need no GPU. KINASE_CONTROLLER_NODE_SELECTOR, as JSON."""
+    """Node selector of the controllers, which need no GPU. KINASE_CONTROLLER_NODE_SELECTOR, as
+    JSON."""
     controller_tolerations: tuple[dict[str, Any], ...] = ()
     """Taints that the controllers tolerate. KINASE_CONTROLLER_TOLERATIONS, as JSON."""
     controller_service_account: str | None = None
-    """ServiceAccount, in each namespace with experiments, that the controllers run as, where their
-    manifest names none. None: each has one of its own. KINASE_CONTROLLER_SERVICE_ACCOUNT."""
+    """ServiceAccount of the controllers, in each namespace with experiments, unless the manifest
+    sets one. Default: one is created for each controller. KINASE_CONTROLLER_SERVICE_ACCOUNT."""
     controller_service_account_annotations: dict[str, str] = field(default_factory=dict)
-    """Annotations of the controllers' own ServiceAccounts, such as a cloud's role.
+    """Annotations of the created ServiceAccounts, such as a cloud role.
     KINASE_CONTROLLER_SERVICE_ACCOUNT_ANNOTATIONS, as JSON."""
     service_accounts: tuple[str, ...] = ()
-    """ServiceAccounts that a manifest may name for its trials and its controller: NAME in any
-    namespace that is served, NAMESPACE/NAME in one. None means none. KINASE_SERVICE_ACCOUNTS,
-    separated by commas."""
+    """ServiceAccounts that a manifest can use for its trials and its controller: NAME in any served
+    namespace, NAMESPACE/NAME in one. Default: none. KINASE_SERVICE_ACCOUNTS, separated by
+    commas."""
     trial_egress_ports: tuple[int, ...] = ()
-    """TCP ports that trials reach on any address, in addition to the store's: those of a proxy, a
-    tracker, a data set's server. KINASE_TRIAL_EGRESS_PORTS, separated by commas."""
+    """TCP ports that trials can reach on any address, in addition to the store's, for example for a
+    proxy or a data server. KINASE_TRIAL_EGRESS_PORTS, separated by commas."""
     trial_egress_open: bool = False
-    """Whether trials reach everything; nobody reaches them. KINASE_TRIAL_EGRESS_OPEN."""
+    """Whether trials can reach any address. They never accept connections.
+    KINASE_TRIAL_EGRESS_OPEN."""
     store: Storage | None = None
-    """Where experiments are kept whose manifest names no place that pods reach, so that a laptop's
-    manifest runs as it is. KINASE_STORE_URI, with KINASE_STORE_ENDPOINT, KINASE_STORE_REGION, and,
-    in the experiment's namespace, the Secret KINASE_STORE_SECRET and the ConfigMap
-    KINASE_STORE_CA. In place of the Secret KINASE_STORE_ROLE, with KINASE_STORE_AUDIENCE and
-    KINASE_STORE_STS."""
+    """Default store, for manifests whose storage pods cannot reach, so that a manifest from a
+    laptop runs unchanged. KINASE_STORE_URI, with KINASE_STORE_ENDPOINT, KINASE_STORE_REGION, and,
+    in the experiment's namespace, the Secret KINASE_STORE_SECRET and the ConfigMap KINASE_STORE_CA.
+    KINASE_STORE_ROLE, with KINASE_STORE_AUDIENCE and KINASE_STORE_STS, replaces the Secret."""
     store_checksums: str | None = None
-    """When requests to stores carry checksums: when_required (the default: many servers know no
-    others) or when_supported. KINASE_STORE_CHECKSUMS."""
+    """When requests to stores have checksums: when_required (default, because many servers support
+    no others) or when_supported. KINASE_STORE_CHECKSUMS."""
     store_patience: float | None = None
-    """Seconds that a trial waits for a store that is away before it ends, to be begun again.
+    """Seconds that a trial waits for an unavailable store before it ends, to be retried.
     KINASE_STORE_PATIENCE."""
     port: int = 8081
-    """Port of health and metrics. KINASE_PORT; 0 takes a free one."""
+    """Port of health and metrics; 0 chooses a free one. KINASE_PORT."""
     workers: int = 32
-    """Reconciliations at once. They wait for the API server most of the time. KINASE_WORKERS."""
+    """Number of concurrent reconciliations. They mostly wait for the API server. KINASE_WORKERS."""
     running_after: float = 5.0
-    """Seconds that a pod runs before its trial is said to be running: short trials need no
-    word of it, and a write is spared. KINASE_RUNNING_AFTER."""
+    """Seconds that a pod runs before its trial's status says so, which saves a write for short
+    trials. KINASE_RUNNING_AFTER."""
     backoff_first: float = 10.0
-    """Seconds before a trial is begun again that was lost for no fault of its own, as when its node
-    did not take the pod; twice as long after each further loss. KINASE_BACKOFF_FIRST."""
+    """Seconds before a disrupted trial is retried, for example after its node rejected the pod.
+    Doubled after each further disruption. KINASE_BACKOFF_FIRST."""
     backoff_most: float = 300.0
-    """Longest of these waits: what keeps nodes from taking pods is seldom mended sooner, and a
-    person who has mended it waits no longer. KINASE_BACKOFF_MOST."""
+    """Longest of these waits. Causes of rejected pods are rarely fixed sooner, and after a fix,
+    nobody waits longer than this. KINASE_BACKOFF_MOST."""
     resync: float = 60.0
-    """Seconds after which every unfinished experiment is looked at again, whatever was seen."""
+    """Seconds after which every unfinished experiment is reconciled again, even without an
+    event."""
 
     def allows_account(self, namespace: str, name: str) -> bool:
-        """Whether a manifest in this namespace may have its pods run as this ServiceAccount."""
+        """Whether a manifest in this namespace can run its pods as this ServiceAccount."""
         return not {name, f"{namespace}/{name}"}.isdisjoint(self.service_accounts)
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings by the environment.
+    """Read the settings from the environment.
 
     Raises:
-        ValueError: a variable cannot be read; the message names it.
+        ValueError: a variable is invalid; the message names it.
     """
     env = os.environ if environment is None else environment
     given: dict[str, Any] = {}
@@ -189,7 +191,7 @@ def _json(key: str, text: str, shape: type) -> Any:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{key} is no JSON: {error}") from None
+        raise ValueError(f"{key} is not JSON: {error}") from None
     if not isinstance(value, shape):
         raise ValueError(f"{key} must be a JSON {'list' if shape is list else 'object'}")
     return value

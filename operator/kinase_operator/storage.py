@@ -1,8 +1,8 @@
-"""Where an experiment keeps what it earns, if its manifest leaves that to the cluster.
+"""The storage of an experiment whose manifest leaves the choice to the cluster.
 
-A manifest that was written for one machine names a folder, or nothing, which is the same. On a
-cluster no two pods share such a place, so the administrator's default store takes its part. The
-choice is kept in the status, for a search that has begun must not move.
+A manifest for one machine names a folder or, equivalently, no storage. Pods on a cluster do not
+share a folder, so the administrator's default store is used instead. The choice is kept in the
+status, because a search cannot move after it has started.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kinase_operator.views import Experiment, Object
 
 
 def placed(manifest: NASExperiment, view: Experiment, settings: Settings) -> NASExperiment:
-    """The manifest with the place where the experiment is kept on this cluster."""
+    """The manifest with the experiment's storage on this cluster."""
     if is_shared(manifest.spec.storage.uri):
         return manifest
     recorded = view.status.get("storage") if view.started else None
@@ -27,7 +27,7 @@ def placed(manifest: NASExperiment, view: Experiment, settings: Settings) -> NAS
     fields = {
         name: getattr(chosen, name)
         for name, info in Storage.model_fields.items()
-        if (info.alias or name) in STORE  # what is kept there is the manifest's to say
+        if (info.alias or name) in STORE  # the manifest still chooses what to keep
     }
     storage = manifest.spec.storage.model_copy(update=fields)
     return manifest.model_copy(
@@ -36,10 +36,10 @@ def placed(manifest: NASExperiment, view: Experiment, settings: Settings) -> NAS
 
 
 def record(manifest: NASExperiment | str, view: Experiment) -> Object | None:
-    """What the status says of it: nothing where the manifest itself says it.
+    """The storage for the status; None if the manifest sets it.
 
     Args:
-        manifest: as `placed` gives it, or what is wrong with it.
+        manifest: as returned by `placed`, or why it is invalid.
         view: the experiment.
     """
     if isinstance(manifest, str):

@@ -1,8 +1,7 @@
-"""What follows for a trial from what is seen: a pure function.
+"""The plan for a trial, from the observed state: a pure function.
 
-The chain is short: a `NASTrial` names the attempt that is wanted, the attempt has one Job, the
-Job one pod. What became of the pod is told in the status, once, and the experiment's controller
-decides what comes next.
+A `NASTrial` names the desired attempt, the attempt has one Job, and the Job one pod. The outcome of
+the pod is written once to the status, and the experiment's controller decides what to do next.
 """
 
 from __future__ import annotations
@@ -31,47 +30,49 @@ from kinase_operator.settings import Settings
 from kinase_operator.views import NO_TROUBLE, Job, Pod, Trial, parse_time
 
 GIVEN_UP = timedelta(seconds=60)
-"""How long after its grace period a pod may fail to end before its node is taken for lost. Should
-it live on, cut off, it writes what the next attempt writes: a training follows from its seed."""
+"""Seconds after its grace period within which a pod must end; otherwise its node counts as lost. If
+the pod still runs, it writes the same as the next attempt, because a training is determined by its
+seed."""
 STUCK = timedelta(seconds=3)
-"""How long a pod may wait before its trial's status says what for."""
+"""Seconds that a pod can wait before its trial's status reports why."""
 BACK_OFF = "BackOff"
-"""Reason of a trial that waits because attempts before were lost."""
+"""Reason of a trial that waits after disrupted attempts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """All that a decision about a trial rests on."""
+    """The observed state for a decision about a trial."""
 
     trial: Trial
     manifest: NASExperiment | None
-    """The experiment that owns the trial, or None: it is gone, or another of the same name."""
+    """The experiment that owns the trial, or None if it is deleted or replaced by another of its
+    name."""
     suspended: bool
-    """Whether the experiment is to be suspended."""
+    """Whether the experiment's `spec.suspend` is true."""
     refusal: str | None
-    """Why the API server did not take the Job, when it was last tried, or the Job controller
-    could not make its pod."""
+    """Why the API server rejected the Job at the last attempt, or why the Job controller could not
+    create its pod."""
     jobs: Sequence[Job]
-    """Jobs that the trial owns, of all attempts."""
+    """Jobs of all attempts of the trial."""
     pods: Sequence[Pod]
-    """Pods of the trial, of all attempts, that of a Job that is gone included."""
+    """Pods of all attempts of the trial, including those of deleted Jobs."""
     now: datetime
 
 
 def plan(seen: Observed, settings: Settings) -> list[Action]:
-    """What is to be done now. Doing it twice does no harm, and once it is done the next plan
-    is empty until something changes."""
+    """The actions to take now. Repeating them is harmless. After they are done, the next plan is
+    empty until something changes."""
     trial = seen.trial
     if trial.deleting:
-        return []  # what it owns goes with it
+        return []  # its children are deleted with it
     if seen.manifest is None:
         return [Delete(kube.TRIAL, trial.name, trial.uid)]
     return [*_cut(seen), *_next(seen, seen.manifest, settings)]
 
 
 def _cut(seen: Observed) -> list[Action]:
-    """Have pods end in which a sidecar lives on after the end of the trainer was told: they hold
-    their node's devices. A deadline, unlike a deletion, leaves the logs."""
+    """End pods in which a sidecar still runs after the trainer's end was recorded, because they
+    hold their node's devices. Unlike a deletion, a deadline keeps the logs."""
     trial = seen.trial
     return [
         Shorten(pod.name, pod.uid, 1)
@@ -93,7 +94,7 @@ def _next(seen: Observed, manifest: NASExperiment, settings: Settings) -> list[A
     if trial.ended:
         return [*_end(stray), *_age(seen)]
     if job is not None and job.owner != trial.uid:
-        # left by a trial of the same name; its owner is gone, so it will go
+        # of an earlier trial of the same name; it will be deleted after its owner
         return [
             *_waiting(
                 seen, "NameConflict", f"waits until the Job {job.name} of another object is gone"
@@ -115,7 +116,7 @@ def _next(seen: Observed, manifest: NASExperiment, settings: Settings) -> list[A
     if job is not None:
         return [*_end(stray), *_under_way(seen, job, pods, manifest, settings)]
     if stray or running:
-        return _end(stray)  # two pods of a trial would write to the same place
+        return _end(stray)  # two pods of a trial would write to the same path
     bad = forbidden(manifest, settings)
     if bad is not None:
         return _waiting(seen, "Forbidden", bad)
@@ -128,7 +129,7 @@ def _next(seen: Observed, manifest: NASExperiment, settings: Settings) -> list[A
 
 
 def _held(seen: Observed) -> list[Action]:
-    """Wait before an attempt that follows others that were lost, and say for what."""
+    """Wait before an attempt that follows disrupted ones, and report why."""
     trial, status = seen.trial, seen.trial.status
     until = parse_time(status.get("retryTime"))
     if until is None or until <= seen.now:
@@ -145,8 +146,8 @@ def _lost(count: int) -> str:
 
 
 def settled(pod: Pod, now: datetime) -> Pod:
-    """The pod as a decision takes it: one whose node does not say that it ended, long after it
-    was to be gone, has ended."""
+    """The pod for a decision. If it should have ended long ago but its node does not report it, it
+    counts as ended."""
     if pod.ended or pod.due is None or now < pod.due + GIVEN_UP:
         return pod
     why = pod.disrupted or f"the node {pod.node} does not answer"
@@ -154,14 +155,14 @@ def settled(pod: Pod, now: datetime) -> Pod:
 
 
 def _attempt(job: Job) -> int:
-    """The attempt that a Job was made for, by its name."""
+    """The attempt of a Job, from its name."""
     number = job.name.rpartition("-")[2]
     return int(number) if number.isdigit() else 0
 
 
 def _runs_on(job: Job, pods: Sequence[Pod]) -> bool:
-    """Whether a pod of the Job runs or may run later. A pod's end is the Job's too, unless a
-    queue has suspended it, which may start it again."""
+    """Whether a pod of the Job runs or can run later. A Job ends with its pod, unless a queue has
+    suspended it and can start it again."""
     mine = [p for p in pods if p.owner == job.uid]
     if any(not p.ended for p in mine):
         return True
@@ -169,7 +170,7 @@ def _runs_on(job: Job, pods: Sequence[Pod]) -> bool:
 
 
 def _end(jobs: Sequence[Job]) -> list[Action]:
-    """Have the pods of Jobs end; each Job stays until its pod is gone."""
+    """End the pods of Jobs; each Job stays until its pod is deleted."""
     return [
         Delete(kube.JOB, job.name, job.uid, "Foreground")
         for job in jobs
@@ -178,7 +179,7 @@ def _end(jobs: Sequence[Job]) -> list[Action]:
 
 
 def _age(seen: Observed) -> list[Action]:
-    """After the end: removal by age."""
+    """Deletion by age, after the end."""
     assert seen.manifest is not None
     trial, keep = seen.trial, seen.manifest.spec.retention.trials
     if keep is None:
@@ -197,7 +198,7 @@ def _under_way(
         limit = manifest.spec.trial_template.time_limit
         shorten = _limited(pod, limit)
         wait = settings.running_after - (seen.now - pod.started).total_seconds()
-        if 0 < wait <= settings.running_after:  # else the node's clock is ahead of ours
+        if 0 < wait <= settings.running_after:  # otherwise the node's clock is ahead of ours
             soon = limit is not None and limit.total_seconds() <= 2 * settings.running_after
             return [*(shorten if soon else []), Again(wait)]
         fields = {
@@ -222,7 +223,7 @@ def _under_way(
     if not reason:
         told = trial.status.get("attempt") == trial.attempt and trial.status.get("reason")
         fields = {"phase": TrialPhase.PENDING, "reason": None, "message": None}
-        return [_status(trial, fields)] if told else []  # it waits for that no more
+        return [_status(trial, fields)] if told else []  # it no longer waits for that
     since = pod.created if pod is not None else job.created
     if since is not None and timedelta() <= seen.now - since < STUCK:
         return [Again((since + STUCK - seen.now).total_seconds() + 0.1)]
@@ -230,8 +231,8 @@ def _under_way(
 
 
 def _limited(pod: Pod, limit: timedelta | None) -> list[Action]:
-    """Give a pod whose trainer runs its deadline, which its node keeps also while no operator runs.
-    What has not begun, for want of a node, an image or a place, has none."""
+    """Set the deadline of a pod once its trainer runs. Its node enforces it even if no operator
+    runs. A pod that waits for a node or an image has no deadline yet."""
     seconds = allowed(pod, limit)
     if seconds is None or (pod.deadline is not None and pod.deadline <= seconds):
         return []
@@ -239,7 +240,7 @@ def _limited(pod: Pod, limit: timedelta | None) -> list[Action]:
 
 
 def _waiting(seen: Observed, reason: str, message: str | None) -> list[Action]:
-    """Say what a trial waits for, if that is not said yet."""
+    """Report what a trial waits for, if the status does not have it yet."""
     if message is None:
         return []
     fields = {"phase": TrialPhase.PENDING, "reason": reason, "message": clip(message)}
@@ -270,11 +271,11 @@ _BLANK = dict.fromkeys(
 
 
 _KEPT = ("reason", "message", "exitCode", "node", "completionTime")
-"""What is kept of an attempt when the next begins."""
+"""Record of an attempt when the next one starts."""
 
 
 def _status(trial: Trial, fields: dict[str, Any]) -> TrialStatus:
-    """Fields for a merge patch; those of an earlier attempt are taken away."""
+    """Fields for a merge patch, which also removes those of an earlier attempt."""
     base = _BLANK if trial.status.get("attempt") not in (None, trial.attempt) else {}
     if base:
         kept = {name: trial.status.get(name) for name in _KEPT}
@@ -286,7 +287,7 @@ def _status(trial: Trial, fields: dict[str, Any]) -> TrialStatus:
 def _tell_end(
     seen: Observed, end: End, manifest: NASExperiment, settings: Settings
 ) -> list[Action]:
-    """Tell an attempt's end; of one that was lost also when the next may begin."""
+    """Record an attempt's end and, for a disrupted one, when the next attempt can start."""
     trial, now, pod = seen.trial, seen.now, end.pod
     began = pod is None or pod.started is not None
     ran = (pod.finished or now) - pod.started if pod is not None and pod.started else None

@@ -1,4 +1,4 @@
-"""What the operator keeps of the objects that it watches: the fields that decide, and no more."""
+"""The operator's views of watched objects: only the fields that decisions need."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parse_time(text: str | None) -> datetime | None:
 
 
 NO_TROUBLE = ("ContainerCreating", "PodInitializing", "")
-"""Reasons of a waiting container that are no trouble."""
+"""Reasons of a waiting container that are normal."""
 _LABELS = (
     names.COMPONENT,
     names.EXPERIMENT,
@@ -33,13 +33,13 @@ _LABELS = (
 
 
 def _labels(metadata: Object) -> dict[str, str]:
-    """The labels that say what an object belongs to; equal texts are one in memory."""
+    """The labels that identify an object's owner; equal strings share memory."""
     found = metadata.get("labels") or {}
     return {name: sys.intern(found[name]) for name in _LABELS if name in found}
 
 
 def _interned(fields: Object) -> Object:
-    """Fields whose names are one in memory for all objects."""
+    """Fields whose names share memory between all objects."""
     return {sys.intern(name): value for name, value in fields.items()}
 
 
@@ -64,7 +64,7 @@ class Experiment:
 
     @classmethod
     def of(cls, item: Object) -> Experiment:
-        """From the API's object."""
+        """Read the API's object."""
         metadata = item["metadata"]
         return cls(
             namespace=metadata["namespace"],
@@ -79,23 +79,23 @@ class Experiment:
 
     @property
     def suspend(self) -> bool:
-        """Whether it is to be suspended."""
+        """Whether `spec.suspend` is true."""
         return bool(self.spec.get("suspend"))
 
     @property
     def started(self) -> bool:
-        """Whether its controller has ever begun."""
+        """Whether its controller has ever started."""
         return bool(self.status.get("startTime"))
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to do for its controller."""
+        """Whether its controller has nothing left to do."""
         return bool(self.status.get("completionTime")) and not self.raised
 
     @property
     def raised(self) -> bool:
-        """Whether a limit of the budget is higher than, or missing from, what the status told last:
-        the controller then says whether a search that has ended goes on."""
+        """Whether a limit of the budget was raised or removed compared with the status. The
+        controller then decides whether a finished search resumes."""
         told = self.status.get("budget")
         if not told:
             return False
@@ -107,7 +107,7 @@ class Experiment:
             return False
 
     def condition(self, kind: str) -> Object | None:
-        """The condition of this type."""
+        """The condition with this type."""
         found = self.status.get("conditions") or ()
         return next((c for c in found if c.get("type") == kind), None)
 
@@ -131,11 +131,11 @@ class Trial:
     status: Object
     created: datetime | None
     body: Object | None
-    """`token` and `job`; dropped once the attempt has ended, for they are large."""
+    """`token` and `job`; dropped once the attempt has ended, because they are large."""
 
     @classmethod
     def of(cls, item: Object) -> Trial:
-        """From the API's object."""
+        """Read the API's object."""
         metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
         attempt = int(spec.get("attempt", 1))
         ended = status.get("attempt") == attempt and status.get("completionTime")
@@ -159,20 +159,20 @@ class Trial:
 
     @property
     def ended(self) -> bool:
-        """Whether the status tells the end of the attempt that is wanted."""
+        """Whether the status has the end of the desired attempt."""
         return self.status.get("attempt") == self.attempt and bool(
             self.status.get("completionTime")
         )
 
     @property
     def job_name(self) -> str:
-        """Name of the Job of the attempt that is wanted."""
+        """Name of the Job of the desired attempt."""
         return names.attempt_name(self.name, self.attempt)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A Job of ours."""
+    """A Job of Kinase."""
 
     name: str
     uid: str
@@ -187,13 +187,13 @@ class Job:
     failure: tuple[str, str] | None
     """Reason and message of the condition `Failed` or `FailureTarget`."""
     digest: str = ""
-    """What it was made from."""
+    """Digest of its desired state."""
     account: str = ""
     """ServiceAccount of its pods."""
 
     @classmethod
     def of(cls, item: Object) -> Job:
-        """From the API's object."""
+        """Read the API's object."""
         metadata, status = item["metadata"], item.get("status") or {}
         pod = item["spec"].get("template", {}).get("spec", {})
         true = {c["type"]: c for c in status.get("conditions") or () if c["status"] == "True"}
@@ -216,7 +216,7 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Whether no pod will run for it any more."""
+        """Whether no more pods will run for it."""
         return self.complete or self.failure is not None
 
 
@@ -226,7 +226,7 @@ def _state(container: Object, kind: str) -> Object:
 
 
 def _waiting(ours: Object, status: Object) -> tuple[str, str] | None:
-    """Why our container waits: its own trouble, or that of one that must run before it."""
+    """Why the main container waits: its own problem, or that of an init container."""
     waits = _state(ours, "waiting")
     found = waits.get("reason", ""), waits.get("message", "")
     if found[0] in NO_TROUBLE:
@@ -239,7 +239,8 @@ def _waiting(ours: Object, status: Object) -> tuple[str, str] | None:
 
 
 def _failed_init(spec: Object, status: Object) -> str:
-    """Which init container has failed. Native sidecars are stopped after ours, and do not count."""
+    """The failed init container. Native sidecars, which are stopped after the main container, do
+    not count."""
     sidecars = {
         each["name"]
         for each in spec.get("initContainers") or ()
@@ -258,7 +259,7 @@ def _failed_init(spec: Object, status: Object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod of ours."""
+    """A pod of Kinase."""
 
     name: str
     uid: str
@@ -269,7 +270,7 @@ class Pod:
     phase: str
     deleting: bool
     due: datetime | None
-    """When a pod that is being deleted was to be gone, its grace period over."""
+    """When the grace period of a pod that is being deleted ends."""
     node: str | None
     created: datetime | None
     disrupted: str | None
@@ -284,25 +285,25 @@ class Pod:
     started: datetime | None
     finished: datetime | None
     over: bool
-    """Whether the container has ended for good. Others of the pod may live on."""
+    """Whether the container has ended. Others in the pod may still run."""
     ready: bool
     restarts: int
     last_words: str
-    """Termination message of the container's run before this one."""
+    """Termination message of the container's previous run."""
     reason: str
-    """Why the node ended it, or did not take it, in one word."""
+    """Why the node ended or rejected it, in one word."""
     message: str
-    """The same for a person."""
+    """The same for people."""
     accepted: datetime | None
-    """When its node took it on, by the node's clock."""
+    """When its node accepted it, by the node's clock."""
     deadline: int | None
-    """Seconds after which its node ends it, counted from `accepted`."""
+    """Deadline in seconds, counted from `accepted`."""
     out_of_memory: bool = False
-    """Whether the container's last run was ended for its memory."""
+    """Whether the container's last run was killed because of its memory."""
 
     @classmethod
     def of(cls, item: Object) -> Pod:
-        """From the API's object. Of its containers it is ours that counts, wherever it stands."""
+        """Read the API's object. Only the main container counts, whatever its position."""
         metadata, status, spec = item["metadata"], item.get("status") or {}, item["spec"]
         labels = metadata.get("labels") or {}
         conditions = {c["type"]: c for c in status.get("conditions") or ()}
@@ -350,18 +351,18 @@ class Pod:
 
     @property
     def ended(self) -> bool:
-        """Whether our container does not run in it, and will not."""
+        """Whether the main container is not running, and will not run."""
         return self.over or self.phase in ("Succeeded", "Failed")
 
     @property
     def lingers(self) -> bool:
-        """Whether containers of others live on in it after ours has ended for good."""
+        """Whether other containers still run in it after the main container has ended."""
         return self.over and self.phase not in ("Succeeded", "Failed") and not self.deleting
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """Any other object of ours: that it is there, whose it is, and what it says."""
+    """Any other object of Kinase: its existence, its owner, and its content."""
 
     name: str
     uid: str
@@ -369,18 +370,18 @@ class Child:
     owner: str | None
     labels: dict[str, str]
     held: str
-    """What is compared of it (`drift.content`), as JSON, which is small."""
+    """The compared content (`drift.content`) as JSON, which is small."""
     created: datetime | None = None
 
     @property
     def content(self) -> Object:
-        """What is compared of it."""
+        """The compared content."""
         found: Object = json.loads(self.held)
         return found
 
     @classmethod
     def of(cls, item: Object) -> Child:
-        """From the API's object."""
+        """Read the API's object."""
         metadata = item["metadata"]
         return cls(
             name=metadata["name"],

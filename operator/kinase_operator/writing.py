@@ -31,18 +31,18 @@ from kinase_operator.views import Child, Experiment, Object, Trial
 log = logging.getLogger("kinase")
 
 FOR_CONTROLLER = "kinase-operator-for-controller"
-"""Field manager of what is said in the controller's place."""
+"""Field manager for writes on behalf of the controller."""
 LARGE = 1_400_000
-"""Bytes of JSON from which on it is its size for which etcd, with 1.5 MiB, takes no object."""
+"""Bytes of JSON above which an object is rejected for its size: etcd's limit is 1.5 MiB."""
 
 
 class Writer:
-    """Carries out actions, and takes each reply into the cache ahead of its event."""
+    """Carries out actions, and updates the cache with each reply."""
 
     def __init__(
         self, client: Client, cache: Cache, metrics: Metrics, now: Callable[[], datetime]
     ) -> None:
-        """Nothing is written before `act`."""
+        """Write nothing before `act`."""
         self._client, self._cache, self._metrics, self._now = client, cache, metrics, now
 
     async def act(
@@ -51,9 +51,9 @@ class Writer:
         """Carry out the actions for an experiment or a trial.
 
         Args:
-            view: what the actions were decided for.
-            actions: in their order.
-            again: called with the seconds after which it must be looked at again.
+            view: object that the actions are for.
+            actions: the actions, in order.
+            again: called with the seconds until the next reconciliation.
         """
         for action in actions:
             match action:
@@ -66,7 +66,8 @@ class Writer:
                 case Shorten():
                     await self._shorten(view.namespace, action)
                 case TrialStatus(name, uid, fields):
-                    # the API server compares no UID in a status: the version says of whom it is
+                    # the API server does not compare the UID of a status, so the version identifies
+                    # the object
                     metadata = {"uid": uid, "resourceVersion": str(view.version)}
                     body = {"metadata": metadata, "status": fields}
                     try:
@@ -88,7 +89,7 @@ class Writer:
                     again(seconds)
 
     async def delete(self, namespace: str, action: Delete) -> None:
-        """Delete an object, if it is still the one that was seen."""
+        """Delete an object, if it is still the observed one."""
         with contextlib.suppress(NotFound):
             await self._client.delete(
                 action.resource, namespace, action.name, uid=action.uid, policy=action.policy
@@ -96,7 +97,7 @@ class Writer:
         self._metrics.wrote(action.resource.plural, "delete")
 
     async def _shorten(self, namespace: str, pod: Shorten) -> None:
-        """Set a pod's deadline, one of the few fields of its spec that may change."""
+        """Set a pod's deadline, one of the few fields of its spec that can change."""
         body = {"metadata": {"uid": pod.uid}, "spec": {"activeDeadlineSeconds": pod.seconds}}
         with contextlib.suppress(NotFound):
             item = await self._client.merge(kube.POD, namespace, pod.name, body)
@@ -114,7 +115,7 @@ class Writer:
                 text = f"{resource.kind} {name} of another owner is there; delete it or choose "
                 raise Forbidden(409, "NameConflict", text + "another name") from None
             if resource in CHILDREN and not _is_ours(item):
-                # somebody removed the labels by which we watch it
+                # somebody removed the labels by which the operator watches it
                 there = Child.of(item)
                 patch = _without_owner(body)
                 action = Correct(resource, name, there.uid, there.version, patch)
@@ -123,8 +124,8 @@ class Writer:
             self._cache.observe(resource, item)
             return
         except Invalid as error:
-            # of a Job that is too large the API server says that its selector is wrong: it tries
-            # once more with the object that the first try has filled in
+            # for a Job that is too large, the API server reports a wrong selector, because it
+            # retries with the object that the first attempt has filled in
             size = len(json.dumps(body))
             if size < LARGE:
                 raise
@@ -140,14 +141,14 @@ class Writer:
         try:
             item = await self._client.merge(resource, namespace, action.name, body)
         except NotFound:
-            return  # it was deleted meanwhile, and is made at the next look
+            return  # it was deleted meanwhile; the next reconciliation creates it
         self._metrics.wrote(resource.plural, "update")
         self._cache.observe(resource, item)
 
     async def _apply_status(
         self, view: Experiment | Trial, fields: Object, manager: str
     ) -> Experiment | Trial:
-        """Write it against the version it was decided from; returns what there is now."""
+        """Write an object if it still has the observed version; return the current object."""
         body = {
             "apiVersion": names.API_VERSION,
             "kind": "NASExperiment",
@@ -170,7 +171,8 @@ class Writer:
         return Experiment.of(item)
 
     async def _emit(self, view: Experiment | Trial, event: Emit) -> None:
-        """Record an Event; its name follows from what it says, so that twice is once."""
+        """Record an Event. Its name is derived from its text, so that a repetition is recorded
+        once."""
         text = f"{view.uid}{view.generation}{event.reason}{event.message}{event.about}"
         suffix = hashlib.sha256(text.encode()).hexdigest()[:16]
         now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -193,13 +195,13 @@ class Writer:
         }
         try:
             await self._client.create(kube.EVENT, view.namespace, body)
-        except ApiError as error:  # said for a person's convenience: never in the way
+        except ApiError as error:  # Events are a convenience: a failure is ignored
             if not isinstance(error, Conflict):
                 log.info("event %s of %s/%s: %s", event.reason, view.namespace, view.name, error)
 
 
 def _is_ours(item: Object) -> bool:
-    """Whether an object has the label by which we watch."""
+    """Whether an object has the label by which the operator watches."""
     return bool((item["metadata"].get("labels") or {}).get(names.MANAGED_BY) == names.MANAGER)
 
 

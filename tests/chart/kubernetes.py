@@ -38,7 +38,7 @@ _Loader.add_constructor("tag:yaml.org,2002:value", _Loader.construct_yaml_str)
 
 
 def module(folder: Path, name: str) -> Path:
-    """Where Go has a module that a folder's go.mod requires; fetched if it is not there."""
+    """Where Go has a module that a folder's go.mod requires; fetched if it does not exist."""
     if not shutil.which("go"):
         raise Unavailable(f"{name} is read from Go's modules: install Go")
     done = subprocess.run(

@@ -85,7 +85,7 @@ def test_the_api_server_takes_every_object_and_restricted_lets_in_every_pod(
                     base += f"/namespaces/{namespace}"
                 if item["kind"] == "Deployment":
                     pods.append((name, a_pod(item["spec"]["template"])))
-                if item["kind"] == "Pod":  # its account is not there
+                if item["kind"] == "Pod":  # its account does not exist
                     pods.append((name, a_pod(item)))
                 elif (text := json.dumps(item)) not in taken:
                     taken.add(text)

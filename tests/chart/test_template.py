@@ -190,7 +190,10 @@ def test_the_longest_release_name_fits(helm: Helm) -> None:
             },
             "store.namespaces is empty",
         ),
-        ({"store": {"uri": "s3://bucket", "namespaces": ["a"]}}, "nothing to put there"),
+        (
+            {"store": {"uri": "s3://bucket", "namespaces": ["a"]}},
+            "there is nothing to create there",
+        ),
         (
             {"store": {"uri": "s3://bucket", "embedded": {"enabled": True}}},
             "leave one of them out",
@@ -204,7 +207,7 @@ def test_the_longest_release_name_fits(helm: Helm) -> None:
         ),
         (
             {"monitoring": {"prometheusRule": {"enabled": True, "disabled": ["KinaseTypo"]}}},
-            "KinaseTypo, which is no alert of ours; there are KinaseOperatorDown",
+            "KinaseTypo, which is not a Kinase alert; known alerts: KinaseOperatorDown",
         ),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",

@@ -179,12 +179,12 @@ CASES: dict[str, Case] = {
     "a further metric is of numbers": Case(
         further("Regression", "val_r2"), further("Regression", "val_f1"), "objective.also"
     ),
-    "labels: shares are to be maximised": Case(
+    "labels: shares are to be maximized": Case(
         aimed("MultiLabel", "val_auc", goal="maximize"),
         aimed("MultiLabel", "val_auc", goal="minimize"),
         "objective.goal",
     ),
-    "labels: a loss is to be minimised": Case(
+    "labels: a loss is to be minimized": Case(
         aimed("MultiLabel", "val_loss", goal="minimize"),
         aimed("MultiLabel", "val_loss", goal="maximize"),
         "objective.goal",
@@ -199,12 +199,12 @@ CASES: dict[str, Case] = {
         aimed("MultiLabel", "val_loss", target=-1),
         "objective.target",
     ),
-    "labels: further shares are to be maximised": Case(
+    "labels: further shares are to be maximized": Case(
         further("MultiLabel", "val_f1", goal="maximize"),
         further("MultiLabel", "val_f1", goal="minimize"),
         "objective.also",
     ),
-    "labels: a further loss is to be minimised": Case(
+    "labels: a further loss is to be minimized": Case(
         further("MultiLabel", "val_loss", goal="minimize"),
         further("MultiLabel", "val_loss", goal="maximize"),
         "objective.also",
@@ -219,12 +219,12 @@ CASES: dict[str, Case] = {
         further("MultiLabel", "val_loss", enough=-0.1),
         "objective.also",
     ),
-    "numbers: errors are to be minimised": Case(
+    "numbers: errors are to be minimized": Case(
         aimed("Regression", "val_rmse", goal="minimize"),
         aimed("Regression", "val_rmse", goal="maximize"),
         "objective.goal",
     ),
-    "numbers: r2 is to be maximised": Case(
+    "numbers: r2 is to be maximized": Case(
         aimed("Regression", "val_r2", goal="maximize"),
         aimed("Regression", "val_r2", goal="minimize"),
         "objective.goal",
@@ -239,12 +239,12 @@ CASES: dict[str, Case] = {
         aimed("Regression", "val_r2", target=1.5),
         "objective.target",
     ),
-    "numbers: further errors are to be minimised": Case(
+    "numbers: further errors are to be minimized": Case(
         further("Regression", "val_mae", goal="minimize"),
         further("Regression", "val_mae", goal="maximize"),
         "objective.also",
     ),
-    "numbers: a further r2 is to be maximised": Case(
+    "numbers: a further r2 is to be maximized": Case(
         further("Regression", "val_r2", goal="maximize"),
         further("Regression", "val_r2", goal="minimize"),
         "objective.also",
@@ -376,7 +376,7 @@ CASES: dict[str, Case] = {
     "a name beside an estimator of ours": Case(
         {"estimation": {}}, {"estimation": {"custom": {"name": "mine"}}}, "estimation"
     ),
-    "an optimiser's struct is that of its type": Case(
+    "an optimizer's struct is that of its type": Case(
         {"training.optimizer": {"type": "AdamW", "adamw": {"betas": [0.9, 0.99]}}},
         {"training.optimizer": {"adamw": {}}},
         "optimizer",
@@ -430,12 +430,12 @@ CASES: dict[str, Case] = {
         {"objective": {"metric": "latency"}},
         "objective.metric",
     ),
-    "a loss is to be minimised": Case(
+    "a loss is to be minimized": Case(
         {"objective": {"metric": "val_loss"}},
         {"objective": {"metric": "val_loss", "goal": "maximize"}},
         "objective.goal",
     ),
-    "an accuracy is to be maximised": Case(
+    "an accuracy is to be maximized": Case(
         {"objective.goal": "maximize"}, {"objective.goal": "minimize"}, "objective.goal"
     ),
     "another package's metric has any goal": Case(
@@ -443,7 +443,7 @@ CASES: dict[str, Case] = {
         {"task.type": "Translation", "objective": {"metric": "val_loss", "goal": "more"}},
         "objective.goal",
     ),
-    "parameters are to be minimised": Case(
+    "parameters are to be minimized": Case(
         {"objective": {"metric": "params", "goal": "minimize"}},
         {"task.type": "Translation", "objective": {"metric": "params", "goal": "maximize"}},
         "objective.goal",
@@ -453,7 +453,7 @@ CASES: dict[str, Case] = {
         {"objective": {"metric": "params", "target": 0}},
         "objective.target",
     ),
-    "a further accuracy is to be maximised": Case(
+    "a further accuracy is to be maximized": Case(
         {"objective": {"metric": "val_loss", "also": [{"metric": "val_accuracy"}]}},
         {
             "objective": {
@@ -473,7 +473,7 @@ CASES: dict[str, Case] = {
         {"objective": {"metric": "val_loss", "also": [{"metric": "val_accuracy", "enough": 95}]}},
         "objective.also",
     ),
-    "a further loss is to be minimised": Case(
+    "a further loss is to be minimized": Case(
         {"objective.also": [{"metric": "val_loss", "goal": "minimize"}]},
         {"objective.also": [{"metric": "val_loss", "goal": "maximize"}]},
         "objective.also",
@@ -483,7 +483,7 @@ CASES: dict[str, Case] = {
         {"objective.also": [{"metric": "val_loss", "enough": -1}]},
         "objective.also",
     ),
-    "further parameters are to be minimised": Case(
+    "further parameters are to be minimized": Case(
         {"objective.also": [{"metric": "params", "goal": "minimize"}]},
         {"objective.also": [{"metric": "params", "goal": "maximize"}]},
         "objective.also",

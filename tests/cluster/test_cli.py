@@ -189,7 +189,7 @@ def test_what_is_not_there(user: Terminal, going: str, ended: str) -> None:
     said = user.refuses("get", "--context", "nowhere")
     assert re.fullmatch(r"no context 'nowhere' in .*; there are: elsewhere, lab", said)
     assert "'No_Name' is not a valid name" in user.refuses("get", "No_Name", code=2)
-    assert "goes with neither" in user.refuses("get", "ended", "-A", code=2)
+    assert "cannot be combined" in user.refuses("get", "ended", "-A", code=2)
     away = yaml.safe_load(Path(user.environment["KUBECONFIG"]).read_text())
     away["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
     path = user.folder / "away"
@@ -210,7 +210,9 @@ def test_what_is_wrong_is_said(user: Terminal) -> None:
         said = user.refuses("logs", "poor")
         assert said == f"no controller of poor runs: ConfigMissing: {message}"
         said = user.refuses("report", "poor")
-        assert said.startswith("there is no report of poor yet: it has not begun (ConfigMissing: ")
+        assert said.startswith(
+            "there is no report of poor yet: it has not started (ConfigMissing: "
+        )
         said = user.refuses("wait", "poor", "--timeout", "1s", code=124)
         assert said.startswith("timed out after 1 s: poor is Pending; ConfigMissing for ")
     finally:

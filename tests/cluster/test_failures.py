@@ -103,7 +103,7 @@ def test_every_failure_of_the_page_has_its_test() -> None:
             assert f"**{what}:**" in text, f"{heading!r} lacks {what}"
         tests = re.findall(r"`(test_\w+)`", text.partition("Test: ")[2])
         assert tests, f"{heading!r} names no test"
-        assert set(tests) <= known, f"{heading!r} names a test that is not there"
+        assert set(tests) <= known, f"{heading!r} names a test that does not exist"
         named |= set(tests)
     rest = {"test_every_failure_of_the_page_has_its_test"}
     assert known - named == rest, "tests that no heading names"
@@ -254,7 +254,7 @@ def test_a_manifest_that_no_cluster_can_serve(scene: Scene, folder: Path) -> Non
     storage = system.experiment(scene.namespace, scene.bucket)["spec"]["storage"]
     scene.create(**TINY, storage={"uri": "file:///runs"})
     said = scene.until("Ready", "False", "Forbidden")
-    assert "spec.storage.uri 'file:///runs' is no place that all pods reach" in said
+    assert "spec.storage.uri 'file:///runs' cannot be reached by every pod" in said
     scene.change(storage=storage)
     scene.until("Ready", "True", "ControllerRunning")
 
@@ -302,7 +302,7 @@ def test_no_node_has_the_gpus(scene: Scene, folder: Path) -> None:
 def test_the_trainer_cannot_serve_the_task(scene: Scene, folder: Path) -> None:
     scene.create(**TINY, task={"dataset": "absent"})
     said = scene.until("Progressing", "False", "TaskUnavailable")
-    assert "task.dataset 'absent' is not there" in said
+    assert "task.dataset 'absent' does not exist" in said
     scene.change(task={"dataset": "ok"})
     assert charged(scene) == EPOCHS
 
@@ -402,9 +402,9 @@ def test_the_controllers_process_is_killed(scene: Scene, folder: Path) -> None:
     (pod,) = scene.pods("controller")
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 1
     said = scene.events_of("Started", 2)
-    assert said[0] == "the search begins"
+    assert said[0] == "the search starts"
     # as many as have ended until it is there again
-    assert re.fullmatch(r"going on after \d+ trials", said[1]), said
+    assert re.fullmatch(r"resuming after \d+ trials", said[1]), said
     assert len(said) == 2
 
 

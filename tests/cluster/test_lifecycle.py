@@ -176,7 +176,7 @@ def test_events_tell_the_turns_of_a_search_and_no_more(run: Run) -> None:
     wanted = [
         ("Normal", "ControllerRunning", f"pod {pod['metadata']['name']} runs the search"),
         ("Normal", "DataRead", samples_text(TaskInfo.model_validate(pod_trainer.INFO))),
-        ("Normal", "Started", "the search begins"),
+        ("Normal", "Started", "the search starts"),
         ("Normal", "Succeeded", "6 trials were run"),
     ]
     wait_for(lambda: len(run.scene.events()) >= len(wanted), message="the last Event")

@@ -35,7 +35,7 @@ def holds(there: Any, wanted: Any, place: str = "") -> None:
     if isinstance(wanted, dict):
         assert isinstance(there, dict), f"{place}: {there!r}"
         for key, value in wanted.items():
-            assert key in there, f"{place}.{key} is not there: {there}"
+            assert key in there, f"{place}.{key} does not exist: {there}"
             holds(there[key], value, f"{place}.{key}")
     elif isinstance(wanted, list):
         assert isinstance(there, list), f"{place}: {there!r}"

@@ -166,7 +166,7 @@ class Buildah:
             )
         for program in ("buildah", "debootstrap"):
             if not shutil.which(program):
-                raise Unavailable(f"{program} is not there: install Debian's package of that name")
+                raise Unavailable(f"{program} is missing: install Debian's package of that name")
         self.root = folder() / "storage"
         self._temporary = folder() / "tmp"
         self._temporary.mkdir(parents=True, exist_ok=True)
@@ -259,7 +259,7 @@ def _torch_base(buildah: Buildah, base: str, say: Say) -> str:
         return name
     uv = shutil.which("uv") or shutil.which("uv", path=REPOSITORY / ".make/uv/bin")
     if not uv:
-        raise Unavailable("uv is not there: `make setup` installs it")
+        raise Unavailable("uv is missing: `make setup` installs it")
     say("making a base image that has torch (once)")
     with (
         buildah.container(base) as (container, root),

@@ -115,7 +115,7 @@ class Container(subprocess.Popen[str]):
 def unpacked(image: str) -> Iterator[Root]:
     """The file system of an image that was built here."""
     if not shutil.which("runc"):
-        raise Unavailable("runc is not there: install Debian's package of that name")
+        raise Unavailable("runc is missing: install Debian's package of that name")
     buildah = Buildah()
     with buildah.container(image) as (_, path):
         found = json.loads(buildah("inspect", "--type", "image", image))["OCIv1"]["config"]

@@ -26,7 +26,7 @@ PAGE = "<h1>digits " + "x" * 300_000
 """A page of more than one frame."""
 SERVE = (
     "cd /www && printf '<h1>digits ' > index.html && /busybox head -c 300000 /dev/zero"
-    " | /busybox tr '\\0' x >> index.html && echo the search begins"
+    " | /busybox tr '\\0' x >> index.html && echo the search starts"
     " && exec /busybox httpd -f -p 8080"
 )
 
@@ -114,7 +114,7 @@ def test_the_log_by_the_experiments_name(lab: Lab, namespace: str) -> None:
     kinase = Path(sys.executable).with_name("kinase")
     words = ["logs", "digits", "-n", namespace, "--kubeconfig", str(lab.cluster.kubeconfig)]
     done = subprocess.run([str(kinase), *words], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (0, "the search begins\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "the search starts\n"), done.stderr
 
 
 def test_a_port_where_nobody_listens(

@@ -113,7 +113,7 @@ def transformer() -> Graph:
 
 
 def modern() -> Graph:
-    """Parts of ShuffleNet, SqueezeNet and ConvNeXt: normalisations of channels and of groups, pools
+    """Parts of ShuffleNet, SqueezeNet and ConvNeXt: normalizations of channels and of groups, pools
     that round up or count their padding, a shuffle, factors of channels, a skip with drop path."""
     g = GraphBuilder(SHAPE)
     x = g.conv("stem", g.input, 8, 2, 2, padding=0, bias=True)

@@ -223,7 +223,7 @@ TWO = {"x": X, "y": Y}
     ("arrays", "message"),
     [
         ({"x": X[:0], "y": Y[:0]}, r"x has shape \(0, 1, 8, 8\), without samples"),
-        ({"x": X, "y": Y * 0}, "all samples have one class, 0, and one class cannot be learnt"),
+        ({"x": X, "y": Y * 0}, "all samples have one class, 0, and one class cannot be learned"),
         (
             {"x": X, "y": np.arange(20)},
             "there are 20 classes, numbered from 0 to 19, for 20 samples",
@@ -292,7 +292,7 @@ def write_huge(path: Path) -> None:
     [
         (lambda p: p.write_bytes(b""), "is empty; save it by numpy.savez"),
         (lambda p: p.write_text("x,y\n"), "is not a NumPy archive; save it by numpy.savez"),
-        (lambda p: p.write_bytes(pickle.dumps(TWO)), "a pickle, which is never opened; save it"),
+        (lambda p: p.write_bytes(pickle.dumps(TWO)), "a pickle, which is never loaded; save it"),
         (lambda p: np.save(p.open("wb"), X), "is one array; wanted is an archive of several"),
         (write_half, "is damaged or cut off .*write it again"),
         (write_damaged, "x is damaged or cut off .*write it again"),

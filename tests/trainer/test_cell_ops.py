@@ -21,7 +21,7 @@ def reached(network: Network, shape: tuple[int, int, int], samples: int) -> torc
     torch.manual_seed(0)
     images = torch.randn(samples, *shape, requires_grad=True)
     output = network.train()(images)
-    (output * torch.randn_like(output)).sum().backward()  # a plain sum a normalisation takes away
+    (output * torch.randn_like(output)).sum().backward()  # a plain sum a normalization takes away
     assert images.grad is not None
     return images.grad.abs().sum((0, 1)) > 0
 

@@ -44,7 +44,7 @@ class TestScript(TrainerContract):
             TaskJob.model_validate({**TASK.model_dump(by_alias=True), "task": task}),
         ):
             assert pod.run(own) == 2
-            assert pod.termination.message == "task.path /nowhere/d.npz is not there"
+            assert pod.termination.message == "task.path /nowhere/d.npz does not exist"
 
 
 # -- the page --------------------------------------------------------------------------

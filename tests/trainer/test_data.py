@@ -69,7 +69,7 @@ def test_the_split_is_its_seed_s() -> None:
     assert again.checksum == open_splits(other).checksum
 
 
-def test_normalisation_is_that_of_the_training_part() -> None:
+def test_normalization_is_that_of_the_training_part() -> None:
     splits = open_splits(DIGITS)
     assert isinstance(splits.train.images, torch.Tensor)
     images = splits.train.images.numpy().astype(np.float64)

@@ -74,7 +74,7 @@ def test_idx_files_read_as_torchvision_reads_them(tmp_path: Path) -> None:
 @pytest.mark.skipif(not FASHION.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 def test_debian_s_fashion_mnist_is_the_published_one() -> None:
     """60,000 and 10,000 images, 7,000 of a class; mean 0.2860 and deviation 0.3530 as commonly
-    used for normalisation."""
+    used for normalization."""
     task = Task(dataset="fashion-mnist", path=str(FASHION))
     found = datasets.open_raw(task)
     assert isinstance(found.images, torch.Tensor)
@@ -172,7 +172,7 @@ def test_a_bad_archive_is_refused_with_its_fault(
     [
         ({"dataset": "imagenet22k"}, "task.dataset 'imagenet22k' is not known; known: cifar10"),
         ({"dataset": "mnist"}, "task.path is not set"),
-        ({"dataset": "mnist", "path": "/nowhere"}, "task.path '/nowhere' is not there"),
+        ({"dataset": "mnist", "path": "/nowhere"}, "task.path '/nowhere' does not exist"),
         ({"dataset": "cifar10", "path": "{tmp}"}, "does not hold cifar10 in torchvision's layout"),
         ({"dataset": "fashion-mnist", "path": "{tmp}"}, "does not hold fashion-mnist"),
         (
@@ -315,6 +315,45 @@ def test_a_user_s_own_data_set_is_learnt(monkeypatch: pytest.MonkeyPatch, form: 
     tested = trial.run(own.model_copy(update={"test": True}), store)
     assert tested.metrics["test_accuracy"] > 0.9
     assert tested.facts["samples"] == 40
+
+
+class Fragile(Squares):
+    """A data set whose samples turn bad while it is used."""
+
+    bad: Any = None
+
+    @property
+    def targets(self) -> Any:
+        return self.answers
+
+    def __getitem__(self, index: int) -> Any:
+        if isinstance(self.bad, Exception):
+            raise self.bad
+        return super().__getitem__(index) if self.bad is None else self.bad
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (OSError("the disk\nis gone"), r"raised OSError at sample \d+: the disk is gone$"),
+        (KeyError("width"), r"raised KeyError at sample \d+: 'width'$"),
+        ((), r"raised IndexError at sample \d+: "),
+        (("text", 0), r"gives at sample \d+ 'text'; wanted is an image as a tensor"),
+        ((torch.zeros(6, 6), 0), r"gives at sample \d+ an image of shape \(6, 6\)"),
+        ((torch.zeros(1, 5, 6), 0), r"gives at sample \d+ an image of shape \(1, 5, 6\), and"),
+    ],
+)
+def test_a_sample_that_fails_in_the_middle_of_a_training_is_named(
+    monkeypatch: pytest.MonkeyPatch, bad: Any, message: str
+) -> None:
+    fragile = Fragile(60, "tensor")
+    task = register(monkeypatch, lambda task: fragile)
+    assert trial.describe(task, job().training).train == 36
+    own = job(task={"dataset": "own"})
+    fragile.bad = bad
+    with pytest.raises(ConfigError, match=rf"^task\.dataset 'own' {message}") as caught:
+        trial.run(own, MemoryStore())
+    assert "\n" not in str(caught.value)
 
 
 def test_a_user_s_own_data_set_is_read_in_the_order_of_the_epoch() -> None:

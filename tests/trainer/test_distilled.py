@@ -184,7 +184,7 @@ def test_a_parent_that_has_gone_meanwhile_is_missed_and_the_labels_teach(
     said = resumed.inherited
     assert said is not None
     assert (said.trial, said.distilled) == (5, 1)
-    assert said.message == "trial 5 could not be learnt from: its weights are not there"
+    assert said.message == "trial 5 could not be learned from: its weights do not exist"
     assert len(resumed.curve) == 4
 
 

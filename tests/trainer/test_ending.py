@@ -121,7 +121,7 @@ def test_before_the_training_the_end_is_at_once(world: World) -> None:
     own = Terminator(Ending({}))
     with pytest.raises(Exited):
         term(own)
-    assert own.text == "ended by SIGTERM before the training began"
+    assert own.text == "ended by SIGTERM before the training started"
 
 
 def test_without_a_grace_period_every_epoch_is_waited_for(world: World) -> None:

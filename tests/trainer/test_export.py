@@ -32,7 +32,7 @@ NB201 = {
 
 
 def trained(name: str) -> Store:
-    """A network trained for a moment, so that the statistics of its normalisation are its own."""
+    """A network trained for a moment, so that the statistics of its normalization are its own."""
     store = MemoryStore()
     scale = {"cells": 3, "filters": 4}
     changes: dict[str, Any] = {
@@ -159,3 +159,28 @@ def test_nothing_to_export_is_said(tmp_path: Path) -> None:
 def test_formats_are_those_that_the_command_line_names() -> None:
     assert list(FORMATS) == ["safetensors", "torchscript", "exported-program", "onnx"]
     assert package.TOLERANCE == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "said"),
+    [
+        ("Classification", "logits", "- Output: 10 logits, whose softmax is"),
+        ("MultiLabel", "logits", "- Output: 10 logits, whose sigmoids are"),
+        ("Regression", "predictions", "- Output: 10 numbers in the units of the data"),
+        ("Angle", "outputs", "- Output: 10 outputs, as the task Angle takes them"),
+    ],
+)
+def test_the_outputs_are_called_by_the_task(
+    chain: Store, tmp_path: Path, task: str, outputs: str, said: str
+) -> None:
+    source = MemoryStore()
+    source.put("weights.safetensors", chain.get("weights.safetensors"))
+    card = {**json.loads(chain.get("model.json")), "task": task}
+    source.put("model.json", json.dumps(card).encode())
+    trial.export(source, tmp_path, ("safetensors", "onnx"))
+    text = (tmp_path / "README.md").read_text()
+    assert said in text
+    assert f"in ONNX it is called `{outputs}`" in text
+    assert f"\n{outputs} = model(images)\n" in text
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    assert [each.name for each in session.get_outputs()] == [outputs]

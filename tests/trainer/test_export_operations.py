@@ -22,7 +22,7 @@ WIDTH = 4
 
 
 class Norm(nn.Module):
-    """A layer normalisation of each pixel's channels."""
+    """A layer normalization of each pixel's channels."""
 
     def __init__(self) -> None:
         super().__init__()

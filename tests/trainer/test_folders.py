@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -252,6 +254,70 @@ def test_every_depth_keeps_its_range(
     assert splits.deviation == pytest.approx((deviation,) * 3, abs=1e-5)
 
 
+def png16(path: Path, values: Any, exif: bytes = b"") -> Path:
+    """A PNG of 16 bits, of colours (H, W, 3 or 4)."""
+    height, width, channels = values.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    if exif:
+        chunks.insert(1, (b"eXIf", exif))
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    return path
+
+
+def tiff16(path: Path, values: Any, order: str, packed: bool) -> Path:
+    """A TIFF of 16 bits, of colours (H, W, 3 or 4), plain or packed."""
+    height, width, channels = values.shape
+    data = values.astype(f"{order}u2").tobytes()
+    data = zlib.compress(data) if packed else data
+    bits = 8 + 2 + 9 * 12 + 4
+    tags = [
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, channels, bits),
+        (259, 4, 1, 8 if packed else 1), (262, 4, 1, 2), (273, 4, 1, bits + 8),
+        (277, 4, 1, channels), (278, 4, 1, height), (279, 4, 1, len(data)),
+    ]  # fmt: skip
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    fields = b"".join(struct.pack(f"{order}HHII", *tag) for tag in tags)
+    depths = struct.pack(f"{order}4H", 16, 16, 16, 16)
+    path.write_bytes(head + fields + struct.pack(f"{order}I", 0) + depths + data)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff <", "tiff >", "tiff < packed", "tiff > packed"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_keep_16_bits(tmp_path: Path, kind: str, channels: int) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (SIDE, SIDE, channels), np.uint16)
+    if kind == "png":
+        path = png16(tmp_path / "a.png", values)
+    else:
+        path = tiff16(tmp_path / "a.tif", values, kind[5], "packed" in kind)
+    shares = values.astype(np.float64) / 65535
+    wanted = shares[:, :, :3]
+    if channels == 4:
+        alpha = shares[:, :, 3:]
+        wanted = wanted * alpha + np.array([0, 51, 255]) / 255 * (1 - alpha)
+    found = pixels(path, background="#0033ff").permute(1, 2, 0)
+    assert np.abs(found.numpy() - wanted).max() < 2e-6
+    assert read(str(path), SIDE, FolderImages()).transparent == (channels == 4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_deep_colours_are_turned_as_others(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    bright = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    plain = pixels(put(tmp_path / "a.png", bright, exif=exif))
+    deep = png16(
+        tmp_path / "b.png", bright.astype(np.uint16) * 257, exif.tobytes().removeprefix(b"Exif\0\0")
+    )
+    assert torch.allclose(pixels(deep), plain.float() / 255, atol=1e-6)
+
+
 def test_deep_and_plain_images_may_be_mixed(tmp_path: Path) -> None:
     put(tmp_path / "a/0.png", grey(51))
     put(tmp_path / "b/0.png", np.full((SIDE, SIDE), 13107, np.uint16))
@@ -407,3 +473,23 @@ def test_a_process_that_reads_ahead_names_the_file_in_one_line(
     with pytest.raises(ConfigError, match=r"^\S+/cat/1.png cannot be read") as error:
         list(images.batches(torch.arange(4), 2))
     assert "\n" not in str(error.value)
+
+
+def test_changed_images_of_each_part_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where no image is held in memory."""
+    for part in ("train", "val", "test"):
+        fill(tmp_path / part, "cat", "dog", count=2)
+    monkeypatch.setattr(raws, "MAX_BYTES", 0)
+
+    def digests() -> dict[str, str]:
+        return open_splits.__wrapped__(task(tmp_path)).digests()
+
+    before = digests()
+    assert set(before) == {"samples", "test", "files", "validationFiles", "testFiles"}
+    assert digests() == before
+    for part, name in {"train": "files", "val": "validationFiles", "test": "testFiles"}.items():
+        changed = put(tmp_path / part / "cat/0.png", np.eye(SIDE, dtype=np.uint8) * 200)
+        assert {each for each, digest in digests().items() if digest != before[each]} == {name}
+        put(changed, grey(50))

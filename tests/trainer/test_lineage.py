@@ -23,7 +23,7 @@ from kinase.store.memory import MemoryStore
 from kinase_trainer import lineage, model, trial
 from kinase_trainer.setting import set_up
 from kinase_trainer.tasks import make_task
-from kinase_trainer.train import evaluate, make_optimiser
+from kinase_trainer.train import evaluate, make_optimizer
 from tests.trainer.helpers import CHAIN, job
 
 GRANDPARENT: Architecture = {
@@ -95,10 +95,10 @@ def store(family: tuple[MemoryStore, dict[int, TrialResult]]) -> MemoryStore:
 
 
 def begun(child: TrialJob, store: Store) -> tuple[Inherited, dict[str, float], Any]:
-    """What a child begins with, its scores before the first epoch, and its optimiser's state."""
+    """What a child begins with, its scores before the first epoch, and its optimizer's state."""
     setting = set_up(child, store)
-    optimiser = make_optimiser(setting.network, child.training)
-    said = lineage.begin(child, store, setting.frame, setting.network, optimiser, setting.train)
+    optimizer = make_optimizer(setting.network, child.training)
+    said = lineage.begin(child, store, setting.frame, setting.network, optimizer, setting.train)
     scores = evaluate(
         setting.network,
         make_task(child.task),
@@ -106,7 +106,7 @@ def begun(child: TrialJob, store: Store) -> tuple[Inherited, dict[str, float], A
         child.training,
         setting.device,
     )
-    return said, scores, optimiser.state
+    return said, scores, optimizer.state
 
 
 def parents_scores(results: dict[int, TrialResult], number: int) -> dict[str, float]:
@@ -199,7 +199,7 @@ def _card(**changes: Any) -> Callable[[Store], None]:
 
 _STORED = {"dtype": "F32", "shape": [1], "sha256": "0" * 64}
 DAMAGES = {
-    "gone": (_gone, "its weights are not there"),
+    "gone": (_gone, "its weights do not exist"),
     "truncated": (_truncated, "is not the file that its card names"),
     "tampered": (_tampered, "is not the file that its card names"),
     "pickled": (_pickled, "is a pickled file, which is never opened"),
@@ -233,7 +233,7 @@ def test_without_any_ancestor_it_begins_anew_and_says_so(store: MemoryStore) -> 
     result = trial.run(child_job(), store)
     assert result.inherited is not None
     assert result.inherited.trial is None
-    assert "trial 5: its weights are not there; trial 2: " in result.inherited.message
+    assert "trial 5: its weights do not exist; trial 2: " in result.inherited.message
     fresh = trial.run(trial_job(8, CHILD), MemoryStore())
     assert result.metrics == fresh.metrics
 
@@ -307,7 +307,7 @@ def test_momentum_follows_when_it_shall(store: MemoryStore) -> None:
 
 
 SLOTS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor] | None, str]] = {
-    "gone": (None, "its slots are not there"),
+    "gone": (None, "its slots do not exist"),
     "of other shapes": (lambda t: torch.zeros(3), r"has shape (3,)"),
     "not finite": (lambda t: t + float("nan"), "holds a value that is not finite"),
 }

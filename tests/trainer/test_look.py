@@ -32,7 +32,7 @@ def test_a_folder(tmp_path: Path) -> None:
     found = look(str(images(tmp_path / "pets", {"cat": 20, "dog": 10})))
     assert (found.dataset, found.path) == ("folder", str(tmp_path / "pets"))
     assert (found.channels, found.height, found.width, found.fixed) == (3, 10, 12, True)
-    assert (found.samples, found.train, found.classes) == (30, 18, 2)
+    assert (found.samples, found.train, found.outputs) == (30, 18, 2)
     assert (found.smallest, found.largest) == (10, 20)
     images(tmp_path / "parts/train", {"cat": 8, "dog": 8})
     images(tmp_path / "parts/test", {"cat": 2, "dog": 2}, (30, 30))
@@ -46,13 +46,13 @@ def test_an_archive(tmp_path: Path) -> None:
     np.savez(path, x=x, y=y, x_test=x[:6], y_test=y[:6])
     found = look(str(path))
     assert (found.dataset, found.channels, found.height, found.width) == ("npz", 3, 9, 8)
-    assert (found.samples, found.train, found.classes) == (26, 16, 4)
+    assert (found.samples, found.train, found.outputs) == (26, 16, 4)
     assert (found.smallest, found.largest) == (6, 7)
 
 
 def test_a_published_data_set() -> None:
     found = look("cifar100")
-    assert (found.samples, found.train, found.classes) == (60_000, 40_000, 100)
+    assert (found.samples, found.train, found.outputs) == (60_000, 40_000, 100)
     assert found.download
     assert look("digits").path is None
 
@@ -62,8 +62,11 @@ def test_a_published_data_set() -> None:
     [
         (np.int64(3), r"y has shape \(\); wanted is one class a sample"),
         (np.zeros((4, 2, 2)), r"y has shape \(4, 2, 2\); wanted is one class a sample"),
-        (np.array([0.25, 1.0, 2.0, 0.0]), r"y holds 0\.25, which is not a class.*Regression"),
-        (np.array([[0, 1], [1, 1], [1, 0], [0, 1]]), r"y has rows with .*MultiLabel"),
+        (
+            np.array([0.25, 1.0, 2.0, 0.0]),
+            r"y holds 0\.25, which is not a class.*--task Regression",
+        ),
+        (np.array([[0, 1], [1, 1], [1, 0], [0, 1]]), r"y has rows with .*--task MultiLabel"),
         (np.zeros((0, 1)), "holds no samples"),
     ],
 )
@@ -73,7 +76,118 @@ def test_labels_of_an_archive_that_are_no_classes(
     path = tmp_path / "a.npz"
     np.savez(path, x=np.zeros((4, 8, 8), np.uint8), y=np.asarray(labels))
     with pytest.raises(ConfigError, match=rf"{path}.*{text}"):
-        look(str(path))
+        look(str(path), "Classification")
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "outputs", "counts"),
+    [
+        (np.arange(8) % 3, "Classification", 3, (2, 3)),
+        (np.arange(8.0) % 2, "Classification", 2, (4, 4)),
+        (np.array(["a", "b"] * 4), "Classification", 2, (4, 4)),
+        (np.eye(4)[[0, 1, 2, 3] * 2], "Classification", 4, (2, 2)),
+        (np.eye(8, 4), "MultiLabel", 4, (1, 1)),
+        (np.array([[0, 1, 1], [1, 0, 1]] * 4), "MultiLabel", 3, (4, 8)),
+        (np.linspace(0, 1, 8), "Regression", 1, (0, 0)),
+        (np.arange(8) * 5, "Regression", 1, (0, 0)),
+        (np.arange(16).reshape(8, 2), "Regression", 2, (0, 0)),
+        (np.array([[0.5], [1.5]] * 4), "Regression", 1, (0, 0)),
+    ],
+)
+def test_the_targets_of_an_archive_say_what_is_learnt(
+    tmp_path: Path, labels: object, task: str, outputs: int, counts: tuple[int, ...]
+) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.zeros((8, 8, 8), np.uint8), y=np.asarray(labels))
+    found = look(str(path))
+    assert (found.task, found.outputs) == (task, outputs)
+    assert (found.smallest, found.largest) == counts
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "text"),
+    [
+        (
+            np.array([0.5, 1.5] * 4),
+            "MultiLabel",
+            r"y: the targets have .* hold 0\.5; task.type Mult",
+        ),
+        (np.array([0.5, np.nan] * 4), None, "y holds nan at"),
+        (np.array(["a", "b"] * 4), "Regression", r"y has type <U1; wanted are whole numbers"),
+    ],
+)
+def test_targets_that_do_not_suit_the_task(
+    tmp_path: Path, labels: object, task: str | None, text: str
+) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.zeros((8, 8, 8), np.uint8), y=np.asarray(labels))
+    with pytest.raises(ConfigError, match=text):
+        look(str(path), task)
+
+
+def table(root: Path, head: str, lines: str, parts: tuple[str, ...] = ("a",)) -> Path:
+    """A folder of images whose targets are in `targets.csv`; `lines` has one for each image."""
+    rng = np.random.default_rng(0)
+    rows = [head]
+    for part in parts:
+        (root / part).mkdir(parents=True)
+        for number, line in enumerate(lines.split()):
+            name = f"{part}/{number}.png"
+            Image.fromarray(rng.integers(0, 255, (10, 12, 3), np.uint8)).save(root / name)
+            rows.append(f"{name},{line}")
+    (root / "targets.csv").write_text("\n".join(rows))
+    (root / "notes.csv").write_text("who,when\nme,today\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("head", "lines", "task", "outputs", "counts"),
+    [
+        ("file,kind", "cat dog cat cat dog cat", "Classification", 2, (2, 4)),
+        ("file,kind", "1 0 1 1 0 1", "Classification", 2, (2, 4)),
+        ("file,height", "1.5 2 2.5 3 3.5 4", "Regression", 1, (0, 0)),
+        ("file,red,round", "1,0 1,1 0,0 1,0 0,1 1,1", "MultiLabel", 2, (3, 4)),
+        ("file,height,leaves", "1.5,3 2,4 2.5,5 3,1 3.5,9 4,2", "Regression", 2, (0, 0)),
+    ],
+)
+def test_a_table_of_targets_is_found_and_init_writes_its_task(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    head: str,
+    lines: str,
+    task: str,
+    outputs: int,
+    counts: tuple[int, int],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = table(tmp_path / "plants", head, lines, ("train", "val", "test"))
+    found = look(str(root))
+    assert (found.task, found.outputs, found.labels) == (task, outputs, "targets.csv")
+    assert (found.samples, found.train) == (18, 6)
+    assert (found.smallest, found.largest) == tuple(3 * count for count in counts)
+    done = CliRunner().invoke(app, ["init", "--data", "plants", "--for", "1s"])
+    assert done.exit_code == 0, done.output
+    assert "from targets.csv" in done.output
+    done = CliRunner().invoke(app, ["validate", "plants.yaml"])
+    assert done.exit_code == 0, done.output
+    assert "18 samples of 3x8x8 (channels, height, width): 6 training" in done.output
+
+
+def test_the_table_and_the_task_may_be_named(tmp_path: Path) -> None:
+    root = table(tmp_path / "plants", "file,height", "1 2 1 2 1 2")
+    assert look(str(root)).task == "Classification"
+    assert look(str(root), "Regression").task == "Regression"
+    (root / "more.csv").write_text((root / "targets.csv").read_text())
+    with pytest.raises(ConfigError, match=r"has 2 tables of its images, more.csv, targets.csv; n"):
+        look(str(root))
+    assert look(str(root), labels="more.csv").labels == "more.csv"
+    for data, options, text in (
+        ("digits", {"task": "Regression"}, "digits has classes, and nothing to learn for --task"),
+        ("digits", {"labels": "a.csv"}, "--labels is for a folder of images"),
+        (str(images(tmp_path / "p", {"a": 1, "b": 1})), {"task": "MultiLabel"}, "give a table"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            look(data, **options)
 
 
 def test_an_archive_whose_array_is_damaged_is_named(tmp_path: Path) -> None:
@@ -88,7 +202,7 @@ def test_an_archive_whose_array_is_damaged_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("absent", r"'absent' is not there; give a folder of images, an .npz archive, or one of"),
+        ("absent", r"'absent' does not exist; give a folder of images, an .npz archive, or one of"),
         ("empty", r"holds no folder of images of a class"),
         ("a.txt", r"is not a NumPy archive|is no NumPy archive"),
         ("bad", r"cannot be read as an image"),
@@ -139,7 +253,10 @@ def test_init_on_a_folder_of_images_then_run(
         (["--max-params", "many"], "--max-params 'many' is not a count; write it as 50k"),
         (["--for", "soon"], "--for 'soon': a duration is written like 90s"),
         (["--name", "A b"], "--name 'A b' is not a name"),
-        (["--metric", "bleu"], "metric 'bleu' is not known; use one of val_accuracy"),
+        (
+            ["--metric", "bleu"],
+            "metric 'bleu' is not one of task.type Classification; use one of val_accuracy",
+        ),
     ],
 )
 def test_options_that_mean_nothing(options: list[str], text: str) -> None:

@@ -104,7 +104,7 @@ def test_chains_of_ten_on_random_graphs(part: int) -> None:
 
 
 def plain() -> Graph:
-    """Normalisations, a depthwise convolution, a sum and two vectors; nothing random."""
+    """Normalizations, a depthwise convolution, a sum and two vectors; nothing random."""
     g = GraphBuilder(SHAPE)
     x = g.relu("r1", g.batch_norm("n1", g.conv("c1", g.input, 6, 3)))
     y = g.conv("c2", g.conv("dw", x, 6, 3, groups=6), 6, 1)
@@ -174,7 +174,7 @@ def test_a_transformer_grows_exactly_in_training_too(morphism: dict[str, Any]) -
     assert difference(graph, state, child, train=True) <= 1e-12
 
 
-def test_an_inserted_normalisation_is_exact_in_training_once_it_is_calibrated() -> None:
+def test_an_inserted_normalization_is_exact_in_training_once_it_is_calibrated() -> None:
     """Before, it holds the moments that the scale and shift before it promise, or none."""
     graph = plain()
     state = trained(graph)
@@ -196,7 +196,7 @@ def test_an_inserted_normalisation_is_exact_in_training_once_it_is_calibrated() 
 
 def test_the_moments_behind_a_relu_are_those_of_the_data() -> None:
     """Mean and variance of what BN and ReLU put out, without looking at data: for inputs that are
-    normal after the normalisation."""
+    normal after the normalization."""
     g = GraphBuilder((4, 32, 32))
     x = g.relu("relu", g.batch_norm("bn", g.input))
     graph = g.build(g.linear("classifier", g.global_avg_pool("pool", x), 2))
@@ -219,14 +219,14 @@ def test_the_moments_behind_a_relu_are_those_of_the_data() -> None:
 def step(graph: Graph, state: State) -> dict[str, Tensor]:
     """Parameters after one step of SGD; asserts that all gradients are finite."""
     network = network_of(graph, state, torch.float64).train()
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     x = images(graph, torch.float64)
     output = network(x)
     logits = output[0] if isinstance(output, tuple) else output
     F.cross_entropy(logits, torch.arange(len(x)) % 5).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
-    optimiser.step()
+    optimizer.step()
     return {name: p.detach().clone() for name, p in network.named_parameters()}
 
 

@@ -1,4 +1,4 @@
-"""What follows the weights (optimisers, averages, lineages), and what is refused."""
+"""What follows the weights (optimizers, averages, lineages), and what is refused."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ from tests.trainer.morphism_graphs import draw, images, network_of, trained
 from tests.trainer.morphism_graphs import random_graph as any_graph
 from tests.trainer.test_morphism_exact import plain
 
-OPTIMISERS: dict[str, Any] = {
+OPTIMIZERS: dict[str, Any] = {
     "sgd": lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9, nesterov=True),
     "adamw": lambda ps: torch.optim.AdamW(ps, lr=0.01),
 }
 
 
-def steps(network: Network, optimiser: torch.optim.Optimizer, count: int) -> None:
+def steps(network: Network, optimizer: torch.optim.Optimizer, count: int) -> None:
     first = network.nodes["c1"].weight
     x = torch.rand(8, 3, 9, 8, generator=torch.Generator().manual_seed(3), dtype=first.dtype)
     for _ in range(count):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         F.cross_entropy(network(x), torch.arange(8) % 5).backward()
-        optimiser.step()
+        optimizer.step()
 
 
 def trained_with(kind: str) -> tuple[Graph, Network, torch.optim.Optimizer]:
     graph = plain()
     network = network_of(graph, trained(graph), torch.float64).train()
-    optimiser = OPTIMISERS[kind](network.parameters())
-    steps(network, optimiser, 3)
-    return graph, network, optimiser
+    optimizer = OPTIMIZERS[kind](network.parameters())
+    steps(network, optimizer, 3)
+    return graph, network, optimizer
 
 
-@pytest.mark.parametrize("kind", OPTIMISERS)
+@pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_a_step_after_inheriting_is_the_parents_on_what_was_copied(kind: str) -> None:
     """A child by zero outgoing weights computes as its parent does in training, so the parent's
     weights move as they would have."""
-    graph, network, optimiser = trained_with(kind)
+    graph, network, optimizer = trained_with(kind)
     child = inherit(
         graph,
         network.state_dict(),
         load_chain([{"op": "widen", "node": "c1", "to": 9, "rule": "zero"}]),
-        slots=read_slots(network, optimiser),
+        slots=read_slots(network, optimizer),
     )
     heir = network_of(child.graph, child.state, torch.float64).train()
-    follower = OPTIMISERS[kind](heir.parameters())
+    follower = OPTIMIZERS[kind](heir.parameters())
     write_slots(heir, follower, child.slots)
-    steps(network, optimiser, 1)
+    steps(network, optimizer, 1)
     steps(heir, follower, 1)
     mine, theirs = heir.state_dict(), network.state_dict()
     for name, tensor in theirs.items():
@@ -72,7 +72,7 @@ def test_a_step_after_inheriting_is_the_parents_on_what_was_copied(kind: str) ->
             assert torch.allclose(part, tensor, atol=1e-9), name
 
 
-@pytest.mark.parametrize("kind", OPTIMISERS)
+@pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_slots_of_copies_are_those_of_a_child_that_had_always_been_one(kind: str) -> None:
     """The gradients of the parent, divided as its units were: what the child's own gradients at the
     same weights are."""
@@ -86,11 +86,11 @@ def test_slots_of_copies_are_those_of_a_child_that_had_always_been_one(kind: str
         ]
     )
     network = network_of(graph, state, torch.float64).train()
-    optimiser = OPTIMISERS[kind]([{"params": network.parameters(), "lr": 0.0}])
-    steps(network, optimiser, 2)  # the rate is 0: the slots fill, the weights stay
-    child = inherit(graph, state, chain, slots=read_slots(network, optimiser))
+    optimizer = OPTIMIZERS[kind]([{"params": network.parameters(), "lr": 0.0}])
+    steps(network, optimizer, 2)  # the rate is 0: the slots fill, the weights stay
+    child = inherit(graph, state, chain, slots=read_slots(network, optimizer))
     heir = network_of(child.graph, child.state, torch.float64).train()
-    always = OPTIMISERS[kind]([{"params": heir.parameters(), "lr": 0.0}])
+    always = OPTIMIZERS[kind]([{"params": heir.parameters(), "lr": 0.0}])
     steps(heir, always, 2)
     wanted = read_slots(heir, always)
     for name, slots in child.slots.items():
@@ -103,15 +103,15 @@ def test_slots_of_copies_are_those_of_a_child_that_had_always_been_one(kind: str
 
 
 def test_parameters_that_are_new_begin_with_empty_slots() -> None:
-    graph, network, optimiser = trained_with("adamw")
+    graph, network, optimizer = trained_with("adamw")
     child = inherit(
         graph,
         network.state_dict(),
         load_chain([{"op": "branch", "node": "r2", "source": "r1"}]),
-        slots=read_slots(network, optimiser),
+        slots=read_slots(network, optimizer),
     )
     heir = network_of(child.graph, child.state, torch.float64).train()
-    follower = OPTIMISERS["adamw"](heir.parameters())
+    follower = OPTIMIZERS["adamw"](heir.parameters())
     write_slots(heir, follower, child.slots)
     slots = read_slots(heir, follower)
     assert float(slots["nodes.m1_bn.weight"]["step"]) == 0
@@ -124,19 +124,19 @@ def test_parameters_that_are_new_begin_with_empty_slots() -> None:
 
 
 def test_both_layers_of_a_product_begin_with_empty_slots_and_averages_have_the_same_one() -> None:
-    graph, network, optimiser = trained_with("adamw")
+    graph, network, optimizer = trained_with("adamw")
     child = inherit(
         graph,
         network.state_dict(),
         load_chain([{"op": "factor", "node": "c1", "first": 2}]),
-        slots=read_slots(network, optimiser),
+        slots=read_slots(network, optimizer),
         average=trained(graph, 2),
     )
     new = {"nodes.c1.weight", "nodes.m1_conv.weight"}
     assert new.isdisjoint(child.slots)
     assert "nodes.c2.weight" in child.slots
     heir = network_of(child.graph, child.state, torch.float64).train()
-    follower = OPTIMISERS["adamw"](heir.parameters())
+    follower = OPTIMIZERS["adamw"](heir.parameters())
     write_slots(heir, follower, child.slots)
     slots = read_slots(heir, follower)
     assert {float(slots[name]["step"]) for name in new} == {0.0}
@@ -273,13 +273,13 @@ def test_distillation_brings_a_shrunken_child_back(kind: Any) -> None:
     student = network_of(child.graph, child.state, torch.float64)
     goal = Distillation(teacher, kind, temperature=2.0)
     x = images(graph, torch.float64, 32)
-    optimiser = torch.optim.Adam(student.parameters(), lr=0.003)
+    optimizer = torch.optim.Adam(student.parameters(), lr=0.003)
     losses = []
     for _ in range(61):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = goal.loss(student(x), x)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[0] > 1e-3
     assert losses[-1] < losses[0] / 5

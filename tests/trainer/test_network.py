@@ -254,7 +254,7 @@ def test_pools_have_the_sizes_and_values_of_torch_s() -> None:
             assert torch.equal(Network(graph).double()(x), wanted)
 
 
-def test_a_layer_normalisation_of_a_map_is_that_of_each_pixel() -> None:
+def test_a_layer_normalization_of_a_map_is_that_of_each_pixel() -> None:
     g = GraphBuilder((6, 4, 5))
     network = Network(g.build(g.layer_norm("norm", g.input))).double()
     x = torch.randn(2, 6, 4, 5, dtype=torch.float64)

@@ -139,7 +139,7 @@ def test_data_that_is_not_there(pod: Pod) -> None:
     assert (
         pod.run(TASK.model_copy(update={"task": trial_job(task={"dataset": "absent"}).task})) == 2
     )
-    assert "'absent' is not there" in pod.termination.message
+    assert "'absent' does not exist" in pod.termination.message
 
 
 def test_a_long_epoch_is_not_waited_for(pod: Pod, store: Store) -> None:

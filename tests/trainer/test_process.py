@@ -90,10 +90,10 @@ def test_a_trial_that_can_never_work_ends_with_42(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task": {"dataset": "mnist", "path": "/nowhere"}}, "'/nowhere' is not there"),
+        ({"task": {"dataset": "mnist", "path": "/nowhere"}}, "'/nowhere' does not exist"),
         ({"task": {"dataset": "digits", "type": "Divination"}}, "'Divination' is not known"),
         ({"prefix": "../elsewhere"}, "'../elsewhere/result.json' is not a key"),
-        ({"kind": "Final", "test": True}, "model.json is not there"),
+        ({"kind": "Final", "test": True}, "model.json does not exist"),
         ({"test": True}, "the test part is for finalists"),
     ],
 )
@@ -227,7 +227,7 @@ def test_a_task_of_other_data_is_described(pod: Pod, store: Store) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task": {"dataset": "mnist", "path": "/nowhere"}}, "'/nowhere' is not there"),
+        ({"task": {"dataset": "mnist", "path": "/nowhere"}}, "'/nowhere' does not exist"),
         ({"task": {"dataset": "nonsense"}}, "'nonsense' is not known; known: cifar10"),
         ({"task": {"type": "Divination"}}, "'Divination' is not known"),
         ({"key": "../trainer.json"}, "is not a key"),
@@ -418,7 +418,7 @@ def test_a_signal_before_the_training_ends_it_soon(pod: Pod, store: Store) -> No
                 process.terminate()
                 assert process.wait(30) == 143
             assert time.monotonic() - began < 2
-        assert pod.termination.message == "ended by SIGTERM before the training began"
+        assert pod.termination.message == "ended by SIGTERM before the training started"
         assert list(store.list()) == []
 
 
@@ -433,7 +433,7 @@ def test_a_signal_is_heeded_while_the_trainer_is_still_being_imported(pod: Pod) 
     )
     process = subprocess.run([sys.executable, "-c", code], env=pod.environment)
     assert process.returncode == 143
-    assert "before the training began" in pod.termination.message
+    assert "before the training started" in pod.termination.message
 
 
 # -- posting ---------------------------------------------------------------------------

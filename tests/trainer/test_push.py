@@ -1,4 +1,4 @@
-"""Posting to a controller that answers, refuses, hangs, or is not there."""
+"""Posting to a controller that answers, refuses, hangs, or does not exist."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def test_the_winner_s_confusions_are_of_the_test_part() -> None:
         TrialResult.model_validate(ragged)
 
 
-def test_numbers_are_standardised_by_the_training_part_alone(tmp_path: Path) -> None:
+def test_numbers_are_standardized_by_the_training_part_alone(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(
         tmp_path / "d.npz",

@@ -59,7 +59,7 @@ def from_scratch(optimizer: str = "SGD") -> TrialJob:
 
 def child(architecture: dict[str, Any], morphisms: bool = True, distil: int = 0) -> TrialJob:
     """A child of trial 5: by morphisms, with distillation if they are approximate, or by what
-    matches; it takes over the optimiser's state, and another learning rate."""
+    matches; it takes over the optimizer's state, and another learning rate."""
     found = bridge(
         make_space(job().space), PARENT, architecture, Frame((1, 8, 8), 10), approximate=distil > 0
     )
@@ -155,7 +155,7 @@ def test_rests_at_every_epoch_change_no_bit(name: str, parent: MemoryStore) -> N
     assert last.inherited == whole.inherited
     assert (last.cost.epochs, last.cost.samples) == (whole.cost.epochs, whole.cost.samples)
     assert tensors.keys() == wanted.keys()
-    assert any(key.startswith("optimiser.") for key in tensors)
+    assert any(key.startswith("optimizer.") for key in tensors)
     for key, tensor in wanted.items():
         assert torch.equal(tensor, tensors[key]), key
     assert rested.get(WEIGHTS) == store.get(WEIGHTS)

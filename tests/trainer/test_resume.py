@@ -68,11 +68,11 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, place: str, epoch: int) -> None:
 
 
 def state(run: Run) -> dict[str, torch.Tensor]:
-    return {name: t.clone() for name, t in checkpoint.pack(run.model, run.optimiser)[0].items()}
+    return {name: t.clone() for name, t in checkpoint.pack(run.model, run.optimizer)[0].items()}
 
 
 def train(own: TrialJob, store: Store) -> tuple[TrialResult, dict[str, torch.Tensor]]:
-    """Train, and look at all tensors of model and optimiser after the last epoch."""
+    """Train, and look at all tensors of model and optimizer after the last epoch."""
     at_end: dict[str, torch.Tensor] = {}
     real = Run.score
 
@@ -112,7 +112,7 @@ def test_killed_and_resumed_is_undisturbed_bit_for_bit(optimizer: str, place: st
     resumed, found = train(own.model_copy(update={"attempt": 2}), store)
     assert without_time(resumed) == without_time(whole)
     assert found.keys() == wanted.keys()
-    assert any(name.startswith("optimiser.") for name in found)
+    assert any(name.startswith("optimizer.") for name in found)
     for name, tensor in wanted.items():
         assert torch.equal(tensor, found[name]), name
     lost = 0 if place == "save" else 1

@@ -76,13 +76,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     splits = open_splits(DIGITS)
     torch.manual_seed(0)
     network = Small()
-    optimiser = torch.optim.Adam(network.parameters(), 0.02)
+    optimizer = torch.optim.Adam(network.parameters(), 0.02)
     x, y = splits.train.images, splits.train.targets
     for _ in range(8):
         for batch in torch.randperm(len(x)).split(64):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(network(x[batch]), y[batch]).backward()
-            optimiser.step()
+            optimizer.step()
     with torch.no_grad():
         found = network(splits.validation.images).argmax(1)
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
@@ -308,7 +308,7 @@ def test_auxiliary_heads_of_torchvision_are_left_out(
         ({"from": "torchvision", "name": "fcn_resnet50"}, "not a classifier of torchvision"),
         (
             {"from": "torchvision", "name": "resnet18", "arguments": {"weights": "DEFAULT"}},
-            "nothing is fetched",
+            "nothing is downloaded",
         ),
         (
             {"from": "torchvision", "name": "resnet18", "arguments": {"wide": 3}},

@@ -64,7 +64,10 @@ class Killed(BaseException):
 
 
 def test_the_script_of_the_page_goes_on_as_if_undisturbed(
-    asked: Start, store: Store, monkeypatch: pytest.MonkeyPatch
+    asked: Start,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with monkeypatch.context() as patch:
         save = Trial._save
@@ -82,6 +85,11 @@ def test_the_script_of_the_page_goes_on_as_if_undisturbed(
     asked(of(4, keepWeights=True, kind="Final", attempt=2))
     runpy.run_path(EXAMPLE)
     found, resumed = result(store), points(store)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "val_accuracy 0." in line]
+    assert [line.partition(":")[0] for line in lines] == [
+        f"trial 7 attempt {attempt} epoch {epoch} of 4"
+        for attempt, epoch in ((1, 1), (1, 2), (2, 3), (2, 4))
+    ]
     assert (found.outcome, found.cost.epochs, found.cost.samples) == (Outcome.SUCCEEDED, 4, 2400)
     asked(of(4, keepWeights=True, kind="Final", attempt=3, test=True))
     runpy.run_path(EXAMPLE)

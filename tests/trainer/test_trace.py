@@ -50,8 +50,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "convnext_tiny": lambda: models.ConvNeXt(CONVNEXT, stochastic_depth_prob=0.3),
 }
 """With squeeze-and-excitation, hard-swish, grouped and depthwise convolutions, concatenations,
-batch normalisations of other eps and momentum, attention, pools that round up, shuffled channels,
-normalisations and linear layers of a map's channels, factors of channels and drop path. Of most
+batch normalizations of other eps and momentum, attention, pools that round up, shuffled channels,
+normalizations and linear layers of a map's channels, factors of channels and drop path. Of most
 fewer blocks and channels, for they are all alike."""
 CONVNEXT = [CNBlockConfig(16, 32, 1), CNBlockConfig(32, 48, 2), CNBlockConfig(48, None, 1)]
 
@@ -214,10 +214,10 @@ def test_training_is_the_same_too(name: str) -> None:
                 part.p = 0.0
             elif isinstance(part, DropPath):
                 part.rate = 0.0
-        optimiser = torch.optim.SGD(each.parameters(), 0.1)
+        optimizer = torch.optim.SGD(each.parameters(), 0.1)
         output = each(images(4).double())
         (output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
-        optimiser.step()
+        optimizer.step()
     wanted = found.state(module.state_dict())
     for key, tensor in network.state_dict().items():
         if key in wanted:
@@ -288,10 +288,10 @@ def test_the_depthwise_convolutions_between_share_a_width() -> None:
     ("name", "fixed", "why"),
     [
         ("shufflenet_v2_x0_5", "stage2_1_branch2_5", "shuffles these channels"),
-        ("convnext_tiny", "features_1_0_block_0", "normalises over this width"),
+        ("convnext_tiny", "features_1_0_block_0", "normalizes over this width"),
     ],
 )
-def test_widths_that_a_layer_orders_or_normalises_stay(name: str, fixed: str, why: str) -> None:
+def test_widths_that_a_layer_orders_or_normalizes_stay(name: str, fixed: str, why: str) -> None:
     _, found = traced(name)
     node = next(n for n in found.graph if n.name == fixed)
     chain = load_chain([{"op": "widen", "node": node.name, "to": 1000}])

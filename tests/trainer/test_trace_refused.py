@@ -142,7 +142,10 @@ TRAINED_ELSE = {
     "autocast": (Does(autocast, part=conv()), r"^middle.part \(Conv2d\): .*torch\.autocast"),
     "own gradient": (Does(lambda s, x: Reversed.apply(x)), r"^middle \(Does\): relu .*Function"),
     "detach": (Does(lambda s, x: x.detach()), r"^middle \(Does\): detach stops gradients"),
-    "data": (Does(lambda s, x: x.data), r"^(middle \(Does\)|Net): getattr of data is no operation"),
+    "data": (
+        Does(lambda s, x: x.data),
+        r"^(middle \(Does\)|Net): getattr of data is not an operation",
+    ),
     "dead dropout": (
         Does(lambda s, x: F.dropout(x, 0.5, training=False)),
         r"^middle \(Does\): dropout is called with training=False, and never drops",
@@ -329,10 +332,10 @@ ELSE: dict[str, tuple[Any, str]] = {
         r"uses middle\.mean, which is",
     ),
     "attribute": (stepping, r"^middle \(Does\) changes its steps when it is called"),
-    "python": (Does(lucky), r"^middle \(Does\) draws random numbers of its own"),
+    "python": (Does(lucky), r"^middle \(Does\) draws random numbers when it is called"),
     "numpy": (
         Does(lambda s, x: x.relu() if np.random.rand() < 2 else x),
-        r"^middle \(Does\) draws random numbers of its own",
+        r"^middle \(Does\) draws random numbers when it is called",
     ),
     "torch": (
         Does(lambda s, x: x + torch.randn(4, 1, 1)),
@@ -340,7 +343,7 @@ ELSE: dict[str, tuple[Any, str]] = {
     ),
     "constant": (
         Does(lambda s, x: x + torch.ones(4, 1, 1)),
-        r"^middle.* makes a tensor of its own",
+        r"^middle.* creates a tensor",
     ),
     "zeros": (
         Does(lambda s, x: x + torch.zeros(x.shape[1], 1, 1)),
@@ -362,17 +365,17 @@ ELSE: dict[str, tuple[Any, str]] = {
     "padding": (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "padding_mode 'reflect'"),
     "circular": (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "padding_mode 'circular'"),
     "pad": (Does(lambda s, x: F.pad(x, (1, 1, 1, 1))), r"pad has no counterpart .*let the layer"),
-    "width": (nn.LayerNorm(12), r"^middle \(LayerNorm\) normalises the width of a map"),
+    "width": (nn.LayerNorm(12), r"^middle \(LayerNorm\) normalizes the width of a map"),
     "no scale": (
         nn.Sequential(nn.Flatten(2), nn.LayerNorm(144, elementwise_affine=False)),
         r"^middle\.1 \(LayerNorm\) ",
     ),
-    "number": (lambda x: x * 2, r"^Net: mul multiplies by what is no layer's output"),
-    "constant sum": (lambda x: x + 1, r"^Net: add adds what is neither"),
+    "number": (lambda x: x * 2, r"^Net: mul multiplies by something other than a layer's output"),
+    "constant sum": (lambda x: x + 1, r"^Net: add adds something other than"),
     "normalised": (lambda x: x - 0.5, r"^Net: sub .*use space\.model\.mean and deviation"),
     "elements": (
         Does(lambda s, x: x.view(-1, x.shape[1:].numel())),
-        r"^middle \(Does\): numel is called with what it does not take .*no attribute 'numel'",
+        r"^middle \(Does\): numel is called with invalid arguments .*no attribute 'numel'",
     ),
     "axes": (lambda x: x.transpose(2, 3), r"^Net: transpose moves axes"),
     "pixels": (lambda x: x[:, :, ::2], r"^Net: getitem takes a part"),

@@ -21,7 +21,7 @@ from kinase_trainer.train import (
     autocast,
     evaluate,
     learning_rate,
-    make_optimiser,
+    make_optimizer,
     pick_device,
     seed_of,
     warmup_of,
@@ -47,7 +47,7 @@ def run(t: Training, data: Part | None = None, epochs: int = 3) -> Run:
     torch.manual_seed(0)
     network = Network(graph(CHAIN, SMALL, Frame((1, 8, 8), 10)))
     data = data or part()
-    return Run(network, make_optimiser(network, t), Classification(), t, CPU, data, data, epochs, 5)
+    return Run(network, make_optimizer(network, t), Classification(), t, CPU, data, data, epochs, 5)
 
 
 def rates(t: Training, epochs: int, steps: int = 4) -> list[float]:
@@ -78,24 +78,24 @@ def test_a_shorter_training_warms_up_for_the_same_share(epochs: int, warm: int) 
 @pytest.mark.parametrize("warm", [0, 2])
 def test_learning_rate_is_that_of_torch_s_own_schedules(warm: int) -> None:
     """torch's LinearLR from a step's share of the rate, then its cosine."""
-    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     lr = torch.optim.lr_scheduler
     rise = 4 * warm
-    schedule: Any = lr.CosineAnnealingLR(optimiser, T_max=40 - rise)
+    schedule: Any = lr.CosineAnnealingLR(optimizer, T_max=40 - rise)
     if warm:
-        linear = lr.LinearLR(optimiser, start_factor=1 / rise, total_iters=rise - 1)
-        schedule = lr.SequentialLR(optimiser, [linear, schedule], milestones=[rise])
+        linear = lr.LinearLR(optimizer, start_factor=1 / rise, total_iters=rise - 1)
+        schedule = lr.SequentialLR(optimizer, [linear, schedule], milestones=[rise])
     for rate in rates(training(warmupEpochs=warm, epochs=10), 10):
         assert rate == pytest.approx(schedule.get_last_lr()[0])
-        optimiser.step()
+        optimizer.step()
         schedule.step()
 
 
 def test_all_parameters_decay_where_the_manifest_says_so() -> None:
-    """As torch's own optimiser of all parameters, which is what DARTS' code makes."""
+    """As torch's own optimizer of all parameters, which is what DARTS' code makes."""
     t = training(optimizer={"type": "SGD", "sgd": {"weightDecay": 3e-4, "decay": "all"}})
     network = Network(graph(CHAIN, SMALL, Frame((1, 8, 8), 10)))
-    (group,) = make_optimiser(network, t).param_groups
+    (group,) = make_optimizer(network, t).param_groups
     theirs = torch.optim.SGD(network.parameters(), lr=0.1, weight_decay=3e-4).param_groups[0]
     assert group["weight_decay"] == theirs["weight_decay"]
     assert [id(p) for p in group["params"]] == [id(p) for p in theirs["params"]]
@@ -104,7 +104,7 @@ def test_all_parameters_decay_where_the_manifest_says_so() -> None:
 def test_class_tokens_positions_and_scales_do_not_decay() -> None:
     found = trace(VisionTransformer(8, 4, 1, 2, 16, 32, num_classes=10), (3, 8, 8)).graph
     network = Network(found)
-    decayed = make_optimiser(network, training()).param_groups[0]["params"]
+    decayed = make_optimizer(network, training()).param_groups[0]["params"]
     names = {n for n, p in network.named_parameters() if any(p is each for each in decayed)}
     spared = {n for n, p in network.named_parameters() if p.ndim > 1} - names
     assert len(spared) == 2, spared
@@ -112,12 +112,12 @@ def test_class_tokens_positions_and_scales_do_not_decay() -> None:
 
 
 @pytest.mark.parametrize("kind", ["SGD", "AdamW"])
-def test_weight_decay_spares_normalisation_and_biases(kind: str) -> None:
+def test_weight_decay_spares_normalization_and_biases(kind: str) -> None:
     t = training(optimizer={"type": kind, kind.lower(): {"weightDecay": 0.5}})
     network = Network(graph(CHAIN, SMALL, Frame((1, 8, 8), 10)))
-    optimiser = make_optimiser(network, t)
+    optimizer = make_optimizer(network, t)
     decay = {
-        id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]
+        id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
     }
     for name, parameter in network.named_parameters():
         spared = "_bn." in name or name.endswith("bias")
@@ -138,12 +138,12 @@ def test_an_epoch_equals_a_loop_by_hand(kind: str) -> None:
     decayed = [p for p in theirs.parameters() if p.ndim > 1]
     rest = [p for p in theirs.parameters() if p.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": 0.1}, {"params": rest}]
-    optimiser: torch.optim.Optimizer = (
+    optimizer: torch.optim.Optimizer = (
         torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True)
         if kind == "SGD"
         else torch.optim.AdamW([groups[0], {"params": rest, "weight_decay": 0.0}], lr=0.05)
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=12)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=12)
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
     data = part()
     assert isinstance(data.images, torch.Tensor)
@@ -152,10 +152,10 @@ def test_an_epoch_equals_a_loop_by_hand(kind: str) -> None:
         order = torch.randperm(64, generator=torch.Generator().manual_seed(seed_of(5, 1, epoch)))
         theirs.train()
         for chosen in order.split(16):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             criterion(theirs(data.images[chosen]), data.targets[chosen]).backward()
             nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
-            optimiser.step()
+            optimizer.step()
             schedule.step()
     for (name, one), other in zip(
         ours.model.state_dict().items(), theirs.state_dict().values(), strict=True

@@ -172,7 +172,7 @@ ONE_PIXEL = {"layers": [{"op": "conv", "width": 4, "kernel": 3, "stride": 2}] * 
 
 
 def test_a_batch_of_one_sample_on_a_map_of_one_pixel_is_infeasible() -> None:
-    """Batch normalisation has no variance there; torch would raise in the first epoch."""
+    """Batch normalization has no variance there; torch would raise in the first epoch."""
     changes = {"training": {**job().training.model_dump(by_alias=True), "batchSize": 1}}
     result = trial.run(job(architecture=ONE_PIXEL, **changes), MemoryStore())
     assert result.outcome is Outcome.INFEASIBLE

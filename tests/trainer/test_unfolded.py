@@ -51,12 +51,12 @@ def test_a_gradient_reaches_every_weight_of_a_branch_that_began_as_nothing() -> 
     parent = SPACE.graph(START, FRAME)
     made = inherit(parent, trained(parent), found.morphisms)
     network = network_of(made.graph, made.state, torch.float64).train()
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     x = images(parent, torch.float64, 8)
     for _ in range(2):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.nn.functional.cross_entropy(network(x), torch.arange(8) % 10).backward()
-        optimiser.step()
+        optimizer.step()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None
         assert bool(parameter.grad.abs().max() > 0), name

@@ -14,7 +14,9 @@ from kinase import registry
 from kinase.api.load import ManifestError, load_manifest
 from kinase.engine import EngineError, Finished, Lost
 from kinase.engine.answers import result_of
+from kinase.experiment import members
 from kinase.experiment.check import load_checked
+from kinase.space import make_space
 from kinase.strategy import Proposal
 from tests.unit.experiment.helpers import experiment, make_loop
 from tests.unit.test_cli import MANIFEST, invoke, write
@@ -99,7 +101,10 @@ def _raise(history: Any, rng: Any) -> Proposal:
     ("propose", "message"),
     [
         (_raise, "after 0 trials: KeyError: 'theirs'; the traceback is in memory:"),
-        (lambda history, rng: {"layers": []}, "it proposed {'layers': []}; wanted is a Proposal"),
+        (
+            lambda history, rng: {"layers": []},
+            "it proposed {'layers': []}; it must propose a Proposal",
+        ),
         (lambda history, rng: Proposal({"layers": [{"op": "?"}]}), r"layers[0].op is '?'"),
         (lambda history, rng: Proposal(None), "ArchitectureError"),
         (
@@ -117,9 +122,68 @@ def test_a_strategy_that_proposes_nonsense(propose: Any, message: str) -> None:
     with pytest.raises(EngineError) as caught:
         loop.run()
     assert message in str(caught.value)
-    assert "the strategy Evolution cannot go on" in str(caught.value)
+    assert "the strategy Evolution failed after" in str(caught.value)
     assert "Traceback" in loop.store.get("errors/strategy-00000.txt").decode()
     assert list(loop.journal.replay()) == []
+
+
+OWN = {"type": "Custom", "custom": {"name": "own"}}
+
+
+def _odd(space: Any, method: str, value: Any) -> Any:
+    """A space whose method gives a value, or raises it."""
+
+    def call(*_: Any, **__: Any) -> Any:
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    def own(self: Any, *given: Any, **named: Any) -> Any:
+        return call(*given, **named)
+
+    own.__code__ = own.__code__.replace(co_name=method)
+    return type("Own", (type(space),), {method: own})
+
+
+@pytest.mark.parametrize(
+    ("method", "value", "message"),
+    [
+        (
+            "sample",
+            KeyError("theirs"),
+            "the space own (sample) failed after 0 trials: KeyError",
+        ),
+        ("sample", None, "the space own ("),
+        ("sample", {"layers": [{"op": "?"}]}, "the space own (key) failed after"),
+        ("sample", {"layers": 3}, "the space own ("),
+        ("canonical", {1, 2}, "the space own (key) failed after 0 trials: TypeError"),
+        ("graph", ValueError("two\nlines"), "the space own (graph) failed after 0 trials: "),
+        (
+            "graph",
+            {"nodes": []},
+            "(graph) failed after 0 trials: TypeError: it gave {'nodes'",
+        ),
+        ("validate", RuntimeError("odd"), "the space own (validate) failed after 0 trials"),
+    ],
+)
+def test_a_space_that_gives_nonsense(method: str, value: Any, message: str) -> None:
+    model = experiment().spec.space
+    chain = make_space(model)
+    own = _odd(chain, method, value)(model.chain)
+    loop = make_loop(experiment(space=OWN, strategy={"type": "Random"}), space=own)
+    with pytest.raises(EngineError) as caught:
+        loop.run()
+    assert message in str(caught.value)
+    assert "the space own" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "Error: " in loop.store.get("errors/space-00000.txt").decode()
+    assert list(loop.journal.replay()) == []
+
+
+@pytest.mark.parametrize("architecture", [{"layers": {1, 2}}, {"layers": float("nan")}, ["conv"]])
+def test_an_architecture_that_the_journal_cannot_hold(architecture: Any) -> None:
+    with pytest.raises(TypeError, match="wanted is a dict of plain JSON data"):
+        members.plain(architecture)
 
 
 def test_other_encodings_are_read_or_named(tmp_path: Path) -> None:
@@ -208,6 +272,15 @@ def test_a_result_that_is_nonsense_is_named(change: Any, message: str) -> None:
     assert lost.message.startswith("the trainer's result is invalid: ")
     assert "\n" not in lost.message
     assert len(lost.message) < 1500
+
+
+def test_a_metric_that_is_not_a_number_is_left_out() -> None:
+    """As Python's json writes them; the trial counts as the worst where it is the objective."""
+    metrics = {"val_accuracy": float("nan"), "val_loss": float("-inf"), "val_f1": 0.5}
+    curve = [{"epoch": 1, "metrics": metrics, "deviceSeconds": 1.0}]
+    found = result_of(3, json.dumps({**RESULT, "metrics": metrics, "curve": curve}))
+    assert isinstance(found, Finished)
+    assert found.result.metrics == found.result.curve[0].metrics == {"val_f1": 0.5}
 
 
 def test_a_result_of_its_own_is_taken() -> None:

@@ -115,7 +115,15 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a target out of reach": (
         {"objective": {"target": 99.0}},
-        r"target 99\.0 is out of reach: val_accuracy is a share in 0\.\.1",
+        r"target 99 is out of range: val_accuracy is a share in 0\.\.1; use more than 0, at most 1",
+    ),
+    "a target that any network reaches": (
+        {"objective": {"target": 0}},
+        r"target 0 is out of range: val_accuracy is a share in 0\.\.1; use more than 0, at most 1",
+    ),
+    "an error below 0": (
+        {"objective": {"metric": "val_loss", "target": -1}},
+        r"target -1 is out of range: val_loss is 0 or more; use 0 or more",
     ),
     "a data set that nobody knows": (
         {"task__dataset": "digitz"},
@@ -349,9 +357,25 @@ def test_explain_prints_what_the_models_say(field: str, wanted: list[str]) -> No
         assert text in output
 
 
-def test_explain_helps_with_a_typo() -> None:
-    code, output = invoke("explain", "spec.strategi")
-    assert (code, output) == (2, "spec has no field 'strategi'; did you mean 'strategy'?\n")
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [
+        ("spec.strategi", "spec has no field 'strategi'; did you mean spec.strategy?"),
+        ("objective", "NASExperiment has no field 'objective'; did you mean spec.objective?"),
+        ("objectiv.metric", "no field 'objectiv'; did you mean spec.objective?"),
+        (
+            "spec.batch_size",
+            "spec has no field 'batch_size'; did you mean spec.training.batchSize?",
+        ),
+        ("spec.objective.trials", "no field 'trials'; did you mean spec.budget.trials"),
+        ("spec.qqqq", "spec has no field 'qqqq'; fields: task, training, objective"),
+    ],
+)
+def test_explain_helps_with_a_wrong_name(field: str, hint: str) -> None:
+    code, output = invoke("explain", field)
+    assert code == 2
+    assert hint in output
+    assert output.count("\n") == 1
 
 
 def test_run_and_report(tmp_path: Path) -> None:
@@ -405,7 +429,7 @@ def test_data_that_is_not_there(tmp_path: Path) -> None:
     path = write(tmp_path, task={"dataset": "cifar10", "path": str(tmp_path / "none")})
     code, output = invoke("run", path)
     assert code == 2
-    assert f"task.path '{tmp_path}/none' is not there" in output
+    assert f"task.path '{tmp_path}/none' does not exist" in output
 
 
 def test_a_gpu_asked_for_where_none_is(tmp_path: Path) -> None:
@@ -444,7 +468,7 @@ def test_a_larger_budget_goes_on_with_a_finished_search(tmp_path: Path) -> None:
     code, output = invoke("run", path, *FAKE, "--trials", 4)
     assert code == 0, output
     plain = " ".join(output.split())
-    assert "going on after 3 finished trials and an earlier end" in plain
+    assert "resuming after 3 finished trials and an earlier end" in plain
     assert "4 trials were run" in plain
     run = tmp_path / "runs/default/tiny"
     entries = [e for f in sorted((run / "journal").iterdir()) for e in f.read_text().splitlines()]
@@ -471,6 +495,6 @@ def test_a_fresh_start_keeps_the_earlier_run(tmp_path: Path) -> None:
 def test_a_task_that_could_not_be_described_can_be_corrected(tmp_path: Path) -> None:
     code, output = invoke("run", write(tmp_path, task__dataset="absent"), *FAKE)
     assert code == 2
-    assert "task.dataset 'absent' is not there" in output
+    assert "task.dataset 'absent' does not exist" in output
     code, output = invoke("run", write(tmp_path, task__dataset="ok", training__epochs=1), *FAKE)
     assert code == 0, output

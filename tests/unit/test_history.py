@@ -96,5 +96,5 @@ def test_a_trial_is_told_of_once(rung: int) -> None:
     made.grant(0, grant(2))
     assert not made.tell(0, Outcome.SUCCEEDED, (0.05,))
     assert [trial.number for trial in made.told] == [0]
-    with pytest.raises(ValueError, match="trial 0 was told already"):
+    with pytest.raises(ValueError, match="trial 0 has already been told"):
         made.tell(0, Outcome.SUCCEEDED, (0.05,))

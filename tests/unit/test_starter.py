@@ -25,7 +25,7 @@ def look(**changes: Any) -> Look:
         "fixed": False,
         "samples": 3000,
         "train": 1800,
-        "classes": 5,
+        "outputs": 5,
         "smallest": 500,
         "largest": 700,
         "slots": 2,
@@ -45,8 +45,15 @@ SMALL = {"height": 8, "width": 8, "fixed": True, "dataset": "digits", "path": No
 @pytest.mark.parametrize("seconds", [1.0, 60.0, 1800.0, 86400.0])
 @pytest.mark.parametrize(
     "changes",
-    [{}, SMALL, {"samples": 10, "train": 4, "classes": 2}, {"samples": 10**6, "train": 600_000}],
-    ids=["pets", "digits", "few", "many"],
+    [
+        {},
+        SMALL,
+        {"samples": 10, "train": 4, "outputs": 2},
+        {"samples": 10**6, "train": 600_000},
+        {"task": "MultiLabel", "labels": "a b.csv"},
+        {"task": "Regression", "dataset": "npz", "smallest": 0, "largest": 0},
+    ],
+    ids=["pets", "digits", "few", "many", "labels", "numbers"],
 )
 def test_what_is_proposed_is_valid(device: str, seconds: float, changes: dict[str, Any]) -> None:
     found = look(**{"device": device, **changes})
@@ -55,12 +62,14 @@ def test_what_is_proposed_is_valid(device: str, seconds: float, changes: dict[st
     assert 0 < spec.budget.duration.total_seconds() <= max(1, seconds)
     assert 2 <= spec.training.batch_size <= max(2, found.train)
     assert spec.task.path == found.path
+    assert spec.task.type == found.task
+    assert (spec.task.folder.labels if spec.task.folder else None) == found.labels
     assert spec.search_epochs <= spec.final_epochs
 
 
 @pytest.mark.parametrize("most", [2_000, 10_000, 50_000, 400_000])
 def test_every_network_of_the_space_has_so_many_parameters_at_most(most: int) -> None:
-    found = look(**SMALL, classes=10)
+    found = look(**SMALL, outputs=10)
     chosen = plan(found, Wishes(max_params=most))
     assert chosen.largest <= most
     assert chosen.largest > most / 4
@@ -106,9 +115,29 @@ def test_less_time_makes_cheaper_candidates_and_then_random_search() -> None:
 
 
 def test_a_metric_that_is_not_known() -> None:
-    with pytest.raises(CannotPlan, match=r"metric 'auc' is not known; use one of val_accuracy"):
+    with pytest.raises(
+        CannotPlan, match=r"metric 'auc' is not one of task.type Class.*; use one of val_accuracy"
+    ):
         plan(look(), Wishes(metric="auc"))
     assert proposed(look(), Wishes(metric="val_loss")).spec.objective.metric == "val_loss"
+
+
+def test_the_task_decides_what_is_optimized_and_how_it_is_trained() -> None:
+    chosen = {
+        task: proposed(look(task=task, smallest=1)).spec
+        for task in ("Classification", "MultiLabel", "Regression")
+    }
+    assert [spec.objective.metric for spec in chosen.values()] == [
+        "val_balanced_accuracy",
+        "val_map",
+        "val_rmse",
+    ]
+    assert [spec.training.label_smoothing for spec in chosen.values()] == [0.05, 0, 0]
+    assert [spec.training.augmentation.crop for spec in chosen.values()] == [8, 8, 0]
+    text = manifest(plan(look(task="Regression", outputs=2), Wishes()), "pets", "pets.yaml")
+    assert "for 3,000 images of 3x300x400 (the median size) with 2 numbers each." in text
+    with pytest.raises(CannotPlan, match=r"'val_accuracy' is not one of task.type Regression; use"):
+        plan(look(task="Regression"), Wishes(metric="val_accuracy"))
 
 
 def test_uneven_classes_are_named() -> None:

@@ -1,6 +1,6 @@
-"""The trainer: an architecture becomes a module, is trained, measured and exported.
+"""The trainer: builds a module from an architecture, trains, measures and exports it.
 
-What needs torch, whose import takes seconds, is imported when it is used.
+Modules that need torch are imported on demand, because importing torch takes seconds.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["describe", "load", "look"]
 def describe(
     task: Task, training: Training, space: Space | None = None, store: Store | None = None
 ) -> TaskInfo:
-    """What the search needs to know of a task, as `kinase_trainer.trial.describe` says it; by
-    `kinase_trainer.without_torch` where torch is not needed.
+    """Describe a task for the search, like `kinase_trainer.trial.describe`, or by
+    `kinase_trainer.without_torch` if torch is not needed.
 
     Raises:
-        ConfigError: the data set, the device or the network is not there.
-        CorruptModel: the weights of the network that the search begins with are damaged.
+        ConfigError: the data set, the device or the network is missing.
+        CorruptModel: the weights of the network that the search starts from are damaged.
     """
     from kinase_trainer import without_torch
 

@@ -10,7 +10,7 @@ from kinase_trainer.ending import Ending, Terminator
 
 if __name__ == "__main__":
     terminator = Terminator(Ending(os.environ))
-    signal.signal(signal.SIGTERM, terminator.handle)  # before the rest, which takes time
+    signal.signal(signal.SIGTERM, terminator.handle)  # before the other imports, which take time
 
     from kinase_trainer.process import fit_threads, main
 
@@ -18,4 +18,4 @@ if __name__ == "__main__":
     code = main(terminator=terminator)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # to take torch down in order takes half a second
+    os._exit(code)  # a regular shutdown of torch takes half a second

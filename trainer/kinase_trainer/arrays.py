@@ -1,4 +1,4 @@
-"""What needs arrays only, so that a task can be described without torch."""
+"""Functions on arrays, to describe a task without torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Indices = NDArray[np.intp]
 def digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Images (1797, 1, 8, 8) in 0..1 and classes of the digits that come with scikit-learn.
 
-    They are read from its file: to import scikit-learn takes seconds.
+    They are read from its file, because importing scikit-learn takes seconds.
     """
     spec = importlib.util.find_spec("sklearn")
     places = spec.submodule_search_locations if spec else None
@@ -39,7 +39,7 @@ def digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def checksum(*arrays: NDArray[Any]) -> str:
-    """SHA-256 of the arrays' bytes, its first 16 digits."""
+    """First 16 digits of the SHA-256 of the arrays' bytes."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
@@ -54,18 +54,18 @@ def divide(
     own_test: bool,
     own_validation: bool = False,
 ) -> tuple[Indices, Indices | None, Indices | None]:
-    """Indices of the training, validation and test part of `count` samples, sorted; None for a
-    part that the data set brings.
+    """Sorted indices of the training, validation and test split of `count` samples; None for a
+    split that the data set provides.
 
     Args:
-        task: whose `split` gives the shares and the seed.
-        count: samples, without those of the parts that the data set brings.
-        labels: classes whose shares every part keeps, or None.
-        own_test: whether the data set brings a test part, so that none is cut off.
-        own_validation: whether it brings a validation part.
+        task: its `split` gives the shares and the seed.
+        count: number of samples, without those of splits that the data set provides.
+        labels: classes whose shares every split preserves, or None.
+        own_test: whether the data set provides a test split.
+        own_validation: whether it provides a validation split.
 
     Raises:
-        ConfigError: a part is empty.
+        ConfigError: a split is empty.
     """
     rng = np.random.default_rng([task.split.seed, 11])
     groups = [np.arange(count)]

@@ -1,8 +1,8 @@
-"""Files of weights that the trials of one node share, by their digests.
+"""Cache of weight files by digest, shared by the trials on a node.
 
-A file appears whole, by a rename; the ones used longest ago go when there is no room. Nothing here
-is believed: who reads a file checks it, and drops it if it is damaged. Whatever goes wrong with the
-folder, a trial goes on without it.
+A file is written atomically, by a rename. The least recently used files are deleted when the cache
+is full. The cache is not trusted: readers check a file, and drop it if it is damaged. If the folder
+fails, a trial continues without it.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from pathlib import Path
 from typing import BinaryIO
 
 FOLDER = "KINASE_CACHE_DIR"
-"""Variable of the environment that names the folder; without it there is no cache."""
+"""Environment variable with the folder. Without it, there is no cache."""
 SIZE = "KINASE_CACHE_BYTES"
-"""How much the files may take together."""
+"""Environment variable with the maximum total size."""
 MOST = 10 * 10**9
-"""Bytes, where nothing else is said."""
+"""Default maximum size in bytes."""
 WAIT = 120.0
-"""Most seconds that one process waits for another to fetch the same file."""
+"""Maximum seconds that a process waits for another to fetch the same file."""
 STALE = 3600.0
-"""Seconds after which a file that was never finished is a killed process's."""
+"""Age in seconds after which an unfinished file counts as left by a killed process."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Cache:
-    """A folder that many processes use at once."""
+    """A cache folder that several processes use concurrently."""
 
     def __init__(self, folder: Path, most: int = MOST) -> None:
-        """Use `folder`, which is made if it is not there, for at most so many bytes."""
+        """Use `folder`, which is created if it does not exist, for at most `size` bytes."""
         self.folder, self._most = folder, most
         self.bytes_read = 0
-        """What came from here and not from the store."""
+        """Bytes read from the cache instead of the store."""
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Cache | None:
-        """As the environment says; None where there is no folder."""
+        """The cache given by the environment, or None."""
         folder, most = environ.get(FOLDER), environ.get(SIZE) or str(MOST)
         if not folder:
             return None
@@ -53,9 +53,9 @@ class Cache:
 
     @contextlib.contextmanager
     def alone(self, digest: str) -> Iterator[None]:
-        """Keep other processes from fetching the same file; they find it afterwards."""
+        """Lock a file, so that only one process fetches it and others find it afterwards."""
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # no such folder, or one that knows no locks
+            with contextlib.suppress(OSError):  # no such folder, or one without locks
                 self.folder.mkdir(parents=True, exist_ok=True)
                 path = self.folder / f".{self._name(digest)[:2]}.lock"
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -65,7 +65,7 @@ class Cache:
 
     @contextlib.contextmanager
     def open(self, digest: str) -> Iterator[BinaryIO | None]:
-        """A file, or None; from now on it is the one that was used last."""
+        """A file, or None. This marks it as the most recently used one."""
         with contextlib.ExitStack() as stack:
             file: BinaryIO | None = None
             with contextlib.suppress(OSError):
@@ -75,7 +75,7 @@ class Cache:
             yield file
 
     def keep(self, digest: str, pieces: Iterable[bytes]) -> None:
-        """Add a file that was just checked, and make room for it."""
+        """Add a checked file, and make space for it."""
         temporary = self.folder / f".{uuid.uuid4().hex}.part"
         try:
             pieces = list(pieces)
@@ -93,14 +93,14 @@ class Cache:
                 temporary.unlink()
 
     def drop(self, digest: str) -> None:
-        """Remove a file that is damaged."""
+        """Remove a damaged file."""
         with contextlib.suppress(OSError):
             (self.folder / self._name(digest)).unlink()
 
     def _make_room(self, size: int) -> None:
         files, now = [], time.time()
         for entry in os.scandir(self.folder):
-            with contextlib.suppress(FileNotFoundError):  # another process has made room
+            with contextlib.suppress(FileNotFoundError):  # another process has made space
                 about = entry.stat(follow_symlinks=False)
                 if _DIGEST.fullmatch(entry.name):
                     files.append((about.st_mtime, about.st_size, entry.path))
@@ -122,12 +122,12 @@ class Cache:
 
 
 def _opened(path: str, flags: int) -> int:
-    """Whatever lies there, opening it must not wait, as for the other end of a pipe."""
+    """Open a file without blocking, even if it is a pipe."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _lock(descriptor: int) -> None:
-    """Wait for others, but not for ever: one of them may hang."""
+    """Wait for other processes, with a timeout in case one hangs."""
     deadline = time.monotonic() + WAIT
     while True:
         try:

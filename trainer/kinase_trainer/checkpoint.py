@@ -1,10 +1,10 @@
-"""Checkpoints of a trial, in the store. Tensors are safetensors, the rest JSON.
+"""Checkpoints of a trial in the store. Tensors are safetensors, the rest is JSON.
 
-A large one is written while the next epoch is trained, which changes nothing of what it holds.
+A large checkpoint is copied, and written while the next epoch is trained.
 
-A checkpoint is one object: a SHA-256 of what follows, the length of a JSON head, the head with
-the scalars, the tensors. A put is atomic, so there is no half-written one and no need of a manifest
-next to it; a damaged one is found by its digest and passed over.
+A checkpoint is one object: a SHA-256 of what follows, the length of a JSON head, the head with the
+scalars, the tensors. A put is atomic, so there are no half-written checkpoints, and no separate
+manifest is needed. A damaged checkpoint is detected by its digest and ignored.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from kinase.api.trial import Point
 from kinase.store import NotFound, Store, StoreError
 
 CHECKPOINT = "checkpoint/last"
-"""Below a trial's prefix."""
+"""Key below a trial's prefix."""
 SMALL = 1 << 18
-"""Bytes that are written at once: that takes little longer than a request without any, and an epoch
-that is killed then has the checkpoint of the one before."""
+"""Checkpoints up to this size in bytes are written synchronously: this takes hardly longer than an
+empty request, and a killed epoch then always has the checkpoint of the previous one."""
 
 
 @dataclass
 class Saved:
-    """What a checkpoint holds."""
+    """Contents of a checkpoint."""
 
     epoch: int
     """Epochs done."""
@@ -51,18 +51,19 @@ class Uploads:
         with Uploads(store, prefix, kept) as uploads:
             uploads.add(saved)  # returns when it is copied
 
-    At the end it waits for the last. What goes wrong with one is raised when the next is added,
+    At the end it waits for the last upload. An error is raised when the next checkpoint is added,
     or at the end.
     """
 
     def __init__(self, store: Store, prefix: str, kept: Callable[[int], None]) -> None:
-        """`kept` is told how many epochs the checkpoint now holds, by the thread that wrote it."""
+        """`kept` is called with the number of epochs in the checkpoint, in the thread that wrote
+        it."""
         self._store, self._key, self._kept = store, f"{prefix}/{CHECKPOINT}", kept
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._last: Future[None] | None = None
 
     def add(self, saved: Saved) -> None:
-        """Wait for the one before, and write this one or hand it over."""
+        """Wait for the previous upload, and write this checkpoint or hand it to the thread."""
         self.wait()
         head, body = _copied(saved)
         if len(body) <= SMALL:
@@ -79,7 +80,7 @@ class Uploads:
         self._kept(epoch)
 
     def wait(self) -> None:
-        """Wait until nothing is under way.
+        """Wait for the current upload.
 
         Raises:
             StoreError: the checkpoint could not be written.
@@ -102,7 +103,7 @@ class Uploads:
 
 
 def _copied(saved: Saved) -> tuple[bytes, bytes]:
-    """The head and the tensors, which may change from now on."""
+    """The head and copies of the tensors."""
     head = json.dumps(
         {
             "epoch": saved.epoch,
@@ -136,25 +137,25 @@ def restore(store: Store, prefix: str) -> tuple[Saved | None, str]:
     return saved, ""
 
 
-def pack(model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any]:
-    """Tensors and scalars of a model and its optimiser."""
+def pack(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any]:
+    """Tensors and scalars of a model and its optimizer."""
     tensors = {f"model.{name}": t for name, t in model.state_dict().items()}
-    state = optimiser.state_dict()
+    state = optimizer.state_dict()
     scalars: dict[str, Any] = {}
     for index, slots in state["state"].items():
         for name, value in slots.items():
             if isinstance(value, Tensor):
-                tensors[f"optimiser.{index}.{name}"] = value
+                tensors[f"optimizer.{index}.{name}"] = value
             elif value is not None:
                 scalars[f"{index}.{name}"] = value
     return tensors, scalars
 
 
-def unpack(model: nn.Module, optimiser: torch.optim.Optimizer, saved: Saved) -> None:
-    """Put a checkpoint back.
+def unpack(model: nn.Module, optimizer: torch.optim.Optimizer, saved: Saved) -> None:
+    """Restore a checkpoint.
 
     Raises:
-        ValueError: it is of another network; then nothing was changed.
+        ValueError: it is of another network; nothing was changed.
     """
     weights = {
         name.removeprefix("model."): tensor
@@ -166,11 +167,11 @@ def unpack(model: nn.Module, optimiser: torch.optim.Optimizer, saved: Saved) -> 
         raise ValueError("it is of another network")
     state: dict[int, dict[str, Any]] = {}
     for name, tensor in saved.tensors.items():
-        if name.startswith("optimiser."):
+        if name.startswith("optimizer."):
             _, index, slot = name.split(".", 2)
             state.setdefault(int(index), {})[slot] = tensor.clone()
-    for name, value in saved.scalars.get("optimiser", {}).items():
+    for name, value in saved.scalars.get("optimizer", {}).items():
         index, slot = name.split(".", 1)
         state.setdefault(int(index), {})[slot] = value
     model.load_state_dict(weights)
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

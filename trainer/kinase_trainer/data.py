@@ -1,15 +1,14 @@
 """The fixed splits of a data set, and batches.
 
-`open_splits` gives the training and the validation part and no way to the test part, which
-only `open_test` opens. Data sets that fit in memory are tensors on the device, and a batch is
-changed (cropped, flipped, cut out) at once; the others come by a torch `DataLoader`
-(`kinase_trainer.lazy`).
+`open_splits` returns the training and validation splits and gives no access to the test split,
+which only `open_test` opens. Data sets that fit in memory are tensors on the device, and a whole
+batch is augmented at once; others are read by a torch `DataLoader` (`kinase_trainer.lazy`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -28,16 +27,16 @@ from kinase_trainer.summary import Told, tell
 from kinase_trainer.tasks import LearningTask, Regression, Units, make_task
 
 EVALUATION_BATCH = 1024
-"""Most samples of a batch when nothing goes backward."""
+"""Maximum number of samples in a batch without a backward pass."""
 EVALUATION_PIXELS = 2**20
-"""Most pixels of such a batch."""
+"""Maximum number of pixels in such a batch."""
 STATISTICS_SAMPLES = 4096
-"""Most images that the mean and deviation are taken from where they are not in memory."""
+"""Maximum number of images for the mean and deviation if the images are not in memory."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Samples of one part of a data set: images (N, C, H, W) in 0..1, and targets (N, ...)."""
+    """Samples of one split of a data set: images (N, C, H, W) in 0..1, and targets (N, ...)."""
 
     images: Tensor | LazyImages
     """Unsigned bytes, or floats in 0..1."""
@@ -47,7 +46,7 @@ class Part:
         return len(self.targets)
 
     def to(self, device: torch.device) -> Part:
-        """The same samples on a device; images that are not in memory go there by the batch."""
+        """The same samples on a device. Images that are not in memory are moved batch by batch."""
         images = self.images.to(device) if isinstance(self.images, Tensor) else self.images
         return Part(images, self.targets.to(device))
 
@@ -56,13 +55,14 @@ class Part:
         return Part(_pick(self.images, indices), self.targets[indices])
 
     def at(self, side: int | None) -> Part:
-        """The same samples at another height and width; None keeps theirs."""
+        """The same samples at another height and width; None keeps the size."""
         if isinstance(self.images, Tensor):
             return Part(resize(self.images, side), self.targets)
         return Part(self.images.resized(side), self.targets)
 
     def read(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images as floats in 0..1, and targets, in an order of indices, `size` at a time."""
+        """Batches of `size` images as floats in 0..1, with targets, in the order of the given
+        indices."""
         device = self.targets.device
         if isinstance(self.images, Tensor):
             for chosen in torch.split(order.to(device), size):
@@ -80,34 +80,37 @@ def _pick(images: Tensor | LazyImages, indices: Tensor) -> Tensor | LazyImages:
 
 @dataclass(frozen=True)
 class Splits:
-    """What training may see."""
+    """The data that training can access."""
 
     train: Part
     validation: Part
     test_size: int
-    """Samples of the test part, which is not here."""
+    """Number of test samples, which are not included."""
     outputs: int
     """Width of the network's output."""
     mean: tuple[float, ...]
-    """Of each channel of the training part."""
+    """Mean of each channel of the training split."""
     deviation: tuple[float, ...]
-    """Standard deviation of each channel of the training part."""
+    """Standard deviation of each channel of the training split."""
     classes: tuple[str, ...]
-    """Names of the classes, in the order of the outputs, where there are classes."""
+    """Names of the classes, in the order of the outputs, if there are classes."""
     told: Told
-    """What there is to say of the data."""
+    """Summary of the data."""
     said: str
-    """What the task says of the targets."""
+    """The task's summary of the targets."""
     learning: LearningTask
-    """What is learnt, fitted to the training part."""
+    """The task, fitted to the training split."""
     checksum: str
-    """Of the data; see `Raw.checksum`."""
+    """Digest of the data; see `Raw.checksum`."""
     test_checksum: str | None = None
-    """Of the data set's own test part; None where it has none."""
+    """Digest of the data set's own test split, or None."""
+    own_files: dict[str, str] = field(default_factory=dict)
+    """Digests of the image files of the data set's own validation and test parts, where these are
+    read batch by batch; see `digests`."""
 
     @property
     def units(self) -> Units | None:
-        """What the outputs stand for; None where they are as they come."""
+        """Scale of standardized outputs; None if they are not standardized."""
         return self.learning.units
 
     @property
@@ -118,21 +121,26 @@ class Splits:
 
     def digests(self) -> dict[str, str]:
         """Digests by which changed data is noticed: `samples`, the data set's own `test` part, and
-        `files` where images are read batch by batch."""
-        images = self.train.images
-        files = images.files() if isinstance(images, LazyImages) else None
+        where images are read batch by batch `files`, `validationFiles` and `testFiles` of the data
+        set's own parts."""
+        files = _files(self.train.images)
         found = {"samples": self.checksum, "test": self.test_checksum, "files": files}
-        return {name: digest for name, digest in found.items() if digest is not None}
+        known = {name: digest for name, digest in found.items() if digest is not None}
+        return known | self.own_files
+
+
+def _files(images: Tensor | LazyImages) -> str | None:
+    return images.files() if isinstance(images, LazyImages) else None
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """A data set whose targets are the task's."""
+    """A data set with the targets in the task's form."""
 
     learning: LearningTask
     raw: Raw
     train: Part
-    """All that the data set's own validation and test parts do not hold."""
+    """All samples except those of the data set's own validation and test splits."""
     validation: Part | None
     test: Part | None
     classes: tuple[str, ...]
@@ -140,10 +148,11 @@ class _Opened:
 
 
 def _open(task: Task) -> _Opened:
-    """The data set of a task, its targets in the task's form and its classes numbered from 0.
+    """The data set of a task, with targets in the task's form and classes numbered from 0.
 
     Raises:
-        ConfigError: the task cannot use them; a part has a class that the training part lacks.
+        ConfigError: the task cannot use the targets, or a split has a class that the training split
+            lacks.
     """
     learning = make_task(task)
     raw = open_raw(task)
@@ -213,18 +222,18 @@ def _numbered(labels: Tensor, values: Tensor, where: str, part: str) -> Tensor:
 
 @dataclass(frozen=True)
 class _Divided:
-    """The parts of a data set, their targets as the loss takes them."""
+    """The splits of a data set, with encoded targets."""
 
     train: Part
     validation: Part
     test: Part
     counts: dict[str, NDArray[Any]]
-    """Samples of each class or label in each part; empty where there are neither."""
+    """Number of samples of each class or label in each split; empty if there are no classes."""
 
 
 def _divide(task: Task, opened: _Opened, outputs: int) -> _Divided:
-    """The training, validation and test part, of the data set's own or cut off; the task is fitted
-    to the first."""
+    """The training, validation and test splits, from the data set or by `task.split`. The task is
+    fitted to the training split."""
     strata = opened.learning.strata(opened.train.targets)
     train, validation, test = divide(
         task,
@@ -266,10 +275,10 @@ def _outputs(opened: _Opened) -> tuple[int, Tensor]:
 
 @lru_cache(maxsize=1)
 def open_splits(task: Task) -> Splits:
-    """The training and validation parts of a task's data set, on the CPU.
+    """The training and validation splits of a task's data set, on the CPU.
 
     Raises:
-        ConfigError: the data is not there, or not of a form that the task can use.
+        ConfigError: the data does not exist, or not of a form that the task can use.
     """
     opened = _open(task)
     outputs, targets = _outputs(opened)
@@ -285,6 +294,8 @@ def open_splits(task: Task) -> Splits:
         opened.raw.warnings,
         exclusive=not learning.several,
     )
+    own = {"validationFiles": opened.validation, "testFiles": opened.test}
+    digests = {name: part and _files(part.images) for name, part in own.items()}
     seen = divided.train.at(task.resolution)
     mean, deviation = _statistics(seen, task.split.seed)
     return Splits(
@@ -300,12 +311,13 @@ def open_splits(task: Task) -> Splits:
         learning=learning,
         checksum=opened.raw.checksum(),
         test_checksum=opened.raw.test_checksum(),
+        own_files={name: digest for name, digest in digests.items() if digest},
     )
 
 
 def open_test(task: Task) -> tuple[Part, LearningTask]:
-    """The test part, and the task as it is fitted to the training part. Only the final scoring of
-    the winner calls this."""
+    """The test split, and the task fitted to the training split. Only the final scoring of the
+    winner calls this."""
     opened = _open(task)
     divided = _divide(task, opened, _outputs(opened)[0])
     return divided.test.at(task.resolution), opened.learning
@@ -315,9 +327,9 @@ def open_test(task: Task) -> tuple[Part, LearningTask]:
 def open_parts(
     task: Task, share: float, side: int | None, device: torch.device
 ) -> tuple[Part, Part]:
-    """The training part (a share of it) and the validation part at a resolution, on a device.
+    """The training split (a share of it) and the validation split at a resolution, on a device.
 
-    The last answer is kept, so that trials of one fidelity do not prepare it again.
+    The last result is cached for trials of the same fidelity.
     """
     splits = open_splits(task)
     train = fraction(splits.train, share, task.split.seed, splits.learning)
@@ -325,14 +337,14 @@ def open_parts(
 
 
 def fraction(part: Part, share: float, seed: int, learning: LearningTask) -> Part:
-    """A fixed subset of a part, the shares of the classes kept."""
+    """A fixed subset of a split that preserves the shares of the classes."""
     if share >= 1:
         return part
     rng = np.random.default_rng([seed, 13])
     strata = learning.strata(part.targets)
     labels = np.zeros(len(part)) if strata is None else strata.numpy()
     order = rng.permutation(len(part))
-    # positions within the class, so that any share of the order holds each class's share
+    # positions within the class, so that any prefix of the order has each class's share
     rank = np.empty(len(part))
     for label in np.unique(labels):
         members = order[labels[order] == label]
@@ -358,7 +370,7 @@ def _statistics(part: Part, seed: int) -> tuple[tuple[float, ...], tuple[float, 
         count += values.numel() // values.shape[1]
     mean = total / count
     deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
-    deviation[deviation < 1e-6] = 1.0  # a constant channel is left as it is
+    deviation[deviation < 1e-6] = 1.0  # a constant channel is not scaled
     return tuple(mean.tolist()), tuple(deviation.tolist())
 
 
@@ -371,8 +383,8 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of training batches in an order drawn from the generator.
 
-    The last batch is the smaller rest; a rest of a single sample is left out, because batch
-    normalisation has no variance to go by.
+    The last batch can be smaller; a single remaining sample is dropped, because batch normalization
+    has no variance for it.
     """
     order = torch.randperm(len(part), generator=generator)
     if size > 1 and len(order) > size and len(order) % size == 1:
@@ -382,13 +394,13 @@ def batches(
 
 
 def steps_of(count: int, size: int) -> int:
-    """Batches that `batches` gives of `count` samples."""
+    """Number of batches that `batches` makes of `count` samples."""
     left_out = size > 1 and count > size and count % size == 1
     return -(-(count - left_out) // size)
 
 
 def smallest_batch(count: int, size: int) -> int:
-    """Samples of the smallest batch that `batches` gives of `count` samples."""
+    """Size of the smallest batch that `batches` makes of `count` samples."""
     if count <= size:
         return count
     rest = count % size
@@ -396,7 +408,7 @@ def smallest_batch(count: int, size: int) -> int:
 
 
 def plain_batches(part: Part) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every sample once, in order, unchanged, in batches whose size is chosen for memory."""
+    """Every sample once, in order and without augmentation, in batches that fit in memory."""
     _, _, height, width = part.images.shape
     size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
     if isinstance(part.images, LazyImages):
@@ -413,16 +425,16 @@ def augment(
     generator: torch.Generator,
     fill: Tensor | None = None,
 ) -> Tensor:
-    """Random crop, flip and cutout, each sample by its own draw.
+    """Random crop, flip and cutout, drawn separately for each sample.
 
-    The generator lives on the CPU whatever the device, so that a seed means the same anywhere.
+    The generator is on the CPU, so that a seed gives the same result on every device.
 
     Args:
         images: floats (N, C, H, W) in 0..1.
-        options: what is done.
-        generator: where the draws come from.
-        fill: (1, C, 1, 1), what a cutout is filled with, so that it is zero once normalised;
-            None is zero.
+        options: augmentation options.
+        generator: source of randomness.
+        fill: (1, C, 1, 1), value of a cutout, so that it is zero after normalization. Default:
+            zero.
     """
     count, _, height, width = images.shape
     device = images.device
@@ -441,7 +453,7 @@ def augment(
         flipped = (torch.rand(count, generator=generator) < 0.5).to(device)
         images = torch.where(flipped[:, None, None, None], images.flip(3), images)
     if options.cutout:
-        # the square's centre may lie at the edge, so that a part of it falls outside
+        # the centre can be at the edge, so a part of the square can be outside
         y = torch.randint(0, height, (count, 1, 1), generator=generator).to(device)
         x = torch.randint(0, width, (count, 1, 1), generator=generator).to(device)
         before, after = options.cutout // 2, options.cutout - options.cutout // 2

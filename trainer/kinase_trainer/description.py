@@ -1,4 +1,4 @@
-"""What the search needs to know of a task, before any trial."""
+"""Describe a task for the search."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ SUPPORTS = ("until", "measure")
 def describe(
     task: Task, training: Training, space: SpaceModel | None = None, store: Store | None = None
 ) -> TaskInfo:
-    """Say of a task what the search needs to know, before any trial.
+    """Describe a task for the search, before any trial.
 
     Args:
-        task: what is learnt.
-        training: how networks are trained.
-        space: of the search, where it begins with a network.
-        store: of the experiment, where that network is then kept.
+        task: the learning task.
+        training: how to train networks.
+        space: the search space, if it starts from a network.
+        store: store of the experiment, to which that network is written.
 
     Raises:
-        ConfigError: the data set, the device or the network is not there.
-        CorruptModel: the network's weights are not what they should be.
+        ConfigError: the data set, the device or the network is missing.
+        CorruptModel: the network's weights are invalid.
     """
     device = pick_device(training.device)
     splits = open_splits(task)

@@ -1,7 +1,7 @@
-"""How a trial's process ends: its termination message, and what SIGTERM does.
+"""How a trial's process ends: its termination message, and the handling of SIGTERM.
 
-This imports little. It stands before all that takes time, because a signal that finds no handler
-is lost where the process is the first of its container.
+This module imports little. It is loaded before everything that takes time, because the first
+process of a container ignores a signal without a handler.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from types import FrameType
 from typing import NoReturn
 
 MOST_BYTES = 4096
-"""What Kubernetes keeps of a termination message."""
+"""Maximum size of a termination message in Kubernetes."""
 MOST_TEXT = 2048
-"""Characters of its field `message`."""
+"""Maximum characters of its field `message`."""
 TERMINATED = 128 + signal.SIGTERM
 
 
 class Terminated(Exception):
-    """The machine is wanted back; the epoch just done is in the checkpoint."""
+    """SIGTERM was received; the last epoch is in the checkpoint."""
 
 
 class Ending:
-    """What is known of a trial for its termination message."""
+    """Contents of a trial's termination message."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        """Read where the message goes, and of which metric it tells the value."""
+        """Read the path of the message and the name of its metric from the environment."""
         self._path = environ.get("KINASE_TERMINATION_LOG")
         self._metric = environ.get("KINASE_METRIC", "")
         self.value: float | None = None
         self.epochs: int | None = None
 
     def note(self, epochs: int, metrics: Mapping[str, float]) -> None:
-        """What was measured after so many epochs."""
+        """Metrics after `epoch` epochs."""
         self.epochs = epochs
         value = metrics.get(self._metric)
         self.value = value if value is not None and math.isfinite(value) else None
 
     def say(self, message: str) -> None:
-        """Write the termination message. It is a hint: that it cannot be written ends nothing."""
+        """Write the termination message. It is a hint: a failure is ignored."""
         if not self._path:
             return
         data = compose(self.value, self.epochs, message)
@@ -57,7 +57,7 @@ class Ending:
 
 
 def compose(value: float | None, epochs: int | None, message: str) -> bytes:
-    """A `Termination` as JSON, its text cut so that it is kept whole."""
+    """A `Termination` as JSON, with its text truncated to fit the limit."""
     known = {"value": value, "epochs": epochs}
     text = message.encode(errors="replace").decode()[:MOST_TEXT]
     while True:
@@ -71,18 +71,18 @@ def compose(value: float | None, epochs: int | None, message: str) -> bytes:
 class Terminator:
     """Ends the process after SIGTERM.
 
-    Before the training that is at once, in an epoch when its checkpoint is written, and after
-    the last epoch when the result is. An epoch or a result that would come after the grace
-    period is not waited for, nor is a store that is out of reach.
+    Before the training, it ends immediately; during an epoch, after its checkpoint is written;
+    after the last epoch, after the result is written. It does not wait for an epoch or a result
+    that would take longer than the grace period, or for an unavailable store.
     """
 
     def __init__(self, ending: Ending) -> None:
-        """Nothing has begun."""
+        """Start before the training."""
         self.ending = ending
         self.grace: float | None = None
-        """Seconds from SIGTERM to SIGKILL, where they are known."""
+        """Seconds from SIGTERM to SIGKILL, if known."""
         self.outage: Callable[[], bool] = lambda: False
-        """Whether the store is out of reach."""
+        """Whether the store is unavailable."""
         self.asked = False
         self._began: float | None = None
         self._took: float | None = None
@@ -91,28 +91,28 @@ class Terminator:
         self._process = os.getpid()
 
     def begin(self, done: int) -> None:
-        """Called before every epoch, with how many are done."""
+        """Called before every epoch, with the number of completed epochs."""
         if self.asked:
             raise Terminated
         self.ending.epochs = done
         self._began = time.monotonic()
 
     def done(self, *, last: bool) -> None:
-        """Called after every epoch. After the last there is only the result left to write."""
+        """Called after every epoch. After the last one only the result is left to write."""
         if self._began is not None:
             self._took = time.monotonic() - self._began
         self._finishing = last
         self.check()
 
     def check(self) -> None:
-        """Between two epochs: end if SIGTERM came."""
+        """Between two epochs: end if SIGTERM was received."""
         if self.asked and not self._finishing:
             raise Terminated
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """SIGTERM came."""
+        """Handle SIGTERM."""
         if os.getpid() != self._process:
-            os._exit(TERMINATED)  # a child that reads data, which was forked with this handler
+            os._exit(TERMINATED)  # a forked child process that reads data
         again, self.asked = self.asked, True
         if self._began is None or self.outage():
             self.end()
@@ -129,15 +129,15 @@ class Terminator:
         signal.setitimer(signal.ITIMER_REAL, max(wait, 0.001))
 
     def over(self) -> None:
-        """The outcome is decided: a signal changes nothing any more."""
+        """The outcome is decided: ignore signals from now on."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if self._alarm:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def end(self) -> NoReturn:
-        """End now, whatever is under way; what is in the store stands."""
+        """End immediately. The store keeps what was written."""
         self.ending.say(self.text)
-        with contextlib.suppress(Exception):  # they may be in the middle of a write
+        with contextlib.suppress(Exception):  # another thread may be in the middle of a write
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(TERMINATED)
@@ -146,7 +146,7 @@ class Terminator:
     def text(self) -> str:
         """How the trial ended."""
         if self._began is None:
-            return "ended by SIGTERM before the training began"
+            return "ended by SIGTERM before the training started"
         if self._finishing:
             return "ended by SIGTERM before the result was written"
         return f"ended by SIGTERM; epochs done: {self.ending.epochs}"

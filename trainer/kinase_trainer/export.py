@@ -1,5 +1,5 @@
-"""Trained networks for others to use: safetensors with a card, TorchScript, an exported
-program, and ONNX that was checked against the network."""
+"""Export of trained networks: safetensors with a card, TorchScript, an exported program, and ONNX,
+checked against the network."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 
 from kinase.api import limits
+from kinase.api.task import output_name
 from kinase.store import NotFound, Store
 from kinase.words import counted
 from kinase_trainer.model import CARD, WEIGHTS, load
 from kinase_trainer.network import Network
 
 TOLERANCE = 1e-5
-"""Largest difference of a logit that an exported network may show, relative to the largest."""
+"""Largest difference of an output that an exported network may show, relative to the largest."""
 BATCHES = (1, 3, 8)
-"""Batch sizes that an exported network is checked at."""
+"""Batch sizes with which an exported network is checked."""
 
 
 class ExportError(RuntimeError):
@@ -34,13 +35,13 @@ def export_network(source: Store, out: Path, formats: tuple[str, ...] = ()) -> l
 
     Args:
         source: store that holds `weights.safetensors` and `model.json`.
-        out: folder, made if it is not there.
-        formats: of `FORMATS`; all if none is named.
+        out: folder, made if it does not exist.
+        formats: any of `FORMATS`. Default: all.
 
     Raises:
-        ValueError: an unknown format.
-        NotFound, CorruptModel: there is no network, or it is not what its card says.
-        ExportError: what was written computes something else.
+        ValueError: a format is unknown.
+        NotFound, CorruptModel: the network does not exist, or differs from its card.
+        ExportError: an exported network computes something else.
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
@@ -62,19 +63,22 @@ def _inputs(card: dict[str, Any]) -> list[Tensor]:
 
 def _check(name: str, network: Network, card: dict[str, Any], run: Callable[[Tensor], Any]) -> None:
     """Compare with the trained network on random batches of several sizes."""
+    outputs = output_name(card["task"])
     for images in _inputs(card):
         with torch.no_grad():
             wanted = network(images)
             found = torch.as_tensor(run(images))
         if found.shape != wanted.shape:
-            raise ExportError(f"{name}: logits of shape {tuple(found.shape)}, not {wanted.shape}")
+            raise ExportError(
+                f"{name}: {outputs} of shape {tuple(found.shape)}, not {tuple(wanted.shape)}"
+            )
         difference = float((found - wanted).abs().max())
         if not difference <= TOLERANCE * max(1.0, float(wanted.abs().max())):
-            raise ExportError(f"{name}: logits differ by {difference:.2e}, above {TOLERANCE:g}")
+            raise ExportError(f"{name}: {outputs} differ by {difference:.2e}, above {TOLERANCE:g}")
 
 
 def _safetensors(network: Network, card: dict[str, Any], source: Store, out: Path) -> list[Path]:
-    """The weights and the card as they are, the architecture, and a README."""
+    """Copy the weights and the card, and write the architecture and a README."""
     files = {
         WEIGHTS: source.get(WEIGHTS),
         CARD: source.get(CARD, limits.CARD),
@@ -118,7 +122,7 @@ def _onnx(network: Network, card: dict[str, Any], source: Store, out: Path) -> l
     program = torch.onnx.export(
         _program(network, card),
         input_names=["images"],
-        output_names=["logits"],
+        output_names=[output_name(card["task"])],
         verbose=False,
         external_data=False,
     )
@@ -139,7 +143,7 @@ FORMATS: dict[str, Callable[[Network, dict[str, Any], Store, Path], list[Path]]]
 
 
 def _measured(source: Store) -> dict[str, Any]:
-    """What the experiment says of the network in addition to the card, where it is the winner."""
+    """Additional facts about the winner from the experiment."""
     try:
         document: dict[str, Any] = json.loads(source.get("result.json"))
     except NotFound:
@@ -147,20 +151,30 @@ def _measured(source: Store) -> dict[str, Any]:
     return document
 
 
-TASKS = {"Classification": "classification", "MultiLabel": "several labels a sample"}
-"""Tasks of ours in words."""
+TASKS = {
+    "Classification": "classification",
+    "MultiLabel": "several labels a sample",
+    "Regression": "regression",
+}
+"""Names of the built-in tasks."""
 
 
 def _outputs(card: dict[str, Any]) -> str:
-    if card.get("targetMean"):
-        return "numbers, in the units of the data"
-    several = card["task"] == "MultiLabel"
-    return "logits, whose sigmoids are probabilities" if several else "logits"
+    """How many outputs there are, and what they are."""
+    task, count = card["task"], card["outputs"]
+    if task == "Regression":
+        return f"{counted(count, 'number')} in the units of the data"
+    if task == "MultiLabel":
+        return f"{counted(count, 'logit')}, whose sigmoids are probabilities"
+    if task == "Classification":
+        return f"{counted(count, 'logit')}, whose softmax is the probabilities of the classes"
+    return f"{counted(count, 'output')}, as the task {task} takes them"
 
 
 def _readme(card: dict[str, Any], measured: dict[str, Any]) -> str:
     """The model card for people."""
     channels, height, width = card["input"]
+    outputs = output_name(card["task"])
     results = {**card["metrics"], **measured.get("test", measured.get("metrics", {}))}
     lines = [
         f"# {card['experiment']}, trial {card['trial']}",
@@ -169,8 +183,8 @@ def _readme(card: dict[str, Any], measured: dict[str, Any]) -> str:
         f"Kinase {card['kinase']} in a {card['space']['type']} space.",
         "",
         f"- Input: float images in 0..1, shape (N, {channels}, {height}, {width}); the "
-        "normalisation is a part of the network.",
-        f"- Output: {card['outputs']} {_outputs(card)}.",
+        "normalization is a part of the network.",
+        f"- Output: {_outputs(card)}; in ONNX it is called `{outputs}`.",
         f"- Size: {card['params']:,} parameters, {card['macs']:,} multiply-adds an image.",
         f"- Training: {counted(card['epochs'], 'epoch')}.",
         *(f"- {name}: {value:.4f}" for name, value in sorted(results.items())),
@@ -178,7 +192,7 @@ def _readme(card: dict[str, Any], measured: dict[str, Any]) -> str:
         "```python",
         "from kinase_trainer import load",
         'model, card = load(".")',
-        "logits = model(images)",
+        f"{outputs} = model(images)",
         "```",
         "",
     ]

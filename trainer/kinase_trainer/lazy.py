@@ -1,10 +1,11 @@
-"""Images that are read batch by batch, of a data set too large for memory."""
+"""Images of a data set that is too large for memory, read batch by batch."""
 
 from __future__ import annotations
 
 import hashlib
 import multiprocessing
 import os
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,15 @@ from torch.utils.data import DataLoader, Dataset
 from kinase_trainer.errors import ConfigError
 
 MAX_LOADERS = 4
-"""Most processes that read ahead for one trial."""
+"""Maximum number of loader processes of a trial."""
 AHEAD = 2
-"""Batches that one of them has ready, or on their way."""
+"""Number of batches that each of them prefetches."""
 SHARE = 0.8
-"""How much of the free shared memory they may take."""
+"""Maximum share of the free shared memory that they use."""
 
 
 def resize(images: Tensor, side: int | None) -> Tensor:
-    """Images (N, C, H, W) at another height and width, in their own type; None keeps theirs.
+    """Images (N, C, H, W) at another height and width, in the same type; None keeps the size.
 
     Bilinear, with antialiasing when shrunk, 1024 images at a time.
     """
@@ -48,19 +49,26 @@ def as_float(images: Tensor) -> Tensor:
 
 
 class LazyImages(Dataset[Tensor]):
-    """Images of a torch `Dataset` of (image, target), in an order of one's own.
+    """Images of a torch `Dataset` of (image, target), in any order.
 
-    An image may be a tensor (C, H, W) of unsigned bytes or of floats in 0..1, an array of that
-    form, or a PIL image; all have one size.
+    An image can be a tensor (C, H, W) of unsigned bytes or of floats in 0..1, an array of that
+    form, or a PIL image. All must have the same size.
     """
 
     ndim = 4
 
     def __init__(
-        self, dataset: Dataset[Any], positions: Tensor | None = None, side: int | None = None
+        self,
+        dataset: Dataset[Any],
+        positions: Tensor | None = None,
+        side: int | None = None,
+        name: str = "the data set",
     ) -> None:
-        """All samples of a data set, or those at `positions`, at height and width `side`."""
+        """All samples of a data set, or those at `positions`, at height and width `side`; `name`
+        stands for it in messages."""
         super().__init__()
+        self.name = name
+        self._like: tuple[int, ...] | None = None
         self.dataset = dataset
         count = len(dataset)  # type: ignore[arg-type]
         self.positions = torch.arange(count) if positions is None else positions
@@ -70,20 +78,44 @@ class LazyImages(Dataset[Tensor]):
         return len(self.positions)
 
     def __getitem__(self, index: int) -> Tensor:
-        """One image as it comes, for the loader."""
-        return _tensor(self.dataset[int(self.positions[index])][0])
+        """One unchanged image, for the loader.
+
+        Raises:
+            ConfigError: the data set raised an error, or returned an invalid image or one of
+                another size; the message names it and the sample.
+        """
+        place = int(self.positions[index])
+        try:
+            image = self.dataset[place][0]
+        except ConfigError:
+            raise
+        except Exception as error:  # of code that is not ours
+            traceback.print_exc()
+            text = " ".join(str(error).split())
+            raise ConfigError(
+                f"{self.name} raised {type(error).__name__} at sample {place}: {text:.500}"
+            ) from None
+        tensor = _tensor(image, f"{self.name} gives at sample {place}")
+        if self._like not in (None, tuple(tensor.shape)):
+            raise ConfigError(
+                f"{self.name} gives at sample {place} an image of shape {tuple(tensor.shape)}, and "
+                f"{self._like} before; give all images one size"
+            )
+        return tensor
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(samples, channels, height, width)."""
-        channels, height, width = self[0].shape
+        if self._like is None:
+            self._like = tuple(self[0].shape)
+        channels, height, width = self._like
         if self.side is not None:
             height = width = self.side
         return (len(self), channels, height, width)
 
     def files(self) -> str | None:
-        """SHA-256, its first 16 digits, of the names and sizes of the images' files, in the order
-        of the data set; None where they are not files, as in torchvision's `ImageFolder`."""
+        """First 16 digits of the SHA-256 of the names and sizes of the image files, in the order of
+        the data set; None if the images are not files as in torchvision's `ImageFolder`."""
         samples = getattr(self.dataset, "samples", None)
         if not isinstance(samples, list):
             return None
@@ -98,17 +130,22 @@ class LazyImages(Dataset[Tensor]):
         return digest.hexdigest()[:16]
 
     def pick(self, indices: Tensor) -> LazyImages:
-        """Some of the images; nothing is read."""
-        return LazyImages(self.dataset, self.positions[indices], self.side)
+        """Some of the images, without reading them."""
+        return self._with(self.positions[indices], self.side)
 
     def resized(self, side: int | None) -> LazyImages:
-        """The same images at another height and width; nothing is read."""
-        return self if side is None else LazyImages(self.dataset, self.positions, side)
+        """The same images at another height and width, without reading them."""
+        return self if side is None else self._with(self.positions, side)
+
+    def _with(self, positions: Tensor, side: int | None) -> LazyImages:
+        other = LazyImages(self.dataset, positions, side, self.name)
+        other._like = self._like
+        return other
 
     def batches(self, order: Tensor, size: int) -> Iterator[Tensor]:
-        """Images (n, C, H, W) in an order of indices, `size` at a time."""
+        """Batches of `size` images (n, C, H, W), in the order of the given indices."""
         batches = [piece.tolist() for piece in torch.split(order, size)]
-        # a daemonic process, such as a worker of the local engine, may have no children
+        # a daemonic process, such as a worker of the local engine, cannot have children
         loaders = 0
         if batches and not multiprocessing.current_process().daemon:
             first = self[batches[0][0]]
@@ -122,43 +159,48 @@ class LazyImages(Dataset[Tensor]):
                 images = next(loader)
             except StopIteration:
                 return
-            except ConfigError as error:  # of another process it comes with a traceback before it
+            except ConfigError as error:  # an error from another process is preceded by a traceback
                 raise ConfigError(str(error).rpartition("ConfigError: ")[2].strip()) from None
             yield resize(images, self.side)
 
 
 def count_loaders(batch: int, shared: Path = Path("/dev/shm")) -> int:
-    """How many processes read ahead batches of so many bytes: as the CPUs allow, and the shared
-    memory in which they hand them over, of which a pod has 64 MiB unless `shmSize` gives it more.
-    None: the trial reads by itself."""
+    """Number of loader processes for batches of this size in bytes, limited by the CPUs and by the
+    shared memory through which batches are passed: 64 MiB in a pod, unless `shmSize` sets more.
+    With 0, the trial reads the data itself."""
     loaders = min(MAX_LOADERS, torch.get_num_threads() - 1)
     try:
         about = os.statvfs(shared)
-    except OSError:  # not on Linux: the memory is not limited in this way
+    except OSError:  # not Linux: no such limit
         return max(0, loaders)
     batches = int(SHARE * about.f_bavail * about.f_frsize) // max(1, batch)
-    return max(0, min(loaders, (batches - 1) // AHEAD))  # one batch more is in use
+    return max(0, min(loaders, (batches - 1) // AHEAD))  # one more batch is in use
 
 
-def _tensor(image: Any) -> Tensor:
+def _tensor(image: Any, who: str) -> Tensor:
     if isinstance(image, np.ndarray):
         image = torch.from_numpy(np.ascontiguousarray(image))
     elif not isinstance(image, Tensor):
         from torchvision.transforms.v2 import functional as V
 
-        image = V.pil_to_tensor(image)
+        try:
+            image = V.pil_to_tensor(image)
+        except TypeError:
+            raise ConfigError(
+                f"{who} {image!r:.100}; wanted is an image as a tensor, an array or a PIL image"
+            ) from None
     if image.ndim != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
         raise ConfigError(
-            f"the data set gives an image of shape {tuple(image.shape)} and type {image.dtype}; "
-            "wanted is (channels, height, width) as unsigned bytes or floats in 0..1"
+            f"{who} an image of shape {tuple(image.shape)} and type {image.dtype}; wanted is "
+            "(channels, height, width) as unsigned bytes or floats in 0..1"
         )
     tensor: Tensor = image
     return tensor
 
 
 def targets_of(dataset: Dataset[Any]) -> Tensor:
-    """Targets of every sample: the data set's attribute `targets` or `labels`, or else read
-    sample by sample, once."""
+    """Targets of every sample, from the data set's attribute `targets` or `labels`, or otherwise
+    read once, sample by sample."""
     count = len(dataset)  # type: ignore[arg-type]
     for name in ("targets", "labels"):
         known = getattr(dataset, name, None)

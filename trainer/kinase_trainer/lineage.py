@@ -1,7 +1,8 @@
-"""A network that begins with the weights of an ancestor's trial.
+"""A network that inherits the weights of an ancestor's trial.
 
-The ancestors are tried from the nearest on; what is wrong with one is said, and the next is tried.
-Nothing of a stored file is believed before its digest is right, and nothing is unpickled.
+The ancestors are tried from the nearest one; if one cannot be used, the reason is recorded and the
+next one is tried. A stored file is only used after its digest was checked, and nothing is
+unpickled.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from kinase_trainer.network import Network
 
 T = TypeVar("T")
 ROOM = 4
-"""How many times as large as both its ends a network between them may be."""
+"""Maximum size of a network between two generations, relative to the larger of the two."""
 NODES = "nodes."
-"""Before the names of a graph's tensors in its network's state."""
+"""Prefix of the names of a graph's tensors in its network's state."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class _Link:
 
 @dataclass
 class _Weights:
-    """What one network holds, by the names of its graph."""
+    """Tensors of a network, by the names of its graph."""
 
     state: dict[str, Tensor]
     slots: Slots
@@ -63,25 +64,26 @@ def begin(
     store: Store,
     frame: Frame,
     network: Network,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     train: Part,
     cache: Cache | None = None,
     space: Space | None = None,
 ) -> Inherited:
-    """Give a new network the weights that its job says it may begin with.
+    """Give a new network the weights that its job lets it inherit.
 
     Args:
-        job: with `inherit` set.
-        store: of the experiment.
-        frame: of the network.
-        network: of the job's architecture, with random weights; they stay if no ancestor is usable.
-        optimiser: of the network.
-        train: the training part, for new normalisations to hold its statistics.
-        cache: of this node.
-        space: of the job, where it is at hand.
+        job: job with `inherit` set.
+        store: store of the experiment.
+        frame: size of the network.
+        network: network of the job's architecture, with random weights, which stay if no ancestor
+            is usable.
+        optimizer: optimizer of the network.
+        train: training split, for the statistics of new normalizations.
+        cache: cache of this node.
+        space: space of the job, if available.
 
     Returns:
-        What the network begins with.
+        What the network has inherited.
     """
     assert job.inherit is not None
     space = space or make_space(job.space)
@@ -105,7 +107,7 @@ def begin(
                         remarks.append(f"trial {ancestor.trial}: {why(error, 'slots')}")
                 try:
                     child = _follow(weights, line)
-                    _give(child, network, optimiser, job.inherit.optimizer)
+                    _give(child, network, optimizer, job.inherit.optimizer)
                     calibrate(network, next(iter(plain_batches(train)))[0], child.norms)
                     count = sum(len(link.morphisms) for link in line)
                     return _said(ancestor.trial, 1.0, count, remarks)
@@ -131,20 +133,20 @@ def teacher(
     cache: Cache | None = None,
     space: Space | None = None,
 ) -> Network:
-    """The network of an ancestor, for its child to learn from.
+    """The network of an ancestor, to distil its child from.
 
     Args:
-        job: with `inherit` set.
-        store: of the experiment.
-        trial: the ancestor's.
-        frame: of the child.
-        splits: of the data.
-        cache: of this node.
-        space: of the job, where it is at hand.
+        job: job with `inherit` set.
+        store: store of the experiment.
+        trial: number of the ancestor's trial.
+        frame: size of the child.
+        splits: splits of the data.
+        cache: cache of this node.
+        space: space of the job, if available.
 
     Raises:
-        NotFound: its weights are not there.
-        CorruptModel: they are not what the job says.
+        NotFound: its weights do not exist.
+        CorruptModel: they contradict the job.
     """
     assert job.inherit is not None
     for ancestor in job.inherit.ancestors:
@@ -164,7 +166,7 @@ def teacher(
 
 def why(error: NotFound | CorruptModel, what: str = "weights") -> str:
     """Why an ancestor's weights cannot be used."""
-    return f"its {what} are not there" if isinstance(error, NotFound) else str(error)
+    return f"its {what} do not exist" if isinstance(error, NotFound) else str(error)
 
 
 def _said(trial: int | None, share: float, count: int | None, remarks: list[str]) -> Inherited:
@@ -175,7 +177,7 @@ def _said(trial: int | None, share: float, count: int | None, remarks: list[str]
 def _longer(
     line: list[_Link] | None, ancestor: Ancestor, before: Graph, after: Graph, remarks: list[str]
 ) -> list[_Link] | None:
-    """The line with one more generation at its beginning; None where it is broken."""
+    """The line with one more generation at its start; None if it is broken."""
     if line is None or ancestor.morphisms is None:
         return None
     try:
@@ -189,8 +191,8 @@ def _card(job: TrialJob, source: Store, ancestor: Ancestor, frame: Frame) -> mod
     """An ancestor's card, checked.
 
     Raises:
-        NotFound: it is not there.
-        CorruptModel: it is not what the job says.
+        NotFound: it does not exist.
+        CorruptModel: it contradicts the job.
     """
     card = model.read_card(source)
     for name, found, wanted in (
@@ -215,7 +217,7 @@ def _state(source: Store, card: model.Card, graph: Graph, cache: Cache | None) -
 
 
 def _slots(source: Store, card: model.Card, state: dict[str, Tensor], cache: Cache | None) -> Slots:
-    """What an ancestor's optimiser kept, checked.
+    """The state of an ancestor's optimizer, checked.
 
     Raises:
         NotFound, CorruptModel: as `_card`.
@@ -233,12 +235,12 @@ def _slots(source: Store, card: model.Card, state: dict[str, Tensor], cache: Cac
 def _matching(
     source: Store, card: model.Card, graph: Graph, network: Network, cache: Cache | None
 ) -> dict[str, Tensor]:
-    """An ancestor's tensors that a network has under the same name in the same shape.
+    """An ancestor's tensors whose name and shape match those of a network.
 
     Raises:
         NotFound, CorruptModel: as `_card`.
     """
-    if not card.tensors:  # it does not say where they are
+    if not card.tensors:  # it does not have their locations
         state = model.read_state(source, card, cache=cache)
         check_state(graph.needed(), state)
         return state
@@ -249,13 +251,13 @@ def _matching(
 
 
 def _check_card(card: model.Card, graph: Graph) -> None:
-    """Before anything is read: the tensors that a card names are those of its graph."""
+    """Before reading anything: check that the card's tensors are those of its graph."""
     if card.tensors:
         check_shapes(graph.needed(), {name: t.shape for name, t in card.tensors.items()})
 
 
 def _follow(weights: _Weights, line: list[_Link]) -> _Weights:
-    """Go down the line: in each generation the morphisms, then the names of the space."""
+    """Follow the line: in each generation apply the morphisms, then rename as in the space."""
     for link in line:
         most = ROOM * max(link.before.params(), link.after.params())
         child = inherit(
@@ -276,7 +278,7 @@ def _follow(weights: _Weights, line: list[_Link]) -> _Weights:
 
 
 def _renamed(tensors: dict[str, T], names: dict[str, str]) -> dict[str, T]:
-    """The same under the names of another graph; what belongs to no node is left out."""
+    """The same by the names of another graph, without tensors that belong to no node."""
     found = {}
     for name, value in tensors.items():
         if name.startswith(NODES):
@@ -286,7 +288,7 @@ def _renamed(tensors: dict[str, T], names: dict[str, str]) -> dict[str, T]:
 
 
 def _give(
-    weights: _Weights, network: Network, optimiser: torch.optim.Optimizer, slots: bool
+    weights: _Weights, network: Network, optimizer: torch.optim.Optimizer, slots: bool
 ) -> None:
     own = network.state_dict()
     wanted = {name for name in own if name.startswith(NODES)}
@@ -298,4 +300,4 @@ def _give(
     if slots and weights.slots:
         device = next(iter(own.values())).device
         moved = {n: {k: t.to(device) for k, t in s.items()} for n, s in weights.slots.items()}
-        write_slots(network, optimiser, moved)
+        write_slots(network, optimizer, moved)

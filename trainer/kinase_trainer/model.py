@@ -29,14 +29,14 @@ from kinase_trainer.tasks import Units
 WEIGHTS = "weights.safetensors"
 CARD = "model.json"
 SLOTS = "optimizer.safetensors"
-"""What the optimiser keeps of each parameter, where children inherit it."""
+"""The optimizer's state of each parameter, if children inherit it."""
 
 
 class Card(Model):
-    """`model.json`: everything but the weights that it takes to build and use the network."""
+    """`model.json`: everything except the weights that is needed to build and use the network."""
 
     version: int = 1
-    """Version of this form."""
+    """Version of this format."""
     experiment: str
     """Experiment that found it."""
     trial: int
@@ -44,7 +44,7 @@ class Card(Model):
     space: SpaceModel
     """Search space."""
     root: dict[str, Any] | None = None
-    """The graph that the space begins with, where it begins with one."""
+    """The graph that the space starts from, if any."""
     architecture: Architecture
     """Genotype."""
     scale: Scale
@@ -52,21 +52,22 @@ class Card(Model):
     input: tuple[int, int, int]
     """(channels, height, width) of an image."""
     outputs: int
-    """Number of classes, of labels, or of numbers a sample."""
+    """Number of classes or labels, or of numbers per sample."""
     classes: tuple[str, ...] = ()
-    """Names of the classes, where the data set has them."""
+    """Names of the classes, if the data set has them."""
     task: str
     """Kind of task."""
     dataset: str
     """Data set that it was trained on."""
     mean: tuple[float, ...]
-    """Of each channel; the network subtracts it itself."""
+    """Mean of each channel, which the network subtracts itself."""
     deviation: tuple[float, ...]
-    """Of each channel; the network divides by it itself."""
+    """Standard deviation of each channel, by which the network divides itself."""
     target_mean: tuple[float, ...] | None = None
-    """Of each number that is learnt; the loaded network adds it itself. None for other tasks."""
+    """For regression: mean of each target, which the loaded network adds itself."""
     target_deviation: tuple[float, ...] | None = None
-    """Of each number that is learnt; the loaded network multiplies by it itself."""
+    """For regression: standard deviation of each target, by which the loaded network multiplies
+    itself."""
     metrics: dict[str, float]
     """Validation metrics at the end of the training."""
     params: int
@@ -76,17 +77,17 @@ class Card(Model):
     epochs: int
     """Training epochs."""
     sha256: str
-    """Digest of the weights' file."""
+    """Digest of the weights file."""
     slots_sha256: str | None = None
-    """That of the optimiser's, where there is one."""
+    """Digest of the optimizer's file, if there is one."""
     kinase: str
     """Version of Kinase that wrote this."""
     tensors: dict[str, files.Stored] = Field(default_factory=dict)
-    """Those of the weights' file, so that it can be read in part; older cards have none."""
+    """Tensors of the weights file, so that it can be read in part; older cards have none."""
 
 
 class Learnt(Protocol):
-    """What a card says of the data; `kinase_trainer.data.Splits` does."""
+    """The fields of a card about the data, as in `kinase_trainer.data.Splits`."""
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -102,7 +103,7 @@ class Learnt(Protocol):
 
     @property
     def units(self) -> Units | None:
-        """What the outputs stand for."""
+        """Scale of standardized outputs."""
 
 
 def save(
@@ -116,8 +117,8 @@ def save(
     slots: Slots | None = None,
     space: Space | None = None,
 ) -> int:
-    """Write the weights, and the optimiser's slots if there are any, then the card that names them;
-    returns how many bytes the tensors take."""
+    """Write the weights, and the optimizer's slots if there are any, then the card that names them.
+    Return the size of the tensors in bytes."""
     space = space or make_space(job.space)
     graph = space.graph(job.architecture, frame).without_auxiliary()
     root = space.begins_with
@@ -166,11 +167,11 @@ def save(
 
 
 def read_card(source: Store) -> Card:
-    """A network's card.
+    """Read the card of a network.
 
     Raises:
-        NotFound: there is no such network.
-        CorruptModel: it is no card.
+        NotFound: the network does not exist.
+        CorruptModel: the card is invalid.
     """
     try:
         return Card.model_validate_json(source.get(CARD, limits.CARD))
@@ -183,17 +184,17 @@ def read_card(source: Store) -> Card:
 def read_state(
     source: Store, card: Card, names: Iterable[str] | None = None, cache: Cache | None = None
 ) -> dict[str, Tensor]:
-    """A network's tensors, those of some names if any are given; no digest is wrong.
+    """Read a network's tensors (or only those with the given names), and check their digests.
 
     Raises:
-        NotFound: they are not there.
-        CorruptModel: they are not what the card says.
+        NotFound: they do not exist.
+        CorruptModel: they differ from the card.
     """
     return files.read(source, WEIGHTS, card.sha256, card.tensors or None, names, cache)
 
 
 def read_slots(source: Store, card: Card, cache: Cache | None = None) -> Slots:
-    """The optimiser's slots, none if there are none; no digest is wrong.
+    """Read the optimizer's slots, if there are any, and check their digests.
 
     Raises:
         NotFound, CorruptModel: as `read_state`.
@@ -213,16 +214,16 @@ def load(
 
     Args:
         source: folder, URI or store that holds `weights.safetensors` and `model.json`.
-        raw: whether a regression's outputs stay standardised, as they are learnt.
+        raw: whether the outputs of a regression stay standardized.
 
     Returns:
-        The network in evaluation mode on the CPU. It takes float images in 0..1 of shape
-        (N, C, H, W) and gives logits (N, classes), or the numbers of a regression, in the data's
-        units. And the card as plain data.
+        The network in evaluation mode on the CPU. It takes float images in 0..1 of shape (N, C, H,
+            W) and returns logits (N, classes), or the numbers of a regression in the data's units.
+            Also the card as plain data.
 
     Raises:
-        NotFound: there is no such network.
-        CorruptModel: the files are not what they say.
+        NotFound: the network does not exist.
+        CorruptModel: the files are damaged.
     """
     if not isinstance(source, Store):
         source = fspath(source)

@@ -1,4 +1,4 @@
-"""A graph of primitive operations becomes a torch module."""
+"""Builds a torch module from a graph of primitive operations."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from kinase_trainer.tokens import Attention, ClassToken, Position, Select, Token
 
 
 class Shift(nn.Module):
-    """Move a map by one pixel up and left and fill with zeros: the second path of a
-    factorised reduction then sees the pixels that the first leaves out."""
+    """Shift a map by one pixel up and left, filled with zeros, so that the second path of a
+    factorized reduction sees the pixels that the first one skips."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
@@ -23,7 +23,7 @@ class Shift(nn.Module):
 
 
 class Zero(nn.Module):
-    """The zero map at a stride."""
+    """A map of zeros, at a stride."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -35,7 +35,8 @@ class Zero(nn.Module):
 
 
 class Sampled(nn.Conv2d):
-    """A strided convolution with a kernel of 1, as one without a stride of every stride-th pixel.
+    """A strided convolution with a kernel of 1, computed as a convolution without stride on every
+    stride-th pixel.
 
     The same function. On a CPU without AVX-512, oneDNN's gradient of such a kernel's weights writes
     past its workspace where there are fewer than 8 channels (uxlfoundation/oneDNN, issue 6035): a
@@ -53,7 +54,7 @@ class DropPath(nn.Module):
     (Larsson et al. 2017; Huang et al. 2016)."""
 
     def __init__(self, rate: float | None = None) -> None:
-        """With a rate of its own, or one that is set from outside, epoch by epoch."""
+        """With a fixed rate, or one that is set for each epoch."""
         super().__init__()
         self.own = rate is not None
         self.rate = rate or 0.0
@@ -87,8 +88,8 @@ class Concat(nn.Module):
 
 
 class Mix(nn.Module):
-    """Two maps in a learned proportion, which begins with the first alone: a skip by convex
-    combination (Elsken et al. 2017, type IV), or a parametrised activation (Wei et al. 2016)."""
+    """Two maps in a learned proportion, initially only the first one: a skip by convex combination
+    (Elsken et al. 2017, type IV), or a parametrized activation (Wei et al. 2016)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,12 +104,12 @@ class Gate(nn.Module):
     """A map times a gate, such as that of a squeeze-and-excitation (Hu et al. 2018)."""
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
-        """A map, and one of its shape or of one number a channel -> their product."""
+        """A map, and a map of its shape or one number per channel -> their product."""
         return x * gate
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer normalisation over the features of a token or a vector, or over the channels of each
+    """Layer normalization over the features of a token or a vector, or over the channels of each
     pixel of a map (Liu et al. 2022)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -252,9 +253,9 @@ def _module(node: Node) -> nn.Module:
 class Network(nn.Module):
     """The network of a graph: float images in 0..1 in, logits out.
 
-    Normalisation by the training split's mean and deviation is a part of the network, so
-    nobody has to know it to use one. A node's parameters are named ``nodes.<node>.<tensor>``.
-    In training, a graph with an auxiliary head gives (logits, auxiliary logits).
+    It normalizes images by the training split's mean and deviation itself, so users need not do it.
+    A node's parameters are named ``nodes.<node>.<tensor>``. In training, a graph with an auxiliary
+    head gives (logits, auxiliary logits).
     """
 
     mean: Tensor
@@ -268,11 +269,11 @@ class Network(nn.Module):
         mean: tuple[float, ...] = (0.0,),
         deviation: tuple[float, ...] = (1.0,),
     ) -> None:
-        """Build the modules; weights are drawn from torch's generator.
+        """Build the modules, with weights from torch's generator.
 
         Args:
             graph: the network.
-            mean: of each channel of the training split; one for all is enough.
+            mean: mean of each channel of the training split, or one value for all.
             deviation: standard deviation of each channel.
         """
         super().__init__()
@@ -289,7 +290,7 @@ class Network(nn.Module):
         self._auxiliary = graph.auxiliary
         self._train_plan = _plan(graph)
         self._eval_plan = _plan(graph.without_auxiliary())
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """(N, C, H, W) -> (N, classes)."""
@@ -310,18 +311,17 @@ class Network(nn.Module):
         return output
 
     def answer_in(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> None:
-        """Give the numbers that standardised outputs stand for: each times its deviation, plus its
-        mean."""
+        """Undo the standardization of the outputs: each times its deviation, plus its mean."""
         self.target_mean, self.target_deviation = torch.tensor(mean), torch.tensor(deviation)
 
     def set_drop_path(self, rate: float) -> None:
-        """Set the probability with which a map is dropped where the graph says none."""
+        """Set the drop probability of maps for which the graph does not set one."""
         for each in self.drop_paths:
             each.rate = rate
 
 
 def _plan(graph: Graph) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
-    """(node, its inputs, maps that nobody needs after it) in order."""
+    """(node, its inputs, maps no longer needed after it), in order."""
     last: dict[str, str] = {}
     for node in graph:
         for name in node.inputs:
@@ -338,8 +338,8 @@ def _plan(graph: Graph) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     ]
 
 
-def _initialise(module: nn.Module) -> None:
-    """He et al. 2015 for convolutions; a linear layer begins small."""
+def _initialize(module: nn.Module) -> None:
+    """Initialize convolutions as He et al. 2015, and linear layers with small weights."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:

@@ -57,23 +57,23 @@ from kinase_trainer.push import Push
 CRASH = 1
 INTERRUPTED = 128 + signal.SIGINT
 PATIENCE = 300.0
-"""Seconds for which a store that is out of reach is tried again."""
+"""Seconds for which an unavailable store is retried."""
 
 
 class BadInput(Exception):
-    """The process was started with what it cannot use."""
+    """The process was started with invalid input."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Leaves it to `main` to end the process."""
+    """Lets `main` end the process."""
 
     def error(self, message: str) -> NoReturn:
-        """What is wrong with the command line."""
+        """Raise an error for an invalid command line."""
         raise BadInput(f"{message}\n{self.format_usage().rstrip()}")
 
 
 def _options(arguments: list[str] | None, environ: Mapping[str, str]) -> argparse.Namespace:
-    """The command line, the environment's values as defaults."""
+    """The command line, with the environment's values as defaults."""
     parser = _Parser(prog="kinase_trainer", description="Run one job: a trial, or a description.")
     for flag, variable, text in (
         ("--job", "KINASE_JOB", "the job, a JSON file"),
@@ -114,8 +114,8 @@ def main(arguments: list[str] | None = None, terminator: Terminator | None = Non
     """Run one job; returns the exit code.
 
     Args:
-        arguments: of the command line; those of the process if None.
-        terminator: which handles SIGTERM already.
+        arguments: of the command line. Default: those of the process.
+        terminator: the installed handler of SIGTERM.
     """
     if terminator is None:
         terminator = Terminator(Ending(os.environ))
@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None, terminator: Terminator | None = Non
 
 
 def end_of(error: BaseException, terminator: Terminator) -> tuple[int, str]:
-    """The exit code and the termination message of what ends a process."""
+    """The exit code and the termination message for an exception."""
     match error:
         case Terminated():
             return TERMINATED_EXIT, terminator.text
@@ -153,7 +153,7 @@ def _run(arguments: list[str] | None, terminator: Terminator) -> tuple[int, str]
     options = _options(arguments, os.environ)
     try:
         return _work(options, os.environ, terminator)
-    except SystemExit as error:  # of a data set's own code
+    except SystemExit as error:  # raised by a custom data set
         raise RuntimeError(f"sys.exit({error.code!r}) was called") from error
 
 
@@ -176,10 +176,10 @@ def _work(
 def open_job(
     environ: Mapping[str, str], terminator: Terminator
 ) -> tuple[TrialJob | TaskJob, PatientStore]:
-    """The job that an environment names, and the store.
+    """The job and the store given by the environment.
 
     Raises:
-        BadInput: one of them cannot be used.
+        BadInput: the job or the store cannot be used.
     """
     return _open(_options([], environ), environ, terminator)
 
@@ -227,7 +227,7 @@ def finished(job: TrialJob, store: Store) -> TrialResult | None:
 
 
 def push_of(job: TrialJob, environ: Mapping[str, str]) -> Push | None:
-    """Where the points of a trial are posted, if anywhere."""
+    """The receiver of a trial's points, if there is one."""
     try:
         return Push.of(environ, job.attempt)
     except ValueError as error:
@@ -251,12 +251,12 @@ def _train(job: TrialJob, store: Store, terminator: Terminator) -> TrialResult:
 
 
 def fit_threads(limits: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:
-    """Have the numeric libraries start as many threads as the container has CPUs; by themselves
-    they count those of the machine."""
+    """Make numeric libraries start as many threads as the container has CPUs; by default they count
+    those of the machine."""
     if os.environ.get("OMP_NUM_THREADS"):
         return
     try:
         quota, period = (int(text) for text in limits.read_text().split())
-    except (OSError, ValueError):  # no such file, or no limit in it
+    except (OSError, ValueError):  # no such file, or no limit
         return
     os.environ["OMP_NUM_THREADS"] = str(min(-(-quota // period), os.cpu_count() or 1))

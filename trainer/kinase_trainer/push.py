@@ -1,6 +1,6 @@
-"""Posts each epoch's metrics to the experiment's controller, which may answer: stop.
+"""Posts each epoch's metrics to the experiment's controller, which can answer to stop.
 
-All of it is a hint. Whatever goes wrong is passed over, and what it costs the training is bounded.
+Posts are hints. Errors are ignored, and the time that training waits is bounded.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import IO, Any
 from kinase.api.trial import Point
 
 TIMEOUT = 2.0
-"""Most seconds that an epoch waits for an answer."""
+"""Maximum seconds that an epoch waits for an answer."""
 MOST_BYTES = 65536
-"""Most bytes of an answer."""
+"""Maximum size of an answer in bytes."""
 PATIENCE = 3
-"""Failures in a row after which epochs are left out."""
+"""Failures in a row after which posts are skipped for some epochs."""
 SHARE = 10.0
-"""Then at most one second in so many is spent on trying."""
+"""After that, at most one second in this many is spent on posts."""
 LONGEST_PAUSE = 30.0
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The token is for one host only."""
+    """Refuse redirects: the token is for one host only."""
 
     def redirect_request(
         self,
@@ -38,17 +38,17 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         headers: HTTPMessage,
         newurl: str,
     ) -> None:
-        """Follow none: the answer then counts as a failure."""
+        """Follow no redirect; it counts as a failure."""
 
 
 class Push:
-    """One trial's line to its controller."""
+    """Connection of a trial to its controller."""
 
     def __init__(self, url: str, token: str, attempt: int, timeout: float = TIMEOUT) -> None:
-        """Post to `url`; proxies are those of the environment.
+        """Post to `url`, through the environment's proxies.
 
         Raises:
-            ValueError: it is no http(s) URL.
+            ValueError: it is not an http(s) URL.
         """
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"{url!r} is not a URL to post to; use http://HOST:PORT/PATH")
@@ -59,18 +59,18 @@ class Push:
 
     @classmethod
     def of(cls, environ: Mapping[str, str], attempt: int) -> Push | None:
-        """As the environment says; None where there is nobody to tell."""
+        """The receiver given by the environment, or None."""
         url = environ.get("KINASE_REPORT_URL")
         return cls(url, environ.get("KINASE_REPORT_TOKEN", ""), attempt) if url else None
 
     def __call__(self, point: Point) -> bool:
-        """Post a point; False if the answer says that the trial shall stop."""
+        """Post a point; return False if the answer asks the trial to stop."""
         began = time.monotonic()
         if began < self._not_before:
             return True
         answers: list[bool] = []
-        # in a thread, because neither the look-up of a name nor a server that sends a byte now
-        # and then is bounded by a socket's timeout
+        # in a thread, because a socket's timeout does not bound the look-up of a name, or a
+        # server that sends a byte now and then
         thread = threading.Thread(target=self._post, args=(point, answers), daemon=True)
         thread.start()
         thread.join(self._timeout)
@@ -87,7 +87,7 @@ class Push:
     def _post(self, point: Point, answers: list[bool]) -> None:
         try:
             document = self._ask({"attempt": self._attempt, **point.model_dump(by_alias=True)})
-        except Exception:  # of many kinds, and none of them matters
+        except Exception:  # of any kind; errors are ignored
             return
         if isinstance(document, dict) and isinstance(document.get("continue"), bool):
             answers.append(document["continue"])

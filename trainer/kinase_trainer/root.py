@@ -1,5 +1,6 @@
-"""The network that a search begins with: fetched once, when the task is described, and kept in the
-experiment's store as a graph and a safetensors file. Trials need neither the module nor its file.
+"""The network that a search starts from. It is loaded once, when the task is described, and kept in
+the experiment's store as a graph and a safetensors file. Trials need neither the module nor its
+file.
 """
 
 from __future__ import annotations
@@ -46,31 +47,32 @@ from kinase_trainer.network import Network
 from kinase_trainer.trace import Traced, trace
 
 NODES = "nodes."
-"""Before the names of a graph's tensors in its network's state."""
+"""Prefix of the names of a graph's tensors in its network's state."""
 HEAD = 0.01
-"""Deviation of the weights of a last layer that is replaced, as of every linear layer of ours."""
+"""Standard deviation of the weights of a replaced last layer, as in every linear layer of
+Kinase."""
 COPIES = (Widen, Heads, PathMorphism)
-"""Morphisms that copy units, which noise tells apart."""
+"""Morphisms that copy units, which need noise to diverge."""
 AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
-"""torchvision's networks with auxiliary heads, and what the names of those begin with. The heads
-only take part in training, and are left out, also of a file of weights."""
+"""torchvision's networks with auxiliary heads, and the prefixes of the heads' names. The heads are
+only used in training. They are omitted, also from a file of weights."""
 
 
 # -- when the task is described ----------------------------------------------------------
 
 
 def make_root(options: ModelSpace, shape: tuple[int, int, int], outputs: int, store: Store) -> Root:
-    """Fetch the network, make it one for the task, and write it to the store.
+    """Load the network, adapt it to the task, and write it to the store.
 
     Args:
-        options: which network, and whose weights.
-        shape: of the task's images.
-        outputs: the task's number of classes.
-        store: of the experiment.
+        options: the network and its weights.
+        shape: shape of the task's images.
+        outputs: number of the task's outputs.
+        store: store of the experiment.
 
     Raises:
-        ConfigError: there is no such network, or it is not a valid graph of ours.
-        CorruptModel: the weights are no safetensors file, or not the network's.
+        ConfigError: the network does not exist, or cannot be converted to a valid graph.
+        CorruptModel: the weights are not a safetensors file, or do not match the network.
     """
     _check_channels(options, shape[0])
     with torch.random.fork_rng(devices=[]):
@@ -99,7 +101,7 @@ def _check_channels(options: ModelSpace, channels: int) -> None:
 
 
 def _network(options: ModelSpace, shape: tuple[int, int, int]) -> tuple[Graph, dict[str, Tensor]]:
-    """The network as it is, and its state."""
+    """The network's graph before adaptation, and its state."""
     if options.graph is not None:
         try:
             graph = load_graph(options.graph.plain).needed()
@@ -118,7 +120,7 @@ def _network(options: ModelSpace, shape: tuple[int, int, int]) -> tuple[Graph, d
 
 
 def _given(options: ModelSpace, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of the manifest's file, or the network's own."""
+    """The weights from the manifest's file, or the network's own."""
     name = options.name if options.source == "torchvision" else None
     skipped = AUXILIARY.get(name or "", ())
     state = dict(own) if options.weights is None else read_weights(options.weights, own, skipped)
@@ -126,15 +128,15 @@ def _given(options: ModelSpace, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def make_module(options: ModelSpace) -> nn.Module:
-    """The torch module that a manifest names, with weights drawn by torch's generator.
+    """The torch module that a manifest names, with weights from torch's generator.
 
     Raises:
-        ConfigError: there is no such network.
+        ConfigError: the network does not exist.
     """
     if "weights" in options.arguments:
         raise ConfigError(
-            "space.model.arguments has weights; nothing is fetched: give space.model.weights a "
-            "safetensors file"
+            "space.model.arguments has weights, but nothing is downloaded; set "
+            "space.model.weights to a safetensors file"
         )
     assert options.name is not None
     where = f"space.model.name {options.name!r}"
@@ -153,7 +155,7 @@ def make_module(options: ModelSpace) -> nn.Module:
             arguments.setdefault("init_weights", True)
     try:
         module = make(**arguments)
-    except Exception as error:  # of code that is not ours
+    except Exception as error:  # raised by other packages' code
         raise ConfigError(
             f"{where} cannot be made with arguments {options.arguments}: "
             f"{type(error).__name__}: {error!s:.300}"
@@ -192,11 +194,11 @@ def _torchvision(name: str) -> Any:
 
 
 def _own(name: str) -> Any:
-    """What an import path names. It is imported here alone, where the trainer runs."""
+    """The object at an import path. It is only imported here, where the trainer runs."""
     module, _, attribute = name.partition(":")
     try:
         found: Any = importlib.import_module(module)
-    except Exception as error:  # of code that is not ours
+    except Exception as error:  # raised by other packages' code
         raise ConfigError(
             f"space.model.name {name!r}: {module} cannot be imported where the trainer runs "
             f"({type(error).__name__}: {error!s:.300}); install it there, or add its folder to "
@@ -221,16 +223,16 @@ def _own(name: str) -> Any:
 def read_weights(
     where: str, own: Mapping[str, Tensor], skipped: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, if they are those of a network.
+    """The tensors of a safetensors file, if they match a network.
 
     Args:
-        where: a path, or a URI with file:// or s3://; S3 is that of the experiment's storage.
-        own: the network's, as it was made.
-        skipped: what the names of tensors begin with that are passed over.
+        where: a path, or a URI with file:// or s3://, which uses the experiment's S3 settings.
+        own: the network's own tensors.
+        skipped: prefixes of the names of ignored tensors.
 
     Raises:
-        ConfigError: there is no such file.
-        CorruptModel: it holds something else; the message names the first tensor.
+        ConfigError: the file does not exist.
+        CorruptModel: a tensor does not match; the message names the first one.
     """
     folder, _, name = where.rpartition("/")
     path = str(Path(folder or ("/" if where.startswith("/") else ".")).absolute())
@@ -273,11 +275,12 @@ def read_weights(
 
 
 def adapt(before: Graph, after: Graph, state: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """The state of a network that was made one for another task.
+    """The state of a network that was adapted to another task.
 
-    A last layer of another width is initialised at random. A first convolution for other channels
-    has, for each of its new channels, the mean of its filters over the old ones, times the old
-    number over the new: an image that is the same in all channels gives what it gave.
+    A last layer of another width is initialized at random. For a first convolution with another
+    number of channels, each new channel gets the mean of the filters over the old channels, times
+    the old number of channels divided by the new one. The output for an image that is the same in
+    all channels does not change.
     """
     old, made = tensors(before), dict(state)
     for name, shape in tensors(after).items():
@@ -300,11 +303,11 @@ def adapt(before: Graph, after: Graph, state: Mapping[str, Tensor], seed: int) -
 
 
 def space_of(job: TrialJob, store: Store) -> Space:
-    """The space of a job, beginning with its root, if there is one.
+    """The space of a job, starting from its root, if there is one.
 
     Raises:
-        CorruptModel: what lies there is not the root's graph.
-        NotFound: nothing lies there.
+        CorruptModel: the stored file is not the root's graph.
+        NotFound: the file does not exist.
     """
     if job.root is None:
         return make_space(job.space)
@@ -328,8 +331,8 @@ def _json(raw: bytes) -> Any:
         raise GraphError(str(error)) from error
 
 
-def normalised(splits: Splits, model: ModelSpace | None) -> Splits:
-    """The splits with the statistics that a network's weights were trained with."""
+def normalized(splits: Splits, model: ModelSpace | None) -> Splits:
+    """The splits, with the statistics with which a network's weights were trained."""
     if model is None:
         return splits
     return replace(
@@ -348,19 +351,20 @@ def begin(
     train: Part,
     cache: Cache | None = None,
 ) -> Inherited:
-    """Give a new network what the architecture's own morphisms make of the root's weights.
+    """Give a new network the root's weights, transformed by the architecture's morphisms.
 
     Args:
-        job: with `root` set.
-        store: of the experiment.
-        space: that begins with the root.
-        frame: of the network.
-        network: of the job's architecture, with random weights; they stay if there are no others.
-        train: the training part, for new normalisations to hold its statistics.
-        cache: of this node.
+        job: job with `root` set.
+        store: store of the experiment.
+        space: space that starts from the root.
+        frame: size of the network.
+        network: network of the job's architecture, with random weights, which stay if there are no
+            others.
+        train: training split, for the statistics of new normalizations.
+        cache: cache of this node.
 
     Returns:
-        How the weights were used, for a person.
+        How the weights were used, for people.
     """
     assert job.root is not None
     assert job.space.model is not None
@@ -377,7 +381,7 @@ def begin(
         ]
         child = inherit(graph, state, chain)
     except (NotFound, CorruptModel, MorphismError) as error:
-        why = "they are not there" if isinstance(error, NotFound) else str(error)
+        why = "they do not exist" if isinstance(error, NotFound) else str(error)
         return Inherited(message=f"the first network's weights cannot be used: {why}"[:2000])
     own = network.state_dict()
     network.load_state_dict({**own, **child.state})

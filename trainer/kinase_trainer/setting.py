@@ -19,7 +19,7 @@ from kinase_trainer.train import pick_device, seed_of
 
 @dataclass(frozen=True)
 class Setting:
-    """What a job is trained on and with."""
+    """Network, data and device of a job."""
 
     device: torch.device
     splits: Splits
@@ -31,19 +31,19 @@ class Setting:
 
 
 def slot() -> int:
-    """Number of this machine's slot that the process was started for."""
+    """Number of the slot on this machine that the process belongs to."""
     text = os.environ.get("KINASE_SLOT", "0")
     return int(text) if text.isdigit() else 0
 
 
 def set_up(job: TrialJob, store: Store) -> Setting:
-    """Build the network and fetch the data.
+    """Build the network and load the data.
 
     Raises:
-        ArchitectureError, InfeasibleError: there is no such network.
+        ArchitectureError, InfeasibleError: the network cannot be built.
     """
     device = pick_device(job.training.device, slot())
-    splits = roots.normalised(open_splits(job.task), job.space.model)
+    splits = roots.normalized(open_splits(job.task), job.space.model)
     fidelity = job.fidelity
     train, validation = open_parts(job.task, fidelity.data_fraction, fidelity.resolution, device)
     _, channels, height, width = train.images.shape
@@ -62,19 +62,19 @@ def set_up(job: TrialJob, store: Store) -> Setting:
 
 
 def _try_single(network: Network, train: Part, size: int) -> None:
-    """Refuse what cannot learn from a batch of one sample.
+    """Reject networks that cannot learn from a batch of one sample.
 
     Raises:
-        InfeasibleError: a map of one pixel is normalised by the batch, which then has no variance.
+        InfeasibleError: a map of one pixel is normalized by the batch, which has no variance.
     """
     images, _ = next(train.read(torch.zeros(1, dtype=torch.long), 1))
     try:
         with torch.no_grad():
-            copy.deepcopy(network).train()(images)  # a copy, for statistics change
+            copy.deepcopy(network).train()(images)  # a copy, because statistics change
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
         raise InfeasibleError(
-            f"training.batchSize {size} gives a batch of one sample, and the network normalises a "
+            f"training.batchSize {size} gives a batch of one sample, and the network normalizes a "
             f"map of one pixel by its batch ({error}); use a batchSize of 2 or more"
         ) from None

@@ -1,5 +1,5 @@
-"""What a training starts from: its own checkpoint, an ancestor's weights, those of the network that
-the space begins with, or nothing."""
+"""The start of a training: from its own checkpoint, from the weights of an ancestor or of the
+network that the space starts from, or from scratch."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def start(run: Run, job: TrialJob, store: Store, setting: Setting, cache: Cache 
     if not run.epoch:
         run.inherited = _begin(run, job, store, setting, cache)
     elif run.inherited is None:
-        run.inherited = Inherited(message="the checkpoint does not say what it began with")
+        run.inherited = Inherited(message="the checkpoint does not record the inherited weights")
     if job.inherit is not None and run.inherited.trial is not None:
         run.training = run.training.at_rate(job.inherit.learning_rate_factor)
     _learn_from(run.inherited, run, job, store, setting, cache)
@@ -66,7 +66,7 @@ def _begin(
     inherited = Inherited()
     if job.inherit is not None:
         inherited = lineage.begin(
-            job, store, frame, network, run.optimiser, setting.train, cache, space
+            job, store, frame, network, run.optimizer, setting.train, cache, space
         )
     if job.root is None or inherited.trial is not None:
         return inherited
@@ -95,7 +95,7 @@ def _learn_from(
             job, store, inherited.trial, setting.frame, setting.splits, cache, setting.space
         )
     except (NotFound, CorruptModel) as error:
-        remark = f"trial {inherited.trial} could not be learnt from: {lineage.why(error)}"
+        remark = f"trial {inherited.trial} could not be learned from: {lineage.why(error)}"
         if remark in inherited.message:  # an earlier attempt has said so
             return
         message = "; ".join(filter(None, (inherited.message, remark)))

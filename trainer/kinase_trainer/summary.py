@@ -1,5 +1,5 @@
-"""What there is to say of the data before a search: counts of the classes, and what may be wrong
-with them. Without torch, whose import takes seconds."""
+"""Summary of the data before a search: counts of the classes, and possible problems. It does not
+need torch, which takes seconds to import."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from kinase.api.trial import MOST_CLASSES, ClassCount
 
 IMBALANCE = 10
-"""So many times as many samples in one class as in another are worth a warning."""
+"""Ratio of samples between two classes from which a warning is given."""
 LONGEST = 128
-"""Characters of a class's name that are told."""
+"""Maximum characters of a class name in a message."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ def tell(
     """The classes with their counts.
 
     Args:
-        names: of the classes, by number.
-        counts: samples of each class (K,) in the parts `train`, `validation` and `test`; empty
-            where targets are no classes.
+        names: names of the classes, by number.
+        counts: samples of each class (K,) in the splits `train`, `validation` and `test`; empty if
+            targets are not classes.
         notes: how the data was read.
-        doubts: warnings of the data set's own.
-        exclusive: whether a sample has one class, and not any number of them.
+        doubts: warnings from the data set.
+        exclusive: whether a sample has exactly one class.
     """
     kept = tuple(note[:1000] for note in notes[:32])
     doubted = tuple(doubt[:1000] for doubt in doubts[:16])
@@ -60,11 +60,11 @@ def tell(
 
 
 def of_batches(size: int, count: int) -> tuple[str, ...]:
-    """A warning where a batch holds more than there is.
+    """A warning if a batch is larger than the training split.
 
     Args:
         size: `training.batchSize`.
-        count: training samples.
+        count: number of training samples.
     """
     if size <= count:
         return ()
@@ -75,19 +75,19 @@ def of_batches(size: int, count: int) -> tuple[str, ...]:
 
 
 def _plain(name: str) -> str:
-    """A name without what nobody sees: spaces around it, and how an accent is coded."""
+    """A name without invisible differences: surrounding spaces, and the encoding of accents."""
     return unicodedata.normalize("NFC", name.strip())
 
 
 def warnings(
     names: Sequence[str], counts: Mapping[str, NDArray[Any]], *, exclusive: bool = True
 ) -> list[str]:
-    """What may be wrong, a sentence each.
+    """Possible problems, one sentence each.
 
     Args:
-        names: of the classes, by number.
-        counts: samples of each class (K,) in the parts `train`, `validation` and `test`.
-        exclusive: whether a sample has one class, and not any number of labels.
+        names: names of the classes, by number.
+        counts: samples of each class (K,) in the splits `train`, `validation` and `test`.
+        exclusive: whether a sample has exactly one class.
     """
     found = []
     shown = [repr(name[:LONGEST]) for name in names]

@@ -41,7 +41,7 @@ class Position(nn.Module):
 
 class Attention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017, section 3.2). Queries, keys and values are
-    layers of their own, so that a head is some rows of each and some columns of the output."""
+    separate layers, so that a head is some rows of each and some columns of the output."""
 
     def __init__(self, dim: int, heads: int, head_dim: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Training and scoring: one loop, read from top to bottom.
+"""Training and scoring.
 
-All that is random in an epoch is drawn from generators seeded by the trial's seed and the
-epoch's number, so nothing about chance has to be stored to resume.
+All random numbers in an epoch come from generators seeded by the trial's seed and the epoch's
+number, so no random state has to be stored to resume.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from kinase_trainer.tasks import LearningTask, Meter
 
 
 def pick_device(name: str, slot: int = 0) -> torch.device:
-    """The device that a manifest names; of several GPUs, the one of the slot.
+    """The device that a manifest selects. With several GPUs, it is chosen by the slot.
 
     Raises:
-        ConfigError: this machine has no such device.
+        ConfigError: this machine does not have the device.
     """
     if name == "auto":
         mps = torch.backends.mps.is_available()
@@ -57,8 +57,8 @@ def seed_of(seed: int, *labels: int) -> int:
 
 
 def _weights(model: nn.Module) -> set[int]:
-    """The ids of the parameters that are weights of layers: matrices and filters. Biases,
-    normalisation, class tokens, position embeddings and scales are not."""
+    """The ids of the parameters that are weights of layers: matrices and filters, but not biases,
+    normalization, class tokens, position embeddings and scales."""
     layers = (nn.Conv2d, nn.Linear, nn.MultiheadAttention)
     return {
         id(p)
@@ -69,8 +69,8 @@ def _weights(model: nn.Module) -> set[int]:
     }
 
 
-def make_optimiser(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """The manifest's optimiser; what of the network decays is what the manifest says."""
+def make_optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+    """The manifest's optimizer, with weight decay for the parameters that the manifest selects."""
     weights = None if training.optimizer.member.decay == "all" else _weights(model)
     decayed = [p for p in model.parameters() if weights is None or id(p) in weights]
     exempt = [p for p in model.parameters() if weights is not None and id(p) not in weights]
@@ -91,8 +91,8 @@ def make_optimiser(model: nn.Module, training: Training) -> torch.optim.Optimize
 
 
 def warmup_of(training: Training, epochs: int) -> float:
-    """Epochs of warm-up in a training of `epochs`: in a shorter one than the full training the same
-    share of it, in a longer one no more than in the full one."""
+    """Epochs of warm-up in a training of `epochs`: the same share as in the full training if it is
+    shorter, otherwise the same number."""
     return training.warmup_epochs * min(1.0, epochs / training.epochs)
 
 
@@ -100,14 +100,14 @@ def learning_rate(training: Training, step: int, steps: int, epochs: int) -> flo
     """Learning rate of a step: a linear rise, whose last step has the manifest's rate, then a half
     cosine to zero (Loshchilov & Hutter 2017, without restarts) or a constant.
 
-    The rise goes by the ends of steps, so that the first step has a rate above zero; the cosine by
-    their beginnings.
+    The rise is evaluated at the end of a step, so that the first step has a rate above zero; the
+    cosine at its start.
 
     Args:
-        training: the manifest's.
-        step: steps done before this one, of the whole training.
-        steps: of one epoch.
-        epochs: of the whole training.
+        training: `spec.training`.
+        step: number of earlier steps in the training.
+        steps: steps per epoch.
+        epochs: epochs of the training.
     """
     peak: float = training.optimizer.member.learning_rate
     warmup = warmup_of(training, epochs)
@@ -132,17 +132,18 @@ def autocast(training: Training, device: torch.device) -> AbstractContextManager
 
 
 LOOKS = {"cpu": 1}
-"""Steps between two looks at the loss. A look waits for the device, which costs a CPU nothing."""
+"""Steps between two checks of the loss on a CPU. A check waits for the device, which is free on a
+CPU."""
 RARE_LOOKS = 50
-"""Those of any other device."""
+"""Steps between two checks on any other device."""
 
 
 @dataclass
 class Run:
-    """One training, where it stands."""
+    """The state of a training."""
 
     model: Network
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     task: LearningTask
     training: Training
     device: torch.device
@@ -159,7 +160,7 @@ class Run:
     measured: dict[str, float | None] = field(default_factory=dict)
     """Zero-cost proxies of the network as it was drawn; None where one is not finite."""
     goal: Distillation | None = None
-    """What the first epochs learn from instead of labels: the parent."""
+    """The teacher of the first epochs: the parent."""
     distil: int = 0
     """So many of them."""
 
@@ -173,10 +174,10 @@ class Run:
         return len(self.train)
 
     def train_epoch(self) -> int:
-        """Train one epoch, by the labels or by the parent; returns the sample passes.
+        """Train one epoch, on labels or by distillation; return the number of samples.
 
         Raises:
-            Diverged: the loss is not a number any more.
+            Diverged: the loss is NaN or infinite.
         """
         model, t, epoch = self.model, self.training, self.epoch
         generator = torch.Generator().manual_seed(seed_of(self.seed, 1, epoch))
@@ -192,7 +193,7 @@ class Run:
             batches(self.train, t.batch_size, generator, t.augmentation, model.mean), start=1
         ):
             rate = learning_rate(t, epoch * steps + step - 1, steps, self.epochs)
-            for group in self.optimiser.param_groups:
+            for group in self.optimizer.param_groups:
                 group["lr"] = rate
             with autocast(t, self.device):
                 output = model(images)
@@ -209,7 +210,7 @@ class Run:
             more = {"distilled": self.inherited.distilled + 1}
             self.inherited = self.inherited.model_copy(update=more)
         if self.epoch >= self.distil:
-            self.goal = None  # its memory is free
+            self.goal = None  # free its memory
         return seen
 
     def _loss(self, output: Tensor | tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
@@ -220,16 +221,16 @@ class Run:
         return self.task.loss(output, targets, smoothing)
 
     def _step(self, loss: Tensor) -> None:
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         if self.scaler is None:
             loss.backward()  # type: ignore[no-untyped-call]
             self._clip()
-            self.optimiser.step()
+            self.optimizer.step()
             return
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.unscale_(self.optimiser)
+        self.scaler.unscale_(self.optimizer)
         self._clip()
-        self.scaler.step(self.optimiser)
+        self.scaler.step(self.optimizer)
         self.scaler.update()
 
     def _clip(self) -> None:
@@ -237,14 +238,14 @@ class Run:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip_norm)
 
     def score(self) -> dict[str, float]:
-        """Metrics of the validation part, with the prefix `val_`."""
+        """Metrics of the validation split, with the prefix `val_`."""
         measured = evaluate(self.model, self.task, self.validation, self.training, self.device)
         return {f"val_{name}": value for name, value in measured.items()}
 
     def pack(self) -> checkpoint.Saved:
-        """Weights, the optimiser's state, and what cannot be derived from seed and epoch."""
-        tensors, scalars = checkpoint.pack(self.model, self.optimiser)
-        rest: dict[str, Any] = {"optimiser": scalars, "epochs": self.epochs}
+        """Weights, the optimizer's state, and what cannot be derived from seed and epoch."""
+        tensors, scalars = checkpoint.pack(self.model, self.optimizer)
+        rest: dict[str, Any] = {"optimizer": scalars, "epochs": self.epochs}
         if self.inherited is not None:
             rest["inherited"] = self.inherited.model_dump(mode="json", by_alias=True)
         if self.measured:
@@ -267,7 +268,7 @@ class Run:
             )
         if epochs != self.epochs:
             raise ValueError(f"it is of a training of {epochs} epochs, not {self.epochs}")
-        checkpoint.unpack(self.model, self.optimiser, saved)
+        checkpoint.unpack(self.model, self.optimizer, saved)
         if self.scaler is not None and "scaler" in scalars:
             self.scaler.load_state_dict(scalars["scaler"])
         self.epoch, self.curve = saved.epoch, saved.curve
@@ -287,7 +288,7 @@ def evaluate(
     device: torch.device,
     meter: Meter | None = None,
 ) -> dict[str, float]:
-    """Metrics of a whole part; one that is not a number is left out."""
+    """Metrics of a split, without NaN values."""
     model.eval()
     meter = meter or task.meter()
     for images, targets in plain_batches(part):
@@ -299,7 +300,7 @@ def evaluate(
 
 
 def now(device: torch.device) -> float:
-    """Seconds, when the device has done what it was given."""
+    """The time in seconds, after synchronizing the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

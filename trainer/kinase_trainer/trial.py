@@ -1,4 +1,4 @@
-"""Trial contract v1 for torch: a `TrialJob` goes in, a `TrialResult` comes out."""
+"""Trial contract v1 with torch: from a `TrialJob` to a `TrialResult`."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from kinase_trainer.ledger import Meter
 from kinase_trainer.morphism import read_slots
 from kinase_trainer.setting import Setting, set_up, slot
 from kinase_trainer.start import resume, start
-from kinase_trainer.train import Run, evaluate, make_optimiser, pick_device
+from kinase_trainer.train import Run, evaluate, make_optimizer, pick_device
 
 __all__ = ["describe", "export", "run"]
 
 TEST = "test.json"
-"""What the test part said, next to a trial's result: it is asked once."""
+"""Metrics on the test split, next to a trial's result; they are measured once."""
 
 
 def run(
@@ -50,14 +50,14 @@ def run(
     `job.last_epoch`. Where that is not the last epoch of the training the outcome is `Stopped`,
     and the checkpoint is in the store before the result is.
 
-    An architecture that can never work gives the outcome `Infeasible`. A loss that is not a
-    number is a result too: it has no metrics, and so counts as worst.
+    An architecture that can never work results in the outcome `Infeasible`. A training that
+    diverges also has a result: without metrics, so it counts as the worst.
 
     Args:
         job: what to train.
-        store: of the experiment; the trial reads and writes below `job.prefix`.
-        notify: told after every epoch; False stops the trial at the checkpoint just written.
-        begin: told before every epoch, and before that is charged.
+        store: store of the experiment; the trial reads and writes below `job.prefix`.
+        notify: called after every epoch; False stops the trial at the last checkpoint.
+        begin: called before every epoch, before it is charged.
 
     Raises:
         ConfigError: the data set, the device or a proxy is not there.
@@ -78,7 +78,7 @@ def run(
         size = job.training.batch_size
         result = _infeasible(job, meter, f"out of memory at training.batchSize {size}: {error}")
     if torch.cuda.is_available() and result.outcome is Outcome.INFEASIBLE:
-        torch.cuda.empty_cache()  # this process goes on to other trials
+        torch.cuda.empty_cache()  # this process continues with other trials
     store.put(f"{job.prefix}/result.json", result.model_dump_json(by_alias=True).encode())
     if result.outcome is not Outcome.STOPPED and not job.keep_checkpoint and len(result.curve) > 1:
         store.delete(f"{job.prefix}/{checkpoint.CHECKPOINT}")
@@ -86,7 +86,7 @@ def run(
 
 
 OUT_OF_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
-"""How torch says so where it raises a plain RuntimeError: on a CPU, and within libraries."""
+"""torch's messages for out of memory in a plain RuntimeError: on a CPU, and in libraries."""
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -116,7 +116,7 @@ def _train(
     setting = set_up(job, store)
     run = Run(
         model=setting.network,
-        optimiser=make_optimiser(setting.network, job.training),
+        optimizer=make_optimizer(setting.network, job.training),
         task=setting.splits.learning,
         training=job.training,
         device=setting.device,
@@ -185,7 +185,7 @@ def _keep(run: Run, job: TrialJob, store: Store, setting: Setting, ended: Ended)
     """Write the weights, if the job says so; their bytes."""
     if not job.keep_weights:
         return 0
-    slots = read_slots(run.model, run.optimiser) if job.keep_optimizer else None
+    slots = read_slots(run.model, run.optimizer) if job.keep_optimizer else None
     network, frame, splits = setting.network, setting.frame, setting.splits
     return model.save(
         store, job.prefix, job, network, frame, splits, ended.metrics, slots, setting.space
@@ -193,7 +193,7 @@ def _keep(run: Run, job: TrialJob, store: Store, setting: Setting, ended: Ended)
 
 
 def _test(job: TrialJob, store: Store) -> TrialResult:
-    """Score the kept weights on the test part; a second call gives what the first measured."""
+    """Score the stored weights on the test split. A second call returns the first result."""
     if job.kind not in (Kind.FINAL, Kind.BASELINE):
         raise ConfigError(f"test is set for a {job.kind} trial; the test part is for finalists")
     try:
@@ -222,7 +222,7 @@ def _test(job: TrialJob, store: Store) -> TrialResult:
 
 
 def export(source: Store, out: Path, formats: tuple[str, ...] = ()) -> list[Path]:
-    """Write a trained network for others to use; see `kinase_trainer.export`."""
+    """Export a trained network; see `kinase_trainer.export`."""
     from kinase_trainer.export import export_network
 
     return export_network(source, out, formats)

@@ -1,7 +1,8 @@
-"""Tensors of a safetensors file, read whole or in part, and checked before they are used.
+"""Reads tensors of a safetensors file, completely or in part, and checks them before use.
 
-The file is untrusted: its first bytes, its header's length, and every offset are looked at before
-anything else is read. A whole file is checked by its digest, a part of it by its tensors' own.
+The file is untrusted: its first bytes, the length of its header, and every offset are checked
+before anything else is read. A complete file is checked by its digest, a part by the digests of its
+tensors.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from kinase_trainer.cache import Cache
 from kinase_trainer.errors import CorruptModel
 
 FIRST = 1 << 20
-"""Bytes of the first request: the header, and all of a small network."""
+"""Bytes of the first request: the header, or the complete file of a small network."""
 GAP = 1 << 20
-"""Bytes that are read along where a request of its own would take longer."""
+"""Gaps up to this size in bytes are read along, because a separate request would take longer."""
 MOST_HEADER = 1 << 24
-"""Bytes of a header; a tensor takes about a hundred."""
+"""Maximum bytes of a header; a tensor takes about a hundred."""
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -43,27 +44,27 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-"""By the names of the format."""
+"""Types by their names in the format."""
 _PICKLES = (b"PK\x03\x04", *(bytes((0x80, protocol)) for protocol in range(2, 6)))
-"""How files begin that torch.save or pickle wrote."""
+"""First bytes of files from torch.save or pickle."""
 
 Part = Callable[[int, int], bytes]
-"""Reads from one place of a file up to another."""
+"""Reads a range of a file."""
 
 
 class Stored(Model):
-    """A tensor, as the card next to its file has it."""
+    """A tensor's entry in the card."""
 
     dtype: str
-    """By its name in the format, such as F32."""
+    """Type by its name in the format, such as F32."""
     shape: tuple[Annotated[int, Field(ge=0)], ...]
-    """Its sizes."""
+    """Shape of the tensor."""
     sha256: str
     """Digest of its bytes."""
 
 
 class _Entry(BaseModel):
-    """A tensor, as the file's header has it."""
+    """A tensor's entry in the file's header."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -74,11 +75,11 @@ class _Entry(BaseModel):
 
 _HEADER = TypeAdapter(dict[str, _Entry | dict[str, str]])
 _Header = dict[str, _Entry]
-"""Offsets are those of the file."""
+"""Offsets are counted from the start of the file."""
 
 
 def describe(raw: bytes) -> dict[str, Stored]:
-    """What a card says of the tensors of a file that we have just written."""
+    """The card's entries for the tensors of a new file."""
     file = _File("the file", lambda start, end: raw[start:end])
     view = memoryview(raw)
     return {
@@ -99,22 +100,22 @@ def read(
     names: Iterable[str] | None = None,
     cache: Cache | None = None,
 ) -> dict[str, Tensor]:
-    """The tensors of a file.
+    """Read the tensors of a file.
 
-    A whole file is looked for in the cache, and kept there. A part is taken from there if the file
-    is there already, or else from the store in as few requests as is sensible.
+    A complete file is read from the cache, or added to it. A part is read from the cache if the
+    file is in it, otherwise from the store in as few requests as is reasonable.
 
     Args:
-        store: of the file.
-        key: of the file.
-        digest: SHA-256 of the file; None of one that nobody vouches for, which is then read whole.
-        stored: what its card says of the tensors; None if it says nothing.
-        names: of the tensors that are wanted, which `stored` then holds; None wants all.
-        cache: of this node.
+        store: store of the file.
+        key: key of the file.
+        digest: SHA-256 of the file, or None if unknown; the file is then read completely.
+        stored: the card's entries for the tensors, or None.
+        names: names of the tensors to read, which must be in `stored`. Default: all.
+        cache: cache of this node.
 
     Raises:
-        NotFound: there is no such file.
-        CorruptModel: it is not what the card says.
+        NotFound: the file does not exist.
+        CorruptModel: it differs from the card.
     """
     where = f"{store.uri}/{key}"
     wanted = None if names is None else set(names)
@@ -146,13 +147,13 @@ def _part(file: BinaryIO, start: int, end: int) -> bytes:
 
 
 class _File:
-    """What has been read of a file so far."""
+    """The parts of a file that have been read."""
 
     def __init__(self, where: str, part: Part) -> None:
-        """Read its header.
+        """Read the header.
 
         Raises:
-            CorruptModel: it has none.
+            CorruptModel: the file has no valid header.
         """
         self._where, self._part = where, part
         first = part(0, FIRST)
@@ -184,9 +185,7 @@ class _File:
             begin, end = entry.data_offsets
             dtype = DTYPES.get(entry.dtype)
             if dtype is None:
-                raise self._corrupt(
-                    f"has {name!r} of type {entry.dtype!r}, which is not one of ours"
-                )
+                raise self._corrupt(f"has {name!r} of type {entry.dtype!r}, which is not supported")
             if begin != offset or end - begin != math.prod(entry.shape) * dtype.itemsize:
                 raise self._corrupt(f"has {name!r} at bytes that do not fit its shape")
             header[name] = entry.model_copy(update={"data_offsets": (place + begin, place + end)})
@@ -206,10 +205,10 @@ class _File:
     def tensors(
         self, digest: str | None, stored: Mapping[str, Stored] | None, wanted: set[str] | None
     ) -> dict[str, Tensor]:
-        """Those of some names, or all of them.
+        """Get the tensors with some names, or all.
 
         Raises:
-            CorruptModel: they are not what the card says.
+            CorruptModel: they differ from the card.
         """
         if stored is not None:
             self._compare(stored)
@@ -251,7 +250,7 @@ class _File:
                 raise self._corrupt(f"does not fit its card: {name!r} is {own}, by that {said}")
 
     def _slices(self, begin: int, end: int) -> Iterator[memoryview]:
-        """The pieces' parts between two places, as far as they were read."""
+        """The bytes of a range that have been read."""
         starts = sorted(self._pieces)
         index = bisect_right(starts, begin) - 1
         while begin < end and index < len(starts):
@@ -265,7 +264,7 @@ class _File:
 
 
 def _ranges(extents: Iterable[tuple[int, int]], known: int) -> list[tuple[int, int]]:
-    """What is to be asked for beyond the bytes that are known, near ones together."""
+    """Ranges still to read, with near ones merged."""
     found: list[tuple[int, int]] = []
     for begin, end in sorted((max(begin, known), end) for begin, end in extents):
         if begin >= end:

@@ -1,4 +1,4 @@
-"""A task described without torch, whose import takes seconds, where the answer is the same.
+"""Describes a task without importing torch, which takes seconds, if the result is the same.
 
 The first trial of an experiment waits for the description.
 """
@@ -25,13 +25,13 @@ OURS = {
     "kinase.datasets": ("digits", "kinase_trainer.datasets:digits"),
     "kinase.tasks": ("Classification", "kinase_trainer.tasks:Classification"),
 }
-"""The members that are known here; another package may bring others of the same name."""
+"""The supported members; another package can register other members with the same name."""
 DEVICES = ("nvidia", "nvhost", "nvgpu", "nvmap", "kfd", "dxg", "dri")
-"""What the files begin with through which Linux programs reach a GPU."""
+"""Prefixes of the device files through which Linux programs use a GPU."""
 
 
 def describe(task: Task, training: Training) -> TaskInfo | None:
-    """What `kinase_trainer.trial.describe` says, or None: ask there."""
+    """The result of `kinase_trainer.trial.describe`, or None if torch is needed."""
     if (task.dataset, task.type) != ("digits", "Classification") or task.classification:
         return None
     if not _ours():
@@ -87,7 +87,7 @@ def _ours() -> bool:
 
 
 def _torch() -> ModuleType | None:
-    """The module `torch.version` by itself."""
+    """Import only the module `torch.version`."""
     found = importlib.util.find_spec("torch")
     for place in (found and found.submodule_search_locations) or ():
         spec = importlib.util.spec_from_file_location("version", Path(place, "version.py"))

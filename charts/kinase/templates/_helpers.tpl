@@ -4,7 +4,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
-{{/* What the names of all objects begin with; the longest ending is "-operator". */}}
+{{/* Prefix of the names of all objects; the longest suffix is "-operator". */}}
 {{- define "kinase.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
@@ -103,7 +103,7 @@ capabilities:
 readOnlyRootFilesystem: true
 {{- end }}
 
-{{/* The default store as the operator is told it, with what the embedded server stands for. */}}
+{{/* The default store for the operator, including the embedded server. */}}
 
 {{- define "kinase.defaultStore" -}}
 {{- $store := .Values.store }}
@@ -139,7 +139,7 @@ ca: ""
 {{/* How Prometheus scrapes. Call with a monitor's values. */}}
 
 {{- define "kinase.scrape" -}}
-honorLabels: true {{- /* the operator tells of experiments of other namespaces than its own */}}
+honorLabels: true {{- /* the operator exports experiments in other namespaces */}}
 interval: {{ .interval }}
 scrapeTimeout: {{ .scrapeTimeout }}
 {{- range $key := list "relabelings" "metricRelabelings" }}

@@ -1,7 +1,7 @@
-"""Policies that choose how an architecture is changed, and how they learn: numpy, no torch.
+"""Policies that choose edits of an architecture, and how they learn, with NumPy instead of torch.
 
-Gradients are autograd's. All is double precision and deterministic, so that a policy is the same
-again when the events that it learned from are replayed.
+Gradients are computed by autograd. Everything is in double precision and deterministic, so a policy
+is reproduced exactly when its events are replayed.
 """
 
 from __future__ import annotations

@@ -18,13 +18,13 @@ class Adam:
         decays: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
     ) -> None:
-        """At step 0."""
+        """Start at step 0."""
         self._rate, self._decays, self._epsilon = learning_rate, decays, epsilon
         self._moments: dict[str, tuple[Array, Array]] = {}
         self._step = 0
 
     def step(self, parameters: Parameters, gradients: Mapping[str, Array]) -> Parameters:
-        """Parameters after one step downhill."""
+        """Parameters after one step."""
         self._step += 1
         first, second = self._decays
         after = {}

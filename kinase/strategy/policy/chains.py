@@ -1,4 +1,4 @@
-"""The policy of EAS: how it chooses the next edits of a chain, and how likely that was."""
+"""The policy of EAS: choices of edits of a chain, and their probabilities."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ Rng = numpy.random.Generator
 
 @dataclass(frozen=True, slots=True)
 class Wider:
-    """A choice of layers to make wider."""
+    """A choice of layers to widen."""
 
     tokens: tuple[int, ...]
-    """The chain before."""
+    """The chain before the choice."""
     free: tuple[bool, ...]
-    """Layers that can be made wider; nothing is chosen, or learned, of the others."""
+    """Layers that can be widened; the others are not chosen or learned from."""
     chosen: tuple[bool, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Deeper:
-    """A choice of a place for a new layer, and of its window."""
+    """A choice of the place and window of a new layer."""
 
     tokens: tuple[int, ...]
-    """The chain before."""
+    """The chain before the choice."""
     places: tuple[int, ...]
-    """Places in each block."""
+    """Number of places in each block."""
     chosen: tuple[int, int, int]
-    """Block, place in it, window."""
+    """(block, place in the block, window)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """Choices one after the other, and the chain that they lead to."""
+    """A sequence of choices, and the resulting chain."""
 
     steps: tuple[Wider | Deeper, ...]
     chain: Layers
 
     @property
     def architecture(self) -> Architecture:
-        """Where it ends."""
+        """The final architecture."""
         return {"layers": self.chain}
 
 
@@ -64,17 +64,17 @@ class ChainPolicy:
     window."""
 
     def __init__(self, space: Chain, embedding: int, units: int) -> None:
-        """For the chains of a space."""
+        """A policy for the chains of a space."""
         self.edits = Edits(space)
         self._embedding, self._units = embedding, units
         every = layers.enumerate_layers(space.options)
         self._tokens = {_text(layer): index for index, layer in enumerate(every)}
         depth = space.options.max_depth
         self.choices = (depth, depth, len(self.edits.kernels))
-        """Of the deeper actor: block, place in the block, window."""
+        """Choices of the deeper actor: block, place in the block, window."""
 
     def parameters(self, rng: Rng) -> Parameters:
-        """Parameters to begin with."""
+        """Initial parameters."""
         size, units = self._embedding, self._units
         p = {"layers": begin.embedding(rng, len(self._tokens), size)}
         p |= begin.lstm(rng, "encoder.ahead", size, units)
@@ -88,7 +88,7 @@ class ChainPolicy:
         return p
 
     def read(self, chain: Layers) -> tuple[int, ...]:
-        """The layers as numbers."""
+        """Encode the layers as numbers."""
         return tuple(self._tokens[_text(layer)] for layer in chain)
 
     # -- the networks ------------------------------------------------------------------
@@ -96,7 +96,7 @@ class ChainPolicy:
     def encode(
         self, p: Parameters, tokens: NDArray[numpy.int64], present: Array | None
     ) -> tuple[Traced, Traced]:
-        """What the encoder says of each layer of some chains, and of the chains."""
+        """The encoder's output for each layer of some chains, and for the chains."""
         return nn.bidirectional(p, "encoder", p["layers"][tokens], present)
 
     def decide(
@@ -107,8 +107,8 @@ class ChainPolicy:
         places: Sequence[Sequence[int]],
         state: Traced,
     ) -> tuple[Traced, Traced]:
-        """The deeper actor's state and the logarithms of its probabilities for the next of its
-        choices, one row a chain, after those that were made."""
+        """The deeper actor's state and log probabilities of the next choice, one row per chain,
+        after the choices so far."""
         before = [each[number - 1] if number else 0 for each in made]
         state = nn.lstm_step(p, "deeper", p[f"deeper.after{number}"][before], state)
         h, _ = np.split(state, 2, axis=1)
@@ -124,7 +124,7 @@ class ChainPolicy:
     # -- learning ----------------------------------------------------------------------
 
     def score(self, p: Parameters, episodes: Sequence[Episode]) -> tuple[Traced, Traced]:
-        """For each episode the logarithm of its probability; the mean entropy of the steps."""
+        """The log probability of each episode, and the mean entropy of the steps."""
         logs: Traced = numpy.zeros(len(episodes))
         entropy: Traced = 0.0
         wider, deeper = list[tuple[int, Wider]](), list[tuple[int, Deeper]]()
@@ -172,17 +172,17 @@ class ChainPolicy:
 
 
 class Player:
-    """Plays episodes by a policy with these parameters. What was read once is known."""
+    """Plays episodes with a policy of these parameters. Encodings are cached."""
 
     def __init__(self, policy: ChainPolicy, parameters: Parameters) -> None:
-        """Nothing was read yet."""
+        """Start with an empty cache."""
         self._policy, self._p = policy, parameters
         self._widen: dict[tuple[int, ...], Array] = {}
         self._deepen: dict[object, tuple[Array, Array]] = {}
 
     def play(self, start: Layers, wider: int, deeper: int, rng: Rng) -> Episode:
-        """So many choices of each kind, from a chain on. Where nothing can be chosen there is no
-        step."""
+        """Play an episode from a chain, with a number of choices of each kind. Impossible steps are
+        skipped."""
         chain, steps, edits = start, list[Wider | Deeper](), self._policy.edits
         for _ in range(wider):
             free = edits.can_widen(chain)
@@ -207,7 +207,7 @@ class Player:
         return Episode(tuple(steps), chain)
 
     def _wider(self, tokens: tuple[int, ...]) -> Array:
-        """Of each layer the probability that it is made wider."""
+        """For each layer, the probability that it is widened."""
         if tokens not in self._widen:
             outputs, _ = self._policy.encode(self._p, *_pad([tokens]))
             self._widen[tokens] = nn.sigmoid(nn.linear(self._p, "wider", outputs)[:, 0])
@@ -216,7 +216,7 @@ class Player:
     def _deeper(
         self, tokens: tuple[int, ...], places: tuple[int, ...], made: tuple[int, ...]
     ) -> tuple[Array, Array]:
-        """The deeper actor after these choices, and the probabilities of the next."""
+        """The deeper actor's state after these choices, and the probabilities of the next one."""
         known = (tokens, places, made)
         if known not in self._deepen:
             if made:
@@ -229,15 +229,15 @@ class Player:
 
 
 def _text(layer: Layer) -> str:
-    """What the encoder reads of a layer; it does not see skips."""
+    """The encoder's input for a layer; it does not include skips."""
     return layers.label(layer)
 
 
 def _pad(
     rows: Sequence[Sequence[int]],
 ) -> tuple[NDArray[numpy.int64], Array | None]:
-    """Sequences side by side, (steps, sequences), with zeros behind their ends; and where they are
-    present, None where all are equally long."""
+    """Sequences as a matrix (steps, sequences), padded with zeros; and a mask, or None if all have
+    the same length."""
     longest = max(len(row) for row in rows)
     table = numpy.zeros((longest, len(rows)), dtype=numpy.int64)
     present = numpy.zeros((longest, len(rows), 1))

@@ -1,4 +1,4 @@
-"""The two edits of a chain that EAS chooses: layers made wider, a layer put in."""
+"""The two edits of a chain in EAS: widen layers, insert a layer."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Edits:
     # -- wider -------------------------------------------------------------------------
 
     def can_widen(self, chain: Layers) -> list[bool]:
-        """For each layer whether there is a larger width."""
+        """For each layer, whether there is a larger width."""
         most = max(self.space.options.widths)
         return [layer["op"] in layers.WEIGHTED and layer["width"] < most for layer in chain]
 
     def widen(self, chain: Layers, chosen: Sequence[bool]) -> Layers:
-        """The chosen layers with the next larger width."""
+        """Set the chosen layers to the next larger width."""
         widths = sorted(self.space.options.widths)
         return [
             {**layer, "width": next(w for w in widths if w > layer["width"])} if yes else layer
@@ -42,12 +42,12 @@ class Edits:
 
     @property
     def can_deepen_at_all(self) -> bool:
-        """Whether the space has a layer that begins as an identity."""
+        """Whether the space has a layer that can start as an identity."""
         o = self.space.options
         return 1 in o.strides and any(op in layers.WEIGHTED for op in o.ops)
 
     def blocks(self, chain: Layers) -> list[list[int]]:
-        """Layers that a new one may come after, block by block; pools part the blocks."""
+        """Layers after which a new one can be inserted, by block; pools separate the blocks."""
         found: list[list[int]] = [[]]
         for index, layer in enumerate(chain):
             if layer["op"] in layers.WEIGHTED:
@@ -58,7 +58,7 @@ class Edits:
         return [[] for _ in found] if full or not self.can_deepen_at_all else found
 
     def deepen(self, chain: Layers, after: int, kernel: int) -> Layers:
-        """A layer put in, as wide as the one before it."""
+        """Insert a layer with the width of the previous one."""
         op = "conv" if "conv" in self.space.options.ops else "sepconv"
         new = {"op": op, "kernel": kernel, "stride": 1, "width": chain[after]["width"]}
         return self.space.inserted(chain, after + 1, new)

@@ -1,4 +1,4 @@
-"""The layers of a policy, as functions of its parameters that autograd can derive."""
+"""The layers of a policy, as functions of its parameters that autograd can differentiate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Traced = Any
 """An array, or autograd's box around one."""
 # The state of an LSTM is (sequences, 2 * units): h, then c.
 NEVER = -1e9
-"""A logit of what must not be chosen: its probability and all its gradients are exactly 0."""
+"""Logit of an invalid choice, whose probability and gradients are exactly 0."""
 
 
 def sigmoid(x: Traced) -> Traced:
@@ -32,7 +32,7 @@ def linear(p: Parameters, name: str, x: Traced) -> Traced:
 
 def _cell(sums: Array, state: Array, present: Array | None = None) -> Array:
     """The next state of an LSTM (Hochreiter & Schmidhuber 1997; Gers et al. 2000), from the sums
-    before its input, forget, cell and output gates; where nothing is present it stays."""
+    before its input, forget, cell and output gates; it does not change where the mask is 0."""
     i, f, g, o = _gates(sums)
     _, c = _halves(state)
     new = f * c + i * g
@@ -47,7 +47,7 @@ def _gates(sums: Array) -> tuple[Array, Array, Array, Array]:
 
 @functools.cache
 def _slopes(size: int) -> Array:
-    """By which a sigmoid is a hyperbolic tangent: one half, and one for the cell's gate."""
+    """Factors to write a sigmoid as a hyperbolic tangent: one half, and one for the cell's gate."""
     return numpy.repeat([0.5, 0.5, 1.0, 0.5], size // 4)
 
 
@@ -59,7 +59,7 @@ def _halves(state: Array) -> tuple[Array, Array]:
 def _cell_vjp(
     argnums: Any, after: Array, args: tuple[Any, ...], kwargs: Any
 ) -> Callable[[Array], tuple[Array, ...]]:
-    """The derivative of `_cell`, written out: autograd's own takes four times as long."""
+    """The derivative of `_cell`, written by hand because autograd's takes four times as long."""
     sums, state, present = (*args, None)[:3]
 
     def vjp(wanted: Array) -> tuple[Array, ...]:
@@ -96,13 +96,14 @@ def lstm(
 
     Args:
         p: parameters.
-        name: the LSTM's among them.
+        name: prefix of the LSTM's parameters.
         xs: (steps, sequences, inputs).
-        present: (steps, sequences, 1), 0 behind a sequence's end; None: all are equally long.
+        present: mask (steps, sequences, 1), 0 after a sequence's end; None if all have the same
+            length.
         backwards: from the last step to the first.
 
     Returns:
-        h of each step, and the state at the end; behind a sequence's end it stays.
+        h of each step, and the state at the end of each sequence.
     """
     steps, count, inputs = xs.shape
     sums = np.dot(np.reshape(xs, (steps * count, inputs)), p[f"{name}.x"]) + p[f"{name}.b"]
@@ -121,8 +122,8 @@ def lstm(
 def bidirectional(
     p: Parameters, name: str, xs: Traced, present: Array | None
 ) -> tuple[Traced, Traced]:
-    """Two LSTMs, one in each direction (Schuster & Paliwal 1997): what both say of each step,
-    (steps * sequences, 2 * units), and the state of a single one of twice the units."""
+    """Two LSTMs, one in each direction (Schuster & Paliwal 1997): both outputs of each step, (steps
+    * sequences, 2 * units), and the final state as of one LSTM with twice the units."""
     ahead, one = lstm(p, f"{name}.ahead", xs, present)
     back, other = lstm(p, f"{name}.back", xs, present, backwards=True)
     both = np.concatenate([np.concatenate(ahead), np.concatenate(back)], axis=1)
@@ -131,7 +132,7 @@ def bidirectional(
 
 
 def log_softmax(logits: Traced, allowed: Array | None = None) -> Traced:
-    """Logarithms of probabilities, row by row, of the choices that are allowed (1, not 0)."""
+    """Log probabilities of each row, for the allowed choices (mask 1)."""
     if allowed is not None:
         logits = logits + NEVER * (1 - allowed)
     logits = logits - getval(logits).max(axis=1, keepdims=True)
@@ -139,22 +140,22 @@ def log_softmax(logits: Traced, allowed: Array | None = None) -> Traced:
 
 
 def softmax_entropy(logs: Traced) -> Traced:
-    """Entropy of each row, from the logarithms of its probabilities."""
+    """Entropy of each row, from its log probabilities."""
     return -np.sum(np.exp(logs) * logs, axis=1)
 
 
 def log_sigmoid(logits: Traced, chosen: Traced) -> Traced:
-    """Logarithms of the probabilities of what was chosen (1 or 0)."""
+    """Log probabilities of binary choices (1 or 0)."""
     return -np.logaddexp(0, (1 - 2 * chosen) * logits)
 
 
 def sigmoid_entropy(logits: Traced) -> Traced:
-    """Entropy of each yes or no."""
+    """Entropy of each binary choice."""
     return np.logaddexp(0, logits) - logits * sigmoid(logits)
 
 
 def draw(probabilities: Array, rng: numpy.random.Generator) -> int:
-    """An index, drawn by these probabilities."""
+    """Draw an index with these probabilities."""
     at = int(numpy.searchsorted(probabilities.cumsum(), rng.random(), side="right"))
-    # rounding may leave the sum a little below 1: then it is the last that is possible
+    # rounding can leave the sum a little below 1: then the last possible index is drawn
     return min(at, int(numpy.flatnonzero(probabilities)[-1]))

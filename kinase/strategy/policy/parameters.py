@@ -1,4 +1,4 @@
-"""The parameters of a policy: arrays by name, and how they begin."""
+"""The parameters of a policy: arrays by name, and their initialization."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Parameters = dict[str, Array]
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], limit: float) -> Array:
-    """Drawn from -limit to limit."""
+    """Uniform between -limit and limit."""
     return rng.uniform(-limit, limit, size=shape)
 
 
@@ -23,17 +23,17 @@ def glorot(rng: np.random.Generator, inputs: int, outputs: int) -> Array:
 
 
 def embedding(rng: np.random.Generator, tokens: int, size: int) -> Array:
-    """Vectors of variance 1, one a token."""
+    """Vectors of variance 1, one per token."""
     return uniform(rng, (tokens, size), math.sqrt(3))
 
 
 def linear(rng: np.random.Generator, name: str, inputs: int, outputs: int) -> Parameters:
-    """Of a linear layer, without a bias at first."""
+    """A linear layer, with a bias of 0."""
     return {f"{name}.w": glorot(rng, inputs, outputs), f"{name}.b": np.zeros(outputs)}
 
 
 def lstm(rng: np.random.Generator, name: str, inputs: int, units: int) -> Parameters:
-    """Of an LSTM, which remembers at first: the bias of its forget gate is 1."""
+    """An LSTM; the bias of its forget gate is 1, so that it initially remembers."""
     both = glorot(rng, inputs + units, 4 * units)
     bias = np.zeros(4 * units)
     bias[units : 2 * units] = 1

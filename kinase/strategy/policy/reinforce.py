@@ -1,4 +1,4 @@
-"""REINFORCE: a policy learns from the rewards of what it chose."""
+"""REINFORCE: a policy learns from the rewards of its choices."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from kinase.strategy.policy.layers import Traced
 from kinase.strategy.policy.parameters import Array, Parameters
 
 E = TypeVar("E")
-"""What was chosen in one episode."""
+"""The choices of an episode."""
 Score = Callable[[Parameters, Sequence[E]], tuple[Traced, Traced]]
-"""For episodes: the logarithms of the probabilities that these parameters choose just so, one an
-episode, and the entropy of the choices."""
+"""The log probability of each episode under these parameters, and the entropy of the choices."""
 
 
 class Baseline:
-    """An exponentially moving average of mean rewards, from 0: after each batch it has moved by
-    `decay` of the way to the batch's mean, as in the code of Cai et al. 2018a."""
+    """An exponentially moving average of mean rewards, from 0: each batch moves it towards the
+    batch's mean by the share `decay`, as in the code of Cai et al. 2018a."""
 
     def __init__(self, decay: float) -> None:
-        """At 0."""
+        """Start at 0."""
         self._decay = decay
         self.value = 0.0
 
     def advantages(self, rewards: Array) -> Array:
-        """A batch's rewards above the baseline, once that has moved."""
+        """A batch's rewards minus the updated baseline."""
         self.value += self._decay * (float(rewards.mean()) - self.value)
         return rewards - self.value
 
@@ -41,19 +40,19 @@ def surrogate(
     advantages: Array,
     entropy: float,
 ) -> Traced:
-    """A function whose gradient is the policy gradient's estimate (Williams 1992), turned so that
-    less is better, with a bonus for entropy."""
+    """A loss whose gradient is the negative policy gradient estimate (Williams 1992), with an
+    entropy bonus."""
     logs, spread = score(parameters, episodes)
     return -np.dot(advantages / len(episodes), logs) - entropy * spread
 
 
 class Reinforce(Generic[E]):
-    """REINFORCE (Williams 1992) with a moving baseline, a bonus for entropy, and Adam."""
+    """REINFORCE (Williams 1992) with a moving baseline, an entropy bonus, and Adam."""
 
     def __init__(
         self, score: Score[E], parameters: Parameters, adam: Adam, decay: float, entropy: float
     ) -> None:
-        """With these parameters to begin with."""
+        """Start with these parameters."""
         self._score, self._adam, self._entropy = score, adam, entropy
         self.parameters = parameters
         self.baseline = Baseline(decay)

@@ -1,4 +1,4 @@
-"""What a policy is rewarded with."""
+"""Rewards of a policy."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import math
 from typing import Literal
 
 HIGHEST = 0.999
-"""Accuracies above count as this one, so that no reward outweighs all others, or is infinite."""
+"""Higher accuracies count as this one, so that no reward is infinite or outweighs all others."""
 
 
 def reward(loss: float, kind: Literal["tan", "identity"]) -> float:
-    """The reward of a trial with this value, less being better.
+    """The reward of a trial with this loss.
 
-    `tan` is tan(accuracy x pi / 2), by which the same gain counts for more where it is harder to
-    come by (Cai et al. 2018a, section 4); the loss is then an accuracy's negative, and what lies
-    outside of 0..1 is taken for the nearest end. `identity` is the negative of the loss.
+    `tan` is tan(accuracy x pi / 2), so that the same gain counts more at a high accuracy (Cai et
+    al. 2018a, section 4); the loss must be a negative accuracy, which is clipped to 0..1.
+    `identity` is the negative of the loss.
     """
     if kind == "identity":
         return -loss

@@ -1,6 +1,6 @@
-"""A bidirectional LSTM over trees, as functions of its parameters that autograd can derive.
+"""A bidirectional LSTM over trees, as functions of its parameters that autograd can differentiate.
 
-A tree is nested tuples, so that what was read once can be known: a node is (merge, branches), a
+A tree consists of nested tuples, so that results can be cached: a node is (merge, branches), a
 branch (operation, the node behind it or None). The state of a branch is (rows, 2 * units): h, c.
 """
 
@@ -27,21 +27,21 @@ Focus = tuple[Node, Path]
 """A tree, and one of its branches."""
 
 LIMIT = 0.1
-"""Parameters are drawn from -0.1 to 0.1."""
+"""Parameters are drawn uniformly between -0.1 and 0.1."""
 GROUPS = {
     ("up", "add"): ("child",),
     ("up", "concat"): ("child0", "child1"),
     ("down", "add"): ("parent", "sibling"),
     ("down", "concat"): ("parent", "sibling0", "sibling1"),
 }
-"""What a unit takes: with an add all that are alike share their weights (child-sum), with a concat
-each place has its own (N-ary)."""
+"""Inputs of a unit: with an add, inputs of the same kind share weights (child-sum); with a concat,
+each place has its own weights (N-ary)."""
 
 
 def parameters(
     rng: numpy.random.Generator, ops: Sequence[str], embedding: int, units: int
 ) -> Parameters:
-    """Parameters to begin with, of trees with these operations."""
+    """Initial parameters, for trees with these operations."""
     p = {"ops": begin.uniform(rng, (len(ops), embedding), LIMIT)}
     for direction in ("up", "down"):
         for name, inputs in (("x", embedding), ("h", units)):
@@ -56,13 +56,13 @@ def parameters(
 
 
 def unit(p: Parameters, name: str, groups: Sequence[tuple[str, Sequence[Traced]]]) -> Traced:
-    """The state of a node from those that it takes (Tai, Socher & Manning 2015, sections 3.1 and
-    3.2): each has a forget gate of its own, from its own h.
+    """The state of a node from those of its inputs (Tai, Socher & Manning 2015, sections 3.1 and
+    3.2). Each input has a separate forget gate, from its h.
 
     Args:
         p: parameters.
-        name: the unit's among them.
-        groups: states, by the weights that they share; rows of zeros for what is not there.
+        name: prefix of the unit's parameters.
+        groups: states, grouped by shared weights; rows of zeros for missing inputs.
     """
     units = p[f"{name}.b"].shape[0] // 4
     sums, forget = np.split(p[f"{name}.b"], [3 * units])
@@ -104,7 +104,7 @@ def _added(each: Array, units: int) -> Array:
 def _cell_vjp(
     argnums: Any, after: Array, args: tuple[Array, ...], kwargs: Any
 ) -> Callable[[Array], tuple[Array, ...]]:
-    """The derivative of `_cell`, written out, for speed as that of `layers.cell`."""
+    """The derivative of `_cell`, written by hand for speed, like that of `layers.cell`."""
     sums, forgets, memories = args
 
     def vjp(wanted: Array) -> tuple[Array, ...]:
@@ -130,15 +130,15 @@ defvjp_argnums(cell, _cell_vjp)
 
 @dataclass(slots=True)
 class _Level:
-    """The branches of some trees at one depth, sorted by what is behind them."""
+    """The branches of some trees at one depth, sorted by the node behind them."""
 
     branches: list[Branch] = field(default_factory=list)
     behind: list[list[int]] = field(default_factory=list)
-    """For each the rows of its node's branches, one level below."""
+    """For each branch, the rows of its node's branches in the next level."""
 
 
 class Forest:
-    """Trees side by side, level by level, so that all of a level are computed at once."""
+    """Trees level by level, so that a level is computed at once."""
 
     def __init__(self, trees: Sequence[Node], ops: Sequence[str]) -> None:
         """Of these operations."""
@@ -174,8 +174,7 @@ class Forest:
         return p["ops"][[self._tokens[op] for op, _ in branches]]
 
     def up(self, p: Parameters) -> list[Traced]:
-        """From the leaves: the states of each level, behind them a row of zeros for what is not
-        there."""
+        """Bottom-up: the states of each level, followed by a row of zeros for missing inputs."""
         units = p["up.edge.h"].shape[0]
         nothing = numpy.zeros((1, 2 * units))
         states: list[Traced] = []
@@ -201,7 +200,7 @@ class Forest:
     def _behind(
         p: Parameters, kind: str, rows: list[list[int]], below: Traced, nothing: Array
     ) -> Traced:
-        """The states of what is behind some branches, whose nodes merge alike."""
+        """The states of the nodes behind some branches with the same merge."""
         if kind == "leaf":
             return numpy.repeat(nothing, len(rows), axis=0)
         if kind == "none":
@@ -215,7 +214,8 @@ class Forest:
     def down(
         self, p: Parameters, ups: Sequence[Traced], asked: Sequence[tuple[int, Path]]
     ) -> Traced:
-        """To some branches, from the first node and the siblings on the way: their states."""
+        """Top-down: the states of some branches, from the first node and the siblings on the
+        path."""
         units = p["up.edge.h"].shape[0]
         going = list(range(len(asked)))
         state: Traced = numpy.zeros((len(asked), 2 * units))
@@ -244,7 +244,7 @@ class Forest:
     def _before(
         p: Parameters, kind: str, rows: list[list[int]], above: Traced, level: Traced
     ) -> Traced:
-        """The states before some branches, which alike merged nodes have."""
+        """The states before some branches of nodes with the same merge."""
         if kind == "none":
             return above
         columns = [level[column] for column in _columns(rows)]
@@ -266,7 +266,7 @@ class Forest:
         return node[0]
 
     def _beside(self, asked: tuple[int, Path], depth: int) -> list[int]:
-        """Rows of a branch's siblings: with a concat in place of itself there is nothing."""
+        """Rows of a branch's siblings; with a concat, the branch itself is replaced by zeros."""
         index, path = asked
         above, own = path[: depth - 1], path[depth - 1]
         rows = self.levels[depth - 1].behind[self.row[index, above]]
@@ -283,13 +283,13 @@ def _kind(branch: Branch) -> int:
 
 
 def _columns(rows: list[list[int]]) -> list[list[int]]:
-    """Rows of different length side by side; -1, the last row, is that of zeros."""
+    """Rows padded to the same length; -1 is the last row, which is zeros."""
     longest = max(map(len, rows))
     return [[row[i] if i < len(row) else -1 for row in rows] for i in range(longest)]
 
 
 def encode(p: Parameters, ops: Sequence[str], asked: Sequence[Focus]) -> Traced:
-    """What both directions say of some branches of some trees, (branches, 2 * units)."""
+    """The output of both directions for some branches of some trees, (branches, 2 * units)."""
     trees = list(dict.fromkeys(tree for tree, _ in asked))
     at = {tree: index for index, tree in enumerate(trees)}
     forest = Forest(trees, ops)

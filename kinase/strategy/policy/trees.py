@@ -1,4 +1,4 @@
-"""The policy of path-level transformation: how it unfolds a tree, and how likely that was."""
+"""The policy of path-level transformation: choices that unfold a tree, and their probabilities."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kinase.strategy.policy.tree_lstm import Focus, Node, Path
 
 Rng = numpy.random.Generator
 HIDDEN = 5
-"""Units of an actor's hidden layer, for each of the LSTM's; the authors have 500 for 100."""
+"""Units of an actor's hidden layer per unit of the LSTM; the authors use 500 for 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,30 +33,30 @@ class Choice:
     """`merge` of a node, `count` of an add's branches, `op` of a branch, `insert` a node behind
     it."""
     focus: Focus
-    """The tree before, and the branch that it is about."""
+    """The tree before the choice, and its branch."""
     allowed: tuple[bool, ...]
     chosen: int
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """Choices one after the other, and the cell that they lead to."""
+    """A sequence of choices, and the resulting cell."""
 
     steps: tuple[Choice, ...]
     cell: trees.Node
 
     @property
     def architecture(self) -> Architecture:
-        """Where it ends."""
+        """The final architecture."""
         return {"cell": self.cell}
 
 
 class TreePolicy:
     """The meta-controller of Cai et al. (2018b, section 3.3): a bidirectional tree LSTM reads the
-    tree; from what it says of a branch, actors of two layers choose."""
+    tree, and actors of two layers choose from its output for a branch."""
 
     def __init__(self, space: Tree, embedding: int, units: int) -> None:
-        """For the trees of a space."""
+        """A policy for the trees of a space."""
         self.space = space
         self.ops = (LAYER, *space.ops)
         self._embedding, self._units = embedding, units
@@ -66,10 +66,10 @@ class TreePolicy:
             "op": len(space.ops),
             "insert": 2,
         }
-        """How many choices each has."""
+        """Number of choices of each actor."""
 
     def parameters(self, rng: Rng) -> Parameters:
-        """Parameters to begin with."""
+        """Initial parameters."""
         p = tree_lstm.parameters(rng, self.ops, self._embedding, self._units)
         hidden = HIDDEN * self._units
         for name, count in self.actors.items():
@@ -78,13 +78,13 @@ class TreePolicy:
         return p
 
     def decide(self, p: Parameters, actor: str, states: Traced, allowed: Array) -> Traced:
-        """The logarithms of an actor's probabilities, row by row."""
+        """An actor's log probabilities, by row."""
         hidden = np.maximum(nn.linear(p, f"{actor}.hidden", states), 0)
         return nn.log_softmax(nn.linear(p, actor, hidden), allowed)
 
     def score(self, p: Parameters, episodes: Sequence[Episode]) -> tuple[Traced, Traced]:
-        """For each episode the logarithm of its probability; the mean over the episodes of the sum
-        of their choices' entropies, as the authors weigh it."""
+        """The log probability of each episode, and the mean over the episodes of the sum of their
+        choices' entropies, as in the authors' code."""
         steps = [(index, step) for index, each in enumerate(episodes) for step in each.steps]
         distinct = list(dict.fromkeys(step.focus for _, step in steps))
         row = {focus: index for index, focus in enumerate(distinct)}
@@ -110,17 +110,17 @@ class Player:
     """Plays episodes by a policy with these parameters. What was read once is known."""
 
     def __init__(self, policy: TreePolicy, parameters: Parameters) -> None:
-        """Nothing was read yet."""
+        """Start with an empty cache."""
         self._policy, self._p = policy, parameters
         self._states: dict[Focus, Array] = {}
         self._known: dict[tuple[str, Focus, tuple[bool, ...]], Array] = {}
 
     def play(self, start: trees.Node, rng: Rng) -> Episode:
-        """Unfold a cell, depth first. What it has already stays."""
+        """Unfold a cell, depth first. Existing nodes are kept."""
         return _Walk(self, self._policy.space, start, rng).episode()
 
     def probabilities(self, actor: str, focus: Focus, allowed: tuple[bool, ...]) -> Array:
-        """Of each choice."""
+        """Probabilities of each choice."""
         known = (actor, focus, allowed)
         if known not in self._known:
             if focus not in self._states:
@@ -132,7 +132,7 @@ class Player:
 
 
 class _Walk:
-    """One episode, as it goes."""
+    """An episode in progress."""
 
     def __init__(self, player: Player, space: Tree, start: trees.Node, rng: Rng) -> None:
         self._player, self._space, self._rng = player, space, rng
@@ -150,8 +150,8 @@ class _Walk:
         return chosen
 
     def _node(self, node: trees.Node, path: Path, depth: int, halvings: int) -> None:
-        """A node: its merge, where it has one empty branch; the operations of empty branches; then
-        for each branch whether a node follows, and that node."""
+        """A node: its merge, if it has a single empty branch; the operations of empty branches;
+        then for each branch whether a node follows, and that node."""
         space, branches = self._space, node["branches"]
         if node["merge"] == "none" and branches[0] in ({"op": LAYER}, {"op": IDENTITY}):
             self._merge(node, path, halvings)

@@ -27,7 +27,7 @@ TOOLS = ("helm", "promtool", "prometheus")
 
 
 class Unavailable(Exception):
-    """A program is not there and cannot be built; the message says what would help."""
+    """A program does not exist and cannot be built; the message says what would help."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def get(name: str, say: Callable[[str], object] = print) -> Path:
     part = _part(name)
     if not shutil.which("go"):
         raise Unavailable(
-            f"{name} {part.version} is not there: put it into a folder and name that in "
+            f"{name} {part.version} does not exist: put it into a folder and name that in "
             "KUBEBUILDER_ASSETS, or install Go to build it"
         )
     part.cached.parent.mkdir(parents=True, exist_ok=True)

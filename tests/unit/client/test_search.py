@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 import kinase
 from kinase.api.strategy import Strategy
-from kinase.console import Progress, summary
+from kinase.console import Progress, _print, summary
 from kinase.report.gather import gather
 from kinase.store import StoreError
 
@@ -135,7 +136,7 @@ def test_a_result_is_found_again(
         assert kinase.load_result(given).trials() == result.trials()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        StoreError, match=r"no run of this machine is called 'toyy'; there are .*toy"
+        StoreError, match=r"no run on this machine is called 'toyy'; there are .*toy"
     ):
         kinase.load_result("toyy")
 
@@ -160,7 +161,7 @@ def test_an_exception_of_a_callback_is_reported_and_loses_nothing(
     with caplog.at_level(logging.ERROR, "kinase"):
         result = search(manifest(tmp_path), callbacks=[broken, heard])
     assert [str(error) for error in result.callback_errors] == ["mine"] * 5
-    assert "the callback broken failed in on_trial; the search goes on" in caplog.text
+    assert "the callback broken failed in on_trial; the search continues" in caplog.text
     assert "ZeroDivisionError: mine" in caplog.text
     assert ("end", "finished") in heard.calls
 
@@ -182,7 +183,7 @@ def test_a_callback_stops_the_search(tmp_path: Path) -> None:
     shown = on_a_terminal(result)
     after = shown[shown.rindex("budget") :]  # the table itself is cleared
     assert after.count("  val_accuracy 0.") >= 2
-    assert "interrupted; goes on with the same command; 00:" in after
+    assert "interrupted; resume it with the same command; 00:" in after
     assert "best so far  trial 0" in after
     assert search(given, trials=3).status == "finished"
 
@@ -212,13 +213,13 @@ def test_without_waiting(tmp_path: Path) -> None:
     handle = search(given, wait=False, callbacks=lambda search, trial: begun.set())
     assert begun.wait(60)
     assert handle.status == "running"
-    with pytest.raises(TimeoutError, match="toy has not ended within 0 s; it goes on"):
+    with pytest.raises(TimeoutError, match="toy has not ended within 0 s; it continues"):
         handle.wait(0)
     assert handle.result().status == "running"
     assert handle.result().best is not None
     assert "running" in repr(handle)
     assert "<progress" in handle._repr_html_()
-    with pytest.raises(StoreError, match=f"process {os.getpid()} runs this experiment already"):
+    with pytest.raises(StoreError, match=f"process {os.getpid()} already runs this experiment"):
         search(given)
     handle.stop()
     assert handle.wait(60).status == "interrupted"
@@ -227,7 +228,7 @@ def test_without_waiting(tmp_path: Path) -> None:
 
 def test_without_waiting_an_error_is_raised_by_wait(tmp_path: Path) -> None:
     handle = search(manifest(tmp_path, "absent"), wait=False)
-    with pytest.raises(Exception, match="'absent' is not there"):
+    with pytest.raises(Exception, match="'absent' does not exist"):
         handle.wait(60)
     assert handle.status == "error"
 
@@ -326,3 +327,14 @@ def test_values_in_html_are_escaped(finished: tuple[kinase.Result, Heard]) -> No
     loop = finished[0]._loop
     assert math.isfinite(loop.elapsed)
     assert html.progress(loop, {}).count("<tr>") == 4 + 1 + 5
+
+
+@pytest.mark.parametrize(("terminal", "wrapped"), [(True, True), (False, False)])
+def test_a_terminal_wraps_between_words(terminal: bool, wrapped: bool) -> None:
+    out = io.StringIO()
+    words = "note: there will be no verdict that the strategy is better than random search " * 2
+    shown = Console(file=out, width=80, force_terminal=terminal, color_system=None)
+    _print(shown, Text(words.strip()))
+    lines = out.getvalue().splitlines()
+    assert " ".join(line.strip() for line in lines) == words.strip()
+    assert (len(lines) > 1) == wrapped

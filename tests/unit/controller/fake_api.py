@@ -176,7 +176,7 @@ class FakeApi:
         try:
             return self._objects[resource.plural, name]
         except KeyError:
-            raise NotFound(404, "NotFound", f"{name} is not there") from None
+            raise NotFound(404, "NotFound", f"{name} does not exist") from None
 
     def _precondition(self, held: Object, body: Object) -> None:
         uid = body["metadata"].get("uid")

@@ -277,7 +277,7 @@ def test_a_data_set_that_the_trainer_has_not_is_told_in_its_words_and_may_be_cor
     make: Callable[..., Cluster],
 ) -> None:
     world = make(task={"dataset": "absent"})
-    known = "task.dataset 'absent' is not there; known: ok"
+    known = "task.dataset 'absent' does not exist; known: ok"
     world.refuse = lambda job: known if job["task"]["dataset"] == "absent" else None
     run = Run(world)
     message = world.until("Progressing", "False", "TaskUnavailable")
@@ -307,10 +307,10 @@ def test_a_trainer_whose_pod_waits_is_asked_anew_when_its_image_is_corrected(
     make: Callable[..., Cluster],
 ) -> None:
     world = make(trialTemplate={"image": "no/such:image"})
-    world.pending = "no/such:image is not there"
+    world.pending = "no/such:image does not exist"
     run = Run(world)
     message = world.until("Progressing", "False", "TaskPending")
-    assert message.endswith("its pod waits: ImageNotFound: no/such:image is not there")
+    assert message.endswith("its pod waits: ImageNotFound: no/such:image does not exist")
     asked = world.trial("toy-task")["spec"]["attempt"]
     world.correct(trialTemplate={"image": "kinase/fake"})
     world.attempt("toy-task", asked + 1)
@@ -459,7 +459,7 @@ def test_asked_to_end_it_ends_soon_wherever_it_is(make: Callable[..., Cluster], 
         case "asking":
             world.pending = "no node is free"
         case "waiting":
-            world.refuse = lambda job: "the data is not there"
+            world.refuse = lambda job: "the data does not exist"
         case "searching":
             world.hold = True
     run = Run(world)

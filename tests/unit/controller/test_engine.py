@@ -489,10 +489,10 @@ def test_a_trainer_that_cannot_serve_the_task_is_quoted_and_asked_again(world: W
     with world.engine() as (engine, _):
         asking = Asking(engine)
         world.trial("toy-task")
-        world.end("toy-task", "Failed", "BadInput", "task.dataset 'absent' is not there")
+        world.end("toy-task", "Failed", "BadInput", "task.dataset 'absent' does not exist")
         error = asking.over().error
         assert isinstance(error, EngineError)
-        assert "task.dataset 'absent' is not there" in str(error)
+        assert "task.dataset 'absent' does not exist" in str(error)
         asking = Asking(engine)
         world.attempt("toy-task", 2)
         world.answer()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from kinase.api import Kind, NASExperiment, Outcome
 from kinase.api.storage import Storage
-from kinase.engine import EngineError, worker
+from kinase.engine import EngineError, local, worker
 from kinase.experiment import identity
 from kinase.experiment.identity import BusyError, MismatchError
 from kinase.experiment.local import run, set_aside
@@ -101,7 +102,7 @@ def test_a_trial_beyond_its_time_limit_is_infeasible(tmp_path: Path) -> None:
 
 
 def test_data_that_is_not_there_is_told_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="'absent' is not there"):
+    with pytest.raises(EngineError, match="'absent' does not exist"):
         run(manifest(tmp_path, "absent"), trainer=TRAINER)
     assert not list((tmp_path / "runs/default/toy").glob("journal/*"))
 
@@ -174,7 +175,9 @@ def test_ctrl_c_twice_ends_at_once_and_the_same_command_goes_on(tmp_path: Path) 
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=10)
     assert process.returncode == 130
-    assert "ended at once; goes on with the same command, from the last checkpoints; 00:" in error
+    assert (
+        "stopped immediately; resume from the last checkpoints with the same command; 00:" in error
+    )
     loop = run(spec, trainer=TRAINER)  # the first attempt alone hangs
     assert tells(loop) == list(range(5))
     assert loop.state.trials[1].cost.epochs == 3
@@ -185,7 +188,7 @@ def test_a_second_process_is_told_who_runs_it(tmp_path: Path) -> None:
     process = subprocess.Popen(command(tmp_path, spec), stderr=subprocess.PIPE, text=True)
     try:
         wait_for(tmp_path / "runs/default/toy/journal", 1)
-        with pytest.raises(BusyError, match=f"process {process.pid} runs this experiment"):
+        with pytest.raises(BusyError, match=f"process {process.pid} already runs"):
             run(spec, trainer=TRAINER)
         assert process.poll() is None
     finally:
@@ -248,3 +251,32 @@ def test_workers_share_what_they_read_from_afar() -> None:
     far, near = Storage(uri="s3://bucket/a"), Storage(uri="file://runs")
     assert worker._cache(far, "/scratch")["KINASE_CACHE_DIR"] == "/scratch/cache"
     assert worker._cache(near, "/scratch") == worker._cache(far, None) == {}
+
+
+def worker_of(script: str) -> local._Worker:
+    """A process that leads a group, in the place of a worker."""
+    process = subprocess.Popen(
+        ["sh", "-c", script], start_new_session=True, stdout=subprocess.PIPE, text=False
+    )
+    return local._Worker(process, Pipe()[0], 0)
+
+
+def test_what_a_dead_worker_has_started_ends_before_its_number_is_free() -> None:
+    each = worker_of("sleep 60 & echo $!; exit 3")
+    assert each.process.stdout is not None
+    child = int(each.process.stdout.readline())
+    assert local._death(each) == "the worker process exited with code 3"
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{child}").exists():
+        if "State:\tZ" in Path(f"/proc/{child}/status").read_text():
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_process_whose_status_was_taken_is_never_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    each = worker_of("exit 0")
+    each.process.wait()
+    monkeypatch.setattr(os, "killpg", lambda *_: pytest.fail("another process may be meant"))
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("another process may be meant"))
+    local._kill(each)

@@ -66,7 +66,7 @@ def test_a_loss_reaches_its_target_from_above() -> None:
     assert all(t.metrics["val_loss"] > 0.15 for t in before)
 
 
-def test_a_further_accuracy_is_maximised() -> None:
+def test_a_further_accuracy_is_maximized() -> None:
     found = aims(
         Objective.model_validate(
             {"metric": "val_loss", "also": [{"metric": "val_accuracy", "enough": 0.9}]}

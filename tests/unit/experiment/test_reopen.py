@@ -290,7 +290,7 @@ def test_a_limit_lowered_below_what_a_running_search_has_spent_is_said() -> None
 
 
 def test_an_entry_that_does_not_follow_is_refused() -> None:
-    with pytest.raises(ValueError, match="a search that is not over cannot go on again"):
+    with pytest.raises(ValueError, match="a search that has not ended cannot be resumed"):
         State().apply(Reopened(limits={}))
 
 
@@ -317,7 +317,7 @@ def test_each_use_of_the_test_part_is_told() -> None:
     assert data.winner.tests == len(tests)
     [item] = [item for item in data.protocol if "test part" in item.question]
     assert item.satisfied is False
-    assert item.answer.startswith(f"{len(tests)} times, since the search went on")
+    assert item.answer.startswith(f"{len(tests)} times, because the search was resumed")
     for number in tests:
         assert f"trial {number} test_accuracy {number / 1000:.4f}" in item.answer
     assert f"use {len(tests)} of the test part" in render(data)

@@ -72,10 +72,10 @@ def tampered(change: Any) -> TaskInfo:
 @pytest.mark.parametrize(
     ("info", "message"),
     [
-        (INFO, "the trainer does not say which network space.type Model begins with"),
+        (INFO, "the trainer did not describe the network that space.type Model needs"),
         (
             tampered(lambda g: g["nodes"][1].update(inputs=["add"])),
-            "begins with is invalid: the graph has a cycle: .*stem",
+            "starts from is invalid: the graph has a cycle: .*stem",
         ),
         (tampered(lambda g: g["nodes"][1].update(op="eval")), "stem: op is 'eval'"),
         (tampered(lambda g: g["nodes"][1]["attrs"].update(out=2**40)), "stem: out is"),
@@ -95,5 +95,5 @@ def test_a_run_goes_on_with_the_network_that_it_began_with() -> None:
     store.put("journal/00000000.jsonl", b"{}")
     same_task(store, told())
     other = Root(graph=GRAPH, weights="1" * 64)
-    with pytest.raises(MismatchError, match="the network that the search begins with is not that"):
+    with pytest.raises(MismatchError, match="the network that the search starts from is not that"):
         same_task(store, told().model_copy(update={"root": other}))

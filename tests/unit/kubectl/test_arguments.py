@@ -160,4 +160,4 @@ def test_the_plugin_has_what_is_for_a_cluster_and_no_more() -> None:
 def test_an_option_that_does_not_go_with_another() -> None:
     done = CliRunner().invoke(app, ["report", "digits", "-n", "nas", "-w", "-o", "x.html"])
     assert done.exit_code == 2
-    assert "--out goes without --watch" in done.output
+    assert "--out cannot be combined with --watch" in done.output

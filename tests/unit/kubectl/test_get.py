@@ -121,8 +121,8 @@ def test_documents() -> None:
     ("query", "said"),
     [
         (Query(HERE, output="jsonpath"), "-o 'jsonpath' is not known; use one of wide, json, yaml"),
-        (Query(HERE, "digits", everywhere=True), "neither -A nor -l"),
-        (Query(HERE, "digits", selector="a=b"), "neither -A nor -l"),
+        (Query(HERE, "digits", everywhere=True), "cannot be combined with -A or -l"),
+        (Query(HERE, "digits", selector="a=b"), "cannot be combined with -A or -l"),
         (Query(HERE, "../nas"), "'../nas' is not a valid name"),
     ],
 )

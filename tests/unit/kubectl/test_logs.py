@@ -108,13 +108,13 @@ def test_a_pod_that_has_not_begun_is_waited_for(monkeypatch: pytest.MonkeyPatch)
     cluster = Cluster(waits, [trial(3, "Pending")])
     text, said = printed(cluster, monkeypatch, "digits-00003", follow=True)
     assert text.startswith("first")
-    assert said == ["the pod of digits-00003, attempt 1, has not begun; waiting for it"]
+    assert said == ["the pod of digits-00003, attempt 1, has not started; waiting for it"]
 
 
 @pytest.mark.parametrize(
     ("pods", "why"),
     [
-        ([pod("a", PULLING)], "has not begun: ImagePullBackOff: no such image; -f waits for it"),
+        ([pod("a", PULLING)], "has not started: ImagePullBackOff: no such image; -f waits for it"),
         (
             [
                 pod(
@@ -124,9 +124,9 @@ def test_a_pod_that_has_not_begun_is_waited_for(monkeypatch: pytest.MonkeyPatch)
                     ],
                 )
             ],
-            "has not begun: no GPU is free; -f waits for it",
+            "has not started: no GPU is free; -f waits for it",
         ),
-        ([], "attempt 1, has not begun; -f waits for it"),
+        ([], "attempt 1, has not started; -f waits for it"),
         (
             [
                 pod(
@@ -139,7 +139,7 @@ def test_a_pod_that_has_not_begun_is_waited_for(monkeypatch: pytest.MonkeyPatch)
                     initContainerStatuses=[{"name": "proxy", "state": PULLING}],
                 )
             ],
-            "has not begun: ImagePullBackOff: no such image; -f waits for it",
+            "has not started: ImagePullBackOff: no such image; -f waits for it",
         ),
     ],
 )

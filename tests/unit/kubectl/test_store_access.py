@@ -49,8 +49,8 @@ def test_the_operators_choice_goes_first() -> None:
         ("http://minio.minio:9000", "port-forward -n minio svc/minio 9000) and add --endpoint "),
         ("http://store.nas.svc", "-n nas svc/store 80) and add --endpoint http://localhost:80"),
         ("https://s.n.svc.cluster.local", "-n n svc/s 443) and add --endpoint https://localhost"),
-        ("https://s3.example.com", "name another way to it with --endpoint URL"),
-        ("http://10.0.0.7:9000", "name another way to it with --endpoint URL"),
+        ("https://s3.example.com", "give another endpoint with --endpoint URL"),
+        ("http://10.0.0.7:9000", "give another endpoint with --endpoint URL"),
     ],
 )
 def test_a_store_out_of_reach(endpoint: str, hint: str) -> None:

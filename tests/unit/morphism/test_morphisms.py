@@ -457,13 +457,13 @@ def test_an_unknown_morphism_has_no_candidates() -> None:
         candidates(network(), "grow")
 
 
-def test_a_layer_normalisation_holds_its_width() -> None:
+def test_a_layer_normalization_holds_its_width() -> None:
     g = GraphBuilder((3, 4, 4))
     x = g.unary("tokens", "tokens", g.conv("patches", g.input, 8, 2, 2, padding=0))
     y = g.attention("attention", g.layer_norm("norm", x), 2, 4)
     x = g.global_avg_pool("mean", g.add("sum", [x, y]))
     graph = g.build(g.linear("classifier", x, 3))
-    with pytest.raises(MorphismError, match="norm normalises over this width"):
+    with pytest.raises(MorphismError, match="norm normalizes over this width"):
         apply(graph, morphism(op="widen", node="patches", to=16))
     assert candidates(graph, "heads") == [{"node": "attention"}]
     assert {p["layer"] for p in candidates(graph, "deepen")} >= {"block", "linear"}

@@ -383,7 +383,7 @@ def test_the_operator_leaves_to_the_controller_what_is_the_controllers() -> None
 
 TOO_LITTLE = (
     "the controller was killed for using more memory than its limit (1Gi); pod toy-controller-x "
-    "tells how often. The administrator can raise it (controller.resources in the chart, "
+    "shows how often. The administrator can raise it (controller.resources in the chart, "
     "KINASE_CONTROLLER_RESOURCES)"
 )
 TROUBLES: list[tuple[str, Pod, str, str]] = [

@@ -34,7 +34,7 @@ def test_a_step_at_each_improvement() -> None:
     assert [found.until(goal) for goal in (0.3, 0.5, 0.6, 0.7, 0.71)] == [12, 12, 36, 36, None]
 
 
-def test_lower_is_better_when_minimising() -> None:
+def test_lower_is_better_when_minimizing() -> None:
     found = curve(searched(0.5, 0.6, 0.2, goal="minimize"), "trials")
     assert (found.xs, found.ys, found.spent, found.final) == ((1, 3), (0.5, 0.2), 3, 0.2)
     assert [found.until(goal) for goal in (0.6, 0.5, 0.3, 0.2, 0.1)] == [1, 1, 3, 3, None]
@@ -102,7 +102,7 @@ def test_band_begins_where_enough_have_a_value() -> None:
     ]
 
 
-def test_band_turns_when_minimising() -> None:
+def test_band_turns_when_minimizing() -> None:
     runs = [line((1, v), sign=-1.0) for v in (0.1, 0.2, 0.3, 0.4, 0.5)]
     assert band(runs) == [(1, 0.4, 0.3, 0.2)]
 
@@ -165,7 +165,7 @@ def test_more_than_the_whole_cost_is_told() -> None:
     assert reach([(1, line((300, 0.6)))], RANDOM).shares == (1.5,)
 
 
-def test_minimising_reaches_downwards() -> None:
+def test_minimizing_reaches_downwards() -> None:
     theirs = [(0, line((10, 0.5), (100, 0.2), sign=-1.0))]
     ours = [(0, line((5, 0.3), (20, 0.1), sign=-1.0))]
     assert reach(ours, theirs).shares == (0.2,)

@@ -66,15 +66,13 @@ def test_searches_are_compared() -> None:
 def test_what_cannot_be_compared_is_said_in_one_line() -> None:
     here = Path.cwd()
     one, third = searched("one"), searched("third", seed=1)
-    loss = searched("other", objective={"metric": "val_loss", "goal": "minimize"})
     for words, message in {
-        (one, loss): 'spec.objective.metric is "val_accuracy" in one and "val_loss" in other',
         (one, one): f"one is given twice: file://{here}/runs/default/one",
         (one,): "give two experiments or more",
         (one, third, "--store", f"file://{here}/none"): "none/default/one",
         (one, third, "--label", "a", "--label", "b"): "2 labels for 1 group",
         (one, third, "--reference", "x"): "there is no group 'x' to compare with",
-        (one, third, "-o", "none/x.html"): "none/x.html",
+        (one, third, "-o", "none/x.html"): "none/x.html: there is no folder none; create it",
     }.items():
         code, output, error = compare(*words)
         assert (code, output) == (2, "")
@@ -82,3 +80,15 @@ def test_what_cannot_be_compared_is_said_in_one_line() -> None:
         assert message in error
         assert error.count("\n") == 1
     assert not Path("comparison.html").exists()
+
+
+def test_what_makes_searches_unlike_is_listed() -> None:
+    one = searched("one")
+    loss = searched("other", objective={"metric": "val_loss"}, training={"epochs": 7})
+    code, output, error = compare(one, loss)
+    assert (code, output) == (2, "")
+    head, *lines = error.splitlines()
+    assert head.startswith("kinase: one and other cannot be compared, because these differ:")
+    assert '  spec.objective.metric: "val_accuracy" in one, "val_loss" in other' in lines
+    assert any(line.startswith("  spec.training.epochs: ") for line in lines)
+    assert all(len(line) <= 100 for line in lines)

@@ -40,7 +40,7 @@ def test_band_ends_at_the_controls_best_and_its_whole_cost() -> None:
     assert line.y[0] == pytest.approx(mean)
 
 
-def test_minimising_turns_the_band_and_the_incumbent() -> None:
+def test_minimizing_turns_the_band_and_the_incumbent() -> None:
     data = replace(DATA, goal="minimize", target=None)
     figure = figures.incumbent(data, "trials")
     line = _trace(figure, "strategy")

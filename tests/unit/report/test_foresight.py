@@ -65,7 +65,7 @@ def test_the_budget_that_would_do_is_the_first_that_does(
 def test_what_the_budget_pays_for_is_said() -> None:
     assert foresight(spec(10)) == (
         "there will be no verdict that the strategy is better than random search: the budget pays "
-        "for 4 trials of its own after its random start of 4 and for 2 of the random control; "
+        "for 4 trials of the strategy after its random start of 4 and for 2 of the random control; "
         "budget.trials 20 would do"
     )
     assert "for 0 of the random control" in str(foresight(spec(4)))

@@ -144,21 +144,21 @@ SMALLER = {"type": "LowerFidelity", "lowerFidelity": {"epochs": 3}}
     [
         (
             replace(one(NASH), metric="val_loss"),
-            r'spec.objective.metric is "val_accuracy" in random-full-0 and "val_loss" in nash',
+            r'spec.objective.metric: "val_accuracy" in random-full-0, "val_loss" in nash',
         ),
         (
             replace(one(NASH), goal="minimize"),
-            r'spec.objective.goal is "maximize" .* and "minimize"',
+            r'spec.objective.goal: "maximize" in .*, "minimize" in',
         ),
-        (one(NASH, task={"dataset": "mnist"}), r'spec.task.dataset is "digits" .* and "mnist"'),
-        (one(NASH, task={"split": {"seed": 4}}), r"spec.task.split.seed is 0 .* and 4 in nash"),
-        (one(NASH, task={"path": "/other"}), r'spec.task.path is null .* and "/other" in nash'),
+        (one(NASH, task={"dataset": "mnist"}), r'spec.task.dataset: "digits" in .*, "mnist" in'),
+        (one(NASH, task={"split": {"seed": 4}}), r"spec.task.split.seed: 0 in .*, 4 in nash"),
+        (one(NASH, task={"path": "/other"}), r'spec.task.path: not set in .*, "/other" in nash'),
         (
             one(NASH, training={"epochs": 12, "labelSmoothing": 0.1}),
-            r"spec.training.labelSmoothing is 0.0 .* and 0.1 in nash",
+            r"spec.training.labelSmoothing: 0.0 in .*, 0.1 in nash",
         ),
-        (one(NASH, SMALLER), r"spec.estimation.lowerFidelity.epochs is 12 .* and 3 in nash"),
-        (one(NASH, finalists={"epochs": 30}), r"spec.finalists.epochs is 12 .* and 30 in nash"),
+        (one(NASH, SMALLER), r"spec.estimation.lowerFidelity.epochs: 12 in .*, 3 in nash"),
+        (one(NASH, finalists={"epochs": 30}), r"spec.finalists.epochs: 12 in .*, 30 in nash"),
     ],
 )
 def test_values_that_do_not_mean_the_same_are_refused(other: ReportData, message: str) -> None:
@@ -178,14 +178,14 @@ def test_the_data_is_known_by_its_checksum_where_there_is_one() -> None:
         grouped(named([here, there]))
     same = [replace(run, checksum="a1") for run in (here, there)]
     assert [group.label for group in grouped(named(same))] == ["Random"]
-    with pytest.raises(Incomparable, match=r"the data's checksum is \"a1\" .* and \"b2\""):
+    with pytest.raises(Incomparable, match=r"the data's checksum: \"a1\" in .*, \"b2\" in"):
         grouped(named([same[0], replace(one(seed=1), checksum="b2")]))
 
 
 def test_experiments_of_one_name_are_told_apart_by_their_place() -> None:
     places = ["file:///a/search", "file:///b/search"]
     here, there = (replace(one(), name="search", store_uri=place) for place in places)
-    with pytest.raises(Incomparable, match=re.escape(f"in {places[0]} and ") + ".*" + places[1]):
+    with pytest.raises(Incomparable, match=re.escape(f"in {places[0]}, ") + ".*" + places[1]):
         grouped([("a", here), ("b", replace(there, goal="minimize"))])
     assert [group.label for group in grouped(named([here, there]))] == ["Random"]
 

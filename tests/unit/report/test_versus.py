@@ -108,7 +108,7 @@ def test_the_first_is_the_reference_without_random_search_or_whichever_is_named(
         compared(*runs, reference="x")
 
 
-def test_minimised_values_are_best_where_they_are_least() -> None:
+def test_minimized_values_are_best_where_they_are_least() -> None:
     random = [search([0.5, 0.4], RANDOM, seed=s, goal="minimize", test=0.1) for s in (0, 1)]
     ours = search([0.3, 0.9], NASH, seed=0, goal="minimize", test=0.1)
     page = compared(*random, ours)

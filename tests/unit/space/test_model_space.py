@@ -186,8 +186,8 @@ def test_limits_hold_for_what_is_drawn_and_for_what_is_given() -> None:
         ([{"op": "widen", "node": "conv1", "to": 3}], "conv1 has 6 channels; to is 3, use more"),
         ([{"op": "melt", "node": "conv1"}], "'melt'"),
         ([{"op": "heads", "node": "conv1", "to": 3}], r"\[0\].op is heads; this space has widen"),
-        ([{"op": "widen", "node": "conv1", "to": 9, "seed": 3}], "seed is the trial's to say"),
-        ([{"op": "prune", "node": "conv1", "to": 1, "keep": [0]}], "keep is the trial's to say"),
+        ([{"op": "widen", "node": "conv1", "to": 9, "seed": 3}], "seed is set by the trial"),
+        ([{"op": "prune", "node": "conv1", "to": 1, "keep": [0]}], "keep is set by the trial"),
         ([{"op": "widen", "node": "conv1", "to": 9.0}], "to is 9.0; write it as 9"),
         ([{"op": "deepen", "node": "relu1", "into": None}], "into is None; .* leave it out"),
         ([{"op": "kernel", "node": "conv1", "to": 5}] * 65, "use a list of at most 64"),
@@ -208,12 +208,14 @@ def test_before_the_trainer_has_told_the_form_alone_is_known() -> None:
     space.validate(of({"op": "widen", "node": "whatever", "to": 9}))
     with pytest.raises(ArchitectureError, match="this space has"):
         space.validate(of({"op": "cut", "node": "a", "input": "b"}))
-    with pytest.raises(ArchitectureError, match="the trainer has not yet said"):
+    with pytest.raises(
+        ArchitectureError, match="the network that the search starts from is not known"
+    ):
         space.sample(derive_rng(0))
     rooted = make_space(SpaceModel.model_validate(plain), network())
     assert rooted.begins_with == network()
     assert rooted.graph(ROOT, FRAME) == network()
-    with pytest.raises(TypeError, match="Chain begins with no network"):
+    with pytest.raises(TypeError, match="Chain does not start from a network"):
         make_space(SpaceModel.model_validate({"type": "Chain"}), network())
 
 

@@ -347,7 +347,7 @@ def test_wrong_credentials(direct: S3Store, aws_environment: Credentials) -> Non
 
 @pytest.mark.parametrize("code", ["AccessDenied", ""])
 def test_an_object_that_may_not_be_listed(store: S3Store, proxy: Proxy, code: str) -> None:
-    """AWS denies what is not there to whoever may not list the bucket."""
+    """AWS denies what does not exist to whoever may not list the bucket."""
     proxy.plan = [(403, code)] * 2
     for call in (lambda: store.get("a"), lambda: store.exists("a")):
         with pytest.raises(StoreError, match=r"allow s3:GetObject .* and s3:ListBucket on the buc"):

@@ -1,8 +1,8 @@
 """Data sets by name.
 
-Another package adds one by an entry point of the group `kinase.datasets`: a callable that takes
-the manifest's task and gives a `Raw` (samples as tensors, kept in memory), or a torch `Dataset`
-of (image, target), or several of them: (training, test) or (training, validation, test). A
+Another package can add a data set with an entry point of the group `kinase.datasets`: a callable
+that takes the manifest's task and returns a `Raw` (samples as tensors in memory), a torch `Dataset`
+of (image, target), or several data sets: (training, test) or (training, validation, test). A
 `Dataset` is read batch by batch.
 """
 
@@ -51,10 +51,10 @@ __all__ = [
 
 
 def open_raw(task: Task) -> Raw:
-    """The data set that a task names.
+    """Open the data set of a task.
 
     Raises:
-        ConfigError: it is not known, not there, or not of the right form.
+        ConfigError: the data set is unknown, missing, or has the wrong form.
     """
     where = f"task.dataset {task.dataset!r}"
     try:
@@ -62,10 +62,10 @@ def open_raw(task: Task) -> Raw:
     except registry.UnknownMember:
         known = ", ".join(registry.names("kinase.datasets"))
         raise ConfigError(f"{where} is not known; known: {known}") from None
-    except Exception as error:  # of code that is not ours
+    except Exception as error:  # raised by other packages' code
         raise ConfigError(f"{where} cannot be loaded: {_line(error)}") from error
     try:
-        raw = _as_raw(opener(task))
+        raw = _as_raw(opener(task), where)
     except ConfigError:
         raise
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
@@ -76,7 +76,7 @@ def open_raw(task: Task) -> Raw:
         raise ConfigError(f"{where} needs a package that is not installed: {error}") from error
     except MemoryError as error:
         raise ConfigError(f"{where} does not fit in memory: {_line(error)}") from error
-    except Exception as error:  # of code that is not ours
+    except Exception as error:  # raised by other packages' code
         traceback.print_exc()
         raise ConfigError(f"{where} raised {_line(error)}") from error
     for part, pair in (
@@ -91,7 +91,7 @@ def open_raw(task: Task) -> Raw:
 
 def _line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    if isinstance(error, ImportError | AttributeError) and text:  # which say what they are
+    if isinstance(error, ImportError | AttributeError) and text:  # with a clear message
         return text
     return f"{type(error).__name__}: {text:.500}" if text else type(error).__name__
 
@@ -120,8 +120,8 @@ def _check(where: str, part: str, images: Tensor | LazyImages, targets: Tensor, 
         )
 
 
-def _as_raw(found: Any) -> Raw:
-    """What an entry point gave, in one form."""
+def _as_raw(found: Any, where: str) -> Raw:
+    """The result of an entry point as a `Raw` object."""
     if isinstance(found, Raw):
         return found
     parts = found if isinstance(found, tuple) else (found,)
@@ -132,10 +132,10 @@ def _as_raw(found: Any) -> Raw:
         )
     own, *rest = parts
     classes = tuple(shown(str(name))[:128] for name in getattr(own, "classes", None) or ())
-    test = _pair(rest[-1]) if rest else None
-    validation = _pair(rest[0]) if len(rest) == 2 else None
-    return Raw(*_pair(own), test, classes, validation)
+    test = _pair(rest[-1], where) if rest else None
+    validation = _pair(rest[0], where) if len(rest) == 2 else None
+    return Raw(*_pair(own, where), test, classes, validation)
 
 
-def _pair(dataset: Dataset[Any]) -> Pair:
-    return LazyImages(dataset), targets_of(dataset)
+def _pair(dataset: Dataset[Any], where: str) -> Pair:
+    return LazyImages(dataset, name=where), targets_of(dataset)

@@ -37,14 +37,14 @@ KEYS = (
 )
 SAVE = "save it by numpy.savez(path, x=images, y=labels)"
 CHANNELS = (1, 3, 4)
-"""Numbers of channels by which the order of axes is known."""
+"""Numbers of channels that identify the channel axis."""
 
 
 def roles(names: list[str]) -> dict[tuple[str, str], str]:
-    """What each array of an archive is, by its name: (x or y, part) -> name. Others are left out.
+    """Map (x or y, split) to the name of an array in an archive. Other arrays are ignored.
 
     Raises:
-        ValueError: two arrays are the same, or one that is needed is missing.
+        ValueError: two arrays have the same meaning, or a required one is missing.
     """
     kinds = {**dict.fromkeys(IMAGES, "x"), **dict.fromkeys(LABELS, "y")}
     kind, part = "|".join(kinds), "|".join(filter(None, PARTS))
@@ -70,13 +70,13 @@ def roles(names: list[str]) -> dict[tuple[str, str], str]:
 
 
 class Archive:
-    """An open archive, whose arrays are read one by one."""
+    """An open archive. Arrays are read one by one."""
 
     def __init__(self, path: Path) -> None:
-        """Look what is in it.
+        """Read the names of the arrays.
 
         Raises:
-            ConfigError: it is no archive.
+            ConfigError: the file is not an archive.
         """
         self.path = path
         with path.open("rb") as file:
@@ -85,7 +85,7 @@ class Archive:
             raise ConfigError(f"{path} is one array; wanted is an archive of several: {SAVE}")
         if head[:2] != b"PK":
             what = "is empty" if not head else "is not a NumPy archive"
-            what = f"{what} but a pickle, which is never opened" if head[:1] == b"\x80" else what
+            what = f"{what} but a pickle, which is never loaded" if head[:1] == b"\x80" else what
             raise ConfigError(f"{path} {what}; {SAVE}")
         try:
             self.file = np.load(path, allow_pickle=False)
@@ -96,7 +96,7 @@ class Archive:
         self.names: list[str] = list(self.file.files)
 
     def shape(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Shape and type of an array; no more than its head is read.
+        """Shape and type of an array; only its header is read.
 
         Raises:
             ConfigError: it is damaged.
@@ -144,15 +144,15 @@ class Archive:
 
 
 def _memory(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
-    """Bytes of memory of the machine, or of the container if that has less."""
+    """Memory of the machine or the container in bytes, whichever is less."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+    with contextlib.suppress(OSError, ValueError):  # "max": unlimited
         return min(whole, int(limit.read_text()))
     return whole
 
 
 def npz(task: Task) -> Raw:
-    """A NumPy archive of images `x` and labels `y`, perhaps with parts for validation and test."""
+    """A NumPy archive of images `x` and labels `y`, optionally with validation and test splits."""
     path = place(task)
     if path.is_dir():
         inside = sorted(p.name for p in path.glob("*.npz"))
@@ -196,14 +196,14 @@ def npz(task: Task) -> Raw:
         classes,
         held.get("validation"),
         tuple(notes),
-        tuple(doubts[:1]),  # one option is at fault
+        tuple(doubts[:1]),  # only one option is wrong
     )
 
 
 def _numbered(
     labels: dict[str, Array], found: dict[tuple[str, str], str], path: Path
 ) -> tuple[tuple[str, ...], dict[str, Array]]:
-    """Labels that are text as numbers of the training part's, sorted."""
+    """Labels that are text as positions in the training split's sorted labels."""
     texts = {part: _text(array) for part, array in labels.items()}
     for part, array in texts.items():
         empty = np.argwhere(np.char.strip(array) == "")
@@ -234,7 +234,7 @@ def as_labels(array: Array, name: str) -> Tensor:
     """Labels (N, ...) as whole numbers or floats.
 
     Raises:
-        ConfigError: they are no numbers.
+        ConfigError: they are not numbers.
     """
     if array.dtype.kind not in "biuf":
         raise ConfigError(
@@ -256,7 +256,7 @@ def as_images(array: Array, name: str, options: ArrayImages) -> Tensor:
     """Images as unsigned bytes or floats in 0..1, (N, C, H, W).
 
     Raises:
-        ConfigError: they are none, or can be read in two ways.
+        ConfigError: they are not images, or the order of axes is ambiguous.
     """
     array = channels_first(array, name, options.channels)
     if 0 in array.shape:
@@ -303,7 +303,7 @@ def channels_first(array: Array, name: str, order: str) -> Array:
     """Images (N, H, W), (N, H, W, C) or (N, C, H, W) as (N, C, H, W), without a copy.
 
     Raises:
-        ConfigError: they are not images, or can be read in two ways.
+        ConfigError: they are not images, or the order of axes is ambiguous.
     """
     if array.ndim == 3:
         return array[:, None]
@@ -325,8 +325,8 @@ def channels_first(array: Array, name: str, order: str) -> Array:
 
 
 def order_of(shape: tuple[int, ...]) -> str:
-    """Where the channels of four axes are by their sizes: `first`, `last`, or empty where that
-    cannot be known."""
+    """Position of the channel axis of four axes, from their sizes: `first`, `last`, or empty if it
+    is ambiguous."""
     _, second, third, last = shape
     first, end = second in CHANNELS, last in CHANNELS
     if first != end:
@@ -337,7 +337,7 @@ def order_of(shape: tuple[int, ...]) -> str:
 
 
 def contradictions(shape: tuple[int, ...], name: str, order: str) -> list[str]:
-    """A warning where the sizes speak against the order of axes that a manifest gives."""
+    """A warning if the sizes contradict the manifest's order of axes."""
     likely = order_of(shape) if len(shape) == 4 and order != "auto" else ""
     if likely in ("", order):
         return []

@@ -1,4 +1,4 @@
-"""A folder of image files, one folder a class, perhaps in folders of the parts."""
+"""A folder of image files, one folder per class, optionally inside folders for the splits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kinase.words import are, counted, was
 from kinase_trainer.datasets import raw
 from kinase_trainer.datasets.pictures import ENDINGS, Pictures, read
 from kinase_trainer.datasets.raw import Raw, place, shown
-from kinase_trainer.datasets.tables import numbers, read_table
+from kinase_trainer.datasets.tables import Table, numbers, read_table
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.lazy import LazyImages, as_float
 
@@ -30,24 +30,24 @@ PARTS = {
     "test": "test",
     "testing": "test",
 }
-"""Names of the folders of parts, in small letters."""
+"""Names of the splits' folders, in lower case."""
 SYSTEM = ("__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
-"""Folders that programs leave, which hold no data."""
+"""Folders of other programs, which are ignored."""
 LAYOUTS = "FOLDER/CLASS/image.png, or FOLDER/train/CLASS/image.png with val and test next to train"
 HEADS = 200
-"""Images that are looked at beforehand where they are not held in memory."""
+"""Number of images that are checked before the search if they are not held in memory."""
 
 
 def hidden(name: str) -> bool:
-    """Whether a name is neither a class nor an image: `.ipynb_checkpoints`, `._x.jpg`."""
+    """Whether a name is ignored: `.ipynb_checkpoints`, `._x.jpg`."""
     return name.startswith(".") or name in SYSTEM
 
 
 def parts_of(names: Sequence[str]) -> dict[str, str] | None:
-    """Which folder is which part, by their names; None where they are the classes.
+    """Which folder is which split, by name; None if the folders are the classes.
 
     Raises:
-        ValueError: they are some of both, or a part is there twice, or `train` is missing.
+        ValueError: there are splits and classes, a split twice, or no `train`.
     """
     known = [name for name in names if name.lower() in PARTS]
     others = sorted(set(names) - set(known))
@@ -58,7 +58,7 @@ def parts_of(names: Sequence[str]) -> dict[str, str] | None:
             raise ValueError(f"{found[part]} and {name} would both be the {part} part")
         found[part] = name
     if not known or (others and not {"train"} < set(found)):
-        return None  # a class may be called test, or train
+        return None  # a class can be called test or train
     if others:
         raise ValueError(
             f"{', '.join(sorted(known))} would be parts, and {others[0]} would be a class"
@@ -70,7 +70,7 @@ def parts_of(names: Sequence[str]) -> dict[str, str] | None:
 
 @dataclass
 class Listing:
-    """The image files of one part."""
+    """The image files of one split."""
 
     classes: list[str]
     """Names of the folders, sorted."""
@@ -78,20 +78,20 @@ class Listing:
     targets: list[int] = field(default_factory=list)
     """Position of each file's class in `classes`."""
     passed: Counter[str] = field(default_factory=Counter)
-    """Files that are no images, by their endings."""
+    """Files without an image suffix."""
     loose: int = 0
     """Images outside the folders of the classes."""
 
 
 def listing(root: Path, classes: Sequence[str] | None = None) -> Listing:
-    """Find the images of a part; nothing is opened.
+    """Find the images of a split, without opening them.
 
     Args:
-        root: which holds a folder for each class.
-        classes: those of the training part; None for that part itself.
+        root: contains a folder for each class.
+        classes: classes of the training split; None for the training split itself.
 
     Raises:
-        ConfigError: there are no classes, an empty one, or one that the training part lacks.
+        ConfigError: there are no classes, an empty class, or one that the training split lacks.
     """
     folders, files = _entries(str(root))
     images = [name for name in files if _is_image(name)]
@@ -132,7 +132,7 @@ def listing(root: Path, classes: Sequence[str] | None = None) -> Listing:
 def _entries(folder: str) -> tuple[list[str], list[str]]:
     """Names of the folders and the files in a folder, without hidden ones, sorted.
 
-    A link that leads nowhere is an error, and so is a pipe whose name is an image's.
+    A broken link is an error, and so is a pipe with the name of an image.
     """
     folders: list[str] = []
     files: list[str] = []
@@ -142,11 +142,11 @@ def _entries(folder: str) -> tuple[list[str], list[str]]:
                 continue
             try:
                 kind = folders if entry.is_dir() else files if entry.is_file() else None
-            except OSError:  # a link that leads in a circle
+            except OSError:  # a circular link
                 kind = None
             if kind is not None:
                 kind.append(entry.name)
-            elif _is_image(entry.name) or entry.is_symlink():  # which may be a whole class
+            elif _is_image(entry.name) or entry.is_symlink():  # it could be a whole class
                 raise ConfigError(
                     f"{shown(entry.path)} is not a file, or a link that leads nowhere; remove it"
                 )
@@ -154,7 +154,7 @@ def _entries(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Paths of all files below a folder. Links are followed, each folder is read once."""
+    """Paths of all files below a folder. Links are followed; each folder is read once."""
     seen: set[tuple[int, int]] = set()
     found = []
     left = [folder]
@@ -187,10 +187,10 @@ def _endings(counts: Counter[str]) -> str:
 
 
 def listings_of(root: Path) -> dict[str, Listing]:
-    """The image files of each part that a folder has; nothing is opened.
+    """The image files of each split in a folder, without opening them.
 
     Raises:
-        ConfigError: its layout is not one that is read, or it has a single class.
+        ConfigError: its layout is not supported, or it has only one class.
     """
     try:
         parts = parts_of(_entries(str(root))[0])
@@ -207,12 +207,12 @@ def listings_of(root: Path) -> dict[str, Listing]:
 
 
 def folder(task: Task) -> Raw:
-    """Images by class, as squares of `task.resolution`, in memory where they fit, else read
-    whenever they are needed. `val` and `test` folders next to `train` are those parts."""
+    """Images by class, as squares of `task.resolution`, in memory if they fit, otherwise read on
+    demand. `val` and `test` folders next to `train` are these splits."""
     root = place(task)
     if not root.is_dir():
         raise ConfigError(f"task.path {task.path!r} is a file; task.dataset folder needs a folder")
-    assert task.resolution is not None  # the model of the task has seen to it
+    assert task.resolution is not None  # checked by the task's model
     options = task.folder or FolderImages()
     if options.labels is not None:
         return _labelled(task, root, task.resolution, options)
@@ -229,15 +229,20 @@ def folder(task: Task) -> Raw:
     return Raw(*held["train"], held.get("test"), classes, held.get("validation"), notes, doubts)
 
 
+def parts_of_table(table: Table) -> list[str]:
+    """The split of each file of a table: by its folder if all files are in folders of splits,
+    otherwise the training split."""
+    firsts = [PARTS.get(name.partition("/")[0].lower()) for name in table.files]
+    known = [part for part in firsts if part is not None]
+    return known if len(known) == len(firsts) else ["train"] * len(firsts)
+
+
 def _labelled(task: Task, root: Path, side: int, options: FolderImages) -> Raw:
-    """The images that a table names, with its targets. Where all of them lie in folders of the
-    parts, these are the parts."""
+    """The images and targets of a table. If all images are in folders of the splits, these are
+    used."""
     path = root / str(options.labels)
     table = read_table(path)
-    firsts = [PARTS.get(name.partition("/")[0].lower()) for name in table.files]
-    parts: list[str] = ["train"] * len(firsts)
-    if all(firsts):
-        parts = [str(part) for part in firsts]
+    parts = parts_of_table(table)
     chosen = {
         part: [i for i, each in enumerate(parts) if each == part] for part in dict.fromkeys(parts)
     }
@@ -291,13 +296,13 @@ def _one_class(root: Path, name: str) -> None:
         folders = ", ".join(map(shown, inside[:5]))
         better = f"; {shown(root / name)} holds the folders {folders}: set task.path to it"
     raise ConfigError(
-        f"{shown(root)} holds one class, {shown(name)!r}, and one class cannot be learnt{better}"
+        f"{shown(root)} holds one class, {shown(name)!r}, and one class cannot be learned{better}"
     )
 
 
 @dataclass
 class Seen:
-    """What was met among the images."""
+    """Statistics of the images."""
 
     looked: int = 0
     all: int = 0
@@ -307,7 +312,7 @@ class Seen:
 
 
 def _images(found: Listing, side: int, options: FolderImages, seen: Seen) -> Tensor | LazyImages:
-    """The images of a part, in memory if they fit."""
+    """The images of a split, in memory if they fit."""
     count = len(found.paths)
     seen.all += count
     files = Pictures(found.paths, found.targets, side, options)
@@ -336,7 +341,7 @@ def _images(found: Listing, side: int, options: FolderImages, seen: Seen) -> Ten
 
 
 def _two_levels(found: Listing) -> tuple[str, ...]:
-    """A warning where the classes may be a level deeper: each folder holds the same folders."""
+    """A warning if the classes may be one level deeper: each folder contains the same folders."""
     inner: dict[int, set[str]] = {}
     for path, target in zip(found.paths, found.targets, strict=True):
         inner.setdefault(target, set()).add(os.path.dirname(path))

@@ -1,10 +1,11 @@
 """Image files of all kinds, as squares of one size and three channels.
 
-A file is untrusted: only formats that Pillow decodes by itself are opened, up to `MAX_PIXELS`.
+Files are untrusted: only formats that Pillow decodes itself are opened, up to `MAX_PIXELS`.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,23 +22,26 @@ from kinase_trainer.errors import ConfigError
 from kinase_trainer.lazy import as_float
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
-"""Formats that are opened, by Pillow's names; none of them runs another program."""
+"""Supported formats, by Pillow's names; none of them runs another program."""
 ENDINGS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif", ".bmp", ".dib"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff", ".webp", ".jp2", ".j2k", ".avif"),
 )
-"""Endings of the names of image files, in small letters."""
+"""Suffixes of image files, in lower case."""
 MAX_PIXELS = 80_000_000
-"""Largest image that is decoded, in pixels: a small file may hold a very large one."""
+"""Maximum size of an image in pixels: a small file can contain a very large image."""
 
 LONGEST = 16
-"""Longest side of an image, in shorter ones, that is scaled before it is cut: a line of pixels
+"""Maximum ratio of the sides of an image that is scaled before it is cropped: a line of pixels
 would become a very large image."""
+
+_SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+"""Orders of bytes, by Pillow's letters: the other one of each. N is that of this machine."""
 
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow was built with."""
+    """The formats of `FORMATS` that this Pillow supports."""
     from PIL import Image
 
     Image.init()
@@ -46,18 +50,18 @@ def _formats() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image file as it was read."""
+    """A decoded image file."""
 
     pixels: Tensor
-    """(3, side, side): unsigned bytes, or floats in 0..1 where it has more than 8 bits."""
+    """(3, side, side): unsigned bytes, or floats in 0..1 if it has more than 8 bits."""
     square: bool
     transparent: bool
     animated: bool
-    """Whether it has further frames or pages, which are passed over."""
+    """Whether it has more frames or pages, which are ignored."""
 
 
 def read(path: str, side: int, options: FolderImages) -> Picture:
-    """Read one image file, upright and on the background, and make it a square.
+    """Read an image file, apply its orientation and the background, and make it a square.
 
     Raises:
         ConfigError: it cannot be read; the message names the file.
@@ -72,22 +76,26 @@ def read(path: str, side: int, options: FolderImages) -> Picture:
             # Pillow scales what a PGM file has above 8 bits to 16
             deep = image.format in ("PNG", "PPM") or image.mode.startswith("I;16")
             scale = 65535 if deep else 0
+            swapped = _swapped(image.tile)
             image.load()
             upright = ImageOps.exif_transpose(image)
             transparent = upright.mode in ("RGBA", "LA", "PA", "La", "RGBa")
             transparent |= "transparency" in upright.info
-            pixels = _pixels(upright, scale, options.background)
+            if swapped and upright.mode in ("RGB", "RGBA") and "transparency" not in upright.info:
+                pixels = _joined(upright, path, swapped, options.background)
+            else:
+                pixels = _pixels(upright, scale, options.background)
     except ConfigError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ConfigError(_too_large(path)) from None
     except FileNotFoundError:
-        raise ConfigError(f"{shown(path)} is not there (any more)") from None
+        raise ConfigError(f"{shown(path)} no longer exists") from None
     except UnidentifiedImageError:
         raise ConfigError(
             f"{shown(path)} is not an image, or is damaged at its beginning; replace or remove it"
         ) from None
-    except Exception as error:  # a decoder of a damaged file raises anything
+    except Exception as error:  # decoders raise various errors for damaged files
         text = f"{type(error).__name__}: {error!s:.200}"
         raise ConfigError(
             f"{shown(path)} cannot be read as an image ({text}); replace or remove it"
@@ -102,7 +110,7 @@ def read(path: str, side: int, options: FolderImages) -> Picture:
 
 
 def size(path: str) -> tuple[int, int]:
-    """(width, height) of an image file as viewers show it; its pixels are not read.
+    """(width, height) of an image file as displayed; its pixels are not read.
 
     Raises:
         ConfigError: it cannot be read; the message names the file.
@@ -113,7 +121,7 @@ def size(path: str) -> tuple[int, int]:
         with Image.open(path, formats=_formats()) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else (image.width, image.height)
-    except Exception as error:  # a decoder of a damaged file raises anything
+    except Exception as error:  # decoders raise various errors for damaged files
         text = f"{type(error).__name__}: {error!s:.200}"
         raise ConfigError(
             f"{shown(path)} cannot be read as an image ({text}); replace or remove it"
@@ -149,8 +157,38 @@ def _pixels(image: Any, scale: int, background: str) -> Tensor:
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
+def _swapped(tiles: Sequence[Any]) -> list[Any]:
+    """The tiles of an image of colours of 16 bits, PNG or TIFF, with the order of bytes reversed;
+    empty for any other image. Of 16 bits Pillow decodes the high byte alone: with the other order,
+    that is the low one."""
+    found = []
+    for tile in tiles:
+        mode, *rest = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        colours, _, order = str(mode).partition(";16")
+        if colours not in ("RGB", "RGBA") or order not in _SWAPPED:
+            return []
+        other = f"{colours};16{_SWAPPED[order]}"
+        found.append(tile._replace(args=(other, *rest) if isinstance(tile.args, tuple) else other))
+    return found
+
+
+def _joined(high: Any, path: str, swapped: list[Any], background: str) -> Tensor:
+    """Floats (3, H, W) in 0..1, from an upright image that has the high bytes, and its file."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path, formats=_formats()) as image:
+        image.tile = swapped
+        low = ImageOps.exif_transpose(image)
+    values = np.asarray(high, np.float32) * 256 + np.asarray(low, np.float32)
+    pixels = torch.from_numpy(values / np.float32(65535)).permute(2, 0, 1)
+    if len(pixels) == 3:
+        return pixels
+    below = as_float(torch.tensor(list(bytes.fromhex(background[1:])), dtype=torch.uint8))
+    return pixels[:3] * pixels[3:] + below[:, None, None] * (1 - pixels[3:])
+
+
 def fit(pixels: Tensor, side: int, options: FolderImages) -> Tensor:
-    """Make an image (3, H, W) a square, by the rule that `options.fit` names.
+    """Make an image (3, H, W) square, according to `options.fit`.
 
     Scaling is bilinear, with antialiasing.
     """
@@ -160,7 +198,7 @@ def fit(pixels: Tensor, side: int, options: FolderImages) -> Tensor:
     size = [side, side]
     if options.fit == "crop" and height != width:
         if max(height, width) <= LONGEST * min(height, width):
-            # scaled first: bit for bit what versions did that knew no other fit
+            # scaled first: bit for bit the same as in versions without other fits
             cut: Tensor = V.center_crop(V.resize(pixels.contiguous(), [side], antialias=True), size)
             return cut
         pixels = V.center_crop(pixels, [min(height, width)] * 2)
@@ -179,7 +217,7 @@ def fit(pixels: Tensor, side: int, options: FolderImages) -> Tensor:
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """Image files and their targets, read when they are asked for."""
+    """Image files and their targets, read on demand."""
 
     def __init__(
         self,
@@ -190,7 +228,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         *,
         deep: bool = False,
     ) -> None:
-        """Nothing is read yet; `deep` says whether all become floats or unsigned bytes."""
+        """Read nothing yet; `deep`: convert all images to floats instead of unsigned bytes."""
         self.paths, self.targets = paths, targets
         self.side, self.options, self.deep = side, options, deep
 
@@ -199,11 +237,11 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
     @property
     def samples(self) -> list[tuple[str, int]]:
-        """Paths and targets, as torchvision's `ImageFolder` gives them."""
+        """Paths and targets, as in torchvision's `ImageFolder`."""
         return list(zip(self.paths, self.targets, strict=True))
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """One image, of the type that all have."""
+        """One image, in the common type."""
         pixels = read(self.paths[index], self.side, self.options).pixels
         if self.deep:
             pixels = as_float(pixels)

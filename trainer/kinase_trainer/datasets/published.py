@@ -1,4 +1,4 @@
-"""Data sets that others have published: the digits, MNIST and its like, and torchvision's."""
+"""Published data sets: the digits, MNIST-like ones, and those of torchvision."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from kinase_trainer.errors import ConfigError
 
 
 def digits(task: Task) -> Raw:
-    """1,797 grey 8x8 images of handwritten digits, a copy of the test set of the UCI
-    Optical Recognition of Handwritten Digits data (Alpaydin & Kaynak 1998); no test part of
-    its own. It comes with scikit-learn."""
+    """1,797 grey 8x8 images of handwritten digits, a copy of the test set of the UCI Optical
+    Recognition of Handwritten Digits data (Alpaydin & Kaynak 1998); without a test split. It comes
+    with scikit-learn."""
     images, targets = arrays.digits()
     return Raw(torch.from_numpy(images), torch.from_numpy(targets), None, tuple("0123456789"))
 
@@ -29,7 +29,7 @@ def idx(path: Path) -> Tensor:
     """Read an IDX file of unsigned bytes (LeCun's MNIST format), gzipped or not.
 
     Raises:
-        ConfigError: it is not such a file.
+        ConfigError: the file has another format.
     """
     raw = path.read_bytes()
     if path.suffix == ".gz":
@@ -49,7 +49,7 @@ def idx(path: Path) -> Tensor:
 
 
 def _idx_files(folder: Path) -> list[Tensor] | None:
-    """The four files of an MNIST-like data set that lie in a folder, or None."""
+    """The four files of an MNIST-like data set in a folder, or None."""
     found = []
     for name in (
         "train-images-idx3-ubyte",
@@ -82,7 +82,7 @@ def _mnist_like(task: Task, class_name: str, classes: Sequence[str]) -> Raw:
 
 
 def _torchvision(task: Task, class_name: str) -> Raw:
-    """A data set of torchvision that keeps its samples as an array."""
+    """A data set of torchvision with its samples in an array."""
     import torchvision
 
     cls = getattr(torchvision.datasets, class_name)

@@ -1,4 +1,4 @@
-"""A data set as it comes, and what all that read one share."""
+"""A data set as loaded, and functions shared by all readers."""
 
 from __future__ import annotations
 
@@ -14,35 +14,34 @@ from kinase_trainer.errors import ConfigError
 from kinase_trainer.lazy import LazyImages
 
 MAX_BYTES = 8 * 2**30
-"""Largest part of a data set in a folder that is held in memory; a larger one is read batch by
-batch."""
+"""Maximum size of a split of images in memory; a larger split is read batch by batch."""
 
 Pair = tuple[Tensor | LazyImages, Tensor]
-"""Images and targets of a part."""
+"""Images and targets of a split."""
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A data set as it comes, on the CPU."""
+    """A data set as loaded, on the CPU."""
 
     images: Tensor | LazyImages
     """(N, C, H, W): unsigned bytes, or floats in 0..1."""
     targets: Tensor
-    """(N, ...), of the task's type."""
+    """(N, ...), in the task's form."""
     test: Pair | None = None
-    """Images and targets of the data set's own test part, or None if it has none."""
+    """Images and targets of the data set's own test split, or None."""
     classes: tuple[str, ...] = ()
-    """Names of the classes, by their numbers."""
+    """Names of the classes, by number."""
     validation: Pair | None = None
-    """Images and targets of the data set's own validation part, or None if it has none."""
+    """Images and targets of the data set's own validation split, or None."""
     notes: tuple[str, ...] = ()
-    """How the data was read, where that is not plain; a line each, for a person."""
+    """Remarks for people on how the data was read, one line each."""
     warnings: tuple[str, ...] = ()
-    """What may be wrong with it; a line each."""
+    """Possible problems of the data, one line each."""
 
     def checksum(self) -> str:
-        """SHA-256, its first 16 digits, of the images (where they are in memory) and the
-        targets; those of the data set's own test part are left out."""
+        """First 16 digits of the SHA-256 of the images (if they are in memory) and the targets,
+        without those of the data set's own test split."""
         seen = [(self.images, self.targets), *([self.validation] if self.validation else [])]
         found = []
         for images, targets in seen:
@@ -51,13 +50,13 @@ class Raw:
         return arrays.checksum(*found)
 
     def test_checksum(self) -> str | None:
-        """The same of the data set's own test part; None where it has none."""
+        """The same for the data set's own test split, or None."""
         return None if self.test is None else Raw(*self.test).checksum()
 
 
 def shown(name: str | Path) -> str:
-    """A name of a file or a class for people: what is not text, or would steer a terminal, is
-    escaped, so that two names stay two."""
+    """The name of a file or class for people. Control characters and invalid text are escaped, so
+    that different names stay different."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
@@ -66,10 +65,10 @@ def shown(name: str | Path) -> str:
 
 
 def place(task: Task) -> Path:
-    """Where the data of a task lies, or is downloaded to.
+    """Path of a task's data, or of the download.
 
     Raises:
-        ConfigError: the task does not say where, or there is nothing.
+        ConfigError: `task.path` is missing, or does not exist.
     """
     kind = "file" if task.dataset == "npz" else "folder"
     if task.path is None:
@@ -79,10 +78,10 @@ def place(task: Task) -> Path:
     path = Path(task.path)
     own = task.dataset in ("npz", "folder")
     if not path.exists() and own:
-        raise ConfigError(f"task.path {task.path!r} is not there; give the {kind} of your data")
+        raise ConfigError(f"task.path {task.path!r} does not exist; give the {kind} of your data")
     if not path.exists() and not task.download:
         raise ConfigError(
-            f"task.path {task.path!r} is not there; give the folder that holds "
+            f"task.path {task.path!r} does not exist; give the folder that holds "
             f"{task.dataset}, or set task.download: true to fetch it there"
         )
     return path

@@ -1,4 +1,4 @@
-"""A table that gives the targets of image files: CSV, a file and its targets a line."""
+"""A CSV table of image files and their targets, one file per line."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from kinase_trainer.datasets.raw import shown
 from kinase_trainer.errors import ConfigError
 
 MAX_LINES = 50_000_000
-"""Lines of a table."""
+"""Maximum number of lines of a table."""
 MAX_COLUMNS = 10_000
-"""Columns of a table."""
+"""Maximum number of columns of a table."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a table says."""
+    """Contents of a table."""
 
     files: list[str]
     """Paths below the folder, with / between their parts."""
     columns: list[str]
-    """Names of the targets, from the head line."""
+    """Names of the targets, from the header line."""
     values: list[list[str]]
-    """Targets of each file, as they are written."""
+    """Targets of each file, as text."""
     lines: list[int]
     """Line of each file, from 1."""
 
@@ -60,7 +60,7 @@ def read_table(path: Path) -> Table:
                 line = reader.line_num
                 if len(row) != len(table.columns) + 1:
                     raise ConfigError(
-                        f"{where}, line {line}, has {len(row)} fields; the head line has "
+                        f"{where}, line {line}, has {len(row)} fields; the header line has "
                         f"{len(table.columns) + 1}"
                     )
                 name = _inside(row[0].strip(), f"{where}, line {line}")
@@ -80,7 +80,7 @@ def read_table(path: Path) -> Table:
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{where} is not a CSV file in UTF-8 ({error})") from None
     if not table.files:
-        raise ConfigError(f"{where} names no file; write a head line, then a file and its targets")
+        raise ConfigError(f"{where} names no file; write a header line, then files and targets")
     return table
 
 
@@ -95,7 +95,7 @@ def _head(row: Sequence[str], where: str) -> list[str]:
     names = [name.strip() for name in row[1:]]
     if all(_number(name) is not None for name in names):
         raise ConfigError(
-            f"{where} begins with numbers; write a head line, such as file,{'target'}, above them"
+            f"{where} begins with numbers; write a header line, such as file,{'target'}, above them"
         )
     return names
 

@@ -1,4 +1,4 @@
-"""Weights by inheritance: network morphisms on torch's tensors."""
+"""Inheritance of weights: network morphisms on torch tensors."""
 
 from kinase_trainer.morphism.calibrate import calibrate
 from kinase_trainer.morphism.distil import Distillation

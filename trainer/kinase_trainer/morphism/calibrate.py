@@ -1,7 +1,8 @@
-"""Set inserted normalisations by a batch of data (Chen et al. 2016, section 2.3).
+"""Calibrate inserted normalizations with a batch of data (Chen et al. 2016, section 2.3).
 
-An inserted batch normalisation inverts itself by the statistics that it holds, whatever these are.
-If they are those of the data it also does so in training, where it takes the batch's own.
+An inserted batch normalization is an identity in evaluation for any statistics that it holds. If
+these are the statistics of the data, it is also one in training, where a batch's own statistics are
+used.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from kinase_trainer.network import Network
 
 @torch.no_grad()
 def calibrate(network: Network, images: Tensor, names: Iterable[str]) -> None:
-    """Let batch normalisations that are an identity hold the statistics of a batch; the network's
-    function in evaluation stays as it is.
+    """Store the statistics of a batch in batch normalizations that are an identity. The network's
+    function in evaluation does not change.
 
     Args:
-        network: of a child that was not trained yet.
-        images: a batch, the larger the better; Cai et al. 2018a take 64.
-        names: of the normalisations' nodes (`Inherited.norms`).
+        network: network of a child that has not been trained yet.
+        images: a batch, the larger the better; Cai et al. 2018a use 64.
+        names: names of the normalizations' nodes (`Inherited.norms`).
     """
     handles = []
     if not (names := tuple(names)):

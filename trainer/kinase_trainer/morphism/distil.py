@@ -1,5 +1,4 @@
-"""Learning from the parent: what follows a morphism that is only approximate (Elsken et al. 2019,
-section 4.2)."""
+"""Distillation from the parent, after approximate morphisms (Elsken et al. 2019, section 4.2)."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Distillation:
-    """How far a student is from its teacher.
+    """Loss of a student that is distilled from a teacher.
 
     `kl` is the divergence of the softened class probabilities, times the squared temperature so
     that its gradients do not shrink with it (Hinton et al. 2015, section 2); `mse` is the mean
@@ -30,11 +29,11 @@ class Distillation:
         self.teacher.requires_grad_(False)
 
     def loss(self, output: Tensor | tuple[Tensor, ...], images: Tensor) -> Tensor:
-        """The distance of a student's output from the teacher's; of an auxiliary head's as well.
+        """The loss of a student's output, and of its auxiliary head's.
 
         Args:
-            output: logits (N, classes), or those and an auxiliary head's.
-            images: what the student was given.
+            output: logits (N, classes), or a pair with those of an auxiliary head.
+            images: the student's input.
         """
         self.teacher.eval()
         with torch.no_grad():

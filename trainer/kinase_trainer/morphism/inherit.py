@@ -17,27 +17,27 @@ from kinase_trainer.morphism.interpret import Like, make, make_slot, numpy_of
 from kinase_trainer.morphism.slots import Slots
 
 PREFIX = "nodes."
-"""Before the names of a graph's tensors in its network's state."""
+"""Prefix of the names of a graph's tensors in its network's state."""
 COUNT = ".num_batches_tracked"
-"""The end of the names of those that are whole numbers."""
+"""Suffix of the names of integer tensors."""
 State = dict[str, Tensor]
 
 
 @dataclass
 class Inherited:
-    """A child that begins where its parent stands."""
+    """A child with its parent's weights."""
 
     graph: Graph
     state: State
-    """Of its network. Tensors that are the parent's as they are share its memory."""
+    """State of its network. Unchanged tensors share the parent's memory."""
     slots: Slots = field(default_factory=dict)
-    """Of its optimiser."""
+    """State of its optimizer."""
     average: State | None = None
     """The exponential average of its weights."""
     morphisms: tuple[Base, ...] = ()
-    """The chain, with what was chosen by the parent's weights written out."""
+    """The chain, including choices that depend on the parent's weights."""
     norms: tuple[str, ...] = ()
-    """Batch normalisations that are new and an identity (`calibrate`)."""
+    """New batch normalizations that are an identity (`calibrate`)."""
 
 
 def inherit(
@@ -49,18 +49,18 @@ def inherit(
     average: Mapping[str, Tensor] | None = None,
     limits: Limits | None = None,
 ) -> Inherited:
-    """The child of a parent.
+    """Make the child of a parent.
 
     Args:
-        graph: the parent's.
-        state: of the parent's network, on any device; it is not changed.
-        morphisms: what is done to it, in order.
-        slots: of the parent's optimiser, by name (`read_slots`).
-        average: a state that averages the parent's over its training.
-        limits: how large the child may be.
+        graph: graph of the parent.
+        state: state of the parent's network, on any device; it is not changed.
+        morphisms: morphisms to apply, in order.
+        slots: slots of the parent's optimizer, by name (`read_slots`).
+        average: average of the parent's state over its training.
+        limits: maximum size of the child.
 
     Raises:
-        CorruptModel: the state is not that of the graph, or holds what is no number.
+        CorruptModel: the state does not match the graph, or is not finite.
         MorphismError: a morphism does not fit, or the child would be too large.
     """
     graph = graph.needed()
@@ -78,10 +78,10 @@ def inherit(
 
 
 def check_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that a state's tensors are those of a graph's network, by their names and shapes.
+    """Check that the names and shapes of a state's tensors match a graph's network.
 
     Raises:
-        CorruptModel: they are not; the message names the tensor.
+        CorruptModel: they do not match; the message names the tensor.
     """
     wanted = {f"{PREFIX}{name}": shape for name, shape in tensors(graph).items()}
     found = {name: shape for name, shape in shapes.items() if name.startswith(PREFIX)}
@@ -96,17 +96,17 @@ def check_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def check_state(graph: Graph, state: Mapping[str, Tensor]) -> None:
-    """Check that a state is the network's of a graph, and finite.
+    """Check that a state matches a graph's network, and is finite.
 
     Raises:
-        CorruptModel: it is not; the message names the tensor.
+        CorruptModel: the check fails; the message names the tensor.
     """
     check_shapes(graph, {name: tuple(t.shape) for name, t in state.items()})
     for name, tensor in state.items():
         if name.startswith(PREFIX) and tensor.is_floating_point() == name.endswith(COUNT):
             raise CorruptModel(f"the parent's {name} is of type {tensor.dtype}")
     names = [name for name, t in state.items() if t.is_floating_point() and t.numel()]
-    # extremes pass on what is no number, and are found twenty times as fast as each is looked at
+    # NaN propagates to the extremes, which is twenty times as fast as checking each value
     ends = [torch.stack(torch.aminmax(state[name])).double() for name in names]
     finite = torch.isfinite(torch.stack(ends)).all(dim=1).tolist() if ends else []
     for name, good in zip(names, finite, strict=True):
@@ -115,7 +115,7 @@ def check_state(graph: Graph, state: Mapping[str, Tensor]) -> None:
 
 
 def _follow(child: Inherited, change: Change, morphism: Base) -> None:
-    """Let everything follow one morphism's plan."""
+    """Apply the plan of one morphism to all states."""
     plan = change.plan
     assert plan is not None, "a plan was not made although the weights were there"
     if child.average is not None:
@@ -158,7 +158,8 @@ def _slots(slots: Slots, graph: Graph, plan: Plan) -> Slots:
 
 @dataclass(frozen=True)
 class _Norms:
-    """Absolute weights, summed on the CPU in double precision: the same wherever it is done."""
+    """Absolute weights, summed on the CPU in double precision, so that the result is the same on
+    every device."""
 
     state: Mapping[str, Tensor]
 

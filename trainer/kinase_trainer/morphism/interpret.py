@@ -1,6 +1,6 @@
-"""Carry out the recipes of a plan on torch's tensors, on any device and in any precision.
+"""Execute the recipes of a plan on torch tensors, on any device and in any precision.
 
-What is drawn is drawn by numpy on the CPU, so a child is the same wherever it is made.
+Random numbers are drawn by NumPy on the CPU, so a child is the same on every device.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from kinase.morphism.plan import (
 )
 
 SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum")
-"""Slots that hold squares of gradients, and so scale with the square."""
+"""Slots with squares of gradients, which scale with the square."""
 
 
 @dataclass(frozen=True)
 class Like:
-    """Where and in which precision new tensors are made."""
+    """Device and precision of new tensors."""
 
     device: torch.device
     dtype: torch.dtype
 
     def reals(self, values: Reals) -> Tensor:
-        """Numbers as a tensor of its own memory."""
+        """Numbers as a new tensor."""
         return torch.tensor(np.ascontiguousarray(values), dtype=self.dtype, device=self.device)
 
     def index(self, values: Ints) -> Tensor:
@@ -56,7 +56,7 @@ class Like:
 
 
 def make(recipe: Recipe, parent: Mapping[str, Tensor], like: Like) -> Tensor:
-    """A tensor of the child, from those of the parent; it shares no memory with them."""
+    """A tensor of the child, made from those of the parent, without shared memory."""
     tensor = _begin(recipe.base, parent, like)
     own = not isinstance(recipe.base, Parent)
     for step in recipe.steps:
@@ -68,13 +68,13 @@ def make(recipe: Recipe, parent: Mapping[str, Tensor], like: Like) -> Tensor:
 
 
 def make_slot(recipe: Recipe, slot: Tensor | None, name: str) -> Tensor | None:
-    """The optimizer's state of a tensor, gathered as the tensor is and scaled as its
-    gradients are; None where the tensor is new.
+    """The optimizer's state of a tensor, gathered like the tensor and scaled like its gradients;
+    None if the tensor is new.
 
     Args:
-        recipe: of the tensor.
-        slot: the one of the parent's tensor that the recipe begins with.
-        name: of the slot.
+        recipe: recipe of the tensor.
+        slot: slot of the parent's tensor from which the recipe starts.
+        name: name of the slot.
     """
     if slot is None or not isinstance(recipe.base, Parent):
         return None
@@ -118,7 +118,7 @@ def _begin(base: Base, parent: Mapping[str, Tensor], like: Like) -> Tensor:
 
 
 def _identity(shape: tuple[int, ...], like: Like) -> Tensor:
-    """One for output o and its input (the same channel, or within a group), at the middle tap."""
+    """1 for output o and its input (the same channel, or within a group), at the middle tap."""
     tensor = torch.zeros(shape, dtype=like.dtype, device=like.device)
     rows = torch.arange(shape[0], device=like.device)
     columns = rows % shape[1]

@@ -1,5 +1,5 @@
-"""Inheritance where there is not a morphism: every tensor whose name and shape match (Real et al.
-2017, section 3.4)."""
+"""Inheritance without morphisms: copy every tensor whose name and shape match (Real et al. 2017,
+section 3.4)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from kinase_trainer.errors import CorruptModel
 
 @dataclass(frozen=True)
 class Matched:
-    """What a network has from another."""
+    """What a network has inherited from another."""
 
     names: tuple[str, ...]
-    """Tensors that were inherited."""
+    """Number of inherited tensors."""
     share: float
-    """Of the child's parameters, by number."""
+    """Share of the child's parameters."""
 
 
 def inherit_matching(state: Mapping[str, Tensor], child: nn.Module) -> Matched:
-    """Give a network what another's state has under the same name in the same shape; the rest stays
-    as it is.
+    """Copy tensors from another network's state to a network if name and shape match; the others do
+    not change.
 
     Raises:
-        CorruptModel: a tensor that matches holds a value that is not finite; nothing was changed.
+        CorruptModel: a matching tensor is not finite; nothing was changed.
     """
     own = child.state_dict()
     names = tuple(n for n, t in own.items() if n in state and state[n].shape == t.shape)

@@ -1,5 +1,5 @@
-"""What an optimiser keeps of each parameter, by the parameter's name: its own order is that of one
-network and means nothing in another."""
+"""An optimizer's state by parameter name, because the optimizer's order is only valid for one
+network."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import torch
 from torch import Tensor, nn
 
 Slots = dict[str, dict[str, Tensor]]
-"""Parameter -> slot -> tensor; a count of steps is a tensor without axes."""
+"""Parameter -> slot -> tensor. A step count is a scalar tensor."""
 
 
-def read_slots(model: nn.Module, optimiser: torch.optim.Optimizer) -> Slots:
-    """The optimiser's slots by the names of the model's parameters."""
+def read_slots(model: nn.Module, optimizer: torch.optim.Optimizer) -> Slots:
+    """The optimizer's slots by the names of the model's parameters."""
     return {
         name: {
             slot: value.detach().clone()
             if isinstance(value, Tensor)
             else torch.tensor(float(value))
-            for slot, value in optimiser.state[parameter].items()
+            for slot, value in optimizer.state[parameter].items()
             if value is not None
         }
         for name, parameter in model.named_parameters()
-        if parameter in optimiser.state
+        if parameter in optimizer.state
     }
 
 
-def write_slots(model: nn.Module, optimiser: torch.optim.Optimizer, slots: Slots) -> None:
-    """Give an optimiser these slots. A parameter without any gets zeros if others have some: it
-    then moves as one that was never stepped.
+def write_slots(model: nn.Module, optimizer: torch.optim.Optimizer, slots: Slots) -> None:
+    """Load slots into an optimizer. If only some parameters have slots, the others get zeros, as
+    before their first step.
 
     Raises:
-        ValueError: a slot has another shape than its parameter.
+        ValueError: the shapes of a slot and its parameter differ.
     """
     kinds = {slot: value for each in slots.values() for slot, value in each.items()}
     names = {parameter: name for name, parameter in model.named_parameters()}
     state: dict[int, dict[str, Any]] = {}
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for index, parameter in enumerate(parameters if kinds else ()):
         own = slots.get(names[parameter], {})
         for slot, value in own.items():
@@ -52,5 +52,5 @@ def write_slots(model: nn.Module, optimiser: torch.optim.Optimizer, slots: Slots
             else torch.zeros_like(parameter if example.ndim else example)
             for slot, example in kinds.items()
         }
-    # torch's own loading knows what belongs on the parameters' device and what does not
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    # torch's loading moves to the parameters' device what belongs there
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

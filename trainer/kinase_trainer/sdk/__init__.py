@@ -1,4 +1,4 @@
-"""A trainer of your own in a few lines: the trial contract for a training loop that you have.
+"""Your own trainer in a few lines: the trial contract for an existing training loop.
 
     from kinase_trainer import sdk
 

@@ -1,4 +1,4 @@
-"""The device and the random generators of a trainer's process, with torch only if it is loaded."""
+"""The device and random generators of a trainer's process. torch is only used if it is loaded."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def device_name() -> str:
-    """cuda if torch is loaded and has a GPU, else cpu."""
+    """cuda if torch is loaded and has a GPU, otherwise cpu."""
     torch = sys.modules.get("torch")
     return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
 
 
 def device() -> torch.device | None:
-    """The device whose work is to be waited for."""
+    """The device to synchronize with."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return None
@@ -27,7 +27,8 @@ def device() -> torch.device | None:
 
 
 def seed(value: int, label: int) -> None:
-    """Seed the generators that there are, so that an epoch draws the same in every attempt."""
+    """Seed the generators of the loaded libraries, so that every attempt of an epoch draws the same
+    numbers."""
     state = np.random.SeedSequence([value, label]).generate_state(2, np.uint32)
     random.seed(int(state[0]))
     np.random.seed(int(state[0]))

@@ -1,4 +1,5 @@
-"""States of models, optimisers and the like as bytes: JSON and safetensors, never a pickle."""
+"""States of models, optimizers and similar objects as bytes: JSON and safetensors, never a
+pickle."""
 
 from __future__ import annotations
 
@@ -13,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class Stateful(Protocol):
-    """What torch's modules, optimisers and schedulers have."""
+    """Objects with a state: torch's modules, optimizers and schedulers."""
 
     def state_dict(self) -> Any:
-        """All of its state."""
+        """Return the state."""
 
     def load_state_dict(self, state: Any) -> Any:
-        """Take a state back."""
+        """Restore a state."""
 
 
 class BadState(ValueError):
-    """What was stored cannot be used."""
+    """A stored state cannot be used."""
 
 
 def pack(head: Mapping[str, Any], states: Mapping[str, Any]) -> bytes:
@@ -35,7 +36,7 @@ def pack(head: Mapping[str, Any], states: Mapping[str, Any]) -> bytes:
         states: trees of dicts, lists, tensors, numbers and texts.
 
     Raises:
-        TypeError: a state holds something else; the message says where.
+        TypeError: a state contains another type; the message says where.
     """
     tensors: dict[str, Tensor] = {}
     trees = {name: _plain(state, name, tensors) for name, state in states.items()}
@@ -74,7 +75,7 @@ def unpack(raw: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _plain(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
-    """A tree as JSON has it: what JSON lacks is a list whose first says what it is."""
+    """A tree as JSON. Types that JSON lacks are lists whose first item names the type."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         # by number: keys with points in them could give two tensors one path

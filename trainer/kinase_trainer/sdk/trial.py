@@ -42,7 +42,7 @@ TEST = "test.json"
 
 
 class Infeasible(Exception):
-    """Raise it where this architecture can never work: the trial ends with that outcome."""
+    """Raise this if the architecture can never work: the trial ends as infeasible."""
 
 
 def trial(
@@ -56,10 +56,10 @@ def trial(
     classes: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> Trial:
-    """The attempt that this process was started for. Use it in a `with`, once.
+    """The attempt for which this process was started. Use it once, in a `with` statement.
 
-    What is said of the task answers the search's question before the first trial; that process ends
-    in the `with`, before its body.
+    Before the first trial, the search starts the process to describe the task, from these
+    arguments; that process ends before the body of the `with` statement.
 
     Args:
         input: (channels, height, width) of a sample.
@@ -67,9 +67,9 @@ def trial(
         train: training samples.
         validation: validation samples.
         test: test samples.
-        metrics: what `Trial.report` is given, with the direction of each; accuracy by default.
+        metrics: metrics of `Trial.report` with their directions. Default: accuracy.
         classes: names of the classes.
-        notes: remarks that are shown before the search.
+        notes: remarks to show before the search.
     """
     known = dict(metrics or {"val_accuracy": "maximize"})
     info = TaskInfo(
@@ -92,17 +92,17 @@ class Trial:
     """One attempt of a trial."""
 
     job: TrialJob
-    """All that the search asks (docs/trial-contract.md)."""
+    """The input of the trial (docs/trial-contract.md)."""
     store: Store
-    """Of the experiment; the trial reads and writes below `job.prefix`."""
+    """Store of the experiment; the trial reads and writes below `job.prefix`."""
 
     def __init__(self, info: TaskInfo) -> None:
         """See `trial`."""
         self.info = info
         self.done = 0
-        """Epochs done, those of earlier attempts included."""
+        """Completed epochs, including those of earlier attempts."""
         self.stopped = False
-        """Whether the search has asked to stop."""
+        """Whether the search has asked the trial to stop."""
         self._terminator = Terminator(Ending(os.environ))
         self._curve: list[Point] = []
         self._kept: dict[str, states.Stateful] = {}
@@ -111,7 +111,7 @@ class Trial:
         self._test: dict[str, float] | None = None
         self._message = ""
 
-    # -- what is asked -----------------------------------------------------------------
+    # -- the trial's input -------------------------------------------------------------
 
     @property
     def task(self) -> Task:
@@ -120,12 +120,12 @@ class Trial:
 
     @property
     def training(self) -> Training:
-        """`spec.training`: batch size, optimiser, augmentation, ..."""
+        """`spec.training`: batch size, optimizer, augmentation, ..."""
         return self.job.training
 
     @property
     def architecture(self) -> Architecture:
-        """What to train, in the form of the search space."""
+        """The architecture, in the form of the search space."""
         return self.job.architecture
 
     @property
@@ -137,14 +137,14 @@ class Trial:
 
     @property
     def seed(self) -> int:
-        """Of weights, order and augmentation. Python's, NumPy's and torch's generators are seeded
-        by it when the trial begins, and again before each epoch."""
+        """Seed of weights, data order and augmentation. The generators of Python, NumPy and torch
+        are seeded with it at the start of the trial, and again before each epoch."""
         return self.job.seed
 
     @property
     def testing(self) -> bool:
-        """Whether the kept network is tested, and nothing trained: `epochs` then gives none, and
-        `report_test` says the metrics."""
+        """Whether to test the kept network instead of training: `epochs` is then empty, and
+        `report_test` reports the metrics."""
         return self.job.test
 
     @property
@@ -160,7 +160,7 @@ class Trial:
         """The architecture's network as a graph of operations, at the size of this trial.
 
         Raises:
-            ArchitectureError, InfeasibleError: there is no such network; the trial ends as
+            ArchitectureError, InfeasibleError: the network cannot be built; the trial ends as
                 infeasible.
         """
         space = self.space
@@ -177,11 +177,11 @@ class Trial:
     def build(
         self, mean: tuple[float, ...] = (0.0,), deviation: tuple[float, ...] = (1.0,)
     ) -> Network:
-        """The architecture's network as a torch module, its weights drawn by the trial's seed.
+        """The architecture's network as a torch module, with weights drawn with the trial's seed.
 
         Args:
-            mean: of each channel of the training images, which the network subtracts.
-            deviation: of each channel, by which it divides.
+            mean: mean of each channel of the training images, which the network subtracts.
+            deviation: standard deviation of each channel, by which it divides.
         """
         from kinase_trainer.network import Network
 
@@ -213,8 +213,7 @@ class Trial:
         They end with the training, or earlier where the search lets the trial pause.
 
         Args:
-            samples: training samples that go forward and backward in one; the training part by
-                default.
+            samples: training samples per epoch. Default: the training split.
         """
         if self.testing:
             return
@@ -239,11 +238,12 @@ class Trial:
                 )
 
     def report(self, epoch: int, **metrics: float) -> None:
-        """Say what was measured after an epoch: writes the checkpoint and posts the point.
+        """Say what was measured after an epoch: writes the checkpoint, posts the point, and prints
+        a line.
 
         Args:
-            epoch: as `epochs` gave it.
-            metrics: on the validation part; one that is not a number is left out.
+            epoch: the number from `epochs`.
+            metrics: metrics on the validation split; NaN values are omitted.
         """
         if epoch != self.done or self.testing:
             raise ValueError(f"report is for epoch {self.done}, the one under way; got {epoch}")
@@ -257,6 +257,13 @@ class Trial:
         seconds = self._meter.seconds(machine.device())
         self.done += 1
         self._curve.append(Point(epoch=self.done, metrics=values, device_seconds=seconds))
+        shown = ", ".join(f"{name} {float(value):.4f}" for name, value in metrics.items())
+        job = self.job
+        print(
+            f"trial {job.trial} attempt {job.attempt} epoch {self.done} of {self.fidelity.epochs}: "
+            f"{shown or 'no metric'}",
+            flush=True,
+        )
         saved = self.done < self.fidelity.epochs and bool(self._kept)
         self._meter.done(self._passes, seconds, values, write=not saved)
         if saved:
@@ -268,12 +275,12 @@ class Trial:
         self._terminator.check()
 
     def report_test(self, **metrics: float) -> None:
-        """Say what the kept network measured on the test part, where `testing` is true."""
+        """Report the kept network's metrics on the test split, if `testing` is true."""
         if not self.testing:
             raise ValueError("report_test is for a trial whose `testing` is true")
         self._test = _finite(metrics)
 
-    # -- its beginning and its end -----------------------------------------------------
+    # -- start and end -----------------------------------------------------------------
 
     def __enter__(self) -> Self:
         signal.signal(signal.SIGTERM, self._terminator.handle)
@@ -318,7 +325,8 @@ class Trial:
             sys.exit(code)
 
     def _end(self, error: BaseException) -> None:
-        """End the process as the contract says; a crash goes on to Python, which shows it."""
+        """End the process according to the contract. A crash is passed on to Python, which prints
+        it."""
         code, message = process.end_of(error, self._terminator)
         self._terminator.over()
         self._terminator.ending.say(message)
@@ -338,7 +346,7 @@ class Trial:
         self._terminator.ending.say("")
 
     def _is_over(self) -> bool:
-        """Whether an earlier process has left the answer."""
+        """Whether an earlier process has already written the answer."""
         if self.job.test:
             return self.store.exists(f"{self.job.prefix}/{TEST}")
         result = process.finished(self.job, self.store)
@@ -416,7 +424,7 @@ class Trial:
             if not 0 < epoch <= most or len(curve) != epoch:
                 raise states.BadState(f"it holds {counted(epoch, 'epoch')} of {most}")
         except (states.BadState, KeyError, TypeError, ValueError) as error:
-            self._message = f"the checkpoint was not used ({error}); training began from scratch"
+            self._message = f"the checkpoint was not used ({error}); training started from scratch"
             return
         for name, state in kept.items():
             self._kept[name].load_state_dict(state)
@@ -451,7 +459,7 @@ class Trial:
 
 
 def _never_works(error: BaseException) -> bool:
-    """Whether another attempt is of no use: no such network, or no memory for it."""
+    """Whether a retry is pointless: the network is impossible, or too large for the memory."""
     known = (Infeasible, ArchitectureError, InfeasibleError, MemoryError)
     return isinstance(error, known) or type(error).__name__ == "OutOfMemoryError"
 

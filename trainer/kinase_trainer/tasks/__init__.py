@@ -1,7 +1,7 @@
-"""What is learnt: loss, metrics, and the width of the network's output.
+"""Learning tasks: loss, metrics, and the width of the network's output.
 
-Another kind of task is one class, registered in the entry point group `kinase.tasks`. Where the
-manifest has `task.typeOptions`, the class is made with them.
+To add a task, register a class in the entry point group `kinase.tasks`. It is created with the
+manifest's `task.typeOptions`, if any.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def make_task(task: Task) -> LearningTask:
     """The task that a manifest names.
 
     Raises:
-        ConfigError: no package registers it, or it does not take its options.
+        ConfigError: no package registers it, or it rejects its options.
     """
     where = f"task.type {task.type!r}"
     try:
@@ -38,9 +38,9 @@ def make_task(task: Task) -> LearningTask:
     except registry.UnknownMember:
         known = ", ".join(registry.names("kinase.tasks"))
         raise ConfigError(f"{where} is not known; known: {known}") from None
-    except (ImportError, AttributeError) as error:  # which say what they are
+    except (ImportError, AttributeError) as error:  # with a clear message
         raise ConfigError(f"{where} cannot be loaded: {error}") from error
-    except Exception as error:  # of code that is not ours
+    except Exception as error:  # raised by other packages' code
         raise ConfigError(
             f"{where} cannot be loaded: {type(error).__name__}: {error!s:.300}"
         ) from error
@@ -49,7 +49,7 @@ def make_task(task: Task) -> LearningTask:
         made = member() if options is None else member(options)
     except ConfigError:
         raise
-    except Exception as error:  # of code that is not ours
+    except Exception as error:  # raised by other packages' code
         given = "" if task.type_options is None else " with task.typeOptions"
         raise ConfigError(
             f"{where} cannot be made{given}: {type(error).__name__}: {error!s:.300}"

@@ -1,4 +1,4 @@
-"""What a task is."""
+"""The interface of a task."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from kinase.api.objective import Goal
 
 @dataclass(frozen=True)
 class Units:
-    """What numbers a network of standardised outputs stands for: output times deviation plus mean,
-    for each of its L outputs."""
+    """Scale of standardized outputs: the values are output times deviation plus mean, for each of
+    the L outputs."""
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
 
 class Meter(ABC):
-    """Takes in a part batch by batch, and then says its metrics."""
+    """Accumulates a split batch by batch, and then computes its metrics."""
 
     @abstractmethod
     def add(self, output: Tensor, target: Tensor) -> None:
-        """Take in the network's output of a batch and its targets."""
+        """Add the network's output for a batch, and the targets."""
 
     @abstractmethod
     def metrics(self) -> dict[str, float]:
-        """Of all that was taken in."""
+        """The metrics of everything added."""
 
     def confusion(self) -> Tensor | None:
-        """Samples (K, K) by true and predicted class, or None where there are no classes."""
+        """Samples (K, K) by true and predicted class, or None if there are no classes."""
         return None
 
 
 class Predictions(Meter):
-    """Keeps every output and target of a part."""
+    """Keeps all outputs and targets of a split."""
 
     def __init__(self, task: LearningTask) -> None:
-        """Ask `task` for the metrics."""
+        """Compute the metrics with `task`."""
         self._task = task
         self._outputs: list[Tensor] = []
         self._targets: list[Tensor] = []
 
     def add(self, output: Tensor, target: Tensor) -> None:
-        """Keep them, on their device."""
+        """Keep the batch on its device."""
         self._outputs.append(output.detach().float())
         self._targets.append(target)
 
@@ -57,38 +57,37 @@ class Predictions(Meter):
         return torch.cat(self._outputs).cpu().double(), torch.cat(self._targets).cpu()
 
     def metrics(self) -> dict[str, float]:
-        """As the task measures them."""
+        """The task's metrics."""
         return self._task.measure(*self._all())
 
     def confusion(self) -> Tensor | None:
-        """As the task has it."""
+        """The task's confusion matrix."""
         return self._task.confusion(*self._all())
 
 
 class LearningTask(ABC):
     """A kind of task: how targets are read, the loss, and the metrics.
 
-    Targets go through `prepare`, which gives them their form. Once the parts are divided, `fit`
-    sees those of the training part, and `encode` makes all of them what `loss` takes.
+    `prepare` brings targets into the task's form. After the split, `fit` gets those of the training
+    split, and `encode` converts all targets to the input of `loss`.
     """
 
     metrics: tuple[str, ...]
-    """Names of what is measured, without the part's prefix (`val_`, `test_`)."""
+    """Names of the metrics, without the prefix of the split (`val_`, `test_`)."""
     goals: Mapping[str, Goal] = MappingProxyType({})
-    """Which way each of them is better; a search for one that is left out must say so in its
-    manifest (`spec.objective.goal`)."""
+    """Direction of each metric. A metric without a direction needs `spec.objective.goal` in the
+    manifest."""
     distils: Literal["kl", "mse"] = "mse"
-    """How a network learns from another one: `kl` compares the outputs as logits of one class of
-    several, `mse` as they are."""
+    """Loss for distillation: `kl` compares class probabilities, `mse` the outputs themselves."""
     several: bool = False
-    """Whether a sample may have several of the classes that `counts` counts, or none."""
+    """Whether a sample can have several of the classes that `counts` counts, or none."""
 
     @abstractmethod
     def prepare(self, targets: Tensor) -> Tensor:
-        """A data set's targets (N, ...) in the form and type that the task works with.
+        """A data set's targets (N, ...) in the task's form and type.
 
         Raises:
-            ConfigError: they are not targets of this task.
+            ConfigError: they are not valid for this task.
         """
 
     @abstractmethod
@@ -97,61 +96,61 @@ class LearningTask(ABC):
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
-        """Mean loss of a batch, a scalar to go backward from."""
+        """Mean loss of a batch, a scalar."""
 
     @abstractmethod
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """Metrics of a whole part.
+        """Metrics of a complete split.
 
         Args:
-            outputs: of the network, in double precision (N, ...), on the CPU.
-            targets: encoded, (N, ...).
+            outputs: outputs of the network (N, ...), in double precision on the CPU.
+            targets: encoded targets (N, ...).
         """
 
     def fit(self, targets: Tensor) -> None:  # noqa: B027
-        """Take from the training part's prepared targets what the loss and the metrics need.
+        """Compute from the training split's prepared targets what the loss and the metrics need.
 
         Raises:
-            ConfigError: nothing can be learnt of them.
+            ConfigError: nothing can be learned from them.
         """
 
     def encode(self, targets: Tensor) -> Tensor:
-        """Prepared targets as `loss` takes them, after `fit`."""
+        """Convert prepared targets to the input of `loss`, after `fit`."""
         return targets
 
     def meter(self) -> Meter:
-        """A new meter of a part. Where a part's outputs do not fit in memory, as maps of dense
-        predictions may not, give one that keeps sums."""
+        """A new meter for a split. If a split's outputs may not fit in memory (such as dense
+        predictions), return a meter that keeps sums."""
         return Predictions(self)
 
     def strata(self, targets: Tensor) -> Tensor | None:
-        """Classes whose shares a split keeps, or None."""
+        """Classes whose shares a split preserves, or None."""
         return None
 
     def classes(self, targets: Tensor) -> Tensor | None:
-        """The labels (K,) that the prepared targets of the training part hold, sorted, or None
-        where targets are no classes. Targets are then numbered by them, from 0.
+        """The sorted labels (K,) in the prepared targets of the training split, or None if targets
+        are not classes. Targets are then numbered by them, from 0.
 
         Raises:
-            ConfigError: nothing can be learnt of them.
+            ConfigError: nothing can be learned from them.
         """
         return None
 
     def counts(self, targets: Tensor, outputs: int) -> Tensor | None:
-        """Samples (outputs,) of each class or label among prepared targets, or None where there
-        are neither."""
+        """Number of samples (outputs,) of each class or label in prepared targets, or None if there
+        are none."""
         return None
 
     def said(self, targets: Tensor) -> str:
-        """What there is to say of all prepared targets, for a person; empty if nothing."""
+        """Summary of all prepared targets for people; can be empty."""
         return ""
 
     def confusion(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
-        """Samples (K, K) by true class (rows) and predicted class, or None where a sample does not
-        have one class."""
+        """Samples (K, K) by true class (rows) and predicted class, or None if samples do not have
+        exactly one class."""
         return None
 
     @property
     def units(self) -> Units | None:
-        """What the outputs stand for, after `fit`; None where they are as they come."""
+        """Scale of standardized outputs, after `fit`; None if they are not standardized."""
         return None

@@ -1,4 +1,4 @@
-"""One class of several."""
+"""Classification."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ class Classification(LearningTask):
         self._weights: Tensor | None = None
 
     def prepare(self, targets: Tensor) -> Tensor:
-        """One class number a sample. (N, 1), whole floats, and one row of a single 1 a sample
-        (one-hot) are read as such."""
+        """One class number per sample. (N, 1), integral floats, and one-hot rows are accepted."""
         if targets.ndim == 2 and targets.shape[1] == 1:
             targets = targets[:, 0]
         if targets.is_floating_point() and bool((targets == targets.round()).all()):
@@ -55,12 +54,12 @@ class Classification(LearningTask):
         return targets.long()
 
     def classes(self, targets: Tensor) -> Tensor:
-        """The numbers that there are; those between them that are not have no output."""
+        """The class numbers that occur. Missing numbers between them get no output."""
         found: Tensor = torch.unique(targets)
         if len(found) < 2:
             raise ConfigError(
-                f"all samples have one class, {found.tolist()[0]}, and one class cannot be learnt; "
-                "use data of at least two"
+                f"all samples have one class, {found.tolist()[0]}, and one class cannot be "
+                "learned; use data of at least two"
             )
         if len(found) > max(2, len(targets) // 2):
             raise ConfigError(
@@ -71,12 +70,13 @@ class Classification(LearningTask):
         return found
 
     def outputs(self, targets: Tensor) -> int:
-        """Classes are numbered from 0."""
+        """Targets are class numbers from 0."""
         return int(targets.max()) + 1
 
     def fit(self, targets: Tensor) -> None:
-        """The classes' weights. Balanced ones are N / (K n_k), so that each class has the same sum
-        of weights and the mean weight of a sample is 1 (King & Zeng 2001, section 4)."""
+        """Compute the weights of the classes. Balanced ones are N / (K n_k), so that each class has
+        the same sum of weights and the mean weight of a sample is 1 (King & Zeng 2001, section
+        4)."""
         counts = torch.bincount(targets)
         given = self.options.weights
         if given is not None:
@@ -88,13 +88,13 @@ class Classification(LearningTask):
                 )
             self._weights = torch.tensor(given)
         elif self.options.weighting == "balanced":
-            # a class that the training part lacks weighs nothing
+            # a class that the training split lacks has weight 0
             share = len(targets) / (len(counts) * counts.clamp_min(1).double())
             self._weights = torch.where(counts > 0, share, 0.0).float()
 
     def loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
-        """Cross entropy (Szegedy et al. 2016, section 7, for the smoothing), weighted by class
-        where the manifest says so."""
+        """Cross entropy (Szegedy et al. 2016, section 7, for the smoothing), weighted by class if
+        the manifest says so."""
         if self._weights is not None and self._weights.device != output.device:
             self._weights = self._weights.to(output.device)
         return F.cross_entropy(
@@ -102,8 +102,8 @@ class Classification(LearningTask):
         )
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """Accuracy, mean cross entropy without weights, and the macro averages over the classes
-        that occur. AUC is one class against the rest; with two classes it is that of the second."""
+        """Accuracy, unweighted mean cross entropy, and macro averages over the classes that occur.
+        AUC is one-vs-rest; with two classes it is that of the second."""
         matrix = self.confusion(outputs, targets)
         chances = outputs.softmax(1)
         positive = F.one_hot(targets, outputs.shape[1]).bool()
@@ -118,7 +118,7 @@ class Classification(LearningTask):
         }
 
     def confusion(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The class of the largest output is the predicted one."""
+        """The predicted class is that of the largest output."""
         return scores.confusion(outputs.argmax(1), targets, outputs.shape[1])
 
     def strata(self, targets: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class Classification(LearningTask):
 
 
 def _hint(targets: Tensor) -> str:
-    """Which task the targets look like."""
+    """Suggest the task that fits the targets."""
     if targets.ndim == 2 and bool(((targets == 0) | (targets == 1)).all()):
         return "; for several labels a sample (0 or 1 each), set task.type: MultiLabel"
     if targets.ndim in (1, 2) and not targets.is_complex():

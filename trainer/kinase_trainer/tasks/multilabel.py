@@ -1,4 +1,4 @@
-"""Any number of labels a sample."""
+"""Multi-label classification: any number of labels per sample."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from kinase_trainer.tasks.base import LearningTask
 
 
 class MultiLabel(LearningTask):
-    """Each label is there or is not: binary cross entropy; all metrics but the loss are macro
-    averages over the labels, in 0..1."""
+    """Binary cross entropy for each label. All metrics except the loss are macro averages over the
+    labels, in 0..1."""
 
     metrics = ("auc", "map", "f1", "loss")
     goals = MappingProxyType(
@@ -31,7 +31,7 @@ class MultiLabel(LearningTask):
         self._weights: Tensor | None = None
 
     def prepare(self, targets: Tensor) -> Tensor:
-        """A row of zeros and ones a sample, (N, L)."""
+        """A row of zeros and ones per sample, (N, L)."""
         if targets.ndim == 1:
             targets = targets[:, None]
         wrong = targets.ndim != 2 or targets.is_complex() or targets.shape[1] == 0
@@ -47,12 +47,12 @@ class MultiLabel(LearningTask):
         return targets.float()
 
     def outputs(self, targets: Tensor) -> int:
-        """One for each label."""
+        """One output per label."""
         return targets.shape[1]
 
     def fit(self, targets: Tensor) -> None:
-        """The weights of the labels where they are there. Balanced ones are absent over present
-        samples, so that both weigh the same."""
+        """Compute the weights of samples with each label. Balanced weights are the ratio of samples
+        without the label to those with it, so that both have the same total weight."""
         many = targets.sum(0)
         constant = (many == 0) | (many == len(targets))
         if bool(constant.all()):

@@ -1,4 +1,4 @@
-"""Quantities."""
+"""Regression."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class Regression(LearningTask):
-    """One number a sample, or several. The network learns them standardised by the mean and the
-    deviation of the training part; metrics are in the units of the data."""
+    """One or several numbers per sample. The network learns them standardized by the mean and the
+    deviation of the training split; metrics are in the units of the data."""
 
     metrics = ("rmse", "mae", "r2", "loss")
     goals = MappingProxyType({name: "maximize" if name == "r2" else "minimize" for name in metrics})
@@ -51,7 +51,7 @@ class Regression(LearningTask):
         return targets
 
     def outputs(self, targets: Tensor) -> int:
-        """One for each number."""
+        """One output per number."""
         return targets.shape[1]
 
     def fit(self, targets: Tensor) -> None:
@@ -73,12 +73,12 @@ class Regression(LearningTask):
         self._units = Units(tuple(mean.tolist()), tuple(deviation.tolist()))
 
     def encode(self, targets: Tensor) -> Tensor:
-        """Standardised, in single precision."""
+        """Standardized targets, in single precision."""
         return ((targets - self._mean) / self._deviation).float()
 
     @property
     def units(self) -> Units:
-        """The training part's mean and deviation."""
+        """The training split's mean and deviation."""
         return self._units
 
     @property
@@ -90,7 +90,7 @@ class Regression(LearningTask):
         return torch.tensor(self._units.deviation, dtype=torch.float64)
 
     def loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
-        """The manifest's, of standardised numbers."""
+        """The manifest's loss, on standardized numbers."""
         return LOSSES[self.options.loss](output, target)
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:

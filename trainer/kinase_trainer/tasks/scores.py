@@ -1,7 +1,7 @@
-"""Metrics of a whole part, from all of its outputs and targets.
+"""Metrics of a complete split, from all of its outputs and targets.
 
-scikit-learn has them all; the tests compare with it. It isn't called here because its import takes
-about as long as that of torch, in every pod.
+scikit-learn has all of them, and the tests compare with it. It is not used here because importing
+it takes about as long as torch, in every pod.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 ENTRIES = 2**22
-"""Most scores that are ranked at a time."""
+"""Maximum number of scores that are ranked at a time."""
 
 
 def confusion(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
@@ -19,7 +19,7 @@ def confusion(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
     Args:
         predicted: class numbers (N,).
         target: class numbers (N,).
-        classes: how many there are.
+        classes: number of classes.
 
     Returns:
         Counts (classes, classes); rows are the true classes, columns the predicted ones.
@@ -82,12 +82,12 @@ def r2(predicted: Tensor, target: Tensor) -> float:
 
 
 def _mean(values: Tensor) -> float:
-    """Of those that are defined; not a number where none is."""
+    """Mean of the defined values; NaN if there are none."""
     return float(values.double().nanmean())
 
 
 def _columns(scores: Tensor, positive: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Some columns at a time, as rows."""
+    """Groups of columns, as rows."""
     step = max(1, ENTRIES // max(1, len(scores)))
     return list(zip(torch.split(scores.T, step), torch.split(positive.T, step), strict=True))
 

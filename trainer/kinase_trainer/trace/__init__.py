@@ -1,11 +1,11 @@
-"""A torch module as a graph of primitive operations, and where its tensors are in it.
+"""Converts a torch module to a graph of primitive operations, with the location of its tensors.
 
-`torch.fx` runs the module's `forward` with a symbol for the images and writes down what is called
-(Reed et al. 2022), once in evaluation and once in training: `calls`. What was written down is read
-with shapes instead of tensors, call by call (`reader`, `layers`, `functions`): so a reshape by the
-map's own size is understood, and what has no place in our graphs is refused by the name of the
-module that does it. What no call shows is looked for before (`parts`), and at the end module and
-graph are run side by side (`compare`).
+`torch.fx` runs the module's `forward` with a symbol for the images and records the calls (Reed et
+al. 2022), once in evaluation and once in training (`calls`). The recorded calls are interpreted
+with shapes instead of tensors (`reader`, `layers`, `functions`): a reshape by the map's own size is
+understood, and an operation without a counterpart in a graph is rejected, with the name of its
+module. Properties that no call shows are checked before (`parts`), and at the end the outputs of
+module and graph are compared (`compare`).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ __all__ = ["TOLERANCE", "Source", "Traced", "Untraceable", "trace"]
 
 
 def trace(module: nn.Module, shape: tuple[int, int, int]) -> Traced:
-    """The graph of a module, which gives one number for each class.
+    """Trace a module that returns one number for each class.
 
     Args:
-        module: in whatever mode; it is not changed. One without numbers, on the device meta, is
-            read and not run.
-        shape: of an image. A module whose first convolution takes another number of channels is
-            traced with that.
+        module: module in any mode; it is not changed. A module on the device meta is traced but not
+            run.
+        shape: shape of an image. If the module's first convolution has another number of channels,
+            that number is used.
 
     Raises:
-        Untraceable: it is not a valid graph of ours.
+        Untraceable: the module cannot be converted to a valid graph.
     """
     with untouched(module):
         check_parts(module)

@@ -1,4 +1,4 @@
-"""What a module calls, written down by `torch.fx` in evaluation and in training."""
+"""The calls of a module, recorded by `torch.fx` in evaluation and in training."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ DROPS = {
     "stochastic_depth": 3,
     "batch_norm": 5,
 }
-"""Functions that are told whether the network is in training, and by which argument."""
+"""Functions with an argument for the training mode, and its position."""
 FLAGS = ("training", "train")
-"""Names of that argument."""
+"""Names of this argument."""
 
 
 def named(target: Any) -> str:
-    """A function or method by the name that all its forms share."""
+    """Common name of all forms of a function or method."""
     name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
     name = name.strip("_")
     return IN_PLACE.get(name, name)
 
 
 def in_training(call: fx.Node) -> bool:
-    """What a function was told of the mode."""
+    """A function's argument for the mode."""
     at = DROPS[named(call.target)]
     for name in FLAGS:
         if name in call.kwargs:
@@ -53,16 +53,16 @@ def where_of(call: fx.Node, module: nn.Module) -> str:
 
 
 def write_down(module: nn.Module, is_layer: Callable[[nn.Module], bool]) -> list[fx.Node]:
-    """The calls of a module's forward, the same in evaluation and in training.
+    """The calls of a module's forward, which must be the same in evaluation and in training.
 
-    Each has in its `meta` what it was in training: ``meta["training"]``.
+    The call in training is in ``meta["training"]``.
 
     Args:
-        module: it is left in evaluation.
-        is_layer: whether a module is a node, which is not looked into.
+        module: the module, which is left in evaluation mode.
+        is_layer: whether a module is a node, whose calls are not traced.
 
     Raises:
-        Untraceable: the calls cannot be written down, or are other ones in training.
+        Untraceable: the calls cannot be recorded, or differ in training.
     """
     module.train()
     training = _symbolic(module, is_layer, True)
@@ -76,7 +76,7 @@ def write_down(module: nn.Module, is_layer: Callable[[nn.Module], bool]) -> list
 
 
 def _text(call: fx.Node) -> tuple[Any, ...]:
-    """A call without what it is told of the mode."""
+    """A call without its argument for the mode."""
     args = call.args
     kwargs = {name: value for name, value in call.kwargs.items() if name not in FLAGS}
     if call.op == "call_function" and named(call.target) in DROPS:
@@ -96,7 +96,7 @@ def _differ(module: nn.Module, evaluation: fx.Node | None, training: fx.Node | N
     ]
     return Untraceable(
         f"{where} does something else in training than in evaluation: {', '.join(does)}. Only "
-        "Dropout, StochasticDepth and batch normalisation may; leave branches on self.training out"
+        "Dropout, StochasticDepth and batch normalization may; leave branches on self.training out"
     )
 
 
@@ -113,7 +113,7 @@ def _symbolic(
             _check_state(module, before)
     except Untraceable:
         raise
-    except Exception as error:  # whatever its forward does with a symbol
+    except Exception as error:  # forward can raise anything for a symbol
         path, part = tracer.path[-1] if tracer.path else ("", module)
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise Untraceable(
@@ -125,7 +125,7 @@ def _symbolic(
 
 
 def _state(module: nn.Module) -> list[dict[str, Any]]:
-    """What each part holds in addition to weights: its buffers, and numbers and texts."""
+    """Data of each part in addition to weights: buffers, numbers and texts."""
     kinds = (bool, int, float, str)
     return [
         {**{n: v for n, v in part.__dict__.items() if type(v) in kinds}, **part._buffers}
@@ -142,12 +142,12 @@ def _check_state(module: nn.Module, before: list[dict[str, Any]]) -> None:
                 continue
             raise Untraceable(
                 f"{place(path, part)} changes its {name} when it is called; it must do the same "
-                "each time, and only batch normalisation keeps statistics"
+                "each time, and only batch normalization keeps statistics"
             )
 
 
 def _generators() -> tuple[Any, ...]:
-    """The states of the generators that code without tensors draws from."""
+    """The states of the generators of Python and NumPy."""
     arrays: Any = np.random.get_state()
     drawn = (arrays[1].tobytes(), *arrays[2:])
     return (random.getstate(), drawn, torch.get_rng_state().numpy().tobytes())
@@ -155,13 +155,13 @@ def _generators() -> tuple[Any, ...]:
 
 def _draws(path: str, part: nn.Module) -> Untraceable:
     return Untraceable(
-        f"{place(path, part)} draws random numbers of its own when it is called; use Dropout or "
+        f"{place(path, part)} draws random numbers when it is called; use Dropout or "
         "StochasticDepth"
     )
 
 
 class _Tracer(fx.Tracer):
-    """Looks into every module that is not a node, and knows where it is."""
+    """Tracer that enters every module that is not a node, and tracks its path."""
 
     proxy_buffer_attributes = True
 
@@ -171,7 +171,7 @@ class _Tracer(fx.Tracer):
         self.path: list[tuple[str, nn.Module]] = []
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether it is a node, or one of torch's that is none."""
+        """Whether a module is a node, or an unsupported module of torch."""
         if type(m).__module__.startswith("torch.nn") and "forward" in m.__dict__:
             return False
         return self.is_layer(m) or super().is_leaf_module(m, module_qualified_name)
@@ -183,7 +183,7 @@ class _Tracer(fx.Tracer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """Remember where it is; an error leaves the place there."""
+        """Track the path of the current module; it is kept after an error."""
         self.path.append((self.path_of_module(m), m))
         drawn = _generators()
         result = super().call_module(m, forward, args, kwargs)
@@ -193,14 +193,14 @@ class _Tracer(fx.Tracer):
         return result
 
     def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
-        """Refuse what is no call, and so would not be seen: how gradients and numbers are kept."""
+        """Reject contexts that do not appear as calls: no_grad and autocast."""
         if kind.startswith("call_"):
             path, part = self.path[-1] if self.path else ("", self.root)
             where = f"{place(path, part)}: {named(target)} is called"
             if self.training and not torch.is_grad_enabled():
                 raise Untraceable(
                     f"{where} where no gradients are kept (torch.no_grad, torch.inference_mode, "
-                    "or an autograd.Function of its own); a graph trains every layer"
+                    "or a custom autograd.Function); a graph trains every layer"
                 )
             if any(torch.is_autocast_enabled(each) for each in ("cpu", "cuda")):
                 raise Untraceable(

@@ -1,5 +1,5 @@
-"""Runs a module and its graph's network with the same weights on the same images: they must be one
-function, in evaluation and in training."""
+"""Runs a module and its graph's network with the same weights on the same images: they must be the
+same function, in evaluation and in training."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from kinase_trainer.network import Network
 from kinase_trainer.trace.values import Source, Traced, Untraceable, place
 
 TOLERANCE = 1e-7
-"""Largest difference in double precision of outputs, gradients and statistics, relative to the
-largest of them."""
+"""Maximum difference of outputs, gradients and statistics in double precision, relative to the
+largest value."""
 FLOOR = 1e-3
-"""A gradient that is smaller than this share of the largest one is compared with that share."""
+"""Differences of gradients smaller than this share of the largest gradient are relative to that
+share."""
 IMAGES = 4
-"""Random images in a batch."""
+"""Number of random images in a batch."""
 State = dict[str, Tensor]
 
 
 class _Sure(TorchFunctionMode):
-    """Nothing is dropped at random."""
+    """Disable random dropping."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -51,14 +52,14 @@ class _Run:
 
 
 def compare(module: nn.Module, traced: Traced) -> None:
-    """Check that the graph is the module's whole function, and learns as it does.
+    """Check that the graph has the same function and the same gradients as the module.
 
-    Both run in double precision on random images, once in evaluation and once in training with
-    nothing dropped. Their outputs, the gradients of every parameter, and all buffers afterwards
-    must be equal within `TOLERANCE`. The module is left in training.
+    Both run in double precision on random images, once in evaluation and once in training without
+    dropping. The outputs, the gradients of every parameter, and all buffers afterwards must be
+    equal within `TOLERANCE`. The module is left in training mode.
 
     Raises:
-        Untraceable: they differ; the message names what was found first.
+        Untraceable: they differ; the message names the first difference.
     """
     given = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     weights = {name: _double(tensor) for name, tensor in given.items()}
@@ -96,7 +97,7 @@ def _of_module(
         return _run(
             lambda x: functional_call(module, leaves, (x,)), leaves, parts, images, training
         )
-    except Exception as error:  # of code that is not ours
+    except Exception as error:  # raised by other packages' code
         raise Untraceable(
             f"{place('', module)} cannot be run on {IMAGES} random images of shape "
             f"{'x'.join(map(str, images.shape[1:]))}: {type(error).__name__}: {error!s:.300}"
@@ -106,7 +107,7 @@ def _of_module(
 def _network(traced: Traced, weights: Mapping[str, Tensor], images: Tensor) -> Network:
     state = traced.state(weights)
     own = {"mean": images.new_zeros(1, 1, 1, 1), "deviation": images.new_ones(1, 1, 1, 1)}
-    with torch.device("meta"):  # nothing is drawn and thrown away
+    with torch.device("meta"):  # draw nothing in vain
         network = Network(traced.graph)
     buffers = {name for name, _ in network.named_buffers()}
     state = {name: each.clone() if name in buffers else each for name, each in state.items()}
@@ -141,7 +142,7 @@ def _run(
                 assert leaf.grad is not None
                 for name, source in parts.get(key, ()):
                     run.gradients[name] = _sums(source.take({key: leaf.grad}))
-                leaf.grad = None  # so that not all are held at once
+                leaf.grad = None  # to limit the memory
 
             return hook
 
@@ -161,7 +162,7 @@ def _sums(gradient: Tensor) -> Tensor:
 
 
 def _apart(found: Tensor, wanted: Tensor, least: float = 0.0) -> float:
-    """The largest difference, relative to the largest number; infinite where it is none."""
+    """The largest difference, relative to the largest number; infinite if it is NaN."""
     if found.shape != wanted.shape:
         return float("inf")
     if not wanted.numel():
@@ -236,7 +237,7 @@ def _check_buffers(
             path, _, name = key.rpartition(".")
             raise Untraceable(
                 f"{place(path, module.get_submodule(path))} changes its {name} in {mode} in a way "
-                "that a graph does not; only the moving statistics of batch normalisation change"
+                "that a graph does not; only the moving statistics of batch normalization change"
             )
 
 

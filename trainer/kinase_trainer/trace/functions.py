@@ -1,4 +1,4 @@
-"""Functions and methods that are nodes of a graph, or are understood between them."""
+"""Functions and methods that are nodes of a graph, or are allowed between nodes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kinase_trainer.trace.values import Last, Parameter, Value
 from kinase_trainer.trace.writer import Writer
 
 EPS = 1e-5
-"""Of a normalisation, where none is said."""
+"""Default epsilon of a normalization."""
 
 
 # -- sums and products -------------------------------------------------------------------
@@ -31,7 +31,7 @@ def add(w: Writer, x: Any, other: Any, alpha: Any = 1) -> Value | Last:
             out = w.seen(w.graph.position(w.name, x.name))
             w.tensor(out, "embedding", other.key)
             return out
-    raise w.refused("adds what is neither another layer's output nor a position of each token")
+    raise w.refused("adds something other than a layer's output or a position of each token")
 
 
 def _sum(w: Writer, x: Value, other: Value) -> Value:
@@ -60,7 +60,7 @@ def mul(w: Writer, x: Any, other: Any) -> Value | Last:
             w.tensor(out, "scale", other.key, shape=(channels,))
             return Last(out) if isinstance(x, Last) else out
         raise w.refused(f"multiplies by a parameter of shape {other.shape}; use one for a channel")
-    raise w.refused("multiplies by what is no layer's output; use a gate that a layer gives")
+    raise w.refused("multiplies by something other than a layer's output; use a layer's gate")
 
 
 def cat(w: Writer, tensors: Any, dim: int = 0) -> Value:
@@ -77,11 +77,11 @@ def cat(w: Writer, tensors: Any, dim: int = 0) -> Value:
             out = w.seen(w.graph.class_token(w.name, x.name))
             w.tensor(out, "token", token.key)
             return out
-    raise w.refused("joins what is neither several layers' outputs nor one token and the others")
+    raise w.refused("joins something other than layers' outputs, or one token and the others")
 
 
 def pointwise_linear(w: Writer, x: Last, out: int, weight: str, bias: str) -> Last:
-    """A linear layer of each pixel's channels: a convolution with a window of one."""
+    """A linear layer on each pixel's channels: a convolution with a window of one."""
     inside = x.map.shape[0]
     attrs = {"in": inside, "out": out, "kernel": 1, "stride": 1, "padding": 0, "dilation": 1}
     node = w.add("conv", x.map, **attrs, groups=1, bias=int(bool(bias)))
@@ -91,16 +91,16 @@ def pointwise_linear(w: Writer, x: Last, out: int, weight: str, bias: str) -> La
     return Last(node)
 
 
-# -- normalisations and activations --------------------------------------------------------
+# -- normalizations and activations --------------------------------------------------------
 
 
 def write_layer_norm(w: Writer, x: Any, shape: Any, keys: list[str], eps: float) -> Value | Last:
-    """Over the last axis; `keys` are where weight and bias are."""
+    """Over the last axis; `keys` are the names of weight and bias."""
     if len(shape) != 1 or not all(keys):
-        raise w.refused("must normalise the last axis alone, with weight and bias")
+        raise w.refused("must normalize the last axis alone, with weight and bias")
     if isinstance(x, Value) and len(x.shape) == 3:
         raise w.refused(
-            "normalises the width of a map; move its channels to the last axis before "
+            "normalizes the width of a map; move its channels to the last axis before "
             "(permute(0, 2, 3, 1)) and back"
         )
     attrs: dict[str, int | float] = {"dim": int(shape[0])}
@@ -122,7 +122,7 @@ def layer_norm(
 def write_group_norm(w: Writer, x: Any, groups: int, affine: int, eps: float) -> Value:
     """Over groups of a map's channels."""
     if not isinstance(x, Value) or len(x.shape) != 3:
-        raise w.refused("normalises what is no map")
+        raise w.refused("normalizes something other than a map")
     attrs: dict[str, int | float] = {"channels": x.shape[0], "groups": groups, "affine": affine}
     return w.add("group_norm", x, **attrs, **({"eps": eps} if eps != EPS else {}))
 
@@ -181,20 +181,20 @@ def dropout(
     inplace: bool = False,
     train: bool = True,
 ) -> Value | Last:
-    """In training alone."""
+    """Only in training."""
     _check_mode(w)
     return w.each("dropout", x, rate=p)
 
 
 def write_drop_path(w: Writer, x: Any, p: float, mode: str) -> Value | Last:
-    """With its own rate."""
+    """With its own rate, only in training."""
     if mode != "row":
         raise w.refused(f"drops whole batches (mode {mode!r}); use mode 'row'")
     return w.each("drop_path", x, rate=float(p))
 
 
 def stochastic_depth(w: Writer, x: Any, p: float, mode: str, training: bool = True) -> Any:
-    """In training alone."""
+    """Only in training."""
     _check_mode(w)
     return write_drop_path(w, x, p, mode)
 
@@ -314,13 +314,13 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "avg_pool2d": avg_pool2d,
     "adaptive_avg_pool2d": adaptive_avg_pool2d,
 }
-"""What understands a function or method, by its name."""
+"""Interpreters of functions and methods, by name."""
 HINTS = {
     "detach": "stops gradients, which a graph cannot; leave it out",
     **dict.fromkeys(
         ("sub", "truediv", "div", "subtract"),
-        "has no counterpart in a graph; to normalise images use space.model.mean and deviation",
+        "has no counterpart in a graph; to normalize images use space.model.mean and deviation",
     ),
     "pad": "has no counterpart in a graph; let the layer after it pad",
 }
-"""What is right instead of some that are not understood."""
+"""Alternatives for some unsupported functions."""

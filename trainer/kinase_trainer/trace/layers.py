@@ -16,7 +16,8 @@ Result = Value | Last | Flat
 
 
 def kind(module: nn.Module) -> str | None:
-    """Which of `LAYERS` a module is: of that class, or of one that leaves its forward as it is."""
+    """Which of `LAYERS` a module is: an instance of that class, or of a subclass with the same
+    forward."""
     own: Any = type(module)
     for base in own.__mro__:
         name = f"{base.__module__}.{base.__qualname__}"
@@ -35,7 +36,7 @@ def is_layer(module: nn.Module) -> bool:
 
 
 def names() -> str:
-    """Of the layers, for people."""
+    """Names of the layers, for people."""
     return ", ".join(sorted({name.rpartition(".")[2] for name in LAYERS}))
 
 
@@ -72,7 +73,7 @@ def _conv(w: Writer, layer: nn.Conv2d, path: str, x: Value) -> Value:
 
 
 def _own(w: Writer, out: Value, layer: nn.Module, path: str) -> None:
-    """A weight and a bias, where there are such."""
+    """Weight and bias, if they exist."""
     for name in ("weight", "bias"):
         if getattr(layer, name) is not None:
             w.tensor(out, name, f"{path}.{name}".lstrip("."))
@@ -123,14 +124,14 @@ def _attention(
     **options: Any,
 ) -> tuple[Value, None]:
     if not query == key == value:
-        raise w.refused("attends to another sequence than its own; use self-attention")
+        raise w.refused("attends to another sequence; use self-attention")
     for name in ("key_padding_mask", "attn_mask", "is_causal"):
         if options.get(name):
             raise w.refused(f"is called with {name}; a graph has no masks")
     if not layer.batch_first or layer.in_proj_bias is None or layer.in_proj_weight is None:
-        raise w.refused("must have batch_first, bias, and keys and values of its own width")
+        raise w.refused("must have batch_first, bias, and keys and values of the same width")
     if layer.bias_k is not None or layer.add_zero_attn or layer.dropout:
-        raise w.refused("must have neither add_bias_kv nor add_zero_attn nor dropout")
+        raise w.refused("must not have add_bias_kv, add_zero_attn or dropout")
     dim, heads = layer.embed_dim, layer.num_heads
     out = w.add("attention", query, dim=dim, heads=heads, head_dim=dim // heads)
     for index, part in enumerate(("query", "key", "value")):
@@ -219,9 +220,9 @@ LAYERS: dict[str, Callable[..., Any]] = {
     **{f"torch.nn.modules.{name}": write for name, write in _TORCH.items()},
     "torchvision.ops.stochastic_depth.StochasticDepth": _drop_path,
 }
-"""What writes a module's nodes, by its class."""
+"""Functions that write a module's nodes, by class."""
 CHANNELS_LAST = frozenset(
     {"LayerNorm", "Linear", "Dropout", "StochasticDepth", "Identity"}
     | {name.partition(".")[2] for name in _TORCH if name.startswith("activation.")}
 ) - {"MultiheadAttention"}
-"""Classes that may follow where the channels were moved to the last axis."""
+"""Classes that can follow when the channels are on the last axis."""

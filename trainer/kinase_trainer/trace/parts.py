@@ -1,5 +1,4 @@
-"""What a module must be before its calls are written down: things that no call shows, and that a
-search would silently change."""
+"""Requirements for a module that its calls do not show, and that a search would silently change."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from torch.nn.utils import parametrize
 from kinase_trainer.trace.values import Untraceable, place
 
 TYPES = (torch.float32, torch.float64)
-"""Of weights. They are trained in float32."""
+"""Types of weights. They are trained in float32."""
 HOOKS = {
     "_forward_pre_hooks": "a hook before its forward",
     "_forward_hooks": "a hook after its forward",
@@ -28,7 +27,7 @@ TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 @contextmanager
 def untouched(module: nn.Module) -> Iterator[None]:
-    """Leave a module and the generators of random numbers as they were."""
+    """Restore a module and the random generators afterwards."""
     parts = list(module.modules())
     attributes = [dict(part.__dict__) for part in parts]
     held = [
@@ -56,11 +55,11 @@ def untouched(module: nn.Module) -> Iterator[None]:
 
 
 def check_parts(module: nn.Module) -> None:
-    """Refuse what a graph's network would not be.
+    """Reject properties that a graph's network does not have.
 
     Raises:
-        Untraceable: weights that are frozen, shared, or of another precision; hooks and
-            parametrizations; parts that are kept in evaluation or in training.
+        Untraceable: weights are frozen, shared, or of another precision; there are hooks or
+            parametrizations; or a part stays in evaluation or in training mode.
     """
     for path, part in module.named_modules():
         where = place(path, part)
@@ -106,7 +105,7 @@ def _check_parameter(name: str, part: nn.Module, tensor: Tensor) -> None:
 
 
 def _check_shared(module: nn.Module) -> None:
-    """Each weight has memory of its own."""
+    """Check that no two weights share memory."""
     known: dict[int, str] = {}
     spans: list[tuple[int, int, int, str]] = []
     for path, part in module.named_modules():
@@ -137,7 +136,7 @@ def _shared(key: str, first: str) -> Untraceable:
 
 
 def _check_modes(module: nn.Module) -> None:
-    """All parts are in evaluation or in training together, and follow `train` and `eval`."""
+    """Check that all parts are in the same mode, and follow `train` and `eval`."""
     given = module.training
     for path, part in module.named_modules():
         if given and not part.training:

@@ -1,4 +1,4 @@
-"""Reads what a module calls, with shapes instead of tensors, and writes the graph."""
+"""Interprets the calls of a module with shapes instead of tensors, and writes the graph."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from kinase_trainer.trace.values import (
 from kinase_trainer.trace.writer import Writer
 
 LIBRARIES = ("torch", "torchvision", "_operator", "builtins", "math")
-"""Whose functions are known by their names."""
+"""Modules whose functions are known by name."""
 
 
 def read(module: nn.Module, shape: tuple[int, int, int], calls: list[fx.Node]) -> Traced:
     """The graph of a module's calls.
 
     Raises:
-        Untraceable: a call, or a weight that none uses, has no place in a graph.
+        Untraceable: a call has no counterpart in a graph, or no call uses a weight.
     """
     traced = _Reader(module, shape, calls).read()
     used = {source.key for source in traced.sources.values()}
@@ -58,7 +58,7 @@ class _Reader:
         self.writer = Writer(module, shape)
 
     def read(self) -> Traced:
-        """The graph, and where its tensors are."""
+        """The graph, and the location of its tensors."""
         w = self.writer
         known: dict[fx.Node, Any] = {}
         for call in self.calls:
@@ -72,7 +72,7 @@ class _Reader:
             except InfeasibleError as error:
                 raise w.refused(f"{error}; use larger images (task.resolution)") from error
             except (ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-                raise w.refused(f"is called with what it does not take ({error})") from error
+                raise w.refused(f"is called with invalid arguments ({error})") from error
         output = known[call]
         if not isinstance(output, Value) or len(output.shape) != 1:
             raise w.refused("must return one tensor with a number for each class")
@@ -101,7 +101,7 @@ class _Reader:
     def _attribute(self, key: str) -> Parameter:
         if key not in self.parameters:
             what = (
-                "makes a tensor of its own when it is called"
+                "creates a tensor when it is called"
                 if key.startswith("_tensor_constant")
                 else f"uses {key}, which is not a parameter (a buffer, or a tensor)"
             )
@@ -109,7 +109,7 @@ class _Reader:
         return Parameter(key, tuple(operator.attrgetter(key)(self.module).shape))
 
     def _check_in_place(self, call: fx.Node) -> None:
-        """What is changed in place must not be read afterwards."""
+        """Check that a tensor is not read after it was changed in place."""
         if call.op == "call_module":
             layer = self.module.get_submodule(str(call.target))
             changes = bool(getattr(layer, "inplace", False))
@@ -161,7 +161,7 @@ class _Reader:
             else:  # a method, such as that of a shape
                 result = getattr(args[0], call.target)(*args[1:], **kwargs)
             if isinstance(result, Tensor):
-                raise w.refused("makes a tensor of its own when it is called; use layers alone")
+                raise w.refused("creates a tensor when it is called; use layers alone")
             return result
         method = FUNCTIONS.get(name)
         if method is None:
@@ -175,7 +175,7 @@ class _Reader:
 
 
 def _pooled(graph: Graph) -> Graph:
-    """With each map that is averaged to one pixel and then flattened written as the mean it is."""
+    """Replace each average to one pixel with a following flatten by a mean."""
     by_name = {node.name: node for node in graph}
     readers: dict[str, int] = {}
     for node in graph:

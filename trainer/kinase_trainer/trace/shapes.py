@@ -13,7 +13,7 @@ from kinase_trainer.trace.writer import Writer
 def attribute(w: Writer, x: Any, name: str) -> Any:
     """The shape alone."""
     if name != "shape" or isinstance(x, Parameter):
-        raise w.refused(f"of {name} is no operation on a tensor")
+        raise w.refused(f"of {name} is not an operation on a tensor")
     return (BATCH, *x.shape)
 
 
@@ -29,7 +29,7 @@ def dim(w: Writer, x: Any) -> int:
 
 
 def same(w: Writer, x: Any, *args: Any, **kwargs: Any) -> Any:
-    """What leaves a tensor's numbers as they are."""
+    """A function that does not change a tensor's values."""
     return x
 
 
@@ -60,7 +60,7 @@ def getitem(w: Writer, x: Any, index: Any) -> Any:
 
 
 def chunk(w: Writer, x: Any, chunks: int, dim: int = 0) -> Any:
-    """So many equal parts of the channels."""
+    """Equal parts of the channels."""
     return _parts(w, x, -(-_channels(w, x, dim) // chunks), dim)
 
 
@@ -91,7 +91,7 @@ def _parts(w: Writer, x: Any, sizes: Any, dim: int) -> list[Value]:
 
 
 def flatten(w: Writer, x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
-    """To a vector, or half of what makes tokens, or the other half."""
+    """To a vector, or one half of the conversion to tokens."""
     end = end_dim if end_dim >= 0 else end_dim + 1 + len(x.shape)
     if isinstance(x, Last) and (start_dim, end) == (1, 2):
         return w.add("tokens", x.map)
@@ -103,7 +103,7 @@ def flatten(w: Writer, x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
 
 
 def reshape(w: Writer, x: Any, *sizes: Any) -> Any:
-    """To a vector, or half of what makes tokens or a shuffle, or nothing at all."""
+    """To a vector, or one half of the conversion to tokens or of a shuffle, or no change."""
     first, *rest = unpacked(sizes)
     before = x.shape
     if rest.count(-1) == 1:
@@ -125,7 +125,8 @@ def reshape(w: Writer, x: Any, *sizes: Any) -> Any:
 
 
 def transpose(w: Writer, x: Any, *axes: Any) -> Any:
-    """Channels to the last axis and back, or the other half of what makes tokens or a shuffle."""
+    """Channels to the last axis and back, or the other half of the conversion to tokens or of a
+    shuffle."""
     order = [each % (1 + len(x.shape)) for each in unpacked(axes)]
     if _of_two(w.call.target):
         one, other = order
@@ -151,6 +152,6 @@ def _of_two(target: Any) -> bool:
 
 
 def unpacked(sizes: tuple[Any, ...]) -> list[Any]:
-    """Sizes that were given one by one or as one sequence."""
+    """Sizes given as separate arguments or as one sequence."""
     one = len(sizes) == 1 and isinstance(sizes[0], list | tuple)
     return list(sizes[0] if one else sizes)

@@ -1,4 +1,4 @@
-"""What reading a module's calls works with: where tensors are, and what stands for them."""
+"""Values for interpreting a module's calls: locations of tensors, and placeholders for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kinase_trainer.errors import ConfigError
 
 
 class Untraceable(ConfigError):
-    """A module that cannot become a graph; the message names its part, and what would be right."""
+    """A module cannot be converted to a graph; the message names its part, and an alternative."""
 
 
 def place(path: str, module: nn.Module) -> str:
@@ -23,16 +23,16 @@ def place(path: str, module: nn.Module) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a tensor of a graph is in a module's `state_dict`."""
+    """Location of a graph's tensor in a module's `state_dict`."""
 
     key: str
     part: tuple[int, int] = (0, 1)
-    """Which of how many equal parts of its first axis."""
+    """Index and number of equal parts of its first axis."""
     shape: Shape | None = None
-    """What it is reshaped to, where the graph has it in another form."""
+    """Shape in the graph, if it differs."""
 
     def take(self, state: Mapping[str, Tensor]) -> Tensor:
-        """The tensor itself."""
+        """Get the tensor."""
         index, count = self.part
         whole = state[self.key]
         own = whole if count == 1 else whole.chunk(count)[index]
@@ -45,17 +45,17 @@ class Traced:
 
     graph: Graph
     sources: dict[str, Source]
-    """By the names of the graph's tensors, ``node.tensor``."""
+    """Locations by the names of the graph's tensors, ``node.tensor``."""
     places: dict[str, str] = field(default_factory=dict)
     """Paths of the modules that are nodes, by the nodes' names."""
 
     def state(self, module: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The state of the graph's network that a module's `state_dict` is."""
+        """Convert a module's `state_dict` to the state of the graph's network."""
         return {f"nodes.{name}": source.take(module) for name, source in self.sources.items()}
 
 
 class Batch:
-    """How many images there are, whatever that is."""
+    """The number of images, which is arbitrary."""
 
 
 BATCH = Batch()
@@ -83,7 +83,7 @@ class Last:
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """A map whose height and width were made one axis: half of what `tokens` is."""
+    """A map whose height and width were merged into one axis: half of the operation `tokens`."""
 
     map: Value
 
@@ -95,8 +95,8 @@ class Flat:
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
-    """A map whose channels were made two axes, groups and what is in each, or the reverse: half of
-    what `shuffle` is."""
+    """A map whose channels were split into two axes, groups and channels per group, or the reverse:
+    half of the operation `shuffle`."""
 
     map: Value
     groups: int
@@ -112,7 +112,7 @@ class Grouped:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter that is no layer's."""
+    """A parameter that does not belong to a layer."""
 
     key: str
     shape: Shape
@@ -122,7 +122,7 @@ SYMBOLS = (Value, Last, Flat, Grouped, Parameter)
 
 
 def symbolic_in(data: object) -> bool:
-    """Whether arguments hold anything that stands for a tensor."""
+    """Whether arguments contain a placeholder for a tensor."""
     if isinstance(data, dict):
         data = list(data.values())
     if isinstance(data, list | tuple):

@@ -1,4 +1,4 @@
-"""Writes a graph's nodes, and where each of their tensors is in the module."""
+"""Writes a graph's nodes, and the location of their tensors in the module."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from kinase_trainer.trace.values import Last, Source, Untraceable, Value
 
 
 class Writer:
-    """A graph that is being written, and the call that is being read."""
+    """A graph under construction, and the current call."""
 
     call: fx.Node
 
     def __init__(self, module: nn.Module, shape: tuple[int, int, int]) -> None:
-        """Begin with the images.
+        """Start with the input node.
 
         Args:
-            module: whose calls are read.
-            shape: of an image.
+            module: traced module.
+            shape: shape of an image.
         """
         self.module = module
         self.graph = GraphBuilder(shape)
@@ -36,7 +36,7 @@ class Writer:
 
     @property
     def name(self) -> str:
-        """Of the call's node."""
+        """Name of the call's node."""
         return f"{self.call.name}"[:96]
 
     def seen(self, name: str) -> Value:
@@ -44,11 +44,11 @@ class Writer:
         return Value(name, self.graph.shape(name))
 
     def add(self, op: str, x: Value, more: str = "", /, **attrs: int | float) -> Value:
-        """A node with one input; `more` tells apart those of one call."""
+        """Add a node with one input; `more` distinguishes several nodes of one call."""
         return self.seen(self.graph.unary(f"{self.name}{more}", op, x.name, **attrs))
 
     def each(self, op: str, x: Any, **attrs: int | float) -> Value | Last:
-        """A node that does the same wherever the channels are."""
+        """Add a node that does not depend on the position of the channel axis."""
         if isinstance(x, Last):
             return Last(self.add(op, x.map, **attrs))
         if not isinstance(x, Value):
@@ -63,7 +63,7 @@ class Writer:
         part: tuple[int, int] = (0, 1),
         shape: Shape | None = None,
     ) -> None:
-        """Say where a tensor of a node is."""
+        """Record the location of a node's tensor."""
         taken = Source(key, part)
         if taken in self._taken:
             raise self.refused(f"takes {key}, which {self._taken[taken]} has; share no weights")

@@ -31,7 +31,7 @@ _SUFFIXES = {
 
 
 class NotYet(Exception):
-    """Something that the container needs is not there; the message is a kubelet's."""
+    """Something that the container needs does not exist; the message is a kubelet's."""
 
 
 class Source:
@@ -177,7 +177,7 @@ def _memory() -> int:
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
-    """$(NAME) by its value; one that is not there stays, and $$ is a dollar."""
+    """$(NAME) by its value; one that does not exist stays, and $$ is a dollar."""
 
     def replace(match: re.Match[str]) -> str:
         if match[1] is None:

@@ -550,7 +550,7 @@ class Pod:
             return False
 
     async def _until_there(self, container: _Container, reason: str, action: Any) -> None:
-        """Try again and again what may need something that is not there yet."""
+        """Try again and again what may need something that does not exist yet."""
         wait = 0.05
         while True:
             try:
