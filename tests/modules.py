@@ -21,7 +21,7 @@ PACKAGES = {
 }
 MOST_LINES = 500
 LONGER = {
-    "kinase/experiment/loop.py": 820,
+    "kinase/experiment/loop.py": 860,
 }
 """Modules that may be longer, and how long."""
 
