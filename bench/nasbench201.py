@@ -17,9 +17,9 @@ isomorphism class once, and so sees more different cells in as many trials.
 best 5 for 200 epochs and returns the best of these: a cost of 200 x 12 / 200 + 5 = 17 full
 trainings.
 
-With `--rungs`, a search has two rungs, trainings of 12 and of 200 epochs with a schedule of their
-own, and a budget of 10 or 17 full trainings, in which what is trained at 200 epochs counts as 200:
-the second one is a training from scratch, and so costs 212 in all. The finalist is the best of the
+With `--rungs`, a search has two rungs, trainings of 12 and of 200 epochs each with its schedule,
+and a budget of 10 or 17 full trainings, in which what is trained at 200 epochs counts as 200: the
+second one is a training from scratch, and so costs 212 in all. The finalist is the best of the
 search, which has been trained in full, so it is not charged again.
 """
 

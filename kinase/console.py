@@ -284,7 +284,7 @@ def _title(loop: Record, data: ReportData, running: bool) -> str:
 
 
 def summary(console: Console, loop: Record, data: ReportData, *, running: bool = False) -> None:
-    """How a run stands: what was found, what it was worth, and where it lies.
+    """Print a run's state: its best networks, its cost, and its location.
 
     Args:
         console: to print on.

@@ -157,7 +157,7 @@ class History:
         return self._result(trial, losses)
 
     def grant(self, number: int, grant: Grant, *, restart: bool = False) -> Trial:
-        """Record that a resting trial goes on, or begins again at another fidelity."""
+        """Record that a resting trial continues, or begins again at another fidelity."""
         self.version += 1
         self.running += 1
         trial = self._resting.pop(number)
@@ -266,7 +266,7 @@ class History:
 
     def at(self, rung: int, bracket: int | None = None, *, best: bool = False) -> list[Trial]:
         """Trials that reached the end of a rung, or ended in it with a value, best first; those
-        without a value are last. All that came that far count, those that went on included.
+        without a value are last. All that came that far count, those that continued included.
 
         Args:
             rung: the rung.

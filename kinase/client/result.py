@@ -85,7 +85,7 @@ class Result:
 
     @property
     def reason(self) -> str:
-        """Why the search ended; empty while it goes on."""
+        """Why the search ended; empty while it continues."""
         state = self._record.state
         message = state.finished.message if state.finished is not None else ""
         return message or state.ended or ""

@@ -45,7 +45,7 @@ class Lost:
     permanent: bool = False
     """Whether a retry is pointless, for example after the time limit."""
     given_up: bool = False
-    """Whether it was lost too often, for no fault of its own, to be tried again."""
+    """Whether it was disrupted too often to be retried."""
     checkpoint_gone: bool = False
     """Whether nothing was trained because the checkpoint holds fewer epochs than `TrialJob.done`.
     The ledger, `progress.json`, says how many it holds."""

@@ -24,7 +24,7 @@ class ASHA(Estimator):
     search ends. A promotion that the budget does not pay for is passed over, so the last epochs go
     to lower rungs and to new candidates.
 
-    A trial is stopped if it can no longer be promoted, whatever comes of all trials that the budget
+    A trial is stopped if it can no longer be promoted, however all trials turn out that the budget
     still pays for. This changes nothing but the number of checkpoints that are kept: at most 1/eta
     of a rung's trials, where the budget limits their number.
     """

@@ -98,7 +98,7 @@ class Estimator(ABC):
         """
 
     def bar(self, trial: Trial, history: History) -> float:
-        """The main loss that a trial must be expected to reach at the end of its grant to go on:
+        """The main loss that a trial must be expected to reach at the end of its grant to continue:
         by default the best one at that rung, infinity where there is none."""
         there = history.at(trial.grant.rung)
         return there[0].rungs[trial.grant.rung][0] if there else float("inf")
@@ -108,5 +108,5 @@ class Estimator(ABC):
         return (-trial.rung, *trial.losses)
 
     def rng(self, *labels: int) -> Rng:
-        """A generator of its own for a decision."""
+        """A separate random generator for a decision."""
         return derive_rng(self.setting.seed, 2, *labels)

@@ -21,7 +21,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Promote:
-    """Train a resting trial on. With its own grant again, it goes on past a look."""
+    """Train a resting trial on. With its own grant again, it continues past a look."""
 
     trial: int
     grant: Grant

@@ -100,7 +100,7 @@ class FreezeThaw(Estimator):
             (trial for trial in paused if trial.number in place),
             key=lambda trial: (-promise[place[trial.number]], trial.number),
         )[: self.options.paused]
-        # Of the trials that cannot go on, the best may still be the best in the end.
+        # Of the trials that cannot continue, the best may still be the best in the end.
         at = [place[trial.number] for trial in basket]
         best = int(np.argmin(ends.mean))
         rows = at if best in at else [*at, best]

@@ -66,7 +66,7 @@ def some_ending(number: int) -> tuple[Outcome, int] | None:
 @dataclass
 class Session:
     """An estimator and its history, driven as the loop drives them, with simulated trials. A trial
-    takes the time of its epochs, each at a pace of its own, so trials end in any order."""
+    takes the time of its epochs, each at its own pace, so trials end in any order."""
 
     estimator: Estimator
     curve: Curve = some_curve
@@ -196,7 +196,7 @@ class Session:
         self.events.append((kind, arguments))
         replay(self.history, kind, arguments)
 
-    # -- what came of it -----------------------------------------------------------------
+    # -- the result -----------------------------------------------------------------
 
     def stretches(self) -> list[Grant]:
         """The grants of all trials, in order."""

@@ -173,7 +173,7 @@ class Finished(Model):
 
 
 class Reopened(Model):
-    """A search that was over goes on, since a limit was raised. What it earned stays."""
+    """A search that was over continues, since a limit was raised. What it earned stays."""
 
     type: Literal["reopened"] = "reopened"
     limits: dict[str, float]

@@ -119,7 +119,7 @@ def own_trainer(experiment: NASExperiment) -> Command | None:
 
 
 def _over(experiment: NASExperiment) -> Record | None:
-    """A finished run that does not go on, or None."""
+    """A finished run that does not continue, or None."""
     loop = open_run(experiment)
     return loop if loop.state.finished is not None and not goes_on(loop) else None
 

@@ -1,8 +1,8 @@
 """The loop that joins the three pillars: decide, commit, launch, take in.
 
 What must be kept is in the journal before it is acted on, so the loop may be killed between
-any two lines: run again, it replays the journal, finds out what became of the trials that were
-under way, and continues. What one turn of the loop decides is written at once, in `_commit`.
+any two lines: run again, it replays the journal, checks the trials that were
+running, and continues. What one turn of the loop decides is written at once, in `_commit`.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def _done(result: TrialResult) -> int:
 def of_result(record: Record, trial: TrialRecord, result: TrialResult) -> Told | Rested:
     """A trial's rest, or its end.
 
-    It ends where the result says that it cannot go on, where its grant is final, where it was
+    It ends where the result says that it cannot continue, where its grant is final, where it was
     stopped on its way, and where the search is over.
     """
     metric = record.aims[0].metric

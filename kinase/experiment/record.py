@@ -111,7 +111,7 @@ class Record:
         self._best: TrialRecord | None = None
         self.setting = setting_of(spec, self.space, info.input, info.outputs)
         self.estimator = _estimator_of(spec, self.setting)
-        """That of the search; its control has one of its own."""
+        """That of the search; its control has another one."""
         self.inheritance = self.estimator.inheritance
         """How weights pass from parents to children; None where they do not."""
         child = self.estimator.child if self.inheritance else None

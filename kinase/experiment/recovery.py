@@ -1,4 +1,4 @@
-"""What became of the trials that were under way when the last process ended."""
+"""The trials that were running when the last process ended."""
 
 from __future__ import annotations
 

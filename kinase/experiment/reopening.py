@@ -1,4 +1,4 @@
-"""Whether a search that is over goes on, because its limits have changed: pure readings."""
+"""Whether a search that is over continues, because its limits have changed: pure readings."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def raised(record: Record) -> list[str]:
 
 
 def goes_on(record: Record) -> bool:
-    """Whether a search that was over goes on: a limit was raised, and pays for a trial."""
+    """Whether a search that was over continues: a limit was raised, and pays for a trial."""
     return bool(raised(record)) and _why_stay(record) is None
 
 
 def _why_stay(record: Record) -> str | None:
-    """Why the search would be over at once if it went on: other finalists may follow then."""
+    """Why the search would be over at once if it continued: other finalists may follow then."""
     asked = record.state.counts[Kind.FINAL]
     return record.why_end(replace(record.state, finalists_before=asked))
 
 
 def stays(record: Record) -> str | None:
-    """Why a search that was over does not go on though a limit was raised, for a person."""
+    """Why a search that was over does not continue though a limit was raised, for a person."""
     if not raised(record) or goes_on(record):
         return None
     places = {"target": "objective.target"}
@@ -44,7 +44,7 @@ def stays(record: Record) -> str | None:
 
 
 def lowered(record: Record) -> str | None:
-    """What became of a limit that was lowered below what is spent, for a person."""
+    """The effect of a limit that was lowered below what is spent, for a person."""
     if record.state.ended is None:
         over = budget.exceeded(record.spec, record.state)
         return f"{'; '.join(over)}: the search ends now, and finalists follow" if over else None

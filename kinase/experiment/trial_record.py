@@ -66,7 +66,7 @@ class TrialRecord:
     probability: float | None = None
     """The probability on which the rule acted that stopped it."""
     gone: bool = False
-    """Whether that was deleted when the search was over, which goes on since."""
+    """Whether that was deleted when the search was over, which continues since."""
     order: int | None = None
     """Position among the trials in the order in which they ended."""
     asked: float = 0.0

@@ -1,4 +1,4 @@
-"""Losses on a scale of their own, without outliers."""
+"""Losses on a separate scale, without outliers."""
 
 from __future__ import annotations
 

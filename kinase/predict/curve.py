@@ -83,7 +83,7 @@ class Curve:
 
 
 class CurveModel(Protocol):
-    """Predicts how a learning curve goes on."""
+    """Predicts how a learning curve continues."""
 
     def predict(self, curve: Curve, epoch: int) -> Prediction:
         """The loss after `epoch` epochs, from a curve that is shorter.

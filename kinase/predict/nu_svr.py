@@ -26,7 +26,7 @@ def inputs(curve: Curve, length: int) -> Floats:
 
 class NuSVR:
     """Predicts the loss after `epoch` epochs from the first `length` losses, by nu-SVR with a
-    radial kernel on standardised inputs and targets. The target is the change from the last of
+    radial kernel on standardized inputs and targets. The target is the change from the last of
     the known losses, so that where nothing is learned the loss stays as it is. The hyper-parameters
     are the best of `draws` by cross-validation; the deviation is that of the residuals out of the
     folds (Baker et al. 2017, sections 3.2 and 3.3)."""
@@ -84,7 +84,7 @@ class NuSVR:
 
 
 def make_svr(c: float, gamma: float, nu: float) -> Any:
-    """A nu-SVR on standardised inputs and targets."""
+    """A nu-SVR on standardized inputs and targets."""
     from sklearn.compose import TransformedTargetRegressor
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

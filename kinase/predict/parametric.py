@@ -151,7 +151,7 @@ class _Posterior:
         log_sigma = theta[:, -len(self.families) - 1]
         points = np.concatenate([self.x, [2.0, self.end]])
         total = np.zeros((len(theta), len(self.x)))
-        # Weights that are exponential before they are normalised are uniform on the simplex. A
+        # Weights that are exponential before they are normalized are uniform on the simplex. A
         # flat prior of sigma is one of log sigma times sigma.
         log = np.where((weights > 0).all(axis=1), -weights.sum(axis=1), -np.inf) + log_sigma
         log[(log_sigma > 0) | (log_sigma < -12)] = -np.inf

@@ -107,12 +107,12 @@ class Strategy(ABC):
 
 
 def losses(aims: Sequence[Aim], metrics: Mapping[str, float]) -> Losses:
-    """Metrics as values to minimise; a missing or undefined one counts as worst."""
+    """Metrics as values to minimize; a missing or undefined one counts as worst."""
     return tuple(loss(aim, metrics.get(aim.metric, math.nan)) for aim in aims)
 
 
 def loss(aim: Aim, value: float) -> float:
-    """A metric as a value to minimise; an undefined one counts as worst."""
+    """A metric as a value to minimize; an undefined one counts as worst."""
     if not math.isfinite(value):
         return math.inf
     sign = -1.0 if aim.goal == "maximize" else 1.0

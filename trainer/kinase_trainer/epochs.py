@@ -34,7 +34,7 @@ class Diverged(ArithmeticError):
 
 class Learner(Protocol):
     """What is trained epoch by epoch. All its state is in what `pack` gives: another object that
-    `unpack`s it goes on exactly as this one would."""
+    `unpack`s it continues exactly as this one would."""
 
     epoch: int
     """Epochs done."""

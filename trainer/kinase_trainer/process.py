@@ -6,10 +6,10 @@ KINASE_STORE_PATIENCE, KINASE_REPORT_URL, KINASE_REPORT_TOKEN, KINASE_METRIC,
 KINASE_TERMINATION_LOG and KINASE_GRACE_SECONDS.
 
 Exit codes: 0 with a result; 42 for a trial that can never work, with a result; 2 for a job that
-cannot be read, or that asks for data, a device or a store that is not there; 75 where the store
+cannot be read, or that asks for data, a device or a store that is missing; 75 where the store
 was out of reach for too long; 76 where the checkpoint lacks epochs that it must hold; 143 after
-SIGTERM; anything else is a crash. After all but the first three, another attempt of the job can go
-on from what the checkpoint holds.
+SIGTERM; anything else is a crash. After all but the first three, another attempt of the job can
+continue from what the checkpoint holds.
 """
 
 from __future__ import annotations

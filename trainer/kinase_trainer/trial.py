@@ -60,7 +60,7 @@ def run(
         begin: called before every epoch, before it is charged.
 
     Raises:
-        ConfigError: the data set, the device or a proxy is not there.
+        ConfigError: the data set, the device or a proxy is missing.
         CheckpointGone: the checkpoint holds fewer epochs than `job.done`; nothing was trained.
     """
     if job.test:

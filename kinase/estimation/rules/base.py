@@ -74,7 +74,7 @@ class Rule(ABC):
         """
 
     def rng(self, *labels: int) -> Rng:
-        """A generator of its own for a verdict."""
+        """A separate random generator for a verdict."""
         return derive_rng(self.setting.seed, 3, *labels)
 
     def judged(self, prediction: Prediction, trial: Trial, bar: float) -> Verdict:

@@ -61,7 +61,7 @@ def gradients(network: nn.Module, batch: Batch) -> Iterator[tuple[Tensor, Tensor
 def jacobian(network: nn.Module, images: Tensor) -> Tensor:
     """Gradient of the sum of all outputs by each image, (N, C·H·W), in double precision.
 
-    A network that normalises by the batch mixes the samples; as in the papers that is left so.
+    A network that normalizes by the batch mixes the samples; as in the papers that is left so.
     """
     images = images.detach().clone().requires_grad_()
     (found,) = torch.autograd.grad(output(network, images).sum(), images)
@@ -77,7 +77,7 @@ NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, LayerNorm)
 
 
 def without_normalisation(network: nn.Module) -> None:
-    """Take the normalisation of maps, of images and of targets out of a network."""
+    """Take the normalization of maps, of images and of targets out of a network."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, NORMS):

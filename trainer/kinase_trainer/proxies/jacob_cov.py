@@ -15,8 +15,8 @@ K = 1e-5
 
 def measure(network: nn.Module, batch: Batch, seed: int) -> float:
     """−Σ [log(v + k) + 1 / (v + k)] over the eigenvalues v of the correlation matrix of the
-    Jacobians of the samples, k = 1e-5. Samples that the network tells apart are uncorrelated: then
-    it is about −N; if all are alike it is about −(N − 1) / k."""
+    Jacobians of the samples, k = 1e-5. Samples that the network distinguishes are uncorrelated:
+    then it is about −N; if all are alike it is about −(N − 1) / k."""
     found = correlations(jacobian(network, batch.images))
     if not found.isfinite().all():
         return math.nan

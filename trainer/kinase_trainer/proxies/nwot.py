@@ -26,7 +26,7 @@ def measure(network: nn.Module, batch: Batch, seed: int) -> float:
     A unit is on if what its activation is given is above zero. The paper has ReLUs; the other
     activations that let positive values through and hold negative ones back count as well. A
     network without any has the determinant zero, and so minus infinity. Units on which the outputs
-    do not depend are not there, for a graph has none.
+    do not depend are missing, for a graph has none.
     """
     size = len(batch.images)
     agreed = torch.zeros(size, size, dtype=torch.float64, device=batch.images.device)

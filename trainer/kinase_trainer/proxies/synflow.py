@@ -11,7 +11,7 @@ from kinase_trainer.proxies.base import Batch, layers, output, without_normalisa
 
 def measure(network: nn.Module, batch: Batch, seed: int) -> float:
     """Sum over all weights of |w · ∂R/∂w|. R is the sum of the outputs for an image of ones, of the
-    network with the absolute values of its parameters and without normalisation.
+    network with the absolute values of its parameters and without normalization.
 
     In double precision, for R grows exponentially with the depth. No data is looked at. In a net of
     ReLUs without biases the sum over each layer is R.

@@ -16,11 +16,11 @@ STEP = 0.01
 
 
 def measure(network: nn.Module, batch: Batch, seed: int) -> float:
-    """log E ‖f(x) − f(x + 0.01 y)‖₁ + Σ log σ̄ over batch normalisations, the mean of 32 draws of
+    """log E ‖f(x) − f(x + 0.01 y)‖₁ + Σ log σ̄ over batch normalizations, the mean of 32 draws of
     all weights, of x and of y from N(0, 1), 16 samples each.
 
     f is the map before the last global pooling or flattening. σ̄² is the mean over channels of the
-    variance by which a normalisation divides x. The authors' code reads the running variance
+    variance by which a normalization divides x. The authors' code reads the running variance
     instead, which depends on how many batches were seen and on the momentum.
     """
     maps: list[Tensor] = []
@@ -30,14 +30,14 @@ def measure(network: nn.Module, batch: Batch, seed: int) -> float:
         if inputs[0].ndim == 4:
             maps.append(inputs[0])
 
-    def normalised(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def normalized(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         variances.append(inputs[0].var((0, 2, 3), unbiased=False).mean())
 
     for module in network.modules():
         if isinstance(module, GlobalAvgPool | nn.AdaptiveAvgPool2d | nn.Flatten):
             module.register_forward_pre_hook(before)
         elif isinstance(module, nn.BatchNorm2d):
-            module.register_forward_pre_hook(normalised)
+            module.register_forward_pre_hook(normalized)
 
     def features(x: Tensor) -> Tensor:
         maps.clear()
@@ -65,7 +65,7 @@ def measure(network: nn.Module, batch: Batch, seed: int) -> float:
 
 
 def draw_weights(network: nn.Module, generator: torch.Generator) -> None:
-    """Weights of convolutions and linear layers from N(0, 1), biases 0, normalisations neutral."""
+    """Weights of convolutions and linear layers from N(0, 1), biases 0, normalizations neutral."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             drawn = torch.randn(module.weight.shape, generator=generator)

@@ -195,9 +195,10 @@ class Trial:
 
     def keep(self, **objects: states.Stateful) -> None:
         """Name what a checkpoint holds, before the first epoch: what has `state_dict` and
-        `load_state_dict`. An earlier attempt's checkpoint is put back at once, and `epochs` goes on
-        from there. Name all that an epoch changes, for a trial may pause after any epoch and go on
-        in another process. `model` is the network that is kept for the test and for you."""
+        `load_state_dict`. An earlier attempt's checkpoint is put back at once, and `epochs`
+        continues from there. Name all that an epoch changes, for a trial may pause after any epoch
+        and continue in another process. `model` is the network that is kept for the test and for
+        you."""
         if self.done:
             raise RuntimeError("keep is called once, before the first epoch")
         self._kept = dict(objects)
@@ -221,7 +222,7 @@ class Trial:
         if self.done < self.job.last_epoch < self.fidelity.epochs and not self._kept:
             raise RuntimeError(
                 f"the trial pauses after epoch {self.job.last_epoch} of {self.fidelity.epochs}; "
-                "call trial.keep(model=..., optimizer=...) so that it can go on from there"
+                "call trial.keep(model=..., optimizer=...) so that it can continue from there"
             )
         passes = self.info.train if samples is None else samples
         while self.done < self.job.last_epoch and not self.stopped:
