@@ -21,7 +21,7 @@ PARAMETERS = 11
 _OUTPUTS = PARAMETERS + BASES + 2
 _UNITS = 64
 _RATE = 5e-3
-_CURVES, _POINTS = 64, 4
+_CURVES, _POINTS = 32, 6
 """Curves of a gradient step, and points of each."""
 _PREFIX = 6
 """Most points of the curve so far that are an input."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kinase import registry
+from kinase.api.fidelity import Fidelity
 from kinase.api.stopping import Stopping as StoppingModel
 from kinase.history import History, Trial
 from kinase.predict import require
@@ -96,9 +97,18 @@ def alike(trial: Trial, history: History) -> list[Trial]:
         for other in history.asked
         if other is not trial
         and other.curve
-        and other.grant.fidelity == trial.grant.fidelity
         and other.inherits == trial.inherits
+        and _same(other.grant.fidelity, trial.grant.fidelity)
     ]
+
+
+def _same(first: Fidelity, second: Fidelity) -> bool:
+    return first is second or first == second
+
+
+def begun(trial: Trial, epochs: int) -> bool:
+    """Whether a trial has a finite value in its first epochs."""
+    return any(math.isfinite(loss) for loss in trial.curve[:epochs])
 
 
 def reached(curve: tuple[float, ...], epoch: int) -> bool:
@@ -107,8 +117,10 @@ def reached(curve: tuple[float, ...], epoch: int) -> bool:
 
 
 def finished(trial: Trial, history: History) -> list[Trial]:
-    """Those of `alike` that have a value at the epoch at which the trial's grant ends."""
-    return [o for o in alike(trial, history) if reached(o.curve, trial.grant.until)]
+    """Those of `alike` that have a value at the epoch at which the trial's grant ends, and one in
+    the epochs that the trial has done."""
+    done, until = trial.done, trial.grant.until
+    return [o for o in alike(trial, history) if reached(o.curve, until) and begun(o, done)]
 
 
 _MOST = 300

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from kinase.api.stopping import LCNetStopping
 from kinase.estimation.rules.base import (
     Rule,
     Verdict,
     alike,
     as_curves,
+    begun,
     features,
     finished,
-    reached,
     sample,
 )
 from kinase.history import History, Trial
@@ -35,7 +37,7 @@ class LCNet(Rule):
         others = [
             other
             for other in alike(trial, history)
-            if any(reached(other.curve, epoch) for epoch in range(done + 1, until + 1))
+            if begun(other, done) and any(math.isfinite(x) for x in other.curve[done:until])
         ]
         others = list(sample(others))
         key = (done, until, tuple((o.number, len(o.curve)) for o in others))

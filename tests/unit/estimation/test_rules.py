@@ -39,7 +39,7 @@ def curve(end: float, epochs: int = EPOCHS) -> tuple[float, ...]:
     return tuple((-(end - 0.4 * x**-0.9) + noise).tolist())
 
 
-def history(count: int = 24) -> History:
+def history(count: int = 26) -> History:
     made = History()
     for number in range(count):
         end = 0.6 + 0.3 * (number * 7 % count) / count
@@ -104,12 +104,23 @@ def test_only_curves_of_the_same_kind_are_compared() -> None:
     past.asked[0].inherits = True
     past.asked[1].grant = GRANT.model_copy(update={"fidelity": Fidelity(epochs=EPOCHS + 1)})
     past.asked[2].curve = curve(0.8, EPOCHS - 1)
-    trial = Trial(9, {}, "k9", grant=GRANT)
+    trial = Trial(9, {}, "k9", grant=GRANT, done=4)
     past.ask(trial)
     assert [other.number for other in alike(trial, past)] == [2, 3]
     assert [other.number for other in finished(trial, past)] == [3]
     past.asked[3].curve = (*curve(0.8, EPOCHS - 1), math.inf)
     assert finished(trial, past) == []
+    past.asked[3].curve = (*[math.nan] * 4, *curve(0.8)[4:])
+    assert finished(trial, past) == []
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_gaps_in_curves_are_no_obstacle(kind: str) -> None:
+    past = history()
+    for trial, bad in zip(past.asked, (math.nan, math.inf), strict=False):
+        trial.curve = (*[bad] * 8, *trial.curve[8:])
+        past.asked[trial.number + 2].curve = (*trial.curve[:9], bad, *trial.curve[10:])
+    assert judge(rule(kind), 0.8, past) is not None
 
 
 def test_a_model_is_fitted_anew_when_a_tenth_more_has_come() -> None:
