@@ -39,7 +39,8 @@ class NuSVR:
         self.deviation = math.inf
         """Of the predictions."""
         self._rng = rng
-        self._model: Any = None
+        self.model: Any = None
+        """Of scikit-learn, on standardized numbers."""
 
     def fit(self, curves: Sequence[Curve]) -> None:
         """Learn from curves with a finite value after `epoch` epochs. There are at least as many
@@ -47,7 +48,8 @@ class NuSVR:
         self._bounded = Bounded(np.concatenate([c.measured()[1] for c in curves]))
         x = np.stack([self._inputs(curve) for curve in curves])
         y = self._bounded.up(np.array([curve.losses[self.epoch - 1] for curve in curves]))
-        y -= x[:, self.length - 1]
+        self._x, self._y = Standard(x), Standard(y - x[:, self.length - 1])
+        x, y = self._x.up(x), self._y.up(y - x[:, self.length - 1])
         folds = self._rng.permutation(len(y)) % FOLDS
         best = math.inf
         for _ in range(self.draws):
@@ -55,9 +57,10 @@ class NuSVR:
             wrong = _residuals(model, x, y, folds)
             error = float(np.mean(wrong**2))
             if error < best:
-                best, self._model = error, model
-        self.deviation = self._bounded.unit * math.sqrt(best * len(y) / (len(y) - 1))
-        self._model.fit(x, y)
+                best, self.model = error, model
+        unit = self._bounded.unit * float(self._y.deviation)
+        self.deviation = unit * math.sqrt(best * len(y) / (len(y) - 1))
+        self.model.fit(x, y)
 
     def predict(self, curve: Curve, epoch: int) -> Prediction:
         """As `CurveModel`; only for the epoch that it was fitted for.
@@ -68,8 +71,8 @@ class NuSVR:
         if epoch != self.epoch:
             raise ValueError(f"the model predicts epoch {self.epoch}, not {epoch}")
         x = self._inputs(curve)
-        mean = self._bounded.down(x[self.length - 1] + self._model.predict(x[None]))
-        return normal(float(mean[0]), self.deviation)
+        change = self._y.down(self.model.predict(self._x.up(x[None])))
+        return normal(float(self._bounded.down(x[self.length - 1] + change)[0]), self.deviation)
 
     def _inputs(self, curve: Curve) -> Floats:
         losses = self._bounded.up(curve.filled(self.length))
@@ -77,21 +80,29 @@ class NuSVR:
 
     def _draw(self) -> Any:
         """A model with drawn hyper-parameters: C and gamma log-uniform, nu uniform."""
+        from sklearn.svm import NuSVR as Regressor
+
         c = 10 ** self._rng.uniform(-2, 3)
         gamma = 10 ** self._rng.uniform(-4, 0.5)
-        nu = self._rng.uniform(0.05, 1.0)
-        return make_svr(c, gamma, nu)
+        return Regressor(C=c, gamma=gamma, nu=self._rng.uniform(0.05, 1.0))
 
 
-def make_svr(c: float, gamma: float, nu: float) -> Any:
-    """A nu-SVR on standardized inputs and targets."""
-    from sklearn.compose import TransformedTargetRegressor
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import NuSVR as Regressor
+class Standard:
+    """Brings numbers to mean 0 and deviation 1, each column of its own."""
 
-    inner = make_pipeline(StandardScaler(), Regressor(C=c, gamma=gamma, nu=nu))
-    return TransformedTargetRegressor(inner, transformer=StandardScaler(), check_inverse=False)
+    def __init__(self, x: Floats) -> None:
+        """`x`: shape (n,) or (n, columns)."""
+        self.mean = x.mean(axis=0)
+        deviation = x.std(axis=0)
+        self.deviation: Floats = np.where(deviation > 1e-12, deviation, 1.0)
+
+    def up(self, x: Floats) -> Floats:
+        """To the scale."""
+        return np.asarray((x - self.mean) / self.deviation)
+
+    def down(self, x: Floats) -> Floats:
+        """Back from it."""
+        return np.asarray(x * self.deviation + self.mean)
 
 
 def _residuals(model: Any, x: Floats, y: Floats, folds: Any) -> Floats:

@@ -9,7 +9,7 @@ import pytest
 from sklearn.svm import NuSVR as Regressor
 
 from kinase.predict.curve import Curve
-from kinase.predict.nu_svr import NuSVR, inputs, make_svr
+from kinase.predict.nu_svr import NuSVR, inputs
 
 
 def straight(count: int, epochs: int = 10) -> list[Curve]:
@@ -34,12 +34,18 @@ def test_a_gap_is_the_value_before_it() -> None:
 
 def test_it_is_scikit_learns_on_standardised_numbers() -> None:
     rng = np.random.default_rng(1)
-    x, y = rng.normal(3, 2, (30, 4)), rng.normal(5, 3, 30)
-    found = make_svr(2.0, 0.1, 0.6).fit(x, y).predict(x)
-    plain = Regressor(C=2.0, gamma=0.1, nu=0.6)
+    curves = [Curve(rng.normal(3, 2, 8).tolist(), tuple(rng.normal(9, 4, 2))) for _ in range(30)]
+    model = NuSVR(3, 8, draws=4, rng=rng)
+    model.fit(curves)
+    x = np.stack([inputs(curve, 3) for curve in curves])
+    y = np.array([curve.losses[7] - curve.losses[2] for curve in curves])
+    c, gamma, nu = (model.model.get_params()[name] for name in ("C", "gamma", "nu"))
+    plain = Regressor(C=c, gamma=gamma, nu=nu)
     plain.fit((x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std())
-    wanted = y.mean() + y.std() * plain.predict((x - x.mean(0)) / x.std(0))
-    assert found == pytest.approx(wanted, rel=1e-9)
+    change = y.mean() + y.std() * plain.predict((x - x.mean(0)) / x.std(0))
+    found = [model.predict(curve, 8).mean for curve in curves]
+    assert found == pytest.approx(x[:, 2] + change, rel=1e-6)
+    assert 0.3 * y.std() < model.deviation < 3 * y.std()
 
 
 def test_straight_lines_are_learned() -> None:
