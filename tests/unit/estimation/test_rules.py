@@ -85,7 +85,7 @@ def test_a_verdict_is_a_function_of_the_history(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["Domhan", "LCNet", "Baker"])
 def test_a_probability_of_nearly_nothing_stops_nearly_nothing(kind: str) -> None:
-    found = judge(rule(kind, probability=1e-300), 0.85, history())
+    found = judge(rule(kind, probability=1e-300), 0.885, history())
     assert found is not None
     assert not found.stop
 
