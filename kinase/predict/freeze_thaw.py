@@ -150,9 +150,9 @@ def _hyper(place: Floats) -> Hyper:
 
 
 def likeliest(curves: Sequence[Floats], features: Floats) -> Posterior:
-    """The posterior with the hyper-parameters of the greatest evidence from 32 of the curves, evenly
-    spaced: the best of 48 draws, climbed from by L-BFGS within the bounds. (Swersky et al. average
-    over slice samples.)"""
+    """The posterior with the hyper-parameters of the greatest evidence from 32 of the curves,
+    evenly spaced: the best of 48 draws, climbed from by L-BFGS within the bounds. (Swersky et al.
+    average over slice samples.)"""
     from scipy.optimize import minimize
 
     some = np.unique(np.linspace(0, len(curves) - 1, _SUBSET).round().astype(int))
