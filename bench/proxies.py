@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from bench.fashion import FASHION
 from kinase.api.space import Space as SpaceModel
 from kinase.space import Frame, InfeasibleError, make_space
-from kinase.space.cell import from_nasbench201
+from kinase.space.nasbench201 import from_nasbench201
 from kinase_trainer.network import Network
 from kinase_trainer.proxies import Batch, load, measure_one
 
