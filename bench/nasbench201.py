@@ -74,7 +74,9 @@ class Method:
     slots: int = 1
     """Trials at once."""
     eta: int = 0
-    """Of asynchronous successive halving over 12 and 200 epochs; 0: one fidelity."""
+    """Of successive halving over 12 and 200 epochs; 0: one fidelity."""
+    initial: int = 0
+    """Candidates of a bracket of synchronous halving; 0: asynchronous."""
     cost: int = 0
     """Budget in full trainings, instead of trials."""
 
@@ -113,6 +115,13 @@ RUNGS = tuple(
         ("local search", {"type": "LocalSearch"}),
     )
     for eta in (4, 16, 40, 64)
+) + tuple(
+    Method(f"{name} with halving of {5 * 40} to 5", strategy, 0, eta=40, cost=17, initial=200)
+    for name, strategy in (
+        ("random", {"type": "Random"}),
+        ("evolution", {"type": "Evolution"}),
+        ("local search", {"type": "LocalSearch"}),
+    )
 )
 
 
@@ -167,6 +176,9 @@ def manifest(method: Method, seed: int) -> NASExperiment:
     if method.eta:
         ladder = {"eta": method.eta, "rungs": [12], "horizon": "rung"}
         estimation = {"type": "ASHA", "asha": ladder}
+        if method.initial:
+            halving = {**ladder, "initial": method.initial}
+            estimation = {"type": "SuccessiveHalving", "successiveHalving": halving}
         budget = {"epochs": (method.cost + method.finalists) * FULL}
     return NASExperiment.model_validate(
         {

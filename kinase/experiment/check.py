@@ -14,7 +14,7 @@ from kinase.api.load import Document, ManifestError, Problem, read_document, val
 from kinase.api.spec import ExperimentSpec
 from kinase.api.task import PUBLISHED
 from kinase.estimation import make_estimator
-from kinase.experiment.record import setting_of
+from kinase.experiment.setting import setting_of
 from kinase.space import ArchitectureError, make_space
 from kinase.strategy import make_strategy
 from kinase.strategy.base import FRAME

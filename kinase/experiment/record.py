@@ -8,60 +8,23 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from kinase.api._base import struct_name
 from kinase.api.experiment import NASExperiment
 from kinase.api.fidelity import Fidelity
-from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import Architecture, Outcome, TaskInfo
-from kinase.estimation import Estimator, Setting, make_estimator
 from kinase.experiment import artifacts, budget, inheritance, members
-from kinase.experiment.aims import aims_of, refused
-from kinase.experiment.entries import AnyEntry, Rested, Told
-from kinase.experiment.journal import Journal
+from kinase.experiment.aims import aims_of
+from kinase.experiment.entries import AnyEntry, Asked, Rested, Told
+from kinase.experiment.journal import Journal, JournalError
 from kinase.experiment.root import space_of
-from kinase.experiment.seeds import Stream, derive
-from kinase.experiment.state import SEARCHING, State
+from kinase.experiment.setting import estimator_of, setting_of
+from kinase.experiment.state import SEARCHING, Contradiction, State
 from kinase.experiment.trial_record import TrialRecord
-from kinase.space import Frame, Graph, Space
-from kinase.space.nodes import Shape
+from kinase.space import ArchitectureError, Frame, Graph, Space
 from kinase.store import Store
 from kinase.strategy import losses
 
 Appraise = Callable[[Architecture], dict[str, float]]
 """Gives an architecture's parameters and multiply-adds, or raises `InfeasibleError`."""
-
-
-def setting_of(spec: ExperimentSpec, space: Space, sample: Shape, outputs: int) -> Setting:
-    """What an estimator works in.
-
-    Args:
-        spec: the manifest's.
-        space: of the candidates.
-        sample: shape of a sample at full fidelity.
-        outputs: width of a network's last layer.
-    """
-    full = Fidelity(
-        epochs=spec.training.epochs,
-        resolution=spec.task.resolution,
-        scale=space.scale(final=False),
-    )
-    frame = Frame(sample, outputs, full.scale)
-    return Setting(full, space, frame, derive(spec.seed, Stream.ESTIMATION))
-
-
-def _estimator_of(spec: ExperimentSpec, setting: Setting) -> Estimator:
-    """The manifest's estimator.
-
-    Raises:
-        ManifestError: what it needs does not fit the task.
-    """
-    try:
-        return make_estimator(spec.estimation, setting)
-    except ValueError as error:
-        if spec.estimation.custom is not None:
-            raise
-        field = struct_name(spec.estimation.type)
-        raise refused(f"spec.estimation.{field}", str(error)) from None
 
 
 class Record:
@@ -110,7 +73,7 @@ class Record:
         self._base = 0.0
         self._best: TrialRecord | None = None
         self.setting = setting_of(spec, self.space, info.input, info.outputs)
-        self.estimator = _estimator_of(spec, self.setting)
+        self.estimator = estimator_of(spec, self.setting)
         """That of the search; its control has another one."""
         self.inheritance = self.estimator.inheritance
         """How weights pass from parents to children; None where they do not."""
@@ -126,8 +89,17 @@ class Record:
 
     def replay(self) -> State:
         """Read the journal."""
-        for entry in self.journal.replay():
-            self.apply(entry)
+        for number, entry in enumerate(self.journal.replay(), 1):
+            try:
+                if isinstance(entry, Asked):
+                    self.space.validate(entry.architecture)
+                self.apply(entry)
+            except (ArchitectureError, Contradiction) as error:
+                raise JournalError(
+                    f"{self.store.uri}/journal is damaged: entry {number} ({entry.type}) does not "
+                    f"fit those before it: {error}; restore it, or start from scratch under "
+                    "another name"
+                ) from error
         self._base, self._began = self.state.elapsed, self._clock()
         return self.state
 

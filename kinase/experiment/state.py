@@ -55,6 +55,10 @@ def limits_of(reason: str, elapsed: float) -> dict[str, float]:
     return {}
 
 
+class Contradiction(ValueError):
+    """An entry does not follow from those before it."""
+
+
 @dataclass(slots=True)
 class State:
     """The state recorded by the journal."""
@@ -91,7 +95,7 @@ class State:
         """Apply the next entry of the journal.
 
         Raises:
-            ValueError: the entry contradicts the state.
+            Contradiction: the entry contradicts the state.
         """
         self.elapsed = max(self.elapsed, entry.elapsed)
         match entry:
@@ -106,13 +110,21 @@ class State:
                 self.ended = entry.reason
                 self.limits = entry.limits or limits_of(entry.reason, entry.elapsed)
             case Finished():
+                winner = None if entry.winner is None else self.trials.get(entry.winner)
+                if entry.winner is not None and (winner is None or not winner.parents):
+                    raise Contradiction(f"the winner, trial {entry.winner}, is not a finalist")
                 self.finished = entry
             case Reopened():
                 self._reopen(entry)
 
     def _ask(self, entry: Asked) -> None:
         if entry.trial != len(self.trials):
-            raise ValueError(f"trial {entry.trial} was asked out of turn")
+            raise Contradiction(f"trial {entry.trial} was asked out of turn")
+        unknown = [number for number in entry.parents if number not in self.trials]
+        if unknown:
+            raise Contradiction(
+                f"trial {entry.trial} has the parent {unknown[0]}, which is unknown"
+            )
         record = TrialRecord(
             number=entry.trial,
             kind=entry.kind,
@@ -143,7 +155,7 @@ class State:
                 record.message = entry.message
             case Rested():
                 if record.resting:
-                    raise ValueError(f"trial {record.number} rests already")
+                    raise Contradiction(f"trial {record.number} rests already")
                 self._spend(record, entry.cost)
                 record.resting, record.done = True, entry.done
                 record.begun = entry.cost.epochs - record.before.epochs
@@ -155,7 +167,7 @@ class State:
                 del self.running[record.number]
             case Granted():
                 if not record.resting:
-                    raise ValueError(f"trial {record.number} does not rest")
+                    raise Contradiction(f"trial {record.number} does not rest")
                 record.resting, record.grant, record.attempt = False, entry.grant, entry.attempt
                 if entry.restart:
                     record.restarts += 1
@@ -191,7 +203,7 @@ class State:
 
     def _reopen(self, entry: Reopened) -> None:
         if self.ended is None:
-            raise ValueError("a search that has not ended cannot be resumed")
+            raise Contradiction("a search that has not ended cannot be resumed")
         if self.finished is not None:
             self.before.append(self.finished)
         self.ended = self.finished = None
@@ -204,7 +216,7 @@ class State:
         try:
             return self.outstanding[number]
         except KeyError:
-            raise ValueError(f"trial {number} is not outstanding") from None
+            raise Contradiction(f"trial {number} is not outstanding") from None
 
     @property
     def tested(self) -> dict[int, dict[str, float]]:

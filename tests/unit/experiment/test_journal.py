@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from kinase.api import Outcome, limits
@@ -8,8 +10,10 @@ from kinase.experiment import journal as journal_module
 from kinase.experiment.artifacts import read_progress, read_result
 from kinase.experiment.entries import Ended, Told
 from kinase.experiment.journal import Fenced, Journal, JournalError
+from kinase.experiment.record import Record
 from kinase.store import StoreError
 from kinase.store.memory import MemoryStore
+from tests.unit.experiment.helpers import experiment, make_loop
 
 
 def entry(number: int) -> Told:
@@ -149,3 +153,28 @@ def test_a_segment_with_a_damaged_line_is_passed_over(monkeypatch: pytest.Monkey
     key = "journal/segment-00000000.jsonl"
     store.put(key, store.get(key).replace(b'"told"', b'"tald"', 1))
     assert list(Journal(store).replay()) == [entry(n) for n in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"winner":', '"winner":9', "the winner, trial 9"),
+        ('"layers":[', '"layers":"nonsense","x":[', "entry 1 (asked) does not fit"),
+        ('"parents":[', '"parents":[77,', "has the parent 77, which is unknown"),
+        ('"type":"told","trial":0', '"type":"told","trial":5', "trial 5 is not outstanding"),
+    ],
+)
+def test_a_journal_that_contradicts_itself_is_an_error_that_names_the_entry(
+    old: str, new: str, said: str
+) -> None:
+    loop = make_loop(experiment(strategy={"type": "LocalSearch"}, budget={"trials": 6}))
+    loop.run()
+    changed = 0
+    for key in list(loop.store.list("journal/")):
+        text = loop.store.get(key).decode()
+        if old in text and not changed:
+            changed += 1
+            loop.store.put(key, text.replace(old, new, 1).encode())
+    assert changed
+    with pytest.raises(JournalError, match=re.escape(said)):
+        Record(loop.experiment, loop.store, loop.info).replay()
