@@ -88,7 +88,7 @@ class NuSVR:
 
 
 class Standard:
-    """Brings numbers to mean 0 and deviation 1, each column of its own."""
+    """Brings each column of numbers to mean 0 and deviation 1."""
 
     def __init__(self, x: Floats) -> None:
         """`x`: shape (n,) or (n, columns)."""

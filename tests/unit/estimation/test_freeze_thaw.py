@@ -12,7 +12,7 @@ from kinase.api import Fidelity
 from kinase.api.estimation import Estimation
 from kinase.api.fidelity import Grant
 from kinase.estimation import Estimator, Left, Sample, Setting, make_estimator
-from kinase.estimation.testing import SETTING, EstimatorContract, Make, Session
+from kinase.estimation.testing import SETTING, EstimatorContract, Make, Session, some_ending
 from kinase.history import History
 
 
@@ -32,6 +32,14 @@ class TestContract(EstimatorContract):
     @pytest.fixture
     def setting(self) -> Setting:
         return replace(SETTING, full=SETTING.full.model_copy(update={"epochs": 70}))
+
+    def test_without_a_limit_of_epochs_the_trials_end_it(
+        self, make: Make, setting: Setting
+    ) -> None:
+        """With fewer of them than the contract has: each decision fits the model."""
+        session = Session(make(setting), ending=some_ending, slots=10, trials=25).run()
+        assert len(session.history.asked) == 25
+        assert session.left == Left(None, 0)
 
 
 def setting(epochs: int = 20) -> Setting:
