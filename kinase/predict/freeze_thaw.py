@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kinase.predict.bounded import Bounded
 from kinase.predict.curve import Curve, Floats, Prediction, normal
@@ -127,7 +129,7 @@ class Posterior:
         return self.hyper.mean + cross.T @ self._dual, self.hyper.spread**2 - (half**2).sum(axis=0)
 
 
-def _triangular(factor: Floats, right: Floats, transposed: bool = False) -> Floats:
+def _triangular(factor: NDArray[Any], right: Floats, transposed: bool = False) -> Floats:
     from scipy.linalg import solve_triangular
 
     trans = "T" if transposed else "N"
