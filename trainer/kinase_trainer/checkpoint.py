@@ -145,7 +145,7 @@ def pack(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, 
     for index, slots in state["state"].items():
         for name, value in slots.items():
             if isinstance(value, Tensor):
-                tensors[f"optimizer.{index}.{name}"] = value
+                tensors[f"optimiser.{index}.{name}"] = value
             elif value is not None:
                 scalars[f"{index}.{name}"] = value
     return tensors, scalars
@@ -167,10 +167,10 @@ def unpack(model: nn.Module, optimizer: torch.optim.Optimizer, saved: Saved) -> 
         raise ValueError("it is of another network")
     state: dict[int, dict[str, Any]] = {}
     for name, tensor in saved.tensors.items():
-        if name.startswith("optimizer."):
+        if name.startswith("optimiser."):
             _, index, slot = name.split(".", 2)
             state.setdefault(int(index), {})[slot] = tensor.clone()
-    for name, value in saved.scalars.get("optimizer", {}).items():
+    for name, value in saved.scalars.get("optimiser", {}).items():
         index, slot = name.split(".", 1)
         state.setdefault(int(index), {})[slot] = value
     model.load_state_dict(weights)

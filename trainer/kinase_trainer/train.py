@@ -245,7 +245,7 @@ class Run:
     def pack(self) -> checkpoint.Saved:
         """Weights, the optimizer's state, and what cannot be derived from seed and epoch."""
         tensors, scalars = checkpoint.pack(self.model, self.optimizer)
-        rest: dict[str, Any] = {"optimizer": scalars, "epochs": self.epochs}
+        rest: dict[str, Any] = {"optimiser": scalars, "epochs": self.epochs}
         if self.inherited is not None:
             rest["inherited"] = self.inherited.model_dump(mode="json", by_alias=True)
         if self.measured:
