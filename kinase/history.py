@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from bisect import insort
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kinase.api.fidelity import Fidelity, Grant
@@ -118,7 +118,10 @@ class History:
     _ladder: dict[tuple[int, int | None, bool], list[tuple[Losses, int]]] = field(
         default_factory=dict
     )
-
+    _paused: dict[tuple[int, int, bool], list[tuple[Losses, int]]] = field(default_factory=dict)
+    """Of `_ladder` those that rest at the end of the rung."""
+    _entries: dict[tuple[int, int], tuple[Losses, Losses]] = field(default_factory=dict)
+    """By number and rung, what a trial stands in `_ladder` with."""
     _tallies: dict[tuple[int, int], Tally] = field(default_factory=dict)
 
     def ask(self, trial: Trial) -> None:
@@ -152,6 +155,8 @@ class History:
         tally.under_way -= 1
         tally.resting += 1
         self._reach(trial, losses)
+        for paused, entry in self._standing(trial):
+            insort(paused, entry)
         if trial.grant.rung < 0:
             return False
         return self._result(trial, losses)
@@ -162,7 +167,7 @@ class History:
         self.running += 1
         trial = self._resting.pop(number)
         if trial.rests_at(trial.grant.rung):  # at a look it is still under way there
-            self._tally(trial.grant).resting -= 1
+            self._leave(trial)
             self._enter(grant)
         trial.resting, trial.grant = False, grant
         if restart:
@@ -187,13 +192,12 @@ class History:
         if trial.outcome is not None:
             raise ValueError(f"trial {number} has already been told")
         self.version += 1
-        tally = self._tally(trial.grant)
         if trial.rests_at(trial.grant.rung):
-            tally.resting -= 1
+            self._leave(trial)
         else:
-            tally.under_way -= 1
+            self._tally(trial.grant).under_way -= 1
         if outcome is Outcome.INFEASIBLE and not trial.rungs:
-            tally.entered -= 1
+            self._tally(trial.grant).entered -= 1
         if self._resting.pop(number, None) is None:
             self.running -= 1
         trial.resting, trial.outcome = False, outcome
@@ -212,6 +216,20 @@ class History:
         tally.entered += 1
         tally.under_way += 1
 
+    def _leave(self, trial: Trial) -> None:
+        """It no longer rests at the end of its rung."""
+        self._tally(trial.grant).resting -= 1
+        for paused, entry in self._standing(trial):
+            del paused[bisect_left(paused, entry)]
+
+    def _standing(
+        self, trial: Trial
+    ) -> Iterator[tuple[list[tuple[Losses, int]], tuple[Losses, int]]]:
+        rung, bracket = trial.grant.rung, trial.grant.bracket
+        for best, losses in enumerate(self._entries[trial.number, rung]):
+            paused = self._paused.setdefault((rung, bracket, bool(best)), [])
+            yield paused, (losses, trial.number)
+
     def _reach(self, trial: Trial, losses: Losses) -> None:
         rung, bracket = trial.grant.rung, trial.grant.bracket
         trial.rungs[rung] = losses
@@ -221,7 +239,7 @@ class History:
         for where in (None, bracket):
             for key, value in (((rung, where, False), losses), ((rung, where, True), best)):
                 insort(self._ladder.setdefault(key, []), (value, trial.number))
-
+        self._entries[trial.number, rung] = (losses, best)
         if rung > 0:
             self._rescale(rung)
         elif trial.usable_at(rung):
@@ -263,6 +281,26 @@ class History:
     def tally(self, rung: int, bracket: int = 0) -> Tally:
         """How the trials of a rung of a bracket stand."""
         return self._tallies.get((rung, bracket), NONE)
+
+    def reached(self, rung: int, bracket: int) -> int:
+        """Number of trials that `at` gives."""
+        return len(self._ladder.get((rung, bracket, False), ()))
+
+    def best_resting(
+        self, rung: int, bracket: int, *, best: bool = False
+    ) -> tuple[Trial, int] | None:
+        """Of the trials that rest at the end of a rung the best, and its place among those that
+        `at` gives, from 0."""
+        paused = self._paused.get((rung, bracket, best))
+        if not paused:
+            return None
+        place = bisect_left(self._ladder[rung, bracket, best], paused[0])
+        return self.by_number[paused[0][1]], place
+
+    def worst_resting(self, rung: int, bracket: int, *, best: bool = False) -> Trial | None:
+        """Of the trials that rest at the end of a rung the worst."""
+        paused = self._paused.get((rung, bracket, best))
+        return self.by_number[paused[-1][1]] if paused else None
 
     def at(self, rung: int, bracket: int | None = None, *, best: bool = False) -> list[Trial]:
         """Trials that reached the end of a rung, or ended in it with a value, best first; those

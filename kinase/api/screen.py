@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from kinase.api._base import Model, Rule
+from kinase.api._base import Model
 
-ProxyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+ProxyName = Annotated[str, Field(max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+EACH_ONCE = {"x-kubernetes-list-type": "set"}
+"""The API server refuses an item that is given twice."""
 
 
 class Screen(Model):
@@ -16,17 +18,11 @@ class Screen(Model):
     networks, and train the best one only (Abdelfattah et al. 2021). The other candidates are
     stopped without training."""
 
-    rules: ClassVar = (
-        Rule(
-            "!has(self.proxies) || self.proxies.all(p, self.proxies.exists_one(q, q == p))",
-            "proxies are named twice; name each once",
-            ".proxies",
-        ),
-    )
-
     pool: Annotated[int, Field(ge=2, le=10_000)] = 8
     """Number of candidates in a pool. Each counts as a trial of `budget.trials`."""
-    proxies: Annotated[tuple[ProxyName, ...], Field(min_length=1, max_length=16)] = ("nwot",)
+    proxies: Annotated[
+        tuple[ProxyName, ...], Field(min_length=1, max_length=16, json_schema_extra=EACH_ONCE)
+    ] = ("nwot",)
     """Zero-cost proxies to measure (entry point group `kinase.proxies`). With several, candidates
     are ordered by the mean of their ranks."""
 

@@ -143,17 +143,16 @@ class Synchronous(Estimator):
             if not tally.resting:
                 continue
             most = self._most(rung + 1, bracket, members)
-            passed = 0
-            for trial in history.at(rung, bracket):
-                fit = trial.usable_at(rung) and passed < most
-                if not trial.rests_at(rung):
-                    passed += trial.grant.rung > rung
-                elif fit and pays(left, increment(self.ladder, rung + 1)):
-                    return Promote(trial.number, self._grant(rung + 1, bracket))
-                elif fit:
-                    return None
-                else:
-                    return Stop(trial.number, _why(rung, most, fit=trial.usable_at(rung)))
+            found = history.best_resting(rung, bracket)
+            worst = history.worst_resting(rung, bracket)
+            assert found is not None
+            assert worst is not None
+            best, _ = found
+            if history.tally(rung + 1, bracket).entered < most and best.usable_at(rung):
+                if pays(left, increment(self.ladder, rung + 1)):
+                    return Promote(best.number, self._grant(rung + 1, bracket))
+                return None
+            return Stop(worst.number, _why(rung, most, fit=worst.usable_at(rung)))
         return None
 
 

@@ -65,10 +65,13 @@ class ASHA(Estimator):
             for bracket, grants in enumerate(self.brackets):
                 if self.first(bracket) > rung:
                     continue
-                there = self.at(rung, bracket, history)
-                for trial in there[: len(there) // self.options.eta]:
-                    if trial.rests_at(rung) and trial.usable_at(rung):
-                        return Promote(trial.number, grants[rung + 1])
+                found = history.best_resting(rung, bracket, best=self.options.score == "best")
+                if found is None:
+                    continue
+                trial, place = found
+                most = history.reached(rung, bracket) // self.options.eta
+                if place < most and trial.usable_at(rung):
+                    return Promote(trial.number, grants[rung + 1])
         drawn = None if left.trials == 0 else self.draw(history, left)
         if drawn is None:
             return wait_or_end(history, left)
@@ -82,11 +85,12 @@ class ASHA(Estimator):
             if new is None:
                 continue
             for rung in range(first, len(self.ladder) - 1):
-                there = self.at(rung, bracket, history)
                 tally = history.tally(rung, bracket)
-                room = (len(there) + tally.under_way + new) // self.options.eta
+                reached = history.reached(rung, bracket)
+                room = (reached + tally.under_way + new) // self.options.eta
                 if tally.resting > room:
-                    return next(trial for trial in reversed(there) if trial.rests_at(rung))
+                    best = self.options.score == "best"
+                    return history.worst_resting(rung, bracket, best=best)
                 new = room  # at most so many more get to the next rung
         return None
 

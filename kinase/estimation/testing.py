@@ -101,7 +101,7 @@ class Session:
         )
 
     def run(self) -> Session:
-        """Go on until the search is over."""
+        """Continue until the search is over."""
         while self.step():
             pass
         return self

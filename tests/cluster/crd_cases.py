@@ -1059,6 +1059,33 @@ CASES |= {
     ),
 }
 
+CASES |= {
+    f"the struct of another estimation, {struct}": Case(
+        {"estimation": {"type": kind, struct: {}}},
+        {"estimation": {"type": "Full", struct: {}}},
+        struct,
+    )
+    for kind, struct in {**LADDERS, "FreezeThaw": "freezeThaw"}.items()
+}
+CASES |= {
+    f"the struct of another rule, {struct}": Case(
+        {"estimation": {"stopping": {"type": kind, struct: {}}}},
+        {"estimation": {"stopping": {"type": other, struct: {}}}},
+        struct,
+    )
+    for kind, struct, other in (
+        ("Domhan", "domhan", "Median"),
+        ("LCNet", "lcNet", "Median"),
+        ("Baker", "baker", "Median"),
+        ("Median", "median", "Baker"),
+    )
+}
+CASES["the struct of another strategy, bohb"] = Case(
+    {"strategy": {"type": "BOHB", "bohb": {}}},
+    {"strategy": {"type": "Random", "bohb": {}}},
+    "bohb",
+)
+
 UNKNOWN: dict[str, tuple[Changes, str]] = {
     "at the top": ({"budgett": {"trials": 1}}, "budgett"),
     "in a struct": ({"budget.trails": 10}, "trails"),

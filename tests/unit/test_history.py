@@ -1,4 +1,4 @@
-"""What strategies and estimators see: values of several rungs on one scale."""
+"""How the trials of a rung stand, kept as events come, against a count of all of them."""
 
 from __future__ import annotations
 
@@ -6,95 +6,55 @@ import math
 
 import pytest
 
-from kinase.api import Outcome
-from kinase.api.fidelity import Fidelity, Grant
-from kinase.history import History, Trial
+from kinase.api.trial import Outcome
+from kinase.estimation.testing import Session, some_ending
+from kinase.history import History
+from tests.unit.estimation.helpers import estimator
 
 
-def grant(rung: int) -> Grant:
-    return Grant(fidelity=Fidelity(epochs=9), until=(1, 3, 9)[rung], rung=rung, final=rung == 2)
+def check(history: History) -> None:
+    for rung in range(4):
+        for bracket in range(history.brackets):
+            entered = [
+                t
+                for t in history.asked
+                if t.grant.bracket == bracket
+                and t.grant.rung >= rung
+                and (rung == t.grant.rung or rung in t.rungs)
+                and (t.rungs or t.outcome is not Outcome.INFEASIBLE)
+            ]
+            here = [t for t in entered if t.grant.rung == rung]
+            tally = history.tally(rung, bracket)
+            there = history.at(rung, bracket)
+            resting = [t for t in there if t.rests_at(rung)]
+            assert tally.entered == len(entered)
+            assert tally.resting == len(resting)
+            assert tally.under_way == sum(t.outcome is None and not t.rests_at(rung) for t in here)
+            assert history.reached(rung, bracket) == len(there)
+            assert there == sorted(there, key=lambda t: (t.rungs[rung], t.number))
+            by_best = history.at(rung, bracket, best=True)
+            assert sorted(t.number for t in by_best) == sorted(t.number for t in there)
+            for best, order in ((False, there), (True, by_best)):
+                paused = [(t, place) for place, t in enumerate(order) if t.rests_at(rung)]
+                found = history.best_resting(rung, bracket, best=best)
+                worst = history.worst_resting(rung, bracket, best=best)
+                assert found == (paused[0] if paused else None)
+                assert worst is (paused[-1][0] if paused else None)
 
 
-def history(*values: float, first: int = 0) -> History:
-    """Trials that rest at the end of their first rung."""
-    made = History()
-    for number, value in enumerate(values):
-        trial = Trial(number, {}, str(number), grant=grant(first))
-        made.ask(trial)
-        made.rest(number, trial.grant.until, (value,))
-    return made
+@pytest.mark.parametrize("kind", ["ASHA", "AsyncHyperband", "Hyperband"])
+def test_the_standing_of_a_rung_is_that_of_its_trials(kind: str) -> None:
+    session = Session(estimator(kind, eta=3), ending=some_ending, slots=6, epochs=250)
+    while session.step():
+        check(session.history)
 
 
-def promote(made: History, number: int, rung: int, value: float) -> None:
-    made.grant(number, grant(rung))
-    made.rest(number, grant(rung).until, (value,))
-
-
-def seen(made: History) -> list[float]:
-    return [trial.losses[0] for trial in made.asked]
-
-
-def test_a_higher_rung_reorders_its_trials_on_the_scale_of_the_first() -> None:
-    made = history(0.5, 0.4, 0.3, 0.2)
-    promote(made, 3, 1, 0.11)
-    assert seen(made) == [0.5, 0.4, 0.3, 0.2]  # alone there: nothing to reorder
-    promote(made, 2, 1, 0.10)
-    assert seen(made) == [0.5, 0.4, 0.2, 0.3]
-    promote(made, 1, 1, 0.12)
-    assert seen(made) == [0.5, 0.4, 0.2, 0.3]
-    promote(made, 3, 2, 0.01)
-    promote(made, 2, 2, 0.02)
-    assert seen(made) == [0.5, 0.4, 0.3, 0.2]
-    assert [trial.rungs for trial in made.asked[2:]] == [
-        {0: (0.3,), 1: (0.10,), 2: (0.02,)},
-        {0: (0.2,), 1: (0.11,), 2: (0.01,)},
-    ]
-
-
-def test_without_rungs_a_loss_is_what_was_measured() -> None:
-    made = History()
-    for number, losses in enumerate([(0.3, 7.0), (0.1, 9.0), (math.inf, math.inf)]):
-        made.ask(Trial(number, {}, str(number)))
-        assert made.tell(number, Outcome.SUCCEEDED, losses)
-        assert made.asked[number].losses == losses
-
-
-def test_what_diverges_at_a_higher_rung_is_worst() -> None:
-    made = history(0.5, 0.4, 0.3)
-    promote(made, 2, 1, math.inf)
-    promote(made, 1, 1, 0.2)
-    assert seen(made) == [0.5, 0.4, math.inf]
-
-
-def test_a_trial_that_began_at_a_higher_rung_is_worth_the_next_better_one() -> None:
-    made = history(0.5, 0.4)
-    promote(made, 1, 1, 0.2)
-    made.ask(Trial(2, {}, "2", grant=grant(1)))
-    made.rest(2, 3, (0.3,))
-    assert seen(made) == [0.5, 0.4, 0.4]
-    made.ask(Trial(3, {}, "3", grant=grant(1)))
-    made.rest(3, 3, (0.1,))
-    assert seen(made)[3] == 0.4
-
-
-def test_further_objectives_are_as_measured() -> None:
-    made = History()
-    for number, losses in enumerate([(0.5, 100.0), (0.4, 200.0)]):
-        made.ask(Trial(number, {}, str(number), grant=grant(0)))
-        made.rest(number, 1, losses)
-    for number, losses in enumerate([(0.2, 100.0), (0.3, 200.0)]):
-        made.grant(number, grant(1))
-        made.rest(number, 3, losses)
-    assert [trial.losses for trial in made.asked] == [(0.4, 100.0), (0.5, 200.0)]
-
-
-@pytest.mark.parametrize("rung", [0, 1])
-def test_a_trial_is_told_of_once(rung: int) -> None:
-    made = History()
-    made.ask(Trial(0, {}, "0", grant=grant(rung)))
-    assert made.rest(0, grant(rung).until, (0.1,))
-    made.grant(0, grant(2))
-    assert not made.tell(0, Outcome.SUCCEEDED, (0.05,))
-    assert [trial.number for trial in made.told] == [0]
-    with pytest.raises(ValueError, match="trial 0 has already been told"):
-        made.tell(0, Outcome.SUCCEEDED, (0.05,))
+def test_the_best_of_a_curve_counts_unless_it_ends_without_a_value() -> None:
+    session = Session(estimator("ASHA", eta=3, rungs=[3]), slots=3, trials=3)
+    curves = [[0.5, 0.1, 0.4], [0.2, 0.3, 0.2], [0.0, 0.0, math.inf]]
+    session.curve = lambda number, grant: curves[number] + [0.0] * 24
+    for _ in range(3):
+        session.step()
+    history = session.history
+    assert [t.number for t in history.at(0)] == [1, 0, 2]
+    assert [t.number for t in history.at(0, best=True)] == [0, 1, 2]

@@ -139,7 +139,7 @@ class TestABracket:
     def test_the_others_are_stopped_and_say_why(self, hand: Hand) -> None:
         hand.sample(9)
         for number in range(9):
-            hand.rest(number, math.nan if number == 4 else number / 10)
+            hand.rest(number, math.inf if number == 4 else number / 10)
         decisions = hand.flow()
         assert promoted(decisions) == [0, 1, 2]
         assert sorted(stopped(decisions)) == [3, 4, 5, 6, 7, 8]
