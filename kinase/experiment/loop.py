@@ -727,7 +727,8 @@ class Loop:
             if not self._buildable(trial):
                 continue
             if stopped or not self.engine.adopt(self._job(trial)):
-                if self._results and artifacts.read_progress(self.store, trial.number).attempt:
+                progress = artifacts.read_progress(self.store, trial.number)
+                if self._results and progress.attempt >= trial.attempt:  # else it never started
                     self._begin_again(trial, False, "the controller was restarted")
                 waiting.append(trial)
         return waiting
