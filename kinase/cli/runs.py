@@ -25,6 +25,8 @@ app = typer.Typer()
 
 UNREAD = "out of reach"
 """State of a run in a bucket that could not be read."""
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes a text that starts like this for a formula."""
 LONGEST = 60
 """Characters of a text in a table."""
 
@@ -245,12 +247,18 @@ def trial_columns(
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
-    """Rows as CSV with a header; None is empty."""
+    """Rows as CSV with a header; None is empty. A spreadsheet shows each text as it is: one that
+    would be a formula there has an apostrophe before it."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["trial"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_inert, rows[0] if rows else ["trial"]))
+    writer.writerows(map(_inert, row.values()) for row in rows)
     return text.getvalue()
+
+
+def _inert(cell: Any) -> Any:
+    """A cell that no spreadsheet evaluates. The report's download does the same (table.js)."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from kinase.words import raised
 from kinase_trainer.errors import ConfigError
 
 MAX_LOADERS = 4
@@ -89,9 +90,11 @@ class LazyImages(Dataset[Tensor]):
             image = self.dataset[place][0]
         except ConfigError:
             raise
-        except Exception as error:  # of code that is not ours
+        except (Exception, SystemExit) as error:  # of code that is not ours
             traceback.print_exc()
             text = " ".join(str(error).split())
+            if isinstance(error, SystemExit):
+                raise ConfigError(f"{self.name} at sample {place}: {raised(error)}") from None
             raise ConfigError(
                 f"{self.name} raised {type(error).__name__} at sample {place}: {text:.500}"
             ) from None

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,18 @@ def on_a_terminal(result: kinase.Result) -> str:
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.getvalue())
     assert plain.index("starting 1 worker") < plain.index("toy: Random over")
     return plain
+
+
+def test_names_and_paths_are_not_markup(tmp_path: Path) -> None:
+    folder = tmp_path / "runs[test]"
+    given = manifest(folder, budget={"trials": 1})
+    result = search(given)
+    data = gather(result._loop)
+    trials = tuple(replace(trial, label="[/b] x") for trial in data.trials)
+    text = io.StringIO()
+    summary(Console(file=text, width=400), result._loop, replace(data, trials=trials))
+    assert "[/b] x  val" in text.getvalue()
+    assert text.getvalue().count("runs[test]/runs/default/toy") == 3  # model, report, Load it
 
 
 def test_a_custom_member_is_shown_by_its_own_name() -> None:

@@ -19,7 +19,7 @@ import kinase
 from kinase.api import NASExperiment
 from kinase.api.storage import Storage
 from kinase.cli import app
-from kinase.cli.runs import age, trial_columns
+from kinase.cli.runs import age, as_csv, trial_columns
 from kinase.cli.tables import fitted, lines
 from kinase.runs import (
     AmbiguousName,
@@ -95,6 +95,12 @@ def test_trials_for_other_programs(toy: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(lines) == 4
     assert "GENOTYPE" not in head
     assert "OPERATION" in invoke("trials", "toy", "-o", "wide")
+
+
+def test_csv_has_no_formulas() -> None:
+    cells = {"=name": "=HYPERLINK(1)", "b": "@x", "c": "\tx", "d": -1.5, "e": None, "f": "a=1"}
+    assert as_csv([cells]) == "'=name,b,c,d,e,f\n'=HYPERLINK(1),'@x,'\tx,-1.5,,a=1\n"
+    assert as_csv([]) == "trial\n"
 
 
 def test_get_report_compare_and_export_by_name(
