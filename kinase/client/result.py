@@ -16,7 +16,7 @@ from kinase.experiment.loop import Loop
 from kinase.experiment.state import TrialRecord
 from kinase.report import render
 from kinase.report.gather import gather
-from kinase.runs import Place, Status, find, rows, status_of
+from kinase.runs import Place, Status, find, rows, status_of, undamaged
 from kinase.words import counted
 
 
@@ -60,7 +60,8 @@ class Result:
 
     def refresh(self) -> Result:
         """Read it again."""
-        self._loop = reopen(self._place.store(), self._place.namespace)
+        with undamaged(self._place.uri):
+            self._loop = reopen(self._place.store(), self._place.namespace)
         return self
 
     @property

@@ -1,5 +1,6 @@
 """The runs on this machine: their locations, their progress, and their trials as a table."""
 
+from kinase.runs.damage import undamaged
 from kinase.runs.index import AmbiguousName, Place, UnknownRun, find, places, record
 from kinase.runs.rows import row, rows
 from kinase.runs.status import Status, Summary, Unread, status_of, summaries, summarize
@@ -19,4 +20,5 @@ __all__ = [
     "status_of",
     "summaries",
     "summarize",
+    "undamaged",
 ]
