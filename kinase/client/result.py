@@ -16,7 +16,7 @@ from kinase.experiment.loop import Loop
 from kinase.experiment.state import TrialRecord
 from kinase.report import render
 from kinase.report.gather import gather
-from kinase.runs import Place, Status, find, rows, status_of, undamaged
+from kinase.runs import Place, Status, find, is_run, rows, status_of, undamaged
 from kinase.words import counted
 
 
@@ -215,6 +215,6 @@ def load_result(run: str | PathLike[str]) -> Result:
     """
     text = fspath(run)
     folder = Path(text)
-    if (folder / "experiment.json").is_file():
+    if is_run(folder):
         return Result(Place(uri=f"file://{folder.resolve()}"))
     return Result(find(text))

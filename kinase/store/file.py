@@ -64,7 +64,15 @@ class FileStore(Store):
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Use `folder`, which is created at the first put."""
+        """Use `folder`, which is created at the first put.
+
+        Raises:
+            StoreError: it is not a path.
+        """
+        if "\0" in str(folder):
+            raise StoreError(
+                f"file://{folder!s:.80} has a NUL character; give a path (storage.uri)"
+            )
         self.folder = Path(folder).absolute()
         self._root = str(self.folder)
         self.uri = f"file://{self._root}"

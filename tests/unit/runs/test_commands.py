@@ -363,6 +363,16 @@ def test_the_nearest_of_several_is_meant_or_the_folder_is_asked_for(tmp_path: Pa
     assert find(str(tmp_path / "b/runs/default/one"), tmp_path).uri == far
 
 
+def test_two_namespaces_of_one_folder_are_told_apart(tmp_path: Path) -> None:
+    for namespace in ("a", "b"):
+        folder = tmp_path / "runs" / namespace / "one"
+        folder.mkdir(parents=True)
+        (folder / "experiment.json").write_text("{}")
+    with pytest.raises(AmbiguousName, match=r"2 runs in .*/runs are called 'one': a/one, b/one;"):
+        find("one", tmp_path)
+    assert find("b/one", tmp_path).uri == f"file://{folder}"
+
+
 def test_a_deleted_folder_is_passed_over_and_forgotten(tmp_path: Path) -> None:
     ran(tmp_path / "a")
     os.rename(tmp_path / "a", tmp_path / "moved")
