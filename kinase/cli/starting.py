@@ -110,7 +110,7 @@ def init(
         name = _name(name or name_of(str(Path(data).absolute()) if Path(data).exists() else data))
         target = out or Path(f"{name}.yaml")
         if str(target) != "-" and target.exists():
-            fail(f"{target} is there already; remove it, or give another file by --out", BAD_INPUT)
+            fail(f"{target} already exists; remove it, or give another file by --out", BAD_INPUT)
         file = f"{name}.yaml" if str(target) == "-" else str(target)
         text = manifest(plan(_look(data, task, labels), wishes), name, file)
         _check(text)

@@ -142,7 +142,7 @@ class FileStore(Store):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path) from None
             # Over a network the link may be made but the reply lost: then the file is ours.
             if os.stat(temporary).st_nlink != 2:
-                raise Conflict(f"{self.uri}/{key} is there already") from None
+                raise Conflict(f"{self.uri}/{key} already exists") from None
         except OSError as error:
             if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
                 raise StoreError(

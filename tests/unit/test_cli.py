@@ -117,15 +117,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a target out of reach": (
         {"objective": {"target": 99.0}},
-        r"target 99 is out of range: val_accuracy is a share in 0\.\.1; use more than 0, at most 1",
+        r"target 99 is out of range: val_accuracy is a share in 0\.\.1; "
+        r"use a value above 0 and at most 1",
     ),
     "a target that any network reaches": (
         {"objective": {"target": 0}},
-        r"target 0 is out of range: val_accuracy is a share in 0\.\.1; use more than 0, at most 1",
+        r"target 0 is out of range: val_accuracy is a share in 0\.\.1; "
+        r"use a value above 0 and at most 1",
     ),
     "an error below 0": (
         {"objective": {"metric": "val_loss", "target": -1}},
-        r"target -1 is out of range: val_loss is 0 or more; use 0 or more",
+        r"target -1 is out of range: val_loss is 0 or more$",
     ),
     "a data set that nobody knows": (
         {"task__dataset": "digitz"},

@@ -190,11 +190,11 @@ def _tensor(image: Any, who: str) -> Tensor:
             image = V.pil_to_tensor(image)
         except TypeError:
             raise ConfigError(
-                f"{who} {image!r:.100}; wanted is an image as a tensor, an array or a PIL image"
+                f"{who} {image!r:.100}; expected an image as a tensor, an array or a PIL image"
             ) from None
     if image.ndim != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
         raise ConfigError(
-            f"{who} an image of shape {tuple(image.shape)} and type {image.dtype}; wanted is "
+            f"{who} an image of shape {tuple(image.shape)} and type {image.dtype}; expected "
             "(channels, height, width) as unsigned bytes or floats in 0..1"
         )
     tensor: Tensor = image

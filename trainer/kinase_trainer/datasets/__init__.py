@@ -106,7 +106,7 @@ def _check(where: str, part: str, images: Tensor | LazyImages, targets: Tensor, 
         count = len(targets) if isinstance(targets, Tensor) and targets.ndim else 0
         raise ConfigError(
             f"{where} gives images of shape {found} and {counted(count, 'target')}{part}; "
-            "wanted are N images of (channels, height, width)"
+            "expected N images of (channels, height, width)"
         )
     if isinstance(images, Tensor) and not (
         images.dtype == torch.uint8
@@ -114,7 +114,7 @@ def _check(where: str, part: str, images: Tensor | LazyImages, targets: Tensor, 
     ):
         raise ConfigError(
             f"{where} gives images of type {images.dtype} with values from "
-            f"{float(images.min()):g} to {float(images.max()):g}{part}; wanted are unsigned "
+            f"{float(images.min()):g} to {float(images.max()):g}{part}; expected unsigned "
             "bytes, or floats in 0..1"
         )
     if images.shape[1:] != shape[1:]:
@@ -130,7 +130,7 @@ def _as_raw(found: Any, where: str) -> Raw:
     parts = found if isinstance(found, tuple) else (found,)
     if len(parts) not in (1, 2, 3) or not all(isinstance(part, Dataset) for part in parts):
         raise ConfigError(
-            f"the data set's entry point gave {type(found).__name__}; wanted is a Raw, a torch "
+            f"the data set's entry point gave {type(found).__name__}; expected a Raw, a torch "
             "Dataset, or a tuple of them: (training, test) or (training, validation, test)"
         )
     own, *rest = parts
