@@ -17,8 +17,8 @@ from bench.nasbench201 import FULL, INFO, space, table
 from kinase.api.strategy import EvolutionStrategy
 from kinase.api.strategy import Strategy as StrategyModel
 from kinase.api.trial import Cost, Kind, Outcome
-from kinase.experiment.loop import is_control
 from kinase.experiment.seeds import Stream, derive
+from kinase.experiment.stage import owes_control
 from kinase.report import ReportData
 from kinase.report.data import ReportTrial
 from kinase.report.verdict import verdict
@@ -52,7 +52,8 @@ def play(kind: str, trials: int, share: float, seed: int) -> ReportData:
     }
     found: list[ReportTrial] = []
     for number in range(trials):
-        which = Kind.CONTROL if is_control(number, share) else Kind.SEARCH
+        owed = owes_control(number, len(members[Kind.CONTROL][1].asked), share)
+        which = Kind.CONTROL if owed else Kind.SEARCH
         strategy, history, own = members[which]
         proposal = strategy.propose(history, derive_rng(own, 0, len(history.asked)))
         assert proposal is not None

@@ -141,12 +141,12 @@ class Progress:
         spec = loop.spec
         again = f", resuming after {counted(told, 'finished trial')}" if loop.journal.length else ""
         again += " and an earlier end" if loop.state.before else ""
+        searched = (
+            f": {spec.strategy.shown} over {loop.space.size()} {spec.space.shown} architectures, "
+            f"{spec.task.dataset}, {loop.info.device}, {spec.budget.parallelism} at once{again}"
+        )
         self.console.print(
-            f"[bold]{loop.experiment.metadata.name}[/]: {spec.strategy.shown} over "
-            f"{loop.space.size()} {spec.space.shown} architectures, "
-            f"{spec.task.dataset}, {loop.info.device}, "
-            f"{spec.budget.parallelism} at once{again}",
-            highlight=False,
+            Text.assemble((loop.experiment.metadata.name, "bold"), searched), highlight=False
         )
         warnings = [*doubts(spec), *filter(None, [lowered(loop)])]
         lines = [*data_lines(loop.info), *(f"warning: {each}" for each in warnings)]
@@ -176,7 +176,9 @@ class Progress:
         if loop.state.ended is not None and self._said is None:
             self._said = loop.state.ended
             if self._live is None:
-                self.console.print(f"search ended: {self._said}; finalists are trained")
+                self.console.print(
+                    f"search ended: {self._said}; finalists are trained", markup=False
+                )
         self._draw(loop)
 
     def _draw(self, loop: Loop, force: bool = False) -> None:
@@ -295,37 +297,41 @@ def summary(console: Console, loop: Record, data: ReportData, *, running: bool =
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", justify="right")
     table.add_column(overflow="fold")
+
+    def row(name: str, text: str) -> None:
+        table.add_row(Text(name), Text(text))  # names and paths are no markup
+
     winner = data.winner
     if winner is not None:
         found = loop.state.trials[winner.found_by]
-        table.add_row(
+        row(
             "winner",
             f"trial {winner.trial}, found by {found.kind.value.lower()} trial {winner.found_by}",
         )
-        table.add_row("validation", f"{data.metric} {value(winner.metrics.get(data.metric))}")
+        row("validation", f"{data.metric} {value(winner.metrics.get(data.metric))}")
         if data.main_metric in winner.metrics:
             number = winner.metrics[data.main_metric]
-            table.add_row("validation", f"{data.main_metric} {number:.4f}")
+            row("validation", f"{data.main_metric} {number:.4f}")
         for name, number in sorted(winner.test.items()):
             if name not in data.tested and not name.endswith("loss"):
                 continue  # the report has them all
             use = "once" if winner.tests == 1 else f"use {winner.tests}"
-            table.add_row(f"test, {use}", f"{name} {number:.4f}")
+            row(f"test, {use}", f"{name} {number:.4f}")
         counts = [
             f"{winner.metrics[m]:,.0f} {label}"
             for m, label in (("params", "parameters"), ("macs", "multiply-adds"))
             if m in winner.metrics
         ]
-        table.add_row("size", ", ".join(counts))
+        row("size", ", ".join(counts))
     if winner is None and loop.best is not None:
         best = loop.best
-        table.add_row(
+        row(
             "best so far",
             f"trial {best.number}, {data.metric} {value(best.values.get(data.metric))}",
         )
     for kind, cost in data.cost.items():
         if cost.epochs:
-            table.add_row(
+            row(
                 f"cost, {kind}",
                 f"{counted(cost.epochs, 'epoch')}, "
                 f"{counted(cost.samples, 'sample pass', quantity(cost.samples))}, "
@@ -333,21 +339,21 @@ def summary(console: Console, loop: Record, data: ReportData, *, running: bool =
             )
     judged = verdict(data)
     if judged is not None:
-        table.add_row("random control", judged.text)
+        row("random control", judged.text)
     for trial in data.trials:
         if trial.label:
-            table.add_row(
+            row(
                 trial.label,
                 f"{data.metric} {value(trial.metrics.get(data.metric))}, "
                 f"{trial.metrics.get('params', 0):,.0f} parameters",
             )
     if winner is not None:
-        table.add_row("model", winner.model_uri)
-    table.add_row("report", f"{data.store_uri}/report.html")
+        row("model", winner.model_uri)
+    row("report", f"{data.store_uri}/report.html")
     console.print()
     _print(console, Text.from_markup(_title(loop, data, running)))
     console.print(table, highlight=False, soft_wrap=not console.is_terminal)
     if winner is not None:
         console.print("\nLoad it:")
         for line in winner.load_lines:
-            console.print(f"    {line}", highlight=False, soft_wrap=True)
+            console.print(f"    {line}", markup=False, highlight=False, soft_wrap=True)

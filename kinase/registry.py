@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from kinase.api._base import Union
+from kinase.words import raised
 
 
 class UnknownMember(LookupError):
@@ -39,10 +40,10 @@ def load(group: str, name: str) -> Any:
     point = _point(group, name)
     try:
         return point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BrokenMember(
             f"{name!r} of the entry point group {group!r} cannot be loaded from {point.value}: "
-            f"{type(error).__name__}: {error}"
+            f"{raised(error)}"
         ) from error
 
 
@@ -95,13 +96,14 @@ def make(group: str, union: Union, base: type[Any], build: Callable[[Any, Any], 
     where = f"{where} of the entry point group {group!r}"
     try:
         member = build(cls, options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if union.kind != "Custom":
             raise
         text = " ".join(str(error).split())
+        said = f"{type(error).__name__}: {text:.500}"
         raise UnusableMember(
             f"{where} cannot be made with options {json.dumps(options)[:200]}: "
-            f"{type(error).__name__}: {text:.500}"
+            f"{raised(error) if isinstance(error, SystemExit) else said}"
         ) from error
     if not isinstance(member, base):
         raise UnusableMember(

@@ -15,6 +15,7 @@ from kinase.api.trial import TaskInfo
 from kinase.experiment.check import checked, doubts
 from kinase.report.foresight import foresight
 from kinase.report.task import data_lines
+from kinase.words import raised
 
 
 class NotRead(Exception):
@@ -78,13 +79,13 @@ def read_data(spec: ExperimentSpec, document: Document) -> TaskInfo:
         with contextlib.redirect_stderr(io.StringIO()):
             # the device does not matter for the data
             found: TaskInfo = describe(task, spec.training.model_copy(update={"device": "cpu"}))
-    except Exception as error:  # raised by a data set or task of another package
+    except (Exception, SystemExit) as error:  # raised by a data set or task of another package
         if spec.task.download:
             raise NotRead(
                 f"task.download is true, and it cannot be read from task.path {task.path!r} yet: "
                 f"{error}"
             ) from None
-        text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        text = str(error) if isinstance(error, ValueError) else raised(error)
         named = task.path is not None and task.path in text
         place = ("spec", "task", "path") if named else ("spec", "task")
         raise ManifestError([document.problem(place, text)]) from None

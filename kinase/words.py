@@ -36,6 +36,13 @@ def are(number: float) -> str:
     return "is" if number == 1 else "are"
 
 
+def raised(error: BaseException) -> str:
+    """What code that is not ours raised: `KeyError: 'x'`, or `it calls sys.exit(0)`."""
+    if isinstance(error, SystemExit):
+        return f"it calls sys.exit({'' if error.code is None else repr(error.code)})"
+    return f"{type(error).__name__}: {error}"
+
+
 def unwritable(path: Path, error: OSError) -> str:
     """Why a file cannot be written, and what would help."""
     if not path.parent.exists():

@@ -113,8 +113,8 @@ def read_document(path: str | Path) -> Document:
     try:
         with open(path, "rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL character
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise ManifestError([Problem(file, 0, "", f"cannot be read: {reason}")]) from None
     return parse_document(file, raw)
 
@@ -244,16 +244,19 @@ def validate(document: Document) -> NASExperiment:
         # only camelCase, as in the API server
         return NASExperiment.model_validate(document.data, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise ManifestError([_explain(document, e) for e in error.errors()]) from None
+        raise ManifestError([explained(document, e) for e in error.errors()]) from None
 
 
 def _shown(value: Any) -> str:
     """A value for an error message, truncated to fit a line."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python converts no number of thousands of digits
+        return f"a value of type {type(value).__name__} with a number of too many digits"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _explain(document: Document, error: ErrorDetails) -> Problem:
+def explained(document: Document, error: ErrorDetails) -> Problem:
     """A pydantic error as a message for people."""
     path: Path_ = tuple(part for part in error["loc"] if part != "[key]")
     kind, context = error["type"], error.get("ctx", {})
@@ -268,7 +271,7 @@ def _explain(document: Document, error: ErrorDetails) -> Problem:
             return document.problem(_named_in(document, path, text), f"{text}{_got(error, text)}")
         case "literal_error" | "enum":
             wanted = str(context.get("expected", ""))
-            close = close_match(str(error["input"]), [w.strip("' ") for w in _words(wanted)])
+            close = close_match(value.strip("'"), [w.strip("' ") for w in _words(wanted)])
             hint = f"; did you mean {close!r}?" if close else ""
             return document.problem(path, f"{value} is not one of {wanted}{hint}")
         case "greater_than_equal":
@@ -327,8 +330,11 @@ def _words(text: str) -> list[str]:
 def _got(error: ErrorDetails, text: str) -> str:
     """The value, if it is a scalar and the rule does not name it."""
     value = error["input"]
-    simple = isinstance(value, str | int | float) and str(value) not in text
-    return f"; got {value!r}" if simple else ""
+    try:
+        simple = isinstance(value, str | int | float) and str(value) not in text
+    except ValueError:  # of too many digits
+        simple = True
+    return f"; got {_shown(value)}" if simple else ""
 
 
 def _named_in(document: Document, path: Path_, text: str) -> Path_:

@@ -45,11 +45,11 @@ class Known:
 
     @property
     def advice(self) -> str:
-        """Which values a search can stop at, in words."""
-        if self.low is None:
-            return f"at most {self.high:g}"
-        least = f"more than {self.low:g}" if self.goal == "maximize" else f"{self.low:g} or more"
-        return least if self.high is None else f"{least}, at most {self.high:g}"
+        """Which values a search can stop at, in words after `text`; empty where that says it."""
+        if self.low is None or self.goal == "minimize":
+            return ""
+        most = "" if self.high is None else f" and at most {self.high:g}"
+        return f"; use a value above {self.low:g}{most}"
 
     def reachable(self, value: float) -> bool:
         """Whether a search can reach a value, and not every network reaches it trivially."""
@@ -139,8 +139,8 @@ def _counted_rules(value: str) -> Iterator[Rule]:
         )
         yield Rule(
             f"!has(self.{value}) || {other} || {known.cel(f'self.{value}')}",
-            f"{value} {{self.{value}}} is out of range: {{self.metric}} is {known.text}; "
-            f"use {known.advice}",
+            f"{value} {{self.{value}}} is out of range: {{self.metric}} is {known.text}"
+            f"{known.advice}",
             f".{value}",
         )
 
@@ -218,8 +218,8 @@ def _check_known(
         )
     if value is not None and not facts.reachable(value):
         raise ValueError(
-            f"{prefix}{field} {value:g} is out of range: {metric} is {facts.text}; "
-            f"use {facts.advice}"
+            f"{prefix}{field} {str(value).removesuffix('.0')} is out of range: {metric} is "
+            f"{facts.text}{facts.advice}"
         )
 
 
@@ -282,7 +282,7 @@ def objective_rules() -> Iterator[Rule]:
                 f"{ours} || !has(self.objective.target) || {other} || "
                 f"{known.cel('self.objective.target')}",
                 "objective.target {self.objective.target} is out of range: "
-                f"{{self.objective.metric}} is {known.text}; use {known.advice}",
+                f"{{self.objective.metric}} is {known.text}{known.advice}",
                 ".objective.target",
             )
             yield Rule(
@@ -296,7 +296,7 @@ def objective_rules() -> Iterator[Rule]:
                 f"{ours} || !has(self.objective.also) || self.objective.also.all(m, "
                 f"!(m.metric in {names}) || !has(m.enough) || {known.cel('m.enough')})",
                 "objective.also has a value of enough that is out of range: each of "
-                f"{', '.join(names)} is {known.text}; use {known.advice}",
+                f"{', '.join(names)} is {known.text}{known.advice}",
                 ".objective.also",
             )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -88,7 +90,7 @@ def open_local(source: str, store: str | None = None) -> Record:
         Exit: the run does not exist, or cannot be read.
     """
     from kinase.experiment.local import open_run, reopen
-    from kinase.runs import find
+    from kinase.runs import find, undamaged
     from kinase.store import StoreError
 
     if is_manifest(source):
@@ -97,10 +99,29 @@ def open_local(source: str, store: str | None = None) -> Record:
         refuse(f"{source}, which is not a manifest", {"--store": store})
     try:
         if is_manifest(source):
-            return open_run(experiment)
+            with undamaged(source):
+                return open_run(experiment)
         place = find(source)
-        return reopen(place.store(), place.namespace)
+        with undamaged(place.uri):
+            return reopen(place.store(), place.namespace)
     except (StoreError, ManifestError) as error:
+        fail(f"kinase: {error}", BAD_INPUT)
+
+
+@contextmanager
+def shown(loop: Loop) -> Iterator[None]:
+    """Show a run inside this block.
+
+    Raises:
+        Exit: its journal contradicts itself.
+    """
+    from kinase.runs import undamaged
+    from kinase.store import StoreError
+
+    try:
+        with undamaged(loop.store.uri):
+            yield
+    except StoreError as error:
         fail(f"kinase: {error}", BAD_INPUT)
 
 

@@ -20,6 +20,7 @@ from kinase.cli.common import (
     open_local,
     refuse,
     run_at,
+    shown,
 )
 from kinase.cli_options import (
     COMPARISON,
@@ -109,7 +110,8 @@ def report(
 
     loop = open_local(source, store)
     try:
-        html = render(gather(loop)).encode()
+        with shown(loop):
+            html = render(gather(loop)).encode()
         if out == Path("-"):
             typer.echo(html, nl=False)
             return
@@ -163,7 +165,9 @@ def compare(
     try:
         for source in sources:
             if is_local(source, target):
-                runs.append(gather(open_local(source, store)))
+                loop = open_local(source, store)
+                with shown(loop):
+                    runs.append(gather(loop))
             else:
                 access = Access(endpoint, credentials_from_secret)
                 runs.append(cluster().run_gather(source, target, access))

@@ -77,6 +77,12 @@ def run(
     experiment = load(file, given, trainer)
     if experiment.spec.suspend:
         fail(f"{file}: spec.suspend is true; set it to false to run", BAD_INPUT)
+    if trainer != "torch" and experiment.spec.trial_template.command:
+        fail(
+            f"{file}: spec.trialTemplate.command is set, so --trainer {trainer} has no effect; "
+            "leave one of them out",
+            BAD_INPUT,
+        )
     progress = Progress()
     try:
         if fresh and (aside := set_aside(experiment)):

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kinase.cli.common import BAD_INPUT, ON_THIS_MACHINE, cluster, fail, open_local, refuse
+from kinase.cli.common import (
+    BAD_INPUT,
+    ON_THIS_MACHINE,
+    cluster,
+    fail,
+    open_local,
+    refuse,
+    shown,
+)
 from kinase.cli.tables import Column, fitted, lines, room
 from kinase.cli_options import Context, Kubeconfig, Namespace, Target, is_local
 from kinase.words import counted
@@ -25,6 +33,8 @@ app = typer.Typer()
 
 UNREAD = "out of reach"
 """State of a run in a bucket that could not be read."""
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes a text that starts like this for a formula."""
 LONGEST = 60
 """Characters of a text in a table."""
 
@@ -173,7 +183,8 @@ def trials(
     from kinase.runs import rows
 
     loop = open_local(run)
-    found = rows(loop.state)
+    with shown(loop):
+        found = rows(loop.state)
     if output is TrialsOutput.JSON:
         typer.echo(json.dumps([_finite(row) for row in found], indent=2))
     elif output is TrialsOutput.CSV:
@@ -245,12 +256,18 @@ def trial_columns(
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
-    """Rows as CSV with a header; None is empty."""
+    """Rows as CSV with a header; None is empty. A spreadsheet shows each text as it is: one that
+    would be a formula there has an apostrophe before it."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["trial"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_inert, rows[0] if rows else ["trial"]))
+    writer.writerows(map(_inert, row.values()) for row in rows)
     return text.getvalue()
+
+
+def _inert(cell: Any) -> Any:
+    """A cell that no spreadsheet evaluates. The report's download does the same (table.js)."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
@@ -320,13 +337,18 @@ def get(
 
 
 def _get_local(name: str, output: str, trials: int) -> None:
+    loop = open_local(name)
+    with shown(loop):
+        _show(loop, output, trials)
+
+
+def _show(loop: Loop, output: str, trials: int) -> None:
     from rich.console import Console
 
     from kinase.console import summary
     from kinase.report.gather import gather
     from kinase.runs import Status, rows, status_of
 
-    loop = open_local(name)
     status = status_of(loop.store, loop.state)
     if output == "name":
         typer.echo(loop.experiment.metadata.name)
@@ -342,10 +364,10 @@ def _get_local(name: str, output: str, trials: int) -> None:
         console = Console()
         summary(console, loop, gather(loop), running=status is Status.RUNNING)
         found = rows(loop.state)
-        shown = found[-trials:] if trials else found
-        if shown:
+        latest = found[-trials:] if trials else found
+        if latest:
             typer.echo()
-        for line in _trials(loop, shown, wide=output == "wide") if shown else ():
+        for line in _trials(loop, latest, wide=output == "wide") if latest else ():
             typer.echo(line)
-        if hidden := len(found) - len(shown):
+        if hidden := len(found) - len(latest):
             typer.echo(f"{counted(hidden, 'more trial')} before these; --trials 0 shows all")

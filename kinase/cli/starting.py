@@ -85,9 +85,12 @@ def init(
     On a terminal it asks for what is not given as an option.
     """
     from kinase.api.load import ManifestError
+    from kinase.space import InfeasibleError
     from kinase.starter import CannotPlan, Wishes, manifest, plan
     from kinase.starter.text import name_of
 
+    for option, given in (("--data", data), ("--labels", labels), ("--out", out)):
+        _utf8(option, None if given is None else str(given))
     asking = data is None and interactive()
     if data is None:
         if not asking:
@@ -107,13 +110,18 @@ def init(
         name = _name(name or name_of(str(Path(data).absolute()) if Path(data).exists() else data))
         target = out or Path(f"{name}.yaml")
         if str(target) != "-" and target.exists():
-            fail(f"{target} is there already; remove it, or give another file by --out", BAD_INPUT)
+            fail(f"{target} already exists; remove it, or give another file by --out", BAD_INPUT)
         file = f"{name}.yaml" if str(target) == "-" else str(target)
         text = manifest(plan(_look(data, task, labels), wishes), name, file)
         _check(text)
         if str(target) == "-":
             typer.echo(text, nl=False)
             return
+    except InfeasibleError as error:
+        fail(
+            f"kinase: images of this size are too small: {error}; use a larger --resolution",
+            BAD_INPUT,
+        )
     except (CannotPlan, ManifestError, OSError) as error:
         fail(f"kinase: {error}", BAD_INPUT)
     try:
@@ -159,6 +167,14 @@ def _check(text: str) -> None:
     from kinase.experiment.check import checked
 
     checked(parse_document("the proposal", text.encode()))
+
+
+def _utf8(option: str, text: str | None) -> None:
+    """Refuse a path that the manifest, which is UTF-8, cannot name."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        fail(f"{option} {text!r} is not UTF-8, as a manifest is; rename it", BAD_INPUT)
 
 
 def _name(text: str) -> str:

@@ -55,8 +55,14 @@ class Callbacks:
         Raises:
             TypeError: an item is neither a callback nor a function.
         """
+        single = callable(given) or isinstance(given, Callback)
+        if not single and not isinstance(given, Iterable):
+            raise TypeError(
+                f"callbacks is {given!r}; use a kinase.Callback, a function of the search and a "
+                "trial, or a list of these"
+            )
         each_given: Sequence[Any] = (
-            (given,) if callable(given) or isinstance(given, Callback) else tuple(given)
+            (given,) if single else tuple(given)  # type: ignore[arg-type]
         )
         for each in each_given:
             if isinstance(each, type) or not (isinstance(each, Callback) or callable(each)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike, fspath
 from typing import Any
 
@@ -13,6 +14,7 @@ from kinase.api.load import (
     Document,
     ManifestError,
     Problem,
+    explained,
     parse_document,
     read_document,
     validate,
@@ -20,6 +22,13 @@ from kinase.api.load import (
 from kinase.api.names import API_VERSION
 from kinase.experiment.check import check, with_changes
 
+ARGUMENTS = {
+    "storage.uri": "out",
+    "budget.trials": "trials",
+    "budget.parallelism": "parallelism",
+    "training.device": "device",
+}
+"""Arguments of `kinase.search` by the field of the spec that they change."""
 GIVEN = "manifest"
 """Shown in a problem instead of a file name."""
 
@@ -56,13 +65,19 @@ def read(
         raise ManifestError(
             [document.problem(("spec", "suspend"), "is true; set it to false to search")]
         )
-    given = {key: _plain(key, value) for key, value in changes.items() if value is not None}
+    if trainer != "torch" and experiment.spec.trial_template.command:
+        place = ("spec", "trialTemplate", "command")
+        message = f"is set, so trainer={trainer!r} has no effect; leave one of them out"
+        raise ManifestError([document.problem(place, message)])
+    given = {
+        key: _plain(document, key, value) for key, value in changes.items() if value is not None
+    }
     try:
         return with_changes(experiment, given)
     except ValidationError as error:
         raise ManifestError(
             [
-                Problem(document.file, 0, "", f"with the arguments of kinase.search: {e['msg']}")
+                _of_argument(document, explained(Document(document.file, given, {}), e))
                 for e in error.errors()
             ]
         ) from None
@@ -85,8 +100,21 @@ def _document(manifest: Any) -> Document:
     )
 
 
-def _plain(field: str, value: Any) -> Any:
+def _of_argument(document: Document, problem: Problem) -> Problem:
+    """A problem of an argument, by the argument's name instead of the field's."""
+    field = problem.path.removeprefix("spec.")
+    place = ARGUMENTS.get(field, problem.path)
+    message = f"{place}: {problem.message}" if place else problem.message
+    return Problem(document.file, 0, "", f"with the arguments of kinase.search: {message}")
+
+
+def _plain(document: Document, field: str, value: Any) -> Any:
     if field != "storage.uri":
         return value
-    text = fspath(value)
+    text = fspath(value) if isinstance(value, str | PathLike) else value
+    if not isinstance(text, str):
+        raise TypeError(f"out is {text!r:.80}; use a folder or a URI, as str or pathlib.Path")
+    if not text or "\0" in text:
+        problem = Problem(document.file, 0, "", f"is {text!r:.80}; give a folder or a URI")
+        raise ManifestError([_of_argument(document, replace(problem, path=field))])
     return text if "://" in text else f"file://{text}"

@@ -16,7 +16,7 @@ from kinase.experiment.record import Record
 from kinase.experiment.trial_record import TrialRecord
 from kinase.report import render
 from kinase.report.gather import gather
-from kinase.runs import Place, Status, find, rows, status_of
+from kinase.runs import Place, Status, find, is_run, rows, status_of, undamaged
 from kinase.words import counted
 
 
@@ -60,7 +60,8 @@ class Result:
 
     def refresh(self) -> Result:
         """Read it again."""
-        self._record = reopen(self._place.store(), self._place.namespace)
+        with undamaged(self._place.uri):
+            self._record = reopen(self._place.store(), self._place.namespace)
         return self
 
     @property
@@ -212,6 +213,6 @@ def load_result(run: str | PathLike[str]) -> Result:
     """
     text = fspath(run)
     folder = Path(text)
-    if (folder / "experiment.json").is_file():
+    if is_run(folder):
         return Result(Place(uri=f"file://{folder.resolve()}"))
     return Result(find(text))

@@ -52,6 +52,7 @@ class Search:
         self._result: Result | None = None
         self._error: BaseException | None = None
         self._received: list[int] = []
+        self._thread: int | None = None
 
     # -- for callers -------------------------------------------------------------------
 
@@ -73,9 +74,15 @@ class Search:
         """Wait for the end.
 
         Raises:
+            RuntimeError: a callback calls it, which the search itself waits for.
             TimeoutError: the search has not ended within `timeout` seconds; it continues.
             Exception: the exception that ended the search, as `kinase.search` raises it.
         """
+        if self._thread == threading.get_ident() and not self._over.is_set():
+            raise RuntimeError(
+                f"{self.name} waits for this callback, so the callback cannot wait for its end; "
+                "use search.stop() to end it, or search.result() for the result so far"
+            )
         if not self._over.wait(timeout):
             raise TimeoutError(f"{self.name} has not ended within {timeout:g} s; it continues")
         if self._result is None:
@@ -116,6 +123,7 @@ class Search:
 
     def _kept(self) -> None:
         """Run the search, and keep its result or exception for `wait`."""
+        self._thread = threading.get_ident()
         try:
             self._result = self._run()
         except BaseException as error:

@@ -29,6 +29,7 @@ from kinase.api.task import Task, Training
 from kinase.api.trial import CheckpointGone, Point, TaskInfo, TrialJob, TrialResult
 from kinase.engine.command import AttemptLost, Command, CommandTrainer
 from kinase.store import Store, open_store
+from kinase.words import raised
 
 LOCK = "workers.lock"
 """File that running workers keep locked: a new run waits until it is free."""
@@ -128,7 +129,7 @@ def main(
             own = Command.model_validate_json(command)
             trainer = CommandTrainer(own, store, None if scratch is None else Path(scratch), held)
         os.environ.update({**_cache(place, scratch), **_service(place), **os.environ})
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # also of a trainer that calls sys.exit
         connection.send(("error", None, _describe(error), False))
         return
     connection.send(("ready",))
@@ -189,7 +190,7 @@ def _describe_task(
         if not isinstance(info, TaskInfo):
             raise TypeError(f"the trainer's describe gave {info!r:.200}; it must give a TaskInfo")
         connection.send(("described", info.model_dump_json()))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # also of a trainer that calls sys.exit
         traceback.print_exc()  # to the worker's log
         connection.send(("error", None, _describe(error), False))
 
@@ -217,7 +218,7 @@ def _run(connection: Connection[Any, Any], trainer: Any, store: Any, job: TrialJ
         answer = ("lost", job.trial, str(gone)[:4000], fields)
     except MemoryError:
         answer = ("error", job.trial, "out of memory", True)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # also of a trainer that calls sys.exit
         traceback.print_exc()
         answer = ("error", job.trial, _describe(error), False)
     connection.send(answer)
@@ -227,4 +228,4 @@ def _describe(error: BaseException) -> str:
     """An error in words; one whose message is written for people says all by itself."""
     if getattr(error, "for_people", False):
         return str(error)[:4000]
-    return f"{type(error).__name__}: {error}"[:4000]
+    return raised(error)[:4000]

@@ -1,6 +1,7 @@
 """The runs on this machine: their locations, their progress, and their trials as a table."""
 
-from kinase.runs.index import AmbiguousName, Place, UnknownRun, find, places, record
+from kinase.runs.damage import undamaged
+from kinase.runs.index import AmbiguousName, Place, UnknownRun, find, is_run, places, record
 from kinase.runs.rows import row, rows
 from kinase.runs.status import Status, Summary, Unread, status_of, summaries, summarize
 
@@ -12,6 +13,7 @@ __all__ = [
     "UnknownRun",
     "Unread",
     "find",
+    "is_run",
     "places",
     "record",
     "row",
@@ -19,4 +21,5 @@ __all__ = [
     "status_of",
     "summaries",
     "summarize",
+    "undamaged",
 ]

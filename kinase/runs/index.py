@@ -164,31 +164,62 @@ def find(name: str, here: Path | None = None) -> Place:
 
     Raises:
         UnknownRun: no run has the name; the message lists the known runs.
-        AmbiguousName: several runs in other folders have the name.
+        AmbiguousName: several runs in other folders, or in two namespaces of the nearest one, have
+            the name.
     """
     here = here or Path.cwd()
     if "://" in name:
-        return Place(uri=name if name.startswith("s3://") else f"file://{Path(name[7:]).resolve()}")
-    if os.sep in name and ((here / name) / identity.KEY).is_file():
+        return _by_uri(name)
+    if os.sep in name and is_run(here / name):
         return _at(here / name)
     known = places(here)
     fits = [place for place in known if name in (place.name, f"{place.namespace}/{place.name}")]
     if not fits:
         names = sorted({place.name for place in known})
         there = f"; there are {', '.join(names[:20])}" if names else ""
-        raise UnknownRun(f"no run on this machine is called {name!r}{there}")
+        shown = name if len(name) <= 200 else f"{name[:197]}..."
+        raise UnknownRun(f"no run on this machine is called {shown!r}{there}")
+    runs = _runs(fits[0])
+    same = [place for place in fits if runs is not None and _runs(place) == runs]
+    if len(same) > 1:
+        listed = ", ".join(f"{place.namespace}/{place.name}" for place in same[:5])
+        raise AmbiguousName(
+            f"{len(same)} runs in {runs} are called {name!r}: {listed}; give one of these"
+        )
     if len(fits) > 1 and not _near(fits[0], here):
         listed = ", ".join(place.uri.removeprefix("file://") for place in fits[:5])
         raise AmbiguousName(f"{len(fits)} runs are called {name!r}: {listed}; give the folder")
     return fits[0]
 
 
+def _by_uri(uri: str) -> Place:
+    scheme, _, rest = uri.partition("://")
+    forms = "use file://FOLDER or s3://BUCKET/PREFIX/NAMESPACE/NAME"
+    if scheme not in ("file", "s3"):
+        raise UnknownRun(f"{uri!r:.200}: the scheme {scheme}:// is not supported; {forms}")
+    try:
+        return Place(uri=uri if scheme == "s3" else f"file://{Path(rest).resolve()}")
+    except (ValidationError, ValueError, OSError):  # a part is missing, too long, or no path
+        raise UnknownRun(f"{uri!r:.200} is not the URI of a run; {forms}") from None
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run. One whose name no file can have does not."""
+    try:
+        return (folder / identity.KEY).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _runs(place: Place) -> Path | None:
+    """The folder that `storage.uri` names, or None for a bucket."""
+    return None if place.folder is None else place.folder.parent.parent
+
+
 def _near(place: Place, here: Path) -> bool:
     """Whether a run is in a folder `runs` here or in a parent folder."""
-    if place.folder is None:
-        return False
-    runs = place.folder.parent.parent
-    return runs.name == HERE and here.resolve().is_relative_to(runs.parent)
+    runs = _runs(place)
+    return runs is not None and runs.name == HERE and here.resolve().is_relative_to(runs.parent)
 
 
 def is_known(name: str, here: Path | None = None) -> bool:

@@ -21,6 +21,7 @@ from kinase.experiment.journal import Journal
 from kinase.experiment.local import last_spec
 from kinase.experiment.state import SEARCHING, State
 from kinase.experiment.trial_record import TrialRecord
+from kinase.runs.damage import undamaged
 from kinase.runs.index import Place
 from kinase.store import NotFound, Store, StoreError, TooLarge
 from kinase.words import counted
@@ -140,17 +141,22 @@ def summarize(place: Place, now: float | None = None, request: float | None = No
         StoreError: the journal is missing, damaged, or of another version.
     """
     store = place.store(request)
+    with undamaged(store.uri):
+        return _summarized(place, store, time.time() if now is None else now)
+
+
+def _summarized(place: Place, store: Store, now: float) -> Summary:
     try:
         spec = ExperimentSpec.model_validate(last_spec(store))
-        state = State()
-        for entry in Journal(store).replay():
-            state.apply(entry)
-    except (ValidationError, ValueError) as error:
+    except ValueError as error:
         raise StoreError(f"{store.uri} cannot be read by this version: {error}") from None
+    state = State()
+    for entry in Journal(store).replay():
+        state.apply(entry)
     metric = spec.objective.metric
     best = _best(state, metric, _less_is_better(spec, store))
     searched = [trial for trial in state.told if trial.kind in SEARCHING]
-    changed, now = place.changed(), time.time() if now is None else now
+    changed = place.changed()
     return Summary(
         place=place,
         status=status_of(store, state),

@@ -64,7 +64,15 @@ class FileStore(Store):
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Use `folder`, which is created at the first put."""
+        """Use `folder`, which is created at the first put.
+
+        Raises:
+            StoreError: it is not a path.
+        """
+        if "\0" in str(folder):
+            raise StoreError(
+                f"file://{folder!s:.80} has a NUL character; give a path (storage.uri)"
+            )
         self.folder = Path(folder).absolute()
         self._root = str(self.folder)
         self.uri = f"file://{self._root}"
@@ -134,7 +142,7 @@ class FileStore(Store):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path) from None
             # Over a network the link may be made but the reply lost: then the file is ours.
             if os.stat(temporary).st_nlink != 2:
-                raise Conflict(f"{self.uri}/{key} is there already") from None
+                raise Conflict(f"{self.uri}/{key} already exists") from None
         except OSError as error:
             if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
                 raise StoreError(

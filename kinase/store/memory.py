@@ -39,7 +39,7 @@ class MemoryStore(Store):
         whole = self._prefix + check_key(key)
         with self._lock:
             if if_absent and whole in self._objects:
-                raise Conflict(f"{self.uri}/{key} is there already")
+                raise Conflict(f"{self.uri}/{key} already exists")
             self._objects[whole] = bytes(data)
 
     def list(self, prefix: str = "") -> Iterator[str]:

@@ -242,7 +242,7 @@ class S3Store(Store):
                         return
                     if raced and not self.exists(key):
                         self._fail("write", key, error)  # no put has succeeded yet
-                    raise Conflict(f"{self.uri}/{key} is there already") from None
+                    raise Conflict(f"{self.uri}/{key} already exists") from None
                 if code in ("NotImplemented", "501"):
                     raise StoreError(
                         f"{self.uri} ({self._place()}) does not support conditional puts "

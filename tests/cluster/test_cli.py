@@ -437,7 +437,7 @@ def test_a_search_is_suspended_shown_and_resumed(user: Terminal) -> None:
     assert trials_of(html) >= 2
     assert user.says("resume", "nasx/still", "--wait", "--timeout", "1m").splitlines() == [
         f"{called} resumed",
-        f"{called} goes on",
+        f"{called} is resumed",
     ]
     assert user.says("wait", "still", "--timeout", "2m") == (
         f"{called} succeeded: 8 trials were run\n"

@@ -237,8 +237,9 @@ def test_one_that_is_suspended_in_the_middle_ends_as_if_it_had_not_been(
     item = scene.finished()
     assert searched(scene) == on_this_machine(item)
     assert item["status"]["cost"]["epochs"] == 6 * 2 + 3
-    again = [(e.trial, e.done, e.crash) for e in scene.journal(kind="attempt")]
-    assert again == [(2, 1, False), (6, 1, False)]
+    # another attempt that never started may be between the two
+    again = {(e.trial, e.done, e.crash) for e in scene.journal(kind="attempt")}
+    assert again == {(2, 1, False), (6, 1, False)}
 
 
 def test_one_whose_controller_cannot_run_is_suspended_too(scene: Scene, alone: None) -> None:

@@ -63,7 +63,7 @@ def test_arrays_have_the_names_that_people_give_them(names: list[str], parts: li
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["arr_0", "arr_1"], "no array of images; it has 'arr_0', 'arr_1', wanted are x and y"),
+        (["arr_0", "arr_1"], "no array of images; it has 'arr_0', 'arr_1', expected x and y"),
         (["x"], "no array of labels to go with 'x'"),
         (["x", "X", "y"], "'x' and 'X' would be the same"),
         (["x", "x_train", "y"], "'x' and 'x_train' would be the same"),
@@ -238,7 +238,7 @@ TWO = {"x": X, "y": Y}
         ({"x": X, "y": np.array(["cat", " "])[Y]}, r"y is an empty text at \[1\]; name the class"),
         ({"x": X, "y": np.zeros(20, "M8[s]")}, "y has type datetime64"),
         ({"x": X, "y": np.array([{}] * 20, object)}, "y holds Python objects, which are never op"),
-        ({"x": X.reshape(20, 64), "y": Y}, r"x has shape \(20, 64\); wanted are images"),
+        ({"x": X.reshape(20, 64), "y": Y}, r"x has shape \(20, 64\); expected images"),
         ({"x": X * 255, "y": Y}, "floats must be in 0..1; divide by 255"),
         ({"x": X - 1, "y": Y}, "holds values from -"),
         ({"x": np.full((20, 8, 8), np.inf), "y": Y}, "x holds inf at"),
@@ -293,7 +293,7 @@ def write_huge(path: Path) -> None:
         (lambda p: p.write_bytes(b""), "is empty; save it by numpy.savez"),
         (lambda p: p.write_text("x,y\n"), "is not a NumPy archive; save it by numpy.savez"),
         (lambda p: p.write_bytes(pickle.dumps(TWO)), "a pickle, which is never loaded; save it"),
-        (lambda p: np.save(p.open("wb"), X), "is one array; wanted is an archive of several"),
+        (lambda p: np.save(p.open("wb"), X), "is one array; expected an archive of several"),
         (write_half, "is damaged or cut off .*write it again"),
         (write_damaged, "x is damaged or cut off .*write it again"),
         (write_text, "x is damaged or cut off"),

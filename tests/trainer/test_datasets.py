@@ -147,7 +147,7 @@ def test_pickled_objects_in_an_archive_are_not_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": np.zeros((4, 2, 2))}, "no array of labels to go with 'x'; it has 'x', wanted are x"),
+        ({"x": np.zeros((4, 2, 2))}, "no array of labels to go with 'x'; it has 'x', expected x"),
         ({"x": np.zeros((4, 2)), "y": np.zeros(4, int)}, r"x has shape \(4, 2\)"),
         ({"x": np.full((4, 2, 2), 255.0), "y": np.zeros(4, int)}, "values from 255 to 255"),
         (
@@ -338,7 +338,7 @@ class Fragile(Squares):
         (OSError("the disk\nis gone"), r"raised OSError at sample \d+: the disk is gone$"),
         (KeyError("width"), r"raised KeyError at sample \d+: 'width'$"),
         ((), r"raised IndexError at sample \d+: "),
-        (("text", 0), r"gives at sample \d+ 'text'; wanted is an image as a tensor"),
+        (("text", 0), r"gives at sample \d+ 'text'; expected an image as a tensor"),
         ((torch.zeros(6, 6), 0), r"gives at sample \d+ an image of shape \(6, 6\)"),
         ((torch.zeros(1, 5, 6), 0), r"gives at sample \d+ an image of shape \(1, 5, 6\), and"),
     ],
@@ -397,7 +397,7 @@ def test_targets_are_taken_from_the_attribute_where_there_is_one() -> None:
 @pytest.mark.parametrize(
     ("opener", "message"),
     [
-        (lambda task: [1, 2], "entry point gave list; wanted is a Raw, a torch Dataset"),
+        (lambda task: [1, 2], "entry point gave list; expected a Raw, a torch Dataset"),
         (lambda task: (Squares(20, "pil"), 3), "entry point gave tuple"),
         (lambda task: Squares(20, "wrong"), r"an image of shape \(6, 6\)"),
     ],

@@ -143,7 +143,8 @@ def test_an_exported_network_gives_what_the_module_gives(
     group: str, format: str, file: str, tmp_path: Path
 ) -> None:
     module, network = traced(group)
-    FORMATS[format](network, {"input": list(SHAPE)}, MemoryStore(), tmp_path)
+    card = {"input": list(SHAPE), "task": "Classification"}
+    FORMATS[format](network, card, MemoryStore(), tmp_path)
     run = READERS[file](tmp_path / file)
     with torch.no_grad():
         for images in batches(list(SHAPE)):

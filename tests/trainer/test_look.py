@@ -60,8 +60,8 @@ def test_a_published_data_set() -> None:
 @pytest.mark.parametrize(
     ("labels", "text"),
     [
-        (np.int64(3), r"y has shape \(\); wanted is one class a sample"),
-        (np.zeros((4, 2, 2)), r"y has shape \(4, 2, 2\); wanted is one class a sample"),
+        (np.int64(3), r"y has shape \(\); expected one class a sample"),
+        (np.zeros((4, 2, 2)), r"y has shape \(4, 2, 2\); expected one class a sample"),
         (
             np.array([0.25, 1.0, 2.0, 0.0]),
             r"y holds 0\.25, which is not a class.*--task Regression",
@@ -113,7 +113,7 @@ def test_the_targets_of_an_archive_say_what_is_learnt(
             r"y: the targets have .* hold 0\.5; task.type Mult",
         ),
         (np.array([0.5, np.nan] * 4), None, "y holds nan at"),
-        (np.array(["a", "b"] * 4), "Regression", r"y has type <U1; wanted are whole numbers"),
+        (np.array(["a", "b"] * 4), "Regression", r"y has type <U1; expected whole numbers"),
     ],
 )
 def test_targets_that_do_not_suit_the_task(
@@ -123,6 +123,38 @@ def test_targets_that_do_not_suit_the_task(
     np.savez(path, x=np.zeros((8, 8, 8), np.uint8), y=np.asarray(labels))
     with pytest.raises(ConfigError, match=text):
         look(str(path), task)
+
+
+@pytest.mark.parametrize(
+    ("y", "y_test", "text"),
+    [
+        (np.ones((8, 3)) / 2, np.ones((8, 2)), "y_test has 2 columns, and .*: y has 3; each part"),
+        (np.ones((8, 2), int), np.ones((8, 3), int), "y_test has 3 columns, and .*: y has 2; each"),
+    ],
+)
+def test_targets_of_parts_that_differ_in_columns(
+    tmp_path: Path, y: object, y_test: object, text: str
+) -> None:
+    path, x = tmp_path / "a.npz", np.zeros((8, 8, 8), np.uint8)
+    np.savez(path, x=x, y=np.asarray(y), x_test=x, y_test=np.asarray(y_test))
+    with pytest.raises(ConfigError, match=text):
+        look(str(path))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_parts_may_write_classes_in_different_ways(tmp_path: Path, classes: int) -> None:
+    path, x, y = tmp_path / "a.npz", np.zeros((8, 8, 8), np.uint8), np.arange(8) % classes
+    np.savez(path, x=x, y=np.eye(classes, dtype=int)[y], x_test=x, y_test=y)
+    found = look(str(path))
+    assert (found.task, found.outputs) == ("Classification", classes)
+
+
+def test_folders_of_classes_decide_unless_a_table_is_named(tmp_path: Path) -> None:
+    root = images(tmp_path / "pets", {"cat": 2, "dog": 2})
+    for name in ("sizes.csv", "more.csv"):
+        (root / name).write_text("file,width,height\ncat/0.png,12.5,10\ndog/0.png,12,10.5\n")
+    assert (look(str(root)).task, look(str(root)).labels) == ("Classification", None)
+    assert look(str(root), labels="sizes.csv").task == "Regression"
 
 
 def table(root: Path, head: str, lines: str, parts: tuple[str, ...] = ("a",)) -> Path:
@@ -182,9 +214,13 @@ def test_the_table_and_the_task_may_be_named(tmp_path: Path) -> None:
         look(str(root))
     assert look(str(root), labels="more.csv").labels == "more.csv"
     for data, options, text in (
-        ("digits", {"task": "Regression"}, "digits has classes, and nothing to learn for --task"),
+        (
+            "digits",
+            {"task": "Regression"},
+            "digits has only class labels; --task Regression needs numbers",
+        ),
         ("digits", {"labels": "a.csv"}, "--labels is for a folder of images"),
-        (str(images(tmp_path / "p", {"a": 1, "b": 1})), {"task": "MultiLabel"}, "give a table"),
+        (str(images(tmp_path / "p", {"a": 1, "b": 1})), {"task": "MultiLabel"}, "needs a table"),
     ):
         with pytest.raises(ConfigError, match=text):
             look(data, **options)
@@ -235,7 +271,7 @@ def test_init_on_a_folder_of_images_then_run(
     assert "my-pets.yaml is written; search with: kinase run my-pets.yaml" in done.output
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 2
-    assert "my-pets.yaml is there already; remove it, or give another file by --out" in done.output
+    assert "my-pets.yaml already exists; remove it, or give another file by --out" in done.output
     assert CliRunner().invoke(app, ["validate", "my-pets.yaml"]).exit_code == 0
     done = CliRunner().invoke(app, ["run", "my-pets.yaml", "--trials", "2"])
     assert done.exit_code == 0, done.output

@@ -84,7 +84,7 @@ def test_numbers_are_learnt_and_come_out_in_their_units(tmp_path: Path) -> None:
     [given] = session.run(None, {"images": part.images.float().numpy()})  # type: ignore[union-attr]
     assert np.allclose(given, found.numpy(), rtol=1e-4)
     readme = (tmp_path / "out" / "README.md").read_text()
-    assert "Output: 2 numbers, in the units of the data" in readme
+    assert "Output: 2 numbers in the units of the data" in readme
 
 
 def test_labels_are_learnt_and_counted(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_classes_of_a_table_in_folders_of_the_parts(tmp_path: Path) -> None:
         ("0.png,1\n", "begins with numbers; write a header line"),
         ("file\n0.png\n", "has 1 columns; the first is the file"),
         ("file,y\n0.png,1,2\n", "line 2, has 3 fields; the header line has 2"),
-        ("file,y\n0.png,1\n0.png,2\n", "line 3: 0.png is there twice"),
+        ("file,y\n0.png,1\n0.png,2\n", "line 3: 0.png is listed twice"),
         ("file,y\n0.png,1\n1.png,tall\n", "line 3: y is 'tall', not a number"),
         ("file,y\n0.png,nan\n", "line 2: y is 'nan', not a number"),
         ("file,y\n../0.png,1\n", r"line 2: '../0.png' is not a path below the folder"),

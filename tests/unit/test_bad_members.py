@@ -40,6 +40,7 @@ def register(pillar: str, monkeypatch: Any) -> str:
         ("raise RuntimeError('at import')", "broken_member:Own: RuntimeError: at import"),
         ("x = 1", "AttributeError: module 'broken_member' has no attribute 'Own'"),
         ("import sys; sys.modules[1", "broken_member:Own: SyntaxError"),
+        ("import sys; sys.exit(0)", "broken_member:Own: it calls sys.exit(0)"),
     ],
 )
 @pytest.mark.parametrize("pillar", ["space", "strategy", "estimation"])
@@ -69,6 +70,7 @@ def test_a_module_that_cannot_be_loaded(
         ("raise ValueError('two\\nlines')", "ValueError: two lines"),
         ("raise AssertionError", "AssertionError: "),
         ("assert False, 'no'", "AssertionError: no"),
+        ("raise SystemExit", "it calls sys.exit()"),
         (None, "gives Own; it must derive from kinase."),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from kinase.api import NASExperiment, forms
 from kinase.api.quantity import QUANTITY
 from kinase.cli import app
+from kinase.space import InfeasibleError
 from kinase.store.file import FileStore
 
 MANIFEST = """\
@@ -115,15 +117,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a target out of reach": (
         {"objective": {"target": 99.0}},
-        r"target 99 is out of range: val_accuracy is a share in 0\.\.1; use more than 0, at most 1",
+        r"target 99 is out of range: val_accuracy is a share in 0\.\.1; "
+        r"use a value above 0 and at most 1",
     ),
     "a target that any network reaches": (
         {"objective": {"target": 0}},
-        r"target 0 is out of range: val_accuracy is a share in 0\.\.1; use more than 0, at most 1",
+        r"target 0 is out of range: val_accuracy is a share in 0\.\.1; "
+        r"use a value above 0 and at most 1",
     ),
     "an error below 0": (
         {"objective": {"metric": "val_loss", "target": -1}},
-        r"target -1 is out of range: val_loss is 0 or more; use 0 or more",
+        r"target -1 is out of range: val_loss is 0 or more$",
     ),
     "a data set that nobody knows": (
         {"task__dataset": "digitz"},
@@ -498,3 +502,19 @@ def test_a_task_that_could_not_be_described_can_be_corrected(tmp_path: Path) -> 
     assert "task.dataset 'absent' does not exist" in output
     code, output = invoke("run", write(tmp_path, task__dataset="ok", training__epochs=1), *FAKE)
     assert code == 0, output
+
+
+def test_init_refuses_a_path_that_is_not_utf8() -> None:
+    code, output = invoke("init", "--data", os.fsdecode(b"a\xff"))
+    assert (code, output) == (2, "--data 'a\\udcff' is not UTF-8, as a manifest is; rename it\n")
+
+
+def test_init_refuses_images_that_are_too_small(tmp_path: Path, monkeypatch: Any) -> None:
+    def infeasible(*_: Any) -> Any:
+        raise InfeasibleError("a stride of 2 on 1x1")
+
+    monkeypatch.setattr("kinase.cli.starting._look", lambda *_: None)
+    monkeypatch.setattr("kinase.starter.plan", infeasible)
+    code, output = invoke("init", "--data", "digits", "--out", tmp_path / "x.yaml")
+    assert code == 2
+    assert output.startswith("kinase: images of this size are too small: a stride of 2 on 1x1;")

@@ -278,7 +278,7 @@ def open_splits(task: Task) -> Splits:
     """The training and validation splits of a task's data set, on the CPU.
 
     Raises:
-        ConfigError: the data does not exist, or not of a form that the task can use.
+        ConfigError: the data does not exist, has no supported format, or does not suit the task.
     """
     opened = _open(task)
     outputs, targets = _outputs(opened)

@@ -26,6 +26,8 @@ SAMPLE = 200
 """Number of images in a folder whose size is read."""
 MOST_TABLES = 20
 """CSV files of a folder that are looked at."""
+_NEEDS = {"MultiLabel": "a column for each label", "Regression": "numbers"}
+"""Targets of each task that does not learn classes."""
 _KNOWN: dict[str, tuple[tuple[int, int, int], int, int, int]] = {
     "digits": ((1, 8, 8), 1797, 0, 10),
     "mnist": ((1, 28, 28), 60_000, 10_000, 10),
@@ -47,7 +49,7 @@ def look(data: str, task: str | None = None, labels: str | None = None) -> Look:
             of the folder is found, if there is one.
 
     Raises:
-        ConfigError: it does not exist, of no form that is read, or not for that task.
+        ConfigError: it does not exist, has no supported format, or does not suit the task.
     """
     path = Path(data).expanduser()
     if labels is not None and not path.is_dir():
@@ -58,7 +60,10 @@ def look(data: str, task: str | None = None, labels: str | None = None) -> Look:
         found = _archive(path, task)
     elif data in _KNOWN:
         if task not in (None, "Classification"):
-            raise ConfigError(f"{data} has classes, and nothing to learn for --task {task}")
+            raise ConfigError(
+                f"{data} has only class labels; --task {task} needs "
+                f"{_NEEDS.get(task, 'other targets')}"
+            )
         found = _published(data)
     else:
         raise ConfigError(
@@ -117,8 +122,8 @@ def _folder(root: Path, task: str | None, labels: str | None) -> dict[str, Any]:
     else:
         if task not in (None, "Classification"):
             raise ConfigError(
-                f"{shown(root)} has folders of classes, and nothing to learn for --task {task}; "
-                "give a table of the targets by --labels (docs/tasks.md)"
+                f"{shown(root)} has only class labels, its folders; --task {task} needs a table of "
+                "the targets: give it by --labels (docs/tasks.md)"
             )
         listings = folders.listings_of(root)
         counts = Counter(target for part in listings.values() for target in part.targets)
@@ -141,8 +146,13 @@ def _folder(root: Path, task: str | None, labels: str | None) -> dict[str, Any]:
 
 
 def _table_in(root: Path) -> str | None:
-    """The CSV file of a folder that names image files in it; None where there is none, or none
-    alone."""
+    """The CSV file of a folder that names image files in it; None where there is none, or
+    where folders of classes exist: those decide unless a table is given by name."""
+    try:
+        if len(folders.listings_of(root)["train"].classes) > 1:
+            return None
+    except ConfigError:  # no folders of classes
+        pass
     found = []
     for path in sorted(root.glob("*.csv"))[:MOST_TABLES]:
         try:

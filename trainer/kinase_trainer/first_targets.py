@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from kinase.api.task import Task
+from kinase.words import counted
 from kinase_trainer.datasets import archives
 from kinase_trainer.datasets.raw import shown
 from kinase_trainer.datasets.tables import Table, numbers
@@ -41,7 +43,7 @@ def of_arrays(parts: Sequence[archives.Array], names: Sequence[str], task: str |
     Raises:
         ConfigError: they suit no task, or not the one that is given.
     """
-    task = task or _task_of(parts)
+    task = task or _task_of(parts[0])  # the other parts follow the training part
     if task == "Classification":
         labels = [_classes(part, name) for part, name in zip(parts, names, strict=True)]
         _, counts = np.unique(np.concatenate(labels), return_counts=True)
@@ -49,7 +51,7 @@ def of_arrays(parts: Sequence[archives.Array], names: Sequence[str], task: str |
     found = []
     for part, name in zip(parts, names, strict=True):
         if not part.ndim:
-            raise ConfigError(f"{name} has shape (); wanted are the targets of each sample")
+            raise ConfigError(f"{name} has shape (); expected the targets of each sample")
         found.append((archives.as_labels(part, name), name))
     return _prepared(found, task)
 
@@ -89,6 +91,13 @@ def _prepared(parts: Sequence[tuple[torch.Tensor, str]], task: str) -> Targets:
             found.append(learning.prepare(targets))
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from None
+    first, *others = found
+    for (_, name), targets in zip(parts[1:], others, strict=True):
+        if targets.shape[1:] != first.shape[1:]:
+            raise ConfigError(
+                f"{name} has {counted(prod(targets.shape[1:]), 'column')}, and {parts[0][1]} has "
+                f"{prod(first.shape[1:])}; each part needs the same columns"
+            )
     whole = torch.cat(found)
     if not len(whole):
         return Targets(task, 1)
@@ -97,16 +106,15 @@ def _prepared(parts: Sequence[tuple[torch.Tensor, str]], task: str) -> Targets:
     return Targets(task, outputs, () if counts is None else tuple(counts.tolist()))
 
 
-def _task_of(parts: Sequence[archives.Array]) -> str:
-    """Which task arrays look like. What is none of them is taken for classes, which are checked."""
-    if any(part.dtype.kind not in "biuf" or not 1 <= part.ndim <= 2 for part in parts):
+def _task_of(part: archives.Array) -> str:
+    """The task that an array looks like. Other arrays are taken for classes, which are checked."""
+    if part.dtype.kind not in "biuf" or not 1 <= part.ndim <= 2:
         return "Classification"
-    if parts[0].ndim == 2 and parts[0].shape[1] > 1:
-        if not all(((part == 0) | (part == 1)).all() for part in parts):
+    if part.ndim == 2 and part.shape[1] > 1:
+        if not ((part == 0) | (part == 1)).all():
             return "Regression"
-        one_hot = all((part.sum(axis=1) == 1).all() for part in parts)
-        return "Classification" if one_hot else "MultiLabel"
-    return "Regression" if any(_quantities(part) for part in parts[:1]) else "Classification"
+        return "Classification" if (part.sum(axis=1) == 1).all() else "MultiLabel"
+    return "Regression" if _quantities(part) else "Classification"
 
 
 def _quantities(values: archives.Array) -> bool:
@@ -144,7 +152,7 @@ def _classes(labels: archives.Array, name: str) -> archives.Array:
         )
     if labels.ndim == 0 or labels.size != len(labels):
         raise ConfigError(
-            f"{name} has shape {labels.shape}; wanted is one class a sample, (N,), or one-hot, "
+            f"{name} has shape {labels.shape}; expected one class a sample, (N,), or one-hot, "
             "(N, classes); labels, (N, labels); or numbers, (N,) or (N, numbers)"
         )
     return labels.reshape(len(labels)).astype(str)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from kinase.words import raised
 from kinase_trainer.errors import ConfigError
 
 MAX_LOADERS = 4
@@ -89,9 +90,11 @@ class LazyImages(Dataset[Tensor]):
             image = self.dataset[place][0]
         except ConfigError:
             raise
-        except Exception as error:  # of code that is not ours
+        except (Exception, SystemExit) as error:  # of code that is not ours
             traceback.print_exc()
             text = " ".join(str(error).split())
+            if isinstance(error, SystemExit):
+                raise ConfigError(f"{self.name} at sample {place}: {raised(error)}") from None
             raise ConfigError(
                 f"{self.name} raised {type(error).__name__} at sample {place}: {text:.500}"
             ) from None
@@ -187,11 +190,11 @@ def _tensor(image: Any, who: str) -> Tensor:
             image = V.pil_to_tensor(image)
         except TypeError:
             raise ConfigError(
-                f"{who} {image!r:.100}; wanted is an image as a tensor, an array or a PIL image"
+                f"{who} {image!r:.100}; expected an image as a tensor, an array or a PIL image"
             ) from None
     if image.ndim != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
         raise ConfigError(
-            f"{who} an image of shape {tuple(image.shape)} and type {image.dtype}; wanted is "
+            f"{who} an image of shape {tuple(image.shape)} and type {image.dtype}; expected "
             "(channels, height, width) as unsigned bytes or floats in 0..1"
         )
     tensor: Tensor = image

@@ -205,7 +205,7 @@ def _card(job: TrialJob, source: Store, ancestor: Ancestor, frame: Frame) -> mod
         ("outputs", card.outputs, frame.outputs),
     ):
         if found != wanted:
-            raise CorruptModel(f"its {name} is {found!s:.80}, wanted is {wanted!s:.80}")
+            raise CorruptModel(f"its {name} is {found!s:.80}, expected {wanted!s:.80}")
     return card
 
 

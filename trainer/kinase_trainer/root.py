@@ -38,6 +38,7 @@ from kinase.space import (
 )
 from kinase.space.retarget import retarget
 from kinase.store import NotFound, Store, StoreError, StoreUnavailable, TooLarge, open_uri
+from kinase.words import raised
 from kinase_trainer import weights as files
 from kinase_trainer.cache import Cache
 from kinase_trainer.data import Part, Splits, plain_batches
@@ -155,10 +156,9 @@ def make_module(options: ModelSpace) -> nn.Module:
             arguments.setdefault("init_weights", True)
     try:
         module = make(**arguments)
-    except Exception as error:  # raised by other packages' code
+    except (Exception, SystemExit) as error:  # raised by other packages' code
         raise ConfigError(
-            f"{where} cannot be made with arguments {options.arguments}: "
-            f"{type(error).__name__}: {error!s:.300}"
+            f"{where} cannot be made with arguments {options.arguments}: {raised(error):.300}"
         ) from error
     if not isinstance(module, nn.Module):
         raise ConfigError(
@@ -198,10 +198,10 @@ def _own(name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
         found: Any = importlib.import_module(module)
-    except Exception as error:  # raised by other packages' code
+    except (Exception, SystemExit) as error:  # raised by other packages' code
         raise ConfigError(
             f"space.model.name {name!r}: {module} cannot be imported where the trainer runs "
-            f"({type(error).__name__}: {error!s:.300}); install it there, or add its folder to "
+            f"({raised(error):.300}); install it there, or add its folder to "
             "PYTHONPATH"
         ) from error
     for part in attribute.split("."):

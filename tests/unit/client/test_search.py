@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,95 @@ def on_a_terminal(result: kinase.Result) -> str:
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.getvalue())
     assert plain.index("starting 1 worker") < plain.index("toy: Random over")
     return plain
+
+
+def test_names_and_paths_are_not_markup(tmp_path: Path) -> None:
+    folder = tmp_path / "runs[test]"
+    given = manifest(folder, budget={"trials": 1})
+    result = search(given)
+    data = gather(result._loop)
+    trials = tuple(replace(trial, label="[/b] x") for trial in data.trials)
+    text = io.StringIO()
+    summary(Console(file=text, width=400), result._loop, replace(data, trials=trials))
+    assert "[/b] x  val" in text.getvalue()
+    assert text.getvalue().count("runs[test]/runs/default/toy") == 3  # model, report, Load it
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"trials": "abc"}, "trials: 'abc' is not a whole number"),
+        ({"trials": 0}, "trials: 0 is too small; use at least 1"),
+        ({"parallelism": 1.5}, "parallelism: 1.5 is not a whole number"),
+        ({"device": "tpu"}, "device: 'tpu' "),
+        ({"out": ""}, "out: is ''; give a folder or a URI"),
+        ({"out": "a\0b"}, "out: is 'a\\x00b'; give a folder or a URI"),
+        ({"out": "http://x"}, "out: 'http://x' does not have the form of "),
+    ],
+)
+def test_a_bad_argument_is_named_with_its_value(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(kinase.ManifestError) as caught:
+        search(manifest(tmp_path), **options)
+    wanted = f"manifest: with the arguments of kinase.search: {message}"
+    assert str(caught.value).startswith(wanted)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"out": 5}, "out is 5; use a folder or a URI"),
+        ({"out": b"runs"}, "out is b'runs'; use a folder or a URI"),
+        ({"callbacks": None}, "callbacks is None; use a kinase.Callback, a function"),
+        ({"callbacks": 5}, "callbacks is 5; use a kinase.Callback, a function"),
+    ],
+)
+def test_an_argument_of_a_wrong_type(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}"):
+        search(manifest(tmp_path), **options)
+
+
+def test_a_trainer_that_a_command_replaces_is_refused(tmp_path: Path) -> None:
+    given = manifest(tmp_path, trialTemplate={"command": ["true"]})
+    with pytest.raises(kinase.ManifestError, match=r"trialTemplate\.command: is set, so trainer="):
+        kinase.search(given, trainer="nope")
+
+
+def test_a_number_of_too_many_digits(tmp_path: Path) -> None:
+    for task in ({"dataset": 10**5000}, {"dataset": "digits", "resolution": 10**5000}):
+        with pytest.raises(kinase.ManifestError, match="a number of too many digits"):
+            kinase.search({"spec": {**manifest(tmp_path)["spec"], "task": task}})
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ("s3://", "'s3://' is not the URI of a run; use file://FOLDER or s3://BUCKET/"),
+        ("http://x", "'http://x': the scheme http:// is not supported; use file://FOLDER or"),
+        ("gs://b/x", "'gs://b/x': the scheme gs:// is not supported; use file://FOLDER or"),
+        ("file://a\0b", "'file://a\\x00b' is not the URI of a run"),
+        ("x" * 5000, "no run on this machine is called 'xxx"),
+        ("a/" + "x" * 5000, "no run on this machine is called 'a/xxx"),
+    ],
+)
+def test_what_names_no_run(run: str, message: str) -> None:
+    with pytest.raises(StoreError) as caught:
+        kinase.load_result(run)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_callback_cannot_wait_for_its_search(tmp_path: Path) -> None:
+    def waits(search: kinase.Search, trial: dict[str, Any]) -> None:
+        search.wait()
+
+    result = search(manifest(tmp_path, budget={"trials": 1}), callbacks=waits)
+    assert result.status == "finished"
+    assert {type(error) for error in result.callback_errors} == {RuntimeError}
+    assert "the callback cannot wait for its end; use search.stop()" in str(
+        result.callback_errors[0]
+    )
 
 
 def test_a_custom_member_is_shown_by_its_own_name() -> None:

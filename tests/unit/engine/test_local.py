@@ -10,18 +10,22 @@ import sys
 import time
 from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from kinase.api import Kind, NASExperiment, Outcome
 from kinase.api.storage import Storage
+from kinase.api.task import Task, Training
+from kinase.api.trial import TrialJob
 from kinase.engine import EngineError, local, worker
 from kinase.experiment import identity
 from kinase.experiment.identity import BusyError, MismatchError
 from kinase.experiment.local import run, set_aside
 from kinase.experiment.loop import Loop
 from kinase.store import open_store
+from kinase.store.memory import MemoryStore
 from tests.unit.experiment.helpers import experiment
 
 TRAINER = "tests.fake_trainer"
@@ -206,6 +210,20 @@ def test_a_second_process_leaves_the_record_of_one_that_has_asked_for_no_trial(
         with pytest.raises(BusyError):
             run(other, trainer=TRAINER)
         assert identity.recorded(store)["spec"]["seed"] == spec.spec.seed
+
+
+def test_a_trainer_that_calls_exit_is_named() -> None:
+    sent: list[Any] = []
+    connection: Any = SimpleNamespace(send=sent.append, poll=lambda: False)
+    trainer = SimpleNamespace(describe=lambda *_: sys.exit(0), run=lambda *_: sys.exit("bye"))
+    task, training = Task(dataset="digits"), Training(epochs=1)
+    said = task.model_dump_json(), training.model_dump_json()
+    worker._describe_task(connection, trainer, MemoryStore(), *said, None)
+    worker._run(connection, trainer, MemoryStore(), TrialJob.model_construct(trial=3))
+    assert sent == [
+        ("error", None, "it calls sys.exit(0)", False),
+        ("error", 3, "it calls sys.exit('bye')", False),
+    ]
 
 
 def test_a_fresh_start_leaves_a_folder_that_holds_no_run(tmp_path: Path) -> None:

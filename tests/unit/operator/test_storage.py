@@ -228,7 +228,7 @@ def test_from_the_environment() -> None:
         ),
         ({"KINASE_STORE_CHECKSUMS": "never"}, "KINASE_STORE_CHECKSUMS is 'never'"),
         ({"KINASE_STORE_PATIENCE": "long"}, "KINASE_STORE_PATIENCE is 'long'"),
-        ({"KINASE_CONTROLLER_RESOURCES": "{"}, "KINASE_CONTROLLER_RESOURCES is no JSON"),
+        ({"KINASE_CONTROLLER_RESOURCES": "{"}, "KINASE_CONTROLLER_RESOURCES is not JSON"),
         ({"KINASE_CONTROLLER_TOLERATIONS": "{}"}, "KINASE_CONTROLLER_TOLERATIONS must be a JSON"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import Kind
-from kinase.experiment.loop import is_control
+from kinase.experiment.stage import owes_control
 from kinase.report.foresight import foresight
 from kinase.report.verdict import verdict
 from tests.unit.report import samples
@@ -28,9 +28,10 @@ def spec(trials: int | None, **changes: Any) -> ExperimentSpec:
 
 def best_case(trials: int, start: int) -> str:
     """The verdict on a strategy whose every network after its start beats all random ones."""
-    made, ours = [], 0
+    made, ours, controls = [], 0, 0
     for n in range(trials):
-        if is_control(n, 0.2):
+        if owes_control(n, controls, 0.2):
+            controls += 1
             made.append(trial(n, Kind.CONTROL, 0.1 + n / 1e6))
         else:
             parents = (0,) if ours >= start else ()

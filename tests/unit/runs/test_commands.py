@@ -17,10 +17,12 @@ from typer.testing import CliRunner
 
 import kinase
 from kinase.api import NASExperiment
+from kinase.api.load import ManifestError
 from kinase.api.storage import Storage
 from kinase.cli import app
-from kinase.cli.runs import age, trial_columns
+from kinase.cli.runs import age, as_csv, trial_columns
 from kinase.cli.tables import fitted, lines
+from kinase.registry import UnknownMember
 from kinase.runs import (
     AmbiguousName,
     Place,
@@ -32,9 +34,10 @@ from kinase.runs import (
     places,
     record,
     summaries,
+    undamaged,
 )
 from kinase.runs.index import state_folder
-from kinase.store import Store, StoreUnavailable
+from kinase.store import Store, StoreError, StoreUnavailable
 from kinase.store.file import FileStore
 from tests.unit.client.test_search import manifest, search
 
@@ -95,6 +98,12 @@ def test_trials_for_other_programs(toy: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(lines) == 4
     assert "GENOTYPE" not in head
     assert "OPERATION" in invoke("trials", "toy", "-o", "wide")
+
+
+def test_csv_has_no_formulas() -> None:
+    cells = {"=name": "=HYPERLINK(1)", "b": "@x", "c": "\tx", "d": -1.5, "e": None, "f": "a=1"}
+    assert as_csv([cells]) == "'=name,b,c,d,e,f\n'=HYPERLINK(1),'@x,'\tx,-1.5,,a=1\n"
+    assert as_csv([]) == "trial\n"
 
 
 def test_get_report_compare_and_export_by_name(
@@ -162,6 +171,35 @@ def test_a_description_that_is_lost_comes_with_the_next_run(
     assert invoke("run", "toy.yaml", "--trainer", "tests.fake_trainer")
     assert "done in" in invoke("get", str(folder))
     assert sorted((folder / "journal").iterdir()) == before
+
+
+def test_a_damaged_run_is_named(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("toy", "good"):
+        shutil.copytree(toy / "runs/default/toy", tmp_path / "runs/default" / name)
+    bad = tmp_path / "runs/default/toy"
+    last = max((bad / "journal").iterdir())
+    entry = json.dumps({"type": "finished", "winner": 99})
+    (bad / f"journal/{int(last.name[:8]) + 1:08}.jsonl").write_text(entry)
+    monkeypatch.chdir(tmp_path)
+    listed = CliRunner().invoke(app, ["list", "-o", "name"])
+    assert (listed.exit_code, listed.stdout) == (0, "good\n")
+    assert listed.stderr.startswith(f"warning: file://{bad}: ")
+    for command in ("get", "report"):
+        result = CliRunner().invoke(app, [command, "toy"])
+        assert (result.exit_code, result.output.count("\n")) == (2, 1), command
+        assert result.output.startswith(f"kinase: file://{bad}: ")
+
+
+@pytest.mark.parametrize("error", [KeyError(7), TypeError("x\ny"), ZeroDivisionError()])
+def test_any_contradiction_names_the_run(error: Exception) -> None:
+    damaged = pytest.raises(StoreError, match=r"^file:///a: its journal is damaged: \w+:")
+    with damaged as caught, undamaged("file:///a"):
+        raise error
+    assert "\n" not in str(caught.value)
+    for clear in (ManifestError([]), StoreError("x"), UnknownMember("x")):
+        with pytest.raises(type(clear)) as passed, undamaged("file:///a"):
+            raise clear
+        assert passed.value is clear
 
 
 def trial_row(number: int, **changes: Any) -> dict[str, Any]:
@@ -323,6 +361,16 @@ def test_the_nearest_of_several_is_meant_or_the_folder_is_asked_for(tmp_path: Pa
     with pytest.raises(AmbiguousName, match=r"2 runs are called 'one': .*; give the folder"):
         find("one", tmp_path)
     assert find(str(tmp_path / "b/runs/default/one"), tmp_path).uri == far
+
+
+def test_two_namespaces_of_one_folder_are_told_apart(tmp_path: Path) -> None:
+    for namespace in ("a", "b"):
+        folder = tmp_path / "runs" / namespace / "one"
+        folder.mkdir(parents=True)
+        (folder / "experiment.json").write_text("{}")
+    with pytest.raises(AmbiguousName, match=r"2 runs in .*/runs are called 'one': a/one, b/one;"):
+        find("one", tmp_path)
+    assert find("b/one", tmp_path).uri == f"file://{folder}"
 
 
 def test_a_deleted_folder_is_passed_over_and_forgotten(tmp_path: Path) -> None:

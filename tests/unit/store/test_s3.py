@@ -134,7 +134,7 @@ def test_a_repeated_put_that_another_won_is_a_conflict(
 ) -> None:
     proxy.plan = [(503, "SlowDown")]
     proxy.before = lambda _: direct.put("a", theirs, if_absent=True)
-    with pytest.raises(Conflict, match=r"s3://.*/some/prefix/a is there already"):
+    with pytest.raises(Conflict, match=r"s3://.*/some/prefix/a already exists"):
         store.put("a", b"1", if_absent=True)
     assert direct.get("a") == theirs
 
@@ -179,7 +179,7 @@ def test_what_lies_there_decides_a_race_that_does_not_end(
     proxy.plan = [race] * (s3_module.ATTEMPTS - 1) + ([race] if theirs else ["lose", race])
     if theirs:
         proxy.before = lambda _: store.put("a", b"2") if not proxy.plan else None
-        with pytest.raises(Conflict, match="a is there already"):
+        with pytest.raises(Conflict, match="a already exists"):
             store.put("a", b"1", if_absent=True)
     else:
         store.put("a", b"1", if_absent=True)

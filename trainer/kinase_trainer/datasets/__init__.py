@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from kinase import registry
 from kinase.api.task import Task
-from kinase.words import counted
+from kinase.words import counted, raised
 from kinase_trainer.datasets.archives import npz
 from kinase_trainer.datasets.folders import folder
 from kinase_trainer.datasets.published import (
@@ -62,7 +62,7 @@ def open_raw(task: Task) -> Raw:
     except registry.UnknownMember:
         known = ", ".join(registry.names("kinase.datasets"))
         raise ConfigError(f"{where} is not known; known: {known}") from None
-    except Exception as error:  # raised by other packages' code
+    except (Exception, SystemExit) as error:  # raised by other packages' code
         raise ConfigError(f"{where} cannot be loaded: {_line(error)}") from error
     try:
         raw = _as_raw(opener(task), where)
@@ -76,9 +76,10 @@ def open_raw(task: Task) -> Raw:
         raise ConfigError(f"{where} needs a package that is not installed: {error}") from error
     except MemoryError as error:
         raise ConfigError(f"{where} does not fit in memory: {_line(error)}") from error
-    except Exception as error:  # raised by other packages' code
+    except (Exception, SystemExit) as error:  # raised by other packages' code
         traceback.print_exc()
-        raise ConfigError(f"{where} raised {_line(error)}") from error
+        verb = ":" if isinstance(error, SystemExit) else " raised"
+        raise ConfigError(f"{where}{verb} {_line(error)}") from error
     for part, pair in (
         ("", (raw.images, raw.targets)),
         (" in its validation part", raw.validation),
@@ -89,7 +90,9 @@ def open_raw(task: Task) -> Raw:
     return raw
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return raised(error)
     text = " ".join(str(error).split())
     if isinstance(error, ImportError | AttributeError) and text:  # with a clear message
         return text
@@ -103,7 +106,7 @@ def _check(where: str, part: str, images: Tensor | LazyImages, targets: Tensor, 
         count = len(targets) if isinstance(targets, Tensor) and targets.ndim else 0
         raise ConfigError(
             f"{where} gives images of shape {found} and {counted(count, 'target')}{part}; "
-            "wanted are N images of (channels, height, width)"
+            "expected N images of (channels, height, width)"
         )
     if isinstance(images, Tensor) and not (
         images.dtype == torch.uint8
@@ -111,7 +114,7 @@ def _check(where: str, part: str, images: Tensor | LazyImages, targets: Tensor, 
     ):
         raise ConfigError(
             f"{where} gives images of type {images.dtype} with values from "
-            f"{float(images.min()):g} to {float(images.max()):g}{part}; wanted are unsigned "
+            f"{float(images.min()):g} to {float(images.max()):g}{part}; expected unsigned "
             "bytes, or floats in 0..1"
         )
     if images.shape[1:] != shape[1:]:
@@ -127,7 +130,7 @@ def _as_raw(found: Any, where: str) -> Raw:
     parts = found if isinstance(found, tuple) else (found,)
     if len(parts) not in (1, 2, 3) or not all(isinstance(part, Dataset) for part in parts):
         raise ConfigError(
-            f"the data set's entry point gave {type(found).__name__}; wanted is a Raw, a torch "
+            f"the data set's entry point gave {type(found).__name__}; expected a Raw, a torch "
             "Dataset, or a tuple of them: (training, test) or (training, validation, test)"
         )
     own, *rest = parts

@@ -65,7 +65,7 @@ def roles(names: list[str]) -> dict[tuple[str, str], str]:
         beside = f" to go with {found[here[0]]!r}" if here else ""
         lacks = "images" if ("x", part) not in found else "labels"
         known = ", ".join(repr(shown(name)) for name in names[:20]) or "none"
-        raise ValueError(f"there is no array of {lacks}{beside}; it has {known}, wanted are {KEYS}")
+        raise ValueError(f"there is no array of {lacks}{beside}; it has {known}, expected {KEYS}")
     return found
 
 
@@ -82,7 +82,7 @@ class Archive:
         with path.open("rb") as file:
             head = file.read(6)
         if head == npy.MAGIC_PREFIX:
-            raise ConfigError(f"{path} is one array; wanted is an archive of several: {SAVE}")
+            raise ConfigError(f"{path} is one array; expected an archive of several: {SAVE}")
         if head[:2] != b"PK":
             what = "is empty" if not head else "is not a NumPy archive"
             what = f"{what} but a pickle, which is never loaded" if head[:1] == b"\x80" else what
@@ -187,7 +187,7 @@ def npz(task: Task) -> Raw:
             count = len(array) if array.ndim else 1
             raise ConfigError(
                 f"{path}: {found['y', part]} has {counted(count, 'label')} for the "
-                f"{counted(len(images[part]), 'image')} of {parts[part]}; wanted is one for each"
+                f"{counted(len(images[part]), 'image')} of {parts[part]}; expected one for each"
             )
         held[part] = images[part], as_labels(array, name)
     return Raw(
@@ -238,8 +238,7 @@ def as_labels(array: Array, name: str) -> Tensor:
     """
     if array.dtype.kind not in "biuf":
         raise ConfigError(
-            f"{name} has type {array.dtype}; wanted are whole numbers, or texts that name "
-            "the classes"
+            f"{name} has type {array.dtype}; expected whole numbers, or texts that name the classes"
         )
     if array.dtype.kind == "f":
         if not bool(np.isfinite(array).all()):
@@ -264,7 +263,7 @@ def as_images(array: Array, name: str, options: ArrayImages) -> Tensor:
     kind = array.dtype.kind
     if kind not in "biuf":
         raise ConfigError(
-            f"{name} has type {array.dtype}; wanted are whole numbers of 8 or 16 bits, or floats "
+            f"{name} has type {array.dtype}; expected whole numbers of 8 or 16 bits, or floats "
             "in 0..1"
         )
     if array.dtype == np.uint8 or kind == "b":
@@ -309,7 +308,7 @@ def channels_first(array: Array, name: str, order: str) -> Array:
         return array[:, None]
     if array.ndim != 4:
         raise ConfigError(
-            f"{name} has shape {array.shape}; wanted are images (N, H, W), (N, H, W, C) or "
+            f"{name} has shape {array.shape}; expected images (N, H, W), (N, H, W, C) or "
             "(N, C, H, W)"
         )
     if order == "auto":

@@ -53,7 +53,7 @@ def read_table(path: Path) -> Table:
                     table.columns.extend(_head(row, where))
                     if (path.parent / row[0].strip()).is_file():
                         raise ConfigError(
-                            f"{where} begins with the file {shown(row[0].strip())}; write a head "
+                            f"{where} begins with the file {shown(row[0].strip())}; write a header "
                             "line, such as file,target, above it"
                         )
                     continue
@@ -65,7 +65,7 @@ def read_table(path: Path) -> Table:
                     )
                 name = _inside(row[0].strip(), f"{where}, line {line}")
                 if name in seen:
-                    raise ConfigError(f"{where}, line {line}: {shown(name)} is there twice")
+                    raise ConfigError(f"{where}, line {line}: {shown(name)} is listed twice")
                 if len(seen) >= MAX_LINES:
                     raise ConfigError(f"{where} has more than {MAX_LINES:,} lines")
                 seen.add(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kinase import registry
 from kinase.api.task import Task
+from kinase.words import raised
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.tasks.base import LearningTask, Meter, Predictions, Units
 from kinase_trainer.tasks.classification import Classification
@@ -40,20 +41,16 @@ def make_task(task: Task) -> LearningTask:
         raise ConfigError(f"{where} is not known; known: {known}") from None
     except (ImportError, AttributeError) as error:  # with a clear message
         raise ConfigError(f"{where} cannot be loaded: {error}") from error
-    except Exception as error:  # raised by other packages' code
-        raise ConfigError(
-            f"{where} cannot be loaded: {type(error).__name__}: {error!s:.300}"
-        ) from error
+    except (Exception, SystemExit) as error:  # raised by other packages' code
+        raise ConfigError(f"{where} cannot be loaded: {raised(error):.300}") from error
     options = task.options
     try:
         made = member() if options is None else member(options)
     except ConfigError:
         raise
-    except Exception as error:  # raised by other packages' code
+    except (Exception, SystemExit) as error:  # raised by other packages' code
         given = "" if task.type_options is None else " with task.typeOptions"
-        raise ConfigError(
-            f"{where} cannot be made{given}: {type(error).__name__}: {error!s:.300}"
-        ) from error
+        raise ConfigError(f"{where} cannot be made{given}: {raised(error):.300}") from error
     if not isinstance(made, LearningTask):
         raise ConfigError(f"{where} is not a kinase_trainer.tasks.LearningTask")
     return made
