@@ -62,7 +62,8 @@ def play(kind: str, trials: int, share: float, seed: int) -> ReportData:
         history.ask(trial)
         strategy.asked(trial, history)
         value = table()[to_nasbench201(architecture)][FULL] / 100
-        strategy.observe(history.tell(number, Outcome.SUCCEEDED, (-value,)), history)
+        history.tell(number, Outcome.SUCCEEDED, (-value,))
+        strategy.observe(trial, history)
         found.append(
             ReportTrial(
                 number=number,

@@ -109,7 +109,7 @@ def open_local(source: str, store: str | None = None) -> Record:
 
 
 @contextmanager
-def shown(loop: Loop) -> Iterator[None]:
+def shown(loop: Record) -> Iterator[None]:
     """Show a run inside this block.
 
     Raises:

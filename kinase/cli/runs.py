@@ -342,7 +342,7 @@ def _get_local(name: str, output: str, trials: int) -> None:
         _show(loop, output, trials)
 
 
-def _show(loop: Loop, output: str, trials: int) -> None:
+def _show(loop: Record, output: str, trials: int) -> None:
     from rich.console import Console
 
     from kinase.console import summary
