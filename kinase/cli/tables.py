@@ -58,12 +58,11 @@ def fitted(columns: Sequence[Column], width: int | None) -> list[Column]:
         if last.cut and last.width - over >= max(LEAST, len(last.title)):
             kept[-1] = _cut(last, last.width - over)
             break
-        worst = max(kept, key=lambda column: column.rank)
-        if worst.rank == 0:
-            break
         # the last of several, so that what remains is what comes first
-        at = max(i for i, column in enumerate(kept) if column.rank == worst.rank)
-        kept.pop(at)
+        rank, worst = max((column.rank, i) for i, column in enumerate(kept))
+        if rank == 0:
+            break
+        kept.pop(worst)
     return kept
 
 

@@ -61,6 +61,8 @@ class _Worker:
     oom_kills: int = 0
     """The kernel's count of out-of-memory kills when the job began."""
     overtime: bool = False
+    hung: bool = False
+    """It closed its connection and did not end within `END_SECONDS`."""
 
 
 def _cpus() -> int:
@@ -85,26 +87,38 @@ def _kill(each: _Worker) -> None:
 def _death(each: _Worker) -> str:
     """How a worker ended that is gone or about to be. What it has started ends before its exit
     status is taken, while its number still stands for its process group."""
-    _await_end(each.process.pid, END_SECONDS)
+    if each.process.returncode is None:
+        each.hung = not _await_end(each.process.pid, END_SECONDS)
     _kill(each)
     with contextlib.suppress(subprocess.TimeoutExpired):
         each.process.wait(END_SECONDS)
+    if each.hung:
+        return "the worker process closed its connection and did not end"
     code = each.process.returncode
     how = f"was killed by signal {-code}" if code and code < 0 else f"exited with code {code}"
     return f"the worker process {how}"
 
 
-def _await_end(pid: int, seconds: float) -> None:
-    """Wait for the end of a child process, without reaping its exit status."""
-    if not hasattr(os, "waitid"):  # before Python 3.13 on macOS
-        time.sleep(0.1)
-        return
+def _await_end(pid: int, seconds: float) -> bool:
+    """Wait for the end of a child process, without reaping its exit status; whether it ended."""
     deadline = time.monotonic() + seconds
-    with contextlib.suppress(ChildProcessError):  # somebody has asked already
-        while time.monotonic() < deadline:
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
-                return
-            time.sleep(0.005)
+    while not _ended(pid):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def _ended(pid: int) -> bool:
+    """Whether a child process has ended; its exit status is not reaped."""
+    if not hasattr(os, "waitid"):  # before Python 3.13 on macOS
+        asked = ["ps", "-o", "stat=", "-p", str(pid)]
+        state = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+        return state.strip()[:1] in ("", "Z")
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    except ChildProcessError:  # its status was taken already
+        return True
 
 
 class LocalEngine(Engine):
@@ -296,7 +310,8 @@ class LocalEngine(Engine):
         if each.overtime:
             limit = f"it ran longer than trialTemplate.timeLimit, {self._time_limit:g} s"
             return Lost(trial, limit, permanent=True)
-        if each.process.returncode == -9 and oom_kills() > each.oom_kills:
+        killed = each.process.returncode == -9 and not each.hung
+        if killed and oom_kills() > each.oom_kills:
             return Lost(trial, "the machine ran out of memory", out_of_memory=True)
         return Lost(trial, message)
 

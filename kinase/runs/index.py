@@ -54,14 +54,14 @@ class Place(Model):
         """The folder on this machine, or None if the run is in a bucket."""
         return Path(self.uri.removeprefix("file://")) if self.uri.startswith("file://") else None
 
-    def store(self, request: float | None = None) -> Store:
+    def store(self, request_timeout: float | None = None) -> Store:
         """Open it.
 
         Args:
-            request: seconds that one request to a bucket may take, which is not repeated; None
-                waits as long as a search does.
+            request_timeout: seconds of each wait of a request to a bucket, as for `S3Store`; the
+                request is not repeated. None waits as long as a search does.
         """
-        return open_uri(self.uri, self.endpoint, self.region, request)
+        return open_uri(self.uri, self.endpoint, self.region, request_timeout)
 
     def changed(self) -> float | None:
         """When the run last wrote to its journal, in seconds since the epoch. For one in a bucket,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import queue
 import threading
@@ -73,8 +74,8 @@ class Unread:
 
 PATIENCE = 10.0
 """Seconds that reading the runs in buckets may take, all of them together."""
-REQUEST = 4.0
-"""Seconds that one request to a bucket may take then."""
+REQUEST_TIMEOUT = 4.0
+"""Seconds of each wait of a request to a bucket then: for the connection, and for more bytes."""
 AT_ONCE = 8
 """Runs in buckets that are read at the same time."""
 
@@ -89,10 +90,11 @@ def status_of(store: Store, state: State) -> Status:
 
 
 def summaries(
-    places: Sequence[Place], patience: float = PATIENCE, request: float = REQUEST
+    places: Sequence[Place], patience: float = PATIENCE, request_timeout: float = REQUEST_TIMEOUT
 ) -> list[Summary | Unread]:
     """Read the journals of runs, in their order. Those in buckets are read at the same time, and
-    waited for no longer than `patience` seconds in all; a request to them takes at most `request`.
+    waited for no longer than `patience` seconds in all; each wait of a request to them ends after
+    `request_timeout`.
     """
     deadline = time.monotonic() + patience
     todo: queue.SimpleQueue[Place] = queue.SimpleQueue()
@@ -107,7 +109,7 @@ def summaries(
                 place = todo.get_nowait()
             except queue.Empty:
                 return
-            answers.put((place.uri, _read(place, request)))
+            answers.put((place.uri, _read(place, request_timeout)))
 
     for _ in remote[:AT_ONCE]:  # daemons: a store that does not answer must not keep the process
         threading.Thread(target=work, daemon=True).start()
@@ -118,29 +120,42 @@ def summaries(
         except queue.Empty:
             break
         found[uri] = answer
-    late = f"the store did not answer within {patience:g} s"
-    return [found.get(place.uri) or Unread(place, f"{place.uri}: {late}") for place in places]
+    waiting = set()
+    with contextlib.suppress(queue.Empty):  # no thread reads these any more
+        while True:
+            waiting.add(todo.get_nowait().uri)
+
+    def late(place: Place) -> Unread:
+        what = "was not read" if place.uri in waiting else "the store did not answer"
+        return Unread(place, f"{place.uri}: {what} within {patience:g} s")
+
+    return [found.get(place.uri) or late(place) for place in places]
 
 
-def _read(place: Place, request: float | None = None) -> Summary | Unread:
+def _read(place: Place, request_timeout: float | None = None) -> Summary | Unread:
     try:
-        return summarize(place, request=request)
+        return summarize(place, request_timeout=request_timeout)
     except StoreError as error:
         return Unread(place, str(error))
+    except Exception as error:  # a thread that ends would leave its other places unread
+        text = " ".join(str(error).split())
+        return Unread(place, f"{place.uri}: {type(error).__name__}: {text:.500}")
 
 
-def summarize(place: Place, now: float | None = None, request: float | None = None) -> Summary:
+def summarize(
+    place: Place, now: float | None = None, request_timeout: float | None = None
+) -> Summary:
     """Read a run's journal.
 
     Args:
         place: where it is kept.
         now: seconds since the epoch.
-        request: see `Place.store`.
+        request_timeout: see `Place.store`.
 
     Raises:
         StoreError: the journal is missing, damaged, or of another version.
     """
-    store = place.store(request)
+    store = place.store(request_timeout)
     with undamaged(store.uri):
         return _summarized(place, store, time.time() if now is None else now)
 

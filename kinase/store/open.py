@@ -13,7 +13,7 @@ def open_uri(
     uri: str,
     endpoint: str | None = None,
     region: str | None = None,
-    request: float | None = None,
+    request_timeout: float | None = None,
 ) -> Store:
     """The store at ``file://FOLDER`` or ``s3://BUCKET/PREFIX``.
 
@@ -21,7 +21,7 @@ def open_uri(
         uri: of the store.
         endpoint: URL of an S3-compatible server; AWS's own if None.
         region: of the bucket.
-        request: see `S3Store`.
+        request_timeout: see `S3Store`.
 
     Raises:
         StoreError: the URI is malformed, or boto3 is not installed.
@@ -37,7 +37,9 @@ def open_uri(
                 f"{uri} needs boto3 ({error}); install it with: pip install 'kinase-nas[s3]'"
             ) from error
         bucket, _, prefix = rest.rstrip("/").partition("/")
-        return S3Store(bucket, prefix, endpoint=endpoint, region=region, request=request)
+        return S3Store(
+            bucket, prefix, endpoint=endpoint, region=region, request_timeout=request_timeout
+        )
     raise StoreError(
         f"{uri!r} is not a URI of a store; use file://FOLDER or s3://BUCKET/PREFIX (storage.uri)"
     )

@@ -103,10 +103,12 @@ class _Connection:
     """One client for all threads of a process: clients can be shared between threads, sessions
     cannot."""
 
-    def __init__(self, endpoint: str | None, region: str | None, request: float | None) -> None:
+    def __init__(
+        self, endpoint: str | None, region: str | None, request_timeout: float | None
+    ) -> None:
         self.endpoint = endpoint
         self.region = region
-        self.request = request
+        self.request_timeout = request_timeout
         self._lock = threading.Lock()
         self._client: S3Client | None = None
         self._pid = 0
@@ -129,10 +131,10 @@ class _Connection:
             response_checksum_validation=_checksums("AWS_RESPONSE_CHECKSUM_VALIDATION"),
             retries={
                 "mode": "standard",
-                "total_max_attempts": ATTEMPTS if self.request is None else 1,
+                "total_max_attempts": ATTEMPTS if self.request_timeout is None else 1,
             },
-            connect_timeout=self.request or CONNECT_SECONDS,
-            read_timeout=self.request or READ_SECONDS,
+            connect_timeout=self.request_timeout or CONNECT_SECONDS,
+            read_timeout=self.request_timeout or READ_SECONDS,
             max_pool_connections=32,
             s3={"addressing_style": "path"} if self.endpoint else None,
         )
@@ -166,7 +168,7 @@ class S3Store(Store):
         *,
         endpoint: str | None = None,
         region: str | None = None,
-        request: float | None = None,
+        request_timeout: float | None = None,
     ) -> None:
         """Use an existing bucket; nothing is sent yet.
 
@@ -175,8 +177,9 @@ class S3Store(Store):
             prefix: prefix of every key, without a trailing slash.
             endpoint: URL of an S3-compatible server. Default: AWS S3.
             region: of the bucket; the environment's if None, else us-east-1.
-            request: seconds that a request waits for a connection, and for bytes of the reply,
-                without a second attempt; None waits and tries again as a search does.
+            request_timeout: seconds of each wait of a request: for the connection, and for more
+                bytes of the reply. There is no second attempt. None waits and tries again as a
+                search does.
 
         Raises:
             StoreError: a part of the address is malformed.
@@ -191,7 +194,7 @@ class S3Store(Store):
             )
         if endpoint is not None:
             _check_endpoint(endpoint, self.uri)
-        self._connection = _Connection(endpoint, region, request)
+        self._connection = _Connection(endpoint, region, request_timeout)
 
     def get(self, key: str, limit: int | None = None) -> bytes:
         """Read an object. The reply's length is checked before its body is read."""

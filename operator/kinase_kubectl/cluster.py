@@ -105,7 +105,7 @@ def plain_name(text: str, kinds: tuple[str, ...] = KINDS) -> str:
 
 
 @contextlib.contextmanager
-def told(server: str) -> Iterator[None]:
+def as_problems(server: str) -> Iterator[None]:
     """Turn errors of the API server into a `Problem`."""
     try:
         yield
@@ -152,13 +152,13 @@ class Cluster:
         """Experiments of the namespace, or of all namespaces, by name."""
         params = {"labelSelector": selector} if selector else {}
         where = None if everywhere else self.namespace
-        with told(self.server):
+        with as_problems(self.server):
             found, _ = await self.client.list(kube.EXPERIMENT, where, keep=Experiment.of, **params)
         return sorted(found, key=lambda each: (each.namespace, each.name))
 
     async def experiment(self, name: str) -> Experiment:
         """An experiment. If the name is unknown, the error lists the known ones."""
-        with told(self.server):
+        with as_problems(self.server):
             try:
                 return Experiment.of(await self.client.get(kube.EXPERIMENT, self.namespace, name))
             except NotFound as error:
@@ -177,7 +177,7 @@ class Cluster:
 
     async def trials(self, experiment: Experiment) -> list[Trial]:
         """All trials of an experiment, by name."""
-        with told(self.server):
+        with as_problems(self.server):
             found, _ = await self.client.list(
                 kube.TRIAL, experiment.namespace, keep=Trial.of, labelSelector=experiment.selector
             )
@@ -185,7 +185,7 @@ class Cluster:
 
     async def trial(self, name: str) -> Trial | None:
         """A trial, or None."""
-        with told(self.server):
+        with as_problems(self.server):
             try:
                 return Trial.of(await self.client.get(kube.TRIAL, self.namespace, name))
             except NotFound as error:
@@ -195,7 +195,7 @@ class Cluster:
 
     async def pods(self, selector: str) -> list[Object]:
         """Matching pods, the latest last."""
-        with told(self.server):
+        with as_problems(self.server):
             found, _ = await self.client.list(kube.POD, self.namespace, labelSelector=selector)
         return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
@@ -205,7 +205,7 @@ class Cluster:
 
     async def read(self, resource: Resource, name: str) -> Object:
         """An object of the namespace."""
-        with told(self.server):
+        with as_problems(self.server):
             return await self.client.get(resource, self.namespace, name)
 
     async def suspend(self, experiment: Experiment, suspend: bool) -> Experiment:
@@ -214,7 +214,7 @@ class Cluster:
             "metadata": {"uid": experiment.uid},
             "spec": {"suspend": suspend},
         }
-        with told(self.server):
+        with as_problems(self.server):
             return Experiment.of(
                 await self.client.merge(
                     kube.EXPERIMENT, experiment.namespace, experiment.name, body
@@ -224,7 +224,7 @@ class Cluster:
     async def log(self, pod: str, **params: Any) -> AsyncIterator[bytes]:
         """The log of a pod's container, with `follow` until it ends."""
         path = kube.POD.path(self.namespace, pod, "log")
-        with told(self.server):
+        with as_problems(self.server):
             async for chunk in self.client.stream(path, params):
                 yield chunk
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -363,6 +363,8 @@ class Scene:
     operator: Operator
     namespace: str
     bucket: Any
+    held: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
+    """Folders of the nodes in which `hold` left its marks."""
 
     def create(self, name: str = "toy", **spec: Any) -> dict[str, Any]:
         """Make a small experiment; `spec` replaces its fields."""
@@ -493,11 +495,13 @@ class Scene:
         starts."""
         held = (node or self.node).folder / "held" / self.namespace
         held.mkdir(parents=True, exist_ok=True)
+        self.held.add(held)
         (held / f"{name}-{trial:05d}-{attempt}-{epoch}").touch()
 
     def let(self) -> None:
-        """End every `hold`."""
-        shutil.rmtree(self.node.folder / "held" / self.namespace)
+        """End every `hold`, on all nodes."""
+        while self.held:
+            shutil.rmtree(self.held.pop(), ignore_errors=True)
 
     def controller(self) -> str:
         """Wait until the controller is ready; its pod."""

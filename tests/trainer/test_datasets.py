@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch._utils import ExceptionWrapper
 from torch.utils.data import Dataset, TensorDataset
 
 from kinase import registry
 from kinase.api.task import Augmentation, FolderImages, Task
+from kinase.store import StoreUnavailable
 from kinase.store.memory import MemoryStore
-from kinase_trainer import datasets, trial
+from kinase_trainer import datasets, lazy, trial
 from kinase_trainer.data import batches, open_parts, open_splits, open_test
 from kinase_trainer.datasets import raw
 from kinase_trainer.errors import ConfigError
@@ -335,7 +338,6 @@ class Fragile(Squares):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (OSError("the disk\nis gone"), r"raised OSError at sample \d+: the disk is gone$"),
         (KeyError("width"), r"raised KeyError at sample \d+: 'width'$"),
         ((), r"raised IndexError at sample \d+: "),
         (("text", 0), r"gives at sample \d+ 'text'; expected an image as a tensor"),
@@ -354,6 +356,49 @@ def test_a_sample_that_fails_in_the_middle_of_a_training_is_named(
     with pytest.raises(ConfigError, match=rf"^task\.dataset 'own' {message}") as caught:
         trial.run(own, MemoryStore())
     assert "\n" not in str(caught.value)
+
+
+def read_elsewhere(images: LazyImages, batch_sampler: list[list[int]], **_: Any) -> Iterator[Any]:
+    """Batches and errors as a loader process passes them on, without the process."""
+    for batch in batch_sampler:
+        try:
+            yield torch.stack([images[index] for index in batch])
+        except Exception:
+            ExceptionWrapper(where="in DataLoader worker process 0").reraise()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (
+            TimeoutError("the disk\nis gone"),
+            r"^own raised TimeoutError at sample 1: the disk is gone$",
+        ),
+        (StoreUnavailable("s3://b cannot be reached"), r"^s3://b cannot be reached$"),
+        (MemoryError("no memory"), "no memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "CUDA out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "can't allocate memory"),
+        (KeyError("width"), r"^own raised KeyError at sample 1: 'width'$"),
+    ],
+)
+def test_what_can_pass_is_not_the_manifest_s_fault(
+    monkeypatch: pytest.MonkeyPatch, bad: Exception, message: str, elsewhere: bool
+) -> None:
+    class Bad(Squares):
+        def __getitem__(self, index: int) -> Any:
+            if index == 1:
+                raise bad
+            return super().__getitem__(index)
+
+    monkeypatch.setattr(lazy, "count_loaders", lambda batch: 0)
+    if elsewhere:
+        monkeypatch.setattr(lazy, "DataLoader", read_elsewhere)
+    images = LazyImages(Bad(2, "tensor"), name="own")
+    kind = {TimeoutError: OSError, KeyError: ConfigError}.get(type(bad), type(bad))
+    with pytest.raises(kind, match=message) as caught:
+        next(images.batches(torch.arange(2), 2))
+    assert type(caught.value) is kind
 
 
 def test_a_user_s_own_data_set_is_read_in_the_order_of_the_epoch() -> None:

@@ -135,13 +135,10 @@ OWN = {"type": "Custom", "custom": {"name": "own"}}
 def _odd(space: Any, method: str, value: Any) -> Any:
     """A space whose method gives a value, or raises it."""
 
-    def call(*_: Any, **__: Any) -> Any:
+    def own(self: Any, *_: Any, **__: Any) -> Any:
         if isinstance(value, Exception):
             raise value
         return value
-
-    def own(self: Any, *given: Any, **named: Any) -> Any:
-        return call(*given, **named)
 
     own.__code__ = own.__code__.replace(co_name=method)
     return type("Own", (type(space),), {method: own})

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from kinase.store import StoreError
 from kinase.words import raised
-from kinase_trainer.errors import ConfigError
+from kinase_trainer.errors import ConfigError, is_out_of_memory
 
 MAX_LOADERS = 4
 """Maximum number of loader processes of a trial."""
@@ -84,18 +85,24 @@ class LazyImages(Dataset[Tensor]):
         Raises:
             ConfigError: the data set raised an error, or returned an invalid image or one of
                 another size; the message names it and the sample.
+            OSError: the data set raised one, which can be temporary; the message names both too.
+            StoreError: of the data set, unchanged; so is an error for lack of memory.
         """
         place = int(self.positions[index])
         try:
             image = self.dataset[place][0]
-        except ConfigError:
+        except (ConfigError, StoreError):
             raise
         except (Exception, SystemExit) as error:  # of code that is not ours
+            if is_out_of_memory(error):
+                raise
             traceback.print_exc()
             text = " ".join(str(error).split())
             if isinstance(error, SystemExit):
                 raise ConfigError(f"{self.name} at sample {place}: {raised(error)}") from None
-            raise ConfigError(
+            # a file system can recover, so the trial is tried again
+            kind = OSError if isinstance(error, OSError) else ConfigError
+            raise kind(
                 f"{self.name} raised {type(error).__name__} at sample {place}: {text:.500}"
             ) from None
         tensor = _tensor(image, f"{self.name} gives at sample {place}")
@@ -162,8 +169,12 @@ class LazyImages(Dataset[Tensor]):
                 images = next(loader)
             except StopIteration:
                 return
-            except ConfigError as error:  # an error from another process is preceded by a traceback
-                raise ConfigError(str(error).rpartition("ConfigError: ")[2].strip()) from None
+            except (ConfigError, StoreError, OSError) as error:
+                # the message of an error from another process begins with its traceback
+                if not str(error).startswith("Caught "):
+                    raise
+                kind = type(error)
+                raise kind(str(error).rpartition(f"{kind.__name__}: ")[2].strip()) from None
             yield resize(images, self.side)
 
 

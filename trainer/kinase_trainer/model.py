@@ -130,11 +130,11 @@ def save(
         if not name.startswith("nodes.") or name.split(".")[1] in names
     }
     weights = save_tensors(kept)
-    beside = b""
+    slot_bytes = b""
     if slots is not None:
         flat = {f"{slot}/{n}": t.cpu() for n, each in slots.items() for slot, t in each.items()}
-        beside = save_tensors(flat)
-        store.put(f"{prefix}/{SLOTS}", beside)
+        slot_bytes = save_tensors(flat)
+        store.put(f"{prefix}/{SLOTS}", slot_bytes)
     units = splits.units
     card = Card(
         experiment=job.experiment,
@@ -157,13 +157,13 @@ def save(
         macs=graph.macs(),
         epochs=job.fidelity.epochs,
         sha256=hashlib.sha256(weights).hexdigest(),
-        slots_sha256=hashlib.sha256(beside).hexdigest() if beside else None,
+        slots_sha256=hashlib.sha256(slot_bytes).hexdigest() if slot_bytes else None,
         kinase=kinase.__version__,
         tensors=files.describe(weights),
     )
     store.put(f"{prefix}/{WEIGHTS}", weights)
     store.put(f"{prefix}/{CARD}", card.model_dump_json(by_alias=True, indent=2).encode())
-    return len(weights) + len(beside)
+    return len(weights) + len(slot_bytes)
 
 
 def read_card(source: Store) -> Card:

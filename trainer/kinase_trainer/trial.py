@@ -27,7 +27,7 @@ from kinase_trainer.cache import Cache
 from kinase_trainer.data import open_test
 from kinase_trainer.description import describe
 from kinase_trainer.epochs import Begin, Ended, Notify, train_epochs
-from kinase_trainer.errors import ConfigError
+from kinase_trainer.errors import ConfigError, is_out_of_memory
 from kinase_trainer.ledger import Meter
 from kinase_trainer.morphism import read_slots
 from kinase_trainer.setting import Setting, set_up, slot
@@ -72,7 +72,7 @@ def run(
     except (ArchitectureError, InfeasibleError) as error:
         result = _infeasible(job, meter, str(error))
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         meter.settle()
         size = job.training.batch_size
@@ -83,15 +83,6 @@ def run(
     if result.outcome is not Outcome.STOPPED and not job.keep_checkpoint and len(result.curve) > 1:
         store.delete(f"{job.prefix}/{checkpoint.CHECKPOINT}")
     return result
-
-
-OUT_OF_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED")
-"""torch's messages for out of memory in a plain RuntimeError: on a CPU, and in libraries."""
-
-
-def _out_of_memory(error: Exception) -> bool:
-    plain = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return plain or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def _infeasible(job: TrialJob, meter: Meter, message: str) -> TrialResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -285,11 +286,30 @@ def test_what_a_dead_worker_has_started_ends_before_its_number_is_free() -> None
     child = int(each.process.stdout.readline())
     assert local._death(each) == "the worker process exited with code 3"
     deadline = time.monotonic() + 5
-    while Path(f"/proc/{child}").exists():
-        if "State:\tZ" in Path(f"/proc/{child}/status").read_text():
-            break
+    while _alive(child):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("waitid", [True, False])
+def test_a_worker_that_hangs_after_its_connection_is_not_out_of_memory(
+    monkeypatch: pytest.MonkeyPatch, waitid: bool
+) -> None:
+    if not waitid:
+        if shutil.which("ps") is None:
+            pytest.skip("no ps")
+        monkeypatch.delattr(os, "waitid", raising=False)
+    monkeypatch.setattr(local, "END_SECONDS", 0.2)
+    monkeypatch.setattr(local, "oom_kills", lambda: 1)
+    monkeypatch.setattr(local.LocalEngine, "_replace", lambda *_: None)
+    engine = object.__new__(local.LocalEngine)
+    hangs, ends = worker_of("exec sleep 60"), worker_of("kill -9 $$")
+    for each in (hangs, ends):
+        each.job = SimpleNamespace(trial=7)  # type: ignore[assignment]
+    lost = engine._bury(hangs)
+    assert lost.message == "the worker process closed its connection and did not end"
+    assert not lost.out_of_memory
+    assert engine._bury(ends).out_of_memory
 
 
 def test_a_process_whose_status_was_taken_is_never_killed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ from kinase.runs import (
     index,
     places,
     record,
+    status,
     summaries,
     undamaged,
 )
@@ -328,6 +329,30 @@ def test_runs_in_buckets_are_read_and_those_out_of_reach_are_said(
     assert rows["near"].split()[1:3] == ["Finished", "3/3"]
     assert rows["gone"].split()[1:4] == ["Out", "of", "reach"]
     assert f"warning: {gone.uri} cannot be reached" in result.stderr
+
+
+def test_a_run_that_cannot_be_read_and_those_that_have_no_turn_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, slow, queued = (far(tmp_path, name) for name in ("broken", "slow", "queued"))
+    silence = threading.Event()
+
+    def opened(uri: str, *_: Any) -> Store:
+        if uri == slow.uri:
+            silence.wait(20)
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(index, "open_uri", opened)
+    monkeypatch.setattr(status, "AT_ONCE", 1)
+    try:
+        found = summaries([broken, slow, queued], patience=0.2)
+    finally:
+        silence.set()
+    assert [each.why for each in found if isinstance(each, Unread)] == [
+        f"{broken.uri}: RuntimeError: two lines",
+        f"{slow.uri}: the store did not answer within 0.2 s",
+        f"{queued.uri}: was not read within 0.2 s",
+    ]
 
 
 def experiment(folder: Path, name: str = "one") -> NASExperiment:

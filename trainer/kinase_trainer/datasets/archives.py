@@ -62,10 +62,10 @@ def roles(names: list[str]) -> dict[tuple[str, str], str]:
         here = [role for role in (("x", part), ("y", part)) if role in found]
         if len(here) == 2 or (part != "train" and not here):
             continue
-        beside = f" to go with {found[here[0]]!r}" if here else ""
+        partner = f" to go with {found[here[0]]!r}" if here else ""
         lacks = "images" if ("x", part) not in found else "labels"
         known = ", ".join(repr(shown(name)) for name in names[:20]) or "none"
-        raise ValueError(f"there is no array of {lacks}{beside}; it has {known}, expected {KEYS}")
+        raise ValueError(f"there is no array of {lacks}{partner}; it has {known}, expected {KEYS}")
     return found
 
 

@@ -95,7 +95,7 @@ def _head(row: Sequence[str], where: str) -> list[str]:
     names = [name.strip() for name in row[1:]]
     if all(_number(name) is not None for name in names):
         raise ConfigError(
-            f"{where} begins with numbers; write a header line, such as file,{'target'}, above them"
+            f"{where} begins with numbers; write a header line, such as file,target, above them"
         )
     return names
 
