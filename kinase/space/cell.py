@@ -10,7 +10,7 @@ from kinase.api.fidelity import Scale
 from kinase.api.space import CellScale, CellSpace
 from kinase.api.trial import Architecture
 from kinase.space import cell_views, exact_morphisms, genes, skeletons
-from kinase.space.base import Frame, Rng, Size, Sketch, Space
+from kinase.space.base import Frame, Part, Rng, Size, Sketch, Space
 from kinase.space.canonical import canonical_form
 from kinase.space.cell_form import CellForm
 from kinase.space.genes import CellGenes, Pair
@@ -242,6 +242,11 @@ class Cell(Space):
     def vector(self, architecture: Architecture) -> NDArray[np.float64]:
         """Adjacency encoding, see `cell_views.vector`."""
         return cell_views.vector(self.form, architecture)
+
+    @property
+    def encoding(self) -> tuple[Part, ...]:
+        """The columns of `vector`, see `cell_views.encoding`."""
+        return cell_views.encoding(self.form)
 
     def paths(self, architecture: Architecture) -> frozenset[str]:
         """Operation sequences from an input to the output, cell by cell."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kinase.api.trial import Architecture
-from kinase.space.base import Sketch
+from kinase.space.base import Part, Sketch
 from kinase.space.cell_form import CellForm
 
 if TYPE_CHECKING:
@@ -29,6 +29,16 @@ def vector(form: CellForm, architecture: Architecture) -> NDArray[np.float64]:
             ends = form.ends(architecture, part)
             rows.append(np.isin(np.arange(form.nodes) + form.inputs, ends).astype(float))
     return np.concatenate(rows)
+
+
+def encoding(form: CellForm) -> tuple[Part, ...]:
+    """The columns of `vector`: the operation of every possible edge, and which nodes are
+    concatenated. If two pairs can share a source, the number of pairs that take it through each
+    operation."""
+    edge = (Part(),) * len(form.ops) if form.same_source else (Part(len(form.ops), choice=True),)
+    ends = (Part(1, choice=True),) * (form.nodes if form.concat != "all" else 0)
+    edges = sum(form.inputs + index for index in range(form.nodes))
+    return (edge * edges + ends) * len(form.parts)
 
 
 def paths(form: CellForm, architecture: Architecture) -> frozenset[str]:

@@ -195,8 +195,8 @@ def on_a_terminal(result: kinase.Result) -> str:
     console = Console(file=text, force_terminal=True, width=100)
     with Progress(console) as progress:
         progress.say("starting 1 worker ...")
-        progress.started(result._loop)
-    summary(console, result._loop, gather(result._loop))
+        progress.started(result._record)
+    summary(console, result._record, gather(result._record))
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.getvalue())
     assert plain.index("starting 1 worker") < plain.index("toy: Random over")
     return plain
@@ -206,10 +206,10 @@ def test_names_and_paths_are_not_markup(tmp_path: Path) -> None:
     folder = tmp_path / "runs[test]"
     given = manifest(folder, budget={"trials": 1})
     result = search(given)
-    data = gather(result._loop)
+    data = gather(result._record)
     trials = tuple(replace(trial, label="[/b] x") for trial in data.trials)
     text = io.StringIO()
-    summary(Console(file=text, width=400), result._loop, replace(data, trials=trials))
+    summary(Console(file=text, width=400), result._record, replace(data, trials=trials))
     assert "[/b] x  val" in text.getvalue()
     assert text.getvalue().count("runs[test]/runs/default/toy") == 3  # model, report, Load it
 
@@ -414,7 +414,7 @@ def test_values_in_html_are_escaped(finished: tuple[kinase.Result, Heard]) -> No
     from kinase.client import html
 
     assert html.note("<b>&") == "<div>&lt;b&gt;&amp;</div>"
-    loop = finished[0]._loop
+    loop = finished[0]._record
     assert math.isfinite(loop.elapsed)
     assert html.progress(loop, {}).count("<tr>") == 4 + 1 + 5
 

@@ -142,7 +142,8 @@ def parents(losses: list[tuple[float, ...]], sample: int, draws: int) -> list[in
     for number, each in enumerate(losses):
         bits = {"bits": [int(b) for b in rng.integers(0, 2, BITS)]}
         history.ask(Trial(number, bits, str(number)))
-        strategy.observe(history.tell(number, Outcome.SUCCEEDED, each), history)
+        history.tell(number, Outcome.SUCCEEDED, each)
+        strategy.observe(history.by_number[number], history)
     found = [strategy.propose(history, derive_rng(0, 0, n)) for n in range(draws)]
     return [p.parents[0] for p in found if p is not None]
 
