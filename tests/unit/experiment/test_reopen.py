@@ -144,7 +144,7 @@ def test_a_target_that_is_reached_is_said() -> None:
     loop = make_loop(sized(600, objective={"target": 0.85}), store)
     length = len(loop.run().told)
     assert stays(loop) == (
-        "budget.trials has changed, but the search stays over: the target 0.85 is reached; "
+        "budget.trials has changed, but the search does not resume: the target 0.85 is reached; "
         "raise or remove objective.target"
     )
     loop = make_loop(sized(10, objective={"target": 0.93}), store)
@@ -161,7 +161,7 @@ def test_a_budget_that_pays_for_no_trial_is_said() -> None:
     loop.run()
     assert stays(loop) is not None
     assert stays(loop).startswith(
-        "budget.epochs has changed, but the search stays over: the budget "
+        "budget.epochs has changed, but the search does not resume: the budget "
     )
     assert stays(loop).endswith(f"raise budget.epochs to {spent + 2 + 8} or more")
     state = make_loop(experiment(budget={"epochs": spent + 2 + 8}), store).run()
@@ -271,7 +271,7 @@ def test_a_lowered_limit_is_said() -> None:
     loop = make_loop(sized(4), store)
     assert loop.run().searched == 6
     assert lowered(loop) == (
-        "budget.trials was lowered after the search had ended; what it found stays"
+        "budget.trials was lowered after the search had ended; its results are kept"
     )
 
 

@@ -272,7 +272,7 @@ def test_a_decision_that_cannot_be_done_is_refused(cls: type[ASHA], said: str) -
     loop = make_loop(manifest(budget={"trials": 9, "parallelism": 3}), evaluate=learnt, slots=3)
     arm = loop.arms[Kind.SEARCH]
     arm.estimator = cls(loop.estimator.options, loop.setting)
-    with pytest.raises(EngineError, match=f"the estimator ASHA cannot go on after .*: .*{said}"):
+    with pytest.raises(EngineError, match=f"the estimator ASHA failed after .*: .*{said}"):
         loop.run()
     assert "Traceback" in next(loop.store.get(key).decode() for key in loop.store.list("errors/"))
 
