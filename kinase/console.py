@@ -218,7 +218,7 @@ class Progress:
     def render(self, loop: Loop) -> RenderableType:
         """The live table."""
         state, spec = loop.state, loop.spec
-        running = loop.engine.running()
+        running = loop.running
         failed = sum(t.outcome in (Outcome.FAILED, Outcome.INFEASIBLE) for t in state.told)
         done = len(state.told)
         best = loop.best

@@ -40,7 +40,7 @@ def progress(loop: Loop, points: Mapping[int, Point]) -> str:
     left = time_left(loop)
     remaining = "" if left is None else f", about {clock(left)} left of the search"
     lines.append(("time", escape(f"{clock(loop.elapsed)}{remaining}")))
-    for number in sorted(loop.engine.running()) if state.finished is None else ():
+    for number in sorted(loop.running) if state.finished is None else ():
         point = points.get(number)
         epoch = point.epoch if point is not None else state.trials[number].done
         measured = point.metrics.get(metric) if point is not None else None
@@ -48,7 +48,7 @@ def progress(loop: Loop, points: Mapping[int, Point]) -> str:
         lines.append(("running", f"trial {number}: epoch {epoch}/{of}, {metric} {value(measured)}"))
     phase = "done" if state.finished is not None else "finalists" if state.ended else "searching"
     if loop.stopping:
-        phase = "stopping at the next checkpoint" if loop.engine.running() else "interrupted"
+        phase = "stopping at the next checkpoint" if loop.running else "interrupted"
     return f"<div>{_head(loop, phase)}{_table(lines)}{_trials(state.told[-RECENT:], metric)}</div>"
 
 

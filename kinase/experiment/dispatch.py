@@ -110,7 +110,7 @@ class Dispatch:
         are not stopped for those."""
         record = self._record
         if record.stopping or budget.overdrawn(
-            record.spec, record.state, record.elapsed, record.running_seconds
+            record.spec, record.state, record.elapsed, sum(record.running.values())
         ):
             for number in self.engine.running():
                 if record.stopping or record.state.trials[number].kind in SEARCHING:

@@ -90,9 +90,9 @@ class Loop(Record):
         return super().kept if self._weights is None else self._weights.there
 
     @property
-    def running_seconds(self) -> float:
-        """Seconds for which the running attempts have held their slots."""
-        return sum(self.engine.running().values())
+    def running(self) -> dict[int, float]:
+        """Attempts that run, with the seconds for which each has held its slot."""
+        return self.engine.running()
 
     def interrupt(self) -> None:
         """Start nothing more and stop running trials at their next checkpoint. They stay

@@ -168,9 +168,9 @@ class Record:
         return sum(sizes.values()), sum(size for n, size in sizes.items() if n in there)
 
     @property
-    def running_seconds(self) -> float:
-        """Seconds for which the running attempts have held their slots."""
-        return 0.0
+    def running(self) -> dict[int, float]:
+        """Attempts that run, with the seconds for which each has held its slot."""
+        return {}
 
     def reached(self) -> bool:
         """Whether a trial of the search has reached the target."""
@@ -198,7 +198,7 @@ class Record:
             self.final_fidelity,
             self.info.train,
             self.elapsed,
-            self.running_seconds,
+            sum(self.running.values()),
             new=new,
         )
 

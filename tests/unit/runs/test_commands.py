@@ -184,11 +184,11 @@ def test_a_damaged_run_is_named(toy: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     listed = CliRunner().invoke(app, ["list", "-o", "name"])
     assert (listed.exit_code, listed.stdout) == (0, "good\n")
-    assert listed.stderr.startswith(f"warning: file://{bad}: ")
+    assert listed.stderr.startswith(f"warning: file://{bad}")
     for command in ("get", "report"):
         result = CliRunner().invoke(app, [command, "toy"])
         assert (result.exit_code, result.output.count("\n")) == (2, 1), command
-        assert result.output.startswith(f"kinase: file://{bad}: ")
+        assert result.output.startswith(f"kinase: file://{bad}")
 
 
 @pytest.mark.parametrize("error", [KeyError(7), TypeError("x\ny"), ZeroDivisionError()])
