@@ -66,9 +66,15 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def manifest(method: str, seed: int, epochs: int, task: dict[str, Any], folder: str) -> Any:
+def manifest(
+    strategy: dict[str, Any],
+    estimation: dict[str, Any],
+    seed: int,
+    epochs: int,
+    task: dict[str, Any],
+    folder: str,
+) -> NASExperiment:
     """One search; its finalist is there because there must be one, and is not counted."""
-    strategy, estimation = METHODS[method]
     objective: dict[str, Any] = {"metric": "val_accuracy", "goal": "maximize"}
     if strategy["type"] == "LEMONADE":
         objective["also"] = [{"metric": "params", "goal": "minimize"}]
@@ -113,7 +119,7 @@ def stay(cores: Any) -> None:
 def search(method: str, seed: int, epochs: int, task: dict[str, Any]) -> ReportData:
     """One search, as the report sees it."""
     with tempfile.TemporaryDirectory() as folder:
-        return gather(run(manifest(method, seed, epochs, task, folder)))
+        return gather(run(manifest(*METHODS[method], seed, epochs, task, folder)))
 
 
 def main() -> None:
