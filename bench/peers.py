@@ -59,7 +59,7 @@ Search = Callable[[Purse, int], None]
 
 
 def ours(strategy: str, estimation: str, purse: Purse, seed: int) -> None:
-    """A search of Kinase. Its finalist, which it must have, has one epoch of its own."""
+    """A search of Kinase. It must have a finalist, which gets one more epoch."""
     parts = STRATEGIES[strategy], ESTIMATIONS[estimation]
     experiment = manifest(*parts, seed, purse.epochs, purse.task, "/nowhere")
     store = MemoryStore()
