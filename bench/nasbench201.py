@@ -3,6 +3,7 @@
     python -m bench.nasbench201 --seeds 500
     python -m bench.nasbench201 --seeds 200 --populations
     python -m bench.nasbench201 --seeds 500 --rungs
+    python -m bench.nasbench201 --seeds 100 --compared
 
 Every search is a separate experiment: the manifest's strategy, the loop with its journal (in
 memory) and its budget, and an engine that looks results up in the table. Seeds are paired: all
@@ -40,6 +41,7 @@ from typing import Any
 from kinase.api import Kind, NASExperiment, TaskInfo, TrialJob
 from kinase.engine.tabular import TabularEngine
 from kinase.experiment.loop import Loop
+from kinase.history import History
 from kinase.report.control import expected_best
 from kinase.space.base import make_space
 from kinase.space.cell import Cell
@@ -75,6 +77,11 @@ class Method:
     """Trials at once."""
     eta: int = 0
     """Of successive halving over 12 and 200 epochs; 0: one fidelity."""
+    promote: str = "soon"
+    """When ASHA promotes."""
+    compared: str = "scale"
+    """What strategies compare trials of both rungs by: all on one `scale`, as in Kinase, their
+    `latest` values, or those of the `first` rung."""
     initial: int = 0
     """Candidates of a bracket of synchronous halving; 0: asynchronous."""
     cost: int = 0
@@ -106,23 +113,68 @@ POPULATIONS = tuple(
 """Evolution's default sizes, which follow the budget, against fixed ones."""
 
 
-RUNGS = tuple(
-    Method(f"{name} with ASHA, eta {eta}, cost {cost}", strategy, 0, eta=eta, cost=cost)
-    for cost in (17, 10)
-    for name, strategy in (
-        ("random", {"type": "Random"}),
-        ("evolution", {"type": "Evolution"}),
-        ("local search", {"type": "LocalSearch"}),
-    )
-    for eta in (4, 16, 40, 64)
-) + tuple(
-    Method(f"{name} with halving of {5 * 40} to 5", strategy, 0, eta=40, cost=17, initial=200)
-    for name, strategy in (
-        ("random", {"type": "Random"}),
-        ("evolution", {"type": "Evolution"}),
-        ("local search", {"type": "LocalSearch"}),
-    )
+MEMBERS = (
+    ("random", {"type": "Random"}),
+    ("evolution", {"type": "Evolution"}),
+    ("local search", {"type": "LocalSearch"}),
 )
+RUNGS = tuple(
+    Method(
+        f"cost {cost}, {name}, ASHA {promote}, eta {eta}",
+        strategy,
+        0,
+        eta=eta,
+        promote=promote,
+        cost=cost,
+    )
+    for cost, promote, etas in (
+        (17, "last", (40, 16, 4)),
+        (10, "last", (24, 16, 4)),
+        (17, "soon", (40, 16, 4)),
+        (10, "soon", (24, 16, 4)),
+    )
+    for eta in etas
+    for name, strategy in MEMBERS
+) + tuple(
+    Method(f"cost 17, {name}, halving of 200 to 5", strategy, 0, eta=40, cost=17, initial=200)
+    for name, strategy in MEMBERS
+)
+
+COMPARED = tuple(
+    Method(
+        f"{name}, ASHA soon, eta 40, {compared}",
+        strategy,
+        0,
+        eta=40,
+        cost=17,
+        compared=compared,
+    )
+    for name, strategy in MEMBERS[1:]
+    for compared in ("latest", "scale", "first")
+)
+
+
+class Latest(History):
+    """Strategies compare the latest values, whatever rung they are of."""
+
+    def _rescale(self, rung: int) -> None:
+        for trial in self.at(rung):
+            if trial.usable_at(rung):
+                trial.scale[rung] = trial.rungs[rung][0]
+                if trial.losses and rung == trial.rung:
+                    trial.losses = trial.rungs[rung]
+
+
+class First(History):
+    """Strategies compare the values at the first rung."""
+
+    def _rescale(self, rung: int) -> None:
+        for trial in self.at(rung):
+            if trial.usable_at(rung):
+                trial.scale[rung] = trial.rungs[0][0]
+
+
+HISTORIES = {"scale": History, "latest": Latest, "first": First}
 
 
 @lru_cache(maxsize=1)
@@ -175,7 +227,7 @@ def manifest(method: Method, seed: int) -> NASExperiment:
     }
     if method.eta:
         ladder = {"eta": method.eta, "rungs": [12], "horizon": "rung"}
-        estimation = {"type": "ASHA", "asha": ladder}
+        estimation = {"type": "ASHA", "asha": {**ladder, "promote": method.promote}}
         if method.initial:
             halving = {**ladder, "initial": method.initial}
             estimation = {"type": "SuccessiveHalving", "successiveHalving": halving}
@@ -214,6 +266,7 @@ def search(method: Method, seed: int) -> tuple[float, float]:
         appraise=lambda architecture: {},
         trainer_results=False,
     )
+    loop.arms[Kind.SEARCH].history = HISTORIES[method.compared]()
     state = loop.run()
     assert state.finished is not None
     assert state.finished.winner is not None
@@ -249,10 +302,13 @@ def main() -> None:
     parser.add_argument("--only", help="run the methods whose names begin so")
     parser.add_argument("--populations", action="store_true", help="evolution's sizes by budget")
     parser.add_argument("--rungs", action="store_true", help="two rungs, of 12 and 200 epochs")
+    parser.add_argument("--compared", action="store_true", help="what strategies compare then")
     arguments = parser.parse_args()
     methods = POPULATIONS if arguments.populations else METHODS
     if arguments.rungs:
         methods = RUNGS
+    if arguments.compared:
+        methods = COMPARED
     parts = arguments.processes * 4
     outcome = {}
     print(f"exact expectation of 150 random cell strings: {expected_regret(150):.3f}")

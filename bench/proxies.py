@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("--images", choices=("fashion", "noise"), default="noise")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=50, help="networks between two reports")
+    parser.add_argument("--values", type=Path, help="a CSV file for the value of each network")
     options = parser.parse_args()
     torch.set_num_threads(1)
     given = batch(options.images, options.samples)
@@ -109,12 +110,17 @@ def main() -> None:
     values: dict[str, list[float]] = {name: [] for name in members}
     seconds = dict.fromkeys(members, 0.0)
     accuracies: list[float] = []
-    for network, accuracy, _ in networks(options.seed):
+    if options.values is not None:
+        options.values.write_text(",".join(["arch", *members]) + "\n")
+    for network, accuracy, cell in networks(options.seed):
         accuracies.append(accuracy)
         for name, member in members.items():
             began = time.process_time()
             values[name].append(measure_one(member, network, given, options.seed))
             seconds[name] += time.process_time() - began
+        if options.values is not None:
+            with options.values.open("a") as file:
+                file.write(",".join([cell, *(repr(values[name][-1]) for name in members)]) + "\n")
         count = len(accuracies)
         if count % options.every == 0 or count == options.networks:
             for name in members:

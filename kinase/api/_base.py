@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -207,6 +208,17 @@ def struct_name(kind: str) -> str:
     return re.sub(r"^([A-Z]+(?=[A-Z][a-z])|[A-Z]+$|[A-Z])", lambda m: m[0].lower(), kind)
 
 
+@cache
+def _members(union: type[Union]) -> dict[str, str]:
+    by_alias = {field.alias: name for name, field in union.model_fields.items()}
+    literal = union.model_fields[union.discriminator].annotation
+    return {
+        kind: by_alias[struct_name(kind)]
+        for kind in getattr(literal, "__args__", ())
+        if struct_name(kind) in by_alias
+    }
+
+
 class Union(Model):
     """A discriminated union as Kubernetes writes one: ``type`` plus the one struct of that name.
 
@@ -219,13 +231,7 @@ class Union(Model):
     @classmethod
     def members(cls) -> dict[str, str]:
         """Map each type to the Python name of its struct's field."""
-        by_alias = {field.alias: name for name, field in cls.model_fields.items()}
-        literal = cls.model_fields[cls.discriminator].annotation
-        return {
-            kind: by_alias[struct_name(kind)]
-            for kind in getattr(literal, "__args__", ())
-            if struct_name(kind) in by_alias
-        }
+        return _members(cls)
 
     @classmethod
     def cel_rules(cls) -> tuple[Rule, ...]:

@@ -99,6 +99,10 @@ class ASHAEstimation(Ladder):
     score: Score = "best"
     """What trials of a rung are compared by: the `best` value up to its end, or the `last` one.
     They differ with the axis `epochs` and `horizon: full` only."""
+    promote: Literal["soon", "last"] = "soon"
+    """When to promote. `soon`: as soon as a trial is among the best (Li et al. 2020). `last`: when
+    the budget pays for no further candidate and the promotions that are due. It needs a budget of
+    epochs or trials; without one, trials are promoted soon."""
 
 
 class AsyncHyperbandEstimation(ASHAEstimation):

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from kinase.api.fidelity import Grant
 from kinase.api.trial import Outcome
 from kinase.estimation import Decision, End, Left, Promote, Sample, Stop, Wait
 from kinase.estimation.testing import Session, some_curve, some_ending
@@ -167,6 +168,73 @@ def test_the_budget_is_spent_to_the_last_epoch(slots: int) -> None:
     for epochs in (5, 100, 333):
         session = Session(estimator("ASHA", epochs=81), some_curve, slots=slots, epochs=epochs)
         assert session.run().spent == epochs
+
+
+# -- promoted last ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slots", [1, 3, 64])
+@pytest.mark.parametrize(
+    ("epochs", "wanted"), [(105, {0: 45, 1: 15, 2: 5}), (96, {0: 44, 1: 14, 2: 4})]
+)
+def test_promoted_last_a_search_begins_what_it_can_pay_to_promote(
+    slots: int, epochs: int, wanted: dict[int, int]
+) -> None:
+    """Over 1, 3 and 9 epochs a candidate costs 1, and its promotions 2 and 6."""
+    made = estimator("ASHA", eta=3, epochs=9, promote="last")
+    session = Session(
+        made, slots=slots, epochs=epochs, curve=lambda number, grant: [number % 7] * grant.until
+    ).run()
+    assert session.begun() == wanted
+    assert session.spent == epochs
+    kinds = [kind for kind, _ in session.events if kind in ("ask", "grant")]
+    assert kinds.index("grant") == wanted[0], "every candidate begins before a promotion"
+
+
+def test_promoted_last_the_best_of_all_are_promoted_one_by_one() -> None:
+    """Ever better candidates: promoted soon, each of them is among the best when it comes."""
+
+    def better(number: int, grant: Grant) -> list[float]:
+        return [-float(number)] * grant.until
+
+    promotions = {}
+    for promote in ("soon", "last"):
+        made = estimator("ASHA", eta=3, epochs=3, promote=promote)
+        session = Session(made, epochs=75, curve=better).run()
+        promotions[promote] = [args[0] for kind, args in session.events if kind == "grant"]
+    assert promotions["last"] == list(range(44, 29, -1))
+    assert len(promotions["soon"]) > 20
+
+
+def test_promoted_last_a_slot_waits_rather_than_spend_what_promotions_need() -> None:
+    hand = Hand(estimator("ASHA", eta=3, epochs=3, promote="last"))
+    hand.sample(3)
+    left = Left(2, None)
+    assert hand.decide(left) == Wait()
+    for number in range(3):
+        hand.rest(number, number / 10)
+    while isinstance(decision := hand.decide(left), Stop):
+        hand.obey(decision)
+    assert promoted([decision]) == [0]
+
+
+def test_promoted_last_by_a_budget_of_trials() -> None:
+    made = estimator("ASHA", eta=3, epochs=9, promote="last")
+    assert Session(made, trials=30, slots=4).run().begun() == {0: 30, 1: 10, 2: 3}
+
+
+def test_without_a_budget_promotions_come_soon() -> None:
+    hand = nine(promote="last")
+    for number in range(9):
+        hand.rest(number, number / 10)
+    assert promoted(hand.flow()) == [0, 1, 2]
+
+
+def test_promoted_last_what_none_can_fill_goes_to_candidates() -> None:
+    """No trial has a finite value, so none can be promoted, and nothing waits for it."""
+    made = estimator("ASHA", eta=3, epochs=3, promote="last")
+    session = Session(made, epochs=20, curve=lambda n, g: [math.inf] * g.until).run()
+    assert session.begun() == {0: 20}
 
 
 # -- asynchronous Hyperband ------------------------------------------------------------

@@ -22,6 +22,11 @@ MEMBERS: dict[str, dict[str, Any]] = {
     "hyperband, table": {"type": "Hyperband", "hyperband": {"brackets": "table", "eta": 2}},
     "asha": {"type": "ASHA"},
     "asha, last": {"type": "ASHA", "asha": {"eta": 2, "score": "last", "rungs": [2, 9]}},
+    "asha, promoted last": {"type": "ASHA", "asha": {"eta": 3, "promote": "last"}},
+    "asynchronous hyperband, promoted last": {
+        "type": "AsyncHyperband",
+        "asyncHyperband": {"eta": 3, "promote": "last"},
+    },
     "asha, data": {"type": "ASHA", "asha": {"axis": "data", "least": 0.05}},
     "asynchronous hyperband": {"type": "AsyncHyperband", "asyncHyperband": {"eta": 3}},
     "full, with looks": {"type": "Full", "stopping": {"type": "Median", "spare": 0.3}},
