@@ -43,7 +43,7 @@ from kinase.engine.tabular import TabularEngine
 from kinase.experiment.loop import Loop
 from kinase.history import History
 from kinase.report.control import expected_best
-from kinase.space.base import make_space
+from kinase.space import make_space
 from kinase.space.cell import Cell
 from kinase.space.nasbench201 import to_nasbench201
 from kinase.store.memory import MemoryStore

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from kinase.api._base import Custom, Model, Rule, Union
+from kinase.api.recipe import TrainingSpace
 
 Width = Annotated[int, Field(ge=1, le=4096)]
 Kernel = Annotated[int, Field(ge=1, le=15, multiple_of=1)]
@@ -437,8 +438,30 @@ class Space(Union):
     """An existing network, changed by network morphisms."""
     custom: Custom | None = None
     """A space from another package (entry point group `kinase.spaces`)."""
+    training: TrainingSpace | None = None
+    """Settings of the training that are searched for together with the network."""
+    architecture: dict[str, Any] | None = None
+    """The only network, in the format of this space: only `training` is searched for. For a `Cell`
+    space, a published architecture can be given as `{named: DARTS_V2}`. Default: every network of
+    the space."""
+
+    # no rule of the CRD: CEL does not see a field whose values may be anything
+    @model_validator(mode="after")
+    def _something_to_search(self) -> Self:
+        if self.architecture is not None and self.training is None:
+            raise ValueError(
+                "architecture is set, so training must be set, too: nothing is left to search for"
+            )
+        return self
+
+    @property
+    def networks(self) -> Space:
+        """The space of the networks alone, as a trainer gets it."""
+        if self.training is None:
+            return self
+        return self.model_copy(update={"training": None, "architecture": None})
 
     @property
     def with_root(self) -> Space | None:
-        """This space if it starts from an existing network, else None."""
-        return self if self.model is not None else None
+        """The space of the networks if it starts from an existing one, else None."""
+        return self.networks if self.model is not None else None

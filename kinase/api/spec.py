@@ -25,6 +25,7 @@ from kinase.api.task import Task, Training
 
 _LOWER = "self.estimation.?lowerFidelity"
 _CHILD = "self.estimation.?morphism.?epochsPerChild"
+_RECIPE = "self.space.?training"
 _FINAL_EPOCHS = "self.finalists.?epochs.orValue(self.training.epochs)"
 _SEARCH_EPOCHS = first_epochs(f"{_LOWER}.?epochs.orValue(self.training.epochs)")
 _NETWORKS = "(self.finalists.count + (has(self.baselines) ? size(self.baselines) : 0))"
@@ -118,6 +119,27 @@ class ExperimentSpec(Model):
             "self.task.type != 'Regression' || self.training.labelSmoothing == 0.0",
             "training.labelSmoothing is for classes and labels; task.type is Regression: remove it",
             ".training.labelSmoothing",
+        ),
+        Rule(
+            f"self.training.optimizer.type == 'SGD' || !{_RECIPE}.?momentum.hasValue()",
+            "space.training.momentum is for SGD; training.optimizer.type is "
+            "{self.training.optimizer.type}: remove it",
+            ".space.training.momentum",
+            "Forbidden",
+        ),
+        Rule(
+            f"self.task.type != 'Regression' || !{_RECIPE}.?labelSmoothing.hasValue()",
+            "space.training.labelSmoothing is for classes and labels; task.type is Regression: "
+            "remove it",
+            ".space.training.labelSmoothing",
+            "Forbidden",
+        ),
+        Rule(
+            f"!(self.strategy.type in ['EAS', 'PathLevel']) || !{_RECIPE}.hasValue()",
+            "strategy.type {self.strategy.type} has a policy for networks only: remove "
+            "space.training, or choose another strategy",
+            ".space.training",
+            "Forbidden",
         ),
         Rule(
             f"{_CHILD}.orValue(1) <= self.training.epochs",
@@ -279,6 +301,29 @@ class ExperimentSpec(Model):
             raise ValueError(
                 "training.labelSmoothing is for classes and labels; task.type is Regression: "
                 "remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _recipe_fits(self) -> Self:
+        searched = self.space.training
+        if searched is None:
+            return self
+        optimizer = self.training.optimizer.type
+        if searched.momentum is not None and optimizer != "SGD":
+            raise ValueError(
+                f"space.training.momentum is for SGD; training.optimizer.type is {optimizer}: "
+                "remove it"
+            )
+        if searched.label_smoothing is not None and self.task.type == "Regression":
+            raise ValueError(
+                "space.training.labelSmoothing is for classes and labels; task.type is Regression: "
+                "remove it"
+            )
+        if self.strategy.type in ("EAS", "PathLevel"):
+            raise ValueError(
+                f"strategy.type {self.strategy.type} has a policy for networks only: remove "
+                "space.training, or choose another strategy"
             )
         return self
 

@@ -250,6 +250,9 @@ class BOHBStrategy(Model):
     """Number of candidates of which the model's best is proposed."""
     bandwidth_factor: Annotated[float, Field(gt=0, le=100)] = 3.0
     """Factor on the kernels' bandwidths of numbers, from which the candidates are drawn."""
+    min_bandwidth: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    """Least bandwidth of a kernel, as a share of a number's range or as the chance of another
+    option."""
 
 
 class Strategy(Union):

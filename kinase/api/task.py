@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -380,7 +382,26 @@ class Training(Model):
         """A copy with another learning rate."""
         if factor == 1:
             return self
+        return self._optimized(learning_rate=self.optimizer.member.learning_rate * factor)
+
+    def set_to(self, values: Mapping[str, float | bool]) -> Self:
+        """A copy with other values of some settings, by their names in `space.training`."""
+        if not values:
+            return self
+        named = {_SNAKE.sub(r"_\1", name).lower(): value for name, value in values.items()}
+        own = {name: v for name, v in named.items() if name in Training.model_fields}
+        found = self._optimized(**{n: v for n, v in named.items() if n in _OPTIMIZED})
+        augmentation = self.augmentation.model_copy(
+            update={name: value for name, value in named.items() if name in _AUGMENTED}
+        )
+        return found.model_copy(update={**own, "augmentation": augmentation})
+
+    def _optimized(self, **values: float) -> Self:
         kind, member = self.optimizer.members()[self.optimizer.type], self.optimizer.member
-        rate = member.model_copy(update={"learning_rate": member.learning_rate * factor})
-        optimizer = self.optimizer.model_copy(update={kind: rate})
+        optimizer = self.optimizer.model_copy(update={kind: member.model_copy(update=values)})
         return self.model_copy(update={"optimizer": optimizer})
+
+
+_SNAKE = re.compile("([A-Z])")
+_AUGMENTED = frozenset(Augmentation.model_fields)
+_OPTIMIZED = frozenset({*SGD.model_fields, *AdamW.model_fields})

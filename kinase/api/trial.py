@@ -256,6 +256,9 @@ class TrialJob(Model):
         for name, default in (("until", None), ("done", 0), ("measure", ())):
             if getattr(self, name) == default:
                 document.pop(name, None)
+        for name in ("training", "architecture"):  # of a job's space both are always None
+            if document["space"].get(name) is None:
+                document["space"].pop(name, None)
         return document
 
     @property

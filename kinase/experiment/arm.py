@@ -73,7 +73,7 @@ class Arm:
                     learning_rate=entry.learning_rate,
                     grant=entry.grant,
                     inherits=entry.inherit is not None,
-                    metrics=dict(entry.resources),
+                    metrics=entry.resources | self._record.space.features(entry.architecture),
                 )
                 history.ask(trial)
                 self.strategy.asked(trial, history)

@@ -68,6 +68,11 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
     space = None
     try:
         space = make_space(spec.space)
+        if spec.space.architecture is not None:
+            space.validate(space.resolve(spec.space.architecture))
+    except ArchitectureError as error:
+        space = None
+        problem("spec.space.architecture", error)
     except MEMBER_ERRORS as error:
         problem("spec.space.custom.name", error)
     if space is not None:

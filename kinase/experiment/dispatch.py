@@ -19,15 +19,16 @@ def job_of(record: Record, trial: TrialRecord, *, test: bool = False) -> TrialJo
     passes_on = trial.kind is Kind.SEARCH and rule is not None
     root = record.info.root if spec.space.with_root is not None else None
     stop = trial.grant.stop_after(trial.done)
+    training = record.space.trained(trial.architecture, spec.training)
     return TrialJob(
         experiment=record.experiment.metadata.name,
         trial=trial.number,
         attempt=trial.attempt,
         kind=trial.kind,
         task=spec.task,
-        training=spec.training.at_rate(trial.learning_rate),
-        space=spec.space,
-        architecture=trial.architecture,
+        training=training.at_rate(trial.learning_rate),
+        space=spec.space.networks,
+        architecture=record.space.network(trial.architecture),
         fidelity=trial.fidelity,
         until=None if stop == trial.fidelity.epochs else stop,
         done=trial.done,

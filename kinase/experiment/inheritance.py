@@ -63,12 +63,13 @@ def plan(
             )
             if found is not None:
                 distil = 0 if found.exact else rule.distil
-                return _line(rule, parent, tuple(dump_chain(found.morphisms)), distil)
-    return _line(rule, able[0], None) if able and rule.matching else None
+                return _line(rule, space, parent, tuple(dump_chain(found.morphisms)), distil)
+    return _line(rule, space, able[0], None) if able and rule.matching else None
 
 
 def _line(
     rule: InheritanceRule,
+    space: Space,
     parent: TrialRecord,
     morphisms: tuple[dict[str, object], ...] | None,
     distil: int = 0,
@@ -76,7 +77,7 @@ def _line(
     own = Ancestor(
         trial=parent.number,
         prefix=parent.prefix,
-        architecture=parent.architecture,
+        architecture=space.network(parent.architecture),
         scale=parent.fidelity.scale,
         morphisms=morphisms,
     )

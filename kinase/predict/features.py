@@ -10,14 +10,16 @@ from kinase.predict.curve import Floats
 
 COUNTED = ("params", "macs", "depth")
 """Metrics that say something of the network, not of its result."""
-PROXY = "proxy_"
-"""Begins the names of zero-cost proxies."""
+PREFIXES = ("proxy_", "training_")
+"""Of the names of zero-cost proxies, and of settings of the training that are searched for."""
 
 
 def known(metrics: Mapping[str, float], learning_rate: float = 1.0) -> dict[str, float]:
     """The features among a trial's metrics, with the factor on its learning rate."""
     found = {
-        name: value for name, value in metrics.items() if name in COUNTED or name.startswith(PROXY)
+        name: value
+        for name, value in metrics.items()
+        if name in COUNTED or name.startswith(PREFIXES)
     }
     return {"learning_rate": learning_rate, **found}
 

@@ -64,10 +64,8 @@ def checklist(
         ),
         ProtocolItem(
             "Are all networks of a stage trained by one recipe?",
-            "finalists and baselines made by hand share spec.training and the epochs"
-            if spec.baselines
-            else "finalists share spec.training and the epochs; baselines names no network",
-            True,
+            _recipe(spec),
+            spec.space.training is None,
         ),
         ProtocolItem(
             "Is the whole cost reported?",
@@ -88,6 +86,20 @@ def checklist(
             bool(versions),
         ),
     )
+
+
+def _recipe(spec: ExperimentSpec) -> str:
+    """How the networks of a stage are trained."""
+    searched = spec.space.training
+    if searched is not None:
+        names = [*searched.ranges, *(("flip",) if searched.flip else ())]
+        return (
+            f"no: the search space includes {', '.join(names)}, so each finalist is trained as it "
+            "was found; other settings and the epochs are the same"
+        )
+    if spec.baselines:
+        return "finalists and baselines made by hand share spec.training and the epochs"
+    return "finalists share spec.training and the epochs; baselines names no network"
 
 
 def _tests(tested: Mapping[int, Mapping[str, float]]) -> str:

@@ -19,7 +19,7 @@ def resolved(record: Record) -> dict[str, Any]:
     spec = record.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     _goals(spec["objective"], record.aims)
     space = spec["space"]
-    for name, options in _space(record.space).items():
+    for name, options in _space(record.space.networks).items():
         if name in space:
             space[name] = {**options, **space[name]}
     _epochs(spec, record)

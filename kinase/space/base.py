@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kinase import registry
 from kinase.api.fidelity import Scale
-from kinase.api.space import Space as SpaceModel
+from kinase.api.task import Training
 from kinase.api.trial import Architecture
 from kinase.space.approximate_morphisms import smaller
 from kinase.space.errors import ArchitectureError
@@ -69,11 +68,14 @@ class Part:
     """How many of the vector's columns it takes."""
     choice: bool = False
     """Whether it is a choice: one of its columns is 1, or none. Else it is a number."""
+    free: bool = False
+    """Whether every value of it goes with every value of the other parts, and `near` sets it
+    exactly."""
 
     @property
     def options(self) -> int:
-        """Of a choice, not to make it included; 0 for a number."""
-        return self.columns + 1 if self.choice else 0
+        """Of a choice, not to make it included unless it is free; 0 for a number."""
+        return self.columns + (not self.free) if self.choice else 0
 
 
 class Space(ABC):
@@ -86,6 +88,28 @@ class Space(ABC):
 
     crosses: bool = False
     """Whether this space supports `crossover`."""
+
+    @property
+    def networks(self) -> Space:
+        """The space of the networks alone, without the settings of their training."""
+        return self
+
+    def network(self, architecture: Architecture) -> Architecture:
+        """The same architecture in the space of the networks alone, as a trainer gets it."""
+        return architecture
+
+    def trained(self, architecture: Architecture, training: Training) -> Training:
+        """How the network of an architecture is trained.
+
+        Args:
+            architecture: of this space.
+            training: the manifest's, for all that the architecture does not say.
+        """
+        return training
+
+    def features(self, architecture: Architecture) -> dict[str, float]:
+        """What is known of an architecture without its network: numbers for predictors, by name."""
+        return {}
 
     @property
     def begins_with(self) -> Graph | None:
@@ -210,6 +234,22 @@ class Space(ABC):
         """What the columns of `vector` are, in order; by default numbers."""
         return (Part(),) * len(self.vector(self.sample(derive_rng(0))))
 
+    def near(
+        self, architecture: Architecture, values: Mapping[int, float], rng: Rng
+    ) -> Architecture:
+        """An architecture whose encoding is near a point. By default it has as many random edits as
+        there are parts to change, because a point of the encoding need not be an architecture.
+
+        Args:
+            architecture: to begin with.
+            values: by the place of the part in `encoding`, its new value: 0..1 for a number, the
+                number of the option for a choice, from 1, and 0 not to make it.
+            rng: for the edits.
+        """
+        for _ in values:
+            architecture = self.mutate(architecture, rng)
+        return architecture
+
     @abstractmethod
     def paths(self, architecture: Architecture) -> frozenset[str]:
         """Path encoding (White et al. 2021, section 3): the operation sequences from the
@@ -266,17 +306,3 @@ class Sketch:
     """(from, to, label) of each edge."""
     group: dict[str, str] | None = None
     """Part of the network that a node belongs to, such as `normal` or `reduction`."""
-
-
-def make_space(model: SpaceModel, root: Graph | None = None) -> Space:
-    """Make the search space of a manifest.
-
-    Args:
-        model: `spec.space`.
-        root: the network that the search starts from, if the trainer has described one.
-
-    Raises:
-        UnknownMember: no package registers the entry point.
-    """
-    space: Space = registry.make("kinase.spaces", model, Space, lambda cls, options: cls(options))
-    return space if root is None else space.rooted(root)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -38,10 +40,13 @@ class BOHB(Strategy):
     share of the proposals is random; each other is the candidate, of `samples` many, at which the
     good density exceeds the bad one by the largest factor.
 
-    A candidate is a good trial's architecture with random edits, because a point near an encoding
-    need not be an architecture. There are as many edits as a draw from the kernels would change
-    choices: for each, with the probability of its bandwidth, and for each number with that of
-    `bandwidthFactor` times it; at least one.
+    A candidate is drawn around a good trial, as in the authors' code: a number from its kernel,
+    widened by `bandwidthFactor` and truncated to 0..1; a choice stays with a probability of 1 less
+    its bandwidth, else it is any of its options. That holds for the free parts of the encoding,
+    such as the settings of `space.training`. For the others a point of the encoding need not be an
+    architecture, so there are random edits instead: as many as a draw would change choices, for
+    each with the probability of its bandwidth, and for each number with that of `bandwidthFactor`
+    times it. Where nothing is drawn, there is one edit.
     """
 
     options: BOHBStrategy
@@ -49,7 +54,8 @@ class BOHB(Strategy):
     def __init__(self, *args: object, **kwargs: object) -> None:
         """See `Strategy`."""
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        self._options = [part.options for part in self.space.encoding]
+        self._parts = self.space.encoding
+        self._options = [part.options for part in self._parts]
         self._codes: dict[int, Reals] = {}
         self._fitted: tuple[History | None, int, Model | None] = (None, -1, None)
         """For which history, at which version; like the codes it only saves time."""
@@ -82,7 +88,7 @@ class BOHB(Strategy):
         place of a choice, 0 where it is not made."""
         vector = self.space.vector(architecture)
         found, start = [], 0
-        for part in self.space.encoding:
+        for part in self._parts:
             columns = vector[start : start + part.columns]
             start += part.columns
             if part.choice:
@@ -118,8 +124,8 @@ class BOHB(Strategy):
             return Model(
                 rung,
                 parts,
-                MixedDensity(codes[:good], options),
-                MixedDensity(codes[-bad:], options),
+                MixedDensity(codes[:good], options, least=self.options.min_bandwidth),
+                MixedDensity(codes[-bad:], options, least=self.options.min_bandwidth),
                 there[:good],
             )
         return None
@@ -133,12 +139,27 @@ class BOHB(Strategy):
         return self._codes[trial.number]
 
     def _candidate(self, model: Model, rng: Rng) -> Architecture:
-        found = model.best[int(rng.integers(len(model.best)))].architecture
-        widened = np.where(
-            np.array(model.good.options) == 0,
-            model.good.bandwidth * self.options.bandwidth_factor,
-            model.good.bandwidth,
-        )
-        for _ in range(max(1, int((rng.random(len(widened)) < widened).sum()))):
-            found = self.space.mutate(found, rng)
-        return found
+        drawn = int(rng.integers(len(model.best)))
+        architecture, center = model.best[drawn].architecture, model.good.points[drawn]
+        values: dict[int, float] = {}
+        for place, part in enumerate(model.parts):
+            width, options = float(model.good.bandwidth[place]), self._options[part]
+            if options == 0:
+                width *= self.options.bandwidth_factor
+            if not self._parts[part].free:
+                if rng.random() < width:
+                    values[part] = math.nan  # an edit, somewhere
+            elif options == 0:
+                values[part] = _truncated(float(center[place]), width, rng)
+            elif rng.random() < width:
+                values[part] = float(rng.integers(1, options + 1))
+        if not values:
+            return self.space.mutate(architecture, rng)
+        return self.space.near(architecture, values, rng)
+
+
+def _truncated(mean: float, deviation: float, rng: Rng) -> float:
+    """A draw from a normal distribution truncated to 0..1; `mean` is in there."""
+    normal = NormalDist(mean, deviation)
+    share = rng.uniform(normal.cdf(0.0), normal.cdf(1.0))
+    return min(max(normal.inv_cdf(max(share, 1e-300)), 0.0), 1.0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Reals = NDArray[np.float64]
 LEAST = 1e-3
-"""Least bandwidth (Falkner et al. 2018, section 4)."""
+"""Least bandwidth by default (Falkner et al. 2018, section 4)."""
 
 
 class MixedDensity:
@@ -18,13 +18,19 @@ class MixedDensity:
     Aitchison & Aitken (1976), which gives the point's own option 1 - h and each other h / (c - 1).
 
     Bandwidths follow the normal reference rule, `1.06 s n**(-1 / (4 + d))` with the deviation s of
-    the n points in a dimension; at least `LEAST`, and for a choice at most (c - 1) / c, at which
+    the n points in a dimension; at least `least`, and for a choice at most (c - 1) / c, at which
     all options are alike. The deviation of a choice must not depend on how its options are
     numbered: it is the root of half the chance that two of the points differ, which for two options
     is the deviation of 0 and 1.
     """
 
-    def __init__(self, points: Reals, options: Sequence[int], bandwidth: Reals | None = None):
+    def __init__(
+        self,
+        points: Reals,
+        options: Sequence[int],
+        bandwidth: Reals | None = None,
+        least: float = LEAST,
+    ) -> None:
         """`points` are (n, d), choices as numbers from 0; `options` are of each dimension, 0 for a
         number; `bandwidth` is (d,), by default that of the rule."""
         self.points = points
@@ -37,7 +43,7 @@ class MixedDensity:
             ]
             bandwidth = 1.06 * np.array(spread) * number ** (-1 / (4 + dimensions))
             most = [(c - 1) / c if c else math.inf for c in self.options]
-            bandwidth = np.clip(bandwidth, LEAST, np.maximum(most, LEAST))
+            bandwidth = np.clip(bandwidth, np.minimum(least, most), most)
         self.bandwidth = bandwidth
 
     def log(self, points: Reals) -> Reals:

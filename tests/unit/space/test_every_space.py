@@ -51,6 +51,19 @@ SPACES: dict[str, dict[str, Any]] = {
         "cell": {"preset": "nasnet", "nodes": 3, "concat": "chosen"},
     },
     "tree": {"type": "Tree", "tree": {}},
+    "chain with training": {
+        "type": "Chain",
+        "training": {"learningRate": {"min": 0.001, "max": 1}, "crop": {"values": [0, 2]}},
+    },
+    "training alone": {
+        "type": "Cell",
+        "architecture": {"named": "DARTS_V2"},
+        "training": {
+            "learningRate": {"min": 0.001, "max": 1},
+            "batchSize": {"values": [16, 64]},
+            "cutout": {"min": 0, "max": 16},
+        },
+    },
     "model": {"type": "Model", "model": {"from": "graph", "graph": dump_graph(network())}},
 }
 SEEDS = range(25)
