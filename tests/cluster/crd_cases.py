@@ -68,6 +68,14 @@ def network(**options: Any) -> Changes:
     return {"space": {"type": "Model", "model": {k: v for k, v in own.items() if v is not None}}}
 
 
+def searched(**settings: Any) -> Changes:
+    """A search for settings of the training."""
+    return {"space.training": settings}
+
+
+RATES = {"min": 0.001, "max": 0.1}
+
+
 def morphism(**options: Any) -> dict[str, Any]:
     return {"type": "Morphism", "morphism": options}
 
@@ -162,6 +170,46 @@ CASES: dict[str, Case] = {
         {**task("Regression", "val_mae"), "training.labelSmoothing": 0},
         {**task("Regression", "val_mae"), "training.labelSmoothing": 0.1},
         "labelSmoothing",
+    ),
+    "settings are named": Case(searched(flip=True), searched(flip=False), "space.training"),
+    "a setting has a range or values": Case(
+        searched(learningRate={"values": [0.1, 0.01]}),
+        searched(learningRate={**RATES, "values": [0.1, 0.01]}),
+        "learningRate.values",
+    ),
+    "a range has both ends": Case(
+        searched(batchSize={"min": 8, "max": 9}), searched(batchSize={"min": 8}), "batchSize.values"
+    ),
+    "the ends of a range are in order": Case(
+        searched(weightDecay=RATES),
+        searched(weightDecay={"min": 0.1, "max": 0.1}),
+        "weightDecay.min",
+    ),
+    "zero has no logarithm": Case(
+        searched(weightDecay={"min": 0, "max": 0.1, "scale": "linear"}),
+        searched(weightDecay={"min": 0, "max": 0.1}),
+        "weightDecay.min",
+    ),
+    "values differ": Case(
+        searched(crop={"values": [0, 1]}), searched(crop={"values": [1, 1]}), "crop.values"
+    ),
+    "momentum is of SGD": Case(
+        searched(momentum={"min": 0, "max": 0.9}),
+        {
+            **searched(momentum={"min": 0, "max": 0.9}),
+            "training.optimizer": {"type": "AdamW"},
+        },
+        "space.training.momentum",
+    ),
+    "numbers have no labels to smooth in a search either": Case(
+        {**task("Regression", "val_mae"), **searched(cutout={"min": 0, "max": 4})},
+        {**task("Regression", "val_mae"), **searched(labelSmoothing={"min": 0, "max": 0.2})},
+        "space.training.labelSmoothing",
+    ),
+    "a policy is of networks alone": Case(
+        {"strategy": {"type": "Evolution"}, **searched(learningRate=RATES)},
+        {"strategy": {"type": "EAS"}, **searched(learningRate=RATES)},
+        "space.training",
     ),
     "a balanced accuracy is of classes": Case(
         aimed("Classification", "val_balanced_accuracy"),
