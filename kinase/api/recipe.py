@@ -166,16 +166,14 @@ class TrainingSpace(Model):
             "has(self.learningRate) || has(self.weightDecay) || has(self.momentum) || "
             "has(self.batchSize) || has(self.labelSmoothing) || has(self.dropPath) || "
             "has(self.crop) || has(self.cutout) || self.flip",
-            "name at least one setting, such as learningRate: {min: 0.0001, max: 0.1}",
+            "name at least one setting, such as learningRate",
         ),
     )
 
     @model_validator(mode="after")
     def _something(self) -> Self:
         if not self.flip and not self.ranges:
-            raise ValueError(
-                "name at least one setting, such as learningRate: {min: 0.0001, max: 0.1}"
-            )
+            raise ValueError("name at least one setting, such as learningRate")
         return self
 
     @property
