@@ -1,7 +1,7 @@
 """Searches with real training, Kinase's and those of Optuna and NePS, at the same cost.
 
     uv venv .venv-peers
-    uv pip install --python .venv-peers --group peers --editable '.[trainer,report]'
+    uv pip install --python .venv-peers --group peers --editable '.[trainer,report,curves]'
     .venv-peers/bin/python -m bench.peers --data digits --seeds 5
     .venv-peers/bin/python -m bench.peers --data digits --table
 
@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import binomtest
 
 from bench.compare import EPOCHS, EVOLUTION, INHERIT, SPACE, manifest
 from bench.fashion import DATA, whole_test
@@ -48,6 +49,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 ESTIMATIONS: dict[str, dict[str, Any]] = {
     "Full": {"type": "Full"},
+    "LowerFidelity": {"type": "LowerFidelity", "lowerFidelity": {"epochs": 4}},
     "ASHA": {"type": "ASHA"},
     "ASHA3": {"type": "ASHA", "asha": {"eta": 3}},
     "SuccessiveHalving": {"type": "SuccessiveHalving"},
@@ -216,17 +218,9 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def wilson(wins: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of a share of wins (Wilson 1927), 95 %."""
-    share = wins / count
-    middle = share + z * z / (2 * count)
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    whole = 1 + z * z / count
-    return (middle - half) / whole, (middle + half) / whole
-
-
 def table(found: list[dict[str, Any]], against: list[str]) -> None:
-    """Medians and means, and wins of each method over others by seed; ties are no wins."""
+    """Medians and means, and wins of each method over others by seed, with the interval of 95 %
+    of their share (Wilson 1927). Ties are no wins."""
     columns: list[tuple[str, Callable[[dict[str, Any]], float]]] = [
         (f"{share:.0%}", lambda row, at=at: float(row["validation"][at]))  # type: ignore[misc]
         for at, share in enumerate(SHARES)
@@ -257,8 +251,8 @@ def table(found: list[dict[str, Any]], against: list[str]) -> None:
                 pairs = [(of(methods[method][seed]), of(methods[other][seed])) for seed in paired]
                 wins = sum(one > two for one, two in pairs)
                 ties = sum(one == two for one, two in pairs)
-                low, high = wilson(wins, len(pairs))
-                cells.append(f"{wins} ({ties} equal), {low:.2f} to {high:.2f}")
+                share = binomtest(wins, len(pairs)).proportion_ci(method="wilson")
+                cells.append(f"{wins} ({ties} equal), {share.low:.2f} to {share.high:.2f}")
             print(f"| {method} | {other} | {len(paired)} | {' | '.join(cells)} |")
 
 
