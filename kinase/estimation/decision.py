@@ -20,11 +20,27 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a rule expects of a trial at a look."""
+
+    probability: float
+    """That it does not reach `bar` at the end of its grant."""
+    bar: float
+    """The main loss that it has to reach."""
+    predicted: float | None = None
+    """The main loss that is expected."""
+
+
+@dataclass(frozen=True, slots=True)
 class Promote:
     """Train a resting trial on. With its own grant again, it continues past a look."""
 
     trial: int
     grant: Grant
+    forecast: Forecast | None = None
+    """What a rule expected of it at this look, for the record."""
+    spared: bool = False
+    """Whether a rule would have stopped it, and it is trained on to show what it becomes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +53,9 @@ class Stop:
     predicted: float | None = None
     """The main loss that is expected of it at the end of its grant."""
     probability: float | None = None
-    """That it would not have reached what it had to reach, by the rule that stops it."""
+    """That it would not have reached `bar`, by the rule that stops it."""
+    bar: float | None = None
+    """The main loss that it had to reach at the end of its grant."""
 
 
 @dataclass(frozen=True, slots=True)

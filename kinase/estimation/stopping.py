@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kinase.api.fidelity import Grant
 from kinase.api.stopping import Stopping as StoppingModel
 from kinase.estimation.base import Estimator, Setting
-from kinase.estimation.decision import Decision, Left, Promote, Sample, Stop
+from kinase.estimation.decision import Decision, Forecast, Left, Promote, Sample, Stop
 from kinase.estimation.rules.base import Rule, Verdict, alike, reached
 from kinase.history import History, Trial
 
@@ -83,11 +82,22 @@ class Stopping(Estimator):
 
     def _judge(self, trial: Trial, history: History) -> Promote | Stop:
         found = self._verdict(trial, history)
-        if found is None or not found.stop:
+        if found is None:
             return Promote(trial.number, trial.grant)
+        forecast = self._forecast(found, trial, history)
+        if not found.stop:
+            return Promote(trial.number, trial.grant, forecast)
         if self.spares(trial.number):
-            return Promote(trial.number, trial.grant.model_copy(update={"every": 0}))
-        return Stop(trial.number, found.why, found.predicted, found.probability)
+            grant = trial.grant.model_copy(update={"every": 0})
+            return Promote(trial.number, grant, forecast, spared=True)
+        bar = forecast and forecast.bar
+        return Stop(trial.number, found.why, found.predicted, found.probability, bar)
+
+    def _forecast(self, found: Verdict, trial: Trial, history: History) -> Forecast | None:
+        bar = self.inner.bar(trial, history)
+        if found.probability is None or not math.isfinite(bar):
+            return None
+        return Forecast(found.probability, bar, found.predicted)
 
     def _verdict(self, trial: Trial, history: History) -> Verdict | None:
         if trial.done < (self.options.after or self.every):
@@ -145,41 +155,3 @@ def is_spared(trial: Trial) -> bool:
     """Whether a rule would have stopped a trial, and it was trained on to show what it becomes:
     under `Stopping` it alone has a grant without looks."""
     return trial.grant.every == 0
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """How far a rule can be trusted, from the trials that it spared."""
-
-    stopped: int
-    """Trials that the rule stopped."""
-    spared: int
-    """Trials that it would have stopped, and that were trained on and have a result."""
-    won: int
-    """Those of the spared that became at least as good as the best before them."""
-
-    @property
-    def share(self) -> float | None:
-        """Estimated share of the stopped trials that would have become the best; None if none was
-        spared."""
-        return self.won / self.spared if self.spared else None
-
-
-def calibrate(trials: Iterable[tuple[bool, bool, float]]) -> Calibration:
-    """Estimate how many of the stopped trials would have become the best.
-
-    Args:
-        trials: in the order of their results: whether the rule stopped it, whether it was spared,
-            and its main loss.
-    """
-    stopped = spared = won = 0
-    best = math.inf
-    for was_stopped, was_spared, loss in trials:
-        if was_stopped:
-            stopped += 1
-            continue
-        if was_spared:
-            spared += 1
-            won += loss <= best < math.inf
-        best = min(best, loss)
-    return Calibration(stopped, spared, won)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from kinase.api.fidelity import Grant
@@ -10,6 +11,7 @@ from kinase.estimation import Promote, Sample, Stop
 from kinase.experiment import budget, inheritance
 from kinase.experiment.entries import AnyEntry, Asked, Ended, Granted, Told
 from kinase.experiment.record import Record
+from kinase.experiment.rungs import OVER
 from kinase.experiment.seeds import Stream, derive
 from kinase.experiment.trial_record import TrialRecord
 from kinase.space import InfeasibleError
@@ -91,13 +93,25 @@ def grant_of(sample: Sample, inherit: Inheritance | None) -> Grant:
 def promote(record: Record, decision: Promote) -> Granted:
     """A resting trial trains on; at another fidelity it begins again."""
     trial = record.state.trials[decision.trial]
+    forecast = decision.forecast
     return Granted(
         trial=trial.number,
         grant=decision.grant,
         attempt=trial.attempt + 1,
         restart=restarts(trial, decision.grant),
+        predicted=_metric(record, forecast and forecast.predicted),
+        probability=forecast and forecast.probability,
+        bar=_metric(record, forecast and forecast.bar),
+        spared=decision.spared,
         elapsed=record.elapsed,
     )
+
+
+def _metric(record: Record, loss: float | None) -> float | None:
+    """The value of the main metric that a loss stands for; None if it is not finite."""
+    if loss is None or not math.isfinite(loss):
+        return None
+    return -loss if record.aims[0].goal == "maximize" else loss
 
 
 def restarts(trial: TrialRecord, grant: Grant) -> bool:
@@ -114,9 +128,6 @@ def costs(trial: TrialRecord, grant: Grant) -> int:
 def stop(record: Record, decision: Stop) -> Told:
     """A resting trial ends, with what it has measured."""
     trial = record.state.trials[decision.trial]
-    predicted = decision.predicted
-    if predicted is not None and record.aims[0].goal == "maximize":
-        predicted = -predicted
     return Told(
         trial=trial.number,
         outcome=Outcome.STOPPED,
@@ -126,8 +137,9 @@ def stop(record: Record, decision: Stop) -> Told:
         message=decision.why[:2000],
         inherited=trial.inherited,
         kept_bytes=trial.kept_bytes,
-        predicted=predicted,
+        predicted=_metric(record, decision.predicted),
         probability=decision.probability,
+        bar=_metric(record, decision.bar),
         elapsed=record.elapsed,
     )
 
@@ -136,6 +148,6 @@ def end(record: Record, reason: str) -> Sequence[AnyEntry]:
     """The search is over: what rests is told with its last value."""
     resting = [t for t in record.state.outstanding.values() if t.resting]
     return [
-        *(stop(record, Stop(trial.number, "the search is over")) for trial in resting),
+        *(stop(record, Stop(trial.number, OVER)) for trial in resting),
         Ended(reason=reason, limits=budget.recorded(record.spec), elapsed=record.elapsed),
     ]

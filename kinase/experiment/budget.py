@@ -17,7 +17,8 @@ from kinase.api import changes
 from kinase.api.fidelity import Fidelity
 from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import Kind
-from kinase.experiment.state import ROUNDED, State
+from kinase.experiment.older import ROUNDED
+from kinase.experiment.state import State
 from kinase.words import counted, was
 
 

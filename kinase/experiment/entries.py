@@ -109,6 +109,15 @@ class Granted(Model):
     """Number of the attempt that follows."""
     restart: bool = False
     """Whether it begins again from epoch 0, because the fidelity is another."""
+    predicted: float | None = None
+    """At a look: the metric that the rule expected at the end of the grant."""
+    probability: Annotated[float, Field(ge=0, le=1)] | None = None
+    """At a look: the probability that the trial does not reach `bar`."""
+    bar: float | None = None
+    """At a look: the metric that the trial had to reach at the end of the grant."""
+    spared: bool = False
+    """Whether the rule would have stopped the trial, and it is trained on to show what it
+    becomes."""
     elapsed: Seconds = 0.0
     """Seconds that the experiment has run."""
 
@@ -138,7 +147,10 @@ class Told(Model):
     predicted: float | None = None
     """For a trial that was stopped: the metric that was expected at the end of its grant."""
     probability: Annotated[float, Field(ge=0, le=1)] | None = None
-    """For a trial that was stopped: the probability on which the rule acted."""
+    """For a trial that was stopped: the probability on which the rule acted, that it would not
+    have reached `bar`."""
+    bar: float | None = None
+    """For a trial that was stopped: the metric that it had to reach at the end of its grant."""
     elapsed: Seconds = 0.0
     """Seconds that the experiment has run."""
 

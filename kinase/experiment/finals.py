@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import groupby
 
 from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import Kind, Outcome
@@ -20,22 +21,26 @@ LossesOf = Callable[[TrialRecord], tuple[float, ...]]
 
 
 def choose(trials: list[TrialRecord], count: int, losses: LossesOf) -> list[TrialRecord]:
-    """The trials whose architectures are retrained at full fidelity.
+    """The trials whose architectures are retrained at full fidelity: those of the highest rung
+    first, since values of different rungs are not comparable.
 
-    With one objective, the best. With several, the Pareto front in the order of the main one:
-    the best, then the best of those that beat it in a further objective, and so on; then the
+    Of a rung with one objective, the best. With several, the Pareto front in the order of the main
+    one: the best, then the best of those that beat it in a further objective, and so on; then the
     best of the rest. An architecture is chosen once.
     """
     usable: dict[str, TrialRecord] = {}
-    for trial in sorted(trials, key=lambda t: (losses(t), t.number)):
+    for trial in sorted(trials, key=lambda t: (-t.rung, losses(t), t.number)):
         if all(math.isfinite(value) for value in losses(trial)):
             usable.setdefault(trial.key, trial)
-    ranked = list(usable.values())
-    front = pareto_front([losses(trial) for trial in ranked])
-    return (
-        [ranked[i] for i in front]
-        + [trial for i, trial in enumerate(ranked) if i not in set(front)]
-    )[:count]
+    chosen: list[TrialRecord] = []
+    for _, group in groupby(usable.values(), key=lambda t: t.rung):
+        ranked = list(group)
+        front = pareto_front([losses(trial) for trial in ranked])
+        chosen += [ranked[i] for i in front]
+        chosen += [trial for i, trial in enumerate(ranked) if i not in set(front)]
+        if len(chosen) >= count:
+            break
+    return chosen[:count]
 
 
 def due(

@@ -11,6 +11,7 @@ from typing import Any
 from kinase.api.experiment import NASExperiment
 from kinase.api.fidelity import Fidelity
 from kinase.api.trial import Architecture, Outcome, TaskInfo
+from kinase.estimation.calibration import Calibration
 from kinase.experiment import artifacts, budget, inheritance, members
 from kinase.experiment.aims import aims_of
 from kinase.experiment.entries import AnyEntry, Asked, Rested, Told
@@ -72,6 +73,8 @@ class Record:
         self._began = clock()
         self._base = 0.0
         self._best: TrialRecord | None = None
+        self.wronged: set[int] = set()
+        """Trials that a rule would have stopped, and that became the best when they went on."""
         self.setting = setting_of(spec, self.space, info.input, info.outputs)
         self.estimator = estimator_of(spec, self.setting)
         """That of the search; its control has another one."""
@@ -110,6 +113,8 @@ class Record:
             trial = self.state.trials[entry.trial]
             if trial.kind in SEARCHING:
                 self._compare(trial)
+                if trial.spared and trial is self._best:
+                    self.wronged.add(trial.number)
 
     def _compare(self, trial: TrialRecord) -> None:
         """Keep the best trial of the search, now that one has another value."""
@@ -154,6 +159,16 @@ class Record:
     def best(self) -> TrialRecord | None:
         """The search's best trial by the main objective, the control's included."""
         return self._best
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How far the rule that stops trials can be trusted; None without one."""
+        if self.spec.estimation.stopping is None:
+            return None
+        searched = list(self.state.of_kind(*SEARCHING))
+        spared = [t for t in searched if t.spared and (t.outcome is not None or t.paused)]
+        won = sum(trial.number in self.wronged for trial in spared)
+        return Calibration(sum(trial.ruled for trial in searched), len(spared), won)
 
     @property
     def kept(self) -> set[int]:

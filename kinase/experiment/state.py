@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kinase.api.trial import Cost, Kind
+from kinase.api.trial import Cost, Kind, Outcome
 from kinase.experiment.entries import (
     AnyEntry,
     Asked,
@@ -19,40 +18,12 @@ from kinase.experiment.entries import (
     Rested,
     Told,
 )
-from kinase.experiment.trial_record import TrialRecord
+from kinase.experiment.older import limits_of
+from kinase.experiment.rungs import OVER, Rungs
+from kinase.experiment.trial_record import Look, TrialRecord
 
 SEARCHING = (Kind.SEARCH, Kind.CONTROL)
 """The kinds of trial that the search consists of."""
-
-
-REASONS = {
-    "trials": r"(\d+) trials? (?:was|were) run",
-    "epochs": r"the (?:budget of )?(\d+) epochs? (?:is|are) spent\b.*",
-    "deviceHours": r"the (?:budget of )?(\S+) device hours? (?:is|are) spent",
-    "target": r"the target (\S+) is reached",
-}
-"""Texts of older journals, which do not record the limits, for the limit that ended a search."""
-ROUNDED = 1e-5
-"""Relative error of the numbers in these texts, which have six digits."""
-
-
-def limits_of(reason: str, elapsed: float) -> dict[str, float]:
-    """The limit that ended a search, from the text in an older journal.
-
-    Args:
-        reason: `Ended.reason`.
-        elapsed: seconds that the experiment had run. A shorter duration would not resume it.
-    """
-    if reason == "the duration is over":
-        return {"duration": elapsed}
-    for name, pattern in REASONS.items():
-        if found := re.fullmatch(pattern, reason):
-            try:
-                value = float(found[1])
-            except ValueError:
-                return {}
-            return {name: value * (1 + ROUNDED) if name == "deviceHours" else value}
-    return {}
 
 
 class Contradiction(ValueError):
@@ -90,6 +61,8 @@ class State:
     """Finalists that were asked before the search was last resumed."""
     slowest: float = 0.0
     """Maximum device seconds per sample, over the finished trials."""
+    rungs: Rungs = field(default_factory=Rungs)
+    """How the search's trials stand on the ladder."""
 
     def apply(self, entry: AnyEntry) -> None:
         """Apply the next entry of the journal.
@@ -142,6 +115,7 @@ class State:
         )
         self.trials[entry.trial] = self.outstanding[entry.trial] = record
         self.running[entry.trial] = record
+        self.rungs.entered(record)
         self.counts[entry.kind] += 1
         self.committed_epochs += record.committed
 
@@ -156,6 +130,7 @@ class State:
             case Rested():
                 if record.resting:
                     raise Contradiction(f"trial {record.number} rests already")
+                self.rungs.take(record, entry)
                 self._spend(record, entry.cost)
                 record.resting, record.done = True, entry.done
                 record.begun = entry.cost.epochs - record.before.epochs
@@ -168,19 +143,40 @@ class State:
             case Granted():
                 if not record.resting:
                     raise Contradiction(f"trial {record.number} does not rest")
+                self.rungs.take(record, entry)
+                self._look(record, entry)
+                record.spared = record.spared or entry.spared
+                record.resumed.append(entry.elapsed)
+                climbs = entry.grant.rung != record.grant.rung
                 record.resting, record.grant, record.attempt = False, entry.grant, entry.attempt
+                if climbs:
+                    self.rungs.entered(record)
                 if entry.restart:
                     record.restarts += 1
                     record.before, record.begun, record.done = record.cost, 0, 0
                 self.running[record.number] = record
             case Told():
+                self.rungs.take(record, entry)
+                self._look(record, entry)
                 self._spend(record, entry.cost)
                 self._told(record, entry)
 
+    def _look(self, record: TrialRecord, entry: Granted | Told) -> None:
+        """Note what a rule expected of a trial at a look."""
+        if entry.probability is None or entry.bar is None:
+            return
+        stops = isinstance(entry, Told)
+        record.looks.append(
+            Look(record.grant, record.done, entry.probability, entry.bar, entry.predicted, stops)
+        )
+
     def _told(self, record: TrialRecord, entry: Told) -> None:
+        at_look = record.resting and record.done < record.grant.until
+        record.ruled = at_look and entry.message != OVER
         record.outcome, record.resting = entry.outcome, False
         record.metrics = entry.metrics
-        if entry.metrics:
+        # one that was stopped on its way to a higher rung stays at the one that it has reached
+        if entry.metrics and (entry.outcome is Outcome.SUCCEEDED or record.rung < 0):
             record.rung = record.grant.rung
         record.curve = entry.curve
         record.message = entry.message

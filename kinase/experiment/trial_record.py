@@ -11,6 +11,24 @@ from kinase.experiment import artifacts
 from kinase.experiment.entries import Rested
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a rule expected of a trial that rested within its grant."""
+
+    grant: Grant
+    """The grant within which it rested."""
+    done: int
+    """Epochs that it had done."""
+    probability: float
+    """That it would not reach `bar` at the end of the grant."""
+    bar: float
+    """The value of the main metric that it had to reach."""
+    predicted: float | None
+    """The value that was expected."""
+    stopped: bool
+    """Whether it was stopped."""
+
+
 @dataclass(slots=True)
 class TrialRecord:
     """All that is known of one trial."""
@@ -51,6 +69,8 @@ class TrialRecord:
     """The highest rung in which it has a value."""
     rests: list[tuple[Grant, Rested]] = field(default_factory=list)
     """Its rests, in order, each with the grant under which it was."""
+    resumed: list[float] = field(default_factory=list)
+    """Seconds that the experiment had run when it was trained on, for each time."""
     outcome: Outcome | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     cost: Cost = Cost()
@@ -65,6 +85,12 @@ class TrialRecord:
     """What was expected of it when it was stopped."""
     probability: float | None = None
     """The probability on which the rule acted that stopped it."""
+    looks: list[Look] = field(default_factory=list)
+    """What a rule with probabilities found about it, in order."""
+    ruled: bool = False
+    """Whether it was stopped at a look, within its grant."""
+    spared: bool = False
+    """Whether a rule would have stopped it, and it continued to show what it becomes."""
     gone: bool = False
     """Whether that was deleted when the search was over, which continues since."""
     order: int | None = None
@@ -83,6 +109,11 @@ class TrialRecord:
     def prefix(self) -> str:
         """Path below the experiment's store of what it leaves at this fidelity."""
         return artifacts.prefix(self.number, self.restarts)
+
+    @property
+    def paused(self) -> bool:
+        """Whether it rests at the end of its grant, not at a look within it."""
+        return self.resting and self.done >= self.grant.until
 
     @property
     def to_train(self) -> int:

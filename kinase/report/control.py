@@ -66,9 +66,10 @@ def value_of(data: ReportData, trial: ReportTrial) -> float | None:
 
 
 def ended(data: ReportData, *kinds: Kind) -> list[ReportTrial]:
-    """Finished trials of some kinds, in the order in which they ended."""
-    found = [t for t in data.trials if t.kind in kinds and t.order is not None]
-    return sorted(found, key=lambda t: t.order or 0)
+    """Trials of some kinds that have a result: those that ended, in this order, then those that
+    have reached a rung and pause or are trained on."""
+    found = [t for t in data.trials if t.kind in kinds and (t.order is not None or t.rungs)]
+    return sorted(found, key=lambda t: (t.order is None, t.order or 0, t.number))
 
 
 def valued(data: ReportData, *kinds: Kind) -> list[tuple[ReportTrial, float]]:
@@ -77,6 +78,7 @@ def valued(data: ReportData, *kinds: Kind) -> list[tuple[ReportTrial, float]]:
 
 
 def best_of(data: ReportData, trials: Sequence[ReportTrial]) -> tuple[ReportTrial, float] | None:
-    """The best trial and its value (the first if equal), or None if there are no values."""
+    """The best trial and its value (the first if equal), or None if there are no values. A trial of
+    a higher rung is before one of a lower rung."""
     scored = [(t, v) for t in trials if (v := value_of(data, t)) is not None]
-    return max(scored, key=lambda pair: sign(data) * pair[1], default=None)
+    return max(scored, key=lambda pair: (pair[0].rung, sign(data) * pair[1]), default=None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinase.api.trial import Architecture, Confusion, Cost, Kind, Outcome, Point
-from kinase.report.rungs import ReportRung
+from kinase.report.rungs import ReportLook, ReportRung, Step, Stopping, Stretch
 from kinase.space import Sketch
 
 
@@ -45,7 +45,24 @@ class ReportTrial:
     ended: float | None = None
     """The same when it ended; None while it runs."""
     rungs: tuple[ReportRung, ...] = ()
-    """The rungs at whose end it paused, in order; none without a ladder."""
+    """The rungs whose end it has reached with a value, in order; none without a ladder."""
+    resting: bool = False
+    """Whether it is paused, and waits for a decision."""
+    pauses: tuple[int, ...] = ()
+    """Epochs of `curve` after which it paused."""
+    stretches: tuple[Stretch, ...] = ()
+    """When it trained, in order; the last one may be under way."""
+    ruled: bool = False
+    """Whether a rule stopped it by its learning curve."""
+    spared: bool = False
+    """Whether a rule would have stopped it, and it was trained on."""
+    looks: tuple[ReportLook, ...] = ()
+    """What a rule with probabilities expected of it, in order."""
+
+    @property
+    def rung(self) -> int:
+        """The highest rung whose end it has reached; -1 for none, or without a ladder."""
+        return self.rungs[-1].rung if self.rungs else -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +138,12 @@ class ReportData:
     """Samples of the validation split; 0 if unknown."""
     elapsed: float = 0.0
     """Seconds that the experiment has run."""
+    ladder: tuple[Step, ...] = ()
+    """The rungs of the ladder, the full fidelity last; empty where trials are trained at once."""
+    whole: Cost = Cost()
+    """Epochs and sample passes of a training in full."""
+    stopping: Stopping | None = None
+    """How far the rule that stops trials by their curves can be trusted; None without a rule."""
 
     @property
     def tested(self) -> dict[str, float]:

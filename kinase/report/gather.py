@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from datetime import timedelta
 
 from kinase.api.fidelity import Fidelity
 from kinase.api.task import output_name
 from kinase.api.trial import Cost, Inherited, Kind, Outcome, Point
-from kinase.experiment.budget import Limit
+from kinase.experiment.budget import Limit, sample_passes
 from kinase.experiment.record import Record
-from kinase.experiment.trial_record import TrialRecord
+from kinase.experiment.rungs import RungCount
+from kinase.experiment.state import SEARCHING
+from kinase.experiment.trial_record import Look, TrialRecord
 from kinase.report.data import ProtocolItem, ReportData, ReportTrial, Winner
 from kinase.report.edits import morphism
 from kinase.report.protocol import checklist
 from kinase.report.resolved import resolved
-from kinase.report.rungs import ReportRung
+from kinase.report.rungs import ReportLook, ReportRung, Step, Stopping, Stretch
 from kinase.report.task import classes_text, main_metric, samples_text
 from kinase.report.theme import size
 from kinase.words import counted
@@ -76,17 +80,52 @@ def gather(record: Record) -> ReportData:
         checksum=str(record.info.facts.get("data checksum", "")),
         validation=record.info.validation,
         elapsed=state.elapsed,
+        ladder=_ladder(record),
+        whole=Cost(
+            epochs=record.setting.full.epochs,
+            samples=sample_passes(record.setting.full, record.info.train),
+        ),
+        stopping=_stopping(record),
     )
+
+
+def is_staged(record: Record) -> bool:
+    """Whether trials are trained in stretches with decisions between them."""
+    estimation = record.spec.estimation
+    ladder = len(record.estimator.ladder) > 1
+    return ladder or estimation.screen is not None or estimation.stopping is not None
+
+
+def _ladder(record: Record) -> tuple[Step, ...]:
+    if not is_staged(record):
+        return ()
+    full = record.setting.full
+    counts = record.state.rungs
+    found = [Step(-1, "measured without training", replace(counts[-1]))] if -1 in counts else []
+    for grant in record.estimator.ladder:
+        count = counts.get(grant.rung, RungCount(grant.rung, grant.until))
+        text = fidelity_text(grant.fidelity)
+        if grant.fidelity == full and grant.until < full.epochs:
+            text = f"{grant.until} of {text}"
+        found.append(Step(grant.rung, text, replace(count)))
+    return tuple(found)
+
+
+def _stopping(record: Record) -> Stopping | None:
+    options, calibration = record.spec.estimation.stopping, record.calibration
+    if options is None or calibration is None:
+        return None
+    return Stopping(options.shown, options.probability, options.spare, calibration)
 
 
 def costs(record: Record) -> dict[str, Cost]:
     """What was spent, by kind of trial; epochs that killed attempts lost are apart."""
     spent = {name: Cost() for name in COST_NAMES.values()}
     lost = Cost()
-    for trial in record.state.told:
+    for trial in record.state.trials.values():  # a paused one has spent, too
         over = 0
         if trial.begun and trial.outcome is Outcome.SUCCEEDED:
-            over = max(0, trial.cost.epochs - trial.fidelity.epochs)
+            over = max(0, trial.cost.epochs - trial.before.epochs - trial.fidelity.epochs)
         share = over / trial.cost.epochs if over else 0.0
         gone = Cost(
             epochs=over,
@@ -134,18 +173,90 @@ def _trial(record: Record, trial: TrialRecord, seconds: float) -> ReportTrial:
         morphisms=_morphisms(trial),
         asked=trial.asked,
         ended=trial.ended,
-        rungs=tuple(
-            ReportRung(
-                rung=grant.rung,
-                epochs=rest.done,
-                metrics={**trial.resources, **rest.metrics},
-                cost=rest.cost,
-                ended=rest.elapsed,
+        rungs=_rungs(record, trial),
+        resting=trial.resting,
+        pauses=tuple(
+            rest.done for grant, rest in trial.rests if grant.fidelity == trial.fidelity
+        ),
+        stretches=_stretches(trial),
+        ruled=trial.ruled,
+        spared=trial.spared,
+        looks=tuple(
+            ReportLook(
+                done=look.done,
+                until=look.grant.until,
+                reaches=1.0 - look.probability,
+                bar=look.bar,
+                predicted=look.predicted,
+                reached=_came_true(record, trial, look),
             )
-            for grant, rest in trial.rests
-            if rest.done >= grant.until and grant.rung >= 0
+            for look in trial.looks
         ),
     )
+
+
+def _rungs(record: Record, trial: TrialRecord) -> tuple[ReportRung, ...]:
+    """The rungs whose end a trial has reached; none where there is no ladder."""
+    if len(record.estimator.ladder) < 2 or trial.kind not in SEARCHING:
+        return ()
+    found = [
+        ReportRung(
+            rung=grant.rung,
+            epochs=rest.done,
+            metrics={**trial.resources, **rest.metrics},
+            cost=rest.cost,
+            ended=rest.elapsed,
+        )
+        for grant, rest in trial.rests
+        if rest.done >= grant.until and grant.rung >= 0
+    ]
+    if trial.outcome is Outcome.SUCCEEDED and trial.metrics:
+        found.append(
+            ReportRung(
+                rung=trial.grant.rung,
+                epochs=trial.grant.until,
+                metrics=_values(record, trial),
+                cost=trial.cost,
+                ended=trial.ended or 0.0,
+            )
+        )
+    return tuple(found)
+
+
+def _stretches(trial: TrialRecord) -> tuple[Stretch, ...]:
+    """When a trial held a slot: from each grant to the rest or the end after it."""
+    began = [trial.asked, *trial.resumed]
+    ends: list[tuple[float | None, float]] = [
+        (rest.elapsed, rest.cost.device_seconds) for _, rest in trial.rests
+    ]
+    if len(ends) < len(began):
+        ends.append((trial.ended, trial.cost.device_seconds))
+    before = [0.0, *(seconds for _, seconds in ends)]
+    return tuple(
+        Stretch(start, end, max(0.0, seconds - earlier))
+        for start, (end, seconds), earlier in zip(began, ends, before, strict=False)
+    )
+
+
+def _came_true(record: Record, trial: TrialRecord, look: Look) -> bool | None:
+    """Whether a trial reached, at the end of its grant, what it had to reach."""
+    main = record.aims[0]
+    ends = [
+        rest.metrics
+        for grant, rest in trial.rests
+        if grant.rung == look.grant.rung and rest.done >= grant.until
+    ]
+    if not ends and trial.grant.rung == look.grant.rung:
+        if trial.outcome is Outcome.SUCCEEDED:
+            ends = [trial.metrics]
+        elif trial.outcome is Outcome.FAILED:
+            return False
+    if not ends:
+        return None
+    value = {**trial.resources, **ends[0]}.get(main.metric, math.nan)
+    if not math.isfinite(value):
+        return False
+    return value >= look.bar if main.goal == "maximize" else value <= look.bar
 
 
 def _morphisms(trial: TrialRecord) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kinase.api.trial import Cost
+from kinase.estimation.calibration import Calibration
+from kinase.experiment.rungs import RungCount
 
 if TYPE_CHECKING:
     from kinase.report.data import ReportData
@@ -25,6 +27,61 @@ class ReportRung:
     """What the trial had cost by then."""
     ended: float
     """Seconds that the experiment had run by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A rung of the ladder, and how the trials of the search and its control stand there."""
+
+    rung: int
+    """Its place, from 0; -1 for a pool before the ladder."""
+    text: str
+    """What is trained up to its end: `3 of 27 epochs`."""
+    count: RungCount
+    """The trials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A time in which a trial held a slot; in seconds that the experiment had run."""
+
+    began: float
+    ended: float | None
+    """None while it is under way."""
+    device_seconds: float
+    """What it was charged."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportLook:
+    """What a rule expected of a trial at a look."""
+
+    done: int
+    """Epochs that it had done."""
+    until: int
+    """Epochs at the end of its grant."""
+    reaches: float
+    """Probability that it reaches `bar` there."""
+    bar: float
+    """Value of the main metric that it had to reach."""
+    predicted: float | None
+    """The expected value."""
+    reached: bool | None
+    """Whether it did; None if its training did not get there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """A rule that stops trials by their learning curves."""
+
+    rule: str
+    """Its name."""
+    probability: float
+    """Trials are stopped that reach their bar with a probability below this."""
+    spare: float
+    """Share of these that is trained on."""
+    calibration: Calibration
+    """What the spared say of the stopped."""
 
 
 def at_first_rung(data: ReportData) -> ReportData:

@@ -14,8 +14,9 @@ from kinase.api.fidelity import Grant
 from kinase.api.stopping import Stopping as StoppingModel
 from kinase.api.trial import Outcome
 from kinase.estimation import Left, Promote, Sample, Setting, Stop, make_estimator
+from kinase.estimation.decision import Forecast
 from kinase.estimation.rules import Verdict
-from kinase.estimation.stopping import Stopping, calibrate, is_spared
+from kinase.estimation.stopping import Stopping, is_spared
 from kinase.history import History, Trial
 from kinase.registry import UnusableMember
 
@@ -105,7 +106,8 @@ def test_a_stated_share_is_spared_and_has_no_more_looks() -> None:
     history = history_of(rule, *[0.1] * 5)
     trial = look(history, rule, curve(0.95, 4))
     decision = rule.next(history, LEFT)
-    assert decision == Promote(trial.number, trial.grant.model_copy(update={"every": 0}))
+    free = trial.grant.model_copy(update={"every": 0})
+    assert decision == Promote(trial.number, free, spared=True)
     assert not is_spared(trial)
     history.grant(trial.number, decision.grant)
     assert is_spared(trial)
@@ -179,23 +181,20 @@ def test_the_verdict_says_what_it_acted_on() -> None:
     rule.rule = Sure(None, rule.rule.setting)
     history = history_of(rule, 0.1)
     trial = look(history, rule, curve(0.9, 4))
-    assert rule.next(history, LEFT) == Stop(trial.number, "why", 0.7, 0.99)
+    assert rule.next(history, LEFT) == Stop(trial.number, "why", 0.7, 0.99, 0.1)
 
 
-def test_the_spared_say_how_many_of_the_stopped_would_have_won() -> None:
-    told = [
-        (False, False, 0.5),
-        (True, False, 0.9),
-        (False, True, 0.4),  # it would have been stopped, and became the best
-        (False, True, 0.6),
-        (True, False, 0.1),  # a predicted value: it sets no mark
-        (False, True, 0.3),
-        (True, False, math.inf),
-    ]
-    found = calibrate(told)
-    assert (found.stopped, found.spared, found.won) == (3, 3, 2)
-    assert found.share == pytest.approx(2 / 3)
-    assert calibrate(told[:2]).share is None
+def test_what_a_rule_expects_of_a_trial_that_goes_on_is_kept() -> None:
+    rule = estimator(spare=0)
+
+    class Unsure(type(rule.rule)):  # type: ignore[misc]
+        def verdict(self, trial: Trial, history: History, bar: float) -> Verdict:
+            return Verdict(False, "why", 0.2, 0.6)
+
+    rule.rule = Unsure(None, rule.rule.setting)
+    history = history_of(rule, 0.1)
+    trial = look(history, rule, curve(0.9, 4))
+    assert rule.next(history, LEFT) == Promote(trial.number, trial.grant, Forecast(0.6, 0.1, 0.2))
 
 
 def test_what_is_not_installed_is_said_before_anything_runs(

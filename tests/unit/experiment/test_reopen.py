@@ -17,8 +17,9 @@ from kinase.engine.tabular import TabularEngine
 from kinase.experiment.entries import Ended, Finished, Reopened
 from kinase.experiment.journal import Journal
 from kinase.experiment.loop import Loop
+from kinase.experiment.older import limits_of
 from kinase.experiment.reopening import lowered, stays
-from kinase.experiment.state import SEARCHING, State, limits_of
+from kinase.experiment.state import SEARCHING, State
 from kinase.report import render
 from kinase.report.gather import gather
 from kinase.store import Store
