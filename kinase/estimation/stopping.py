@@ -90,7 +90,7 @@ class Stopping(Estimator):
         if self.spares(trial.number):
             grant = trial.grant.model_copy(update={"every": 0})
             return Promote(trial.number, grant, forecast, spared=True)
-        bar = forecast and forecast.bar
+        bar = None if forecast is None else forecast.bar
         return Stop(trial.number, found.why, found.predicted, found.probability, bar)
 
     def _forecast(self, found: Verdict, trial: Trial, history: History) -> Forecast | None:

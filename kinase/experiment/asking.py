@@ -94,15 +94,20 @@ def promote(record: Record, decision: Promote) -> Granted:
     """A resting trial trains on; at another fidelity it begins again."""
     trial = record.state.trials[decision.trial]
     forecast = decision.forecast
+    expected = {}
+    if forecast is not None:
+        expected = {
+            "predicted": _metric(record, forecast.predicted),
+            "probability": forecast.probability,
+            "bar": _metric(record, forecast.bar),
+        }
     return Granted(
         trial=trial.number,
         grant=decision.grant,
         attempt=trial.attempt + 1,
         restart=restarts(trial, decision.grant),
-        predicted=_metric(record, forecast and forecast.predicted),
-        probability=forecast and forecast.probability,
-        bar=_metric(record, forecast and forecast.bar),
         spared=decision.spared,
+        **expected,
         elapsed=record.elapsed,
     )
 

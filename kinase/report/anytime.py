@@ -1,7 +1,9 @@
 """Best value so far over the cost, for one search and for comparisons.
 
 Only trials of the search count, in the order in which they ended, not the control, finalists or
-baselines. Their cost includes killed attempts.
+baselines. Their cost includes killed attempts. Where trials pause at rungs, each rung of a trial is
+a result of its own at the time at which it was reached, and a value of a higher rung replaces all
+those below.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from kinase.api.trial import Kind
@@ -65,18 +67,54 @@ class Curve:
         return next(good, None)
 
 
-def curve(data: ReportData, unit: str) -> Curve:
-    """The best value so far of the search's trials."""
-    cost_of, s = COSTS[unit][1], sign(data)
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A value of a trial, or its end without one."""
+
+    trial: ReportTrial
+    """With the metrics that it had then."""
+    cost: float
+    """What it took since the trial's last result."""
+    rung: int
+    """-1 without a ladder."""
+
+
+def results(data: ReportData, unit: str, kind: Kind = Kind.SEARCH) -> list[Result]:
+    """What was measured of the trials of a kind, in order."""
+    cost_of = COSTS[unit][1]
+    there = ended(data, kind)
+    if not any(trial.rungs for trial in there):
+        return [Result(trial, cost_of(trial), -1) for trial in there]
+    found: list[tuple[float, int, Result]] = []
+    for trial in there:
+        spent, last = 0.0, -1
+        for rung in trial.rungs:
+            then = replace(trial, metrics=rung.metrics, cost=rung.cost)
+            cost = 0.0 if unit == "trials" and last >= 0 else cost_of(then) - spent
+            found.append((rung.ended, trial.number, Result(then, cost, rung.rung)))
+            spent, last = cost_of(then), rung.rung
+        rest = cost_of(trial) - spent
+        if trial.ended is not None and (rest or not trial.rungs):  # it was stopped on its way
+            found.append((trial.ended, trial.number, Result(trial, rest, last)))
+    found.sort(key=lambda each: each[:2])
+    return [result for _, _, result in found]
+
+
+def curve(data: ReportData, unit: str, kind: Kind = Kind.SEARCH) -> Curve:
+    """The best value so far of the search's trials, or of those of another kind."""
+    s = sign(data)
     xs: list[float] = []
     ys: list[float] = []
-    spent = 0.0
-    for trial in ended(data, Kind.SEARCH):
-        spent += cost_of(trial)
-        value = value_of(data, trial)
-        if value is not None and (not ys or s * (value - ys[-1]) > 0):
+    spent, highest = 0.0, -1
+    for result in results(data, unit, kind):
+        spent += result.cost
+        value = value_of(data, result.trial)
+        if value is None or result.rung < highest:
+            continue
+        if not ys or result.rung > highest or s * (value - ys[-1]) > 0:
             xs.append(spent)
             ys.append(value)
+        highest = result.rung
     return Curve(tuple(xs), tuple(ys), spent, s)
 
 

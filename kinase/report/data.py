@@ -146,6 +146,11 @@ class ReportData:
     """How far the rule that stops trials by their curves can be trusted; None without a rule."""
 
     @property
+    def laddered(self) -> bool:
+        """Whether trials are trained in several rungs."""
+        return sum(step.rung >= 0 for step in self.ladder) > 1
+
+    @property
     def tested(self) -> dict[str, float]:
         """The main test metrics of the winner: the objectives and the task's main metric, or
         otherwise the first metric that is not the loss."""

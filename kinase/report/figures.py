@@ -53,10 +53,18 @@ def describe(data: ReportData, trial: ReportTrial) -> str:
         f"trial {trial.number}, {trial.label or trial.kind.value.lower()}",
         f"{data.metric} {metric(value_of(data, trial))}",
         f"{trial.metrics['params']:,.0f} parameters" if "params" in trial.metrics else "",
-        trial.fidelity,
+        _trained(data, trial),
         shorten(brief(trial.architecture), 110),
     ]
     return "<br>".join(safe(line) for line in lines if line)
+
+
+def _trained(data: ReportData, trial: ReportTrial) -> str:
+    """What was spent on a trial; on a ladder, how far it got."""
+    if not data.laddered or not trial.rungs:
+        return trial.fidelity
+    last = trial.rungs[-1]
+    return f"rung {last.rung}: {last.epochs} epochs, of {trial.fidelity}"
 
 
 def incumbent(data: ReportData, unit: str) -> go.Figure:
@@ -69,6 +77,8 @@ def incumbent(data: ReportData, unit: str) -> go.Figure:
     figure = base(title, data.metric)
     s = sign(data)
     xs, ys = curve(data, unit).steps()
+    if data.laddered:
+        return _incumbents(data, unit, figure)
     control = [s * v for _, v in valued(data, Kind.CONTROL)]
     whole = sum(cost_of(t) for t in ended(data, Kind.CONTROL))
     expected: list[float] = []
@@ -126,6 +136,53 @@ def incumbent(data: ReportData, unit: str) -> go.Figure:
     return figure
 
 
+def _incumbents(data: ReportData, unit: str, figure: go.Figure) -> go.Figure:
+    """The best so far of search and control, where both train in rungs: the values of the control's
+    trials are of several rungs, so that none can be drawn from them at random."""
+    title, s = COSTS[unit][0], sign(data)
+    shown: list[float] = []
+    late: list[float] = []
+    far = 0.0
+    for kind, name, dash, width in (
+        (Kind.CONTROL, "random search on the same ladder, best so far", "dash", 2.0),
+        (Kind.SEARCH, "strategy, best so far", "solid", 2.5),
+    ):
+        xs, ys = curve(data, unit, kind).steps()
+        if not xs:
+            continue
+        figure.add_scatter(
+            x=xs,
+            y=ys,
+            mode="lines+markers",
+            line={
+                "color": f"var(--{STYLES[kind].colour})",
+                "width": width,
+                "shape": "hv",
+                "dash": dash,
+            },
+            marker={"size": [7] * (len(xs) - 1) + [0.1 if len(xs) > 1 else 9], "opacity": 1},
+            hovertemplate="%{x:,.0f} " + title + "<br>best %{y:.4f}<extra></extra>",
+            name=name,
+        )
+        shown += ys
+        late += [y for at, y in zip(xs, ys, strict=True) if at >= xs[-1] / 10]
+        far = max(far, xs[-1])
+    if data.target is not None and shown:
+        figure.add_scatter(
+            x=[0, far],
+            y=[data.target] * 2,
+            mode="lines",
+            line={"color": "var(--green)", "dash": "dot", "width": 2},
+            hoverinfo="skip",
+            name=f"target {metric(data.target)}",
+        )
+        shown.append(data.target)
+    if late:
+        figure.update_yaxes(range=padded(s, min(s * y for y in late), max(s * y for y in shown)))
+    figure.update_xaxes(rangemode="tozero")
+    return figure
+
+
 def _spread(count: int, most: int) -> list[int]:
     """At most `most` integers from 1 to `count`, denser at small numbers."""
     if count <= most:
@@ -157,10 +214,13 @@ def section(data: ReportData, view: str, values: Sequence[float]) -> Range | Non
 
 
 def front_of(data: ReportData) -> list[ReportTrial]:
-    """The Pareto front of value and parameters among search and control, small networks first."""
+    """The Pareto front of value and parameters among search and control, small networks first; of
+    several rungs, among the trials of the highest one."""
     drawn = [
         (t, v) for t, v in valued(data, Kind.SEARCH, Kind.CONTROL) if t.metrics.get("params", 0) > 0
     ]
+    highest = max((t.rung for t, _ in drawn), default=-1)
+    drawn = [(t, v) for t, v in drawn if t.rung == highest]
     points = [(-sign(data) * v, t.metrics["params"]) for t, v in drawn]
     front = [drawn[i][0] for i in pareto_front(points)]
     return sorted(front, key=lambda t: t.metrics["params"])
@@ -223,7 +283,8 @@ def chosen_curves(data: ReportData) -> list[ReportTrial]:
     ranked = [
         t
         for t, _ in sorted(
-            valued(data, Kind.SEARCH, Kind.CONTROL), key=lambda pair: -sign(data) * pair[1]
+            valued(data, Kind.SEARCH, Kind.CONTROL),
+            key=lambda pair: (-pair[0].rung, -sign(data) * pair[1]),
         )
         if t.curve
     ]

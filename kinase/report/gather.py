@@ -175,9 +175,7 @@ def _trial(record: Record, trial: TrialRecord, seconds: float) -> ReportTrial:
         ended=trial.ended,
         rungs=_rungs(record, trial),
         resting=trial.resting,
-        pauses=tuple(
-            rest.done for grant, rest in trial.rests if grant.fidelity == trial.fidelity
-        ),
+        pauses=tuple(rest.done for grant, rest in trial.rests if grant.fidelity == trial.fidelity),
         stretches=_stretches(trial),
         ruled=trial.ruled,
         spared=trial.spared,

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from kinase.api.trial import Cost, Kind, Outcome
-from kinase.report import confusion, figures, fronts, theme, timeline, tradeoffs
+from kinase.report import confusion, figures, fronts, stretches, theme, timeline, tradeoffs
 from kinase.report.anytime import COSTS
 from kinase.report.control import ended, value_of, valued
 from kinase.report.data import ReportData, ReportTrial
@@ -42,7 +42,7 @@ def _row(data: ReportData, trial: ReportTrial) -> list[Any]:
     return [
         trial.number,
         trial.label or trial.kind.value,
-        trial.outcome.value if trial.outcome else "Running",
+        state_of(trial),
         _number(value_of(data, trial)),
         _number(trial.metrics.get("params")),
         _number(trial.metrics.get("macs")),
@@ -53,17 +53,24 @@ def _row(data: ReportData, trial: ReportTrial) -> list[Any]:
     ]
 
 
+def state_of(trial: ReportTrial) -> str:
+    """Its outcome, or what it does."""
+    if trial.outcome is not None:
+        return trial.outcome.value
+    return "Paused" if trial.resting else "Running"
+
+
 def _more(data: ReportData) -> dict[str, Any]:
     """Data for the CSV file only: further metrics, and architectures as JSON, if there are not too
     many."""
     shown = data.trials[-ROWS:]
     known = {data.metric, "params", "macs"}
     names = sorted({name for t in shown for name in t.metrics} - known)
+    columns = {name: [_number(t.metrics.get(name)) for t in shown] for name in names}
+    columns |= stretches.columns(data, shown)
     return {
-        "metrics": names,
-        "values": [[_number(t.metrics.get(name)) for name in names] for t in shown]
-        if names
-        else [],
+        "metrics": list(columns),
+        "values": [list(row) for row in zip(*columns.values(), strict=True)],
         "architectures": [
             json.dumps(t.architecture, separators=(",", ":"), default=str) for t in shown
         ]
@@ -101,6 +108,11 @@ def document(data: ReportData) -> str:
             drawn["volume"] = {u: tradeoffs.hypervolume(data, u, frame) for u in COSTS}
     if any(t.curve for t, _ in scored):
         drawn["curves"] = {v: figures.curves(data, v) for v in figures.views(data)}
+    staged = stretches.section_of(data)
+    if staged is not None and any(t.curve for t, _ in searched):
+        drawn["rungs"] = {v: stretches.curves(data, v) for v in figures.views(data)}
+    if staged is not None and staged.groups:
+        drawn["calibration"] = {"": stretches.calibration(staged.groups)}
     if len(line) > 1:
         drawn["lineage"] = {"": lineage(data, line)}
     slots = timeline.stays(data)
@@ -149,6 +161,7 @@ def document(data: ReportData) -> str:
         drawn=drawn,
         sketch=draw(winner.sketch, "The winner's architecture") if winner else None,
         architecture=json.dumps(winner.architecture, indent=1) if winner else "",
+        stretches=staged,
         left_out=max(0, len(data.trials) - ROWS),
         failures=failures[:FAILURES],
         failure_count=len(failures),
@@ -171,5 +184,5 @@ def _finals(data: ReportData) -> list[ReportTrial]:
 
 def _counts(data: ReportData) -> dict[str, int]:
     """Number of trials by outcome."""
-    names = [t.outcome.value.lower() if t.outcome else "running" for t in data.trials]
+    names = [state_of(trial).lower() for trial in data.trials]
     return {name: names.count(name) for name in dict.fromkeys(names)}

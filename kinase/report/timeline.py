@@ -12,6 +12,7 @@ from kinase.api.trial import Kind
 from kinase.report.data import ReportData, ReportTrial
 from kinase.report.figures import KINDS, describe
 from kinase.report.gather import COST_NAMES
+from kinase.report.rungs import Stretch
 from kinase.report.styles import base
 from kinase.report.theme import duration
 
@@ -28,7 +29,7 @@ UNITS = (
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """A trial in a slot; times are seconds that the experiment had run."""
+    """A stretch of a trial in a slot; times are seconds that the experiment had run."""
 
     trial: ReportTrial
     slot: int
@@ -47,7 +48,7 @@ class Stay:
 
 def stays(data: ReportData) -> list[Stay]:
     """Each trial with a cost, in the lowest slot that was free when it was asked, in order of
-    asking.
+    asking; one that paused, once for each stretch.
 
     The journal has the times of asking and ending. A trial counts as training for its device
     seconds up to its end, including lost attempts; a running trial has no cost yet, and counts as
@@ -57,16 +58,24 @@ def stays(data: ReportData) -> list[Stay]:
     busy: list[tuple[float, int]] = []
     free: list[int] = []
     ran = [t for t in data.trials if t.asked is not None and (t.cost.epochs or t.ended is None)]
-    for trial in sorted(ran, key=lambda t: (t.asked or 0.0, t.number)):
-        asked = trial.asked or 0.0
-        ended = max(asked, data.elapsed if trial.ended is None else trial.ended)
-        started = asked if trial.ended is None else max(asked, ended - trial.cost.device_seconds)
+    parts = [(trial, part) for trial in ran for part in _parts(trial)]
+    for trial, part in sorted(parts, key=lambda each: (each[1].began, each[0].number)):
+        asked = part.began
+        ended = max(asked, data.elapsed if part.ended is None else part.ended)
+        started = asked if part.ended is None else max(asked, ended - part.device_seconds)
         while busy and busy[0][0] <= asked:
             heapq.heappush(free, heapq.heappop(busy)[1])
         slot = heapq.heappop(free) if free else len(busy)
         heapq.heappush(busy, (ended, slot))
         found.append(Stay(trial, slot, asked, started, ended))
     return found
+
+
+def _parts(trial: ReportTrial) -> tuple[Stretch, ...]:
+    """When a trial held a slot. A stretch that was over at once held none."""
+    whole = Stretch(trial.asked or 0.0, trial.ended, trial.cost.device_seconds)
+    held = tuple(part for part in trial.stretches if part.ended is None or part.device_seconds)
+    return held or (whole,)
 
 
 def used(found: Sequence[Stay]) -> float:
@@ -126,9 +135,13 @@ def _bars(
 
 
 def _text(data: ReportData, stay: Stay) -> str:
-    end = "ended" if stay.trial.ended is not None else "under way"
     outcome = f", {stay.trial.outcome.value.lower()}" if stay.trial.outcome else ""
+    end = "under way"
+    if stay.trial.ended is not None and stay.ended >= stay.trial.ended:
+        end = f"ended{outcome}"
+    elif any(part.ended == stay.ended for part in stay.trial.stretches):
+        end = "paused"
     return (
         f"{describe(data, stay.trial)}<br>asked after {duration(stay.asked)}, waited "
-        f"{duration(stay.waited)}, trained {duration(stay.ended - stay.started)}, {end}{outcome}"
+        f"{duration(stay.waited)}, trained {duration(stay.ended - stay.started)}, {end}"
     )
