@@ -74,7 +74,7 @@ class Record:
         self._base = 0.0
         self._best: TrialRecord | None = None
         self.wronged: set[int] = set()
-        """Trials that a rule would have stopped, and that became the best when they went on."""
+        """Trials that a rule would have stopped, and that became the best when they continued."""
         self.setting = setting_of(spec, self.space, info.input, info.outputs)
         self.estimator = estimator_of(spec, self.setting)
         """That of the search; its control has another one."""

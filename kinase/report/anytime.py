@@ -2,8 +2,7 @@
 
 Only trials of the search count, in the order in which they ended, not the control, finalists or
 baselines. Their cost includes killed attempts. Where trials pause at rungs, each rung of a trial is
-a result of its own at the time at which it was reached, and a value of a higher rung replaces all
-those below.
+a result at the time at which it was reached, and a value of a higher rung replaces all below.
 """
 
 from __future__ import annotations

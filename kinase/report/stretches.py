@@ -134,7 +134,7 @@ def saving(data: ReportData) -> Saving:
 
 
 def _differs(step: Step, data: ReportData) -> bool:
-    """Whether a rung is a training of its own, of all its epochs, below the full fidelity."""
+    """Whether a rung below the last one is a whole training at a lower fidelity."""
     last = data.ladder[-1]
     return step.rung >= 0 and step is not last and step.count.until >= data.whole.epochs
 
@@ -213,8 +213,8 @@ def agreements(data: ReportData) -> tuple[Agreement, ...]:
 
 
 def reasons(data: ReportData, trials: Sequence[ReportTrial]) -> Counter[str]:
-    """Why trials ended before their last epoch. What a rule says of each is a reason of its own, so
-    that it counts as the rule's."""
+    """Why trials ended before their last epoch. What a rule says differs from trial to trial, so it
+    counts as the rule's."""
     rule = data.stopping.rule if data.stopping is not None else "a rule"
     return Counter(
         f"{rule}, by the learning curve" if t.ruled else (t.message or "no reason is known")

@@ -227,12 +227,18 @@ def _text(
     s = sign(data)
     low, high = sorted(s * end for end in interval)
     found = (
-        f"{word}: best at the same cost ({sides.cost:,.0f} {sides.unit}) {best:.4f}, random search "
+        f"{word}: best at the same cost ({_cost(data, sides)}) {best:.4f}, random search "
         f"{random:.4f}; difference {best - random:+.4f}"
     )
     if word == "too few trials to tell":
         return f"{found}; {_needed(sides)}"
     return f"{found}, {1 - LEVEL:.0%} interval {_end(low)} to {_end(high)}; {_whose(sides)}"
+
+
+def _cost(data: ReportData, sides: Sides) -> str:
+    """The cost at which search and control are compared."""
+    rung = ", all trials at their first rung" if data.laddered else ""
+    return f"{sides.cost:,.0f} {sides.unit}{rung}"
 
 
 def _end(value: float) -> str:
@@ -289,7 +295,7 @@ def _of_fronts(data: ReportData, sides: Sides) -> Verdict | None:
     ):
         word = "too few trials to tell"
     text = (
-        f"{word}: hypervolume at the same cost ({sides.cost:,.0f} {sides.unit}) {best:.4f}, random "
+        f"{word}: hypervolume at the same cost ({_cost(data, sides)}) {best:.4f}, random "
         f"search {random:.4f}; "
     )
     text += _needed(sides) if word == "too few trials to tell" else _whose(sides)
