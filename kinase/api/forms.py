@@ -19,6 +19,9 @@ _FORMS = {
     r"^[A-Za-z_][A-Za-z0-9_]*([.:][A-Za-z_][A-Za-z0-9_]*)*$": (
         "a network: resnet18, or package.module:name"
     ),
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$": (
+        "a proxy: letters, digits, '_', '.' and '-', with a letter or digit first"
+    ),
     r"^[A-Za-z0-9_]+$": "a node's name: letters, digits and '_'",
     r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$": (
         "a label's value: letters, digits, '-', '_' and '.', with a letter or digit at both ends"

@@ -246,7 +246,7 @@ class TrialJob(Model):
             )
         if self.done > self.last_epoch:
             raise ValueError(
-                f"done is {self.done}; it must be at most the {self.last_epoch} epochs to train"
+                f"done is {self.done}; it must be at most {self.last_epoch}, the epochs to train"
             )
         return self
 

@@ -17,4 +17,4 @@ def wait_or_end(history: History, left: Left) -> Wait | End:
         return Wait()
     if left.trials == 0:
         return End("no trial is left to begin, and none to promote")
-    return End(f"the {left.epochs} epochs that are left pay for no further trial")
+    return End(f"the budget that is left ({left.epochs:,} of its epochs) pays for no further trial")

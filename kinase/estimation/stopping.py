@@ -13,6 +13,7 @@ from kinase.estimation.base import Estimator, Setting
 from kinase.estimation.decision import Decision, Left, Promote, Sample, Stop
 from kinase.estimation.rules.base import Rule, Verdict, alike, reached
 from kinase.history import History, Trial
+from kinase.words import counted
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +138,8 @@ def diverged(trial: Trial, history: History) -> Verdict | None:
     finite = sum(reached(other.curve, trial.done) for other in there)
     if finite < _WITNESSES or 2 * finite < len(there):
         return None
-    why = f"has no finite value after {trial.done} epochs, where {finite} other trials have one"
+    after = counted(trial.done, "epoch")
+    why = f"has no finite value after {after}, where {finite} other trials have one"
     return Verdict(True, why, None, 1.0)
 
 

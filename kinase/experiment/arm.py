@@ -17,6 +17,7 @@ from kinase.experiment.trial_record import TrialRecord
 from kinase.history import History, Trial
 from kinase.space import Space, derive_rng
 from kinase.strategy import Proposal, loss, losses, make_strategy
+from kinase.words import counted
 
 
 class Arm:
@@ -145,8 +146,9 @@ class Arm:
                     there = self._resting(trial)
                     onwards = there.grant.fidelity == grant.fidelity
                     if onwards and grant.until <= there.done:
+                        granted = counted(grant.until, "epoch")
                         raise ValueError(
-                            f"it grants trial {trial} {grant.until} epochs; {there.done} are done"
+                            f"it grants trial {trial} {granted}; {there.done} are done"
                         )
                 case Stop(trial=trial):
                     self._resting(trial)

@@ -682,6 +682,31 @@ def test_a_trial_ends_well_without_a_result_of_its_own(scene: Scene, folder: Pat
         assert ("is too large: 4,194,305 bytes" in again.message) == (name == "large")
 
 
+def test_the_checkpoint_of_a_paused_trial_is_trained_again_if_it_is_gone(scene: Scene) -> None:
+    # two candidates of one epoch, of which the first is trained on to two: it has the better score
+    ladder = {"type": "SuccessiveHalving", "successiveHalving": {"eta": 2}}
+    scene.hold(1)  # in the meantime the first one is paused
+    scene.create(
+        **TINY | {"budget": {"trials": 2, "parallelism": 1}},
+        training={"epochs": 2},
+        estimation=ladder,
+    )
+    scene.begins(1)
+    folder = f"nas/{scene.namespace}/{scene.get()['metadata']['uid']}"
+    kept = [key for key in scene.store().list("trials/00000/") if "/checkpoint/" in key]
+    assert kept
+    for key in kept:
+        scene.bucket.client.delete_object(Bucket=scene.bucket.name, Key=f"{folder}/{key}")
+    scene.let()
+    # one epoch more than 2 + 1 + 2
+    assert charged(scene) == 6
+    assert attempts(scene) == [(0, 3, False)]
+    (again,) = scene.journal(kind="attempt")
+    assert "the checkpoint holds 0 of 1 epochs" in again.message
+    told = {entry.trial: len(entry.curve) for entry in scene.journal(kind="told")}
+    assert told[0] == 2
+
+
 # What somebody takes away
 
 

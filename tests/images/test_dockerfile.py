@@ -89,7 +89,7 @@ def test_an_image_has_the_versions_and_hashes_of_the_whole(lock: str) -> None:
 
 
 def test_the_locks_hold_what_the_extras_require_and_no_more() -> None:
-    assert names("controller") == closure(extras("operator", "s3", "report"))
+    assert names("controller") == closure(extras("operator", "s3", "report", "curves"))
     both = closure(extras("trainer", "s3"))
     assert names("trainer") | names("torch") == both
     assert names("torch") == {name for name in both if TORCH.fullmatch(name)}

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(1500)
 TOOLS = {"pip", "pip3", "uv", "hatchling"}
 ABSENT = {
     "operator": {"torch", "nvidia", "numpy", "boto3", "rich", "typer", "plotly"},
-    "controller": {"torch", "nvidia", "sklearn", "onnx"},
+    "controller": {"torch", "nvidia", "onnx"},
     "trainer": {"kopf", "kubernetes", "plotly"},
 }
 STARTS = {

@@ -155,7 +155,7 @@ def test_rests_at_every_epoch_change_no_bit(name: str, parent: MemoryStore) -> N
     assert last.inherited == whole.inherited
     assert (last.cost.epochs, last.cost.samples) == (whole.cost.epochs, whole.cost.samples)
     assert tensors.keys() == wanted.keys()
-    assert any(key.startswith("optimizer.") for key in tensors)
+    assert any(key.startswith("optimiser.") for key in tensors)
     for key, tensor in wanted.items():
         assert torch.equal(tensor, tensors[key]), key
     assert rested.get(WEIGHTS) == store.get(WEIGHTS)

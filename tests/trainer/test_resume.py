@@ -112,7 +112,7 @@ def test_killed_and_resumed_is_undisturbed_bit_for_bit(optimizer: str, place: st
     resumed, found = train(own.model_copy(update={"attempt": 2}), store)
     assert without_time(resumed) == without_time(whole)
     assert found.keys() == wanted.keys()
-    assert any(name.startswith("optimizer.") for name in found)
+    assert any(name.startswith("optimiser.") for name in found)
     for name, tensor in wanted.items():
         assert torch.equal(tensor, found[name]), name
     lost = 0 if place == "save" else 1

@@ -18,9 +18,7 @@ from kinase_trainer import root as roots
 from kinase_trainer.data import open_splits
 from kinase_trainer.summary import of_batches
 from kinase_trainer.train import pick_device
-
-SUPPORTS = ("until", "measure")
-"""Optional fields of a job that this trainer knows."""
+from kinase_trainer.without_torch import SUPPORTS
 
 
 def describe(

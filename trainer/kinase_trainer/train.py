@@ -267,7 +267,8 @@ class Run:
                 f"it holds {counted(saved.epoch, 'epoch')}, more than the {self.epochs} asked for"
             )
         if epochs != self.epochs:
-            raise ValueError(f"it is of a training of {epochs} epochs, not {self.epochs}")
+            length = counted(int(epochs), "epoch")
+            raise ValueError(f"it is of a training of {length}, not {self.epochs}")
         checkpoint.unpack(self.model, self.optimizer, saved)
         if self.scaler is not None and "scaler" in scalars:
             self.scaler.load_state_dict(scalars["scaler"])

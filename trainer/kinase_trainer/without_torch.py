@@ -16,6 +16,7 @@ from types import ModuleType
 import numpy as np
 
 import kinase
+from kinase import registry
 from kinase.api.objective import TASK_METRICS
 from kinase.api.task import Task, Training
 from kinase.api.trial import TaskInfo
@@ -26,6 +27,8 @@ OURS = {
     "kinase.tasks": ("Classification", "kinase_trainer.tasks:Classification"),
 }
 """The supported members; another package can register other members with the same name."""
+SUPPORTS = ("until", "measure")
+"""Optional fields of a job that this trainer knows."""
 DEVICES = ("nvidia", "nvhost", "nvgpu", "nvmap", "kfd", "dxg", "dri")
 """Prefixes of the device files through which Linux programs use a GPU."""
 
@@ -76,6 +79,8 @@ def describe(task: Task, training: Training) -> TaskInfo | None:
         device="cpu",
         facts={name: fact for name, fact in facts.items() if fact},
         data={"samples": checksum},
+        supports=SUPPORTS,
+        proxies=tuple(registry.names("kinase.proxies")),
     )
 
 

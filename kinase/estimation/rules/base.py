@@ -16,6 +16,7 @@ from kinase.predict import require
 from kinase.predict.curve import Curve, Prediction
 from kinase.predict.features import Features, known
 from kinase.space import Rng, derive_rng
+from kinase.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,9 @@ class Rule(ABC):
         """Stop where the trial reaches the bar with less than the probability of the setting
         (Domhan et al. 2015, section 4; Baker et al. 2017, section 3.3)."""
         reach = prediction.below(bar)
+        after = counted(trial.grant.until, "epoch")
         why = (
-            f"reaches {bar:.4g} after {trial.grant.until} epochs with probability {reach:.2g}; "
+            f"reaches {bar:.4g} after {after} with probability {reach:.2g}; "
             f"{prediction.mean:.4g} is expected"
         )
         return Verdict(reach < self.setting.probability, why, prediction.mean, 1.0 - reach)

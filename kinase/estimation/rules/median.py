@@ -8,6 +8,7 @@ from kinase.api.stopping import MedianStopping
 from kinase.estimation.rules.base import Rule, Verdict, alike
 from kinase.history import History, Trial
 from kinase.predict.curve import Curve
+from kinase.words import counted
 
 
 class Median(Rule):
@@ -29,7 +30,7 @@ class Median(Rule):
         limit = float(np.percentile(means, self.options.percentile))
         better = sum(mean < best for mean in means)
         why = (
-            f"best value {best:.4g} in {trial.done} epochs; the running mean of "
+            f"best value {best:.4g} in {counted(trial.done, 'epoch')}; the running mean of "
             f"{better} of {len(means)} other trials is better, the limit is {limit:.4g}"
         )
         return Verdict(best > limit, why)

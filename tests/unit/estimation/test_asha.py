@@ -143,7 +143,9 @@ def test_a_promotion_that_is_not_paid_for_is_passed_over() -> None:
     assert isinstance(decide(Left(2, None)), Promote)
     assert isinstance(decide(Left(1, None)), Sample)
     assert decide(Left(1, 0)) == End("no trial is left to begin, and none to promote")
-    assert decide(Left(0, None)) == End("the 0 epochs that are left pay for no further trial")
+    assert decide(Left(0, None)) == End(
+        "the budget that is left (0 of its epochs) pays for no further trial"
+    )
 
 
 def test_what_can_never_be_promoted_is_stopped_the_worst_first() -> None:
