@@ -1,10 +1,12 @@
 """Time of a decision with a long history.
 
     python -m bench.estimator_latency --history 10000
+    python -m bench.estimator_latency --history 200 --rounds 50 --slow
 
 Each estimator is driven through a search with `--slots` trials at once, until so many trials were
-begun. Of the last `--rounds` decisions the time of `next` is measured, each with a history that has
-changed since the one before.
+begun. Of the last `--rounds` decisions the processor time is measured: of `next`, and of `propose`
+where a candidate is sampled, each with a history that has changed since the one before. `fold` is
+the processor time that the history and the strategy take to learn of a result.
 """
 
 from __future__ import annotations
@@ -12,46 +14,123 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kinase.api.estimation import Estimation
-from kinase.api.fidelity import Fidelity
-from kinase.estimation import Decision, Left, make_estimator
-from kinase.estimation.testing import SETTING, Session, some_curve, some_ending
-from kinase.history import History
+from kinase.api.fidelity import Fidelity, Grant
+from kinase.api.space import Space as SpaceModel
+from kinase.api.strategy import Strategy as StrategyModel
+from kinase.estimation import Decision, Estimator, Left, Sample, make_estimator
+from kinase.estimation.testing import SETTING, Session, replay, some_curve, some_ending
+from kinase.history import History, Trial
+from kinase.space import derive_rng, make_space
+from kinase.strategy import Strategy, make_strategy
 
-MEMBERS: dict[str, dict[str, Any]] = {
-    "SuccessiveHalving": {"type": "SuccessiveHalving"},
-    "SuccessiveHalving, one bracket": {
-        "type": "SuccessiveHalving",
-        "successiveHalving": {"initial": 100_000},
-    },
-    "Hyperband": {"type": "Hyperband"},
-    "ASHA": {"type": "ASHA"},
-    "AsyncHyperband": {"type": "AsyncHyperband"},
-    "ASHA with Median": {"type": "ASHA", "stopping": {"type": "Median"}},
+SPACE: dict[str, Any] = {"type": "Cell", "cell": {"preset": "darts"}}
+RANDOM = "Random"
+MEMBERS: dict[str, tuple[dict[str, Any], str]] = {
+    "SuccessiveHalving": ({"type": "SuccessiveHalving"}, RANDOM),
+    "SuccessiveHalving, one bracket": (
+        {"type": "SuccessiveHalving", "successiveHalving": {"initial": 100_000}},
+        RANDOM,
+    ),
+    "Hyperband": ({"type": "Hyperband"}, RANDOM),
+    "BOHB (Hyperband, BOHB)": ({"type": "Hyperband"}, "BOHB"),
+    "ASHA": ({"type": "ASHA"}, RANDOM),
+    "ASHA, Evolution": ({"type": "ASHA"}, "Evolution"),
+    "AsyncHyperband": ({"type": "AsyncHyperband"}, RANDOM),
+    "ASHA with Median": ({"type": "ASHA", "stopping": {"type": "Median"}}, RANDOM),
+}
+SLOW: dict[str, tuple[dict[str, Any], str]] = {
+    "FreezeThaw": ({"type": "FreezeThaw"}, RANDOM),
+    "ASHA with Domhan": ({"type": "ASHA", "stopping": {"type": "Domhan"}}, RANDOM),
+    "ASHA with LCNet": ({"type": "ASHA", "stopping": {"type": "LCNet"}}, RANDOM),
 }
 
 
-def measure(model: dict[str, Any], history: int, rounds: int, slots: int) -> list[float]:
-    """Milliseconds of each of the last decisions."""
+@dataclass
+class Taken:
+    """Milliseconds of processor time."""
+
+    decisions: list[float] = field(default_factory=list)
+    """`next`, with `propose` where it samples."""
+    samples: list[float] = field(default_factory=list)
+    """Those of them that sample."""
+    folds: list[float] = field(default_factory=list)
+    """To take in a rest or an end."""
+
+
+class Timed(Session):
+    """A session with a strategy that measures what both members take."""
+
+    def __init__(self, estimator: Estimator, strategy: Strategy, **arguments: Any) -> None:
+        super().__init__(estimator, some_curve, some_ending, **arguments)
+        self.strategy = strategy
+        self.taken = Taken()
+        decide = estimator.next
+
+        def timed(seen: History, left: Left) -> Decision:
+            began = time.process_time()
+            decision = decide(seen, left)
+            if isinstance(decision, Sample):
+                rng = derive_rng(0, 0, len(seen.asked))
+                self.proposal = strategy.propose(seen, rng)
+            took = (time.process_time() - began) * 1e3
+            self.taken.decisions.append(took)
+            if isinstance(decision, Sample):
+                self.taken.samples.append(took)
+            return decision
+
+        estimator.next = timed  # type: ignore[method-assign]
+
+    def _event(self, kind: str, *arguments: Any) -> None:
+        if kind == "ask":
+            self._ask(*arguments)
+            return
+        number = arguments[0]
+        first = not self.history.by_number[number].losses
+        began = time.process_time()
+        replay(self.history, kind, arguments)
+        trial = self.history.by_number[number]
+        if first and trial.losses:
+            self.strategy.observe(trial, self.history)
+        if kind != "grant":
+            self.taken.folds.append((time.process_time() - began) * 1e3)
+
+    def _ask(self, number: int, grant: Grant) -> None:
+        assert self.proposal is not None
+        found = self.proposal
+        key = self.strategy.space.key(found.architecture)
+        trial = Trial(number, found.architecture, key, found.parents, grant=grant)
+        self.history.ask(trial)
+        self.strategy.asked(trial, self.history)
+
+
+def measure(member: tuple[dict[str, Any], str], history: int, rounds: int, slots: int) -> Taken:
+    """What the last decisions took."""
+    model, strategy = member
     setting = replace(SETTING, full=Fidelity(epochs=81))
-    estimator = make_estimator(Estimation.model_validate(model), setting)
-    taken: list[float] = []
-    decide = estimator.next
-
-    def timed(seen: History, left: Left) -> Decision:
-        began = time.perf_counter()
-        decision = decide(seen, left)
-        taken.append((time.perf_counter() - began) * 1e3)
-        return decision
-
-    estimator.next = timed  # type: ignore[method-assign]
-    session = Session(estimator, some_curve, some_ending, slots, epochs=10**7, trials=history + 100)
+    session = Timed(
+        make_estimator(Estimation.model_validate(model), setting),
+        make_strategy(
+            StrategyModel.model_validate({"type": strategy}),
+            make_space(SpaceModel.model_validate(SPACE)),
+            0,
+        ),
+        slots=slots,
+        epochs=10**7,
+        trials=history + 100,
+    )
     while len(session.history.asked) < history and session.step():
         pass
-    return taken[-rounds:]
+    taken = session.taken
+    return Taken(taken.decisions[-rounds:], taken.samples[-rounds:], taken.folds[-rounds:])
+
+
+def _shown(taken: list[float]) -> str:
+    ordered = sorted(taken)
+    return f"{statistics.median(ordered):10.3f} {ordered[int(len(ordered) * 0.99)]:9.3f}"
 
 
 def main() -> None:
@@ -60,17 +139,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--slots", type=int, default=32)
     parser.add_argument("--only", help="measure the members whose names begin so")
+    parser.add_argument("--slow", action="store_true", help="those that fit models to curves")
     arguments = parser.parse_args()
-    print(f"{'estimation':32} {'mean ms':>9} {'median ms':>10} {'p99 ms':>8} {'max ms':>8}")
-    for name, model in MEMBERS.items():
+    columns = ("decision", "that samples", "fold")
+    print(f"{'median and p99 ms':32} " + " ".join(f"{name:>20}" for name in columns))
+    for name, member in (SLOW if arguments.slow else MEMBERS).items():
         if arguments.only and not name.startswith(arguments.only):
             continue
-        taken = sorted(measure(model, arguments.history, arguments.rounds, arguments.slots))
-        print(
-            f"{name:32} {statistics.mean(taken):9.3f} {statistics.median(taken):10.3f} "
-            f"{taken[int(len(taken) * 0.99)]:8.3f} {taken[-1]:8.3f}",
-            flush=True,
-        )
+        taken = measure(member, arguments.history, arguments.rounds, arguments.slots)
+        shown = " ".join(_shown(each) for each in (taken.decisions, taken.samples, taken.folds))
+        print(f"{name:32} {shown}", flush=True)
 
 
 if __name__ == "__main__":

@@ -71,8 +71,12 @@ class Trial:
     def below(self, rung: int) -> float | None:
         """Its main loss at the highest rung below this one, on the scale of its first; None if it
         began here."""
-        found = [r for r in self.scale if r < rung]
-        return self.scale[max(found)] if found else None
+        highest: int | None = None
+        found = None
+        for there, value in self.scale.items():
+            if there < rung and (highest is None or there > highest):
+                highest, found = there, value
+        return found
 
     def rests_at(self, rung: int) -> bool:
         """Whether it rests at the end of this rung, not at a look within it."""
@@ -250,16 +254,22 @@ class History:
         order of their losses at a rung, its trials get the values that they had below, sorted. One
         that began at that rung gets the value of the next better one."""
         for each in sorted({r for r, _, _ in self._ladder if r >= rung}):
-            there = [trial for trial in self.at(each) if trial.usable_at(each)]
-            below = sorted(v for trial in there if (v := trial.below(each)) is not None)
+            there = [(t, t.below(each)) for t in self.at(each) if t.usable_at(each)]
+            below = sorted(value for _, value in there if value is not None)
             values, last = iter(below), below[0] if below else None
-            for trial in there:
-                if trial.below(each) is not None:
+            changed = False
+            for trial, before in there:
+                if before is not None:
                     last = next(values)
                 value = trial.rungs[each][0] if last is None else last
+                if (known := trial.scale.get(each)) == value:
+                    continue
+                changed = changed or known is not None
                 trial.scale[each] = value
                 if trial.losses and each == trial.rung:
                     trial.losses = (value, *trial.rungs[each][1:])
+            if not changed:
+                return  # only the newest has another value, and it is in no rung above
 
     def _result(self, trial: Trial, losses: Losses) -> bool:
         first = not trial.losses

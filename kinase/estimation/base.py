@@ -62,7 +62,8 @@ class Estimator(ABC):
     inheritance: InheritanceRule | None = None
     """How weights pass from a parent to its child; None where they do not."""
     slow: bool = False
-    """Whether `next` can take seconds. Nothing else has to wait for it."""
+    """Whether `next` can take seconds. It then runs in a thread, and the history does not change
+    meanwhile."""
 
     def __init__(self, options: Any, setting: Setting) -> None:
         """`options` is the estimator's struct of the manifest."""

@@ -9,10 +9,22 @@ from typing import Any
 
 from kinase.api.strategy import Strategy as StrategyModel
 from kinase.api.trial import Kind
-from kinase.estimation import Decision, End, Estimator, Left, Promote, Sample, Stop, Wait
+from kinase.estimation import (
+    Decision,
+    End,
+    Estimator,
+    Left,
+    Promote,
+    Sample,
+    Stop,
+    Wait,
+    make_estimator,
+)
 from kinase.experiment import members
 from kinase.experiment.entries import AnyEntry, Asked, Granted, Rested, Told
 from kinase.experiment.record import Record
+from kinase.experiment.seeds import Stream, derive
+from kinase.experiment.thinking import Thinking
 from kinase.experiment.trial_record import TrialRecord
 from kinase.history import History, Trial
 from kinase.space import Space, derive_rng
@@ -46,6 +58,7 @@ class Arm:
         self.kind = kind
         self.estimator = estimator
         self.history = History()
+        self._thinking = Thinking()
         self.strategy = make_strategy(
             strategy,
             record.space,
@@ -128,14 +141,28 @@ class Arm:
                 raise ValueError(f"it names the parent {strange[0]!r}, which is not a trial")
             return found
 
-    def next(self, number: int, left: Left) -> Decision:
-        """What the estimator decides for a free slot.
+    @property
+    def thinking(self) -> bool:
+        """Whether `next` is to be asked again. Until then nothing may happen to the history."""
+        return self._thinking.busy
+
+    def next(self, number: int, left: Left) -> Decision | None:
+        """What the estimator decides for a free slot; None while a slow one thinks.
 
         Raises:
             EngineError: it failed, or what it gave cannot be done.
         """
         with self._guarded(number, "estimator", self._estimator_name):
-            found: Any = self.estimator.next(self.history, left)
+            found: Any
+            if self.estimator.slow:
+                seen = self.history
+                found = self._thinking.ask(
+                    seen.version, left, lambda: self.estimator.next(seen, left)
+                )
+                if self.thinking:
+                    return None
+            else:
+                found = self.estimator.next(self.history, left)
             match found:
                 case Sample() | End():
                     pass
@@ -179,3 +206,17 @@ class Arm:
                 raise members.space_failed(self._record, method, error) from error
             key = f"errors/{role}-{number:05d}.txt"
             raise members.failed(f"the {role} {name}", number, error, self._store, key) from error
+
+
+def arms_of(record: Record) -> dict[Kind, Arm]:
+    """The search, and its random control with an estimator of its own."""
+    spec = record.spec
+    control = spec.strategy.__class__.model_validate({"type": "Random"})
+    other = make_estimator(spec.estimation, record.setting)
+    seeds = [derive(spec.seed, stream) for stream in (Stream.STRATEGY, Stream.CONTROL)]
+    return {
+        Kind.SEARCH: Arm(
+            record, Kind.SEARCH, record.estimator, spec.strategy, seeds[0], spec.strategy.shown
+        ),
+        Kind.CONTROL: Arm(record, Kind.CONTROL, other, control, seeds[1], "Random"),
+    }

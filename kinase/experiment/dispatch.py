@@ -57,6 +57,8 @@ class Dispatch:
         """Those that are launched once this turn is committed."""
         self.held: dict[int, Event] = {}
         """Results that wait for those of trials granted before (`deterministic`)."""
+        self._later: list[Event] = []
+        """What happened while a decision was being made."""
         self.stopping: set[int] = set()
         """Trials that were asked to stop."""
 
@@ -80,7 +82,8 @@ class Dispatch:
     @property
     def idle(self) -> bool:
         """Whether nothing runs, waits or is held back."""
-        return not self.engine.running() and not self.waiting and not self.held
+        held = self.waiting or self.held or self._later
+        return not held and not self.engine.running()
 
     def launch(self) -> None:
         """Begin what is due."""
@@ -123,14 +126,22 @@ class Dispatch:
             self.stopping.add(number)
             self.engine.stop(number)
 
-    def events(self, patience: float) -> Iterator[Event]:
+    def events(self, patience: float, *, undecided: bool = False) -> Iterator[Event]:
         """What has happened, waiting for it at most `patience` seconds. Where the order counts,
-        one result a turn is given, so that each decision sees one result more."""
-        for event in self.engine.poll(0.0 if self._next_held() is not None else patience):
-            if self._record.spec.deterministic and not isinstance(event, Progress):
+        one result a turn is given, so that each decision sees one result more. While a decision is
+        made, `undecided`, results are kept for later."""
+        now = undecided or bool(self._later) or self._next_held() is not None
+        for event in self.engine.poll(0.0 if now else patience):
+            if isinstance(event, Progress):
+                yield event
+            elif self._record.spec.deterministic:
                 self.held[event.trial] = event
             else:
-                yield event
+                self._later.append(event)
+        if undecided:
+            return
+        while self._later:
+            yield self._later.pop(0)
         if (number := self._next_held()) is not None:
             yield self.held.pop(number)
 

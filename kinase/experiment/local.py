@@ -20,7 +20,7 @@ from kinase.api.trial import TaskInfo
 from kinase.engine import EngineError
 from kinase.engine.command import Command, command_of
 from kinase.engine.local import LocalEngine
-from kinase.experiment import identity
+from kinase.experiment import identity, lock
 from kinase.experiment.final_outputs import RESULT, TASK, keep_final, same_task
 from kinase.experiment.listener import Listener
 from kinase.experiment.loop import Loop
@@ -61,9 +61,9 @@ def run(
     root = open_store(experiment.spec.storage)
     store = root.sub(experiment.directory)
     probe(store)
-    folder = identity.scratch(store)
+    folder = lock.scratch(store)
     limit = experiment.spec.trial_template.time_limit
-    with identity.exclusive(folder):
+    with lock.exclusive(folder):
         # not earlier: it would overwrite the record of a run that has not started a trial yet
         begun = identity.claim(store, experiment)
         over = _over(experiment) if begun and store.exists(f"final/{RESULT}") else None
@@ -145,7 +145,7 @@ def set_aside(experiment: NASExperiment) -> str | None:
             "the earlier one yourself"
         )
     folder = Path(store.uri.removeprefix("file://"))
-    with identity.exclusive(identity.scratch(store)):
+    with lock.exclusive(lock.scratch(store)):
         number = 1
         while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
             number += 1
@@ -207,7 +207,7 @@ def last_spec(store: Store) -> Any:
     """
     recorded = identity.recorded(store)["spec"]
     try:
-        with (identity.scratch_place(store) / MANIFEST).open("rb") as file:
+        with (lock.scratch_place(store) / MANIFEST).open("rb") as file:
             return json.loads(file.read(limits.RECORD))
     except (OSError, ValueError):
         return recorded

@@ -13,16 +13,14 @@ from collections.abc import Callable
 from kinase.api.experiment import NASExperiment
 from kinase.api.trial import Kind, Outcome, TaskInfo
 from kinase.engine import Engine, Event, Finished, Lost, Progress
-from kinase.estimation import make_estimator
-from kinase.experiment import artifacts, budget, finals, members, outcome, reopening
+from kinase.experiment import artifacts, ending, members, outcome, reopening
 from kinase.experiment.aims import refuse_unmeasured, refuse_unsupported
-from kinase.experiment.arm import Arm
+from kinase.experiment.arm import arms_of
 from kinase.experiment.dispatch import Dispatch
-from kinase.experiment.entries import AnyEntry, Asked, Attempt, Granted, Reopened, Rested, Told
+from kinase.experiment.entries import AnyEntry, Asked, Attempt, Granted, Rested, Told
 from kinase.experiment.listener import Listener
 from kinase.experiment.record import Appraise, Record
 from kinase.experiment.recovery import recover
-from kinase.experiment.seeds import Stream, derive
 from kinase.experiment.stage import Finals, Search, Stage
 from kinase.experiment.state import State
 from kinase.experiment.trial_record import TrialRecord
@@ -73,16 +71,7 @@ class Loop(Record):
         self._pending: list[AnyEntry] = []
         self._told: list[TrialRecord] = []
         self._rested: list[TrialRecord] = []
-        spec = self.spec
-        control = spec.strategy.__class__.model_validate({"type": "Random"})
-        other = make_estimator(spec.estimation, self.setting)
-        seeds = [derive(spec.seed, stream) for stream in (Stream.STRATEGY, Stream.CONTROL)]
-        self.arms = {
-            Kind.SEARCH: Arm(
-                self, Kind.SEARCH, self.estimator, spec.strategy, seeds[0], spec.strategy.shown
-            ),
-            Kind.CONTROL: Arm(self, Kind.CONTROL, other, control, seeds[1], "Random"),
-        }
+        self.arms = arms_of(self)
 
     @property
     def kept(self) -> set[int]:
@@ -161,7 +150,8 @@ class Loop(Record):
                     return False
                 if stage.over and self._dispatch.idle:
                     return True
-            for event in self._dispatch.events(self._patience()):
+            undecided = stage.thinking and not self.stopping
+            for event in self._dispatch.events(self._patience(), undecided=undecided):
                 self._take(event)
 
     def _append(self, *entries: AnyEntry) -> None:
@@ -241,30 +231,17 @@ class Loop(Record):
 
     def _reopen(self) -> bool:
         """Continue a search that was over, if a limit was raised."""
-        if not reopening.goes_on(self):
-            return False
-        there = tuple(sorted(self.kept)) if self._weights is not None else ()
-        self._append(
-            Reopened(limits=budget.recorded(self.spec), weights=there, elapsed=self.elapsed)
-        )
-        return True
+        entries = reopening.reopened(self, self.kept if self._weights is not None else ())
+        self._append(*entries)
+        return bool(entries)
 
     def _finish(self) -> None:
-        """Touch the test part once for the winner, not again where it has won before, and finish;
-        nothing if interrupted."""
-        winner = finals.winner(self.state, lambda trial: finals.kept_losses(self, trial))
-        entry = finals.finished(self, winner)
-        if winner is not None and self._results:
-            if winner.number not in self.state.tests:
-                result = self._dispatch.test(winner, self._patience)
-                if result is None:
-                    return
-                measured = {"test": result.metrics, "confusion": result.confusion}
-                entry = entry.model_copy(update=measured)
-            # what a killed trainer, or another's, has left
-            artifacts.clean(self.store, self.spec.storage)
-            if self._weights is not None:
-                self._weights = Weights(self)
-                self._weights.free(self.arms[Kind.SEARCH])
-        self._append(entry.model_copy(update={"elapsed": self.elapsed}))
+        """Test the winner and finish; nothing if interrupted."""
+        entry = ending.finished(self, self._dispatch, self._patience, results=self._results)
+        if entry is None:
+            return
+        if entry.winner is not None and self._weights is not None:
+            self._weights = Weights(self)
+            self._weights.free(self.arms[Kind.SEARCH])
+        self._append(entry)
         self._commit()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from kinase.api.trial import Kind
 from kinase.experiment import budget
+from kinase.experiment.entries import Reopened
 from kinase.experiment.record import Record
 
 
@@ -19,6 +21,19 @@ def raised(record: Record) -> list[str]:
 def goes_on(record: Record) -> bool:
     """Whether a search that was over continues: a limit was raised, and pays for a trial."""
     return bool(raised(record)) and _why_stay(record) is None
+
+
+def reopened(record: Record, kept: Collection[int]) -> Sequence[Reopened]:
+    """The entry by which a search that was over continues, if it does.
+
+    Args:
+        record: of the experiment.
+        kept: trials whose weights are there.
+    """
+    if not goes_on(record):
+        return ()
+    limits, there = budget.recorded(record.spec), tuple(sorted(kept))
+    return (Reopened(limits=limits, weights=there, elapsed=record.elapsed),)
 
 
 def _why_stay(record: Record) -> str | None:

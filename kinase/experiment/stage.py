@@ -35,6 +35,10 @@ class Stage(Protocol):
     def over(self) -> bool:
         """Whether nothing is left to begin, so that the stage ends when nothing runs any more."""
 
+    @property
+    def thinking(self) -> bool:
+        """Whether a decision is being made, so that no result may be taken in."""
+
     def next(self) -> Sequence[AnyEntry]:
         """Entries for a free slot; none if there is nothing to decide until a trial rests or
         ends."""
@@ -55,6 +59,11 @@ class Search:
         """Whether the search has ended."""
         return self._record.state.ended is not None
 
+    @property
+    def thinking(self) -> bool:
+        """Whether a slow estimator is asked again, before anything else is decided."""
+        return not self.over and (self._search.thinking or self._control.thinking)
+
     def next(self) -> Sequence[AnyEntry]:
         """A decision of the arm whose turn it is, else of the other; the end of the search where
         neither can do anything and nothing runs that may change that."""
@@ -67,6 +76,8 @@ class Search:
         for arm, samples in self._turns():
             if entries := self._of_arm(arm, samples):
                 return entries
+            if arm.thinking:
+                return NOTHING
         if record.state.running:
             return NOTHING  # a result may yet open the way, as unspent epochs do
         return asking.end(record, self._reason or "nothing is left to try")
@@ -96,7 +107,7 @@ class Search:
             decision = arm.next(self._record.state.searched, Left(self._epochs_of(arm), 0))
         return self._train_on(arm, decision)
 
-    def _train_on(self, arm: Arm, decision: Decision) -> Sequence[AnyEntry]:
+    def _train_on(self, arm: Arm, decision: Decision | None) -> Sequence[AnyEntry]:
         record = self._record
         match decision:
             case Stop():
@@ -162,6 +173,11 @@ class Finals:
     def over(self) -> bool:
         """Whether all were asked."""
         return not self._due
+
+    @property
+    def thinking(self) -> bool:
+        """Never: they were chosen at once."""
+        return False
 
     def next(self) -> Sequence[AnyEntry]:
         """The next one."""

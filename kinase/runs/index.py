@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from kinase.api._base import Model
 from kinase.api.experiment import NASExperiment
-from kinase.experiment import identity
+from kinase.experiment import identity, lock
 from kinase.store import Store, StoreError, open_store, open_uri
 
 MAX_BYTES = 16 * 1024
@@ -73,7 +73,7 @@ class Place(Model):
             return time.time()
         times = []
         with contextlib.suppress(OSError):
-            for path in identity.scratch_at(self.uri).iterdir():
+            for path in lock.scratch_at(self.uri).iterdir():
                 with contextlib.suppress(OSError):
                     times.append(path.stat().st_mtime)
         return max(times, default=None)

@@ -17,7 +17,7 @@ from kinase.api import limits
 from kinase.api.objective import goal_of
 from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import TaskInfo
-from kinase.experiment import budget, identity
+from kinase.experiment import budget, identity, lock
 from kinase.experiment.journal import Journal
 from kinase.experiment.local import last_spec
 from kinase.experiment.state import SEARCHING, State
@@ -82,7 +82,7 @@ AT_ONCE = 8
 
 def status_of(store: Store, state: State) -> Status:
     """State of a run, from its journal and whether a process on this machine holds its lock."""
-    if identity.holder(identity.scratch_place(store)) is not None:
+    if lock.holder(lock.scratch_place(store)) is not None:
         return Status.RUNNING
     if state.finished is None:
         return Status.INTERRUPTED

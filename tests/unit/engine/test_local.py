@@ -21,9 +21,10 @@ from kinase.api.storage import Storage
 from kinase.api.task import Task, Training
 from kinase.api.trial import TrialJob
 from kinase.engine import EngineError, local, worker
-from kinase.experiment import identity
-from kinase.experiment.identity import BusyError, MismatchError
+from kinase.experiment import identity, lock
+from kinase.experiment.identity import MismatchError
 from kinase.experiment.local import run, set_aside
+from kinase.experiment.lock import BusyError
 from kinase.experiment.loop import Loop
 from kinase.store import open_store
 from kinase.store.memory import MemoryStore
@@ -206,7 +207,7 @@ def test_a_second_process_leaves_the_record_of_one_that_has_asked_for_no_trial(
 ) -> None:
     spec, other = manifest(tmp_path), manifest(tmp_path, seed=5)
     store = open_store(spec.spec.storage).sub(spec.directory)
-    with identity.exclusive(identity.scratch(store)):
+    with lock.exclusive(lock.scratch(store)):
         identity.claim(store, spec)
         with pytest.raises(BusyError):
             run(other, trainer=TRAINER)
