@@ -241,10 +241,10 @@ def table(found: list[dict[str, Any]], against: list[str]) -> None:
         print(f"| {method} | {len(seeded)} | {networks:g} | {' | '.join(cells)} |")
     print(f"\n| method | better than | seeds | {' | '.join(name for name, _ in columns)} |")
     print("| --- " * (3 + len(columns)) + "|")
-    for method in methods:
+    for method in (each for each in methods if each not in against):
         for other in against:
             paired = sorted(set(methods[method]) & set(methods.get(other, {})))
-            if other == method or not paired:
+            if not paired:
                 continue
             cells = []
             for _, of in columns:
