@@ -312,6 +312,10 @@ class History:
         paused = self._paused.get((rung, bracket, best))
         return self.by_number[paused[-1][1]] if paused else None
 
+    def usable_resting(self, rung: int, bracket: int) -> int:
+        """Number of trials that rest at the end of a rung with a finite main value."""
+        return bisect_left(self._paused.get((rung, bracket, False), ()), ((math.inf,), -1))
+
     def at(self, rung: int, bracket: int | None = None, *, best: bool = False) -> list[Trial]:
         """Trials that reached the end of a rung, or ended in it with a value, best first; those
         without a value are last. All that came that far count, those that continued included.

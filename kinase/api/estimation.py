@@ -94,15 +94,15 @@ class ASHAEstimation(Ladder):
     """Asynchronous successive halving (Li et al. 2020): a trial that ends a rung pauses, and
     continues as soon as it is among the best of all that got there. No slot waits for another."""
 
-    eta: Annotated[int, Field(ge=2, le=100)] = 4
-    """One in `eta` candidates of a rung gets to the next one."""
-    score: Score = "best"
+    score: Score = "last"
     """What trials of a rung are compared by: the `best` value up to its end, or the `last` one.
     They differ with the axis `epochs` and `horizon: full` only."""
-    promote: Literal["soon", "last"] = "soon"
-    """When to promote. `soon`: as soon as a trial is among the best (Li et al. 2020). `last`: when
-    the budget pays for no further candidate and the promotions that are due. It needs a budget of
-    epochs or trials; without one, trials are promoted soon."""
+    promote: Literal["soon", "delayed", "last"] = "delayed"
+    """When to promote. `soon`: as soon as a trial is among the best 1/eta of its rung (Li et al.
+    2020). `delayed`: the same, while fewer than 1/eta of the rung's trials were promoted; so early
+    promotions that later results prove wrong are made up for. `last`: when the budget pays for no
+    further candidate and the promotions that are due. It needs a budget of epochs or trials;
+    without one, trials are promoted soon."""
 
 
 class AsyncHyperbandEstimation(ASHAEstimation):

@@ -246,7 +246,7 @@ def ladder_rules() -> Iterator[Rule]:
         at, place = f"self.estimation.?{name}", f"estimation.{name}"
         axis = f"{at}.?axis.orValue('epochs')"
         mine = f"self.estimation.type != '{kind}' || {axis} != "
-        eta = f"{at}.?eta.orValue({4 if kind.startswith('A') else 3})"
+        eta = f"{at}.?eta.orValue(3)"
         yield Rule(
             f"{mine}'cells' || self.space.type == 'Cell'",
             f"{place}.axis cells requires the space type Cell; space.type is {{self.space.type}}",

@@ -25,6 +25,15 @@ class ASHA(Estimator):
     search ends. A promotion that the budget does not pay for is passed over, so the last epochs go
     to lower rungs and to new candidates.
 
+    With `promote: delayed` a trial is promoted only while fewer than 1/eta of its rung's trials
+    were (D-ASHA; Yang Li et al. 2022, Hyper-Tune). So of n trials at most n/eta are promoted,
+    however the results come in, as in successive halving. With `soon` every trial is promoted that
+    is among the best at some time, as in the paper.
+
+    While trials are under way, a candidate is begun only if the budget also pays for the promotions
+    that are still to come. Without this, the last epochs of a search with many slots go to
+    candidates of which none can be promoted.
+
     With `promote: last`, candidates come first, as many as the budget pays for together with the
     promotions of 1/eta of each rung. Then these follow, and no more than these: the lowest rung's
     first, and each rung's best first. What is left over is spent as by `promote: soon`.
@@ -65,12 +74,13 @@ class ASHA(Estimator):
         hopeless = self.hopeless(history, left)
         if hopeless is not None:
             return Stop(hopeless.number, "it can no longer be promoted")
-        drawn = None if left.trials == 0 else self.draw(history, left)
         rungs = range(len(self.ladder) - 1)
         if self.options.promote == "last" and left != Left(None, None):
-            if drawn is not None and self._pays_with_promotions(drawn, history, left):
-                return self._sample(drawn)
-            due = [(r, b) for r in rungs for b in self._in(r) if self.due(r, b, history) > 0]
+            if brackets := self._payable(history, left, promotions=True):
+                return self._sample(brackets, history)
+            due = [
+                (rung, b) for rung in rungs for b in self._in(rung) if self.due(b, history)[rung]
+            ]
             for rung, bracket in due:
                 if (found := self._promote(rung, bracket, history, left)) is not None:
                     return found
@@ -80,13 +90,15 @@ class ASHA(Estimator):
             for bracket in self._in(rung):
                 if (found := self._promote(rung, bracket, history, left)) is not None:
                     return found
-        return wait_or_end(history, left) if drawn is None else self._sample(drawn)
+        brackets = self._payable(history, left, promotions=history.running > 0)
+        return self._sample(brackets, history) if brackets else wait_or_end(history, left)
 
     def _in(self, rung: int) -> Iterator[int]:
         """The brackets that have a rung."""
         return (b for b in range(len(self.brackets)) if self.first(b) <= rung)
 
-    def _sample(self, bracket: int) -> Sample:
+    def _sample(self, brackets: list[int], history: History) -> Sample:
+        bracket = self.draw(brackets, history)
         return Sample(self.brackets[bracket][self.first(bracket)])
 
     def _promote(self, rung: int, bracket: int, history: History, left: Left) -> Promote | None:
@@ -98,27 +110,51 @@ class ASHA(Estimator):
         if found is None:
             return None
         trial, place = found
-        if place < history.reached(rung, bracket) // self.options.eta and trial.usable_at(rung):
+        most = history.reached(rung, bracket) // self.options.eta
+        if self.options.promote == "delayed" and history.tally(rung + 1, bracket).entered >= most:
+            return None
+        if place < most and trial.usable_at(rung):
             return Promote(trial.number, self.brackets[bracket][rung + 1])
         return None
 
-    def due(self, rung: int, bracket: int, history: History, more: int = 0) -> int:
-        """Promotions out of a rung that are to come for 1/eta of each rung to be promoted, of the
-        candidates so far and so many more."""
-        first = self.first(bracket)
-        members = history.tally(first, bracket).entered + more
-        promoted = members // self.options.eta ** (rung + 1 - first)
-        return int(max(0, promoted - history.tally(rung + 1, bracket).entered))
+    def due(self, bracket: int, history: History, more: int = 0) -> list[int]:
+        """Promotions out of each rung that are to come for 1/eta of its trials to be promoted, as
+        far as trials rest there with a value or are on their way.
 
-    def _pays_with_promotions(self, drawn: int, history: History, left: Left) -> bool:
-        """Whether the budget pays for one more candidate of a bracket and for all promotions."""
-        epochs = self.ladder[self.first(drawn)].until
-        for rung, each in enumerate(self._increments):
-            epochs += each * sum(self.due(rung, b, history, b == drawn) for b in self._in(rung))
-        return pays(left, epochs)
+        Args:
+            bracket: of the trials.
+            history: of this arm.
+            more: candidates that are begun in addition.
+        """
+        found, first = [0] * (len(self.ladder) - 1), self.first(bracket)
+        for rung in range(first, len(self.ladder) - 1):
+            coming = history.tally(rung, bracket).under_way + more
+            most = (history.reached(rung, bracket) + coming) // self.options.eta
+            ready = history.usable_resting(rung, bracket) + coming
+            entered = history.tally(rung + 1, bracket).entered
+            found[rung] = more = max(0, min(most - entered, ready))
+        return found
+
+    def _payable(self, history: History, left: Left, *, promotions: bool) -> list[int]:
+        """The brackets of which the budget pays for a candidate, with or without all promotions
+        that are to come."""
+        numbers = range(len(self.brackets))
+        if left.trials == 0:
+            return []
+        costs = [self.ladder[self.first(number)].until for number in numbers]
+        if promotions and left.epochs is not None:
+            due = [self._cost(self.due(number, history)) for number in numbers]
+            for number in numbers:
+                own = self._cost(self.due(number, history, 1))
+                costs[number] += sum(due) - due[number] + own
+        return [number for number in numbers if pays(left, costs[number])]
+
+    def _cost(self, promotions: list[int]) -> int:
+        return sum(n * each for n, each in zip(promotions, self._increments, strict=True))
 
     def hopeless(self, history: History, left: Left) -> Trial | None:
         """The worst trial of a rung where more rest than can ever be promoted, if there is one."""
+        best = self.options.score == "best"
         for bracket in range(len(self.brackets)):
             first = self.first(bracket)
             new = self.most_new(self.ladder[first], left)
@@ -127,11 +163,11 @@ class ASHA(Estimator):
             for rung in range(first, len(self.ladder) - 1):
                 tally = history.tally(rung, bracket)
                 reached = history.reached(rung, bracket)
-                room = (reached + tally.under_way + new) // self.options.eta
-                if tally.resting > room:
-                    best = self.options.score == "best"
+                new = (reached + tally.under_way + new) // self.options.eta
+                if self.options.promote == "delayed":
+                    new = max(0, new - history.tally(rung + 1, bracket).entered)
+                if tally.resting > new:  # at most so many get to the next rung
                     return history.worst_resting(rung, bracket, best=best)
-                new = room  # at most so many more get to the next rung
         return None
 
     @staticmethod
@@ -142,9 +178,9 @@ class ASHA(Estimator):
         most = left.epochs // grant.until
         return most if left.trials is None else min(most, left.trials)
 
-    def draw(self, history: History, left: Left) -> int | None:
-        """The bracket of the next candidate; None if the budget pays for none."""
-        return 0 if pays(left, self.ladder[0].until) else None
+    def draw(self, brackets: list[int], history: History) -> int:
+        """The bracket of the next candidate, one of these."""
+        return brackets[0]
 
     def at(self, rung: int, bracket: int, history: History) -> list[Trial]:
         """The trials of a rung, best first."""

@@ -8,9 +8,7 @@ from itertools import accumulate
 
 from kinase.api.estimation import AsyncHyperbandEstimation
 from kinase.api.fidelity import Grant
-from kinase.estimation._waiting import pays
 from kinase.estimation.asha import ASHA
-from kinase.estimation.decision import Left
 from kinase.estimation.hyperband import sizes
 from kinase.estimation.ladder import in_bracket
 from kinase.history import History
@@ -35,13 +33,8 @@ class AsyncHyperband(ASHA):
         """Of each bracket, in the draw."""
         return sizes(len(self.ladder), self.options.eta, self.options.brackets)
 
-    def draw(self, history: History, left: Left) -> int | None:
+    def draw(self, brackets: list[int], history: History) -> int:
         """A bracket in proportion to the weights."""
-        payable = [
-            weight if pays(left, grant.until) else 0
-            for weight, grant in zip(self.weights, self.ladder, strict=True)
-        ]
-        ends = list(accumulate(payable))
-        if not ends[-1]:
-            return None
-        return bisect(ends, int(self.rng(len(history.asked)).integers(ends[-1])))
+        ends = list(accumulate(self.weights[number] for number in brackets))
+        drawn = int(self.rng(len(history.asked)).integers(ends[-1]))
+        return brackets[bisect(ends, drawn)]

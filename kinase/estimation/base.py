@@ -105,8 +105,9 @@ class Estimator(ABC):
         return there[0].rungs[trial.grant.rung][0] if there else float("inf")
 
     def rank(self, trial: Trial) -> tuple[float, ...]:
-        """Sort key for finalists: a high rung before a good value at a low one."""
-        return (-trial.rung, *trial.losses)
+        """Sort key for finalists: a high rung before a good value at a low one. A trial whose main
+        value is not finite is last."""
+        return (not trial.usable, -trial.rung, *trial.losses)
 
     def rng(self, *labels: int) -> Rng:
         """A separate random generator for a decision."""

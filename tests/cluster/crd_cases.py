@@ -1028,8 +1028,8 @@ CASES |= {
         rungs("Hyperband", rungs=[2, 4]), rungs("Hyperband", rungs=[0.5, 4]), "rungs"
     ),
     "the least share": Case(
-        rungs("ASHA", axis="filters", least=0.25),
-        rungs("ASHA", axis="filters", least=0.26),
+        rungs("ASHA", axis="filters", least=0.33),
+        rungs("ASHA", axis="filters", least=0.34),
         "least",
     ),
     "rungs that are shares": Case(
@@ -1096,11 +1096,11 @@ for kind, struct in LADDERS.items():
     }
 CASES |= {
     "a ladder that is left to its defaults": Case(
-        {"estimation": {"type": "ASHA"}, "training.epochs": 4},
         {"estimation": {"type": "ASHA"}, "training.epochs": 3},
+        {"estimation": {"type": "ASHA"}, "training.epochs": 2},
         "asha.least",
     ),
-    "a ladder that is left to its defaults, by another eta": Case(
+    "a ladder of whole rungs that is left to its defaults": Case(
         {"estimation": {"type": "Hyperband"}, "training.epochs": 3},
         {"estimation": {"type": "Hyperband"}, "training.epochs": 2},
         "hyperband.least",

@@ -24,8 +24,9 @@ def nine(**options: object) -> Hand:
     return hand
 
 
-def test_nine_results_at_once_give_three_promotions() -> None:
-    hand = nine()
+@pytest.mark.parametrize("promote", ["soon", "delayed"])
+def test_nine_results_at_once_give_three_promotions(promote: str) -> None:
+    hand = nine(promote=promote)
     for number in range(9):
         hand.rest(number, (number * 4 % 9) / 10)
     decisions = hand.flow()
@@ -34,26 +35,54 @@ def test_nine_results_at_once_give_three_promotions() -> None:
     assert hand.decide() == Sample(hand.estimator.ladder[0])
 
 
-def test_who_is_promoted_is_among_the_best_of_its_rung() -> None:
-    """One by one; so more than n/eta are promoted, as early ones later leave the best third."""
-    scores = np.random.default_rng(0).random(243)
-    hand = Hand(estimator("ASHA", eta=3, epochs=3))
-    count = 0
-    for number, score in enumerate(scores):
-        decisions = hand.flow()
-        for decision in decisions:
-            assert isinstance(decision, Promote)
-            there = [t.number for t in hand.history.at(0)]
-            assert decision.trial in there[: len(there) // 3]
-            count += 1
-            hand.end(decision.trial, Outcome.SUCCEEDED, 0.5)
+def one_by_one(promote: str) -> list[int]:
+    """Promotions after each of 243 results, each of which is decided on before the next. Who is
+    promoted is among the best third at that moment."""
+    hand = Hand(estimator("ASHA", eta=3, epochs=3, promote=promote))
+    counts = [0]
+    for number, score in enumerate(np.random.default_rng(0).random(243)):
         hand.sample()
         hand.rest(number, float(score))
-    assert 81 < count < 110
+        decisions = hand.flow()
+        for trial in promoted(decisions):
+            there = [t.number for t in hand.history.at(0)]
+            assert trial in there[: len(there) // 3]
+            hand.end(trial, Outcome.SUCCEEDED, 0.5)
+        counts.append(counts[-1] + len(decisions))
+    return counts
+
+
+def test_soon_promotions_are_more_than_a_third() -> None:
+    """For early ones later leave the best third."""
+    assert 81 < one_by_one("soon")[-1] < 110
+
+
+def test_delayed_promotions_are_at_most_a_third() -> None:
+    counts = one_by_one("delayed")
+    assert all(count <= n // 3 for n, count in enumerate(counts))
+    assert counts[-1] > 75
+
+
+@pytest.mark.parametrize(
+    ("promote", "wanted"),
+    [("soon", [[2], [5, 4], [6]]), ("delayed", [[2], [5], [4]])],
+)
+def test_a_delayed_promotion_makes_up_for_an_early_one(
+    promote: str, wanted: list[list[int]]
+) -> None:
+    """The first three results promote 2, which turns out to be the fourth of six."""
+    hand = nine(promote=promote)
+    losses = (0.8, 0.9, 0.7, 0.6, 0.2, 0.1, 0.5, 1.0, 1.0)
+    found = []
+    for three in range(3):
+        for number in range(3 * three, 3 * three + 3):
+            hand.rest(number, losses[number])
+        found.append(promoted(hand.flow()))
+    assert found == wanted
 
 
 def test_the_highest_rung_goes_first() -> None:
-    hand = nine()
+    hand = nine(promote="soon")
     for number in range(9):
         hand.rest(number, number / 10)
     hand.flow()
@@ -162,7 +191,10 @@ def test_what_can_never_be_promoted_is_stopped_the_worst_first() -> None:
     assert isinstance(hand.decide(FREE), Promote), "without a limit any may yet be promoted"
     hand.sample()
     hand.obey(hand.decide())
-    assert hand.decide(Left(0, None)) == Wait()
+    left = Left(0, None)
+    assert stopped([hand.decide(left)]) == [3], "ten trials are all, and one was promoted"
+    hand.end(3, Outcome.STOPPED, 0.3)
+    assert hand.decide(left) == Wait()
 
 
 @pytest.mark.parametrize("slots", [1, 64])
@@ -170,6 +202,40 @@ def test_the_budget_is_spent_to_the_last_epoch(slots: int) -> None:
     for epochs in (5, 100, 333):
         session = Session(estimator("ASHA", epochs=81), some_curve, slots=slots, epochs=epochs)
         assert session.run().spent == epochs
+
+
+def test_no_candidate_is_begun_that_leaves_no_epochs_for_promotions() -> None:
+    """Of twelve, four are promoted for 2 epochs each, and one of these for 6 more."""
+    hand = Hand(estimator("ASHA", eta=3, rungs=[1, 3], epochs=9))
+    for epochs in range(12 + 4 * 2 + 6, 4 * 2 + 6, -1):
+        assert isinstance(hand.decide(Left(epochs, None)), Sample)
+        hand.sample()
+    left = Left(4 * 2 + 6, None)
+    assert hand.decide(left) == Wait()
+    for number in range(12):
+        hand.end(number, Outcome.FAILED)
+    assert isinstance(hand.decide(left), Sample), "nothing is left to promote"
+
+
+def test_epochs_are_put_aside_for_all_brackets() -> None:
+    hand = Hand(estimator("AsyncHyperband", eta=3))
+    hand.sample(12)
+    assert hand.decide(Left(3, None)) == Wait()
+
+
+@pytest.mark.parametrize("slots", [1, 64])
+@pytest.mark.parametrize(
+    ("epochs", "wanted"),
+    [(100, {0: 42, 1: 13, 2: 4, 3: 1}), (247, {0: 81, 1: 27, 2: 9, 3: 3, 4: 1})],
+)
+def test_with_64_at_once_the_rungs_keep_their_shares(
+    epochs: int, wanted: dict[int, int], slots: int
+) -> None:
+    """Without epochs put aside for promotions, all of them go to the lowest rungs. Of the 42
+    candidates, one that could be promoted is not paid for."""
+    made = estimator("ASHA", epochs=51, eta=3, rungs=[1, 3, 9, 17], promote="delayed")
+    begun = Session(made, some_curve, slots=slots, epochs=epochs).run().begun()
+    assert begun == wanted
 
 
 # -- promoted last ---------------------------------------------------------------------
@@ -279,7 +345,9 @@ def test_the_last_epochs_go_to_brackets_that_they_pay_for() -> None:
         decision = hand.decide(Left(4, None))
         assert isinstance(decision, Sample)
         firsts.add(decision.grant.until)
-        hand.obey(decision)
+        hand.end(hand.obey(decision), Outcome.FAILED)
     assert firsts == {1, 3}
-    assert hand.decide(Left(0, None)) == Wait()
+    assert hand.decide(Left(0, None)) == End(
+        "the budget that is left (0 of its epochs) pays for no further trial"
+    )
     assert hand.decide(FREE) != Wait()

@@ -178,7 +178,7 @@ def test_another_fidelity_trains_from_scratch_in_a_place_of_its_own() -> None:
 
 
 def test_when_the_search_ends_what_is_paused_is_told_with_its_value() -> None:
-    loop = make_loop(manifest(), evaluate=learnt)
+    loop = make_loop(manifest(options={"promote": "soon"}), evaluate=learnt)
     state = loop.run()
     entries = list(Journal(loop.store).replay())
     told = {entry.trial: entry for entry in entries if isinstance(entry, Told)}
