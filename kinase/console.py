@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kinase.api.trial import Outcome, Point
-from kinase.experiment.check import doubts
+from kinase.experiment.doubts import doubts
 from kinase.experiment.reopening import lowered
 from kinase.experiment.state import SEARCHING
 from kinase.experiment.trial_record import TrialRecord

@@ -12,7 +12,8 @@ from kinase import registry
 from kinase.api.load import Document, ManifestError, read_document
 from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import TaskInfo
-from kinase.experiment.check import checked, doubts
+from kinase.experiment.check import checked
+from kinase.experiment.doubts import doubts
 from kinase.report.foresight import foresight
 from kinase.report.task import data_lines
 from kinase.words import raised

@@ -25,6 +25,7 @@ LADDERS = {
 """Types of an estimation that have a ladder, and their structs."""
 WHOLE = ("epochs", "resolution", "cells")
 """Axes that are counted; the others are shares of the full fidelity."""
+FULL = "the full fidelity"
 
 
 class Ladder(Model):
@@ -122,9 +123,7 @@ class Ladder(Model):
                 raise ValueError(f"rungs of the axis {self.axis} must be whole numbers")
         else:
             if (self.least or 0.0) * self.eta > 1:
-                raise ValueError(
-                    one_rung("least", self.least or 0, "the full fidelity", 1, self.eta)
-                )
+                raise ValueError(one_rung("least", self.least or 0, FULL, 1, self.eta))
             if any(rung >= 1 for rung in self.rungs or ()):
                 raise ValueError(
                     f"rungs of the axis {self.axis} must be below 1, the full fidelity"
@@ -156,7 +155,7 @@ class Ladder(Model):
             found.insert(0, value)
             power *= self.eta
         if len(found) == 1:
-            raise ValueError(one_rung("least", self.least or 1, "the full fidelity", top, self.eta))
+            raise ValueError(one_rung("least", self.least or 1, FULL, top, self.eta))
         return tuple(found)
 
     def _divided(self, top: int, power: int) -> float:
@@ -181,9 +180,10 @@ class Ladder(Model):
 
 def one_rung(field: str, least: float, of: str, full: int, eta: int) -> str:
     """What is wrong with a ladder of one rung, and what would be right."""
+    more = "" if of == FULL else f", or raise {of}"
     return (
         f"{field} {least:g} is above {of} / eta = {full} / {eta}, so there would be one rung; "
-        "lower least or eta"
+        f"lower least or eta{more}"
     )
 
 
@@ -273,6 +273,6 @@ def ladder_rules() -> Iterator[Rule]:
             yield Rule(
                 f"{known}{at}.?rungs.hasValue() || double({full} / {eta}) >= {least}",
                 f"{place}.least {{{least}}} is above {field} / eta = {{{full}}} / {{{eta}}}, so "
-                "there would be one rung; lower least or eta",
+                f"there would be one rung; lower least or eta, or raise {field}",
                 f".{place}.least",
             )

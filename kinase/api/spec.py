@@ -149,6 +149,13 @@ class ExperimentSpec(Model):
             ".estimation.morphism.epochsPerChild",
         ),
         *ladder_rules(),
+        Rule(
+            "!self.estimation.?freezeThaw.?every.hasValue() || "
+            "self.estimation.freezeThaw.every < self.training.epochs",
+            "estimation.freezeThaw.every {self.estimation.?freezeThaw.?every.orValue(0)} is not "
+            "below training.epochs {self.training.epochs}, so no trial would pause; lower it",
+            ".estimation.freezeThaw.every",
+        ),
         *objective_rules(),
         Rule(
             "self.strategy.type != 'LEMONADE' || (has(self.objective.also) && "
@@ -293,6 +300,13 @@ class ExperimentSpec(Model):
     @model_validator(mode="after")
     def _fits_its_ladder(self) -> Self:
         check_ladder(self)
+        freeze = self.estimation.freeze_thaw
+        every = freeze.every if freeze is not None else None
+        if every is not None and every >= self.training.epochs:
+            raise ValueError(
+                f"estimation.freezeThaw.every {every} is not below training.epochs "
+                f"{self.training.epochs}, so no trial would pause; lower it"
+            )
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from kinase.api.fidelity import Grant
 
@@ -82,3 +84,52 @@ class Left:
     """Epochs; None without a limit."""
     trials: int | None
     """New trials; None without a limit."""
+
+
+def check(found: Any) -> Decision:
+    """Check what an estimator, maybe of another package, has decided.
+
+    Raises:
+        TypeError: it is not a decision, or one of its fields is not of its type.
+    """
+    match found:
+        case Sample(grant, child, measure):
+            _expect(isinstance(grant, Grant), "grant", grant, "a Grant", found)
+            _expect(child is None or isinstance(child, Grant), "child", child, "a Grant", found)
+            names = isinstance(measure, tuple) and all(isinstance(n, str) for n in measure)
+            _expect(names, "measure", measure, "a tuple of names", found)
+        case Promote(trial, grant, forecast):
+            _expect(isinstance(grant, Grant), "grant", grant, "a Grant", found)
+            _expect(_whole(trial), "trial", trial, "the number of a trial", found)
+            right = forecast is None or isinstance(forecast, Forecast)
+            _expect(right, "forecast", forecast, "a Forecast", found)
+        case Stop(trial, why, predicted, probability, bar):
+            _expect(_whole(trial), "trial", trial, "the number of a trial", found)
+            _expect(isinstance(why, str), "why", why, "a text", found)
+            _expect(_number(predicted), "predicted", predicted, "a finite number", found)
+            right = _number(probability) and 0 <= (probability or 0) <= 1
+            _expect(right, "probability", probability, "a number from 0 to 1", found)
+            _expect(_number(bar), "bar", bar, "a finite number", found)
+        case End(why):
+            _expect(isinstance(why, str), "why", why, "a text", found)
+        case Wait():
+            pass
+        case _:
+            raise TypeError(
+                f"it decided {found!r:.200}; it must decide Sample, Promote, Stop, Wait or End"
+            )
+    decision: Decision = found
+    return decision
+
+
+def _expect(right: bool, field: str, value: object, wanted: str, found: object) -> None:
+    if not right:
+        raise TypeError(f"its {type(found).__name__} has {field} {value!r:.100}; give {wanted}")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and math.isfinite(value))

@@ -11,15 +11,14 @@ from kinase.api.strategy import Strategy as StrategyModel
 from kinase.api.trial import Kind
 from kinase.estimation import (
     Decision,
-    End,
     Estimator,
     Left,
     Promote,
-    Sample,
     Stop,
     Wait,
     make_estimator,
 )
+from kinase.estimation.decision import check
 from kinase.experiment import members
 from kinase.experiment.entries import AnyEntry, Asked, Granted, Rested, Told
 from kinase.experiment.record import Record
@@ -163,9 +162,8 @@ class Arm:
                     return None
             else:
                 found = self.estimator.next(self.history, left)
-            match found:
-                case Sample() | End():
-                    pass
+            decision = check(found)
+            match decision:
                 case Wait():
                     if not self.history.running:
                         raise ValueError("it waits while no trial runs")
@@ -179,15 +177,17 @@ class Arm:
                         )
                 case Stop(trial=trial):
                     self._resting(trial)
-                case _:
-                    raise TypeError(f"it decided {found!r:.200}; wanted is a Decision")
-            decision: Decision = found
             return decision
 
     def _resting(self, number: int) -> Trial:
         trial = self.history.by_number.get(number)
-        if trial is None or not trial.resting:
-            raise ValueError(f"it decides about trial {number!r}, which does not rest")
+        if trial is None:
+            raise ValueError(
+                f"it decides about trial {number}, which is not a trial of its history"
+            )
+        if not trial.resting:
+            state = "runs" if trial.outcome is None else "has ended"
+            raise ValueError(f"it decides about trial {number}, which {state} and does not rest")
         return trial
 
     @contextmanager

@@ -23,37 +23,6 @@ MEMBER_ERRORS = (registry.UnknownMember, ImportError, ValueError, TypeError)
 """Exceptions of a member that cannot be used."""
 
 
-INHERITING = ("NASH", "LEMONADE", "EAS", "PathLevel", "LargeScaleEvolution")
-"""Strategies intended for children that inherit weights."""
-
-
-def doubts(spec: ExperimentSpec) -> tuple[str, ...]:
-    """Warnings about valid settings that are probably a mistake, one line each."""
-    found = []
-    strategy, estimation = spec.strategy.type, spec.estimation.type
-    if strategy in INHERITING and estimation not in ("Morphism", "Custom"):
-        found.append(
-            f"strategy.type {strategy} makes children of trained parents, but with estimation.type "
-            f"{estimation} each is trained from scratch; set estimation: {{type: Morphism}} to "
-            "have them inherit the weights"
-        )
-    task = spec.task
-    if task.dataset == "digits" and task.path is not None:
-        found.append(
-            f"task.path {task.path!r} is not used: task.dataset digits is part of the trainer; "
-            "set task.dataset: folder or npz to use your own data, or remove task.path"
-        )
-    # not an error: earlier versions accepted it, and running searches keep their manifest
-    training = spec.training
-    if training.warmup_epochs > training.epochs:
-        found.append(
-            f"training.warmupEpochs {training.warmup_epochs:g} is above training.epochs "
-            f"{training.epochs}, so the learning rate never reaches learningRate; for a new "
-            f"experiment use at most {training.epochs}"
-        )
-    return tuple(found)
-
-
 def check(experiment: NASExperiment, document: Document, trainer: str = "torch") -> list[Problem]:
     """Problems that the models cannot detect: a member that no package registers, options that it
     rejects, a baseline that is not in the space. Tasks and data sets are only checked for Kinase's
@@ -100,6 +69,8 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
         if space is not None and _known_yet(spec):
             # the task is not known yet: of another package's member only that it can be made
             make_estimator(spec.estimation, setting_of(spec, space, FRAME.input, FRAME.outputs))
+        elif space is not None and (cells := space.scale(final=False).cells) is not None:
+            _check_cells(spec, cells)
     except MEMBER_ERRORS as error:
         custom = spec.estimation.custom is not None
         field = "custom.name" if custom else struct_name(spec.estimation.type)
@@ -120,6 +91,17 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
             ),
         )
     return problems
+
+
+def _check_cells(spec: ExperimentSpec, cells: int) -> None:
+    """Check a ladder of cells, whose number is known before the data is.
+
+    Raises:
+        ValueError: there would be one rung, or one above the full fidelity.
+    """
+    found = ladder_of(spec)
+    if found is not None and found[1].axis == "cells":
+        found[1].values(cells)
 
 
 def _known_yet(spec: ExperimentSpec) -> bool:

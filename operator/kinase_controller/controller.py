@@ -28,7 +28,8 @@ from kinase.api.storage import is_shared
 from kinase.api.trial import Point
 from kinase.engine import EngineError
 from kinase.experiment import identity
-from kinase.experiment.check import check, doubts
+from kinase.experiment.check import check
+from kinase.experiment.doubts import doubts
 from kinase.experiment.final_outputs import keep_final, same_task
 from kinase.experiment.journal import Fenced
 from kinase.experiment.loop import Loop

@@ -171,6 +171,11 @@ CASES: dict[str, Case] = {
         {**task("Regression", "val_mae"), "training.labelSmoothing": 0.1},
         "labelSmoothing",
     ),
+    "a step of freeze-thaw ends before the training": Case(
+        {"estimation": {"type": "FreezeThaw", "freezeThaw": {"every": 19}}},
+        {"estimation": {"type": "FreezeThaw", "freezeThaw": {"every": 20}}},
+        "freezeThaw.every",
+    ),
     "settings are named": Case(searched(flip=True), searched(flip=False), "space.training"),
     "a setting has a range or values": Case(
         searched(learningRate={"values": [0.1, 0.01]}),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kinase.experiment.check import INHERITING
+from kinase.api._base import struct_name
+from kinase.experiment.doubts import INHERITING, doubts
 from kinase.validation import validate_files
+from tests.unit.experiment.helpers import experiment
 
 MANIFEST = """
 apiVersion: kinase.dev/v1alpha1
@@ -52,3 +55,61 @@ def test_a_warm_up_beyond_the_training_is_doubted_and_not_refused(tmp_path: Path
         f"{file}: warning: training.warmupEpochs 5 is above training.epochs 3, so the learning "
         "rate never reaches learningRate; for a new experiment use at most 3"
     ) in lines
+
+
+HALVING = {"training": {"epochs": 27}, "finalists": {"count": 1}}
+"""Rungs of 1, 3, 9 and 27 epochs: a bracket of 27 candidates takes 27 + 9 * 2 + 3 * 6 + 18."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "budget", "said"),
+    [
+        ("SuccessiveHalving", {}, {"epochs": 108}, None),
+        ("SuccessiveHalving", {}, {"trials": 27}, None),
+        (
+            "SuccessiveHalving",
+            {},
+            {"epochs": 107},
+            "budget.epochs 107 leaves 80 for the search, and a bracket of "
+            "estimation.successiveHalving takes 81: the first bracket begins with 26 candidates "
+            "instead of 27; set budget.epochs to at least 108, or raise successiveHalving.least",
+        ),
+        (
+            "Hyperband",
+            {"horizon": "rung"},
+            {"epochs": 60},
+            "budget.epochs 60 leaves 33 for the search, and a bracket of estimation.hyperband "
+            "takes 108: the first bracket begins with 12 candidates instead of 27; set "
+            "budget.epochs to at least 135, or raise hyperband.least",
+        ),
+        (
+            "Hyperband",
+            {"axis": "data", "rungs": [0.1, 0.5]},
+            {"trials": 8},
+            "budget.trials 8 is below the 9 candidates with which a bracket of "
+            "estimation.hyperband begins, so the first bracket is smaller; raise budget.trials, or "
+            "list fewer hyperband.rungs",
+        ),
+        ("ASHA", {}, {"epochs": 30}, None),
+        ("Hyperband", {"axis": "resolution", "least": 4}, {"epochs": 60}, None),
+    ],
+)
+def test_a_budget_below_one_bracket_is_doubted(
+    kind: str, options: Any, budget: Any, said: str | None
+) -> None:
+    estimation = {"type": kind, struct_name(kind): options}
+    spec = experiment(**HALVING, estimation=estimation, budget=budget).spec
+    assert list(doubts(spec)) == ([] if said is None else [said])
+
+
+@pytest.mark.parametrize("field", ["every", "after"])
+def test_a_rule_that_comes_too_late_is_doubted(field: str) -> None:
+    def said(value: int) -> list[str]:
+        estimation = {"type": "Full", "stopping": {"type": "Median", field: value}}
+        return list(doubts(experiment(training={"epochs": 4}, estimation=estimation).spec))
+
+    assert said(3) == []
+    assert said(4) == [
+        f"estimation.stopping.{field} 4 is not below training.epochs 4, so no trial is stopped by "
+        "its learning curve; lower it"
+    ]

@@ -263,7 +263,7 @@ class Generous(ASHA):
 @pytest.mark.parametrize(
     ("cls", "said"),
     [
-        (Meddling, "it decides about trial 1, which does not rest"),
+        (Meddling, "it decides about trial 1, which runs and does not rest"),
         (Lazy, "it waits while no trial runs"),
         (Generous, "it grants trial 0 1 epochs; 1 are done"),
     ],

@@ -1,0 +1,103 @@
+"""Warnings about manifests that are valid, and probably not what was meant."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from kinase.api.ladder import Ladder, ladder_of
+from kinase.api.spec import ExperimentSpec
+from kinase.estimation.hyperband import sizes
+
+INHERITING = ("NASH", "LEMONADE", "EAS", "PathLevel", "LargeScaleEvolution")
+"""Strategies intended for children that inherit weights."""
+
+
+def doubts(spec: ExperimentSpec) -> tuple[str, ...]:
+    """Warnings about valid settings that are probably a mistake, one line each."""
+    found = []
+    strategy, estimation = spec.strategy.type, spec.estimation.type
+    if strategy in INHERITING and estimation not in ("Morphism", "Custom"):
+        found.append(
+            f"strategy.type {strategy} makes children of trained parents, but with estimation.type "
+            f"{estimation} each is trained from scratch; set estimation: {{type: Morphism}} to "
+            "have them inherit the weights"
+        )
+    task = spec.task
+    if task.dataset == "digits" and task.path is not None:
+        found.append(
+            f"task.path {task.path!r} is not used: task.dataset digits is part of the trainer; "
+            "set task.dataset: folder or npz to use your own data, or remove task.path"
+        )
+    # not an error: earlier versions accepted it, and running searches keep their manifest
+    training = spec.training
+    if training.warmup_epochs > training.epochs:
+        found.append(
+            f"training.warmupEpochs {training.warmup_epochs:g} is above training.epochs "
+            f"{training.epochs}, so the learning rate never reaches learningRate; for a new "
+            f"experiment use at most {training.epochs}"
+        )
+    found += filter(None, (_no_looks(spec), _small_bracket(spec)))
+    return tuple(found)
+
+
+def _no_looks(spec: ExperimentSpec) -> str | None:
+    """A rule for learning curves that comes too late for any trial."""
+    stopping, epochs = spec.estimation.stopping, spec.training.epochs
+    for field in ("after", "every"):
+        value = getattr(stopping, field, None)
+        if value is not None and value >= epochs:
+            return (
+                f"estimation.stopping.{field} {value} is not below training.epochs {epochs}, so no "
+                "trial is stopped by its learning curve; lower it"
+            )
+    return None
+
+
+def _small_bracket(spec: ExperimentSpec) -> str | None:
+    """A budget that does not pay for one bracket of successive halving. Not of a ladder whose rungs
+    depend on the data or on the space."""
+    options = spec.estimation.successive_halving or spec.estimation.hyperband
+    if options is None or options.axis in ("resolution", "cells"):
+        return None
+    found = ladder_of(spec)
+    assert found is not None
+    steps = _steps(options, spec.training.epochs)
+    if spec.estimation.hyperband is not None:
+        whole = sizes(len(steps), options.eta, spec.estimation.hyperband.brackets)[0]
+    else:
+        assert spec.estimation.successive_halving is not None
+        whole = spec.estimation.successive_halving.initial or options.eta ** (len(steps) - 1)
+    name, budget = found[0], spec.budget
+    less = f"list fewer {name}.rungs" if options.rungs else f"raise {name}.least"
+    if budget.trials is not None and budget.trials < whole:
+        return (
+            f"budget.trials {budget.trials} is below the {whole} candidates with which a bracket "
+            f"of estimation.{name} begins, so the first bracket is smaller; raise budget.trials, "
+            f"or {less}"
+        )
+    if budget.epochs is None:
+        return None
+    due = spec.epochs_for(0)
+    left, wanted = budget.epochs - due, _epochs(whole, steps, options.eta)
+    if left >= wanted:
+        return None
+    paid = max(n for n in range(whole) if _epochs(n, steps, options.eta) <= left)
+    return (
+        f"budget.epochs {budget.epochs} leaves {left} for the search, and a bracket of "
+        f"estimation.{name} takes {wanted}: the first bracket begins with {paid} candidates "
+        f"instead of {whole}; set budget.epochs to at least {due + wanted}, or {less}"
+    )
+
+
+def _steps(ladder: Ladder, full: int) -> list[int]:
+    """Epochs of a candidate's training at each rung, after those before."""
+    values = ladder.values(full)
+    if ladder.axis != "epochs":
+        return [full] * len(values)
+    ends = [int(value) for value in values]
+    return ends if ladder.horizon == "rung" else [b - a for a, b in pairwise((0, *ends))]
+
+
+def _epochs(candidates: int, steps: list[int], eta: int) -> int:
+    """Epochs of a bracket that so many candidates begin."""
+    return sum(candidates // eta**rung * epochs for rung, epochs in enumerate(steps))
