@@ -56,6 +56,14 @@ class TestTheEstimatorOfThePage(EstimatorContract):
         assert [grant.until for grant in make(SETTING).ladder] == [7, 27]
 
 
+def test_the_estimators_page_has_a_contract_class_and_a_simulation() -> None:
+    found = namespace("docs/estimators.md")
+    assert issubclass(found["TestQuick"], EstimatorContract)
+    session = found["session"]
+    assert session.begun()[0] > 2 * session.begun()[1] - 2 > 0
+    assert session.spent <= 300
+
+
 def test_the_network_of_the_page_on_morphisms_grows() -> None:
     assert len(namespace("docs/morphisms.md")["places"]) == 2
 

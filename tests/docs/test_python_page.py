@@ -52,4 +52,5 @@ def test_the_script_and_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "'layers'" in shown[3]
     assert "torch.Size([2, 10])" in shown[4]
     assert "interrupted" in shown[5] or "finished" in shown[5]
+    assert shown[-1].startswith("({0: "), "trials by rung of a simulated search"
     assert not os.path.exists(tmp_path / "runs/default/from-python.1")

@@ -288,6 +288,20 @@ def test_it_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_the_script_of_the_page_is_trained_in_stretches(asked: Start, store: Store) -> None:
+    """With the points of one training without pauses."""
+    for attempt, (done, until) in enumerate(((0, 1), (1, 3)), start=1):
+        asked(of(3, attempt=attempt, done=done, until=until))
+        runpy.run_path(EXAMPLE)
+    found, in_stretches = result(store), points(store)
+    assert (found.outcome, found.cost.epochs) == (Outcome.SUCCEEDED, 3)
+    for name in ("result.json", "progress.json"):
+        store.delete(f"{PREFIX}/{name}")
+    asked(of(3))
+    runpy.run_path(EXAMPLE)
+    assert points(store) == in_stretches
+
+
 # -- pauses ----------------------------------------------------------------------------
 
 

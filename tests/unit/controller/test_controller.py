@@ -79,7 +79,12 @@ class Cluster(World):
                 self.end(name)
             else:
                 trial = TrialJob.model_validate(job)
-                self.leave(trial, metrics=score(trial))
+                metrics, last = score(trial), trial.last_epoch
+                point = {"epoch": last, "metrics": metrics, "deviceSeconds": 0.0}
+                paused = {"outcome": "Stopped", "curve": [point]}
+                self.leave(
+                    trial, metrics=metrics, **(paused if last < trial.fidelity.epochs else {})
+                )
                 self.end(name)
 
     # -- what the tests do and see ------------------------------------------------------
@@ -354,10 +359,15 @@ def test_a_test_that_crashes_is_told_and_tried_again(make: Callable[..., Cluster
 # -- suspension ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [{}, {"estimation": {"type": "Hyperband", "hyperband": {"eta": 2}}}],
+    ids=["whole trainings", "in a bracket"],
+)
 def test_suspended_it_stands_and_resumed_it_comes_to_the_same_end(
-    make: Callable[..., Cluster],
+    spec: dict[str, Any], make: Callable[..., Cluster]
 ) -> None:
-    world = make(budget={"trials": 8, "parallelism": 1})
+    world = make(budget={"trials": 8, "parallelism": 1}, **spec)
     run = Run(world)
     wait_for(lambda: len(world.ran) >= 4)
     world.hold = True
@@ -378,7 +388,7 @@ def test_suspended_it_stands_and_resumed_it_comes_to_the_same_end(
     last = Run(world, "toy-controller-c").over()
     assert world.status["phase"] == "Succeeded"
     assert world.condition("Suspended")[0] == "False"
-    assert trials(last) == undisturbed()
+    assert trials(last) == undisturbed(**spec)
 
 
 def trials_of(world: Cluster) -> list[dict[str, Any]]:
