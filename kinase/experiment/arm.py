@@ -28,7 +28,6 @@ from kinase.experiment.trial_record import TrialRecord
 from kinase.history import History, Trial
 from kinase.space import Space, derive_rng
 from kinase.strategy import Proposal, loss, losses, make_strategy
-from kinase.words import counted
 
 
 class Arm:
@@ -171,9 +170,9 @@ class Arm:
                     there = self._resting(trial)
                     onwards = there.grant.fidelity == grant.fidelity
                     if onwards and grant.until <= there.done:
-                        granted = counted(grant.until, "epoch")
                         raise ValueError(
-                            f"it grants trial {trial} {granted}; {there.done} are done"
+                            f"it grants trial {trial} training up to epoch {grant.until}, and "
+                            f"epoch {there.done} is done; a promotion must add epochs"
                         )
                 case Stop(trial=trial):
                     self._resting(trial)
@@ -209,7 +208,7 @@ class Arm:
 
 
 def arms_of(record: Record) -> dict[Kind, Arm]:
-    """The search, and its random control with an estimator of its own."""
+    """The search, and its random control with a separate estimator."""
     spec = record.spec
     control = spec.strategy.__class__.model_validate({"type": "Random"})
     other = make_estimator(spec.estimation, record.setting)

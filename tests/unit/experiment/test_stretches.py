@@ -265,7 +265,10 @@ class Generous(ASHA):
     [
         (Meddling, "it decides about trial 1, which runs and does not rest"),
         (Lazy, "it waits while no trial runs"),
-        (Generous, "it grants trial 0 1 epochs; 1 are done"),
+        (
+            Generous,
+            "it grants trial 0 training up to epoch 1, and epoch 1 is done; a promotion must",
+        ),
     ],
 )
 def test_a_decision_that_cannot_be_done_is_refused(cls: type[ASHA], said: str) -> None:
