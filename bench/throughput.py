@@ -67,6 +67,9 @@ class Clock:
     def progressed(self, loop: Loop, trial: int, point: Any) -> None:
         pass
 
+    def rested(self, loop: Loop, trial: Any) -> None:
+        pass
+
     def told(self, loop: Loop, trial: Any) -> None:
         self.told_count += 1
         if self.told_count == self.trials:

@@ -17,11 +17,13 @@ from rich.text import Text
 
 from kinase.api.trial import Outcome, Point
 from kinase.experiment.doubts import doubts
+from kinase.experiment.pace import time_left
 from kinase.experiment.reopening import lowered
 from kinase.experiment.state import SEARCHING
 from kinase.experiment.trial_record import TrialRecord
 from kinase.report.foresight import foresight
-from kinase.report.gather import inherited_text
+from kinase.report.gather import inherited_text, rung_text, steps
+from kinase.report.stretches import saving
 from kinase.report.task import data_lines, main_metric
 from kinase.report.verdict import verdict
 from kinase.words import counted
@@ -31,9 +33,12 @@ if TYPE_CHECKING:
     from kinase.experiment.loop import Loop
     from kinase.experiment.record import Record
     from kinase.report.data import ReportData
+    from kinase.report.rungs import Stopping
 
 RECENT = 6
-"""Number of finished trials shown below the table."""
+"""Number of results shown below the table: trials that ended, or reached a rung."""
+MOST_RUNGS = 6
+"""Maximum number of rungs in the table."""
 
 
 def clock(seconds: float) -> str:
@@ -72,21 +77,6 @@ def limit_left(limit: Limit) -> str:
     return f"{limit.left:.0f} of {of}"
 
 
-def time_left(loop: Loop) -> float | None:
-    """Seconds that the search will still take at its pace so far, or None if unknown."""
-    done = sum(t.kind in SEARCHING for t in loop.state.told) + loop.state.resting
-    if not done or loop.state.ended is not None:
-        return None
-    estimates = []
-    for limit in loop.limits:
-        if limit.unit == "s":
-            estimates.append(limit.left)
-        elif limit.spent:
-            pace = loop.elapsed / limit.spent
-            estimates.append(limit.left * pace)
-    return min(estimates, default=None)
-
-
 def _print(console: Console, line: Text) -> None:
     """A line for a person: wrapped between words on a terminal, and left whole elsewhere."""
     console.print(line, highlight=False, soft_wrap=not console.is_terminal)
@@ -101,7 +91,7 @@ class Progress:
         self._refresh = refresh
         self._live: Live | None = None
         self._points: dict[int, Point] = {}
-        self._recent: deque[TrialRecord] = deque(maxlen=RECENT)
+        self._recent: deque[Text] = deque(maxlen=RECENT)
         self._shown = 0.0
         self._said: str | None = None
         self._loop: Loop | None = None
@@ -119,8 +109,8 @@ class Progress:
         self._live.stop()
         loop = self._loop
         if loop is not None and loop.state.finished is None:
-            for trial in self._recent:
-                _print(self.console, self._line(loop, trial))
+            for line in self._recent:
+                _print(self.console, line)
 
     @property
     def used(self) -> str:
@@ -155,7 +145,7 @@ class Progress:
         for line in lines:
             style = "yellow" if line.startswith("warning:") else ""
             _print(self.console, Text(line, style))
-        self._recent.extend(loop.state.told[-RECENT:])
+        self._recent.extend(self._line(loop, trial) for trial in loop.state.told[-RECENT:])
         self._draw(loop, force=True)
 
     def progressed(self, loop: Loop, trial: int, point: Point) -> None:
@@ -163,12 +153,25 @@ class Progress:
         self._points[trial] = point
         self._draw(loop)
 
+    def rested(self, loop: Loop, trial: TrialRecord) -> None:
+        """Show a trial that pauses at the end of a rung."""
+        grant, rest = trial.rests[-1]
+        self._points.pop(trial.number, None)
+        if rest.done < grant.until:
+            return  # at a look, which it passes at once, or it is told
+        line = self._paused(loop, trial)
+        self._recent.append(line)
+        if self._live is None:
+            _print(self.console, line)
+        self._draw(loop)
+
     def told(self, loop: Loop, trial: TrialRecord) -> None:
         """Show a finished trial."""
         self._points.pop(trial.number, None)
-        self._recent.append(trial)
+        line = self._line(loop, trial)
+        self._recent.append(line)
         if self._live is None:
-            _print(self.console, self._line(loop, trial))
+            _print(self.console, line)
         self._draw(loop)
 
     def tick(self, loop: Loop) -> None:
@@ -189,6 +192,20 @@ class Progress:
             self._shown = now
             self._live.update(self.render(loop), refresh=True)
 
+    def _paused(self, loop: Record, trial: TrialRecord) -> Text:
+        """A trial that pauses, as it was then."""
+        grant, rest = trial.rests[-1]
+        metric = loop.spec.objective.metric
+        number = {**trial.resources, **rest.metrics}.get(metric)
+        text = Text(f"{trial.number:5d}  {trial.kind.value.lower():8}  ")
+        best = loop.best is not None and loop.best.number == trial.number
+        text.append(f"{metric} {value(number)}", style="bold green" if best else "")
+        where = rung_text(loop, grant.rung) or "measured without training"
+        text.append(f"  pauses at {where}" if grant.rung >= 0 else f"  {where}", "cyan")
+        if "params" in trial.resources:
+            text.append(f"  {params_text(trial.resources)}", style="dim")
+        return text
+
     def _line(self, loop: Record, trial: TrialRecord) -> Text:
         metric = loop.spec.objective.metric
         number = trial.values.get(metric)
@@ -198,6 +215,8 @@ class Progress:
             best = loop.best is not None and loop.best.number == trial.number
             text.append(f"{metric} {number:.4f}", style="bold green" if best else "")
             text.append(_main_text(loop, trial))
+            if trial.kind in SEARCHING and (where := rung_text(loop, trial.rung)):
+                text.append(f"  {where}", style="cyan")
             if ended_early:
                 text.append(f"  stopped: {trial.message}"[:100], style="yellow")
         else:
@@ -230,14 +249,19 @@ class Progress:
             phase = "stopping at the next checkpoint; press Ctrl-C again to stop immediately"
         table.add_row("phase", phase)
         paused = f"{state.resting} paused, " if state.resting else ""
-        table.add_row("trials", f"{done} done, {len(running)} running, {paused}{failed} failed")
+        table.add_row("trials", f"{done} ended, {len(running)} running, {paused}{failed} failed")
         shown = best.values.get(spec.objective.metric) if best else None
         text = Text(f"{spec.objective.metric} {value(shown)}", style="bold green")
         if best is not None:
             text.append(_main_text(loop, best))
+            if where := rung_text(loop, best.rung):
+                text.append(f"  {where}", "cyan")
         if best is not None and best.resources:
             text.append(f"  trial {best.number}, {params_text(best.resources)}", "dim")
         table.add_row("best", text)
+        if loop.laddered:
+            for text_of_rung in rung_rows(loop):
+                table.add_row("rung", text_of_rung)
         for limit in loop.limits:
             bar = ProgressBar(total=limit.total, completed=min(limit.spent, limit.total), width=24)
             row = Table.grid(padding=(0, 1))
@@ -257,8 +281,28 @@ class Progress:
                     f"/{trial.grant.until}  {value(measured)}"
                 ),
             )
-        lines = [self._line(loop, trial) for trial in self._recent]
-        return Group(table, Text(""), *lines)
+        return Group(table, Text(""), *self._recent)
+
+
+def rung_rows(record: Record) -> list[str]:
+    """How trials stand on the ladder, a line for each rung that one has entered: at most
+    `MOST_RUNGS`, the first and the highest."""
+    found = [step for step in steps(record) if step.count.entered]
+    if len(found) > MOST_RUNGS:
+        found = [found[0], *found[-MOST_RUNGS + 1 :]]
+    rows = []
+    for step in found:
+        count = step.count
+        parts = {
+            "running": count.running,
+            "paused": count.paused,
+            "promoted": count.promoted,
+            "stopped": count.stopped,
+        }
+        shown = ", ".join(f"{number} {word}" for word, number in parts.items() if number)
+        name = f"{step.rung} ({step.text})" if step.rung >= 0 else step.text
+        rows.append(f"{name}: {count.reached} reached" + (f"; {shown}" if shown else ""))
+    return rows
 
 
 def _main_text(loop: Record, trial: TrialRecord) -> str:
@@ -273,6 +317,19 @@ def finished_lines(loop: Record, most: int | None) -> list[Text]:
     told = loop.state.told
     shown = told if most is None else told[-most:]
     return [Progress()._line(loop, trial) for trial in shown]
+
+
+def stopping_text(rule: Stopping) -> str:
+    """What a rule that stops trials did, and how far it can be trusted."""
+    found = rule.calibration
+    text = f"{rule.rule} stopped {counted(found.stopped, 'trial')}"
+    if found.share is None or found.interval is None:
+        return f"{text}; none that it would have stopped was trained on to its end"
+    low, high = found.interval
+    return (
+        f"{text}; an estimated {found.share:.1%} of them would have become the best "
+        f"(95% interval {low:.1%} to {high:.1%}, from {counted(found.spared, 'spared trial')})"
+    )
 
 
 def _title(loop: Record, data: ReportData, running: bool) -> str:
@@ -327,8 +384,16 @@ def summary(console: Console, loop: Record, data: ReportData, *, running: bool =
         best = loop.best
         row(
             "best so far",
-            f"trial {best.number}, {data.metric} {value(best.values.get(data.metric))}",
+            f"trial {best.number}, {data.metric} {value(best.values.get(data.metric))}"
+            + (f", {where}" if (where := rung_text(loop, best.rung)) else ""),
         )
+    if loop.laddered:
+        for text in rung_rows(loop):
+            row("rung", text)
+    if data.ladder and (saved := saving(data)).share > 0:
+        row("saved", f"{saved.share:.0%} of what all {saved.trials} trials take in full")
+    if (rule := data.stopping) is not None:
+        row("stopping", stopping_text(rule))
     for kind, cost in data.cost.items():
         if cost.epochs:
             row(

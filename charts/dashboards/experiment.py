@@ -48,6 +48,7 @@ def dashboard() -> Dashboard:
             "Where it is": _status(),
             "Search": _search(),
             "Trials": _trials(),
+            "Rungs": _rungs(),
             "Controller and store": _controller(),
         },
     )
@@ -196,6 +197,53 @@ def _trials() -> Panels:
         ),
         shared.device_time(WHERE),
         shared.wait_for_a_pod(WHERE),
+    ]
+
+
+def _rungs() -> Panels:
+    def by_rung(state: str) -> str:
+        where = f'{WHERE},state="{state}"'
+        return f"max by (rung) (kinase_experiment_rung_trials{{{where}}})"
+
+    return [
+        lines(
+            "Trials that reached a rung",
+            "Trials of the search and its control that have come to the end of each rung.",
+            "short",
+            query(by_rung("Reached"), "rung {{rung}}"),
+            stepped=True,
+        ),
+        lines(
+            "Promotions",
+            "Trials that were promoted from each rung to the next one.",
+            "short",
+            query(by_rung("Promoted"), "from rung {{rung}}"),
+            stepped=True,
+        ),
+        lines(
+            "Stops",
+            "Trials that were stopped in each rung or at its end.",
+            "short",
+            query(by_rung("Stopped"), "rung {{rung}}"),
+            stepped=True,
+        ),
+        shared.paused_trials(WHERE),
+        lines(
+            "Epochs by rung",
+            "Training epochs spent in each rung.",
+            "short",
+            query(f"max by (rung) ({of('kinase_experiment_rung_epochs_total')})", "rung {{rung}}"),
+            stacked=True,
+            stepped=True,
+        ),
+        lines(
+            "Rung of the best trial",
+            "Values of different rungs are not comparable: the best trial is one of the highest "
+            "rung, so its value can fall when a trial reaches a higher one.",
+            "short",
+            query(f"max({of('kinase_experiment_best_rung')})", "rung"),
+            stepped=True,
+        ),
     ]
 
 

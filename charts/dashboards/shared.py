@@ -28,6 +28,18 @@ def trials_under_way(where: str) -> timeseries.Panel:
     )
 
 
+def paused_trials(where: str) -> timeseries.Panel:
+    """How many trials wait to be trained further."""
+    return lines(
+        "Paused trials",
+        "Trials that have a value and wait to be trained further. They hold no slot and no GPU; "
+        "their checkpoints stay in the store.",
+        "short",
+        query(f"sum(kinase_experiment_trials_paused{{{where}}})", "paused"),
+        stepped=True,
+    )
+
+
 def device_time(where: str) -> timeseries.Panel:
     """What trials cost."""
     return lines(

@@ -53,14 +53,17 @@ ORDER = [
 ]
 """Order of a schema's keywords; all others follow them."""
 
-Column = tuple[str, str, str]
-"""Heading, type and path of a column of `kubectl get`."""
+Column = tuple[str, str, str] | tuple[str, str, str, int]
+"""Heading, type and path of a column of `kubectl get`; with the priority 1 it is only in the wide
+output."""
 
 EXPERIMENT_COLUMNS: tuple[Column, ...] = (
     ("Phase", "string", ".status.phase"),
     ("Trials", "string", ".status.progress"),
     ("Running", "integer", ".status.trials.running"),
+    ("Paused", "integer", ".status.trials.paused", 1),
     ("Best", "number", ".status.best.value"),
+    ("Best Rung", "integer", ".status.best.rung", 1),
     ("Budget Left", "string", ".status.budgetLeft"),
     ("Age", "date", ".metadata.creationTimestamp"),
 )
@@ -121,7 +124,8 @@ def _crd(model: type[Model], plural: str, short: str, columns: tuple[Column, ...
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": [
                         {"name": name, "type": type_, "jsonPath": path}
-                        for name, type_, path in columns
+                        | ({"priority": priority[0]} if priority else {})
+                        for name, type_, path, *priority in columns
                     ],
                     "schema": {"openAPIV3Schema": _root(model)},
                 }

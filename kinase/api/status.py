@@ -17,10 +17,12 @@ from pydantic import BeforeValidator, Field
 
 from kinase.api._base import METRIC, Keyed, Metric, Model
 
-MAX_STATUS = 32 * 1024
+MAX_STATUS = 36 * 1024
 """Bytes of an experiment's status, as JSON."""
 MAX_FRONT = 24
 """Maximum number of points of the Pareto front in a status. The report has all points."""
+MAX_RUNGS = 12
+"""Maximum number of rungs in a status: the first and the highest. The report has all rungs."""
 MAX_ARCHITECTURE = 2048
 """Bytes of an architecture in a status; a larger one is in the store only."""
 MAX_METRICS = 12
@@ -142,8 +144,45 @@ class Incumbent(Status):
     """Value of the objective's metric."""
     metrics: Metrics = Field(default_factory=dict)
     """Metrics of the trial."""
+    rung: Annotated[int, Field(ge=-1, le=1000)] | None = None
+    """The rung at whose end it has this value, if trials are trained in several rungs. A trial of a
+    higher rung is better than one of a lower rung, whatever their values."""
     architecture: Annotated[dict[str, Any] | None, BeforeValidator(_small)] = None
     """The genotype, unless it is too large for a status."""
+
+
+class RungStatus(Status):
+    """Trials of the search and its control at one rung."""
+
+    rung: Annotated[int, Field(ge=-1, le=1000)]
+    """Place on the ladder, from 0; -1 for trials that are measured before they are trained."""
+    until: Count
+    """Epochs after which a trial pauses or ends here."""
+    reached: Count = 0
+    """Trials that reached the end of the rung."""
+    running: Count = 0
+    """Trials that are on their way to it."""
+    paused: Count = 0
+    """Trials that are paused at its end."""
+    promoted: Count = 0
+    """Trials that continued to a higher rung."""
+    stopped: Count = 0
+    """Trials that were stopped in it or at its end. Those that were paused when the search ended
+    are not counted."""
+    epochs: Count = 0
+    """Training epochs spent in it."""
+
+
+class StoppingStatus(Status):
+    """The rule that stops trials by their learning curves, and how far it can be trusted."""
+
+    stopped: Count = 0
+    """Trials that the rule stopped."""
+    spared: Count = 0
+    """Trials that it would have stopped, and that were trained on and have a result."""
+    won: Count = 0
+    """Those of the spared that became the best trial. `won` of `spared` estimates the share of the
+    stopped trials that would have become the best."""
 
 
 class FrontPoint(Status):
@@ -227,8 +266,12 @@ class ExperimentStatus(Status):
     """Finished and planned trials, such as 120/300, for the printed column."""
     trials: TrialCounts | None = None
     """Numbers of trials by state."""
+    rungs: Annotated[tuple[RungStatus, ...], Field(max_length=MAX_RUNGS)] = ()
+    """How trials stand at each rung, if they are trained in several rungs."""
+    stopping: StoppingStatus | None = None
+    """What the rule did that stops trials, if there is one."""
     best: Incumbent | None = None
-    """Best trial of the search so far."""
+    """Best trial of the search so far, of the highest rung that one has reached."""
     control: Incumbent | None = None
     """Best trial of the random control so far."""
     winner: Incumbent | None = None

@@ -92,11 +92,14 @@ def list_runs(
 def _columns(found: Sequence[Summary | Unread], wide: bool) -> list[Column]:
     """The table of runs. Where two have one name, their places tell them apart."""
     names = [each.place.name for each in found]
-    titles = {"NAME": 0, "STATUS": 0, "DONE": 0, "METRIC": 2, "BEST": 0, "AGE": 1}
+    titles = {"NAME": 0, "STATUS": 0, "DONE": 0, "METRIC": 2, "BEST": 0, "AT": 2, "AGE": 1}
     titles["PLACE"] = 0 if len(set(names)) < len(names) else 3
     rows = [_line(each) for each in found]
+    if not any(row[5] for row in rows):  # no search has a ladder
+        del titles["AT"]
+        rows = [row[:5] + row[6:] for row in rows]
     if wide:
-        titles |= {"NAMESPACE": 0, "TRIALS": 0, "NO VALUE": 0, "TIME": 0}
+        titles |= {"NAMESPACE": 0, "TRIALS": 0, "PAUSED": 0, "NO VALUE": 0, "TIME": 0}
         rows = [[*row, *_more(each)] for row, each in zip(rows, found, strict=True)]
     cells = zip(*rows, strict=True)
     return [Column(title, each, titles[title]) for title, each in zip(titles, cells, strict=True)]
@@ -108,13 +111,14 @@ def _line(run: Summary | Unread) -> list[str]:
 
     place = str(run.place.folder or run.place.uri)
     if isinstance(run, Unread):
-        return [run.place.name, UNREAD.capitalize(), "-", "-", "-", "-", place]
+        return [run.place.name, UNREAD.capitalize(), "-", "-", "-", "", "-", place]
     return [
         run.place.name,
         run.status.capitalize(),
         run.progress,
         run.metric,
         value(run.best) if run.best is None or abs(run.best) < 1e4 else f"{run.best:,.0f}",
+        "" if run.rung is None else f"rung {run.rung}",
         "-" if run.age is None else age(run.age),
         place,
     ]
@@ -125,8 +129,9 @@ def _more(run: Summary | Unread) -> list[str]:
     from kinase.runs import Unread
 
     if isinstance(run, Unread):
-        return [run.place.namespace, "-", "-", "-"]
-    return [run.place.namespace, str(run.done), str(run.failed), clock(run.elapsed)]
+        return [run.place.namespace, "-", "-", "-", "-"]
+    counts = map(str, (run.done, run.paused, run.failed))
+    return [run.place.namespace, *counts, clock(run.elapsed)]
 
 
 def _summary(run: Summary | Unread) -> dict[str, Any]:
@@ -141,9 +146,11 @@ def _summary(run: Summary | Unread) -> dict[str, Any]:
         "status": run.status.value,
         "progress": run.progress,
         "trials": run.done,
+        "paused": run.paused,
         "withoutValue": run.failed,
         "metric": run.metric,
         "best": run.best,
+        "rung": run.rung,
         "elapsedSeconds": round(run.elapsed, 3),
         "ageSeconds": None if run.age is None else round(run.age, 3),
         "uri": run.place.uri,
@@ -200,6 +207,7 @@ FIXED = {
     "trial": 0,
     "kind": 2,
     "outcome": 0,
+    "rung": 1,
     "params": 1,
     "epochs": 3,
     "device_seconds": 1,
@@ -211,7 +219,7 @@ METRIC_RANK = 4
 """Of the metrics that are not an objective."""
 TITLES = {"device_seconds": "SECONDS", "learning_rate_factor": "RATE FACTOR"}
 """Titles that are not the column's name."""
-HIDDEN = ("samples", "key", "genotype")
+HIDDEN = ("state", "samples", "key", "genotype")
 """Columns that only CSV and JSON have."""
 
 
@@ -234,17 +242,31 @@ def trial_columns(
         wide: whether it has all columns for people.
     """
     names = list(found[0])
-    measured = names[names.index("outcome") + 1 : names.index("epochs")]
+    measured = names[names.index("rung") + 1 : names.index("epochs")]
     aims = [name for name in objectives if name in names]
     first = [*aims, *(name for name in measured if name not in (*aims, "params", "macs"))]
-    order = ["trial", "kind", "outcome", *first, "params", "macs", "epochs", "device_seconds"]
+    order = [
+        "trial",
+        "kind",
+        "outcome",
+        "rung",
+        *first,
+        "params",
+        "macs",
+        "epochs",
+        "device_seconds",
+    ]
     order = [name for name in dict.fromkeys([*order, *names]) if name in names]
     columns = []
     for name in order:
         rank = 0 if name in aims else FIXED.get(name, METRIC_RANK if name in first else None)
         if name in HIDDEN or (rank is None and not wide):
             continue
+        if name == "rung" and not any(row["rung"] for row in found):
+            continue  # there is no ladder, or no trial was promoted yet
         cells = [_cell(row[name], name) for row in found]
+        if name == "outcome":
+            cells = [row["outcome"] or row["state"] for row in found]
         if name == "message":
             if not any(row[name] for row in found):
                 continue

@@ -30,6 +30,10 @@ class Callback:
     def on_epoch(self, search: Search, trial: int, epoch: int, metrics: dict[str, float]) -> None:
         """A running trial ended an epoch, counted from 1."""
 
+    def on_pause(self, search: Search, trial: dict[str, Any]) -> None:
+        """A trial reached the end of a rung, and pauses until it is trained further or ends.
+        `trial` is its row in `Result.trials()`."""
+
     def on_trial(self, search: Search, trial: dict[str, Any]) -> None:
         """A trial ended; `trial` is its row in `Result.trials()`."""
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from kinase.api.trial import Point
-from kinase.console import clock, limit_left, quantity, time_left, value
+from kinase.console import clock, limit_left, quantity, rung_rows, stopping_text, value
 from kinase.experiment.loop import Loop
+from kinase.experiment.pace import time_left
 from kinase.experiment.record import Record
+from kinase.experiment.state import SEARCHING
 from kinase.experiment.trial_record import TrialRecord
+from kinase.report.gather import rung_text, stopping
 from kinase.words import counted
 
 RECENT = 5
@@ -22,18 +25,22 @@ def note(text: str) -> str:
     return f"<div>{escape(text)}</div>"
 
 
-def progress(loop: Loop, points: Mapping[int, Point]) -> str:
+def progress(
+    loop: Loop, points: Mapping[int, Point], recent: Sequence[TrialRecord] | None = None
+) -> str:
     """A running search.
 
     Args:
         loop: the search.
         points: the last epoch of each running trial.
+        recent: trials to list, by default those that ended last.
     """
     state, metric = loop.state, loop.spec.objective.metric
     lines = [("trials", escape(_counts(loop)))]
     best = loop.best
     if best is not None:
-        lines.append(("best", escape(_best(best, metric))))
+        lines.append(("best", escape(_best(loop, best, metric))))
+    lines += _rungs(loop)
     for limit in loop.limits:
         bar = f'<progress max="{limit.total}" value="{min(limit.spent, limit.total)}"></progress>'
         lines.append(("budget", f"{bar} {escape(limit_left(limit))} left"))
@@ -44,12 +51,13 @@ def progress(loop: Loop, points: Mapping[int, Point]) -> str:
         point = points.get(number)
         epoch = point.epoch if point is not None else state.trials[number].done
         measured = point.metrics.get(metric) if point is not None else None
-        of = state.trials[number].fidelity.epochs
+        of = state.trials[number].grant.until
         lines.append(("running", f"trial {number}: epoch {epoch}/{of}, {metric} {value(measured)}"))
     phase = "done" if state.finished is not None else "finalists" if state.ended else "searching"
     if loop.stopping:
         phase = "stopping at the next checkpoint" if loop.running else "interrupted"
-    return f"<div>{_head(loop, phase)}{_table(lines)}{_trials(state.told[-RECENT:], metric)}</div>"
+    shown = state.told[-RECENT:] if recent is None else recent
+    return f"<div>{_head(loop, phase)}{_table(lines)}{_trials(loop, shown, metric)}</div>"
 
 
 def result(loop: Record, status: str) -> str:
@@ -59,11 +67,14 @@ def result(loop: Record, status: str) -> str:
     finished = state.finished
     if finished is not None and finished.winner is not None:
         winner = state.trials[finished.winner]
-        lines.append(("winner", escape(_best(winner, metric))))
+        lines.append(("winner", escape(_best(loop, winner, metric))))
         for name, number in sorted(finished.test.items()):
             lines.append(("test", escape(f"{name} {number:.4f}")))
     elif loop.best is not None:
-        lines.append(("best so far", escape(_best(loop.best, metric))))
+        lines.append(("best so far", escape(_best(loop, loop.best, metric))))
+    lines += _rungs(loop)
+    if (rule := stopping(loop)) is not None:
+        lines.append(("stopping", escape(stopping_text(rule))))
     spent = state.spent
     epochs = counted(spent.epochs, "epoch")
     lines.append(("cost", f"{epochs}, device time {clock(spent.device_seconds)}"))
@@ -85,14 +96,27 @@ def _counts(loop: Record) -> str:
     failed = sum(not trial.metrics for trial in told)
     paused = f"{loop.state.resting} paused, " if loop.state.resting else ""
     running = f"{len(loop.state.running)} running, {paused}"
-    return f"{len(told)} done, {running}{failed} without a value"
+    return f"{len(told)} ended, {running}{failed} without a value"
 
 
-def _best(trial: TrialRecord, metric: str) -> str:
+def _rungs(loop: Record) -> list[tuple[str, str]]:
+    return [("rung", escape(row)) for row in rung_rows(loop)] if loop.laddered else []
+
+
+def _best(loop: Record, trial: TrialRecord, metric: str) -> str:
     parts = [f"{metric} {value(trial.values.get(metric))}", f"trial {trial.number}"]
+    if trial.kind in SEARCHING and (where := rung_text(loop, trial.rung)):
+        parts.insert(1, where)
     if "params" in trial.resources:
         parts.append(f"{quantity(trial.resources['params'])} parameters")
     return ", ".join(parts)
+
+
+def rung_cell(trial: TrialRecord) -> str:
+    """How far a trial of the search got, and whether it pauses there."""
+    if trial.kind not in SEARCHING or trial.rung < 0:
+        return ""
+    return f"{trial.rung}, paused" if trial.resting else str(trial.rung)
 
 
 def _table(lines: Iterable[tuple[str, str]]) -> str:
@@ -103,13 +127,14 @@ def _table(lines: Iterable[tuple[str, str]]) -> str:
     return f"<table>{cells}</table>"
 
 
-def _trials(trials: Iterable[TrialRecord], metric: str) -> str:
+def _trials(loop: Record, trials: Iterable[TrialRecord], metric: str) -> str:
     found = list(trials)
     if not found:
         return ""
+    rung = ("rung",) if loop.laddered else ()
     head = "".join(
         f'<th style="{CELL}">{escape(name)}</th>'
-        for name in ("trial", "kind", metric, "parameters", "epochs", "seconds")
+        for name in ("trial", "kind", metric, *rung, "parameters", "epochs", "seconds")
     )
     body = ""
     for trial in found:
@@ -119,6 +144,7 @@ def _trials(trials: Iterable[TrialRecord], metric: str) -> str:
             str(trial.number),
             trial.kind.value.lower(),
             told,
+            *((rung_cell(trial),) if rung else ()),
             quantity(trial.resources["params"]) if "params" in trial.resources else "",
             str(trial.cost.epochs),
             f"{trial.cost.device_seconds:.1f}",

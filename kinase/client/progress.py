@@ -34,6 +34,9 @@ class Shown(Protocol):
     def progressed(self, loop: Loop, trial: int, point: Point) -> None:
         """See above."""
 
+    def rested(self, loop: Loop, trial: TrialRecord) -> None:
+        """See above."""
+
     def told(self, loop: Loop, trial: TrialRecord) -> None:
         """See above."""
 
@@ -80,6 +83,9 @@ class Silent:
     def progressed(self, loop: Loop, trial: int, point: Point) -> None:
         """Nothing."""
 
+    def rested(self, loop: Loop, trial: TrialRecord) -> None:
+        """Nothing."""
+
     def told(self, loop: Loop, trial: TrialRecord) -> None:
         """Nothing."""
 
@@ -96,6 +102,7 @@ class Notebook:
         self._handle: Any = None
         self._loop: Loop | None = None
         self._points: dict[int, Point] = {}
+        self._recent: list[TrialRecord] = []
         self._last = 0.0
         self._show(html.note("starting ..."))
 
@@ -112,6 +119,7 @@ class Notebook:
 
     def started(self, loop: Loop) -> None:
         """Show the table."""
+        self._recent = loop.state.told[-html.RECENT :]
         self._draw(loop, force=True)
 
     def progressed(self, loop: Loop, trial: int, point: Point) -> None:
@@ -119,10 +127,23 @@ class Notebook:
         self._points[trial] = point
         self._draw(loop)
 
+    def rested(self, loop: Loop, trial: TrialRecord) -> None:
+        """Show a trial that pauses."""
+        self._points.pop(trial.number, None)
+        grant, rest = trial.rests[-1]
+        if rest.done >= grant.until:
+            self._note(trial)
+        self._draw(loop)
+
     def told(self, loop: Loop, trial: TrialRecord) -> None:
         """Show a trial that ended."""
         self._points.pop(trial.number, None)
+        self._note(trial)
         self._draw(loop)
+
+    def _note(self, trial: TrialRecord) -> None:
+        """Keep the trials that had a result last."""
+        self._recent = [*(t for t in self._recent if t is not trial), trial][-html.RECENT :]
 
     def tick(self, loop: Loop) -> None:
         """Update the clock."""
@@ -133,7 +154,7 @@ class Notebook:
         now = time.monotonic()
         if force or now - self._last >= REFRESH:
             self._last = now
-            self._show(html.progress(loop, self._points))
+            self._show(html.progress(loop, self._points, self._recent))
 
     def _show(self, text: str) -> None:
         from IPython.display import HTML, display

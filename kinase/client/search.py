@@ -174,6 +174,11 @@ class _Told:
         self._progress.progressed(loop, trial, point)
         self._call("on_epoch", self._search, trial, point.epoch, dict(point.metrics))
 
+    def rested(self, loop: Loop, trial: TrialRecord) -> None:
+        self._progress.rested(loop, trial)
+        if trial.rests[-1][1].done >= trial.rests[-1][0].until:
+            self._call("on_pause", self._search, row(trial))
+
     def told(self, loop: Loop, trial: TrialRecord) -> None:
         self._progress.told(loop, trial)
         self._call("on_trial", self._search, row(trial))

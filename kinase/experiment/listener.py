@@ -20,6 +20,10 @@ class Listener(Protocol):
     def progressed(self, loop: Loop, trial: int, point: Point) -> None:
         """A trial ended an epoch."""
 
+    def rested(self, loop: Loop, trial: TrialRecord) -> None:
+        """A trial paused, at the end of its grant or at a look: `trial.rests[-1]`. It may have been
+        granted more since."""
+
     def told(self, loop: Loop, trial: TrialRecord) -> None:
         """A trial ended."""
 

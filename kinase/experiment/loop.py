@@ -185,6 +185,9 @@ class Loop(Record):
             self.journal.append(*self._pending)
             self._pending.clear()
         self._dispatch.launch()
+        if self._listener is not None:
+            for trial in self._rested:
+                self._listener.rested(self, trial)
         for trial in self._told:
             if self._results and trial.outcome not in (Outcome.SUCCEEDED, Outcome.INFEASIBLE):
                 # one that has ended well has removed its checkpoint itself

@@ -11,11 +11,11 @@ from typing import Any
 from kinase.api.experiment import NASExperiment
 from kinase.api.fidelity import Fidelity
 from kinase.api.trial import Architecture, Outcome, TaskInfo
-from kinase.estimation.calibration import Calibration
 from kinase.experiment import artifacts, budget, inheritance, members
 from kinase.experiment.aims import aims_of
 from kinase.experiment.entries import AnyEntry, Asked, Rested, Told
 from kinase.experiment.journal import Journal, JournalError
+from kinase.experiment.leaders import Leaders
 from kinase.experiment.root import space_of
 from kinase.experiment.setting import estimator_of, setting_of
 from kinase.experiment.state import SEARCHING, Contradiction, State
@@ -72,9 +72,8 @@ class Record:
         self._clock = clock
         self._began = clock()
         self._base = 0.0
-        self._best: TrialRecord | None = None
-        self.wronged: set[int] = set()
-        """Trials that a rule would have stopped, and that became the best when they continued."""
+        self.leaders = Leaders(self)
+        """The best trials of the search."""
         self.setting = setting_of(spec, self.space, info.input, info.outputs)
         self.estimator = estimator_of(spec, self.setting)
         """That of the search; its control has another one."""
@@ -112,18 +111,7 @@ class Record:
         if isinstance(entry, Told | Rested):
             trial = self.state.trials[entry.trial]
             if trial.kind in SEARCHING:
-                self._compare(trial)
-                if trial.spared and trial is self._best:
-                    self.wronged.add(trial.number)
-
-    def _compare(self, trial: TrialRecord) -> None:
-        """Keep the best trial of the search, now that one has another value."""
-        if not self.usable(trial):
-            if trial is self._best:  # it diverged at a higher rung
-                others = filter(self.usable, self.state.of_kind(*SEARCHING))
-                self._best = min(others, key=self.rank, default=None)
-        elif self._best is None or self.rank(trial) < self.rank(self._best):
-            self._best = trial
+                self.leaders.take(trial)
 
     def usable(self, trial: TrialRecord) -> bool:
         """Whether a trial has a value in the main objective."""
@@ -158,17 +146,12 @@ class Record:
     @property
     def best(self) -> TrialRecord | None:
         """The search's best trial by the main objective, the control's included."""
-        return self._best
+        return self.leaders.best
 
     @property
-    def calibration(self) -> Calibration | None:
-        """How far the rule that stops trials can be trusted; None without one."""
-        if self.spec.estimation.stopping is None:
-            return None
-        searched = list(self.state.of_kind(*SEARCHING))
-        spared = [t for t in searched if t.spared and (t.outcome is not None or t.paused)]
-        won = sum(trial.number in self.wronged for trial in spared)
-        return Calibration(sum(trial.ruled for trial in searched), len(spared), won)
+    def laddered(self) -> bool:
+        """Whether candidates are trained in several rungs."""
+        return len(self.estimator.ladder) > 1
 
     @property
     def kept(self) -> set[int]:

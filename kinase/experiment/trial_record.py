@@ -116,6 +116,13 @@ class TrialRecord:
         return self.resting and self.done >= self.grant.until
 
     @property
+    def measured(self) -> float | None:
+        """Seconds that the experiment had run when it had its latest value."""
+        if self.rests and self.outcome is not Outcome.SUCCEEDED:
+            return self.rests[-1][1].elapsed
+        return self.ended
+
+    @property
     def to_train(self) -> int:
         """Epochs that its grant pays for and that are still to be trained."""
         return 0 if self.outcome is not None else max(0, self.grant.until - self.done)

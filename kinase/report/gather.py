@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from datetime import timedelta
 
-from kinase.api.fidelity import Fidelity
+from kinase.api.fidelity import Fidelity, Grant
 from kinase.api.task import output_name
 from kinase.api.trial import Cost, Inherited, Kind, Outcome, Point
 from kinase.experiment.budget import Limit, sample_passes
@@ -80,23 +80,23 @@ def gather(record: Record) -> ReportData:
         checksum=str(record.info.facts.get("data checksum", "")),
         validation=record.info.validation,
         elapsed=state.elapsed,
-        ladder=_ladder(record),
+        ladder=steps(record),
         whole=Cost(
             epochs=record.setting.full.epochs,
             samples=sample_passes(record.setting.full, record.info.train),
         ),
-        stopping=_stopping(record),
+        stopping=stopping(record),
     )
 
 
 def is_staged(record: Record) -> bool:
     """Whether trials are trained in stretches with decisions between them."""
     estimation = record.spec.estimation
-    ladder = len(record.estimator.ladder) > 1
-    return ladder or estimation.screen is not None or estimation.stopping is not None
+    return record.laddered or estimation.screen is not None or estimation.stopping is not None
 
 
-def _ladder(record: Record) -> tuple[Step, ...]:
+def steps(record: Record) -> tuple[Step, ...]:
+    """The rungs and how the trials stand there; none where trials are trained at once."""
     if not is_staged(record):
         return ()
     full = record.setting.full
@@ -104,15 +104,29 @@ def _ladder(record: Record) -> tuple[Step, ...]:
     found = [Step(-1, "measured without training", replace(counts[-1]))] if -1 in counts else []
     for grant in record.estimator.ladder:
         count = counts.get(grant.rung, RungCount(grant.rung, grant.until))
-        text = fidelity_text(grant.fidelity)
-        if grant.fidelity == full and grant.until < full.epochs:
-            text = f"{grant.until} of {text}"
-        found.append(Step(grant.rung, text, replace(count)))
+        found.append(Step(grant.rung, grant_text(grant, full), replace(count)))
     return tuple(found)
 
 
-def _stopping(record: Record) -> Stopping | None:
-    options, calibration = record.spec.estimation.stopping, record.calibration
+def grant_text(grant: Grant, full: Fidelity) -> str:
+    """What is trained up to the end of a grant, for people: `3 of 27 epochs`."""
+    text = fidelity_text(grant.fidelity)
+    if grant.fidelity == full and grant.until < full.epochs:
+        return f"{grant.until} of {text}"
+    return text
+
+
+def rung_text(record: Record, rung: int) -> str:
+    """A rung for people: `rung 1 (3 of 27 epochs)`; empty where there is no ladder, or below it."""
+    ladder = record.estimator.ladder
+    if not record.laddered or not 0 <= rung < len(ladder):
+        return ""
+    return f"rung {rung} ({grant_text(ladder[rung], record.setting.full)})"
+
+
+def stopping(record: Record) -> Stopping | None:
+    """How far the rule that stops trials can be trusted; None without one."""
+    options, calibration = record.spec.estimation.stopping, record.leaders.calibration
     if options is None or calibration is None:
         return None
     return Stopping(options.shown, options.probability, options.spare, calibration)
@@ -195,7 +209,7 @@ def _trial(record: Record, trial: TrialRecord, seconds: float) -> ReportTrial:
 
 def _rungs(record: Record, trial: TrialRecord) -> tuple[ReportRung, ...]:
     """The rungs whose end a trial has reached; none where there is no ladder."""
-    if len(record.estimator.ladder) < 2 or trial.kind not in SEARCHING:
+    if not record.laddered or trial.kind not in SEARCHING:
         return ()
     found = [
         ReportRung(

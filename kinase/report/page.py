@@ -9,7 +9,16 @@ from typing import Any
 import yaml
 
 from kinase.api.trial import Cost, Kind, Outcome
-from kinase.report import confusion, figures, fronts, stretches, theme, timeline, tradeoffs
+from kinase.report import (
+    confusion,
+    figures,
+    fronts,
+    stretch_figures,
+    stretches,
+    theme,
+    timeline,
+    tradeoffs,
+)
 from kinase.report.anytime import COSTS
 from kinase.report.control import ended, value_of, valued
 from kinase.report.data import ReportData, ReportTrial
@@ -110,9 +119,9 @@ def document(data: ReportData) -> str:
         drawn["curves"] = {v: figures.curves(data, v) for v in figures.views(data)}
     staged = stretches.section_of(data)
     if staged is not None and any(t.curve for t, _ in searched):
-        drawn["rungs"] = {v: stretches.curves(data, v) for v in figures.views(data)}
+        drawn["rungs"] = {v: stretch_figures.curves(data, v) for v in figures.views(data)}
     if staged is not None and staged.groups:
-        drawn["calibration"] = {"": stretches.calibration(staged.groups)}
+        drawn["calibration"] = {"": stretch_figures.calibration(staged.groups)}
     if len(line) > 1:
         drawn["lineage"] = {"": lineage(data, line)}
     slots = timeline.stays(data)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from kinase.experiment.state import State
+from kinase.experiment.state import SEARCHING, State
 from kinase.experiment.trial_record import TrialRecord
 from kinase.report.gather import fidelity_text, inherited_text
 
@@ -22,6 +22,8 @@ def row(trial: TrialRecord) -> Row:
         "trial": trial.number,
         "kind": trial.kind.value,
         "outcome": trial.outcome.value if trial.outcome is not None else None,
+        "state": state_of(trial),
+        "rung": trial.rung if trial.kind in SEARCHING and trial.rung >= 0 else None,
     }
     rest: Row = {
         "epochs": trial.cost.epochs,
@@ -44,6 +46,13 @@ def row(trial: TrialRecord) -> Row:
     }
     counted = {name: _whole(value) for name, value in trial.resources.items()}
     return {**fixed, **metrics, **counted, **rest}
+
+
+def state_of(trial: TrialRecord) -> str:
+    """Ended, Paused (it waits for a decision, and holds no slot), or Running."""
+    if trial.outcome is not None:
+        return "Ended"
+    return "Paused" if trial.resting else "Running"
 
 
 def _whole(value: float) -> float | int:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from kinase.api import limits
 from kinase.api.objective import goal_of
 from kinase.api.spec import ExperimentSpec
-from kinase.api.trial import TaskInfo
+from kinase.api.trial import Outcome, TaskInfo
 from kinase.experiment import budget, identity, lock
 from kinase.experiment.journal import Journal
 from kinase.experiment.local import last_spec
@@ -51,12 +51,16 @@ class Summary:
     """Finished trials of the search and its control."""
     failed: int
     """Number of these without a value."""
+    paused: int
+    """Trials that have a value and wait to be trained further."""
     progress: str
     """How much of the limit that is used most: ``12/60 trials``, or ``12 trials, limit 10`` where
     it was lowered below what is spent."""
     metric: str
     best: float | None
-    """Best value of the metric: the winner's, or the search's so far."""
+    """Best value of the metric: the winner's, or the search's so far, of the highest rung."""
+    rung: int | None
+    """The rung of that value; None for a winner, and where there is no ladder."""
     elapsed: float
     """Seconds that the search has run."""
     age: float | None
@@ -170,6 +174,7 @@ def _summarized(place: Place, store: Store, now: float) -> Summary:
         state.apply(entry)
     metric = spec.objective.metric
     best = _best(state, metric, _less_is_better(spec, store))
+    laddered = any(rung > 0 for rung in state.rungs)
     searched = [trial for trial in state.told if trial.kind in SEARCHING]
     changed = place.changed()
     return Summary(
@@ -177,9 +182,11 @@ def _summarized(place: Place, store: Store, now: float) -> Summary:
         status=status_of(store, state),
         done=len(searched),
         failed=sum(not trial.metrics for trial in searched),
+        paused=state.resting,
         progress=_progress(spec, state),
         metric=metric,
         best=None if best is None else best.values[metric],
+        rung=best.rung if best is not None and best.kind in SEARCHING and laddered else None,
         elapsed=state.elapsed,
         age=None if changed is None else now - changed,
     )
@@ -198,18 +205,18 @@ def _less_is_better(spec: ExperimentSpec, store: Store) -> bool:
 
 
 def _best(state: State, metric: str, less: bool) -> TrialRecord | None:
-    """The winner, or the best trial of the search so far."""
+    """The winner, or the best trial of the search so far: of the highest rung."""
     if state.finished is not None and state.finished.winner is not None:
         return state.trials[state.finished.winner]
     measured = [
         trial
-        for trial in state.told
-        if trial.kind in SEARCHING
+        for trial in state.of_kind(*SEARCHING)
+        if (trial.outcome is None or trial.outcome in (Outcome.SUCCEEDED, Outcome.STOPPED))
         and trial.metrics
         and math.isfinite(trial.values.get(metric, math.nan))
     ]
     sign = 1 if less else -1
-    return min(measured, key=lambda trial: sign * trial.values[metric], default=None)
+    return min(measured, key=lambda t: (-t.rung, sign * t.values[metric]), default=None)
 
 
 def _progress(spec: ExperimentSpec, state: State) -> str:

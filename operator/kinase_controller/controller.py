@@ -310,6 +310,10 @@ class Controller:
     def progressed(self, loop: Loop, trial: int, point: Point) -> None:
         """A trial posted an epoch."""
 
+    def rested(self, loop: Loop, trial: TrialRecord) -> None:
+        """A trial paused."""
+        self._tell_progress(loop)
+
     def told(self, loop: Loop, trial: TrialRecord) -> None:
         """A trial ended."""
         self._numbers.told(trial)

@@ -75,8 +75,8 @@ class Metrics:
         )
         self._improved = Gauge(
             "kinase_last_improvement_timestamp_seconds",
-            "When the best trial ended (or the search began, if no trial has ended yet), without "
-            "the time it was paused.",
+            "When the best trial had its value (or the search began, if none has one yet), "
+            "without the time the search was paused.",
             names,
             registry=self.registry,
         )
@@ -135,8 +135,8 @@ class Metrics:
 
     def measure(self, loop: Loop) -> None:
         """Update the gauges."""
-        ended = loop.best.ended if loop.best is not None else None
-        since = loop.elapsed - (ended or 0.0)
+        improved = loop.best.measured if loop.best is not None else None
+        since = loop.elapsed - (improved or 0.0)
         self._improved.labels(*self._values).set(time.time() - since)
         self._journal.labels(*self._values).set(loop.journal.length)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from kinase.api.status import (
     MAX_FRONT,
+    MAX_RUNGS,
     Condition,
     ConditionType,
     CostStatus,
@@ -18,6 +19,8 @@ from kinase.api.status import (
     Incumbent,
     LimitStatus,
     Phase,
+    RungStatus,
+    StoppingStatus,
     TrialCounts,
     WeightsStatus,
 )
@@ -32,15 +35,16 @@ from kinase_controller.trials import Seen
 from kinase_kube.client import Object
 
 
-def incumbent(trial: TrialRecord | None, metric: str) -> Incumbent | None:
+def incumbent(trial: TrialRecord | None, metric: str, rung: int | None = None) -> Incumbent | None:
     """A trial in the form of the status, or None if it has no value. The model drops what is too
-    large."""
+    large. `rung` is that of its value."""
     if trial is None or metric not in trial.values:
         return None
     return Incumbent(
         trial=trial.number,
         value=short(trial.values[metric]),
         metrics=_short(trial.values),
+        rung=rung,
         architecture=trial.architecture,
     )
 
@@ -73,7 +77,6 @@ class Summary:
         self._loop = loop
         self._taken = 0
         self._outcomes: Counter[Outcome] = Counter()
-        self._best_control: TrialRecord | None = None
         self._front: list[TrialRecord] = []
 
     def _take(self) -> None:
@@ -87,9 +90,6 @@ class Summary:
             losses = loop.losses(trial)
             if not all(math.isfinite(value) for value in losses):
                 continue
-            best = self._best_control
-            if trial.kind is Kind.CONTROL and (best is None or losses < loop.losses(best)):
-                self._best_control = trial
             if len(losses) > 1:
                 candidates = [*self._front, trial]
                 kept = pareto_front([loop.losses(t) for t in candidates])
@@ -125,8 +125,10 @@ class Summary:
                 failed=self._outcomes[Outcome.FAILED],
                 control=state.counts[Kind.CONTROL],
             ),
-            best=incumbent(loop.best, spec.objective.metric),
-            control=incumbent(self._best_control, spec.objective.metric),
+            rungs=self._rungs(),
+            stopping=self._stopping(),
+            best=self._incumbent(loop.best),
+            control=self._incumbent(loop.leaders.control),
             winner=incumbent(winner, spec.objective.metric),
             test=_short(finished.test) if finished is not None else {},
             front=tuple(
@@ -145,6 +147,37 @@ class Summary:
             ),
             weights=self._weights(),
         )
+
+    def _incumbent(self, trial: TrialRecord | None) -> Incumbent | None:
+        rung = trial.rung if trial is not None and self._loop.laddered else None
+        return incumbent(trial, self._loop.spec.objective.metric, rung)
+
+    def _rungs(self) -> tuple[RungStatus, ...]:
+        """The rungs that a trial has entered, if there are several."""
+        if not self._loop.laddered:
+            return ()
+        counts = sorted(self._loop.state.rungs.values(), key=lambda count: count.rung)
+        if len(counts) > MAX_RUNGS:
+            counts = [counts[0], *counts[-MAX_RUNGS + 1 :]]
+        return tuple(
+            RungStatus(
+                rung=count.rung,
+                until=count.until,
+                reached=count.reached,
+                running=count.running,
+                paused=count.paused,
+                promoted=count.promoted,
+                stopped=count.stopped,
+                epochs=count.cost.epochs,
+            )
+            for count in counts
+        )
+
+    def _stopping(self) -> StoppingStatus | None:
+        found = self._loop.leaders.calibration
+        if found is None:
+            return None
+        return StoppingStatus(stopped=found.stopped, spared=found.spared, won=found.won)
 
     def _weights(self) -> WeightsStatus | None:
         if self._loop.inheritance is None:

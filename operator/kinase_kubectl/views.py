@@ -14,9 +14,12 @@ from kinase.api.status import (
     ExperimentStatus,
     LimitStatus,
     Phase,
+    RungStatus,
+    StoppingStatus,
     TrialPhase,
     TrialStatus,
 )
+from kinase.estimation.calibration import wilson
 from kinase.report.theme import brief, duration, metric, shorten
 from kinase.report.theme import size as as_bytes
 from kinase.words import counted
@@ -134,6 +137,11 @@ class Experiment:
             return 0
         return counts.succeeded + counts.stopped + counts.infeasible + counts.failed
 
+    @property
+    def measured(self) -> int:
+        """Number of trials of the search that have a result: those that ended, or are paused."""
+        return self.ended + (self.status.trials.paused if self.status.trials else 0)
+
     def troubles(self) -> list[Condition]:
         """Conditions that report a problem."""
         found = []
@@ -166,13 +174,16 @@ class Experiment:
             left = self._left(limit)
             if limit.name == "duration":
                 estimates.append(left)
-            elif self.ended and left < limit.total:
+            elif limit.name == "trials" and self.status.rungs:
+                # they are cheap to begin, and the promotions follow: it has another end
+                continue
+            elif self.measured and left < limit.total:
                 estimates.append(elapsed * left / (limit.total - left))
         return timedelta(seconds=min(estimates)) if estimates else None
 
     def _left(self, limit: LimitStatus) -> float:
         """Remainder of a limit. The reserved cost of a running trial is counted as used."""
-        return limit.total - self.ended if limit.name == "trials" else limit.left
+        return limit.total - self.measured if limit.name == "trials" else limit.left
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +268,15 @@ def _running(each: Experiment, now: datetime) -> str:
     return str(each.status.trials.running) if each.status.trials else ""
 
 
+def _paused(each: Experiment, now: datetime) -> str:
+    return str(each.status.trials.paused) if each.status.trials else ""
+
+
+def _best_rung(each: Experiment, now: datetime) -> str:
+    best = each.status.best
+    return "" if best is None or best.rung is None else str(best.rung)
+
+
 def _left(each: Experiment, now: datetime) -> str:
     left = each.left(now)
     return f"~{age(left.total_seconds())}" if left is not None else ""
@@ -282,7 +302,9 @@ EXPERIMENTS = (
     Column("TRIALS", _trials),
     Column("DONE", _done),
     Column("RUNNING", _running),
+    Column("PAUSED", _paused, wide=True),
     Column("BEST", lambda e, now: _best(e)),
+    Column("BEST RUNG", _best_rung, wide=True),
     Column("BUDGET LEFT", lambda e, now: e.status.budget_left or ""),
     Column("TIME LEFT", _left),
     Column("METRIC", lambda e, now: e.metric, wide=True),
@@ -365,11 +387,16 @@ def facts(each: Experiment, now: datetime) -> list[tuple[str, str]]:
     if status.trials is not None:
         counts = {
             "running": status.trials.running,
+            "paused": status.trials.paused,
             "failed": status.trials.failed,
             "infeasible": status.trials.infeasible,
         }
         shown = "".join(f", {count} {word}" for word, count in counts.items() if count)
-        found.append(("Trials", f"{status.progress} ended{shown}{about}"))
+        done = "with a result" if status.rungs else "ended"
+        found.append(("Trials", f"{status.progress} {done}{shown}{about}"))
+    found += [("Rung", rung_text(rung)) for rung in status.rungs]
+    if status.stopping is not None:
+        found.append(("Stopping", stopping_text(status.stopping)))
     for limit in status.budget:
         found.append(("Budget", _limit(limit)))
     if status.cost is not None:
@@ -380,9 +407,9 @@ def facts(each: Experiment, now: datetime) -> list[tuple[str, str]]:
         found.append(("Weights", f"{written} written for children, {kept} kept"))
     for word, incumbent in (("Best", status.best), ("Control", status.control)):
         if incumbent is not None:
-            found.append(
-                (word, f"{each.metric} {metric(incumbent.value)}, trial {incumbent.trial}")
-            )
+            where = f", rung {incumbent.rung}" if incumbent.rung is not None else ""
+            value = f"{each.metric} {metric(incumbent.value)}{where}"
+            found.append((word, f"{value}, trial {incumbent.trial}"))
     shown_one = status.winner or status.best
     if status.winner is not None:
         tested = "".join(f", {name} {metric(value)}" for name, value in status.test.items())
@@ -403,6 +430,31 @@ def facts(each: Experiment, now: datetime) -> list[tuple[str, str]]:
             found.append((word, place))
     found.append(("Age", age((now - each.created).total_seconds()) + _took(status)))
     return [(word, escaped(text)) for word, text in found]
+
+
+def rung_text(rung: RungStatus) -> str:
+    """How trials stand at a rung: `1 (3 epochs): 9 reached; 2 running, 4 paused, 3 promoted`."""
+    parts = {
+        "running": rung.running,
+        "paused": rung.paused,
+        "promoted": rung.promoted,
+        "stopped": rung.stopped,
+    }
+    shown = ", ".join(f"{count} {word}" for word, count in parts.items() if count)
+    name = f"{rung.rung} ({counted(rung.until, 'epoch')})" if rung.rung >= 0 else "before the first"
+    return f"{name}: {rung.reached} reached" + (f"; {shown}" if shown else "")
+
+
+def stopping_text(found: StoppingStatus) -> str:
+    """What a rule that stops trials did, and how far it can be trusted."""
+    text = f"{counted(found.stopped, 'trial')} by the learning curve"
+    if not found.spared:
+        return text
+    won, low, high = found.won / found.spared, *wilson(found.won / found.spared, found.spared)
+    return (
+        f"{text}; an estimated {won:.1%} of them would have become the best "
+        f"(95% interval {low:.1%} to {high:.1%}, from {counted(found.spared, 'spared trial')})"
+    )
 
 
 def _ordered(architecture: Any) -> Any:

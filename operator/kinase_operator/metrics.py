@@ -35,6 +35,8 @@ OUTCOMES = ("ok", "conflict", "refused", "unavailable", "error")
 """Outcomes of a reconciliation; all except `ok` are retried."""
 ENDED = ("succeeded", "stopped", "infeasible", "failed")
 """Fields of `status.trials` that count finished trials of the search."""
+RUNG_STATES = ("reached", "paused", "promoted", "stopped")
+"""Fields of a rung in `status.rungs` that are series."""
 UNDER_WAY = (TrialPhase.PENDING, TrialPhase.RUNNING)
 STANDS_STILL = (ConditionType.READY, ConditionType.PROGRESSING)
 """Conditions that explain why an experiment makes no progress; the others follow from its phase."""
@@ -185,8 +187,8 @@ class _Families:
         def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
             return GaugeMetricFamily(f"kinase_experiment_{name}", text, labels=[*who, *labels])
 
-        def counter(name: str, text: str) -> CounterMetricFamily:
-            return CounterMetricFamily(f"kinase_experiment_{name}", text, labels=who)
+        def counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
+            return CounterMetricFamily(f"kinase_experiment_{name}", text, labels=[*who, *labels])
 
         self.info = gauge(
             "info",
@@ -205,6 +207,15 @@ class _Families:
             "NASTrials whose pod waits or runs; of experiments that are not finished.",
             "phase",
         )
+        self.paused = gauge("trials_paused", "Trials that wait to be trained further.")
+        self.rungs = gauge(
+            "rung_trials",
+            "Trials of the search by rung: that reached its end, are paused there, were promoted "
+            "from it, or were stopped in it.",
+            *("rung", "state"),
+        )
+        self.rung_epochs = counter("rung_epochs", "Training epochs spent in a rung.", "rung")
+        self.best_rung = gauge("best_rung", "The rung at which the best trial has its value.")
         self.best = gauge("best_objective", "The search's best value of the objective.", "metric")
         self.control = gauge(
             "control_objective", "The random control's best value of the objective.", "metric"
@@ -238,6 +249,15 @@ class _Families:
         if (counts := status.get("trials")) is not None:
             for outcome in ENDED:
                 self.trials.add_metric([*who, outcome.capitalize()], counts.get(outcome, 0))
+            if not experiment.finished:
+                self.paused.add_metric(who, counts.get("paused", 0))
+        for rung in status.get("rungs") or ():
+            place = str(rung["rung"])
+            for state in RUNG_STATES:
+                self.rungs.add_metric([*who, place, state.capitalize()], rung.get(state, 0))
+            self.rung_epochs.add_metric([*who, place], rung.get("epochs", 0))
+        if (best_rung := (status.get("best") or {}).get("rung")) is not None:
+            self.best_rung.add_metric(who, best_rung)
         for family, incumbent in (
             (self.best, status.get("best")),
             (self.control, status.get("control")),

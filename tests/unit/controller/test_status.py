@@ -119,6 +119,9 @@ class Watcher:
     def told(self, loop: Loop, trial: TrialRecord) -> None:
         self._look(loop)
 
+    def rested(self, loop: Loop, trial: TrialRecord) -> None:
+        self._look(loop)
+
     def tick(self, loop: Loop) -> None:
         self._look(loop)
 

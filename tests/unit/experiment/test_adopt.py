@@ -183,6 +183,8 @@ class Listener:
 
     def told(self, loop: Loop, trial: Any) -> None: ...
 
+    rested = told
+
     def tick(self, loop: Loop) -> None:
         self._tick(loop)
 

@@ -183,6 +183,8 @@ class Raises:
 
     def told(self, loop: Loop, trial: object) -> None: ...
 
+    rested = told
+
     def progressed(self, loop: Loop, trial: int, point: object) -> None: ...
 
 

@@ -65,7 +65,7 @@ class Watcher:
         assert {r: c.running for r, c in state.rungs.items() if c.running} == dict(by_rung)
         self.looked += 1
 
-    started = progressed = told = tick = _look
+    started = progressed = rested = told = tick = _look
 
 
 @pytest.mark.parametrize(
@@ -170,13 +170,13 @@ def test_the_spared_are_noted_and_replayed() -> None:
     assert not set(map(id, spared)) & set(map(id, ruled))
     assert all(t.outcome is Outcome.SUCCEEDED and t.grant.every == 0 for t in spared)
     assert all(t.outcome is Outcome.STOPPED and t.done < 8 for t in ruled)
-    found = loop.calibration
+    found = loop.leaders.calibration
     assert found is not None
     assert (found.stopped, found.spared) == (len(ruled), len(spared))
     again = make_loop(stopping(0.5), loop.store)
     again.replay()
-    assert again.calibration == found
-    assert again.wronged == loop.wronged
+    assert again.leaders.calibration == found
+    assert again.leaders.wronged == loop.leaders.wronged
 
 
 def test_a_spared_trial_that_becomes_the_best_was_wrongly_condemned() -> None:
@@ -195,7 +195,7 @@ def test_a_spared_trial_that_becomes_the_best_was_wrongly_condemned() -> None:
             if trial.spared:
                 wronged.add(trial.number)
     assert wronged
-    assert loop.wronged == wronged
-    found = loop.calibration
+    assert loop.leaders.wronged == wronged
+    found = loop.leaders.calibration
     assert found is not None
     assert (found.stopped, found.won) == (0, len(wronged))

@@ -14,7 +14,7 @@ from kinase.api import Kind
 from kinase.api.trial import Cost, Outcome
 from kinase.estimation.calibration import Calibration
 from kinase.experiment.rungs import OVER, RungCount
-from kinase.report import ReportData, figures, render, stretches
+from kinase.report import ReportData, figures, render, stretch_figures, stretches
 from kinase.report.anytime import curve
 from kinase.report.control import best_of, ended, valued
 from kinase.report.data import ReportTrial
@@ -165,7 +165,7 @@ def test_while_it_runs_the_paused_are_listed_the_best_first(asha: ReportData) ->
     class Watch:
         def told(self, *_: Any) -> None: ...
 
-        started = progressed = told
+        started = progressed = rested = told
 
         def tick(self, loop: Any) -> None:
             if loop.state.resting > 5 and not stop:
@@ -201,7 +201,7 @@ def test_a_rule_without_a_ladder_has_the_section_and_its_calibration() -> None:
     data = gather(loop)
     assert data.stopping is not None
     assert data.stopping.rule == "Median"
-    assert data.stopping.calibration == loop.calibration
+    assert data.stopping.calibration == loop.leaders.calibration
     found = stretches.section_of(data)
     assert found is not None
     assert len(found.ruled) == data.stopping.calibration.stopped
@@ -237,7 +237,7 @@ def test_probabilities_are_compared_with_what_came_true() -> None:
     html = render(data)
     assert "25.0 % of the stopped trials" in html
     assert '"calibration":' in html
-    figure = stretches.calibration([low, high])
+    figure = stretch_figures.calibration([low, high])
     assert list(figure.data[1].y) == [0.25, 0.5]
     assert list(figure.data[1].error_y.arrayminus) == pytest.approx(
         [0.25 - low.interval[0], 0.5 - high.interval[0]]
