@@ -11,11 +11,12 @@ from typing import Any
 from kinase import registry
 from kinase.api.trial import Architecture, Cost
 from kinase.client import html
+from kinase.estimation.calibration import Calibration
 from kinase.experiment.local import reopen
 from kinase.experiment.record import Record
 from kinase.experiment.trial_record import TrialRecord
 from kinase.report import render
-from kinase.report.gather import gather
+from kinase.report.gather import gather, steps
 from kinase.runs import Place, Status, find, is_run, rows, status_of, undamaged
 from kinase.words import counted
 
@@ -40,7 +41,9 @@ class Best:
     """Cost of its trial: `epochs`, `samples`, `device_seconds`."""
     final: bool
     """Whether it is the winner, trained at full fidelity. Otherwise it is the best of the search so
-    far."""
+    far: of the highest rung that a trial has reached, if trials are trained in several rungs."""
+    rung: int | None = None
+    """The rung at whose end it has these metrics; None for the winner, and without a ladder."""
 
 
 class Result:
@@ -109,7 +112,39 @@ class Result:
         if winner is not None and finished is not None:
             return _best(self._record.state.trials[winner], finished.test, True)
         found = self._record.best
-        return None if found is None else _best(found, {}, False)
+        if found is None:
+            return None
+        return _best(found, {}, False, found.rung if self._record.laddered else None)
+
+    def rungs(self) -> list[dict[str, Any]]:
+        """How the search's trials stand on the ladder, its control's included: for each rung its
+        number, what is trained up to its end, and how many trials have entered and reached it, are
+        running, paused, promoted, stopped or failed there, and the epochs spent in it. Empty where
+        trials are trained at once."""
+        if not self._record.laddered:
+            return []
+        return [
+            {
+                "rung": step.rung,
+                "trained": step.text,
+                "entered": step.count.entered,
+                "reached": step.count.reached,
+                "running": step.count.running,
+                "paused": step.count.paused,
+                "promoted": step.count.promoted,
+                "stopped": step.count.stopped,
+                "failed": step.count.failed,
+                "epochs": step.count.cost.epochs,
+            }
+            for step in steps(self._record)
+        ]
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How far the rule that stops trials by their curves can be trusted: `stopped`, `spared`,
+        `won`, and an estimated `share` of the stopped trials that would have become the best, with
+        its 95 % `interval`. None without a rule."""
+        return self._record.leaders.calibration
 
     def load(self) -> Any:
         """The winner as a torch module with its weights, in evaluation mode on the CPU. It takes
@@ -166,12 +201,17 @@ class Result:
 
     def __repr__(self) -> str:
         best = self.best
-        parts = [f"{self.name!r} {self.status}", counted(len(self._record.state.told), "trial")]
+        state = self._record.state
+        parts = [f"{self.name!r} {self.status}", counted(len(state.told), "trial")]
+        if state.resting:
+            parts.append(f"{state.resting} paused")
         if best is not None:
             metric = self._record.aims[0].metric
             value = {**best.metrics}.get(metric)
+            where = "" if best.rung is None else f" at rung {best.rung}"
             parts.append(
-                f"best trial {best.trial}" + ("" if value is None else f" {metric} {value:.4f}")
+                f"best trial {best.trial}"
+                + ("" if value is None else f" {metric} {value:.4f}{where}")
             )
         return f"<kinase.Result {', '.join(parts)}>"
 
@@ -179,7 +219,7 @@ class Result:
         return html.result(self._record, self.status)
 
 
-def _best(trial: TrialRecord, test: dict[str, float], final: bool) -> Best:
+def _best(trial: TrialRecord, test: dict[str, float], final: bool, rung: int | None = None) -> Best:
     return Best(
         trial=trial.number,
         genotype=trial.architecture,
@@ -189,6 +229,7 @@ def _best(trial: TrialRecord, test: dict[str, float], final: bool) -> Best:
         macs=_count(trial, "macs"),
         cost=trial.cost,
         final=final,
+        rung=rung,
     )
 
 

@@ -15,8 +15,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from kinase.api import names
-from kinase.api.status import Phase
+from kinase.api.status import MAX_RUNGS, Phase
 from kinase.api.trial import Cost, Kind, Outcome
+from kinase.experiment.entries import Rested
 from kinase.experiment.trial_record import TrialRecord
 from kinase.history import WHOLE
 from kinase.store.memory import MemoryStore
@@ -79,6 +80,20 @@ def experiment(number: int = 0, **status: Any) -> Experiment:
     )
 
 
+def laddered(number: int = 0) -> Experiment:
+    """One whose trials are trained in rungs."""
+    return experiment(
+        number,
+        trials={"succeeded": 4, "paused": 12, "failed": 2, "stopped": 1},
+        best={"trial": 3, "value": 0.98, "rung": 2},
+        rungs=[
+            {"rung": 0, "until": 1, "reached": 27, "paused": 9, "promoted": 9, "epochs": 27},
+            {"rung": 1, "until": 3, "reached": 9, "paused": 3, "promoted": 3, "epochs": 18},
+            {"rung": 2, "until": 9, "reached": 3, "stopped": 1, "epochs": 20},
+        ],
+    )
+
+
 def finished(number: int = 0) -> Experiment:
     return experiment(number, phase="Succeeded", completionTime="2030-01-01T12:00:00Z")
 
@@ -126,7 +141,7 @@ def operator() -> OperatorMetrics:
     metrics = OperatorMetrics()
     metrics.wrote("jobs", "create")
     trials = [trial(1), trial(2), trial(3), trial(4, **ENDED)]
-    metrics.see([experiment(0), finished(1)], trials, [pod(1), pod(2, "Pending")])
+    metrics.see([experiment(0), finished(1), laddered(2)], trials, [pod(1), pod(2, "Pending")])
     return metrics
 
 
@@ -262,8 +277,12 @@ def test_series_of_an_experiment_are_bounded() -> None:
     for view in (experiment(0), finished(0)):
         metrics.see([view], [trial(n) for n in range(500)], [])
         counts.append(len(samples(metrics.page())) - none)
-    assert counts == [19, 16]
-    assert "at most 19," in PAGES[0].read_text()
+    assert counts == [20, 16]
+    text = PAGES[0].read_text()
+    assert "at most 20," in text
+    metrics.see([laddered()], [], [])
+    assert len(samples(metrics.page())) - none == 20 + 1 + 5 * 3
+    assert f"5 for each rung (at most {MAX_RUNGS} rungs)" in text
 
 
 def test_series_of_a_controller_are_bounded() -> None:
@@ -286,7 +305,7 @@ def test_a_page_of_a_thousand_experiments() -> None:
     # of this thread alone, and without the garbage collector, which reads the heap of all tests
     seconds = min(timeit.repeat(metrics.page, timer=time.thread_time, number=1, repeat=2))
     print(f"{len(page)} bytes, {len(gzip.compress(page, 6))} compressed, {seconds:.2f} s")
-    assert 19_000 < len(samples(page)) < 19_200
+    assert 20_000 < len(samples(page)) < 20_200
     assert len(page) < 2.5e6
     assert len(gzip.compress(page, 6)) < 0.2e6
     assert seconds < 2
@@ -305,7 +324,7 @@ def value(page: bytes, name: str, **labels: str) -> float | None:
 
 def test_phases_are_counted() -> None:
     page = operator().page()
-    assert value(page, "kinase_experiments", phase="Searching") == 1
+    assert value(page, "kinase_experiments", phase="Searching") == 2
     assert value(page, "kinase_experiments", phase="Succeeded") == 1
     assert value(page, "kinase_experiments", phase="Failed") == 0
     counts = {"Running": 1, "Pending": 2, "Succeeded": 1, "Failed": 0}
@@ -345,6 +364,33 @@ def test_values_are_the_statuss() -> None:
     assert value(page, "kinase_experiment_trials", outcome="Infeasible", **who) == 3
     assert value(page, "kinase_experiment_condition", condition="Ready", **who) == 1
     assert value(page, "kinase_experiment_start_timestamp_seconds", **who) == 1893456000
+
+
+def test_rungs_are_the_statuss() -> None:
+    page = operator().page()
+    who = {"namespace": "team-2", "experiment": "search-0002"}
+    trials = "kinase_experiment_rung_trials"
+    assert value(page, trials, rung="0", state="Promoted", **who) == 9
+    assert value(page, trials, rung="1", state="Reached", **who) == 9
+    assert value(page, trials, rung="2", state="Paused", **who) == 0
+    assert value(page, trials, rung="2", state="Stopped", **who) == 1
+    assert value(page, "kinase_experiment_rung_epochs_total", rung="2", **who) == 20
+    assert value(page, "kinase_experiment_best_rung", **who) == 2
+    assert value(page, "kinase_experiment_trials_paused", **who) == 12
+    other = {"namespace": "team-0", "experiment": "search-0000"}
+    assert value(page, "kinase_experiment_trials_paused", **other) == 0
+    assert value(page, "kinase_experiment_best_rung", **other) is None
+    assert value(page, trials, **other) is None
+
+
+def test_a_paused_trial_improved_when_it_paused() -> None:
+    metrics, loop = controller(), Loop()
+    loop.best = record(0, 1.0)
+    loop.best.outcome = None
+    loop.best.rests.append((WHOLE, Rested(trial=0, done=1, elapsed=70.0)))
+    metrics.measure(loop)  # type: ignore[arg-type]
+    found = value(metrics.page(), "kinase_last_improvement_timestamp_seconds")
+    assert found == pytest.approx(time.time() - 30, abs=5)
 
 
 def test_a_replay_begins_where_the_journal_ends() -> None:

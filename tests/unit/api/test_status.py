@@ -14,6 +14,7 @@ from kinase.api.status import (
     MAX_FRONT,
     MAX_MESSAGE,
     MAX_METRICS,
+    MAX_RUNGS,
     MAX_STATUS,
     Condition,
     ConditionType,
@@ -23,6 +24,8 @@ from kinase.api.status import (
     Incumbent,
     LimitStatus,
     Phase,
+    RungStatus,
+    StoppingStatus,
     StorageStatus,
     TrialCounts,
     TrialStatus,
@@ -50,7 +53,9 @@ def condition(kind: str, message: str) -> Condition:
 
 def largest() -> ExperimentStatus:
     architecture = {"a": "x" * (MAX_ARCHITECTURE - len('{"a":""}'))}
-    trial = Incumbent(trial=COUNT, value=NUMBER, metrics=METRICS, architecture=architecture)
+    trial = Incumbent(
+        trial=COUNT, value=NUMBER, metrics=METRICS, rung=1000, architecture=architecture
+    )
     assert trial.architecture == architecture
     return ExperimentStatus(
         observed_generation=COUNT,
@@ -60,6 +65,14 @@ def largest() -> ExperimentStatus:
         completion_time=NOW,
         progress="p" * 64,
         trials=TrialCounts(**dict.fromkeys(TrialCounts.model_fields, COUNT)),
+        rungs=(
+            RungStatus(
+                rung=1000,
+                **dict.fromkeys(RungStatus.model_fields.keys() - {"rung"}, COUNT),
+            ),
+        )
+        * MAX_RUNGS,
+        stopping=StoppingStatus(stopped=COUNT, spared=COUNT, won=COUNT),
         best=trial,
         control=trial,
         winner=trial,

@@ -36,6 +36,9 @@ from kinase_controller.status import (
 from kinase_controller.trials import Seen
 from tests.unit.experiment.helpers import INFO, experiment, make_loop, score
 from tests.unit.experiment.test_inheritance import SIZE, Trainer, manifest
+from tests.unit.experiment.test_rungs import CurveEngine, falling, stopping
+from tests.unit.experiment.test_stretches import learnt
+from tests.unit.experiment.test_stretches import manifest as ladder
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -342,3 +345,56 @@ def test_what_all_trials_wait_for_is_said_in_the_first_ones_words() -> None:
         "all 2 trials under way wait: toy-00003: Unschedulable: 0/1 nodes"
     )
     assert pending(1, [two]) == "the trial waits: toy-00004: BackOff"
+
+
+def test_a_search_on_a_ladder_says_how_trials_stand_at_each_rung() -> None:
+    watcher = Rungs()
+    loop = make_loop(ladder(budget={"trials": 24}), evaluate=falling, listener=watcher)
+    loop.run()
+    fields = Summary(loop).fields()
+    assert [rung.rung for rung in fields.rungs] == [0, 1, 2]
+    assert fields.best is not None
+    assert (fields.best.rung, fields.best.trial) == (2, loop.best and loop.best.number)
+    assert sum(rung.epochs for rung in fields.rungs) == sum(
+        t.cost.epochs for t in loop.state.of_kind(*SEARCHING)
+    )
+    assert watcher.most_paused > 3
+    assert Summary(make_loop(experiment())).fields().rungs == ()
+    said = json.loads(json.dumps(document(fields)))
+    assert ExperimentStatus.model_validate(said).rungs == fields.rungs
+
+
+class Rungs:
+    """Compares the rungs with the counts of trials at each turn."""
+
+    most_paused = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return self._look
+
+    def _look(self, loop: Loop, *_: Any) -> None:
+        fields = Summary(loop).fields()
+        assert fields.trials is not None
+        paused = sum(rung.paused for rung in fields.rungs)
+        assert paused == fields.trials.paused == loop.state.resting
+        self.most_paused = max(self.most_paused, paused)
+
+
+def test_the_best_of_the_control_is_of_its_highest_rung() -> None:
+    loop = make_loop(ladder(budget={"trials": 40}, control={"share": 0.5}), evaluate=falling)
+    loop.run()
+    control = Summary(loop).fields().control
+    assert control is not None
+    best = min(loop.state.of_kind(Kind.CONTROL), key=loop.rank)
+    assert (control.trial, control.rung) == (best.number, best.rung)
+    assert best.rung > 0
+
+
+def test_a_rule_that_stops_trials_says_what_it_did() -> None:
+    loop = make_loop(stopping(0.5), engine=CurveEngine(learnt))
+    loop.run()
+    found, said = loop.leaders.calibration, Summary(loop).fields().stopping
+    assert found is not None
+    assert said is not None
+    assert (said.stopped, said.spared, said.won) == (found.stopped, found.spared, found.won)
+    assert said.stopped > 0
