@@ -391,7 +391,10 @@ def summary(console: Console, loop: Record, data: ReportData, *, running: bool =
         for text in rung_rows(loop):
             row("rung", text)
     if data.ladder and (saved := saving(data)).share > 0:
-        row("saved", f"{saved.share:.0%} of what all {saved.trials} trials take in full")
+        row(
+            "saved",
+            f"{saved.share:.0%} of what {counted(saved.trials, 'trial')} would take in full",
+        )
     if (rule := data.stopping) is not None:
         row("stopping", stopping_text(rule))
     for kind, cost in data.cost.items():

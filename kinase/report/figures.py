@@ -33,6 +33,7 @@ from kinase.report.styles import (
 )
 from kinase.report.theme import brief, metric, shorten
 from kinase.strategy.pareto import pareto_front
+from kinase.words import counted
 
 BAND_POINTS = 120
 """Maximum number of points of the control's band."""
@@ -64,7 +65,7 @@ def _trained(data: ReportData, trial: ReportTrial) -> str:
     if not data.laddered or not trial.rungs:
         return trial.fidelity
     last = trial.rungs[-1]
-    return f"rung {last.rung}: {last.epochs} epochs, of {trial.fidelity}"
+    return f"rung {last.rung}: {counted(last.epochs, 'epoch')}, of {trial.fidelity}"
 
 
 def incumbent(data: ReportData, unit: str) -> go.Figure:
