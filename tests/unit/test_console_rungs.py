@@ -144,7 +144,9 @@ def test_the_epochs_to_come_are_those_of_the_ladder() -> None:
     loop = make_loop(manifest(budget={"trials": 27}), evaluate=learnt)
     assert epochs_to_come(loop, 27) == pytest.approx(27 + 9 * 2 + 3 * 6)
     state = loop.run()
-    assert epochs_to_come(loop, 0) == pytest.approx(0, abs=6)
+    left = epochs_to_come(loop, 0)
+    assert left is not None
+    assert left < 9  # a promotion or two that did not come
     assert state.rungs[0].entered == 27
     full = make_loop(manifest(estimation={"type": "Full"}), evaluate=learnt)
     assert epochs_to_come(full, 5) is None
