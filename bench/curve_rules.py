@@ -33,7 +33,7 @@ from kinase.history import History, Trial
 
 SCHEDULERS: dict[str, dict[str, Any]] = {
     "Full": {"type": "Full"},
-    "ASHA": {"type": "ASHA", "asha": {"eta": 4}},
+    "ASHA": {"type": "ASHA"},
 }
 
 
@@ -137,9 +137,10 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--options", default="{}", help="of the rule, as JSON")
+    parser.add_argument("--times", default="1,2,4", help="costs of the searches without a rule")
     args = parser.parse_args()
-    times = (1, 2, 4)
-    without = " | ".join(f"without, {k}x the cost" for k in times)
+    times = [float(each) for each in args.times.split(",")]
+    without = " | ".join(f"without, {k:g}x the cost" for k in times)
     print(
         f"| scheduler | rule | trials | stopped | regret | {without} | winners stopped | in error |"
     )
@@ -155,7 +156,7 @@ def main() -> None:
                     cost = args.trainings * task.epochs
                     key = scheduler, path, draw
                     if key not in plain:
-                        found = [run(task, scheduler, None, k * cost)[0] for k in times]
+                        found = [run(task, scheduler, None, int(k * cost))[0] for k in times]
                         plain[key] = tuple(best(session) for session in found)
                     options = {"type": rule, "every": args.every, "spare": 0}
                     options |= json.loads(args.options)

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from kinase.api.stopping import BakerStopping
-from kinase.estimation.rules.base import Rule, Verdict, as_curves, features, finished, sample
+from kinase.estimation.rules.base import (
+    Fitted,
+    Rule,
+    RuleSetting,
+    Verdict,
+    as_curves,
+    finished,
+    sample,
+)
 from kinase.history import History, Trial
-from kinase.predict.features import Features
+from kinase.predict.curve import Curve
 from kinase.predict.nu_svr import NuSVR
 
 
@@ -15,21 +26,25 @@ class Baker(Rule):
 
     options: BakerStopping
     needs = ("scipy", "sklearn")
-    _cache: tuple[object, Features, NuSVR] | None = None
+
+    def __init__(self, options: Any, setting: RuleSetting) -> None:
+        """See `Rule`."""
+        super().__init__(options, setting)
+        self._fitted: Fitted[NuSVR] = Fitted()
 
     def verdict(self, trial: Trial, history: History, bar: float) -> Verdict | None:
         """None until enough trials have finished, or where the model explains nothing."""
+        done, until = trial.done, trial.grant.until
         others = finished(trial, history)
         if len(others) < self.options.trials:
             return None
-        others = list(sample(others))
-        key = (trial.done, trial.grant.until, tuple((o.number, len(o.curve)) for o in others))
-        if self._cache is None or self._cache[0] != key:
-            known = features(others)
-            rng = self.rng(trial.done, trial.grant.until, len(others))
-            model = NuSVR(trial.done, trial.grant.until, draws=self.options.draws, rng=rng)
-            model.fit(as_curves(others, known))
-            self._cache = key, known, model
-        _, known, model = self._cache
+
+        def fit(curves: Sequence[Curve]) -> NuSVR:
+            rng = self.rng(done, until, len(curves))
+            model = NuSVR(done, until, draws=self.options.draws, rng=rng)
+            model.fit(curves)
+            return model
+
+        known, model = self._fitted.get(trial, sample(others), fit)
         [curve] = as_curves([trial], known)
-        return self.judged(model.predict(curve, trial.grant.until), trial, bar)
+        return self.judged(model.predict(curve, until), trial, bar)

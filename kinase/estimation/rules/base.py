@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from kinase import registry
 from kinase.api.fidelity import Fidelity
@@ -17,6 +17,8 @@ from kinase.predict.curve import Curve, Prediction
 from kinase.predict.features import Features, known
 from kinase.space import Rng, derive_rng
 from kinase.words import counted
+
+M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,31 @@ def sample(trials: Sequence[Trial]) -> Sequence[Trial]:
     every result costs a fit."""
     count = len(trials)
     return trials[: count - count % max(1, count // 10)][-_MOST:]
+
+
+class Fitted(Generic[M]):
+    """A rule's models by the epochs that are known and those that are predicted. A look fits one
+    only if the trials to learn from have changed since the last look after as many epochs."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, int], tuple[object, Features, M]] = {}
+
+    def get(
+        self, trial: Trial, others: Sequence[Trial], fit: Callable[[Sequence[Curve]], M]
+    ) -> tuple[Features, M]:
+        """The features of the others, and the model of their curves.
+
+        Args:
+            trial: to be judged.
+            others: to learn from.
+            fit: makes the model.
+        """
+        length = trial.done, trial.grant.until
+        key = tuple((other.number, len(other.curve)) for other in others)
+        if length not in self._kept or self._kept[length][0] != key:
+            known = features(others)
+            self._kept[length] = key, known, fit(as_curves(others, known))
+        return self._kept[length][1:]
 
 
 def features(trials: Sequence[Trial]) -> Features:

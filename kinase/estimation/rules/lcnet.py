@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from kinase.api.stopping import LCNetStopping
 from kinase.estimation.rules.base import (
+    Fitted,
     Rule,
+    RuleSetting,
     Verdict,
     alike,
     as_curves,
     begun,
-    features,
     finished,
     sample,
 )
 from kinase.history import History, Trial
-from kinase.predict.features import Features
+from kinase.predict.curve import Curve
 from kinase.predict.lcnet import LCNet as Model
 
 
@@ -27,7 +30,11 @@ class LCNet(Rule):
     options: LCNetStopping
     needs = ("scipy",)
     slow = True
-    _cache: tuple[object, Features, Model] | None = None
+
+    def __init__(self, options: Any, setting: RuleSetting) -> None:
+        """See `Rule`."""
+        super().__init__(options, setting)
+        self._fitted: Fitted[Model] = Fitted()
 
     def verdict(self, trial: Trial, history: History, bar: float) -> Verdict | None:
         """None until enough trials have finished."""
@@ -39,14 +46,13 @@ class LCNet(Rule):
             for other in alike(trial, history)
             if begun(other, done) and any(math.isfinite(x) for x in other.curve[done:until])
         ]
-        others = list(sample(others))
-        key = (done, until, tuple((o.number, len(o.curve)) for o in others))
-        if self._cache is None or self._cache[0] != key:
-            known = features(others)
-            o, rng = self.options, self.rng(done, until, len(others))
+
+        def fit(curves: Sequence[Curve]) -> Model:
+            o, rng = self.options, self.rng(done, until, len(curves))
             model = Model(done, until, networks=o.networks, steps=o.steps, rng=rng)
-            model.fit(as_curves(others, known))
-            self._cache = key, known, model
-        _, known, model = self._cache
+            model.fit(curves)
+            return model
+
+        known, model = self._fitted.get(trial, sample(others), fit)
         [curve] = as_curves([trial], known)
         return self.judged(model.predict(curve, until), trial, bar)
