@@ -24,8 +24,7 @@ import numpy as np
 from kinase.api import Fidelity
 from kinase.api.estimation import Estimation
 from kinase.api.fidelity import Grant
-from kinase.api.trial import Outcome
-from kinase.estimation import Setting, make_estimator
+from kinase.estimation import Setting, Stop, make_estimator
 from kinase.estimation.rules import Rule, Verdict
 from kinase.estimation.stopping import Stopping
 from kinase.estimation.testing import Session
@@ -35,6 +34,8 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
     "Full": {"type": "Full"},
     "ASHA": {"type": "ASHA"},
 }
+HOPELESS = "it can no longer be promoted"
+"""Why ASHA itself stops a trial."""
 
 
 @dataclass
@@ -108,15 +109,16 @@ def run(
 def best(session: Replay) -> float:
     """The best loss at the full fidelity; infinity where no trial got there."""
     full = session.estimator.setting.full.epochs
-    ends = [t.losses[0] for t in session.history.told if len(t.curve) == full]
+    ends = [t.curve[-1] for t in session.history.told if len(t.curve) == full]
     return min(ends, default=math.inf)
 
 
 def of(session: Replay, task: Task) -> tuple[int, int, int, bool]:
-    """Trials, those that were stopped, those of them that would have been better than the best
+    """Trials, those that the rule stopped, those of them that would have been better than the best
     before them, and whether the best of all was stopped."""
     told = [a for kind, a in session.events if kind == "tell"]
-    stopped = {args[0] for args in told if args[1] is Outcome.STOPPED}
+    looks = [d for _, _, d in session.decisions if isinstance(d, Stop) and d.why != HOPELESS]
+    stopped = {decision.trial for decision in looks}
     seen, wrong = math.inf, 0
     for number, _, losses, curve in told:
         if number in stopped:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from kinase.api.estimation import HyperbandEstimation
 from kinase.api.fidelity import Grant
 from kinase.api.trial import Outcome
 from kinase.estimation import End, Left, Promote, Sample, Wait
@@ -55,6 +56,15 @@ def test_brackets_are_counted_in_integers(eta: int, most: int) -> None:
         for epochs in (eta**power, eta ** (power + 1) - 1):
             assert len(estimator("Hyperband", epochs, eta=eta).ladder) == power + 1
         power += 1
+
+
+def test_the_brackets_of_3_to_729_epochs() -> None:
+    """One more than the powers of 3 up to the epochs, each from a rung of its own."""
+    for epochs in range(3, 730):
+        rungs = HyperbandEstimation().values(epochs)
+        most = sum(3**k <= epochs for k in range(1, 7))
+        assert rungs == tuple(epochs // 3**k for k in range(most, -1, -1))
+        assert len(sizes(len(rungs), 3, "paper")) == most + 1
 
 
 def test_the_sizes_of_brackets() -> None:
