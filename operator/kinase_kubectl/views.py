@@ -160,7 +160,8 @@ class Experiment:
         if self.finished or self.status.phase == Phase.FINALISTS:
             return 1.0
         shares = [1 - self._left(limit) / limit.total for limit in self.status.budget]
-        return min(1.0, max(0.0, *shares)) if shares else None
+        most = 0.99 if self.status.rungs else 1.0  # promotions follow the last new trial
+        return min(most, max(0.0, *shares)) if shares else None
 
     def left(self, now: datetime) -> timedelta | None:
         """Estimated remaining time at the pace so far, or None if unknown."""

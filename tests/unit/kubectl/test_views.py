@@ -166,6 +166,45 @@ def test_the_facts_of_one_that_searches() -> None:
     ]
 
 
+RUNGS = [
+    {"rung": 0, "until": 1, "reached": 27, "running": 2, "paused": 18, "promoted": 9},
+    {"rung": 1, "until": 3, "reached": 9, "paused": 6, "promoted": 3},
+    {"rung": 2, "until": 9, "reached": 2, "running": 1, "stopped": 1},
+]
+
+
+def climbing() -> views.Experiment:
+    """One whose trials are trained in rungs, and stopped by their curves."""
+    status = searching()
+    status["trials"] |= {"paused": 24}
+    status["best"] |= {"rung": 2}
+    stopping = {"stopped": 40, "spared": 4, "won": 1}
+    return experiment(**status, rungs=RUNGS, stopping=stopping)
+
+
+def test_the_facts_of_one_with_rungs() -> None:
+    facts = views.facts(climbing(), NOW)
+    said = dict(facts)
+    assert "24 paused" in said["Trials"]
+    assert "with a result" in said["Trials"]
+    assert [text for word, text in facts if word == "Rung"] == [
+        "0 (1 epoch): 27 reached; 2 running, 18 paused, 9 promoted",
+        "1 (3 epochs): 9 reached; 6 paused, 3 promoted",
+        "2 (9 epochs): 2 reached; 1 running, 1 stopped",
+    ]
+    assert said["Stopping"].startswith(
+        "40 trials by the learning curve; an estimated 25.0% of them would have become the best"
+    )
+    assert said["Best"].startswith("val_accuracy 0.9805, rung 2, trial ")
+
+
+def test_a_line_of_one_with_rungs() -> None:
+    wide = cells(climbing(), wide=True)
+    assert (wide["PAUSED"], wide["BEST RUNG"]) == ("24", "2")
+    assert wide["TIME LEFT"] == ""  # new trials are cheap, and the promotions follow
+    assert wide["DONE"] != "100%"
+
+
 def test_the_facts_of_one_whose_children_inherit() -> None:
     each = experiment(**searching(weights={"written": 12_345_678, "kept": 999}))
     assert ("Weights", "12.3 MB written for children, 999 B kept") in views.facts(each, NOW)
