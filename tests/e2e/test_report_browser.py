@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import os
 import shutil
@@ -13,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from kinase.api.trial import Outcome
 from kinase.report import ReportData, named, render, render_comparison
 from tests.docs.blocks import blocks
 from tests.unit.report import samples, searches
 from tests.unit.report.test_page import DEGENERATE, EVIL
+from tests.unit.report.test_stretches import climbing, looked, rule
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -100,6 +103,30 @@ def test_every_figure_is_drawn(browser, tmp_path: Path, width: int, scheme: str)
     assert page.locator(".sketch svg rect").count() > 12
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(16, 20, 24)"
     assert dark == (scheme == "dark")
+    visit.check()
+
+
+def test_rungs_and_the_rules_calibration_are_drawn_on_a_narrow_page(
+    browser, tmp_path: Path
+) -> None:
+    stopped = [looked(n, 0.02, None, outcome=Outcome.STOPPED, ruled=True) for n in range(6)]
+    spared = [looked(10 + n, 0.02, n == 0, spared=True) for n in range(3)]
+    others = [looked(20 + n, 0.6, n % 2 == 0) for n in range(4)]
+    paused = climbing(30, 0.5, 0.8, resting=True, outcome=None, order=None, pauses=(1, 3))
+    data = rule(*stopped, *spared, *others, paused)
+    visit = _visit(browser, tmp_path, data, 360, "dark")
+    for name in ("rungs", "calibration"):
+        marks = visit.page.locator(f"#{name} .main-svg :is(.trace, .point) path")
+        assert marks.count() > 0, f"{name} is empty"
+    assert "Paused trials: 1" in visit.page.locator("#stretches").inner_text()
+    with visit.page.expect_download() as waiting:
+        visit.page.click("#download")
+    waiting.value.save_as(tmp_path / "trials.csv")
+    with (tmp_path / "trials.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    last = rows[-1]
+    assert (last["outcome"], last["rung"], last["val_accuracy at rung 1"]) == ("Paused", "1", "0.8")
+    assert rows[6]["probability to reach the bar"] == "0.02"
     visit.check()
 
 
