@@ -7,6 +7,7 @@ Python, so a pod starts in a twentieth of a second.
     KINASE_...          as docs/trial-contract.md has them
     FAKE_EPOCH_SECONDS  how long an epoch takes (default 0.02)
     FAKE_POST=1         post every point to KINASE_REPORT_URL
+    FAKE_HOLD_SECONDS   how long it waits at a rest for whether to continue (default 0)
     FAKE_FAULT          what goes wrong, see below; or else the data set's name says so
     FAKE_FAULT_TRIAL    of which trial (default 1; `all`)
     LAB_NODE            FOLDER:PID of the stand-in node; while there is a file
@@ -279,6 +280,26 @@ def post(job: Document, point: Document) -> bool:
         return True
 
 
+def waits(job: Document, point: Document) -> int | None:
+    """Wait at a rest for the epoch up to which the trial continues."""
+    url = urlsplit(os.environ.get("KINASE_REPORT_URL", ""))
+    deadline = time.monotonic() + float(os.environ.get("FAKE_HOLD_SECONDS") or 0)
+    while time.monotonic() < deadline and url.netloc and not state.asked:
+        try:
+            connection = http.client.HTTPConnection(url.netloc, timeout=2)
+            token = os.environ.get("KINASE_REPORT_TOKEN", "")
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            body = json.dumps({"attempt": job["attempt"], **point, "rests": True})
+            connection.request("POST", url.path, body, headers)
+            answer = json.loads(connection.getresponse().read(65536))
+        except (OSError, ValueError, http.client.HTTPException):
+            return None
+        if not answer.get("wait"):
+            return answer["until"] if answer.get("continue") else None
+        time.sleep(0.1)
+    return None
+
+
 def fault_of(job: Document) -> str:
     """What is to go wrong in this attempt."""
     what = os.environ.get("FAKE_FAULT") or job["task"].get("dataset", "")
@@ -379,7 +400,7 @@ def train(job: Document, store: Store) -> Document:
     while done < until:
         if state.asked:
             end(143, "SIGTERM")
-        state.training = True
+        state.training, state.finishing = True, False
         progress["epochsBegun"] += 1
         progress["samples"] += samples
         write(store, f"{prefix}/progress.json", progress)
@@ -444,8 +465,14 @@ def main() -> None:
         else:
             found = finished(job, store)
             if found is None:
-                found = train(job, store)
-                write(store, f"{job['prefix']}/result.json", found)
+                until: int | None = None
+                while found is None or until is not None:
+                    if until is not None:
+                        job = {**job, "done": job["until"], "until": until}
+                    found = train(job, store)
+                    write(store, f"{job['prefix']}/result.json", found)
+                    rests = found["outcome"] == "Stopped" and len(found["curve"]) == job["until"]
+                    until = waits(job, found["curve"][-1]) if rests and found["curve"] else None
             if found["outcome"] == "Infeasible":
                 end(42, found.get("message", ""))
     except (Bad, FileNotFoundError, KeyError, ValueError, TypeError) as error:

@@ -91,6 +91,15 @@ class Engine(ABC):
     def poll(self, timeout: float | None) -> Sequence[Event]:
         """Wait for events, at most `timeout` seconds; the list can be empty."""
 
+    def holds(self, trial: int) -> bool:
+        """Whether the process of a trial that rests still waits. `launch` with the same attempt and
+        more epochs then continues it. If it does not hear of that, its end is reported with the
+        result of the rest."""
+        return False
+
+    def release(self) -> None:  # noqa: B027
+        """Let the processes end that wait and were not continued: their slots are others' now."""
+
     @abstractmethod
     def stop(self, trial: int) -> None:
         """Ask a trial to stop at its next checkpoint; its result then says `Stopped`."""

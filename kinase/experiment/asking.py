@@ -91,8 +91,11 @@ def grant_of(sample: Sample, inherit: Inheritance | None) -> Grant:
 
 
 def promote(record: Record, decision: Promote) -> Granted:
-    """A resting trial trains on; at another fidelity it begins again."""
+    """A resting trial trains on, in the same process if that still waits; at another fidelity it
+    begins again."""
     trial = record.state.trials[decision.trial]
+    restart = restarts(trial, decision.grant)
+    held = not restart and record.holds(trial.number)
     forecast = decision.forecast
     expected = {}
     if forecast is not None:
@@ -104,8 +107,8 @@ def promote(record: Record, decision: Promote) -> Granted:
     return Granted(
         trial=trial.number,
         grant=decision.grant,
-        attempt=trial.attempt + 1,
-        restart=restarts(trial, decision.grant),
+        attempt=trial.attempt if held else trial.attempt + 1,
+        restart=restart,
         spared=decision.spared,
         **expected,
         elapsed=record.elapsed,

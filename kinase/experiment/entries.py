@@ -105,8 +105,8 @@ class Granted(Model):
     """Number of the trial."""
     grant: Grant
     """What it may train now."""
-    attempt: Annotated[int, Field(ge=2)]
-    """Number of the attempt that follows."""
+    attempt: Annotated[int, Field(ge=1)]
+    """Number of the attempt that trains it: a new one, or the present one if its process waits."""
     restart: bool = False
     """Whether it begins again from epoch 0, because the fidelity is another."""
     predicted: float | None = None

@@ -83,19 +83,19 @@ class Loop(Record):
         """Attempts that run, with the seconds for which each has held its slot."""
         return self.engine.running()
 
+    def holds(self, trial: int) -> bool:
+        """Whether the process of a trial that rests still waits."""
+        return self.engine.holds(trial)
+
     def interrupt(self) -> None:
-        """Start nothing more and stop running trials at their next checkpoint. They stay
-        outstanding: the same command continues with them."""
+        """Start nothing more. Running trials stop at their next checkpoint and stay outstanding."""
         self.stopping = True
 
     def update(self, experiment: NASExperiment) -> None:
         """Continue by a manifest that has changed in what may change: budget, parallelism,
-        retention. To be called by a listener, between two steps."""
-        # their defaults were settled at the beginning
+        retention. To be called by a listener, between two steps. Settled defaults stay."""
         kept = {"strategy": self.spec.strategy, "task": self.spec.task}
         self.experiment, self.spec = experiment, experiment.spec.model_copy(update=kept)
-
-    # -- the turn ----------------------------------------------------------------------
 
     def run(self) -> State:
         """Run until the experiment is finished or interrupted.
@@ -145,6 +145,8 @@ class Loop(Record):
             while not self.stopping and self._dispatch.free and (entries := stage.next()):
                 self._append(*entries)
             self._commit()
+            if not stage.thinking:
+                self.engine.release()
             if not self.engine.running():
                 if self.stopping:
                     return False
@@ -207,30 +209,31 @@ class Loop(Record):
             self._listener.tick(self)
         return 0.25
 
-    # -- taking in ---------------------------------------------------------------------
-
     def _take(self, event: Event) -> None:
         trial = self.state.running.get(event.trial)
         if trial is None:
             return  # it has ended, or rests
         match event:
-            case Progress(point=point):
-                if self._listener is not None:
-                    self._listener.progressed(self, trial.number, point)
+            case Progress(point=point) if self._listener is not None:
+                self._listener.progressed(self, trial.number, point)
             case Finished(result=result):
                 if self.stopping and not outcome.reached(trial, result):
                     return  # its checkpoint is kept; it stays outstanding
-                self._append(outcome.of_result(self, trial, result))
+                if not outcome.unheard(trial, result) or trial.number in self._dispatch.stopping:
+                    self._append(outcome.of_result(self, trial, result))
+                else:
+                    self._again(trial, outcome.missed(self, trial))
             case Lost():
                 progress = artifacts.read_progress(self.store, trial.prefix)
                 stopped = trial.number in self._dispatch.stopping and not self.stopping
                 self._dispatch.stopping.discard(trial.number)
-                entry = outcome.of_loss(self, trial, event, progress, stopped=stopped)
-                self._append(entry)
-                if isinstance(entry, Attempt):
-                    self._dispatch.waiting.append(trial)
+                self._again(trial, outcome.of_loss(self, trial, event, progress, stopped=stopped))
 
-    # -- the end -----------------------------------------------------------------------
+    def _again(self, trial: TrialRecord, entry: Told | Attempt) -> None:
+        """The end of a trial, or another attempt that waits for a slot."""
+        self._append(entry)
+        if isinstance(entry, Attempt):
+            self._dispatch.waiting.append(trial)
 
     def _reopen(self) -> bool:
         """Continue a search that was over, if a limit was raised."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kinase.api.trial import MAX_ATTEMPTS, Kind, Outcome, TrialProgress, TrialResult
 from kinase.engine import Lost
+from kinase.experiment import artifacts
 from kinase.experiment.entries import Attempt, Rested, Told
 from kinase.experiment.record import Record
 from kinase.experiment.state import SEARCHING
@@ -15,6 +16,19 @@ def reached(trial: TrialRecord, result: TrialResult) -> bool:
     if result.outcome is not Outcome.STOPPED:
         return True
     return _done(result) >= trial.grant.stop_after(trial.done)
+
+
+def unheard(trial: TrialRecord, result: TrialResult) -> bool:
+    """Whether a result is that of the trial's last rest: the process that left it was to continue
+    in the same attempt, and did not hear of that."""
+    rested = bool(trial.rests) and result.attempt == trial.attempt
+    return rested and _done(result) == trial.done and not reached(trial, result)
+
+
+def missed(record: Record, trial: TrialRecord) -> Attempt:
+    """Another attempt for a process that did not wait long enough. It has begun nothing."""
+    progress = artifacts.read_progress(record.store, trial.prefix)
+    return again(record, trial, progress, "the pod did not wait long enough", crash=False)
 
 
 def _done(result: TrialResult) -> int:

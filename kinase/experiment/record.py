@@ -6,13 +6,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 from kinase.api.experiment import NASExperiment
 from kinase.api.fidelity import Fidelity
 from kinase.api.trial import Architecture, Outcome, TaskInfo
-from kinase.experiment import artifacts, budget, inheritance, members
+from kinase.experiment import artifacts, budget
 from kinase.experiment.aims import aims_of
+from kinase.experiment.count import count
 from kinase.experiment.entries import AnyEntry, Asked, Rested, Told
 from kinase.experiment.journal import Journal, JournalError
 from kinase.experiment.leaders import Leaders
@@ -20,7 +21,7 @@ from kinase.experiment.root import space_of
 from kinase.experiment.setting import estimator_of, setting_of
 from kinase.experiment.state import SEARCHING, Contradiction, State
 from kinase.experiment.trial_record import TrialRecord
-from kinase.space import ArchitectureError, Frame, Graph, Space
+from kinase.space import ArchitectureError, Frame, Space
 from kinase.store import Store
 from kinase.strategy import losses
 
@@ -68,7 +69,7 @@ class Record:
         self.journal = Journal(store)
         self.state = State()
         self.space = space or space_of(spec.space, info)
-        self.appraise = appraise or self._count
+        self.appraise = appraise or partial(count, self)
         self._clock = clock
         self._began = clock()
         self._base = 0.0
@@ -158,17 +159,14 @@ class Record:
         """Trials of the search whose weights are there."""
         return artifacts.with_weights(self.store)
 
-    def weights(self) -> tuple[int, int]:
-        """Bytes of weights that the search's trials have kept for children, and of those the ones
-        that are there now."""
-        sizes = {t.number: t.kept_bytes for t in self.state.told if inheritance.left_weights(t)}
-        there = self.kept
-        return sum(sizes.values()), sum(size for n, size in sizes.items() if n in there)
-
     @property
     def running(self) -> dict[int, float]:
         """Attempts that run, with the seconds for which each has held its slot."""
         return {}
+
+    def holds(self, trial: int) -> bool:
+        """Whether the process of a trial that rests still waits."""
+        return False
 
     def reached(self) -> bool:
         """Whether a trial of the search has reached the target."""
@@ -219,19 +217,6 @@ class Record:
     def frame(self) -> Frame:
         """What surrounds the networks at that fidelity."""
         return Frame(self.reduced, self.info.outputs, self.fidelity.scale)
-
-    def _count(self, architecture: Architecture) -> dict[str, float]:
-        """Parameters and multiply-adds at full fidelity; the search's scale must exist too."""
-        shape, full = self.info.input, self.space.scale(final=True)
-        # of another package's space: anything
-        graph: Any = self.space.graph(architecture, Frame(shape, self.info.outputs, full))
-        if not isinstance(graph, Graph):
-            found = TypeError(f"it gave {graph!r:.200}; wanted is a kinase.space.Graph")
-            raise members.space_failed(self, "graph", found)
-        counts = {"params": float(graph.params()), "macs": float(graph.macs())}
-        if (self.reduced, self.fidelity.scale) != (shape, full):
-            self.space.graph(architecture, self.frame)
-        return counts
 
     def why_end(self, state: State | None = None) -> str | None:
         """Why no new candidate can be tried, if none can."""

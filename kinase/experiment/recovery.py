@@ -52,4 +52,6 @@ def left(record: Record, trial: TrialRecord) -> TrialResult | None:
     result = artifacts.read_result(record.store, trial.prefix, trial.number)
     if result is None or result.outcome is not Outcome.STOPPED:
         return result
+    if outcome.unheard(trial, result):
+        return None  # the attempt may have continued
     return result if result.attempt >= trial.attempt else None

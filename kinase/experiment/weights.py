@@ -11,6 +11,14 @@ from kinase.experiment.record import Record
 from kinase.experiment.trial_record import TrialRecord
 
 
+def bytes_of(record: Record) -> tuple[int, int]:
+    """Bytes of weights that the search's trials have kept for children, and of those the ones
+    that are there now."""
+    sizes = {t.number: t.kept_bytes for t in record.state.told if inheritance.left_weights(t)}
+    there = record.kept
+    return sum(sizes.values()), sum(size for n, size in sizes.items() if n in there)
+
+
 class Weights:
     """The weights of a search whose children inherit them."""
 

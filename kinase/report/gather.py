@@ -9,6 +9,7 @@ from datetime import timedelta
 from kinase.api.fidelity import Fidelity, Grant
 from kinase.api.task import output_name
 from kinase.api.trial import Cost, Inherited, Kind, Outcome, Point
+from kinase.experiment import weights
 from kinase.experiment.budget import Limit, sample_passes
 from kinase.experiment.record import Record
 from kinase.experiment.rungs import RungCount
@@ -318,7 +319,7 @@ def _weights(record: Record) -> tuple[tuple[str, str], ...]:
     told = [t.inherited for t in record.state.told if t.inherited is not None and t.inherit]
     chains = sum(each.morphisms is not None and not each.root for each in told)
     matched = sum(each.trial is not None and each.morphisms is None for each in told)
-    written, kept = record.weights()
+    written, kept = weights.bytes_of(record)
     children = f"{chains} by morphisms, {matched} by matching tensors"
     begun = sum(each.root for each in told)
     children += f", {begun} from the first network" if begun else ""

@@ -419,6 +419,11 @@ class Controller:
         engine = self._engine
         return engine.post(number, point) if engine is not None else True
 
+    def rests(self, number: int, epoch: int) -> bool | int | None:
+        """Up to which epoch a trial that waits continues; False: it ends; None: undecided."""
+        engine = self._engine
+        return engine.rests(number, epoch) if engine is not None else None
+
     async def report(self) -> bytes | None:
         """The current report; rendered by the loop's thread, between two turns."""
         if self._report is not None and time.monotonic() - self._report[0] < REPORT_EVERY:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from kinase.api import limits
+from kinase.api import TrialPhase, limits
 from kinase.api.space import Space
 from kinase.api.task import Task, Training
 from kinase.api.trial import (
@@ -51,7 +51,11 @@ class KubernetesEngine(Engine):
         self._began: dict[int, float] = {}
         self._asked: dict[int, datetime] = {}
         self._looked = 0.0
-        self._events: queue.SimpleQueue[Event | Future[Event]] = queue.SimpleQueue()
+        self._resting: dict[int, Wanted] = {}
+        """Attempts that rest, and whose pods wait to be continued."""
+        self._held: set[int] = set()
+        """Those of them whose rest the loop knows of."""
+        self._events: queue.SimpleQueue[Event | Future[Event | None]] = queue.SimpleQueue()
         self._awake = threading.Event()
         self.waits: Callable[[Seen | None], None] = lambda seen: None
         """Called periodically with the state of the task's description while waiting for it. An
@@ -127,9 +131,14 @@ class KubernetesEngine(Engine):
     def launch(self, job: TrialJob) -> None:
         """Request an attempt; an existing one continues."""
         wanted = self._test(job) if job.test else Wanted.of(job.experiment, job)
+        before = self._resting.pop(job.trial, None)
+        self._held.discard(job.trial)
         self._running[job.trial] = wanted
-        self._began.pop(job.trial, None)
-        self._asked[job.trial] = datetime.now(UTC)
+        if before is not None and before.attempt == wanted.attempt:
+            self._began[job.trial] = time.monotonic()  # its pod hears of it at its next post
+        else:
+            self._began.pop(job.trial, None)
+            self._asked[job.trial] = datetime.now(UTC)
         self._cluster.want(wanted)
 
     def _test(self, job: TrialJob) -> Wanted:
@@ -211,23 +220,78 @@ class KubernetesEngine(Engine):
             self._cluster.experiment()
             while not self._cluster.ended.empty():
                 wanted, seen = self._cluster.ended.get_nowait()
-                if job_of(wanted) is not None:
+                if self._ends(wanted):
                     self._count_wait(wanted, seen)
                     # results are read in parallel, and reported in the order in which the attempts
                     # ended
                     self._events.put(self._cluster.readers.submit(self._outcome, wanted, seen))
             while not self._events.empty():
-                event = self._events.get_nowait()
-                event = event.result() if isinstance(event, Future) else event
+                told = self._events.get_nowait()
+                event = told.result() if isinstance(told, Future) else told
+                if event is None:
+                    continue
                 if not isinstance(event, Progress):
                     self._running.pop(event.trial, None)
                     self._began.pop(event.trial, None)
+                    if event.trial in self._resting:
+                        self._held.add(event.trial)
                 found.append(event)
             left = None if deadline is None else deadline - time.monotonic()
             if found or (left is not None and left <= 0):
                 return found
             self._awake.wait(left if left is not None else 1.0)
             self._awake.clear()
+
+    def _ends(self, wanted: Wanted) -> bool:
+        """Whether the end of an attempt is news. That of one that rested and was not continued is
+        not."""
+        job = job_of(wanted)
+        if job is None:
+            return False
+        self._held.discard(job.trial)
+        rested = self._resting.pop(job.trial, None)
+        running = self._running.get(job.trial)
+        if rested is not None and rested is running:
+            return False  # its result is being read already
+        return running is not None and (running.name, running.attempt) == (
+            wanted.name,
+            wanted.attempt,
+        )
+
+    def rests(self, number: int, epoch: int) -> bool | int | None:
+        """What becomes of a trial whose pod has left its result after an epoch and waits, from the
+        endpoint's thread: the epoch up to which it continues, False if it ends, and None as long
+        as that is not decided."""
+        wanted = self._running.get(number)
+        if wanted is None:
+            return None if number in self._resting else False
+        job, seen = job_of(wanted), self._cluster.find(wanted.name)
+        if job is None or seen is None or seen.attempt != wanted.attempt or seen.stop:
+            return False
+        if job.last_epoch > epoch:
+            return job.last_epoch
+        template = self._cluster.experiment().body["spec"].get("trialTemplate") or {}
+        if template.get("timeLimit") is not None:
+            return False  # it limits an attempt, so each stretch is one
+        if number not in self._resting:
+            self._resting[number] = wanted
+            self._events.put(self._cluster.readers.submit(self._rest, wanted, seen))
+            self._awake.set()
+        return None
+
+    def _rest(self, wanted: Wanted, seen: Seen) -> Event | None:
+        event = self._outcome(wanted, seen)
+        return event if isinstance(event, Finished) else None
+
+    def holds(self, trial: int) -> bool:
+        """Whether the pod of a trial that rests waits for an answer."""
+        return trial in self._held
+
+    def release(self) -> None:
+        """Answer the pods that were not continued that they end."""
+        for number in self._held:
+            self._resting.pop(number, None)
+        self._held.clear()
 
     def _outcome(self, wanted: Wanted, seen: Seen) -> Event:
         """The result in the store decides how an attempt ended."""
@@ -237,6 +301,10 @@ class KubernetesEngine(Engine):
             # a stopped attempt writes a result too, and the next attempt continues from its
             # checkpoint
             whole = result.outcome is not Outcome.STOPPED or result.attempt == wanted.attempt
+            job = job_of(wanted)
+            short = job is not None and len(result.curve) < job.last_epoch
+            if result.outcome is Outcome.STOPPED and short and seen.phase == TrialPhase.FAILED:
+                return lost(seen)  # the result is that of an earlier rest of this attempt
             if result.trial == wanted.number and whole:
                 return Finished(wanted.number, result)
         except TooLarge as error:
@@ -265,6 +333,8 @@ class KubernetesEngine(Engine):
         """Forget all requests. Trials on the cluster continue, and a later process finds them."""
         self._cluster.forget_all()
         self._running.clear()
+        self._resting.clear()
+        self._held.clear()
         self._began.clear()
         self._asked.clear()
 

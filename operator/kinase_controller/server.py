@@ -34,6 +34,8 @@ class Post(Point):
 
     attempt: int = Field(default=1, ge=1)
     """The attempt that measured the metrics."""
+    rests: bool = False
+    """Whether the trial has left its result after this epoch, and waits for whether to continue."""
 
 
 class Search(Protocol):
@@ -44,6 +46,10 @@ class Search(Protocol):
 
     def post(self, number: int, point: Point) -> bool:
         """Record a point; return whether the trial should continue."""
+
+    def rests(self, number: int, epoch: int) -> bool | int | None:
+        """Record that a trial waits after an epoch; return up to which it continues, False if it
+        does not, and None if that is not decided."""
 
     async def report(self) -> bytes | None:
         """The current report, or None if there is none yet."""
@@ -135,6 +141,9 @@ class Server:
             raise web.HTTPBadRequest(text=f"{place}: {first['msg']}\n") from None
         except TimeoutError:
             raise web.HTTPRequestTimeout() from None
+        if post.rests:
+            known = post.attempt == seen.attempt
+            return self._rest(self._search.rests(number, post.epoch) if known else False)
         go_on = True
         if post.attempt == seen.attempt:
             point = Point(
@@ -142,6 +151,14 @@ class Server:
             )
             go_on = self._search.post(number, point)
         return web.json_response({"continue": go_on})
+
+    @staticmethod
+    def _rest(until: bool | int | None) -> web.Response:
+        if until is None:
+            return web.json_response({"wait": True})
+        if until is False:
+            return web.json_response({"continue": False})
+        return web.json_response({"continue": True, "until": until})
 
     async def _report(self, request: web.Request) -> web.Response:
         html = await self._search.report()

@@ -25,6 +25,7 @@ from kinase.api.status import (
     WeightsStatus,
 )
 from kinase.api.trial import Kind, Outcome
+from kinase.experiment import weights
 from kinase.experiment.budget import Limit
 from kinase.experiment.loop import Loop
 from kinase.experiment.state import SEARCHING
@@ -183,7 +184,7 @@ class Summary:
         if self._loop.inheritance is None:
             return None
         try:
-            written, kept = self._loop.weights()
+            written, kept = weights.bytes_of(self._loop)
         except StoreError:  # after the end of the search, the storage is checked
             return None
         return WeightsStatus(written=written, kept=kept)

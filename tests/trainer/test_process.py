@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from kinase.api.trial import Outcome, TaskInfo, TaskJob, TrialResult
+from kinase.api.trial import Outcome, Point, TaskInfo, TaskJob, TrialResult
 from kinase.store import Store, StoreError, open_uri
 from kinase.store.file import FileStore
 from kinase_trainer import trial
 from kinase_trainer.process import fit_threads, main
+from kinase_trainer.push import Push
 from kinase_trainer.train import Run
 from tests.trainer.contract import PREFIX, curve, progress_of, result_of
 from tests.trainer.helpers import job
@@ -348,6 +349,55 @@ def test_a_finished_trial_is_answered_without_torch(pod: Pod, store: Store) -> N
     assert pod.termination.value == 0.25
     assert pod.run(job(trial=8), PYTHONPATH=str(pod.folder)) == 1
     assert "torch was imported" in pod.termination.message
+
+
+# -- a rest ----------------------------------------------------------------------------
+
+RESTS: dict[str, Any] = {
+    "fidelity": {"epochs": 3, "dataFraction": 0.1},
+    "keepWeights": True,
+    "training": {"device": "cpu", "epochs": 3},
+}
+
+
+def waiting_for(monkeypatch: pytest.MonkeyPatch, *answers: int | None) -> list[int]:
+    """The epochs after which the process asks whether it continues."""
+    asked: list[int] = []
+    left = list(answers)
+
+    def wait(self: Push, point: Point, asked_to_end: object) -> int | None:
+        asked.append(point.epoch)
+        return left.pop(0)
+
+    monkeypatch.setattr(Push, "wait", wait)
+    monkeypatch.setattr(Push, "__call__", lambda self, point: True)
+    monkeypatch.setenv("KINASE_REPORT_URL", "http://127.0.0.1:9/points")
+    return asked
+
+
+def test_a_process_that_waits_at_its_rests_trains_the_bits_of_one_that_never_rests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = FileStore(tmp_path / "other")
+    trial.run(job(**RESTS), whole)
+    asked = waiting_for(monkeypatch, 2, 3)
+    assert main(arguments(tmp_path, until=1, **RESTS)) == 0
+    found, held = result(tmp_path), FileStore(tmp_path / "store")
+    assert asked == [1, 2]
+    assert (found.outcome, found.attempt, found.cost.epochs) == (Outcome.SUCCEEDED, 1, 3)
+    key = f"{PREFIX}/weights.safetensors"
+    assert held.get(key) == whole.get(key)
+
+
+@pytest.mark.parametrize("answer", [None, 1, 4, 0])
+def test_without_an_answer_that_can_be_it_rests(
+    answer: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = waiting_for(monkeypatch, answer)
+    assert main(arguments(tmp_path, until=1, **RESTS)) == 0
+    assert asked == [1]
+    found = result(tmp_path)
+    assert (found.outcome, len(found.curve)) == (Outcome.STOPPED, 1)
 
 
 # -- signals ---------------------------------------------------------------------------

@@ -251,3 +251,49 @@ def test_a_proxy_of_the_environment_is_used(
     monkeypatch.setenv("no_proxy", ".svc")
     assert Push(url, TOKEN, 1, timeout=0.5)(POINT)
     assert len(controller.seen) == 1
+
+
+def answers(controller: Controller, *documents: Any) -> None:
+    """What the controller answers, one after the other."""
+    left = list(documents)
+
+    def before(handler: BaseHTTPRequestHandler) -> None:
+        controller.answer = (200, json.dumps(left.pop(0)).encode())
+
+    controller.before = before
+
+
+def test_a_trial_that_rests_asks_until_it_is_answered(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push_module, "ASK_EVERY", 0.001)
+    answers(controller, {"wait": True}, {"wait": True}, {"continue": True, "until": 9})
+    assert Push(controller.url, TOKEN, 2).wait(POINT) == 9
+    assert [body["rests"] for _, _, body in controller.seen] == [True] * 3
+    assert {body["attempt"] for _, _, body in controller.seen} == {2}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"continue": False}, {"continue": True}, {"continue": True, "until": "9"}, {}, [], None],
+)
+def test_any_other_answer_ends_the_wait(controller: Controller, answer: Any) -> None:
+    answers(controller, answer)
+    assert Push(controller.url, TOKEN, 1).wait(POINT) is None
+    assert len(controller.seen) == 1
+
+
+def test_a_controller_that_does_not_know_the_question_or_is_down_ends_the_wait(
+    controller: Controller,
+) -> None:
+    controller.answer = (400, b"rests: Extra inputs are not permitted")
+    assert Push(controller.url, TOKEN, 1).wait(POINT) is None
+    assert Push("http://127.0.0.1:9/points", TOKEN, 1).wait(POINT) is None
+
+
+def test_the_wait_is_bounded(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push_module, "ASK_EVERY", 0.001)
+    monkeypatch.setattr(push_module, "HOLD", 0.05)
+    controller.answer = (200, b'{"wait": true}')
+    assert Push(controller.url, TOKEN, 1).wait(POINT) is None
+    assert Push(controller.url, TOKEN, 1).wait(POINT, lambda: True) is None

@@ -94,6 +94,7 @@ class Terminator:
         """Called before every epoch, with the number of completed epochs."""
         if self.asked:
             raise Terminated
+        self._finishing = False
         self.ending.epochs = done
         self._began = time.monotonic()
 

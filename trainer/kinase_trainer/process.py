@@ -247,7 +247,17 @@ def _train(job: TrialJob, store: Store, terminator: Terminator) -> TrialResult:
             return True
         return False
 
-    return trial.run(job, store, notify, terminator.begin)
+    while True:
+        result = trial.run(job, store, notify, terminator.begin)
+        if push is None or result.outcome is not Outcome.STOPPED or not result.curve:
+            return result
+        last = result.curve[-1]
+        if last.epoch != job.last_epoch:
+            return result
+        until = push.wait(last, lambda: terminator.asked)
+        if until is None or not job.last_epoch < until <= job.fidelity.epochs:
+            return result
+        job = job.model_copy(update={"until": until, "done": job.last_epoch})
 
 
 def fit_threads(limits: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:

@@ -5,11 +5,12 @@ Posts are hints. Errors are ignored, and the time that training waits is bounded
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.client import HTTPMessage
 from typing import IO, Any
 
@@ -24,6 +25,10 @@ PATIENCE = 3
 SHARE = 10.0
 """After that, at most one second in this many is spent on posts."""
 LONGEST_PAUSE = 30.0
+HOLD = 10.0
+"""Maximum seconds that a trial which rests waits for whether to continue."""
+ASK_EVERY = 0.1
+"""Seconds between two questions."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -84,13 +89,39 @@ class Push:
             self._not_before = now + min(pause, LONGEST_PAUSE)
         return True
 
+    def wait(self, point: Point, asked_to_end: Callable[[], bool] = lambda: False) -> int | None:
+        """Say that the trial rests after this point and has left its result; return the epoch up
+        to which it continues. None: it ends, because the answer says so, or there is none in
+        time."""
+        deadline = time.monotonic() + HOLD
+        while time.monotonic() < deadline and not asked_to_end():
+            answers: list[Any] = []
+            thread = threading.Thread(target=self._rest, args=(point, answers), daemon=True)
+            thread.start()
+            thread.join(self._timeout)
+            match answers:
+                case [{"continue": True, "until": int(until)}]:
+                    return until
+                case [{"wait": True}]:
+                    time.sleep(ASK_EVERY)
+                case _:  # also of a controller that does not know the question
+                    return None
+        return None
+
+    def _rest(self, point: Point, answers: list[Any]) -> None:
+        with contextlib.suppress(Exception):  # of any kind; errors are ignored
+            answers.append(self._ask({**self._body(point), "rests": True}))
+
     def _post(self, point: Point, answers: list[bool]) -> None:
         try:
-            document = self._ask({"attempt": self._attempt, **point.model_dump(by_alias=True)})
+            document = self._ask(self._body(point))
         except Exception:  # of any kind; errors are ignored
             return
         if isinstance(document, dict) and isinstance(document.get("continue"), bool):
             answers.append(document["continue"])
+
+    def _body(self, point: Point) -> dict[str, Any]:
+        return {"attempt": self._attempt, **point.model_dump(by_alias=True)}
 
     def _ask(self, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kinase.api import Outcome, TaskInfo, limits
+from kinase.api.fidelity import Fidelity
 from kinase.api.trial import Point
 from kinase.engine import EngineError, Finished, Lost, Progress
 from kinase.store import StoreUnavailable
@@ -412,6 +413,116 @@ def test_a_post_is_an_event_and_answers_whether_to_go_on(world: World) -> None:
         assert list(engine.running()) == [0]
         engine.stop(0)
         wait_for(lambda: not engine.post(0, point))
+
+
+# -- pods that wait at a rest ----------------------------------------------------------------
+
+STRETCH = job(trial=0, attempt=1, prefix="trials/00000", fidelity=Fidelity(epochs=9), until=3)
+ONWARDS = STRETCH.model_copy(update={"until": 9, "done": 3})
+
+
+def leave_rest(world: World, epochs: int = 3, **fields: Any) -> None:
+    points = [Point(epoch=e + 1, metrics={}, device_seconds=1.0) for e in range(epochs)]
+    world.leave(STRETCH, Outcome.STOPPED, curve=tuple(points), **fields)
+
+
+def rest(world: World, engine: KubernetesEngine) -> None:
+    """The pod leaves its result and asks; the loop takes it in."""
+    world.trial("toy-00000")
+    wait_for(lambda: engine._cluster.find("toy-00000"))
+    leave_rest(world)
+    assert engine.rests(0, 3) is None
+    [event] = events(engine)
+    assert isinstance(event, Finished)
+    assert list(engine.running()) == []
+    assert engine.holds(0)
+    assert engine.rests(0, 3) is None
+
+
+def test_a_pod_that_rests_is_continued_in_its_attempt(world: World) -> None:
+    with world.engine() as (engine, _):
+        engine.launch(STRETCH)
+        rest(world, engine)
+        engine.launch(ONWARDS)
+        engine.release()
+        assert engine.rests(0, 3) == 9
+        assert not engine.holds(0)
+        leave_rest(world, 9)
+        world.end("toy-00000")
+        [event] = events(engine)
+        assert isinstance(event, Finished)
+        assert len(event.result.curve) == 9
+        assert world.trial("toy-00000")["spec"]["attempt"] == 1
+        assert world.api.count("create", kube.TRIAL) == 1
+
+
+def test_a_pod_that_is_not_continued_is_told_to_end_and_its_end_is_no_news(world: World) -> None:
+    with world.engine() as (engine, _):
+        engine.launch(STRETCH)
+        rest(world, engine)
+        engine.release()
+        assert engine.rests(0, 3) is False
+        assert not engine.holds(0)
+        world.end("toy-00000")
+        settle(world)
+        assert engine.poll(0.05) == []
+        engine.launch(ONWARDS.model_copy(update={"attempt": 2}))
+        world.attempt("toy-00000", 2)
+
+
+def test_a_pod_that_has_ended_is_not_held_and_one_that_did_not_hear_gives_its_rest(
+    world: World,
+) -> None:
+    with world.engine() as (engine, _):
+        engine.launch(STRETCH)
+        rest(world, engine)
+        engine.launch(ONWARDS)
+        world.end("toy-00000")  # before it asked again
+        [event] = events(engine)
+        assert isinstance(event, Finished)
+        assert len(event.result.curve) == 3, "the loop launches it again"
+        settle(world)
+        assert engine.poll(0.05) == []
+
+
+def test_a_crash_after_it_was_continued_is_a_loss(world: World) -> None:
+    with world.engine() as (engine, _):
+        engine.launch(STRETCH)
+        rest(world, engine)
+        engine.launch(ONWARDS)
+        world.end("toy-00000", "Failed", "Crashed")
+        [event] = events(engine)
+        assert isinstance(event, Lost)
+
+
+def test_a_later_controller_continues_what_was_granted_and_not_said(world: World) -> None:
+    with world.engine() as (engine, _):
+        engine.launch(STRETCH)
+        rest(world, engine)
+    with world.engine("toy-controller-b") as (engine, _):
+        assert engine.rests(0, 3) is False, "before the journal is read"
+        assert engine.adopt(ONWARDS)
+        assert engine.rests(0, 3) == 9
+
+
+def test_a_pod_that_waits_without_a_result_is_not_believed(world: World) -> None:
+    with world.engine() as (engine, _):
+        engine.launch(STRETCH)
+        wait_for(lambda: engine._cluster.find("toy-00000"))
+        assert engine.rests(0, 3) is None
+        settle(world)
+        assert engine.poll(0.05) == []
+        assert list(engine.running()) == [0]
+        assert engine.rests(1, 3) is False, "of a trial that does not run"
+
+
+def test_with_a_time_limit_each_stretch_is_an_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, trialTemplate={"image": "x", "timeLimit": "1h"})
+    with world.engine() as (engine, _):
+        engine.launch(STRETCH)
+        wait_for(lambda: engine._cluster.find("toy-00000"))
+        leave_rest(world)
+        assert engine.rests(0, 3) is False
 
 
 # -- what ends the waiting -----------------------------------------------------------------

@@ -43,6 +43,7 @@ class Search:
         self.trials = {7: seen(7, "token-of-seven"), 8: seen(8, "token-of-eight")}
         self.posted: list[tuple[int, Point]] = []
         self.go_on = True
+        self.until: bool | int | None = None
         self.html: bytes | None = None
         self.alive = self.ready = True
 
@@ -52,6 +53,10 @@ class Search:
     def post(self, number: int, point: Point) -> bool:
         self.posted.append((number, point))
         return self.go_on
+
+    def rests(self, number: int, epoch: int) -> bool | int | None:
+        self.asked = (number, epoch)
+        return self.until
 
     async def report(self) -> bytes | None:
         return self.html
@@ -94,6 +99,27 @@ def test_a_trial_that_shall_stop_is_told_so() -> None:
     async def check(http: Http, search: Search) -> None:
         search.go_on = False
         assert json.loads((await post(http))[1]) == {"continue": False}
+
+    served(check)
+
+
+@pytest.mark.parametrize(
+    ("until", "attempt", "answer"),
+    [
+        (9, 1, {"continue": True, "until": 9}),
+        (None, 1, {"wait": True}),
+        (False, 1, {"continue": False}),
+        (9, 2, {"continue": False}),
+    ],
+)
+def test_a_trial_that_rests_is_told_whether_it_continues(
+    until: bool | int | None, attempt: int, answer: dict[str, Any]
+) -> None:
+    async def check(http: Http, search: Search) -> None:
+        search.until = until
+        body = {**POINT, "attempt": attempt, "rests": True}
+        assert json.loads((await post(http, body=body))[1]) == answer
+        assert not search.posted, "its point was posted before"
 
     served(check)
 

@@ -13,7 +13,7 @@ from kinase.api.trial import Inherited
 from kinase.engine.base import Event, Finished
 from kinase.engine.tabular import TabularEngine
 from kinase.estimation import InheritanceRule
-from kinase.experiment import artifacts, asking, inheritance
+from kinase.experiment import artifacts, asking, inheritance, weights
 from kinase.experiment.entries import Asked, Told
 from kinase.experiment.journal import Journal
 from kinase.experiment.loop import Loop
@@ -178,7 +178,7 @@ def test_weights_are_deleted_when_no_child_can_need_them(strategy: str, slots: i
     searched = sum(1 for t in loop.state.of_kind(Kind.SEARCH))
     # the parents to come, those of the children under way, and those that have just ended
     assert most <= 4 + inheritance.ANCESTORS * slots + 1 < searched
-    assert loop.weights() == (SIZE * searched, 0)
+    assert weights.bytes_of(loop) == (SIZE * searched, 0)
 
 
 def test_what_a_lost_trainer_writes_later_is_deleted_at_the_end() -> None:
