@@ -215,7 +215,7 @@ def _seconds(scene: Scene, name: str, options: argparse.Namespace, template: Any
                 spent[entry.trial] = entry.cost.device_seconds
     return {
         "stretches": len(took),
-        "seconds besides the training, median": round(statistics.median(took), 2),
+        "seconds without the training, median": round(statistics.median(took), 2),
         "least": round(min(took), 2),
         "most": round(max(took), 2),
         "device seconds of a stretch, median": round(statistics.median(device), 2),

@@ -63,7 +63,7 @@ class Loop(Record):
             ManifestError: nothing says which way a metric of the objective is better.
         """
         super().__init__(experiment, store, info, clock=clock, space=space, appraise=appraise)
-        self.engine = engine
+        self.engine, self.holds = engine, engine.holds
         self._listener = listener
         self._results = trainer_results
         self._dispatch = Dispatch(self, engine)
@@ -82,10 +82,6 @@ class Loop(Record):
     def running(self) -> dict[int, float]:
         """Attempts that run, with the seconds for which each has held its slot."""
         return self.engine.running()
-
-    def holds(self, trial: int) -> bool:
-        """Whether the process of a trial that rests still waits."""
-        return self.engine.holds(trial)
 
     def interrupt(self) -> None:
         """Start nothing more. Running trials stop at their next checkpoint and stay outstanding."""

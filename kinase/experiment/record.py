@@ -64,6 +64,8 @@ class Record:
         self.spec = spec = experiment.spec.sized()
         self.aims = aims_of(spec, info)
         """The objectives with their directions; the first is the main one."""
+        self.holds: Callable[[int], bool] = lambda trial: False
+        """Whether the process of a trial that rests still waits."""
         self.store = store
         self.info = info
         self.journal = Journal(store)
@@ -163,10 +165,6 @@ class Record:
     def running(self) -> dict[int, float]:
         """Attempts that run, with the seconds for which each has held its slot."""
         return {}
-
-    def holds(self, trial: int) -> bool:
-        """Whether the process of a trial that rests still waits."""
-        return False
 
     def reached(self) -> bool:
         """Whether a trial of the search has reached the target."""
