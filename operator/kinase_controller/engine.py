@@ -259,8 +259,8 @@ class KubernetesEngine(Engine):
         )
 
     def rests(self, number: int, epoch: int) -> bool | int | None:
-        """Whether a trial continues whose pod has left its result after an epoch and waits, from the
-        endpoint's thread: the epoch up to which it continues, False if it ends, and None as long
+        """Whether a trial continues whose pod has left its result after an epoch, and waits; called
+        from the endpoint's thread: the epoch up to which it continues, False if it ends, and None as long
         as that is not decided."""
         wanted = self._running.get(number)
         if wanted is None:
