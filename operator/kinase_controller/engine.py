@@ -259,9 +259,12 @@ class KubernetesEngine(Engine):
         )
 
     def rests(self, number: int, epoch: int) -> bool | int | None:
-        """Whether a trial continues whose pod has left its result after an epoch, and waits; called
-        from the endpoint's thread: the epoch up to which it continues, False if it ends, and None as long
-        as that is not decided."""
+        """Whether a trial continues whose pod has left its result after an epoch, and waits. Called
+        from the endpoint's thread.
+
+        Returns:
+            The epoch up to which it continues, False if it ends, None if that is undecided.
+        """
         wanted = self._running.get(number)
         if wanted is None:
             return None if number in self._resting else False
