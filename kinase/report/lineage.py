@@ -47,7 +47,10 @@ def edits(data: ReportData, line: list[ReportTrial]) -> dict[int, list[str]]:
     for trial in line:
         parent = by_number.get(trial.parents[0]) if trial.parents else None
         found[trial.number] = list(trial.morphisms)
-        if parent is not None and not trial.morphisms:
+        if parent is not None and trial.morphisms:  # which say nothing of searched settings
+            before, after = (each.architecture.get("training") for each in (parent, trial))
+            found[trial.number] += changes(before, after, "training")
+        elif parent is not None:
             found[trial.number] = changes(parent.architecture, trial.architecture)
     return found
 

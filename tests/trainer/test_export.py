@@ -119,6 +119,8 @@ def test_safetensors_with_card_load_anew(chain: Store, tmp_path: Path) -> None:
     assert json.loads(written[2].read_text()) == SMALL
     text = written[3].read_text()
     assert f"{card['params']:,} parameters" in text
+    assert "1 epoch, SGD, learning rate 0.1, weight decay 0.0005, batches of 64." in text
+    assert card["training"]["optimizer"]["sgd"]["momentum"] == 0.9
     assert "val_accuracy" in text
     assert "from kinase_trainer import load" in text
 

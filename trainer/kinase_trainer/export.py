@@ -171,6 +171,18 @@ def _outputs(card: dict[str, Any]) -> str:
     return f"{counted(count, 'output')}, as the task {task} takes them"
 
 
+def _settings(training: dict[str, Any] | None) -> str:
+    """The main settings of a training; nothing of an older card."""
+    if training is None:
+        return ""
+    kind = training["optimizer"]["type"]
+    options = training["optimizer"][kind.lower()]
+    return (
+        f", {kind}, learning rate {options['learningRate']:.4g}, weight decay "
+        f"{options['weightDecay']:.4g}, batches of {training['batchSize']}"
+    )
+
+
 def _readme(card: dict[str, Any], measured: dict[str, Any]) -> str:
     """The model card for people."""
     channels, height, width = card["input"]
@@ -186,7 +198,7 @@ def _readme(card: dict[str, Any], measured: dict[str, Any]) -> str:
         "normalization is a part of the network.",
         f"- Output: {_outputs(card)}; in ONNX it is called `{outputs}`.",
         f"- Size: {card['params']:,} parameters, {card['macs']:,} multiply-adds an image.",
-        f"- Training: {counted(card['epochs'], 'epoch')}.",
+        f"- Training: {counted(card['epochs'], 'epoch')}{_settings(card.get('training'))}.",
         *(f"- {name}: {value:.4f}" for name, value in sorted(results.items())),
         "",
         "```python",

@@ -16,6 +16,7 @@ from kinase.api import limits
 from kinase.api._base import Model
 from kinase.api.fidelity import Scale
 from kinase.api.space import Space as SpaceModel
+from kinase.api.task import Training
 from kinase.api.trial import Architecture, TrialJob
 from kinase.space import Frame, Space, dump_graph, load_graph, make_space
 from kinase.store import Store, TooLarge, open_uri
@@ -76,6 +77,8 @@ class Card(Model):
     """Multiply-adds of one image."""
     epochs: int
     """Training epochs."""
+    training: Training | None = None
+    """Settings of the training; older cards have none."""
     sha256: str
     """Digest of the weights file."""
     slots_sha256: str | None = None
@@ -156,6 +159,7 @@ def save(
         params=graph.params(),
         macs=graph.macs(),
         epochs=job.fidelity.epochs,
+        training=job.training,
         sha256=hashlib.sha256(weights).hexdigest(),
         slots_sha256=hashlib.sha256(slot_bytes).hexdigest() if slot_bytes else None,
         kinase=kinase.__version__,

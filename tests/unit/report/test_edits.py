@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kinase.report.edits import changes, morphism
+from kinase.report.importance import choices
 from kinase.report.lineage import ancestors, edits, lineage
 from tests.unit.report import samples
 
@@ -88,3 +89,32 @@ def test_the_lineage_names_edits() -> None:
     points = lineage(data, line).data[1]
     assert points.text == ("random", "layers[0] width 8 -&gt; 16", "morphism, 2 edits")
     assert points.hovertext[2].endswith("widen a to 9<br>deepen &lt;b&gt;")
+
+
+def test_the_lineage_names_settings_that_changed_with_the_network() -> None:
+    """Morphisms say nothing of them; a child with other settings alone has no morphisms."""
+    made = samples.digits()
+    assert made.winner is not None
+    rates = (0.1, 0.2, 0.4)
+    trials = tuple(
+        replace(
+            made.trials[0],
+            number=number,
+            architecture={"layers": [CONV], "training": {"learningRate": rate}},
+            parents=(number - 1,) if number else (),
+            morphisms=("widen a to 9",) if number == 2 else (),
+        )
+        for number, rate in enumerate(rates)
+    )
+    data = samples.empty(trials=trials, winner=replace(made.winner, found_by=2))
+    assert edits(data, ancestors(data)) == {
+        0: [],
+        1: ["training learningRate 0.1 -> 0.2"],
+        2: ["widen a to 9", "training learningRate 0.2 -> 0.4"],
+    }
+
+
+def test_settings_are_choices_whose_importance_is_measured() -> None:
+    found = choices({"layers": [CONV], "training": {"learningRate": 0.1, "flip": True}})
+    assert found["training learningRate"] == 0.1
+    assert found["training flip"] == "true"
