@@ -125,6 +125,7 @@ class State:
                 record.attempt = entry.attempt
                 record.lost += 1
                 record.crashes += entry.crash
+                record.repeated += max(0, record.done - entry.done)
                 record.begun, record.done = entry.begun, entry.done
                 record.message = entry.message
             case Rested():

@@ -9,6 +9,7 @@ from kinase.api.fidelity import Fidelity, Grant
 from kinase.api.trial import Architecture, Cost, Inheritance, Inherited, Kind, Outcome
 from kinase.experiment import artifacts
 from kinase.experiment.entries import Rested
+from kinase.words import counted, was
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class TrialRecord:
     """Epochs begun at this fidelity by earlier attempts."""
     done: int = 0
     """Epochs of it that need not be run again."""
+    repeated: int = 0
+    """Epochs that had to be trained again, because their checkpoint was gone."""
     resting: bool = False
     """Whether it waits for a decision, and holds no slot."""
     restarts: int = 0
@@ -134,6 +137,15 @@ class TrialRecord:
         if self.outcome is not None:
             return self.cost.epochs
         return self.before.epochs + self.begun + self.to_train
+
+    @property
+    def said(self) -> str:
+        """What there is to say of it: its message, and whether epochs were lost."""
+        if not self.repeated:
+            return self.message
+        epochs = f"{counted(self.repeated, 'epoch')} {was(self.repeated)}"
+        lost = f"{epochs} trained and charged again, because the checkpoint was gone"
+        return "; ".join(filter(None, (self.message, lost)))
 
     @property
     def values(self) -> dict[str, float]:

@@ -183,7 +183,7 @@ def _trial(record: Record, trial: TrialRecord, seconds: float) -> ReportTrial:
             if value is not None
         ),
         order=trial.order,
-        message="; ".join(filter(None, (trial.message, _passed_over(trial)))),
+        message="; ".join(filter(None, (trial.said, _passed_over(trial)))),
         label=trial.operation if trial.kind is Kind.BASELINE else "",
         morphisms=_morphisms(trial),
         asked=trial.asked,

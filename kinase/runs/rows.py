@@ -35,7 +35,7 @@ def row(trial: TrialRecord) -> Row:
         "operation": trial.operation or None,
         "learning_rate_factor": trial.learning_rate,
         "inherited": inherited_text(trial.inherited) if trial.inherited is not None else None,
-        "message": trial.message or None,
+        "message": trial.said or None,
         "key": trial.key,
         "genotype": json.dumps(trial.architecture, separators=(",", ":")),
     }

@@ -23,6 +23,7 @@ from kinase.experiment.entries import Asked, Attempt, Rested
 from kinase.experiment.journal import Journal
 from kinase.experiment.loop import Loop
 from kinase.history import History
+from kinase.runs.rows import row
 from kinase.store.memory import MemoryStore
 from tests.unit.experiment.helpers import INFO, experiment, make_loop
 from tests.unit.experiment.test_stretches import LADDERS, learnt, manifest
@@ -244,6 +245,9 @@ def test_a_checkpoint_that_is_gone_is_trained_again_and_charged() -> None:
     assert not attempt.crash
     assert (attempt.begun, attempt.done) == (1, 0)
     trial = state.trials[engine.lost]
+    assert row(trial)["message"].endswith(
+        "1 epoch was trained and charged again, because the checkpoint was gone"
+    )
     assert trial.cost.epochs == 1 + max(until or 9 for _, until, _ in mine)
     assert state.spent.epochs <= 60
 
