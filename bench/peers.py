@@ -41,6 +41,7 @@ from kinase.experiment.loop import Loop
 from kinase.store.memory import MemoryStore
 
 SHARES = (0.25, 0.5, 1.0)
+RESULTS = Path(__file__).parent / "data" / "peers.jsonl"
 STRATEGIES: dict[str, dict[str, Any]] = {
     "Random": {"type": "Random"},
     "LocalSearch": {"type": "LocalSearch"},
@@ -264,7 +265,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="of the seeds")
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
-    parser.add_argument("--results", type=Path, default=Path("peers.jsonl"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no search after")
     parser.add_argument("--table", action="store_true", help="print the results that are there")
     parser.add_argument("--against", nargs="+", default=list(PEERS), choices=METHODS)
