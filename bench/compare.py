@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import os
 import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,9 +27,11 @@ from typing import Any
 from bench.fashion import DATA, task_of
 from kinase.api import NASExperiment
 from kinase.api.trial import Kind
+from kinase.experiment.entries import AnyEntry, Asked, Rested, Told
 from kinase.experiment.local import run
+from kinase.morphism import KINDS
 from kinase.report import ReportData, render_comparison
-from kinase.report.anytime import Curve, curve, middle, reach
+from kinase.report.anytime import Curve, middle, reach
 from kinase.report.control import valued
 from kinase.report.gather import gather
 from kinase.report.versus import PARTS
@@ -39,8 +44,7 @@ SPACE: dict[str, Any] = {
     "kernels": [3],
     "strides": [1, 2],
 }
-UNIT = "epochs"
-"""Every epoch passes over the same samples."""
+METRIC = "val_accuracy"
 PARAMS = (500, 1000, 2000, 4000, 8000)
 EPOCHS = 15
 """Of a training from scratch; a child that inherits has a third."""
@@ -50,6 +54,7 @@ APPROXIMATE: dict[str, Any] = {
     "morphism": {"epochsPerChild": EPOCHS // 3, "approximate": True, "distilEpochs": 1},
 }
 FULL: dict[str, Any] = {"type": "Full"}
+LADDER: dict[str, Any] = {"type": "ASHA", "inherit": {"epochsPerChild": EPOCHS // 3}}
 EVOLUTION: dict[str, Any] = {
     "type": "Evolution",
     "evolution": {"population": 10, "sample": 3},
@@ -59,6 +64,12 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "evolution": (EVOLUTION, FULL),
     "evolution, inherited": (EVOLUTION, INHERIT),
     "NASH": ({"type": "NASH", "nash": {"initial": 2, "start": "small", "neighbours": 4}}, INHERIT),
+    "evolution, ASHA": (EVOLUTION, {"type": "ASHA"}),
+    "evolution, inherited, ASHA": (EVOLUTION, LADDER),
+    "NASH, ASHA": (
+        {"type": "NASH", "nash": {"initial": 4, "start": "small", "neighbours": 4}},
+        LADDER,
+    ),
     "LEMONADE": (
         {"type": "LEMONADE", "lemonade": {"initial": 2, "children": 20, "accepted": 4}},
         APPROXIMATE,
@@ -75,7 +86,7 @@ def manifest(
     folder: str,
 ) -> NASExperiment:
     """One search; its finalist is there because there must be one, and is not counted."""
-    objective: dict[str, Any] = {"metric": "val_accuracy", "goal": "maximize"}
+    objective: dict[str, Any] = {"metric": METRIC, "goal": "maximize"}
     if strategy["type"] == "LEMONADE":
         objective["also"] = [{"metric": "params", "goal": "minimize"}]
     return NASExperiment.model_validate(
@@ -116,10 +127,53 @@ def stay(cores: Any) -> None:
     os.sched_setaffinity(0, {cores.get()})
 
 
-def search(method: str, seed: int, epochs: int, task: dict[str, Any]) -> ReportData:
-    """One search, as the report sees it."""
+def search(
+    method: str, seed: int, epochs: int, task: dict[str, Any]
+) -> tuple[ReportData, Curve, Counter[str]]:
+    """One search: as the report sees it, its best value over the epochs, and what its children
+    began with."""
     with tempfile.TemporaryDirectory() as folder:
-        return gather(run(manifest(*METHODS[method], seed, epochs, task, folder)))
+        done = run(manifest(*METHODS[method], seed, epochs, task, folder))
+        return gather(done), anytime(done.journal.replay()), beginnings(done.journal.replay())
+
+
+def anytime(entries: Iterable[AnyEntry]) -> Curve:
+    """The best accuracy after so many epochs of the search, the values of trials that rest
+    included."""
+    searched: set[int] = set()
+    spent: dict[int, int] = {}
+    xs, ys = list[float](), list[float]()
+    for entry in entries:
+        if isinstance(entry, Asked) and entry.kind is Kind.SEARCH:
+            searched.add(entry.trial)
+        if isinstance(entry, Rested | Told) and entry.trial in searched:
+            spent[entry.trial] = entry.cost.epochs
+            value = entry.metrics.get(METRIC, -math.inf)
+            if value > (ys[-1] if ys else -math.inf):
+                xs.append(sum(spent.values()))
+                ys.append(value)
+    return Curve(tuple(xs), tuple(ys), sum(spent.values()), 1.0)
+
+
+def beginnings(entries: Iterable[AnyEntry]) -> Counter[str]:
+    """What the trials of a search began with."""
+    found = Counter[str]()
+    for entry in entries:
+        if isinstance(entry, Asked) and entry.kind is Kind.SEARCH:
+            found[_beginning(entry)] += 1
+    return found
+
+
+def _beginning(entry: Asked) -> str:
+    if entry.inherit is None:
+        return "scratch"
+    morphisms = entry.inherit.ancestors[0].morphisms
+    if morphisms is None:
+        return "matching"
+    if not morphisms:
+        return "continued"
+    exact = all(KINDS[each["op"]].exact for each in morphisms)
+    return "exact" if exact else "approximate"
 
 
 def main() -> None:
@@ -131,6 +185,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=600)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--parts", type=float, nargs="+", default=PARTS, help="of the budget")
     parser.add_argument("--report", type=Path, help="a file for the page with all curves")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -150,26 +205,30 @@ def main() -> None:
                 for method in options.methods
             ]
             runs = []
+            curves: dict[str, list[tuple[int, Curve]]] = {}
             for method, seed, job in jobs:
-                runs.append((method, job.result()))
-                print(f"{method}, seed {seed}: {curve(runs[-1][1], UNIT).final}", flush=True)
+                data, found, begun = job.result()
+                runs.append((method, data))
+                curves.setdefault(method, []).append((seed, found))
+                counts = ", ".join(f"{count} {what}" for what, count in sorted(begun.items()))
+                print(f"{method}, seed {seed}: {found.final}; {counts}", flush=True)
                 if options.report and len(runs) > 1:
                     options.report.write_text(render_comparison(runs))
-    show(runs, options.epochs)
+    show(curves, options.epochs, options.parts)
     fronts(runs)
 
 
-def show(runs: list[tuple[str, ReportData]], epochs: int) -> None:
+def show(curves: dict[str, list[tuple[int, Curve]]], epochs: int, parts: Sequence[float]) -> None:
     """Anytime accuracy, and the cost of what random search has at its end."""
-    curves: dict[str, list[tuple[int, Curve]]] = {}
-    for method, data in runs:
-        curves.setdefault(method, []).append((int(data.spec["seed"]), curve(data, UNIT)))
     print(f"\nmedian of {len(next(iter(curves.values())))} seeds, {epochs} epochs")
-    print(f"{'':22}" + "".join(f"{part:>8.0%}" for part in PARTS) + "   as random: median, all")
+    print(f"{'':22}" + "".join(f"{part:>8.0%}" for part in parts) + "   as random: median, all")
     for method, seeded in curves.items():
-        row = [middle([each.at(part * epochs) for _, each in seeded]) for part in PARTS]
+        row = [middle([each.at(part * epochs) for _, each in seeded]) for part in parts]
         found = reach(seeded, curves.get("random", []))
         shares = (found.median, *found.shares)
+        for seed, each in seeded:
+            values = (each.at(part * epochs) or 0 for part in parts)
+            print(f"  seed {seed:<15}" + "".join(f"{value:8.4f}" for value in values))
         print(
             f"{method:22}"
             + "".join(f"{value or 0:8.4f}" for value in row)

@@ -34,7 +34,7 @@ class Trial:
     losses: Losses = ()
     """What strategies compare trials by; empty before the first result. Values of different rungs
     are not comparable as they are: those of a higher rung reorder the trials that reached it, on
-    the scale of the rung below."""
+    the scale of the rung below. Where weights are inherited, it is the latest value as it is."""
     grant: Grant = WHOLE
     """What it may train now."""
     inherits: bool = False
@@ -103,6 +103,9 @@ class History:
     """What was asked and told so far in one arm, in order. Strategies and estimators read it and
     never change it."""
 
+    latest: bool = False
+    """Whether strategies compare trials by their latest values as they are: right where children
+    begin with their parents' weights, since a trial that was trained further hands on more."""
     asked: list[Trial] = field(default_factory=list)
     """Every trial, in the order of asking."""
     told: list[Trial] = field(default_factory=list)
@@ -244,6 +247,8 @@ class History:
             for key, value in (((rung, where, False), losses), ((rung, where, True), best)):
                 insort(self._ladder.setdefault(key, []), (value, trial.number))
         self._entries[trial.number, rung] = (losses, best)
+        if self.latest:
+            return
         if rung > 0:
             self._rescale(rung)
         elif trial.usable_at(rung):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from kinase.api._base import Custom, Model, Rule, Union
-from kinase.api.ladder import Ladder
+from kinase.api.ladder import LADDERS, Ladder
 from kinase.api.screen import Screen
 from kinase.api.stopping import Stopping
 
@@ -62,6 +62,49 @@ class MorphismEstimation(Model):
     """Factor applied to the learning rate of a child that inherits weights."""
     optimizer_state: Literal["fresh", "inherit"] = "fresh"
     """Whether a child inherits the optimizer's momentum or moments with the weights."""
+
+    def child_epochs(self, full: int) -> int:
+        """Training epochs of a child, where a network from scratch trains for so many."""
+        return self.epochs_per_child or -(-full // 3)
+
+
+class Inherit(MorphismEstimation):
+    """Start a child from its parent's trained weights, as the type `Morphism` does, while
+    candidates without a parent climb the ladder of the estimation. A child has a separate ladder
+    with two rungs: it trains for `firstEpochs`, pauses, and is compared with its parent and with
+    other children, never with networks from scratch. The best train for all of
+    `epochsPerChild`."""
+
+    first_epochs: Epochs | None = None
+    """Training epochs of a child before it is compared. Default: a third of `epochsPerChild`,
+    rounded up. With `epochsPerChild`, children do not pause."""
+    eta: Annotated[int, Field(ge=2, le=100)] = 3
+    """One in `eta` of the children of one parent trains on. The best of them trains on in any case
+    once it is as good as its parent."""
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.firstEpochs) || !has(self.epochsPerChild) || "
+            "self.firstEpochs <= self.epochsPerChild",
+            "firstEpochs {self.firstEpochs} is above epochsPerChild {self.epochsPerChild}; "
+            "it can be at most epochsPerChild",
+            ".firstEpochs",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        first, whole = self.first_epochs, self.epochs_per_child
+        if first is not None and whole is not None and first > whole:
+            raise ValueError(
+                f"firstEpochs {first} is above epochsPerChild {whole}; "
+                "it can be at most epochsPerChild"
+            )
+        return self
+
+    def first(self, whole: int) -> int:
+        """Epochs before a child is compared, of so many in all."""
+        return min(whole, self.first_epochs or -(-whole // 3))
 
 
 class SuccessiveHalvingEstimation(Ladder):
@@ -132,6 +175,16 @@ class FreezeThawEstimation(Model):
     """Samples by which the entropy of the best trial is estimated."""
 
 
+INHERITS = (
+    "inherit is for the types with a ladder ("
+    + ", ".join(LADDERS)
+    + "); type is {type}: remove inherit, or use one of them"
+)
+_AXES = " && ".join(
+    f"self.?{name}.?axis.orValue('epochs') == 'epochs'" for name in LADDERS.values()
+)
+
+
 class Estimation(Union):
     """Performance estimation: how to score a candidate cheaply."""
 
@@ -141,6 +194,19 @@ class Estimation(Union):
             "type is {self.type}, which judges learning curves itself, so stopping must not "
             "be set; remove it or set another type",
             ".stopping",
+            "Forbidden",
+        ),
+        Rule(
+            f"!has(self.inherit) || self.type in {list(LADDERS)}",
+            INHERITS.format(type="{self.type}"),
+            ".inherit",
+            "Forbidden",
+        ),
+        Rule(
+            f"!has(self.inherit) || ({_AXES})",
+            "inherit requires the axis epochs: children have the network and the data of the full "
+            "fidelity",
+            ".inherit",
             "Forbidden",
         ),
     )
@@ -177,8 +243,16 @@ class Estimation(Union):
     """An estimator from another package (entry point group `kinase.estimators`)."""
     stopping: Stopping | None = None
     """Rule that stops a trial by its learning curve. Default: none."""
+    inherit: Inherit | None = None
+    """Weights that children inherit (types with a ladder only). Default: children are trained from
+    scratch, except with the type `Morphism`."""
     screen: Screen | None = None
     """Zero-cost proxies that choose which candidates are trained. Default: none."""
+
+    @property
+    def inheriting(self) -> MorphismEstimation | None:
+        """How children inherit weights; None where they do not."""
+        return self.morphism or self.inherit
 
     @model_validator(mode="after")
     def _one_rule(self) -> Estimation:
@@ -186,5 +260,18 @@ class Estimation(Union):
             raise ValueError(
                 f"type is {self.type}, which judges learning curves itself, so stopping must not "
                 "be set; remove it or set another type"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _inherits(self) -> Estimation:
+        if self.inherit is None:
+            return self
+        if self.type not in LADDERS:
+            raise ValueError(INHERITS.format(type=self.type))
+        if self.member.axis != "epochs":
+            raise ValueError(
+                "inherit requires the axis epochs: children have the network and the data of the "
+                "full fidelity"
             )
         return self

@@ -45,8 +45,9 @@ class Grant(Model):
     is built and measured without training. Default: `fidelity.epochs`."""
     rung: Annotated[int, Field(ge=-1, le=1000)] = 0
     """Place on a scheduler's ladder, from 0, or -1 in a pool before the ladder."""
-    bracket: Annotated[int, Field(ge=0)] = 0
-    """Which of a scheduler's brackets the trial belongs to."""
+    bracket: Annotated[int, Field(ge=-1)] = 0
+    """Which of a scheduler's brackets the trial belongs to, or -1 for children on a separate
+    ladder."""
     every: Annotated[int, Field(ge=0, le=100_000)] = 0
     """Number of epochs after which the trial rests to be looked at, again and again, or 0."""
     final: bool = True

@@ -24,7 +24,7 @@ from kinase.api.strategy import Strategy
 from kinase.api.task import Task, Training
 
 _LOWER = "self.estimation.?lowerFidelity"
-_CHILD = "self.estimation.?morphism.?epochsPerChild"
+_CHILDREN = {name: f"self.estimation.?{name}.?epochsPerChild" for name in ("morphism", "inherit")}
 _RECIPE = "self.space.?training"
 _FINAL_EPOCHS = "self.finalists.?epochs.orValue(self.training.epochs)"
 _SEARCH_EPOCHS = first_epochs(f"{_LOWER}.?epochs.orValue(self.training.epochs)")
@@ -141,12 +141,15 @@ class ExperimentSpec(Model):
             ".space.training",
             "Forbidden",
         ),
-        Rule(
-            f"{_CHILD}.orValue(1) <= self.training.epochs",
-            f"estimation.morphism.epochsPerChild {{{_CHILD}.orValue(1)}} is above training.epochs "
-            "{self.training.epochs}: a child needs no more epochs than a network trained from "
-            "scratch",
-            ".estimation.morphism.epochsPerChild",
+        *(
+            Rule(
+                f"{child}.orValue(1) <= self.training.epochs",
+                f"estimation.{name}.epochsPerChild {{{child}.orValue(1)}} is above training.epochs "
+                "{self.training.epochs}: a child needs no more epochs than a network trained from "
+                "scratch",
+                f".estimation.{name}.epochsPerChild",
+            )
+            for name, child in _CHILDREN.items()
         ),
         *ladder_rules(),
         Rule(
@@ -236,6 +239,10 @@ class ExperimentSpec(Model):
 
     @property
     def _epochs_each(self) -> int:
+        if (inherit := self.estimation.inherit) is not None:  # nearly all are children
+            whole = inherit.child_epochs(self.training.epochs)
+            first = inherit.first(whole)
+            return first + -(-(whole - first) // inherit.eta)
         if (found := ladder_of(self)) is not None:
             return found[1].mean_epochs(self.training.epochs)
         morphism = self.estimation.morphism
@@ -287,11 +294,12 @@ class ExperimentSpec(Model):
 
     @model_validator(mode="after")
     def _child_below_full(self) -> Self:
-        morphism = self.estimation.morphism
-        epochs = morphism.epochs_per_child if morphism else None
+        inheriting = self.estimation.inheriting
+        epochs = inheriting.epochs_per_child if inheriting else None
         if epochs is not None and epochs > self.training.epochs:
+            name = "morphism" if self.estimation.morphism else "inherit"
             raise ValueError(
-                f"estimation.morphism.epochsPerChild {epochs} is above training.epochs "
+                f"estimation.{name}.epochsPerChild {epochs} is above training.epochs "
                 f"{self.training.epochs}: a child needs no more epochs than a network trained "
                 "from scratch"
             )

@@ -115,6 +115,14 @@ class NASHStrategy(Model):
     morphisms: Annotated[int, Field(ge=1, le=100)] = 5
     """Number of network morphisms applied in sequence to the parent to make a child. Fewer if the
     parent cannot grow further."""
+    edits: Literal["drawn", "all"] | None = None
+    """Number of morphisms of a child. `drawn`: from 1 to `morphisms`, each equally likely. `all`:
+    always `morphisms`, as in the paper; in a small space nothing is left to grow after a few
+    generations. Default: `drawn`."""
+    saturated: Literal["backtrack", "mutate"] | None = None
+    """What to do when morphisms lead to no new child of the parent. `backtrack`: make a child of
+    the last former parent that can still grow, or of another initial network. `mutate`: mutate the
+    parent at random, so the child inherits matching tensors at most. Default: `backtrack`."""
     include_parent: bool = True
     """Whether the last child of a generation is the unchanged parent, trained further. Otherwise
     the parent competes with its known value, which suits an estimation without inheritance."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kinase import registry
 from kinase.api.estimation import Estimation as EstimationModel
 from kinase.estimation.base import Estimator, Setting
+from kinase.estimation.inherit import Inherit
 from kinase.estimation.rules import make_rule
 from kinase.estimation.screen import Screen
 from kinase.estimation.stopping import Stopping
@@ -19,6 +20,8 @@ def make_estimator(model: EstimationModel, setting: Setting) -> Estimator:
     made: Estimator = registry.make(
         "kinase.estimators", model, Estimator, lambda cls, options: cls(options, setting)
     )
+    if model.inherit is not None:
+        made = Inherit(model.inherit, setting, made)
     if model.screen is not None:
         made = Screen(model.screen, setting, made)
     if model.stopping is not None:

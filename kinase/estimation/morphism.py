@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kinase.api.estimation import MorphismEstimation
-from kinase.api.fidelity import Grant
+from kinase.api.fidelity import Fidelity, Grant
 from kinase.estimation.base import InheritanceRule, Setting
 from kinase.estimation.full import Full
 
@@ -20,20 +20,28 @@ class Morphism(Full):
     def __init__(self, options: Any, setting: Setting) -> None:
         """`options` is the manifest's `MorphismEstimation`."""
         super().__init__(options, setting)
-        o = self.options
-        self.inheritance = InheritanceRule(
-            noise=o.noise,
-            rule=o.rule,
-            matching=o.fallback == "matching",
-            learning_rate_factor=o.learning_rate_factor,
-            optimizer=o.optimizer_state == "inherit",
-            approximate=o.approximate,
-            distil=o.distil_epochs if o.approximate else 0,
-        )
+        self.inheritance = inheritance_rule(self.options)
 
     @property
     def child(self) -> Grant:
         """The full fidelity for fewer epochs."""
-        full = self.setting.full
-        epochs = self.options.epochs_per_child or -(-full.epochs // 3)
-        return Grant(fidelity=full.model_copy(update={"epochs": epochs}), until=epochs)
+        return child_grant(self.options, self.setting.full)
+
+
+def inheritance_rule(options: MorphismEstimation) -> InheritanceRule:
+    """How a child inherits, by the manifest."""
+    return InheritanceRule(
+        noise=options.noise,
+        rule=options.rule,
+        matching=options.fallback == "matching",
+        learning_rate_factor=options.learning_rate_factor,
+        optimizer=options.optimizer_state == "inherit",
+        approximate=options.approximate,
+        distil=options.distil_epochs if options.approximate else 0,
+    )
+
+
+def child_grant(options: MorphismEstimation, full: Fidelity) -> Grant:
+    """The whole training of a child: the full fidelity for fewer epochs."""
+    epochs = options.child_epochs(full.epochs)
+    return Grant(fidelity=full.model_copy(update={"epochs": epochs}), until=epochs)

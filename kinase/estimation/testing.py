@@ -76,6 +76,8 @@ class Session:
     """Budget; None without a limit."""
     trials: int | None = None
     """Most trials that may be begun."""
+    parent: Callable[[History], int | None] = lambda history: None
+    """The trial whose weights the next candidate begins with; None for one from scratch."""
     pace: Callable[[int], float] = lambda number: 1 + number * 7 % 5 / 7
     """Time that an epoch of a trial takes."""
     history: History = field(default_factory=History)
@@ -129,7 +131,8 @@ class Session:
         if isinstance(decision, Sample):
             if left.trials == 0:
                 return False
-            return left.epochs is None or decision.grant.until <= left.epochs
+            grant, _ = self._begins(decision)
+            return left.epochs is None or grant.until <= left.epochs
         if isinstance(decision, Promote):
             cost = self._cost(self.history.by_number[decision.trial], decision.grant)
             return left.epochs is None or cost <= left.epochs
@@ -140,12 +143,18 @@ class Session:
             return 0  # a look: it is paid for
         return grant.until - (trial.done if trial.grant.fidelity == grant.fidelity else 0)
 
+    def _begins(self, sample: Sample) -> tuple[Grant, int | None]:
+        """The grant of the next candidate, and its parent."""
+        parent = self.parent(self.history)
+        return (sample.grant if parent is None else sample.child or sample.grant), parent
+
     def _obey(self, decision: Decision) -> None:
         match decision:
             case Sample():
                 number = len(self.history.asked)
-                self._event("ask", number, decision.grant)
-                self._committed += decision.grant.until
+                grant, parent = self._begins(decision)
+                self._event("ask", number, grant, parent)
+                self._committed += grant.until
                 self._launch(number)
             case Promote(trial=number, grant=grant):
                 trial = self.history.by_number[number]
@@ -214,9 +223,11 @@ class Session:
 def replay(history: History, kind: str, arguments: tuple[Any, ...]) -> None:
     """Let an event of a session happen to a history."""
     match kind, arguments:
-        case "ask", (number, grant):
+        case "ask", (number, grant, parent):
             key = f"{number:016x}"
-            history.ask(Trial(number=number, architecture={}, key=key, grant=grant))
+            parents = () if parent is None else (parent,)
+            inherits = parent is not None
+            history.ask(Trial(number, {}, key, parents, grant=grant, inherits=inherits))
         case "rest", (number, done, losses, curve):
             history.rest(number, done, losses, curve)
         case "grant", (number, grant, restart):

@@ -55,7 +55,7 @@ class Arm:
         """
         self.kind = kind
         self.estimator = estimator
-        self.history = History()
+        self.history = History(latest=estimator.inheritance is not None)
         self._thinking = Thinking()
         self.strategy = make_strategy(
             strategy,

@@ -20,8 +20,9 @@ ANCESTORS = 3
 
 
 def left_weights(trial: TrialRecord) -> bool:
-    """Whether a trial left weights that a child can begin with."""
-    able = trial.resting or trial.outcome in (Outcome.SUCCEEDED, Outcome.STOPPED)
+    """Whether a trial left weights that a child can begin with, be it those of its last rest while
+    it trains on."""
+    able = trial.outcome in (None, Outcome.SUCCEEDED, Outcome.STOPPED)
     return trial.kind is Kind.SEARCH and able and trial.kept_bytes > 0
 
 

@@ -155,6 +155,7 @@ class State:
                 if entry.restart:
                     record.restarts += 1
                     record.before, record.begun, record.done = record.cost, 0, 0
+                    record.kept_bytes = 0  # elsewhere
                 self.running[record.number] = record
             case Told():
                 self.rungs.take(record, entry)

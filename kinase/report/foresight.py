@@ -62,10 +62,10 @@ def _can_tell(spec: ExperimentSpec, trials: int) -> bool:
     start = _random_start(spec, trials)
     if ours <= start or theirs < 1:
         return False
-    if spec.estimation.morphism is None:
+    inheriting = spec.estimation.inheriting
+    if inheriting is None:
         ours -= start  # otherwise the children's weights continue the training of the start
-    morphism = spec.estimation.morphism
-    child = morphism.epochs_per_child if morphism is not None else None
+    child = inheriting.epochs_per_child if inheriting is not None else None
     cost = ours * (child or spec.search_epochs)
     share = cost / (cost + theirs * spec.search_epochs)
     return critical(max(1, theirs // TOP), share, LEVEL / 2, ours) is not None

@@ -52,6 +52,9 @@ def _epochs(spec: dict[str, Any], record: Record) -> None:
             lower.setdefault("cells", record.fidelity.scale.cells)
     if (morphism := estimation.get("morphism")) is not None:
         morphism.setdefault("epochsPerChild", record.child_fidelity.epochs)
+    if (inherit := estimation.get("inherit")) is not None and record.estimator.child is not None:
+        inherit.setdefault("epochsPerChild", record.child_fidelity.epochs)
+        inherit.setdefault("firstEpochs", record.estimator.child.until)
 
 
 def _space(space: Space) -> dict[str, dict[str, Any]]:

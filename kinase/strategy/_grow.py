@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 from kinase.api.trial import Architecture
 from kinase.history import History
+from kinase.morphism import KINDS
 from kinase.morphism.bridge import bridge
-from kinase.space import Frame, InfeasibleError, Rng, Space
+from kinase.space import ArchitectureError, Frame, InfeasibleError, Rng, Space
 
 ATTEMPTS = 200
 """Number of mutations drawn before a parent counts as having no new child."""
 DRAWS = 64
 """Number of architectures drawn to choose a small initial one."""
+KNOWN = 20_000
+"""Number of pairs of architectures of which it is remembered whether morphisms exist."""
 AGAIN = 32
 """Number of repeated rejected draws after which a parent counts as having no new child."""
 
 
-class _Bridges:
-    """Whether morphisms exist between two architectures; results are cached."""
+class Bridges:
+    """Whether exact morphisms exist between two architectures; results are cached."""
 
     def __init__(self, space: Space, frame: Frame) -> None:
-        self._space, self._frame = space, frame
+        """Nothing is known yet."""
+        self.space, self.frame = space, frame
         self._known: dict[tuple[str, str], bool] = {}
 
     def lead(self, parent: Architecture, child: Architecture) -> bool:
+        """Whether morphisms lead from one to the other."""
         pair = self._pair(parent, child)
         if pair not in self._known:
-            found = bridge(self._space, parent, child, self._frame)
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            found = bridge(self.space, parent, child, self.frame)
             self._known[pair] = found is not None
         return self._known[pair]
 
@@ -35,34 +43,70 @@ class _Bridges:
         """Whether it is known that no morphisms exist."""
         return not self._known.get(self._pair(parent, child), True)
 
+    def exists(self, architecture: Architecture) -> bool:
+        """Whether a network can be built."""
+        try:
+            self.space.graph(architecture, self.frame)
+        except InfeasibleError:
+            return False
+        return True
+
+    def contains(self, architecture: Architecture) -> bool:
+        """Whether an architecture is in the space."""
+        try:
+            self.space.validate(architecture)
+        except ArchitectureError:
+            return False
+        return True
+
     @staticmethod
     def _pair(parent: Architecture, child: Architecture) -> tuple[str, str]:
         return json.dumps(parent, sort_keys=True), json.dumps(child, sort_keys=True)
 
 
 def grow(space: Space, parent: Architecture, frame: Frame, rng: Rng) -> Architecture | None:
-    """A random edit that network morphisms can make, or None if none was found."""
-    return _grow(space, parent, parent, _Bridges(space, frame), rng)
+    """A random edit that exact morphisms can make, or None if none was found."""
+    return next(_grown(parent, parent, Bridges(space, frame), rng), None)
 
 
-def _grow(
-    space: Space, root: Architecture, parent: Architecture, bridges: _Bridges, rng: Rng
-) -> Architecture | None:
+def _grown(
+    root: Architecture, parent: Architecture, bridges: Bridges, rng: Rng
+) -> Iterator[Architecture]:
+    """Edits of an architecture that exact morphisms can make, also from the root, in random order.
+
+    If the space lists its moves, a morphism is drawn first, then its place and numbers, and none
+    is left out; else mutations are drawn for as long as new ones appear.
+    """
+    space = bridges.space
+    listed = space.moves(parent)
+    moves = [edits for name, edits in listed.items() if name not in KINDS or KINDS[name].exact]
     again = 0
-    for _ in range(ATTEMPTS):
-        child = space.mutate(parent, rng)
-        again += bridges.refused(parent, child)
-        if again > AGAIN:
-            return None
+    for _ in range(ATTEMPTS if not listed else sum(map(len, moves))):
+        if listed:
+            child = _drawn(moves, rng)
+            if not bridges.contains(child):
+                continue
+        else:
+            child = space.mutate(parent, rng)
+            again += bridges.refused(parent, child)
+            if again > AGAIN:
+                return
         if bridges.lead(parent, child) and bridges.lead(root, child):
-            return child
-    return None
+            yield child
+
+
+def _drawn(moves: list[list[Architecture]], rng: Rng) -> Architecture:
+    """Draw a morphism, then its place and numbers, and take it out."""
+    edits = moves[int(rng.integers(len(moves)))]
+    child = edits.pop(int(rng.integers(len(edits))))
+    if not edits:
+        moves.remove(edits)
+    return child
 
 
 def grow_fresh(
-    space: Space,
+    bridges: Bridges,
     parent: Architecture,
-    frame: Frame,
     history: History,
     rng: Rng,
     edits: int = 1,
@@ -73,16 +117,19 @@ def grow_fresh(
 
     If a parent cannot grow further, fewer edits are made. None if there is no new architecture.
     """
-    bridges = _Bridges(space, frame)
+    space = bridges.space
     for _ in range(attempts):
         child = parent
         for _ in range(edits):
-            grown = _grow(space, parent, child, bridges, rng)
+            grown = next(_grown(parent, child, bridges, rng), None)
             if grown is None:
                 break
             child = grown
         if child is parent:
             return None
+        if space.key(child) not in history.by_key:
+            return child
+    for child in _grown(parent, parent, bridges, rng):
         if space.key(child) not in history.by_key:
             return child
     return None

@@ -416,6 +416,26 @@ CASES: dict[str, Case] = {
         {"estimation": {"type": "FreezeThaw", "stopping": {"type": "Median"}}},
         "estimation",
     ),
+    "weights are inherited under a ladder": Case(
+        {"estimation": {"type": "ASHA", "inherit": {"firstEpochs": 1, "epochsPerChild": 2}}},
+        {"estimation": {"type": "Full", "inherit": {}}},
+        "inherit",
+    ),
+    "weights are inherited where epochs rise": Case(
+        {"estimation": {"type": "Hyperband", "inherit": {}}},
+        {"estimation": {"type": "ASHA", "asha": {"axis": "data", "least": 0.1}, "inherit": {}}},
+        "inherit",
+    ),
+    "a child is compared before its end": Case(
+        {"estimation": {"type": "ASHA", "inherit": {"firstEpochs": 2, "epochsPerChild": 2}}},
+        {"estimation": {"type": "ASHA", "inherit": {"firstEpochs": 3, "epochsPerChild": 2}}},
+        "firstEpochs",
+    ),
+    "a child under a ladder trains for less than a beginner": Case(
+        {"estimation": {"type": "ASHA", "inherit": {"epochsPerChild": 2}}},
+        {"estimation": {"type": "ASHA", "inherit": {"epochsPerChild": 2000}}},
+        "epochsPerChild",
+    ),
     "a rule of another package has a name": Case(
         {"estimation": {"stopping": {"type": "Custom", "custom": {"name": "mine"}}}},
         {"estimation": {"stopping": {"type": "Custom"}}},

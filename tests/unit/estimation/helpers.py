@@ -15,9 +15,11 @@ from kinase.history import History, Trial
 FREE = Left(None, None)
 
 
-def estimator(kind: str, epochs: int = 27, **options: Any) -> Estimator:
+def estimator(
+    kind: str, epochs: int = 27, inherit: dict[str, Any] | None = None, **options: Any
+) -> Estimator:
     struct = kind.lower() if kind.isupper() else kind[0].lower() + kind[1:]
-    model = Estimation.model_validate({"type": kind, struct: options})
+    model = Estimation.model_validate({"type": kind, struct: options, "inherit": inherit})
     full = SETTING.full.model_copy(update={"epochs": epochs})
     return make_estimator(model, replace(SETTING, full=full))
 
@@ -36,12 +38,19 @@ class Hand:
         """Obey so many decisions, all of which must be to sample."""
         return [self.obey(self.decide()) for _ in range(count)]
 
-    def obey(self, decision: Decision) -> int:
+    def child(self, parent: int) -> int:
+        """Obey a decision, which must be to sample, by a child that inherits."""
+        return self.obey(self.decide(), parent)
+
+    def obey(self, decision: Decision, parent: int | None = None) -> int:
         match decision:
-            case Sample(grant=grant):
+            case Sample(grant=grant, child=child):
                 number = len(self.history.asked)
-                key = f"{number:016x}"
-                self.history.ask(Trial(number=number, architecture={}, key=key, grant=grant))
+                key, parents = f"{number:016x}", () if parent is None else (parent,)
+                if parent is not None and child is not None:
+                    grant = child
+                inherits = parent is not None
+                self.history.ask(Trial(number, {}, key, parents, grant=grant, inherits=inherits))
                 return number
             case Promote(trial=number, grant=grant):
                 restart = grant.fidelity != self.history.by_number[number].grant.fidelity

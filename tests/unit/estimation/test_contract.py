@@ -34,6 +34,12 @@ MEMBERS: dict[str, dict[str, Any]] = {
     "full, with looks": {"type": "Full", "stopping": {"type": "Median", "spare": 0.3}},
     "asha, with looks": {"type": "ASHA", "stopping": {"type": "Median", "every": 2}},
     "full, screened": {"type": "Full", "screen": {"pool": 3}},
+    "asha, inherited": {"type": "ASHA", "inherit": {}},
+    "hyperband, inherited, with looks": {
+        "type": "Hyperband",
+        "inherit": {"epochsPerChild": 6, "firstEpochs": 2, "eta": 2},
+        "stopping": {"type": "Median", "every": 2},
+    },
     "hyperband, screened": {"type": "Hyperband", "screen": {"pool": 2}},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from kinase.api import Kind, NASExperiment
 from kinase.api.trial import Inherited
 from kinase.estimation import InheritanceRule
-from kinase.experiment import artifacts
+from kinase.experiment import artifacts, inheritance
 from kinase.experiment.loop import Loop
 from kinase.morphism import KINDS
 from kinase.report.gather import gather, inherited_text
@@ -89,6 +90,31 @@ def test_epochs_are_never_overspent(epochs: int) -> None:
     loop, _ = run(lemonade(3, budget={"epochs": epochs, "parallelism": 2}), slots=2)
     assert loop.state.spent.epochs == sum(t.fidelity.epochs for t in loop.state.told) <= epochs
     assert epochs - loop.state.spent.epochs < 4  # what a child takes, or a beginner
+
+
+def test_a_child_that_rests_while_it_is_distilled_keeps_its_teacher() -> None:
+    """The trainer of these tests asserts that its parent's weights are there when it continues."""
+    estimation = {
+        "type": "ASHA",
+        "inherit": {"approximate": True, "distilEpochs": 3, "epochsPerChild": 2},
+        "stopping": {"type": "Median", "every": 1, "spare": 0},
+    }
+    loop, engine = run(lemonade(estimation=estimation, budget={"trials": 30}))
+    trials = loop.state.trials
+    within = {
+        trial.number
+        for trial in loop.state.of_kind(Kind.SEARCH)
+        if trial.inherit is not None
+        and any(rest.done < trial.inherit.distil for _, rest in trial.rests)
+    }
+    assert within
+    again = {job.trial for job in engine.launched if job.trial in within and job.attempt > 1}
+    assert again
+    # a parent that is no longer of the front is needed for its resting child alone
+    child = trials[min(again)]
+    assert child.inherit is not None
+    held = replace(loop.state, outstanding={child.number: child})
+    assert child.inherit.ancestors[0].trial in inheritance.needed(held, ())
 
 
 def test_killed_at_every_write_it_goes_on_with_the_same_lineage() -> None:

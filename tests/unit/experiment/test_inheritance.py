@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ from kinase.report.gather import gather, inherited_text
 from kinase.space import Frame, make_space
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
+from kinase.strategy.nash import LINE
 from tests.unit.experiment.helpers import INFO, experiment, make_loop, score, told
 from tests.unit.experiment.test_loop import Killed, Mortal
 
@@ -39,6 +41,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 CHAIN = {"maxDepth": 5, "widths": [4, 8, 16], "ops": ["conv"], "strides": [1]}
 """None of it is infeasible."""
+LADDER = {"type": "ASHA", "inherit": {"epochsPerChild": 3}}
 SIZE = 100
 
 
@@ -152,6 +155,27 @@ def test_killed_at_every_write_it_goes_on_with_the_same_lineage(strategy: str) -
     killed_at_every_write(manifest(strategy, budget={"trials": 12}))
 
 
+def test_children_climb_a_ladder_of_their_own() -> None:
+    """The trainer of these tests asserts that a parent's weights are there at each stretch of its
+    child."""
+    loop, engine = run(manifest("NASH", estimation=LADDER, budget={"epochs": 60}))
+    trials = list(loop.state.of_kind(Kind.SEARCH))
+    children = [t for t in trials if t.inherit is not None]
+    assert {t.grant.bracket for t in children} == {-1}
+    assert {t.grant.bracket for t in trials if t.inherit is None} == {0}
+    assert {t.cost.epochs for t in children} == {1, 3}
+    promoted = {t.number for t in children if t.cost.epochs == 3}
+    stretches = Counter(job.trial for job in engine.launched)
+    assert promoted
+    assert {n for n, count in stretches.items() if count == 2} >= promoted
+    assert loop.state.committed_epochs <= 60
+    assert loop.arms[Kind.SEARCH].history.latest
+
+
+def test_killed_on_a_ladder_it_goes_on_with_the_same_lineage() -> None:
+    killed_at_every_write(manifest("NASH", estimation=LADDER, budget={"trials": 8}))
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("slots", [1, 4])
 def test_weights_are_deleted_when_no_child_can_need_them(strategy: str, slots: int) -> None:
@@ -177,7 +201,8 @@ def test_weights_are_deleted_when_no_child_can_need_them(strategy: str, slots: i
     assert artifacts.with_weights(store) == finalists
     searched = sum(1 for t in loop.state.of_kind(Kind.SEARCH))
     # the parents to come, those of the children under way, and those that have just ended
-    assert most <= 4 + inheritance.ANCESTORS * slots + 1 < searched
+    former = LINE if strategy == "NASH" else 0
+    assert most <= 4 + former + inheritance.ANCESTORS * slots + 1 < searched
     assert weights.bytes_of(loop) == (SIZE * searched, 0)
 
 
@@ -349,6 +374,10 @@ def test_only_what_ended_well_and_kept_weights_has_heirs() -> None:
     )
     for changes in ({"outcome": Outcome.FAILED}, {"kept_bytes": 0}, {"kind": Kind.CONTROL}):
         assert asked(record(0, one, **changes)) is None
+    assert asked(record(0, one, outcome=None, resting=True)) == found
+    assert asked(record(0, one, outcome=None)) == found, (
+        "it has been promoted, and left some before"
+    )
     other = {"layers": [{**layer, "stride": 2}]}
     assert asked(record(0, other)).ancestors[0].morphisms is None
     assert asked(record(0, other), matching=False) is None

@@ -34,6 +34,20 @@ def loss(architecture: Architecture) -> float:
     return abs(math.log(params / 20_000)) + 0.1 * math.sin(params)
 
 
+DIGITS = Chain(
+    ChainSpace(
+        min_depth=2,
+        max_depth=5,
+        ops=("conv", "maxpool"),
+        widths=(4, 8, 16, 24),
+        kernels=(3,),
+        strides=(1, 2),
+    )
+)
+PAPER = {"edits": "all", "saturated": "mutate"}
+"""The paper's algorithm, and plain mutations where the space ends."""
+
+
 class Search:
     """A search on the toy problem; `values` stand in for the toy's where they are given."""
 
@@ -86,7 +100,8 @@ def rank(trial: Trial) -> tuple[Any, ...]:
 @pytest.mark.parametrize("initial", [1, 3])
 def test_generations_are_those_of_the_algorithm(include_parent: bool, initial: int) -> None:
     """Each has `neighbours` children of one parent, which is the best of the one before."""
-    search = Search(neighbours=4, morphisms=2, include_parent=include_parent, initial=initial)
+    options = {"include_parent": include_parent, "initial": initial, **PAPER}
+    search = Search(neighbours=4, morphisms=2, **options)
     trials = [search.step() for _ in range(initial + 4 * 8)]
     best = min(trials[:initial], key=rank)
     assert all(not trial.parents for trial in trials[:initial])
@@ -149,7 +164,7 @@ def test_a_parent_that_could_not_be_trained_on_competes_by_its_value() -> None:
 
 def test_no_slot_waits_for_the_last_of_a_generation() -> None:
     """Further children of the same parent are made; who ends late competes in the next."""
-    search = Search(neighbours=3, morphisms=1)
+    search = Search(neighbours=3, morphisms=1, saturated="mutate")
     search.step(0.5)
     running = [search.ask() for _ in range(6)]
     assert all(trial is not None and trial.parents == (0,) for trial in running)
@@ -207,6 +222,71 @@ def test_it_begins_small_where_that_is_wished() -> None:
     anywhere = first("random")
     assert sum(first("small")) < sum(anywhere) / 4
     assert max(anywhere) > 10 * min(anywhere)
+
+
+def share(seed: int, trials: int = 40, **options: Any) -> float:
+    """Exact children among those whose architecture is new, where larger networks are better."""
+    search = Search(DIGITS, seed, initial=2, start="small", neighbours=4, **options)
+    exact = children = 0
+    for _ in range(trials):
+        trial = search.ask()
+        assert trial is not None
+        params = DIGITS.graph(trial.architecture, FRAME).params()
+        search.tell(trial, -math.log(params))
+        if search.operations[-1] in ("morphism", "mutate"):
+            parent = search.history.by_number[trial.parents[0]]
+            found = bridge(DIGITS, parent.architecture, trial.architecture, FRAME)
+            exact += found is not None and found.exact
+            children += 1
+    return exact / children
+
+
+def test_most_children_are_exact_in_a_space_that_is_soon_full() -> None:
+    """By default; with the paper's number of edits and plain mutations they are few."""
+    assert min(share(seed) for seed in range(2)) >= 0.6
+    assert share(0, **PAPER) < 0.6
+
+
+@pytest.mark.parametrize("saturated", ["backtrack", "mutate"])
+def test_where_the_parent_cannot_grow_a_former_parent_has_the_child(saturated: str) -> None:
+    widths = (4, 8, 16, 32)
+    space = Chain(ChainSpace(max_depth=1, ops=("conv",), widths=widths, kernels=(3,), strides=(1,)))
+
+    def width(trial: Trial) -> int:
+        return int(trial.architecture["layers"][0]["width"])
+
+    for seed in range(10):
+        options = {"include_parent": False, "saturated": saturated, "start": "small"}
+        search = Search(space, seed, neighbours=2, morphisms=1, **options)
+        first = search.step(0.5)
+        for child in (search.ask(), search.ask()):
+            assert child is not None
+            search.tell(child, 1 / width(child))
+        best = search.history.by_number[search.parent]
+        if width(best) == 32:
+            break
+    assert width(first) == 4
+    assert search.nash.parents_to_come(search.history) >= {best.number}
+    left = search.ask()
+    assert left is not None
+    backtracks = saturated == "backtrack"
+    assert left.parents == ((first if backtracks else best).number,)
+    assert search.operations[-1] == ("morphism" if backtracks else "mutate")
+    parents = search.nash.parents_to_come(search.history)
+    assert (first.number in parents) == backtracks
+
+
+def test_a_generation_ends_though_the_parent_that_is_trained_further_rests() -> None:
+    """Its first value counts; it may never end before the search does."""
+    search = Search(neighbours=2, morphisms=1)
+    first = search.step(0.5)
+    search.step(0.4)
+    continued = search.ask()
+    assert continued is not None
+    assert continued.parents == (first.number,)
+    search.history.rest(continued.number, 1, (0.45,), (0.45,))
+    search.nash.observe(continued, search.history)
+    assert search.parent == 1
 
 
 def test_where_nothing_grows_it_mutates() -> None:
