@@ -4,6 +4,7 @@
     python -m bench.nasbench201 --seeds 200 --populations
     python -m bench.nasbench201 --seeds 500 --rungs
     python -m bench.nasbench201 --seeds 100 --compared
+    python -m bench.nasbench201 --seeds 100 --screened
 
 Every search is a separate experiment: the manifest's strategy, the loop with its journal (in
 memory) and its budget, and an engine that looks results up in the table. Seeds are paired: all
@@ -34,7 +35,7 @@ import statistics
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,9 @@ from kinase.engine.tabular import TabularEngine
 from kinase.experiment.loop import Loop
 from kinase.history import History
 from kinase.report.control import expected_best
-from kinase.space import make_space
+from kinase.space import Frame, make_space
 from kinase.space.cell import Cell
-from kinase.space.nasbench201 import to_nasbench201
+from kinase.space.nasbench201 import from_nasbench201, to_nasbench201
 from kinase.store.memory import MemoryStore
 
 DATA = Path(__file__).parent / "data" / "nasbench201-cifar10.csv"
@@ -58,8 +59,9 @@ INFO = TaskInfo(
     test=10_000,
     metrics=("val_accuracy",),
     device="table",
-    supports=("until",),
+    supports=("until", "measure"),
 )
+FRAME = Frame(INFO.input, INFO.outputs)
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Method:
     """Candidates of a bracket of synchronous halving; 0: asynchronous."""
     cost: int = 0
     """Budget in full trainings, instead of trials."""
+    pool: int = 1
+    """Candidates of which the one with most parameters is trained."""
 
 
 METHODS = (
@@ -130,6 +134,8 @@ RUNGS = tuple(
     for cost, promote, etas in (
         (17, "last", (40, 16, 4)),
         (10, "last", (24, 16, 4)),
+        (17, "delayed", (40, 16, 4)),
+        (10, "delayed", (24, 16, 4)),
         (17, "soon", (40, 16, 4)),
         (10, "soon", (24, 16, 4)),
     )
@@ -151,6 +157,17 @@ COMPARED = tuple(
     )
     for name, strategy in MEMBERS[1:]
     for compared in ("latest", "scale", "first")
+)
+
+
+SCREENED = tuple(
+    Method(f"{name}, {shown}, pool {pool}", strategy, 0, cost=cost, pool=pool, **options)
+    for shown, cost, options in (
+        ("40 trainings in full", 40, {}),
+        ("ASHA last, eta 40, cost 17", 17, {"eta": 40, "promote": "last"}),
+    )
+    for name, strategy in MEMBERS
+    for pool in (1, 2, 4, 8)
 )
 
 
@@ -187,10 +204,24 @@ def table() -> dict[str, dict[int, float]]:
         }
 
 
+@lru_cache(maxsize=1)
+def best() -> float:
+    """The best accuracy after the full training."""
+    return max(row[FULL] for row in table().values())
+
+
 def evaluate(job: TrialJob) -> dict[str, float]:
     """The table's answer to a trial."""
     text = to_nasbench201(job.architecture)
+    if job.until == 0:
+        return {"proxy_params": parameters(text)}
     return {"val_accuracy": table()[text][job.fidelity.epochs] / 100}
+
+
+@cache
+def parameters(text: str) -> float:
+    """Parameters of a cell, in the benchmark's network."""
+    return float(space(True).graph(from_nasbench201(text), FRAME).params())
 
 
 def expected_regret(draws: int) -> float:
@@ -231,7 +262,10 @@ def manifest(method: Method, seed: int) -> NASExperiment:
         if method.initial:
             halving = {**ladder, "initial": method.initial}
             estimation = {"type": "SuccessiveHalving", "successiveHalving": halving}
+    if method.cost:
         budget = {"epochs": (method.cost + method.finalists) * FULL}
+    if method.pool > 1:
+        estimation["screen"] = {"pool": method.pool, "proxies": ["params"]}
     return NASExperiment.model_validate(
         {
             "apiVersion": "kinase.dev/v1alpha1",
@@ -271,8 +305,7 @@ def search(method: Method, seed: int) -> tuple[float, float]:
     assert state.finished is not None
     assert state.finished.winner is not None
     returned = state.trials[state.finished.winner]
-    best = max(row[FULL] for row in table().values())
-    regret = best - table()[to_nasbench201(returned.architecture)][FULL]
+    regret = best() - table()[to_nasbench201(returned.architecture)][FULL]
     epochs = sum(
         t.cost.epochs for t in state.told if t.kind is not Kind.FINAL or method.epochs < FULL
     )
@@ -303,12 +336,15 @@ def main() -> None:
     parser.add_argument("--populations", action="store_true", help="evolution's sizes by budget")
     parser.add_argument("--rungs", action="store_true", help="two rungs, of 12 and 200 epochs")
     parser.add_argument("--compared", action="store_true", help="what strategies compare then")
+    parser.add_argument("--screened", action="store_true", help="pools of candidates")
     arguments = parser.parse_args()
     methods = POPULATIONS if arguments.populations else METHODS
     if arguments.rungs:
         methods = RUNGS
     if arguments.compared:
         methods = COMPARED
+    if arguments.screened:
+        methods = SCREENED
     parts = arguments.processes * 4
     outcome = {}
     print(f"exact expectation of 150 random cell strings: {expected_regret(150):.3f}")

@@ -63,6 +63,12 @@ class Trial:
         """The highest rung whose end it has reached; -1 before the first."""
         return max(self.rungs, default=-1)
 
+    @property
+    def passed_over(self) -> bool:
+        """Whether it was stopped before any training, as another candidate of its pool is better by
+        its proxies. That says nothing of its loss."""
+        return self.outcome is Outcome.STOPPED and self.grant.rung < 0
+
     def usable_at(self, rung: int) -> bool:
         """Whether the trial has a finite main value at a rung."""
         losses = self.rungs.get(rung, ())
@@ -117,6 +123,9 @@ class History:
     """The first trial of each canonical hash."""
     running: int = 0
     """Number of trials that train now."""
+    begun: int = 0
+    """Number of trials that were granted training. It is that of all trials, except where a pool is
+    drawn for each."""
     version: int = 0
     """Number of changes so far: the key for what is computed once for a history."""
     brackets: int = 0
@@ -175,7 +184,7 @@ class History:
         trial = self._resting.pop(number)
         if trial.rests_at(trial.grant.rung):  # at a look it is still under way there
             self._leave(trial)
-            self._enter(grant)
+            self._enter(grant, trial.grant.rung)
         trial.resting, trial.grant = False, grant
         if restart:
             trial.done, trial.curve = 0, ()
@@ -217,7 +226,8 @@ class History:
     def _tally(self, grant: Grant) -> Tally:
         return self._tallies.setdefault((grant.rung, grant.bracket), Tally())
 
-    def _enter(self, grant: Grant) -> None:
+    def _enter(self, grant: Grant, before: int = -1) -> None:
+        self.begun += before < 0 <= grant.rung
         self.brackets = max(self.brackets, grant.bracket + 1)
         tally = self._tally(grant)
         tally.entered += 1

@@ -47,7 +47,7 @@ class Evolution(Strategy):
     def propose(self, history: History, rng: Rng) -> Proposal | None:
         """First random architectures, then children of the population."""
         start = self.options.start
-        if len(history.asked) < max(self._size, len(start)) or not self._population:
+        if history.begun < max(self._size, len(start)) or not self._population:
             return start_fresh(self.space, start, history, rng)
         parent = self._tournament(rng, self._sample)
         if self.space.crosses and self.options.crossover and rng.random() < self.options.crossover:

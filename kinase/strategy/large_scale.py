@@ -45,7 +45,7 @@ class LargeScaleEvolution(Strategy):
 
     def propose(self, history: History, rng: Rng) -> Proposal | None:
         """First random networks, then children of the better of two members."""
-        if len(history.asked) < self.options.population or len(self._population) < 2:
+        if history.begun < self.options.population or len(self._population) < 2:
             return self._first(history, rng)
         parent, _ = self._tournament(0, len(history.asked))
         kinds = self._kinds

@@ -69,7 +69,8 @@ class LocalSearch(Strategy):
         """Move, restart, or continue."""
         if trial.number in self._fresh:
             self._fresh.discard(trial.number)
-            self._start.append(trial)
+            if not trial.passed_over:
+                self._start.append(trial)
         self._around.discard(trial.number)
         centre = self._centre
         if centre is None:

@@ -13,6 +13,7 @@ from tests.unit.estimation.helpers import estimator
 
 
 def check(history: History) -> None:
+    assert history.begun == sum(t.grant.rung >= 0 for t in history.asked)
     for rung in range(4):
         for bracket in range(history.brackets):
             entered = [

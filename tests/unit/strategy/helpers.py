@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from autograd import grad
 
+from kinase.api.fidelity import Fidelity, Grant
 from kinase.api.trial import Outcome
-from kinase.space import Rng
+from kinase.history import Trial
+from kinase.space import Rng, derive_rng
 from kinase.strategy import History
 from kinase.strategy.policy import Parameters
 from kinase.strategy.testing import Session
@@ -27,6 +30,29 @@ def play(
         session.history.tell(trial.number, outcome, (-value(trial.architecture),))
         strategy.observe(trial, session.history)
     return session.history
+
+
+def screened(strategy: Any, history: History, space: Any) -> None:
+    """A pool of three of which the first is trained, and the others are passed over."""
+    pool = Grant(fidelity=Fidelity(epochs=1), until=0, rung=-1, final=False)
+    members = range(len(history.asked), len(history.asked) + 3)
+    for number in members:
+        proposal = strategy.propose(history, derive_rng(0, 0, number))
+        assert proposal is not None
+        key = space.key(proposal.architecture)
+        trial = Trial(number, proposal.architecture, key, proposal.parents, grant=pool)
+        history.ask(trial)
+        strategy.asked(trial, history)
+        history.rest(number, 0, (math.inf,))
+    best, *others = members
+    history.grant(best, pool.model_copy(update={"until": 1, "rung": 0, "final": True}))
+    for number, outcome, loss in (
+        *((number, Outcome.STOPPED, math.inf) for number in others),
+        (best, Outcome.SUCCEEDED, float(best)),
+    ):
+        assert history.tell(number, outcome, (loss,))
+        assert history.by_number[number].passed_over == (number in others)
+        strategy.observe(history.by_number[number], history)
 
 
 def assert_gradient(loss: Callable[[Parameters], Any], p: Parameters, rng: Rng) -> None:

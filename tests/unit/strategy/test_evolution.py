@@ -15,6 +15,7 @@ from kinase.api.strategy import EvolutionStrategy
 from kinase.space import Graph, Rng, Size, Sketch, Space
 from kinase.strategy.base import History, Trial, derive_rng
 from kinase.strategy.evolution import Evolution, ranked
+from tests.unit.strategy.helpers import screened
 
 BITS = 100
 
@@ -96,6 +97,16 @@ def test_removal_of_the_worst_keeps_the_best_for_ever() -> None:
     best = min(history.told, key=lambda t: t.losses)
     assert best.number in {t.number for t in strategy._population}
     assert len(strategy._population) == 100
+
+
+def test_the_first_population_is_of_trials_that_were_trained() -> None:
+    """Not of candidates that a screen passed over."""
+    space = BitStrings()
+    options = EvolutionStrategy(population=2, sample=1)
+    strategy, history = Evolution(space, options, 0), History()
+    for _ in range(3):
+        screened(strategy, history, space)
+    assert [bool(trial.parents) for trial in history.asked] == [False] * 6 + [True] * 3
 
 
 @pytest.mark.parametrize("removal", ["oldest", "worst"])

@@ -8,9 +8,11 @@ import pytest
 
 from kinase.api.strategy import LocalSearchStrategy
 from kinase.api.trial import Outcome
+from kinase.history import History
 from kinase.space.chain import Chain
 from kinase.strategy.local_search import LocalSearch
 from kinase.strategy.testing import SPACE, TINY, Session
+from tests.unit.strategy.helpers import screened
 
 
 class Walk:
@@ -69,3 +71,12 @@ def test_with_best_the_walk_moves_to_the_best_of_all_results() -> None:
     for number, loss in zip(around, (4.0, 2.0, 3.0, 4.5), strict=False):
         walk.tell(number, loss)
     assert walk.strategy._centre is walk.session.history.by_number[around[1]]
+
+
+def test_a_start_is_of_trials_that_were_trained() -> None:
+    """Not of candidates that a screen passed over."""
+    space = Chain(SPACE)
+    strategy, history = LocalSearch(space, LocalSearchStrategy(initial=2), 0), History()
+    for _ in range(3):
+        screened(strategy, history, space)
+    assert [trial.parents for trial in history.asked] == [()] * 6 + [(0,)] * 3
