@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from kinase.api.load import Document, ManifestError
 from kinase.api.trial import Kind, TrialJob
+from kinase.experiment import identity
 from kinase.experiment.check import checked
 from kinase.experiment.dispatch import job_of
 from kinase.report import render
@@ -135,3 +137,15 @@ def test_a_baseline_with_a_setting_that_is_not_in_the_space_is_refused() -> None
     assert "spec.baselines.0.architecture: training.batchSize is 32; use one of 16, 64" in str(
         error.value
     ) or "training.batchSize is 32; use one of 16, 64" in str(error.value)
+
+
+def test_the_record_of_an_earlier_version_agrees() -> None:
+    store, manifest = MemoryStore(), experiment()
+    identity.claim(store, manifest)
+    document = json.loads(store.get(identity.KEY))
+    for field in ("training", "architecture"):
+        assert document["spec"]["space"].pop(field) is None
+    store.put(identity.KEY, json.dumps(document).encode())
+    identity.agree(store, manifest)
+    with pytest.raises(identity.MismatchError, match=r"spec\.space\.training is null there"):
+        identity.agree(store, experiment(space=SPACE))
