@@ -115,6 +115,19 @@ def promote(record: Record, decision: Promote) -> Granted:
     )
 
 
+def _why(record: Record, decision: Stop) -> str:
+    """Why a trial is stopped, with the values of the main metric on which a rule acted."""
+    expected, bar = _metric(record, decision.predicted), _metric(record, decision.bar)
+    found = [
+        f"{value:.4g} is {word}"
+        for value, word in ((bar, "needed"), (expected, "expected"))
+        if value is not None
+    ]
+    if not found:
+        return decision.why
+    return f"{decision.why}: {record.aims[0].metric} {', '.join(found)}"
+
+
 def _metric(record: Record, loss: float | None) -> float | None:
     """The value of the main metric that a loss stands for; None if it is not finite."""
     if loss is None or not math.isfinite(loss):
@@ -142,7 +155,7 @@ def stop(record: Record, decision: Stop) -> Told:
         metrics=trial.metrics,
         cost=trial.cost,
         curve=trial.curve,
-        message=decision.why[:2000],
+        message=_why(record, decision)[:2000],
         inherited=trial.inherited,
         kept_bytes=trial.kept_bytes,
         predicted=_metric(record, decision.predicted),

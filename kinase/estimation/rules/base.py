@@ -28,7 +28,7 @@ class Verdict:
     stop: bool
     """Whether to stop it."""
     why: str
-    """For a person, in a few words."""
+    """For a person, in a few words; without losses, which may be turned metrics."""
     predicted: float | None = None
     """The main loss that is expected of it at the end of its grant."""
     probability: float | None = None
@@ -86,10 +86,8 @@ class Rule(ABC):
         (Domhan et al. 2015, section 4; Baker et al. 2017, section 3.3)."""
         reach = prediction.below(bar)
         after = counted(trial.grant.until, "epoch")
-        why = (
-            f"reaches {bar:.4g} after {after} with probability {reach:.2g}; "
-            f"{prediction.mean:.4g} is expected"
-        )
+        # without values: here they are losses; the loop adds those of the metric
+        why = f"good enough after {after} with probability {reach:.2g}"
         return Verdict(reach < self.setting.probability, why, prediction.mean, 1.0 - reach)
 
 

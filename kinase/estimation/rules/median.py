@@ -30,7 +30,7 @@ class Median(Rule):
         limit = float(np.percentile(means, self.options.percentile))
         better = sum(mean < best for mean in means)
         why = (
-            f"best value {best:.4g} in {counted(trial.done, 'epoch')}; the running mean of "
-            f"{better} of {len(means)} other trials is better, the limit is {limit:.4g}"
+            f"the running mean of {better} of {counted(len(means), 'other trial')} is better than "
+            f"its best value in {counted(trial.done, 'epoch')}"
         )
         return Verdict(best > limit, why)

@@ -271,6 +271,9 @@ def test_a_probability_is_in_the_journal_of_a_run_and_comes_true_or_not(
         assert entry.bar is not None
         assert 0.5 < entry.bar <= 1  # the metric's value, not its loss
         assert entry.predicted == pytest.approx(entry.bar - 1)
+    for entry in stops:
+        values = f"val_accuracy {entry.bar:.4g} is needed, {entry.predicted:.4g} is expected"
+        assert entry.message.endswith(values)
     data = gather(loop)
     for one in data.trials:
         value = one.metrics.get(METRIC, 0.0)
