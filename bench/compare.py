@@ -67,7 +67,7 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "evolution, ASHA": (EVOLUTION, {"type": "ASHA"}),
     "evolution, inherited, ASHA": (EVOLUTION, LADDER),
     "NASH, ASHA": (
-        {"type": "NASH", "nash": {"initial": 4, "start": "small", "neighbours": 4}},
+        {"type": "NASH", "nash": {"initial": 3, "start": "small", "neighbours": 4}},
         LADDER,
     ),
     "LEMONADE": (

@@ -100,9 +100,12 @@ class Estimator(ABC):
 
     def bar(self, trial: Trial, history: History) -> float:
         """The main loss that a trial must be expected to reach at the end of its grant to continue:
-        by default the best one at that rung, infinity where there is none."""
-        there = history.at(trial.grant.rung)
-        return there[0].rungs[trial.grant.rung][0] if there else float("inf")
+        by default the best one at that rung, infinity where there is none. Trials that began with a
+        parent's weights and trials from scratch are not compared."""
+        rung = trial.grant.rung
+        there = (other for other in history.at(rung) if other.inherits == trial.inherits)
+        best = next(there, None)
+        return float("inf") if best is None else best.rungs[rung][0]
 
     def rank(self, trial: Trial) -> tuple[float, ...]:
         """Sort key for finalists: a high rung before a good value at a low one. A trial whose main

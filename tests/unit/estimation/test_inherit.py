@@ -130,6 +130,21 @@ def test_without_a_pause_a_child_trains_to_its_end() -> None:
     assert not any(isinstance(d, Promote | Stop) for d in hand.flow())
 
 
+def test_what_a_trial_must_reach_is_that_of_its_kind() -> None:
+    """A child's bar is the best child, also where all trials have the same rung."""
+    hand = Hand(estimator("Morphism"))
+    scratch, child = hand.sample()[0], hand.child(0)
+    hand.end(scratch, Outcome.SUCCEEDED, 0.5)
+    hand.end(child, Outcome.SUCCEEDED, 0.2)
+    first, second = hand.history.asked
+    assert hand.estimator.bar(first, hand.history) == 0.5
+    assert hand.estimator.bar(second, hand.history) == 0.2
+    ladder = family(loss=0.6)
+    [number] = children(ladder, [0.3])
+    trial = ladder.history.by_number[number]
+    assert ladder.estimator.bar(trial, ladder.history) == 0.3
+
+
 @pytest.mark.parametrize("kind", ["ASHA", "AsyncHyperband", "Hyperband", "SuccessiveHalving"])
 @pytest.mark.parametrize("slots", [1, 5])
 def test_every_ladder_ends_within_its_budget(kind: str, slots: int) -> None:
