@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from scipy.stats import binomtest
 
-from bench.compare import EPOCHS, EVOLUTION, INHERIT, SPACE, manifest
+from bench.compare import EPOCHS, EVOLUTION, INHERIT, LADDER, SPACE, manifest
 from bench.fashion import DATA, whole_test
 from bench.spending import TEST, InProcess, Purse, Spent, Trainings
 from kinase.api.trial import Architecture
@@ -47,6 +47,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "LocalSearch": {"type": "LocalSearch"},
     "Evolution": EVOLUTION,
     "NASH": {"type": "NASH", "nash": {"initial": 2, "start": "small", "neighbours": 4}},
+    "NASH4": {"type": "NASH", "nash": {"initial": 4, "start": "small", "neighbours": 4}},
 }
 ESTIMATIONS: dict[str, dict[str, Any]] = {
     "Full": {"type": "Full"},
@@ -56,7 +57,13 @@ ESTIMATIONS: dict[str, dict[str, Any]] = {
     "SuccessiveHalving": {"type": "SuccessiveHalving"},
     "Hyperband": {"type": "Hyperband"},
     "Morphism": INHERIT,
+    "ASHA, inherited": LADDER,
+    "ASHA3, inherited": {**LADDER, "asha": {"eta": 3}},
 }
+GROWING = {"NASH": ("Morphism",), "NASH4": ("ASHA, inherited", "ASHA3, inherited")}
+"""Strategies whose children inherit, and their estimations."""
+
+FROM_SCRATCH = tuple(name for name in ESTIMATIONS if "inherit" not in name and name != "Morphism")
 
 Search = Callable[[Purse, int], None]
 
@@ -181,7 +188,7 @@ OURS: dict[str, Search] = {
     f"{strategy}, {estimation}": partial(ours, strategy, estimation)
     for strategy in STRATEGIES
     for estimation in ESTIMATIONS
-    if (strategy == "NASH") == (estimation == "Morphism")
+    if estimation in GROWING.get(strategy, FROM_SCRATCH)
 }
 METHODS = PEERS | OURS
 
