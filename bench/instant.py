@@ -32,6 +32,7 @@ TASK = {
     "test": 200,
     "metrics": ["val_accuracy", "val_loss"],
     "device": "none",
+    "supports": ["until"],
 }
 
 
@@ -41,17 +42,20 @@ def answer(job: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         return job["key"], TASK
     text = json.dumps([job["architecture"], job["fidelity"], job["seed"]], sort_keys=True)
     noise = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") / 2**32
-    epochs = job["fidelity"]["epochs"]
+    epochs = job.get("until", job["fidelity"]["epochs"])
     metrics = {"val_accuracy": 0.5 + noise / 2, "val_loss": 1 - noise / 2}
     if job.get("test"):
         metrics = {"test_accuracy": metrics["val_accuracy"]}
     result = {
         "trial": job["trial"],
         "attempt": job["attempt"],
-        "outcome": "Succeeded",
+        "outcome": "Succeeded" if epochs == job["fidelity"]["epochs"] else "Stopped",
         "metrics": metrics,
         "cost": {"epochs": epochs, "samples": 1000 * epochs, "deviceSeconds": 0.1},
-        "curve": [{"epoch": epochs, "metrics": metrics, "deviceSeconds": 0.1}],
+        "curve": [
+            {"epoch": epoch, "metrics": metrics, "deviceSeconds": 0.1}
+            for epoch in range(1, epochs + 1)
+        ],
     }
     return f"{job['prefix']}/{'test' if job.get('test') else 'result'}.json", result
 

@@ -2,6 +2,7 @@
 
     python -m bench.rests kills --trials 81 --kills 12 --outage 20
     python -m bench.rests seconds --epochs 6
+    python -m bench.rests busy --trials 300 --parallelism 32
 
 `kills` runs ASHA with a trainer that trains nothing (tests/pod_trainer.py) on two nodes against a
 real API server and a real S3 server, eight trials at once, `deterministic`. Killed by SIGKILL are
@@ -13,6 +14,9 @@ begun.
 `seconds` trains two networks on the digits with the real trainer and a look after every epoch, once
 with pods that wait at a rest and once with a pod for each stretch (`trialTemplate.timeLimit`). The
 seconds are those from a grant to the next rest, less the device seconds of the stretch.
+
+`busy` has trials that end at once (bench/instant.py), and counts by the journal how many of the
+slots are taken, from when all are for the first time until the last candidate is sampled.
 """
 
 from __future__ import annotations
@@ -32,7 +36,9 @@ from typing import Any
 import boto3
 
 from bench.cluster import SPACE, Bucket, Lab, lab
-from kinase.experiment.entries import AnyEntry, Attempt, Granted, Rested, Told
+from bench.instant import NAME as INSTANT
+from kinase.api import Kind
+from kinase.experiment.entries import AnyEntry, Asked, Attempt, Granted, Rested, Told
 from tests.cluster import system
 from tests.cluster.gate import Gate
 from tests.cluster.lab.node import Node
@@ -223,21 +229,73 @@ def _seconds(scene: Scene, name: str, options: argparse.Namespace, template: Any
     }
 
 
+def busy(options: argparse.Namespace) -> dict[str, Any]:
+    """How many of the slots are taken, by the journal, with trials that end at once."""
+    with lab(instant=0.0) as it:
+        scene = scene_of(it)
+        scene.create(
+            NAME,
+            training={"epochs": 27},
+            estimation={"type": "ASHA", "asha": {"eta": 3}},
+            budget={"trials": options.trials, "parallelism": options.parallelism},
+            control={"share": 0},
+            finalists={"count": 1},
+            trialTemplate={"managedBy": INSTANT, "image": system.FAKE},
+        )
+        scene.finished(NAME, options.limit)
+        entries = scene.journal(NAME)
+    last = max(e.elapsed for e in entries if isinstance(e, Asked) and e.kind is Kind.SEARCH)
+    taken, slots, before, running = 0.0, 0.0, 0.0, 0
+    for entry in entries:
+        if not isinstance(entry, Asked | Granted | Rested | Told) or entry.elapsed > last:
+            continue
+        if running == options.parallelism or slots:  # from when all were taken for the first time
+            taken += running * (entry.elapsed - before)
+            slots += options.parallelism * (entry.elapsed - before)
+        before = entry.elapsed
+        if isinstance(entry, Asked | Granted):
+            running += 1
+        elif isinstance(entry, Rested) or not was_resting(entries, entry):
+            running -= 1
+    return {
+        "trials": options.trials,
+        "parallelism": options.parallelism,
+        "stretches": sum(isinstance(entry, Asked | Granted) for entry in entries),
+        "seconds": round(last, 1),
+        "share of the slots taken": round(taken / slots, 3),
+    }
+
+
+def was_resting(entries: list[AnyEntry], told: Told) -> bool:
+    """Whether a trial rested when it was told."""
+    own = [
+        entry
+        for entry in entries
+        if isinstance(entry, Asked | Granted | Rested) and entry.trial == told.trial
+    ]
+    return isinstance(own[-1], Rested)
+
+
 def main() -> None:
     """Measure, and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("kills", "seconds"))
+    parser.add_argument("what", choices=("kills", "seconds", "busy"))
     parser.add_argument("--trials", type=int, default=81)
     parser.add_argument("--kills", type=int, default=12)
     parser.add_argument("--every", type=float, default=3, help="seconds between kills")
     parser.add_argument("--outage", type=float, default=20, help="seconds without a store")
+    parser.add_argument("--parallelism", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=float, default=3600)
     options = parser.parse_args()
-    print(json.dumps({"kills": kills, "seconds": seconds}[options.what](options), indent=2))
+    print(
+        json.dumps(
+            {"kills": kills, "seconds": seconds, "busy": busy}[options.what](options), indent=2
+        )
+    )
     sys.exit()
 
 
