@@ -1,7 +1,7 @@
 """Time of a decision with a long history.
 
     python -m bench.estimator_latency --history 10000
-    python -m bench.estimator_latency --history 200 --rounds 50 --slow
+    python -m bench.estimator_latency --history 100 --slow
 
 Each estimator is driven through a search with `--slots` trials at once, until so many trials were
 begun. Of the last `--rounds` decisions the processor time is measured: of `next`, and of `propose`
@@ -14,14 +14,17 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kinase.api.estimation import Estimation
 from kinase.api.fidelity import Fidelity, Grant
 from kinase.api.space import Space as SpaceModel
+from kinase.api.stopping import Stopping
 from kinase.api.strategy import Strategy as StrategyModel
 from kinase.estimation import Decision, Estimator, Left, Sample, make_estimator
+from kinase.estimation.rules.base import make_rule
 from kinase.estimation.testing import SETTING, Session, replay, some_curve, some_ending
 from kinase.history import History, Trial
 from kinase.space import derive_rng, make_space
@@ -41,11 +44,6 @@ MEMBERS: dict[str, tuple[dict[str, Any], str]] = {
     "ASHA, Evolution": ({"type": "ASHA"}, "Evolution"),
     "AsyncHyperband": ({"type": "AsyncHyperband"}, RANDOM),
     "ASHA with Median": ({"type": "ASHA", "stopping": {"type": "Median"}}, RANDOM),
-}
-SLOW: dict[str, tuple[dict[str, Any], str]] = {
-    "FreezeThaw": ({"type": "FreezeThaw"}, RANDOM),
-    "ASHA with Domhan": ({"type": "ASHA", "stopping": {"type": "Domhan"}}, RANDOM),
-    "ASHA with LCNet": ({"type": "ASHA", "stopping": {"type": "LCNet"}}, RANDOM),
 }
 
 
@@ -128,6 +126,44 @@ def measure(member: tuple[dict[str, Any], str], history: int, rounds: int, slots
     return Taken(taken.decisions[-rounds:], taken.samples[-rounds:], taken.folds[-rounds:])
 
 
+def slow(history: int) -> dict[str, float]:
+    """Seconds of a decision or a verdict that fits models, about so many trials under ASHA."""
+    setting = replace(SETTING, full=Fidelity(epochs=81))
+    asha = make_estimator(Estimation.model_validate({"type": "ASHA"}), setting)
+    session = Session(asha, some_curve, slots=8, epochs=10**6, trials=history)
+    while session.step():
+        pass
+    seen = session.history
+    thaw = make_estimator(Estimation.model_validate({"type": "FreezeThaw"}), setting)
+    taken = {"FreezeThaw, a decision": _seconds(lambda: thaw.next(_resting(seen), Left(10**6, 10)))}
+    for name in ("Domhan", "LCNet", "Baker"):
+        rule = make_rule(Stopping.model_validate({"type": name}), 0)
+        trial = next(t for t in seen.asked if len(t.curve) >= 16)
+        grant = trial.grant.model_copy(update={"until": 81})
+        looked = replace(trial, grant=grant, done=16, curve=trial.curve[:16])
+        taken[f"{name}, a verdict after 16 of 81 epochs"] = _seconds(
+            lambda rule=rule, looked=looked: rule.verdict(looked, seen, 0.5)
+        )
+    return taken
+
+
+def _resting(seen: History) -> History:
+    """The trials as they rest after their first five epochs."""
+    found = History()
+    grant = Grant(fidelity=Fidelity(epochs=81), until=5, final=False)
+    for trial in seen.asked:
+        found.ask(Trial(trial.number, {}, trial.key, grant=grant))
+        curve = some_curve(trial.number, grant)
+        found.rest(trial.number, 5, (curve[-1],), curve)
+    return found
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
 def _shown(taken: list[float]) -> str:
     ordered = sorted(taken)
     return f"{statistics.median(ordered):10.3f} {ordered[int(len(ordered) * 0.99)]:9.3f}"
@@ -141,9 +177,13 @@ def main() -> None:
     parser.add_argument("--only", help="measure the members whose names begin so")
     parser.add_argument("--slow", action="store_true", help="those that fit models to curves")
     arguments = parser.parse_args()
+    if arguments.slow:
+        for what, seconds in slow(arguments.history).items():
+            print(f"{what:42} {seconds:8.2f} s", flush=True)
+        return
     columns = ("decision", "that samples", "fold")
     print(f"{'median and p99 ms':32} " + " ".join(f"{name:>20}" for name in columns))
-    for name, member in (SLOW if arguments.slow else MEMBERS).items():
+    for name, member in MEMBERS.items():
         if arguments.only and not name.startswith(arguments.only):
             continue
         taken = measure(member, arguments.history, arguments.rounds, arguments.slots)

@@ -135,7 +135,7 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
             done = disturb(scene, [it.node, other], gate, options)
             seconds = time.monotonic() - began
             item = scene.finished(NAME, options.limit)
-            entries, wanted = scene.journal(NAME), undisturbed({**body, "status": None})
+            entries, wanted = scene.journal(NAME), undisturbed({**body, "status": None}, 8)
             found = course(entries)
             logs = [pod["log"] for node in (it.node, other) for pod in node.pods()]
             texts = [Path(log).read_text(errors="replace") for log in logs if Path(log).exists()]

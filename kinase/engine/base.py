@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from kinase.api.space import Space
@@ -97,8 +97,9 @@ class Engine(ABC):
         result of the rest."""
         return False
 
-    def release(self) -> None:  # noqa: B027
-        """Let the processes end that wait and were not continued: their slots are others' now."""
+    def release(self, undecided: Container[int] = ()) -> None:  # noqa: B027
+        """Let the processes end that wait and were not continued: their slots are others' now.
+        Those of `undecided` trials wait on."""
 
     @abstractmethod
     def stop(self, trial: int) -> None:

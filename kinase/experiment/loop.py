@@ -142,7 +142,7 @@ class Loop(Record):
                 self._append(*entries)
             self._commit()
             if not stage.thinking:
-                self.engine.release()
+                self.engine.release(self._dispatch.held)
             if not self.engine.running():
                 if self.stopping:
                     return False

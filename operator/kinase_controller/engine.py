@@ -7,7 +7,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 
@@ -290,11 +290,11 @@ class KubernetesEngine(Engine):
         """Whether the pod of a trial that rests waits for an answer."""
         return trial in self._held
 
-    def release(self) -> None:
+    def release(self, undecided: Container[int] = ()) -> None:
         """Answer the pods that were not continued that they end."""
-        for number in self._held:
+        for number in [each for each in self._held if each not in undecided]:
             self._resting.pop(number, None)
-        self._held.clear()
+            self._held.discard(number)
 
     def _outcome(self, wanted: Wanted, seen: Seen) -> Event:
         """The result in the store decides how an attempt ended."""

@@ -40,7 +40,7 @@ def course(entries: list[AnyEntry]) -> list[tuple[Any, ...]]:
     return found
 
 
-def undisturbed(body: dict[str, Any]) -> list[tuple[Any, ...]]:
+def undisturbed(body: dict[str, Any], slots: int = 1) -> list[tuple[Any, ...]]:
     """The course of the same manifest without a cluster."""
     manifest = NASExperiment.model_validate({k: body[k] for k in body if k != "status"})
     info = TaskInfo.model_validate(pod_trainer.INFO)
@@ -55,7 +55,7 @@ def undisturbed(body: dict[str, Any]) -> list[tuple[Any, ...]]:
         }
 
     store = MemoryStore()
-    Loop(manifest, store, TabularEngine(score, info), info, trainer_results=False).run()
+    Loop(manifest, store, TabularEngine(score, info, slots), info, trainer_results=False).run()
     return course(list(Journal(store).replay()))
 
 

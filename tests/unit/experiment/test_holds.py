@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import pytest
@@ -88,9 +88,11 @@ class Waiting(TabularEngine):
     def holds(self, trial: int) -> bool:
         return trial in self._waits
 
-    def release(self) -> None:
-        self.released |= set(self._waits)
-        self._waits.clear()
+    def release(self, undecided: Container[int] = ()) -> None:
+        done = {number for number in self._waits if number not in undecided}
+        self.released |= done
+        for number in done:
+            del self._waits[number]
 
 
 def waiting(store: Store | None = None, *, deaf: bool = False, **spec: Any) -> Loop:
