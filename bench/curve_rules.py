@@ -1,6 +1,7 @@
 """Rules that stop trials by their learning curves, replayed over recorded ones.
 
     python -m bench.curve_rules CURVES [--rules Median,Baker] [--trainings 20] [--draws 5]
+    python -m bench.curve_rules CURVES --schedulers ASHA,FreezeThaw --rules None --times 1
 
 CURVES is a folder of `.npz` files with `valid` (configurations, points), the losses of trainings,
 and `hp`, their hyper-parameters. The first point is before the training. Searches with and without
@@ -14,10 +15,11 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -25,14 +27,15 @@ from kinase.api import Fidelity
 from kinase.api.estimation import Estimation
 from kinase.api.fidelity import Grant
 from kinase.estimation import Setting, Stop, make_estimator
-from kinase.estimation.rules import Rule, Verdict
 from kinase.estimation.stopping import Stopping
 from kinase.estimation.testing import Session
-from kinase.history import History, Trial
+
+P, R = ParamSpec("P"), TypeVar("R")
 
 SCHEDULERS: dict[str, dict[str, Any]] = {
     "Full": {"type": "Full"},
     "ASHA": {"type": "ASHA"},
+    "FreezeThaw": {"type": "FreezeThaw"},
 }
 HOPELESS = "it can no longer be promoted"
 """Why ASHA itself stops a trial."""
@@ -77,18 +80,16 @@ class Replay(Session):
             trial.metrics = {f"proxy_hp{i}": float(x) for i, x in enumerate(self.hp[trial.number])}
 
 
-class Timed(Rule):
-    """A rule, and how long each verdict took."""
+def timed(inner: Callable[P, R], seconds: list[float]) -> Callable[P, R]:
+    """A function that also notes how long it took."""
 
-    def __init__(self, inner: Rule) -> None:
-        self.inner = inner
-        self.seconds: list[float] = []
-
-    def verdict(self, trial: Trial, history: History, bar: float) -> Verdict | None:
+    def outer(*args: P.args, **kwargs: P.kwargs) -> R:
         began = time.process_time()
-        found = self.inner.verdict(trial, history, bar)
-        self.seconds.append(time.process_time() - began)
+        found = inner(*args, **kwargs)
+        seconds.append(time.process_time() - began)
         return found
+
+    return outer
 
 
 def run(
@@ -99,18 +100,21 @@ def run(
     setting = Setting(Fidelity(epochs=task.epochs), space=nowhere, frame=nowhere)
     estimator = make_estimator(Estimation.model_validate(data), setting)
     seconds: list[float] = []
+    if estimator.slow and stopping is None:
+        estimator.next = timed(estimator.next, seconds)  # type: ignore[method-assign]
     if isinstance(estimator, Stopping):
-        timed = Timed(estimator.rule)
-        estimator.rule, seconds = timed, timed.seconds
+        rule = estimator.rule
+        rule.verdict = timed(rule.verdict, seconds)  # type: ignore[method-assign]
     session = Replay(estimator, task.curve, epochs=epochs, trials=len(task.losses), hp=task.hp)
     return session.run(), seconds
 
 
-def best(session: Replay) -> float:
-    """The best loss at the full fidelity; infinity where no trial got there."""
-    full = session.estimator.setting.full.epochs
-    ends = [t.curve[-1] for t in session.history.told if len(t.curve) == full]
-    return min(ends, default=math.inf)
+def best(session: Replay, task: Task) -> float:
+    """The best loss at the full fidelity; where no trial got there, that which the trial with the
+    least loss so far would have there."""
+    told = [trial for trial in session.history.told if trial.curve]
+    whole = [trial for trial in told if len(trial.curve) == task.epochs]
+    return task.end(min(whole or told, key=lambda trial: trial.curve[-1]).number)
 
 
 def of(session: Replay, task: Task) -> tuple[int, int, int, bool]:
@@ -159,13 +163,14 @@ def main() -> None:
                     key = scheduler, path, draw
                     if key not in plain:
                         found = [run(task, scheduler, None, int(k * cost))[0] for k in times]
-                        plain[key] = tuple(best(session) for session in found)
+                        plain[key] = tuple(best(session, task) for session in found)
                     options = {"type": rule, "every": args.every, "spare": 0}
                     options |= json.loads(args.options)
-                    session, took = run(task, scheduler, options, cost)
+                    none = rule == "None"
+                    session, took = run(task, scheduler, None if none else options, cost)
                     seconds += took
                     least = min(task.end(number) for number in range(len(task.losses)))
-                    regrets = [value - least for value in (best(session), *plain[key])]
+                    regrets = [value - least for value in (best(session, task), *plain[key])]
                     rows.append((*of(session, task), *regrets))
             trials, stopped, wrong, winners, *regrets = np.array(rows, dtype=float).T
             shown = " | ".join(f"{regret.mean():.3f}" for regret in regrets)

@@ -20,9 +20,9 @@ from kinase.history import History, Trial
 EPOCHS = 20
 GRANT = Grant(fidelity=Fidelity(epochs=EPOCHS), until=EPOCHS, every=2)
 OPTIONS: dict[str, dict[str, Any]] = {
-    "Domhan": {"domhan": {"steps": 40, "burnIn": 40}},
-    "LCNet": {"lcNet": {"networks": 2, "steps": 50}},
-    "Baker": {"baker": {"draws": 6}},
+    "Domhan": {"domhan": {"steps": 20, "burnIn": 40}},
+    "LCNet": {"lcNet": {"networks": 2, "steps": 40}},
+    "Baker": {"baker": {"draws": 4}},
     "Median": {},
 }
 
