@@ -50,8 +50,8 @@ def test_the_last_epoch_of_an_attempt() -> None:
     [
         ({"until": 10}, "until is 10; it must be at most fidelity.epochs, 9"),
         ({"until": -1}, "greater than or equal to 0"),
-        ({"until": 3, "done": 4}, "done is 4; it must be at most the 3 epochs to train"),
-        ({"done": 10}, "done is 10; it must be at most the 9 epochs to train"),
+        ({"until": 3, "done": 4}, "done is 4; it must be at most 3, the epochs to train"),
+        ({"done": 10}, "done is 10; it must be at most 9, the epochs to train"),
         ({"measure": ["../x"]}, "String should match pattern"),
         ({"measure": ["a"] * 33}, "at most 32 items"),
     ],
