@@ -369,7 +369,8 @@ def test_explain_prints_what_the_models_say(field: str, wanted: list[str]) -> No
         ("objectiv.metric", "no field 'objectiv'; did you mean spec.objective?"),
         (
             "spec.batch_size",
-            "spec has no field 'batch_size'; did you mean spec.training.batchSize or spec.space.training.batchSize?",
+            "spec has no field 'batch_size'; did you mean spec.training.batchSize or "
+            "spec.space.training.batchSize?",
         ),
         ("spec.objective.trials", "no field 'trials'; did you mean spec.budget.trials"),
         ("spec.qqqq", "spec has no field 'qqqq'; fields: task, training, objective"),
