@@ -155,6 +155,7 @@ class ASHA(Estimator):
     def hopeless(self, history: History, left: Left) -> Trial | None:
         """The worst trial of a rung where more rest than can ever be promoted, if there is one."""
         best = self.options.score == "best"
+        delayed = self.options.promote == "delayed"
         for bracket in range(len(self.brackets)):
             first = self.first(bracket)
             new = self.most_new(self.ladder[first], left)
@@ -162,12 +163,17 @@ class ASHA(Estimator):
                 continue
             for rung in range(first, len(self.ladder) - 1):
                 tally = history.tally(rung, bracket)
-                reached = history.reached(rung, bracket)
-                new = (reached + tally.under_way + new) // self.options.eta
-                if self.options.promote == "delayed":
-                    new = max(0, new - history.tally(rung + 1, bracket).entered)
-                if tally.resting > new:  # at most so many get to the next rung
+                coming = tally.under_way + new
+                most = (history.reached(rung, bracket) + coming) // self.options.eta
+                if delayed:
+                    most = max(0, most - history.tally(rung + 1, bracket).entered)
+                if tally.resting > most:  # of these, at most so many are ever promoted
                     return history.worst_resting(rung, bracket, best=best)
+                new = most
+                if not delayed:  # each that comes may be promoted at once
+                    new = coming + tally.resting
+                    if left.epochs is not None:
+                        new = min(new, left.epochs // self._increments[rung])
         return None
 
     @staticmethod

@@ -64,7 +64,7 @@ class FreezeThaw(Estimator):
         fresh = left.trials != 0 and pays(left, self.ladder[0].until)
         paused = [trial for trial in history.resting() if self._can_go_on(trial, left)]
         known = _known(history)
-        few = len(history.asked) < self.options.initial or len(known) < 2
+        few = history.begun < self.options.initial or len(known) < 2
         if fresh and (few or not paused):
             return Sample(self.ladder[0])
         if not paused:
@@ -118,6 +118,8 @@ class FreezeThaw(Estimator):
             begun = np.array(max(1.0, self.ladder[0].until / model.every))
             variance = float(decaying(begun, begun, hyper)) + hyper.spread**2 + hyper.noise**2
             looks.append((len(rows), variance, 1.0))
+        if not looks:  # all that are paused are worse than the ones that the model is fitted to
+            return None, 0.0
         draws = self.rng(4, history.version).standard_normal((self.options.draws, size))
         gains = information(mean, cov, looks, draws)
         chosen = int(np.argmax(gains))

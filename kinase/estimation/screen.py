@@ -59,7 +59,7 @@ class Screen(Estimator):
     def next(self, history: History, left: Left) -> Decision:
         """Stop what a pool has left over; fill a pool and train its best where the estimator
         within would sample."""
-        pool = self._pool(history)
+        pool = self._pool(history, left)
         resting = [trial for trial in pool if trial.rests_at(POOL)]
         if resting and any(trial.grant.rung != POOL for trial in pool):
             return Stop(resting[-1].number, "another one of its pool ranks higher")
@@ -83,12 +83,14 @@ class Screen(Estimator):
             grant = decision.child
         return Promote(best.number, grant)
 
-    def _pool(self, history: History) -> Sequence[Trial]:
-        """The pool that is being filled or looked at; empty where the next one is to begin."""
+    def _pool(self, history: History, left: Left) -> Sequence[Trial]:
+        """The pool that is being filled or looked at; empty where the next one is to begin. One
+        that gets no further candidates is whole, too."""
         members = [t for t in history.asked if _of_a_pool(t)]
         size = self.options.pool
         pool = members[(len(members) - 1) // size * size :] if members else []
-        over = len(pool) == size and not any(_open(trial) for trial in pool)
+        whole = len(pool) == size or left.trials == 0
+        over = whole and not any(_open(trial) for trial in pool)
         return [] if over else pool
 
     def _mean_rank(self, trial: Trial, pool: Sequence[Trial]) -> float:

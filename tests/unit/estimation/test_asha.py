@@ -11,6 +11,7 @@ import pytest
 from kinase.api.fidelity import Grant
 from kinase.api.trial import Outcome
 from kinase.estimation import Decision, End, Left, Promote, Sample, Stop, Wait
+from kinase.estimation.asha import ASHA
 from kinase.estimation.testing import Session, some_curve, some_ending
 from kinase.history import History
 from tests.unit.estimation.helpers import FREE, Hand, estimator, promoted, rungs, stopped
@@ -303,6 +304,28 @@ def test_promoted_last_what_none_can_fill_goes_to_candidates() -> None:
     made = estimator("ASHA", eta=3, epochs=3, promote="last")
     session = Session(made, epochs=20, curve=lambda n, g: [math.inf] * g.until).run()
     assert session.begun() == {0: 20}
+
+
+@pytest.mark.parametrize("epochs", [60, 80, 300])
+@pytest.mark.parametrize("promote", ["soon", "delayed", "last"])
+def test_stopping_what_can_never_be_promoted_changes_no_other_decision(
+    promote: str, epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where each candidate is the best when it comes, so that with `soon` all are promoted,
+    and the first to come to the next rung stays the best there."""
+
+    def curve(number: int, grant: Grant) -> list[float]:
+        losses = [100.0 - number] * 5 + [float(number)] + [50.0] * 21
+        return losses[: grant.until]
+
+    def decisions() -> list[Decision]:
+        made = estimator("ASHA", promote=promote, rungs=(5, 6, 7))
+        session = Session(made, curve=curve, epochs=epochs).run()
+        return [found for _, _, found in session.decisions if not isinstance(found, Stop)]
+
+    with_stops = decisions()
+    monkeypatch.setattr(ASHA, "hopeless", lambda self, history, left: None)
+    assert with_stops == decisions()
 
 
 # -- asynchronous Hyperband ------------------------------------------------------------

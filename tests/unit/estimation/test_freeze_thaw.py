@@ -11,9 +11,11 @@ import pytest
 from kinase.api import Fidelity
 from kinase.api.estimation import Estimation
 from kinase.api.fidelity import Grant
-from kinase.estimation import Estimator, Left, Sample, Setting, make_estimator
+from kinase.api.trial import Outcome
+from kinase.estimation import End, Estimator, Left, Sample, Setting, make_estimator
+from kinase.estimation.freeze_thaw import FreezeThaw
 from kinase.estimation.testing import SETTING, EstimatorContract, Make, Session, some_ending
-from kinase.history import History
+from kinase.history import History, Trial
 from kinase.predict import freeze_thaw as model
 
 
@@ -68,6 +70,35 @@ def test_its_rungs_are_steps_of_epochs() -> None:
 def test_it_begins_with_new_trials() -> None:
     made = estimator(setting())
     assert made.next(History(), Left(None, None)) == Sample(made.ladder[0])
+
+
+def test_a_pool_of_a_screen_is_not_what_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Candidates whose proxies are measured have no curves to decide from."""
+    monkeypatch.setattr(FreezeThaw, "_pick", lambda *args: pytest.fail("it has decided already"))
+    made = estimator(setting(), initial=3)
+    history = History()
+    pool = Grant(fidelity=setting().full, until=0, rung=-1, final=False)
+    for number in range(8):
+        history.ask(Trial(number, {}, str(number), grant=pool))
+    for number in range(2):
+        history.rest(number, 0, (math.inf,))
+        history.grant(number, made.ladder[0])
+        history.rest(number, 1, (0.5,), (0.5,))
+    assert made.next(history, Left(None, None)) == Sample(made.ladder[0])
+
+
+def test_where_all_that_pause_are_beyond_the_model_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kinase.estimation.freeze_thaw._MOST", 2)
+    made = estimator(setting(), every=10, initial=2)
+    history = History()
+    for number in range(3):
+        history.ask(Trial(number, {}, str(number), grant=made.ladder[0]))
+        loss = 0.1 * number
+        history.rest(number, 10, (loss,), (loss,) * 10)
+    for number in range(2):
+        history.grant(number, made.ladder[1])
+        history.tell(number, Outcome.SUCCEEDED, (0.1,), (0.1,) * 20)
+    assert isinstance(made.next(history, Left(100, 0)), End)
 
 
 def test_the_best_curve_is_trained_furthest() -> None:

@@ -11,7 +11,7 @@ import pytest
 from kinase.api.estimation import Estimation
 from kinase.api.trial import Outcome
 from kinase.estimation import End, Left, Promote, Sample, Stop, Wait, make_estimator
-from kinase.estimation.testing import SETTING
+from kinase.estimation.testing import SETTING, Session
 from tests.unit.estimation.helpers import Hand
 
 
@@ -90,6 +90,14 @@ def test_a_pool_that_gets_no_more_trials_is_ranked_as_it_is() -> None:
     assert made.decide(Left(None, 0)) == Promote(1, made.estimator.ladder[0])
     made.obey(Promote(1, made.estimator.ladder[0]))
     assert isinstance(made.decide(Left(None, 0)), Stop)
+
+
+@pytest.mark.parametrize("type", ["Full", "ASHA", "Hyperband"])
+def test_a_last_pool_that_is_not_full_ends_the_search(type: str) -> None:
+    made = hand(type=type).estimator
+    session = Session(made, trials=10, slots=2).run()
+    assert len(session.history.asked) == 10
+    assert [t for t in session.history.asked if t.outcome is None and not t.resting] == []
 
 
 def test_around_a_ladder_each_pool_gives_it_one_candidate() -> None:
