@@ -69,7 +69,7 @@ class Screen(Estimator):
         decision = self.inner.next(history, Left(left.epochs, trials))
         if not isinstance(decision, Sample):
             return decision
-        if not whole or not pool:
+        if not whole or not any(_open(trial) for trial in pool):
             grant = decision.grant.model_copy(
                 update={"until": 0, "rung": POOL, "bracket": 0, "every": 0, "final": False}
             )

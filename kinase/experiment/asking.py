@@ -147,14 +147,14 @@ def costs(trial: TrialRecord, grant: Grant) -> int:
 
 
 def stop(record: Record, decision: Stop) -> Told:
-    """A resting trial ends, with what it has measured."""
+    """A resting trial ends, with what it has measured. Its curve is that of its last rest, and not
+    written again."""
     trial = record.state.trials[decision.trial]
     return Told(
         trial=trial.number,
         outcome=Outcome.STOPPED,
         metrics=trial.metrics,
         cost=trial.cost,
-        curve=trial.curve,
         message=_why(record, decision)[:2000],
         inherited=trial.inherited,
         kept_bytes=trial.kept_bytes,

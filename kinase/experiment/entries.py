@@ -135,7 +135,7 @@ class Told(Model):
     cost: Cost = Cost()
     """What was spent, all attempts together."""
     curve: tuple[float | None, ...] = ()
-    """The objective's metric after each epoch."""
+    """The objective's metric after each epoch; empty: as at the last rest."""
     message: str = ""
     """What went wrong."""
     facts: dict[str, Any] = Field(default_factory=dict)

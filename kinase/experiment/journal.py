@@ -1,10 +1,11 @@
 """The journal: the experiment's append-only memory.
 
-The entries of one turn of the loop form one object, so either all of them are kept or none. An
-object's key is its number, and it is written with a conditional put. If two controllers run the
-same experiment, one of them finds its next number taken and stops (`Fenced`). Sealed segments hold
-copies of many objects, so that a long journal can be read quickly. The objects themselves stay: if
-a number became free again, a stale controller could write it.
+The entries of one turn of the loop form one object, so either all of them are kept or none, unless
+they are too large for one that can be read. An object's key is its number, and it is written with a
+conditional put. If two controllers run the same experiment, one of them finds its next number taken
+and stops (`Fenced`). Sealed segments hold copies of many objects, so that a long journal can be
+read quickly. The objects themselves stay: if a number became free again, a stale controller could
+write it.
 """
 
 from __future__ import annotations
@@ -91,11 +92,25 @@ class Journal:
     def append(self, *entries: Model) -> None:
         """Write entries, all or none. When this returns, they are stored.
 
+        Those that do not fit into one object that can be read are written in several, in order: the
+        end of a search can tell tens of thousands of trials.
+
         Raises:
             Fenced: another process wrote an object with this number.
             StoreError: they cannot be written.
         """
-        text = "\n".join(map(self._line, entries))
+        lines: list[str] = []
+        size = 0
+        for line in map(self._line, entries):
+            length = len(line.encode()) + 1
+            if lines and size + length > limits.ENTRY:
+                self._put("\n".join(lines))
+                lines, size = [], 0
+            lines.append(line)
+            size += length
+        self._put("\n".join(lines))
+
+    def _put(self, text: str) -> None:
         try:
             self._store.put(self._key(self._next), text.encode(), if_absent=True)
         except Conflict as error:

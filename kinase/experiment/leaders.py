@@ -23,14 +23,20 @@ class Leaders:
         """The best of the search, the control's included."""
         self.control: TrialRecord | None = None
         """The best of the control."""
+        self._ranks: dict[int, tuple[float, ...]] = {}
+        """What a leader had when it was last compared, by number."""
         self.wronged: set[int] = set()
         """Trials that a rule would have stopped, and that became the best when they continued."""
 
     def take(self, trial: TrialRecord) -> None:
         """Compare a trial that has another value."""
+        before = self.best, self.control
         self.best = self._better(trial, self.best, *SEARCHING)
         if trial.kind is Kind.CONTROL:
             self.control = self._better(trial, self.control, Kind.CONTROL)
+        for leader, earlier in zip((self.best, self.control), before, strict=True):
+            if leader is not None and (leader is trial or leader is not earlier):
+                self._ranks[leader.number] = self._record.rank(leader)
         if trial.spared and trial is self.best:
             self.wronged.add(trial.number)
 
@@ -38,11 +44,13 @@ class Leaders:
         self, trial: TrialRecord, best: TrialRecord | None, *kinds: Kind
     ) -> TrialRecord | None:
         record = self._record
-        if record.usable(trial):
-            return trial if best is None or record.rank(trial) < record.rank(best) else best
         if trial is not best:
-            return best
-        others = filter(record.usable, record.state.of_kind(*kinds))  # it diverged at a higher rung
+            better = best is None or record.rank(trial) < record.rank(best)
+            return trial if record.usable(trial) and better else best
+        if record.usable(trial) and record.rank(trial) <= self._ranks[trial.number]:
+            return trial
+        # at a look it can be worse than before, and at a higher rung without a value
+        others = filter(record.usable, record.state.of_kind(*kinds))
         return min(others, key=record.rank, default=None)
 
     @property

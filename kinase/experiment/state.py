@@ -180,7 +180,7 @@ class State:
         # one that was stopped on its way to a higher rung stays at the one that it has reached
         if entry.metrics and (entry.outcome is Outcome.SUCCEEDED or record.rung < 0):
             record.rung = record.grant.rung
-        record.curve = entry.curve
+        record.curve = entry.curve or record.curve
         record.message = entry.message
         record.facts = entry.facts
         record.inherited = entry.inherited

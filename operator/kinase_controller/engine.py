@@ -55,7 +55,9 @@ class KubernetesEngine(Engine):
         """Attempts that rest, and whose pods wait to be continued."""
         self._held: set[int] = set()
         """Those of them whose rest the loop knows of."""
-        self._events: queue.SimpleQueue[Event | Future[Event | None]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[Wanted, Event | Future[Event | None]]] = (
+            queue.SimpleQueue()
+        )
         self._awake = threading.Event()
         self.waits: Callable[[Seen | None], None] = lambda seen: None
         """Called periodically with the state of the task's description while waiting for it. An
@@ -220,17 +222,21 @@ class KubernetesEngine(Engine):
             self._cluster.experiment()
             while not self._cluster.ended.empty():
                 wanted, seen = self._cluster.ended.get_nowait()
-                if self._ends(wanted):
+                running = self._ended(wanted)
+                if running is not None:
                     self._count_wait(wanted, seen)
                     # results are read in parallel, and reported in the order in which the attempts
                     # ended
-                    self._events.put(self._cluster.readers.submit(self._outcome, wanted, seen))
+                    read = self._cluster.readers.submit(self._outcome, wanted, seen)
+                    self._events.put((running, read))
             while not self._events.empty():
-                told = self._events.get_nowait()
+                running, told = self._events.get_nowait()
                 event = told.result() if isinstance(told, Future) else told
                 if event is None:
                     continue
                 if not isinstance(event, Progress):
+                    if self._running.get(event.trial) is not running:
+                        continue  # both its rest and the end of its pod report a stretch
                     self._running.pop(event.trial, None)
                     self._began.pop(event.trial, None)
                     if event.trial in self._resting:
@@ -242,21 +248,19 @@ class KubernetesEngine(Engine):
             self._awake.wait(left if left is not None else 1.0)
             self._awake.clear()
 
-    def _ends(self, wanted: Wanted) -> bool:
-        """Whether the end of an attempt is news. That of one that rested and was not continued is
-        not."""
+    def _ended(self, wanted: Wanted) -> Wanted | None:
+        """The request of an attempt whose pod has ended; None if its end is no news, because it
+        rested and was not continued."""
         job = job_of(wanted)
         if job is None:
-            return False
+            return None
         self._held.discard(job.trial)
-        rested = self._resting.pop(job.trial, None)
+        self._resting.pop(job.trial, None)
         running = self._running.get(job.trial)
-        if rested is not None and rested is running:
-            return False  # its result is being read already
-        return running is not None and (running.name, running.attempt) == (
-            wanted.name,
-            wanted.attempt,
-        )
+        if running is None:
+            return None
+        same = (running.name, running.attempt) == (wanted.name, wanted.attempt)
+        return running if same else None
 
     def rests(self, number: int, epoch: int) -> bool | int | None:
         """Whether a trial continues whose pod has left its result after an epoch, and waits. Called
@@ -278,7 +282,7 @@ class KubernetesEngine(Engine):
             return False  # it limits an attempt, so each stretch is one
         if number not in self._resting:
             self._resting[number] = wanted
-            self._events.put(self._cluster.readers.submit(self._rest, wanted, seen))
+            self._events.put((wanted, self._cluster.readers.submit(self._rest, wanted, seen)))
             self._awake.set()
         return None
 
@@ -322,7 +326,7 @@ class KubernetesEngine(Engine):
         held = self._running.get(number)
         if held is None:
             return True
-        self._events.put(Progress(number, point))
+        self._events.put((held, Progress(number, point)))
         self._awake.set()
         return not self._cluster.stops(held.name)
 

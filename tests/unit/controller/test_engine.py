@@ -514,6 +514,25 @@ def test_a_pod_that_waits_without_a_result_is_not_believed(world: World) -> None
         assert engine.poll(0.05) == []
         assert list(engine.running()) == [0]
         assert engine.rests(1, 3) is False, "of a trial that does not run"
+        world.end("toy-00000")
+        [event] = events(engine)
+        assert isinstance(event, Lost), "else the search would wait for it forever"
+
+
+def test_a_pod_that_ends_while_its_rest_is_read_is_reported_once(world: World) -> None:
+    with world.engine() as (engine, cluster):
+        engine.launch(STRETCH)
+        wait_for(lambda: engine._cluster.find("toy-00000"))
+        leave_rest(world)
+        assert engine.rests(0, 3) is None
+        world.end("toy-00000")
+        wait_for(lambda: not cluster.ended.empty())
+        [event] = events(engine)
+        assert isinstance(event, Finished)
+        assert not engine.holds(0)
+        engine.launch(ONWARDS.model_copy(update={"attempt": 2}))
+        assert engine.poll(0.05) == []
+        assert list(engine.running()) == [0], "the next attempt is not taken for the one before"
 
 
 def test_with_a_time_limit_each_stretch_is_an_attempt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,13 @@ def test_it_waits_for_the_whole_pool() -> None:
     assert made.decide() == Promote(0, made.estimator.ladder[0])
 
 
+def test_a_pool_that_the_budget_cuts_short_and_that_failed_has_no_best() -> None:
+    made = hand()
+    made.obey(made.decide())
+    made.end(0, Outcome.FAILED)
+    assert isinstance(made.decide(Left(None, 0)), Sample), "the budget refuses it"
+
+
 def test_what_cannot_be_built_is_replaced() -> None:
     made = hand()
     for _ in range(3):

@@ -46,6 +46,19 @@ def test_what_was_appended_is_replayed(monkeypatch: pytest.MonkeyPatch, count: i
     assert list(Journal(store).replay()) == [entry(n) for n in range(count + 1)]
 
 
+def test_entries_that_are_too_many_for_one_object_are_readable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "ENTRY", 1000)
+    store = MemoryStore()
+    journal = Journal(store)
+    journal.append(*map(entry, range(50)))
+    assert 5 < journal.length < 50
+    later = Journal(store)
+    assert list(later.replay()) == [entry(n) for n in range(50)]
+    assert later.length == journal.length
+
+
 def test_sealed_entries_are_read_from_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module, "SEGMENT", 4)
     store = filled(6)

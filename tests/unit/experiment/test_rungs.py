@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from kinase.api import Kind, Outcome, TrialJob
+from kinase.api.fidelity import Fidelity, Grant
 from kinase.api.trial import Cost, Point
 from kinase.engine import Event, Finished
 from kinase.engine.tabular import Evaluate, TabularEngine
+from kinase.experiment.entries import Asked, Granted, Rested
 from kinase.experiment.finals import choose
 from kinase.experiment.journal import Journal
 from kinase.experiment.loop import Loop
+from kinase.experiment.record import Record
 from kinase.experiment.rungs import OVER, RungCount
 from kinase.experiment.state import SEARCHING, State
 from tests.unit.experiment.helpers import INFO, experiment, make_loop
@@ -178,6 +181,24 @@ def test_the_spared_are_noted_and_replayed() -> None:
     again.replay()
     assert again.leaders.calibration == found
     assert again.leaders.wronged == loop.leaders.wronged
+
+
+def test_the_best_that_gets_worse_at_a_look_gives_way() -> None:
+    loop = make_loop(manifest())
+    first = Grant(fidelity=Fidelity(epochs=9), until=1, final=False)
+    second = first.model_copy(update={"until": 5, "rung": 1, "every": 1})
+    for number, value in enumerate((0.8, 0.7, 0.6)):
+        where = {"kind": Kind.SEARCH, "architecture": {}, "key": f"{number}", "seed": 0}
+        Record.apply(loop, Asked(trial=number, grant=first, **where))
+        measured = {"metrics": {"val_accuracy": value}, "cost": Cost(epochs=1)}
+        Record.apply(loop, Rested(trial=number, done=1, **measured))
+    looks = ((0, 0.5, 1), (1, 0.65, 1), (1, 0.55, 2), (0, 0.9, 0), (0, 0.58, 2))
+    for number, value, best in looks:
+        trial = loop.state.trials[number]
+        Record.apply(loop, Granted(trial=number, grant=second, attempt=2))
+        measured = {"metrics": {"val_accuracy": value}, "cost": Cost(epochs=trial.done + 1)}
+        Record.apply(loop, Rested(trial=number, done=trial.done + 1, **measured))
+        assert loop.best is loop.state.trials[best]
 
 
 def test_a_spared_trial_that_becomes_the_best_was_wrongly_condemned() -> None:
