@@ -49,18 +49,20 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "NASH": {"type": "NASH", "nash": {"initial": 2, "start": "small", "neighbours": 4}},
     "NASH4": {"type": "NASH", "nash": {"initial": 4, "start": "small", "neighbours": 4}},
 }
+EARLIER = {"promote": "soon", "score": "best"}
+"""The defaults of ASHA with which the searches on the digits were run."""
 ESTIMATIONS: dict[str, dict[str, Any]] = {
     "Full": {"type": "Full"},
     "LowerFidelity": {"type": "LowerFidelity", "lowerFidelity": {"epochs": 4}},
     "ASHA": {"type": "ASHA"},
-    "ASHA3": {"type": "ASHA", "asha": {"eta": 3}},
+    "ASHA, eta 3, soon": {"type": "ASHA", "asha": {"eta": 3, **EARLIER}},
+    "ASHA, eta 4, soon": {"type": "ASHA", "asha": {"eta": 4, **EARLIER}},
     "SuccessiveHalving": {"type": "SuccessiveHalving"},
     "Hyperband": {"type": "Hyperband"},
     "Morphism": INHERIT,
     "ASHA, inherited": LADDER,
-    "ASHA3, inherited": {**LADDER, "asha": {"eta": 3}},
 }
-GROWING = {"NASH": ("Morphism",), "NASH4": ("ASHA, inherited", "ASHA3, inherited")}
+GROWING = {"NASH": ("Morphism",), "NASH4": ("ASHA, inherited",)}
 """Strategies whose children inherit, and their estimations."""
 
 FROM_SCRATCH = tuple(name for name in ESTIMATIONS if "inherit" not in name and name != "Morphism")

@@ -77,7 +77,7 @@ class LCNet:
         self._rng = rng
         self._known = (
             numpy.unique(numpy.geomspace(1, length, _PREFIX).round().astype(int) - 1)
-            if (length)
+            if length
             else numpy.zeros(0, dtype=int)
         )
 
