@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kinase.api.trial import MAX_ATTEMPTS, Kind, Outcome, TrialProgress, TrialResult
+from kinase.api.trial import MAX_ATTEMPTS, Cost, Kind, Outcome, TrialProgress, TrialResult
 from kinase.engine import Lost
 from kinase.experiment import artifacts
 from kinase.experiment.entries import Attempt, Rested, Told
@@ -31,6 +31,14 @@ def missed(record: Record, trial: TrialRecord) -> Attempt:
     return again(record, trial, progress, "the pod did not wait long enough", crash=False)
 
 
+def _spent(trial: TrialRecord, found: Cost) -> Cost:
+    """What a trial has cost, by what it left at this fidelity. Epochs that are known to have begun
+    stay charged, also if the ledger that counted them is gone."""
+    cost = trial.before + found
+    least = trial.before.epochs + trial.begun
+    return cost if cost.epochs >= least else trial.cost.model_copy(update={"epochs": least})
+
+
 def _done(result: TrialResult) -> int:
     return result.curve[-1].epoch if result.curve else 0
 
@@ -47,8 +55,10 @@ def of_result(record: Record, trial: TrialRecord, result: TrialResult) -> Told |
     done = _done(result)
     succeeded = result.outcome is Outcome.SUCCEEDED
     at_end = whole and (succeeded or done >= trial.grant.until)
-    usable = result.outcome is Outcome.STOPPED or (succeeded and bool(result.metrics))
-    cost = trial.before + result.cost
+    # a training that diverged has its proxies, but not the objective
+    measured = metric in result.metrics or metric in trial.resources
+    usable = result.outcome is Outcome.STOPPED or (succeeded and measured)
+    cost = _spent(trial, result.cost)
     kept = result.kept_bytes if trial.kind is Kind.SEARCH else 0
     goes_on = whole and usable and not (at_end and trial.grant.final)
     if goes_on and trial.kind in SEARCHING and record.state.ended is None:
@@ -95,7 +105,7 @@ def of_progress(
         trial=trial.number,
         outcome=outcome,
         metrics=progress.metrics or trial.metrics,
-        cost=trial.before + progress.cost,
+        cost=_spent(trial, progress.cost),
         curve=trial.curve,
         message=message,
         inherited=trial.inherited,
@@ -116,7 +126,10 @@ def of_loss(
         progress: what it has spent.
         stopped: whether it was to stop for the budget.
     """
-    crashes = trial.crashes + lost.crash
+    # a trainer that misses epochs which its ledger says it holds would miss them again and again
+    confused = lost.checkpoint_gone and progress.epochs_done >= trial.done
+    crash = lost.crash or confused
+    crashes = trial.crashes + crash
     if stopped and not lost.crash:
         return of_progress(record, trial, progress, lost.message)
     if lost.permanent or (lost.out_of_memory and crashes > 1):
@@ -127,7 +140,7 @@ def of_loss(
         times = f" ({crashes} attempts)" if crashes > 1 else ""
         message = f"{lost.message}{times}"
         return of_progress(record, trial, progress, message, Outcome.FAILED)
-    return again(record, trial, progress, lost.message, crash=lost.crash)
+    return again(record, trial, progress, lost.message, crash=crash)
 
 
 def again(
@@ -137,7 +150,7 @@ def again(
     return Attempt(
         trial=trial.number,
         attempt=trial.attempt + 1,
-        begun=progress.epochs_begun,
+        begun=max(trial.begun, progress.epochs_begun),
         done=min(progress.epochs_done, trial.grant.until),
         crash=crash,
         message=message[:2000],

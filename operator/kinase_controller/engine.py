@@ -227,6 +227,7 @@ class KubernetesEngine(Engine):
                     self._count_wait(wanted, seen)
                     # results are read in parallel, and reported in the order in which the attempts
                     # ended
+                    read: Future[Event | None]
                     read = self._cluster.readers.submit(self._outcome, wanted, seen)
                     self._events.put((running, read))
             while not self._events.empty():

@@ -188,16 +188,21 @@ def test_the_best_that_gets_worse_at_a_look_gives_way() -> None:
     first = Grant(fidelity=Fidelity(epochs=9), until=1, final=False)
     second = first.model_copy(update={"until": 5, "rung": 1, "every": 1})
     for number, value in enumerate((0.8, 0.7, 0.6)):
-        where = {"kind": Kind.SEARCH, "architecture": {}, "key": f"{number}", "seed": 0}
+        where: dict[str, Any] = {
+            "kind": Kind.SEARCH,
+            "architecture": {},
+            "key": f"{number}",
+            "seed": 0,
+        }
         Record.apply(loop, Asked(trial=number, grant=first, **where))
-        measured = {"metrics": {"val_accuracy": value}, "cost": Cost(epochs=1)}
-        Record.apply(loop, Rested(trial=number, done=1, **measured))
+        metrics = {"val_accuracy": value}
+        Record.apply(loop, Rested(trial=number, done=1, metrics=metrics, cost=Cost(epochs=1)))
     looks = ((0, 0.5, 1), (1, 0.65, 1), (1, 0.55, 2), (0, 0.9, 0), (0, 0.58, 2))
     for number, value, best in looks:
         trial = loop.state.trials[number]
         Record.apply(loop, Granted(trial=number, grant=second, attempt=2))
-        measured = {"metrics": {"val_accuracy": value}, "cost": Cost(epochs=trial.done + 1)}
-        Record.apply(loop, Rested(trial=number, done=trial.done + 1, **measured))
+        metrics, cost = {"val_accuracy": value}, Cost(epochs=trial.done + 1)
+        Record.apply(loop, Rested(trial=number, done=trial.done + 1, metrics=metrics, cost=cost))
         assert loop.best is loop.state.trials[best]
 
 

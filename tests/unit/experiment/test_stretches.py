@@ -11,14 +11,14 @@ import pytest
 from kinase import registry
 from kinase.api import Kind, NASExperiment, Outcome, TrialJob
 from kinase.api.fidelity import Fidelity, Grant
-from kinase.api.trial import Cost, TrialResult
-from kinase.engine import EngineError
+from kinase.api.trial import Cost, TrialProgress, TrialResult
+from kinase.engine import EngineError, Lost
 from kinase.engine.tabular import TabularEngine
 from kinase.estimation import Decision, Left, Promote, Sample, Wait
 from kinase.estimation.asha import ASHA
 from kinase.experiment import outcome
 from kinase.experiment.dispatch import job_of
-from kinase.experiment.entries import Asked, Granted, Rested, Told
+from kinase.experiment.entries import Asked, Attempt, Granted, Rested, Told
 from kinase.experiment.journal import Journal
 from kinase.experiment.loop import Loop
 from kinase.experiment.trial_record import TrialRecord
@@ -321,6 +321,50 @@ def test_a_stopped_result_is_a_pause_if_it_came_to_the_end_of_its_stretch(
     assert loop.state.spent == Cost(epochs=done)
     # a look changes nothing of what the grant pays for, an end gives back what was not begun
     assert loop.state.committed_epochs == (until if kind is Rested else done)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "kind"), [({"val_accuracy": 0.5}, Rested), ({"proxy_nwot": 1.0}, Told), ({}, Told)]
+)
+def test_a_training_that_diverged_ends_though_its_proxies_were_measured(
+    metrics: dict[str, float], kind: type
+) -> None:
+    loop, trial = asked_loop(Grant(fidelity=Fidelity(epochs=9), until=3, final=False))
+    result = stopped_at(2).model_copy(update={"outcome": Outcome.SUCCEEDED, "metrics": metrics})
+    assert type(outcome.of_result(loop, trial, result)) is kind
+
+
+def rested_at(done: int) -> tuple[Loop, TrialRecord]:
+    """A trial that is trained on from a rest."""
+    grant = Grant(fidelity=Fidelity(epochs=9), until=done, final=False)
+    loop, trial = asked_loop(grant)
+    loop._append(outcome.of_result(loop, trial, stopped_at(done)))
+    further = grant.model_copy(update={"until": 9, "rung": 1, "final": True})
+    loop._append(Granted(trial=0, grant=further, attempt=2))
+    return loop, trial
+
+
+def test_epochs_stay_charged_if_their_ledger_is_gone() -> None:
+    loop, trial = rested_at(3)
+    gone = Lost(0, "the checkpoint is gone", crash=False, checkpoint_gone=True)
+    entry = outcome.of_loss(loop, trial, gone, TrialProgress(), stopped=False)
+    assert isinstance(entry, Attempt)
+    assert (entry.begun, entry.done, entry.crash) == (3, 0, False)
+    loop._append(entry)
+    assert loop.state.committed_epochs == 3 + 9
+    end = outcome.of_progress(loop, trial, TrialProgress(), "killed")
+    assert end.cost.epochs == 3
+
+
+def test_a_trainer_that_misses_epochs_which_its_ledger_holds_is_not_asked_forever() -> None:
+    loop, trial = rested_at(3)
+    gone = Lost(0, "the checkpoint is gone", crash=False, checkpoint_gone=True)
+    ledger = TrialProgress(attempt=1, epochs_begun=3, epochs_done=3)
+    for _ in range(loop.spec.trial_template.max_retries + 1):
+        entry = outcome.of_loss(loop, trial, gone, ledger, stopped=False)
+        loop._append(entry)
+    assert isinstance(entry, Told)
+    assert entry.metrics, "its value at its last rest counts"
 
 
 def test_entries_of_before_there_were_grants_are_read() -> None:
