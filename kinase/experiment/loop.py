@@ -1,8 +1,7 @@
 """The loop that joins the three pillars: decide, commit, launch, take in.
 
 What must be kept is in the journal before it is acted on, so the loop may be killed between
-any two lines: run again, it replays the journal, checks the trials that were
-running, and continues. What one turn of the loop decides is written at once, in `_commit`.
+any two lines: run again, it replays the journal, checks the trials that ran, and continues.
 """
 
 from __future__ import annotations
@@ -138,7 +137,9 @@ class Loop(Record):
         while True:
             for ended in self._dispatch.resume():
                 self._append(ended)
-            while not self.stopping and self._dispatch.free and (entries := stage.next()):
+            while not self.stopping and (self._dispatch.free or stage.thinking):
+                if not (entries := stage.next()):
+                    break
                 self._append(*entries)
             self._commit()
             if not stage.thinking:

@@ -37,7 +37,9 @@ class Stage(Protocol):
 
     @property
     def thinking(self) -> bool:
-        """Whether a decision is being made, so that no result may be taken in."""
+        """Whether a decision is being made, so that no result may be taken in. `next` is then asked
+        again even if no slot is free, because parallelism was lowered meanwhile: else neither would
+        follow."""
 
     def next(self) -> Sequence[AnyEntry]:
         """Entries for a free slot; none if there is nothing to decide until a trial rests or

@@ -117,6 +117,25 @@ def test_an_interruption_does_not_wait_for_it() -> None:
     assert loop.run().finished is None
 
 
+def test_a_slot_that_is_taken_away_meanwhile_does_not_stall_the_search() -> None:
+    loop = pondering(slots=3, deterministic=True)
+    engine, poll = loop.engine, loop.engine.poll
+    since = 0
+
+    def lowering(timeout: float | None) -> Sequence[Event]:
+        nonlocal since
+        since = since + 1 if loop.arms[Kind.SEARCH].thinking else 0
+        assert since < 1000, "it thinks forever"
+        if since and len(loop.state.running) == 2:
+            budget = {"epochs": 50, "parallelism": 1}
+            loop.update(manifest(budget=budget, deterministic=True))
+        return poll(timeout)
+
+    engine.poll = lowering  # type: ignore[method-assign]
+    assert loop.run().finished is not None
+    assert loop.spec.budget.parallelism == 1
+
+
 def test_what_it_raises_is_reported_as_of_any_estimator() -> None:
     class Failing(ASHA):
         slow = True
