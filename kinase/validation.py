@@ -9,13 +9,16 @@ from importlib import import_module
 from pathlib import Path
 
 from kinase import registry
-from kinase.api.load import Document, ManifestError, read_document
+from kinase.api.load import Document, ManifestError, parts, read_document
 from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import TaskInfo
+from kinase.experiment.aims import aims_of, refuse_unmeasured, refuse_unsupported
 from kinase.experiment.check import checked
 from kinase.experiment.doubts import doubts
+from kinase.experiment.setting import estimator_of, setting_of
 from kinase.report.foresight import foresight
 from kinase.report.task import data_lines
+from kinase.space import make_space
 from kinase.words import raised
 
 
@@ -49,7 +52,9 @@ def _validate(path: str | Path, data: bool) -> Iterator[str]:
     try:
         if not data:
             raise NotRead("--no-data was given")
-        said = data_lines(read_data(experiment.spec, document))
+        info = read_data(experiment.spec, document)
+        _fit(experiment.spec, info, document)
+        said = data_lines(info)
     except NotRead as error:
         said = (f"the data was not read: {error}",)
     yield f"NASExperiment {experiment.metadata.name} is valid"
@@ -57,6 +62,24 @@ def _validate(path: str | Path, data: bool) -> Iterator[str]:
     yield from (f"warning: {doubt}" for doubt in doubts(experiment.spec))
     if (foreseen := foresight(experiment.spec.sized())) is not None:
         yield f"note: {foreseen}"
+
+
+def _fit(spec: ExperimentSpec, info: TaskInfo, document: Document) -> None:
+    """Check objectives and estimation against the data and the trainer, as a run does before its
+    first trial. Not of a network that only a run reads.
+
+    Raises:
+        ManifestError: they do not fit; it names the line.
+    """
+    try:
+        refuse_unmeasured(aims_of(spec, info), info)
+        if spec.space.model is None:
+            setting = setting_of(spec, make_space(spec.space), info.input, info.outputs)
+            refuse_unsupported(spec, estimator_of(spec, setting).needs, info)
+    except ManifestError as error:
+        raise ManifestError(
+            [document.problem(parts(each.path), each.message) for each in error.problems]
+        ) from None
 
 
 def read_data(spec: ExperimentSpec, document: Document) -> TaskInfo:

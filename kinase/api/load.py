@@ -94,6 +94,11 @@ def dotted(path: Path_) -> str:
     return text
 
 
+def parts(text: str) -> Path_:
+    """The fields of a dotted path: ("spec", "also", 0, "metric") for `spec.also[0].metric`."""
+    return tuple(int(p) if p.isdigit() else p for p in re.findall(r"[^.\[\]]+", text))
+
+
 def load_manifest(path: str | Path) -> NASExperiment:
     """Read and validate the manifest of a `NASExperiment`.
 

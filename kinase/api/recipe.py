@@ -13,6 +13,7 @@ Positive = Annotated[float, Field(gt=0, le=1e6)]
 NonNegative = Annotated[float, Field(ge=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Samples = Annotated[int, Field(ge=1, le=1_000_000)]
+Padding = Annotated[int, Field(ge=0, le=512)]
 Pixels = Annotated[int, Field(ge=0, le=4096)]
 MOST = 32
 """Maximum number of values in a list."""
@@ -137,6 +138,19 @@ class PixelCounts(Numbers):
     """The numbers, in place of a range. They count as a choice without an order."""
 
 
+class Paddings(Numbers):
+    """Widths of a padding in pixels: a range of integers, or a list."""
+
+    min: Padding | None = None
+    """Lower end of the range."""
+    max: Padding | None = None
+    """Upper end of the range."""
+    scale: Scale = "linear"
+    """Whether the numbers of a range are spread evenly, or their logarithms."""
+    values: Annotated[tuple[Padding, ...], Field(min_length=2, max_length=MOST)] | None = None
+    """The numbers, in place of a range. They count as a choice without an order."""
+
+
 class TrainingSpace(Model):
     """Settings of the training that are searched for. Each network is trained with its own; all
     other settings are those of `spec.training`. With the strategy BOHB and the estimation
@@ -154,7 +168,7 @@ class TrainingSpace(Model):
     """Label smoothing. Not for Regression."""
     drop_path: Shares | None = None
     """Probability of dropping an edge of a cell."""
-    crop: PixelCounts | None = None
+    crop: Paddings | None = None
     """Padding before a random crop (`training.augmentation.crop`)."""
     cutout: PixelCounts | None = None
     """Side of the square that is set to zero (`training.augmentation.cutout`)."""

@@ -10,10 +10,11 @@ from kinase import registry
 from kinase.api._base import struct_name
 from kinase.api.experiment import NASExperiment
 from kinase.api.ladder import ladder_of
-from kinase.api.load import Document, ManifestError, Problem, read_document, validate
+from kinase.api.load import Document, ManifestError, Problem, parts, read_document, validate
 from kinase.api.spec import ExperimentSpec
 from kinase.api.task import PUBLISHED
 from kinase.estimation import make_estimator
+from kinase.estimation.rules import make_rule
 from kinase.experiment.setting import setting_of
 from kinase.space import ArchitectureError, make_space
 from kinase.strategy import make_strategy
@@ -31,8 +32,7 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
     problems = []
 
     def problem(path: str, error: Exception) -> None:
-        parts = tuple(int(p) if p.isdigit() else p for p in path.split("."))
-        problems.append(document.problem(parts, str(error)))
+        problems.append(document.problem(parts(path), str(error)))
 
     space = None
     try:
@@ -65,10 +65,18 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
                 space.validate(space.resolve(baseline.architecture))
             except ArchitectureError as error:
                 problem(f"spec.baselines.{index}.architecture", error)
+    stopping = spec.estimation.stopping
+    try:
+        if stopping is not None:
+            make_rule(stopping, spec.seed)
+    except MEMBER_ERRORS as error:
+        field = "type" if stopping is None or stopping.custom is None else "custom.name"
+        problem(f"spec.estimation.stopping.{field}", error)
     try:
         if space is not None and _known_yet(spec):
             # the task is not known yet: of another package's member only that it can be made
-            make_estimator(spec.estimation, setting_of(spec, space, FRAME.input, FRAME.outputs))
+            within = spec.estimation.model_copy(update={"stopping": None})
+            make_estimator(within, setting_of(spec, space, FRAME.input, FRAME.outputs))
         elif space is not None and (cells := space.scale(final=False).cells) is not None:
             _check_cells(spec, cells)
     except MEMBER_ERRORS as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from kinase.api._base import struct_name
 from kinase.api.ladder import Ladder, ladder_of
 from kinase.api.spec import ExperimentSpec
 from kinase.estimation.hyperband import sizes
@@ -16,11 +17,14 @@ def doubts(spec: ExperimentSpec) -> tuple[str, ...]:
     """Warnings about valid settings that are probably a mistake, one line each."""
     found = []
     strategy, estimation = spec.strategy.type, spec.estimation.type
-    if strategy in INHERITING and estimation not in ("Morphism", "Custom"):
+    if strategy in INHERITING and spec.estimation.inheriting is None and estimation != "Custom":
+        ladder = ladder_of(spec)
+        climbs = ladder is not None and ladder[1].axis == "epochs"
         found.append(
             f"strategy.type {strategy} makes children of trained parents, but with estimation.type "
-            f"{estimation} each is trained from scratch; set estimation: {{type: Morphism}} to "
-            "have them inherit the weights"
+            f"{estimation} each is trained from scratch; set "
+            f"{'estimation.inherit: {}' if climbs else 'estimation: {type: Morphism}'} to have "
+            "them inherit the weights"
         )
     task = spec.task
     if task.dataset == "digits" and task.path is not None:
@@ -36,13 +40,19 @@ def doubts(spec: ExperimentSpec) -> tuple[str, ...]:
             f"{training.epochs}, so the learning rate never reaches learningRate; for a new "
             f"experiment use at most {training.epochs}"
         )
-    found += filter(None, (_no_looks(spec), _small_bracket(spec)))
+    rules = (_no_looks, _no_examples, _no_pause, _small_bracket)
+    found += filter(None, (rule(spec) for rule in rules))
     return tuple(found)
 
 
 def _no_looks(spec: ExperimentSpec) -> str | None:
     """A rule for learning curves that comes too late for any trial."""
     stopping, epochs = spec.estimation.stopping, spec.training.epochs
+    if stopping is not None and epochs == 1:
+        return (
+            "training.epochs is 1, so no trial is stopped by its learning curve; raise it, or "
+            "remove estimation.stopping"
+        )
     for field in ("after", "every"):
         value = getattr(stopping, field, None)
         if value is not None and value >= epochs:
@@ -51,6 +61,33 @@ def _no_looks(spec: ExperimentSpec) -> str | None:
                 "trial is stopped by its learning curve; lower it"
             )
     return None
+
+
+def _no_examples(spec: ExperimentSpec) -> str | None:
+    """A rule for learning curves that waits for more trials than there will be."""
+    stopping, most = spec.estimation.stopping, spec.budget.trials
+    wanted = None if stopping is None else getattr(stopping.member, "trials", None)
+    if stopping is None or wanted is None or most is None or wanted < most:
+        return None
+    field = f"{struct_name(stopping.type)}.trials"
+    return (
+        f"estimation.stopping.{field} {wanted} is not below budget.trials {most}, so no trial is "
+        f"stopped by its learning curve; raise budget.trials, or lower {field}"
+    )
+
+
+def _no_pause(spec: ExperimentSpec) -> str | None:
+    """Children that are trained to their end before they are compared."""
+    inherit = spec.estimation.inherit
+    if inherit is None or inherit.first_epochs is None:
+        return None
+    whole = inherit.child_epochs(spec.training.epochs)
+    if inherit.first_epochs <= whole:
+        return None
+    return (
+        f"estimation.inherit.firstEpochs {inherit.first_epochs} is above the {whole} epochs of a "
+        "child, so children do not pause; lower it, or raise inherit.epochsPerChild"
+    )
 
 
 def _small_bracket(spec: ExperimentSpec) -> str | None:

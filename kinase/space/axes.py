@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from kinase.api.recipe import BatchSizes, Numbers, PixelCounts, TrainingSpace
+from kinase.api.recipe import BatchSizes, Numbers, Paddings, PixelCounts, TrainingSpace
 from kinase.space.base import Part, Rng
 from kinase.space.errors import ArchitectureError
 
@@ -195,6 +195,8 @@ class Range(Axis):
             if self.log
             else (self.low, self.high, value)
         )
+        if low == high:  # the logarithms of a very narrow range
+            return [0.5]
         return [min(max((here - low) / (high - low), 0.0), 1.0)]
 
     def at(self, code: float) -> Value:
@@ -223,5 +225,5 @@ def _axis(name: str, numbers: Numbers) -> Axis:
         return Choice(name, numbers.values)
     assert numbers.min is not None
     assert numbers.max is not None
-    whole = isinstance(numbers, BatchSizes | PixelCounts)
+    whole = isinstance(numbers, BatchSizes | Paddings | PixelCounts)
     return Range(name, numbers.min, numbers.max, log=numbers.scale == "log", whole=whole)

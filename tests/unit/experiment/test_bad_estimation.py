@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kinase import validation
 from kinase.api import Kind, Outcome, TrialJob
 from kinase.api._base import struct_name
 from kinase.api.load import Document, ManifestError
@@ -118,6 +120,39 @@ def test_steps_of_freeze_thaw_that_are_whole_trainings_are_refused() -> None:
         "estimation.freezeThaw.every 27 is not below training.epochs 27, so no trial would pause; "
         "lower it"
     )
+
+
+def test_a_rule_that_no_package_registers_is_named() -> None:
+    stopping = {"type": "Custom", "custom": {"name": "nix"}}
+    estimation = {"type": "ASHA", "stopping": stopping}
+    found = refusal("ASHA", {}, estimation=estimation)
+    assert "spec.estimation.stopping.custom.name: 'nix' is not registered in" in found
+
+
+@pytest.mark.parametrize(
+    ("estimation", "said"),
+    [
+        (
+            {"type": "ASHA", "asha": {"axis": "resolution", "rungs": [2, 8]}},
+            "m.yaml:1: spec.estimation.asha: rungs end with 8; they must be below the full "
+            "fidelity's 8, which follows them",
+        ),
+        (
+            {"type": "ASHA", "screen": {"proxies": ["nwot", "nix"]}},
+            "m.yaml:1: spec.estimation.screen.proxies[1]: 'nix' is not a zero-cost proxy of this "
+            "trainer; it can measure nwot",
+        ),
+    ],
+)
+def test_what_only_the_data_shows_is_refused_by_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimation: Any, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = experiment(training={"epochs": 27}, estimation=estimation, task={"dataset": "digits"})
+    Path("m.yaml").write_text(made.model_dump_json(by_alias=True, exclude_unset=True))
+    info = INFO.model_copy(update={"proxies": ("nwot",)})
+    monkeypatch.setattr(validation, "read_data", lambda *_: info)
+    assert validation.validate_files(["m.yaml"]) == (2, [said])
 
 
 # -- a member of another package --------------------------------------------------------------

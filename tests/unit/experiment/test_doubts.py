@@ -113,3 +113,50 @@ def test_a_rule_that_comes_too_late_is_doubted(field: str) -> None:
         f"estimation.stopping.{field} 4 is not below training.epochs 4, so no trial is stopped by "
         "its learning curve; lower it"
     ]
+
+
+@pytest.mark.parametrize(
+    ("estimation", "said"),
+    [
+        ({"type": "ASHA", "inherit": {}}, None),
+        ({"type": "ASHA"}, "estimation.inherit: {}"),
+        ({"type": "ASHA", "asha": {"axis": "data", "least": 0.1}}, "estimation: {type: Morphism}"),
+    ],
+)
+def test_children_under_a_ladder(estimation: Any, said: str | None) -> None:
+    spec = experiment(training={"epochs": 9}, strategy={"type": "NASH"}, estimation=estimation).spec
+    found = list(doubts(spec))
+    assert len(found) == (said is not None)
+    if said is not None:
+        assert f"each is trained from scratch; set {said} to have" in found[0]
+
+
+@pytest.mark.parametrize(("trials", "doubted"), [(20, True), (21, False), (None, False)])
+def test_a_rule_that_waits_for_more_trials_than_the_budget_is_doubted(
+    trials: int | None, doubted: bool
+) -> None:
+    budget = {"deviceHours": 1} if trials is None else {"trials": trials}
+    estimation = {"type": "Full", "stopping": {"type": "Baker"}}
+    spec = experiment(training={"epochs": 9}, estimation=estimation, budget=budget).spec
+    said = (
+        "estimation.stopping.baker.trials 20 is not below budget.trials 20, so no trial is stopped "
+        "by its learning curve; raise budget.trials, or lower baker.trials"
+    )
+    assert list(doubts(spec)) == ([said] if doubted else [])
+
+
+def test_a_rule_for_a_single_epoch_is_doubted() -> None:
+    estimation = {"type": "Full", "stopping": {"type": "Median"}}
+    [said] = doubts(experiment(training={"epochs": 1}, estimation=estimation).spec)
+    assert said.startswith("training.epochs is 1, so no trial is stopped by its learning curve")
+
+
+@pytest.mark.parametrize(("first", "doubted"), [(3, False), (4, True)])
+def test_children_that_do_not_pause_are_doubted(first: int, doubted: bool) -> None:
+    estimation = {"type": "ASHA", "inherit": {"firstEpochs": first}}
+    spec = experiment(training={"epochs": 9}, estimation=estimation).spec
+    said = (
+        "estimation.inherit.firstEpochs 4 is above the 3 epochs of a child, so children do not "
+        "pause; lower it, or raise inherit.epochsPerChild"
+    )
+    assert list(doubts(spec)) == ([said] if doubted else [])

@@ -310,3 +310,22 @@ def test_settings_are_features_for_predictors() -> None:
         "training_crop": 1.0,
         "training_learningRate": pytest.approx(0.5),
     }
+
+
+def test_a_range_whose_ends_have_the_same_logarithm() -> None:
+    low, high = 0.1, math.nextafter(0.1, 1)
+    made = space({"learningRate": {"min": low, "max": high}})
+    drawn = made.sample(derive_rng(0))
+    made.validate(made.mutate(drawn, derive_rng(1)))
+    for other in made.neighbours(drawn):
+        made.validate(other)
+    assert low <= settings(drawn)["learningRate"] <= high
+
+
+def test_a_padding_that_no_training_takes_is_refused() -> None:
+    """What is searched for is valid in a training."""
+    with pytest.raises(ValueError, match=r"crop\.max"):
+        space({"crop": {"min": 0, "max": 513}})
+    space({"crop": {"min": 0, "max": 512}})
+    with pytest.raises(ValueError, match="crop"):
+        Training.model_validate({"augmentation": {"crop": 513}})
