@@ -96,7 +96,8 @@ class Timed(Session):
         if kind != "grant":
             self.taken.folds.append((time.process_time() - began) * 1e3)
 
-    def _ask(self, number: int, grant: Grant) -> None:
+    def _ask(self, number: int, grant: Grant, parent: int | None) -> None:
+        assert parent is None, "no candidate inherits"
         assert self.proposal is not None
         found = self.proposal
         key = self.strategy.space.key(found.architecture)

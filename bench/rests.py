@@ -9,7 +9,9 @@ real API server and a real S3 server, eight trials at once, `deterministic`. Kil
 trials, the controller and the operator, in turn; once, in the middle, nobody can reach the store.
 Compared with a search on this machine that looks the scores up is all that was asked, granted and
 told. The epochs charged are compared with those that the trials say in their own logs to have
-begun.
+begun. A trial charges an epoch just before it says so, so no trial is killed in between. With
+`--looks N` every trial rests after N epochs of a stretch too, to be looked at (and never stopped):
+then it is continued in the pod that waits.
 
 `seconds` trains two networks on the digits with the real trainer and a look after every epoch, once
 with pods that wait at a rest and once with a pod for each stretch (`trialTemplate.timeLimit`). The
@@ -25,6 +27,7 @@ import argparse
 import json
 import random
 import re
+import signal
 import statistics
 import sys
 import time
@@ -83,10 +86,31 @@ def strike(scene: Scene, nodes: list[Node], victim: str, rng: random.Random) -> 
     mine = [each for each in found if ("-controller-" in each[1]) == (victim == "controller")]
     try:
         node, pod = rng.choice(mine)
+        node.kill(SPACE, pod, signal.SIGSTOP)
+        if victim == "trial" and charges(scene, nodes, pod):
+            node.kill(SPACE, pod, signal.SIGCONT)
+            return False
         node.kill(SPACE, pod)
     except (LookupError, IndexError):  # it ended by itself just now
         return False
     return True
+
+
+def charges(scene: Scene, nodes: list[Node], pod: str) -> bool:
+    """Whether a trial, stopped for the moment, has charged an epoch that it has not begun."""
+    time.sleep(0.1)  # for a request of it that is on its way
+    trial = int(pod.removeprefix(f"{NAME}-").split("-")[0])
+    ledger = f"trials/{trial:05d}/progress.json"
+    store = scene.store(NAME)
+    charged = json.loads(store.get(ledger))["epochsBegun"] if store.exists(ledger) else 0
+    said = rf"^trial {trial} attempt \d+ epoch \d+ begins$"
+    return bool(charged != len(re.findall(said, "\n".join(logs(nodes).values()), re.MULTILINE)))
+
+
+def logs(nodes: list[Node]) -> dict[str, str]:
+    """What each pod has printed."""
+    found = {pod["name"]: Path(pod["log"]) for node in nodes for pod in node.pods()}
+    return {n: log.read_text(errors="replace") for n, log in found.items() if log.exists()}
 
 
 def disturb(scene: Scene, nodes: list[Node], gate: Gate, options: argparse.Namespace) -> Any:
@@ -125,7 +149,7 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
                 deterministic=True,
                 training={"epochs": 27},
                 strategy={"type": "Evolution"},
-                estimation={"type": "ASHA", "asha": {"eta": 3}},
+                estimation={"type": "ASHA", "asha": {"eta": 3}, **looks(options.looks)},
                 budget={"trials": options.trials, "parallelism": 8},
                 control={"share": 0.1},
                 finalists={"count": 1},
@@ -137,8 +161,7 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
             item = scene.finished(NAME, options.limit)
             entries, wanted = scene.journal(NAME), undisturbed({**body, "status": None}, 8)
             found = course(entries)
-            logs = [pod["log"] for node in (it.node, other) for pod in node.pods()]
-            texts = [Path(log).read_text(errors="replace") for log in logs if Path(log).exists()]
+            texts = logs([it.node, other])
             return {
                 "disturbed by": done,
                 "seconds": round(seconds),
@@ -149,8 +172,10 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
                 "granted in the same attempt": kept(entries),
                 "further attempts": sum(isinstance(entry, Attempt) for entry in entries),
                 "epochs charged": item["status"]["cost"]["epochs"],
-                "epochs begun by the trials' logs": sum(len(BEGAN.findall(t)) for t in texts),
-                "trials trained on both nodes": travelled([it.node, other]),
+                "epochs begun by the trials' logs": sum(
+                    len(BEGAN.findall(text)) for text in texts.values()
+                ),
+                "promoted, and resumed on another node": moved(entries, [it.node, other]),
             }
         finally:
             other.stop()
@@ -167,14 +192,38 @@ def kept(entries: list[AnyEntry]) -> int:
     return count
 
 
-def travelled(nodes: list[Node]) -> int:
-    """Trials whose pods were on more than one node."""
-    places: dict[str, set[str]] = defaultdict(set)
+def looks(every: int) -> dict[str, Any]:
+    """A rule that looks at a trial so often, and never stops one."""
+    rule = {"type": "Median", "every": every, "median": {}, "after": 27}
+    return {"stopping": rule} if every else {}
+
+
+def moved(entries: list[AnyEntry], nodes: list[Node]) -> list[str]:
+    """Trials that rested at the end of a rung on one node, and were trained on on another."""
+    places: dict[tuple[int, int], str] = {}
     for node in nodes:
         for pod in node.pods():
-            if found := re.match(rf"{NAME}-(\d+)-\d+-", pod["name"]):
-                places[found[1]].add(node.name)
-    return sum(len(each) > 1 for each in places.values())
+            if match := re.match(rf"{NAME}-(\d+)-(\d+)-", pod["name"]):
+                places[int(match[1]), int(match[2])] = node.name
+    found = []
+    last: dict[int, Asked | Granted | Attempt] = {}
+    rests: dict[int, Rested] = {}
+    for entry in entries:
+        if isinstance(entry, Rested):
+            rests[entry.trial] = entry
+        if not isinstance(entry, Asked | Granted | Attempt):
+            continue
+        before, last[entry.trial] = last.get(entry.trial), entry
+        if not isinstance(entry, Granted) or before is None:
+            continue
+        old = 1 if isinstance(before, Asked) else before.attempt
+        there, here = places.get((entry.trial, old)), places.get((entry.trial, entry.attempt))
+        if entry.attempt > old and there and here and there != here:
+            done = rests[entry.trial].done
+            found.append(
+                f"{entry.trial}: {done} epochs on {there}, up to {entry.grant.until} on {here}"
+            )
+    return found
 
 
 def seconds(options: argparse.Namespace) -> dict[str, Any]:
@@ -286,6 +335,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=12)
     parser.add_argument("--every", type=float, default=3, help="seconds between kills")
     parser.add_argument("--outage", type=float, default=20, help="seconds without a store")
+    parser.add_argument("--looks", type=int, default=0, help="epochs between two looks; 0: none")
     parser.add_argument("--parallelism", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)

@@ -263,35 +263,38 @@ def write(store: Store, key: str, document: object) -> None:
     store.put(key, json.dumps(document).encode())
 
 
+def ask(job: Document, point: Document, **more: bool) -> Any:
+    """What the controller answers to a post of a point, through the proxy if there is one."""
+    url, proxy = os.environ.get("KINASE_REPORT_URL", ""), os.environ.get("http_proxy")
+    if urlsplit(url).hostname in os.environ.get("no_proxy", "").split(","):
+        proxy = None
+    connection = http.client.HTTPConnection(urlsplit(proxy or url).netloc, timeout=2)
+    token = os.environ.get("KINASE_REPORT_TOKEN", "")
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    body = json.dumps({"attempt": job["attempt"], **point, **more})
+    connection.request("POST", url if proxy else urlsplit(url).path, body, headers)
+    answer = json.loads(connection.getresponse().read(65536))
+    return answer if isinstance(answer, dict) else {}
+
+
 def post(job: Document, point: Document) -> bool:
     """Post a point; False if the answer says to stop."""
-    url = urlsplit(os.environ.get("KINASE_REPORT_URL", ""))
-    if os.environ.get("FAKE_POST") != "1" or not url.netloc:
+    if os.environ.get("FAKE_POST") != "1" or not os.environ.get("KINASE_REPORT_URL"):
         return True
     try:
-        connection = http.client.HTTPConnection(url.netloc, timeout=2)
-        token = os.environ.get("KINASE_REPORT_TOKEN", "")
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        body = json.dumps({"attempt": job["attempt"], **point})
-        connection.request("POST", url.path, body, headers)
-        answer = json.loads(connection.getresponse().read(65536))
-        return not (isinstance(answer, dict) and answer.get("continue") is False)
+        return ask(job, point).get("continue") is not False
     except (OSError, ValueError, http.client.HTTPException):
         return True
 
 
 def waits(job: Document, point: Document) -> int | None:
     """Wait at a rest for the epoch up to which the trial continues."""
-    url = urlsplit(os.environ.get("KINASE_REPORT_URL", ""))
+    if not os.environ.get("KINASE_REPORT_URL"):
+        return None
     deadline = time.monotonic() + float(os.environ.get("FAKE_HOLD_SECONDS") or 0)
-    while time.monotonic() < deadline and url.netloc and not state.asked:
+    while time.monotonic() < deadline and not state.asked:
         try:
-            connection = http.client.HTTPConnection(url.netloc, timeout=2)
-            token = os.environ.get("KINASE_REPORT_TOKEN", "")
-            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-            body = json.dumps({"attempt": job["attempt"], **point, "rests": True})
-            connection.request("POST", url.path, body, headers)
-            answer = json.loads(connection.getresponse().read(65536))
+            answer = ask(job, point, rests=True)
         except (OSError, ValueError, http.client.HTTPException):
             return None
         if not answer.get("wait"):

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Rng = np.random.Generator
 
+KNOWN_KEYS = 20_000
+"""Maximum number of keys that a space remembers, some 4 MB."""
+
 
 def derive_rng(seed: int, *labels: int) -> Rng:
     """A generator that depends on the seed and the labels alone."""
@@ -209,7 +212,22 @@ class Space(ABC):
         """Plain data that is equal for isomorphic architectures, and only for those."""
 
     def key(self, architecture: Architecture) -> str:
-        """Canonical hash, 16 hex digits. Isomorphic architectures have the same hash."""
+        """Canonical hash, 16 hex digits. Isomorphic architectures have the same hash. The latest
+        are remembered, because strategies ask for the same ones again and again."""
+        try:
+            same = hashlib.blake2b(json.dumps(architecture).encode(), digest_size=16).digest()
+        except (TypeError, ValueError):  # not plain data; `canonical` may say so better
+            return self._hash(architecture)
+        known: dict[bytes, str] = self.__dict__.setdefault("_known_keys", {})
+        key = known.get(same)
+        if key is None:
+            key = self._hash(architecture)
+            if len(known) >= KNOWN_KEYS:
+                known.clear()
+            known[same] = key
+        return key
+
+    def _hash(self, architecture: Architecture) -> str:
         text = json.dumps(self.canonical(architecture), sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -516,11 +516,11 @@ class Scene:
         uid = self.get(name)["metadata"]["uid"]
         prefix = f"nas/{self.namespace}/{uid}/"
         client, copy = self.bucket.client, MemoryStore()
-        listed = client.list_objects_v2(Bucket=self.bucket.name, Prefix=prefix)
-        assert not listed["IsTruncated"]
-        for item in listed.get("Contents", ()):
-            body = client.get_object(Bucket=self.bucket.name, Key=item["Key"])["Body"].read()
-            copy.put(item["Key"].removeprefix(prefix), body)
+        pages = client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self.bucket.name, Prefix=prefix):
+            for item in page.get("Contents", ()):
+                body = client.get_object(Bucket=self.bucket.name, Key=item["Key"])["Body"].read()
+                copy.put(item["Key"].removeprefix(prefix), body)
         return copy
 
     def journal(self, name: str = "toy", kind: str = "") -> list[Any]:
