@@ -474,7 +474,9 @@ def main() -> None:
                         job = {**job, "done": job["until"], "until": until}
                     found = train(job, store)
                     write(store, f"{job['prefix']}/result.json", found)
-                    rests = found["outcome"] == "Stopped" and len(found["curve"]) == job["until"]
+                    rests = found["outcome"] == "Stopped" and len(found["curve"]) == job.get(
+                        "until"
+                    )
                     until = waits(job, found["curve"][-1]) if rests and found["curve"] else None
             if found["outcome"] == "Infeasible":
                 end(42, found.get("message", ""))

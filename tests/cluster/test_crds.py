@@ -164,7 +164,7 @@ def test_one_manifest_beyond_each_bound(experiments: Kind) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-UNSEEN = "Options; they are for a "
+UNSEEN = ("Options; they are for a ", "nothing is left to search for")
 """Of what the models say: CEL does not see a field whose values may be anything."""
 
 
@@ -176,7 +176,7 @@ def test_the_models_and_the_api_server_agree(experiments: Kind, seed: int) -> No
     for _ in range(250):
         document = random_manifest(rng)
         theirs, ours = experiments.refusal(document), refusal_of_the_models(document)
-        if not theirs and UNSEEN in ours:
+        if not theirs and any(each in ours for each in UNSEEN):
             continue
         assert bool(theirs) == bool(ours), f"{document}\nserver: {theirs}\nmodels: {ours}"
         if not ours:

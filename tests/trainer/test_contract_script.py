@@ -59,7 +59,9 @@ def test_the_page_shows_the_script() -> None:
 
 
 def test_the_page_s_examples_are_of_their_models() -> None:
-    task, info, root, inherited, point, termination = (json.loads(b) for b in blocks("jsonc"))
+    task, info, root, inherited, point, rests, termination = (
+        json.loads(b) for b in blocks("jsonc")
+    )
     TaskJob.model_validate(task)
     graph = load_graph(api.Root.model_validate(root.pop("root")).graph)
     assert root == {}
@@ -68,6 +70,7 @@ def test_the_page_s_examples_are_of_their_models() -> None:
     result = api.TrialResult.model_fields
     assert set(inherited) == {result[name].alias or name for name in ("inherited", "kept_bytes")}
     api.Inherited.model_validate(inherited["inherited"])
+    assert rests == {**point, "rests": True}
     assert point.pop("attempt") == 1
     api.Point.model_validate(point)
     Termination.model_validate(termination)
