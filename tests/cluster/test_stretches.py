@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import signal
 from typing import Any
 
 from kinase.api import NASExperiment, TaskInfo, TrialJob
@@ -13,17 +16,23 @@ from kinase.store.memory import MemoryStore
 from tests import pod_trainer
 from tests.cluster import system
 from tests.cluster.helpers import wait_for
+from tests.cluster.lab.rest import ApiError
 from tests.cluster.system import Scene
 
 LADDER: dict[str, Any] = {
     "training": {"epochs": 9},
     "strategy": {"type": "Evolution", "evolution": {"population": 3, "sample": 2}},
-    "estimation": {"type": "ASHA", "asha": {"eta": 3}},
+    "estimation": {
+        "type": "ASHA",
+        "asha": {"eta": 3},
+        "stopping": {"type": "Median", "every": 1, "median": {}, "after": 9},
+    },
     "budget": {"trials": 10, "parallelism": 1},
     "control": {"share": 0},
     "finalists": {"count": 1},
 }
-"""Rungs of 1, 3 and 9 epochs; one trial after the other, so its course depends on scores alone."""
+"""Rungs of 1, 3 and 9 epochs; one trial after the other, so its course depends on scores alone.
+Every trial rests after each epoch, and none is stopped."""
 
 
 def course(entries: list[AnyEntry]) -> list[tuple[Any, ...]]:
@@ -62,26 +71,50 @@ def undisturbed(body: dict[str, Any], slots: int = 1) -> list[tuple[Any, ...]]:
 def test_a_ladder_through_kills_ends_as_one_that_was_not_disturbed(
     scene: Scene, alone: None
 ) -> None:
-    env = [{"name": "FAKE_EPOCH_SECONDS", "value": "0.4"}]
+    env = [
+        {"name": "FAKE_EPOCH_SECONDS", "value": "0.4"},
+        {"name": "FAKE_HOLD_SECONDS", "value": "30"},
+    ]
     scene.create(**LADDER, trialTemplate={"image": system.FAKE, "env": env})
 
     def promoted() -> Granted | None:
         return next(iter(scene.journal(kind="granted")), None)
 
     first = wait_for(promoted, 120, message="a trial is promoted")
+    number, attempt = first.trial, first.attempt + 1
+    scene.hold(number, epoch=3, attempt=attempt)
     # its pod, in the stretch that follows its checkpoint
-    scene.node.kill(scene.namespace, scene.begins(first.trial, epoch=2, attempt=2))
-    wait_for(lambda: scene.journal(kind="attempt"), 60, message="another attempt")
-    scene.node.kill(scene.namespace, scene.controller())
+    scene.node.kill(scene.namespace, scene.begins(number, epoch=2, attempt=first.attempt))
+    # another attempt rests after epoch 2, and continues in its pod; there it is to rest again while
+    # the controller does not answer, and both are killed
+    pod = scene.begins(number, epoch=3, attempt=attempt)
+    controller = scene.controller()
+    scene.node.kill(scene.namespace, controller, signal.SIGSTOP)
+    scene.let()
+    wait_for(lambda: epochs_of(scene, number) == 3, 60, message="its result after epoch 3")
+    with contextlib.suppress(ApiError, LookupError):  # it waits a while for an answer
+        scene.node.kill(scene.namespace, pod)
+    scene.node.kill(scene.namespace, controller)
     scene.operator.kill()
     scene.operator.start()
     item = scene.finished(timeout=240)
     entries = scene.journal()
     assert course(entries) == undisturbed(item)
     [lost] = [entry for entry in entries if entry.type == "attempt" and entry.crash]
-    assert (lost.trial, lost.done) == (first.trial, 1), "it went on from its checkpoint"
+    assert (lost.trial, lost.done) == (number, 1), "it went on from its checkpoint"
+    [kept] = [
+        e for e in entries if e.type == "granted" and (e.trial, e.attempt) == (number, attempt)
+    ]
+    assert kept.grant == first.grant, "the look after epoch 2, in the same pod"
     begun = sum(entry.cost.epochs for entry in entries if entry.type == "told")
     assert item["status"]["cost"]["epochs"] == begun
     rungs = [entry.grant.rung for entry in entries if isinstance(entry, Granted)]
     assert rungs.count(1) >= 10 // 3
     assert rungs.count(2) >= 1
+
+
+def epochs_of(scene: Scene, trial: int) -> int:
+    """Length of the curve of a trial's latest result."""
+    store = scene.store()
+    key = f"trials/{trial:05d}/result.json"
+    return len(json.loads(store.get(key))["curve"]) if store.exists(key) else 0
