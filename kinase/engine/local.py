@@ -210,7 +210,10 @@ class LocalEngine(Engine):
         if each.ready:
             return
         if not each.connection.poll(START_SECONDS):
-            raise EngineError(f"a worker did not start within {START_SECONDS:g} s")
+            raise EngineError(
+                f"a worker did not start within {START_SECONDS:g} s: this machine may be too "
+                "busy; the same command tries again"
+            )
         match each.connection.recv():
             case ("ready",):
                 each.ready = True
