@@ -324,7 +324,10 @@ def stopping_text(rule: Stopping) -> str:
     found = rule.calibration
     text = f"{rule.rule} stopped {counted(found.stopped, 'trial')}"
     if found.share is None or found.interval is None:
-        return f"{text}; none that it would have stopped was trained on to its end"
+        return (
+            f"{text}; how many of them would have become the best is not known, because no "
+            "spared trial has a result"
+        )
     low, high = found.interval
     return (
         f"{text}; an estimated {found.share:.1%} of them would have become the best "
