@@ -109,6 +109,7 @@ def _lines(plan: Plan, name: str, file: str) -> Iterator[str]:
     if plan.low_epochs == plan.epochs and plan.fraction == 1:
         yield "    type: Full  # candidates are trained as long as finalists"
     else:
+        yield "    # One fixed level for all. ASHA compares more candidates: docs/estimators.md."
         yield "    type: LowerFidelity"
         fraction = f", dataFraction: {plan.fraction:g}" if plan.fraction < 1 else ""
         yield f"    lowerFidelity: {{epochs: {plan.low_epochs}{fraction}}}"
