@@ -26,10 +26,10 @@ from kinase.space import Frame, InfeasibleError, derive_rng, make_space
 from kinase.strategy import make_strategy
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "the paper's edits, then mutations": {"edits": "all", "saturated": "mutate"},
-    "drawn edits, then mutations": {"saturated": "mutate"},
-    "the paper's edits, former parents": {"edits": "all"},
-    "drawn edits, former parents (default)": {},
+    "the paper's edits, then mutations (default)": {},
+    "drawn edits, then mutations": {"edits": "drawn"},
+    "the paper's edits, former parents": {"saturated": "backtrack"},
+    "drawn edits, former parents": {"edits": "drawn", "saturated": "backtrack"},
 }
 FRAME = Frame((1, 8, 8), 10)
 

@@ -118,11 +118,11 @@ class NASHStrategy(Model):
     edits: Literal["drawn", "all"] | None = None
     """Number of morphisms of a child. `drawn`: from 1 to `morphisms`, each equally likely. `all`:
     always `morphisms`, as in the paper; in a small space nothing is left to grow after a few
-    generations. Default: `drawn`."""
+    generations. Default: `all`."""
     saturated: Literal["backtrack", "mutate"] | None = None
     """What to do when morphisms lead to no new child of the parent. `backtrack`: make a child of
     the last former parent that can still grow, or of another initial network. `mutate`: mutate the
-    parent at random, so the child inherits matching tensors at most. Default: `backtrack`."""
+    parent at random, so the child inherits matching tensors at most. Default: `mutate`."""
     include_parent: bool = True
     """Whether the last child of a generation is the unchanged parent, trained further. Otherwise
     the parent competes with its known value, which suits an estimation without inheritance."""

@@ -74,34 +74,26 @@ def _grown(
 ) -> Iterator[Architecture]:
     """Edits of an architecture that exact morphisms can make, also from the root, in random order.
 
-    If the space lists its moves, a morphism is drawn first, then its place and numbers, and none
-    is left out; else mutations are drawn for as long as new ones appear.
+    They are mutations, as the space draws them. Where no more are found and the space lists its
+    moves, the rest of those follows, so that none is left out.
     """
-    space = bridges.space
-    listed = space.moves(parent)
-    moves = [edits for name, edits in listed.items() if name not in KINDS or KINDS[name].exact]
-    again = 0
-    for _ in range(ATTEMPTS if not listed else sum(map(len, moves))):
-        if listed:
-            child = _drawn(moves, rng)
-            if not bridges.contains(child):
-                continue
-        else:
-            child = space.mutate(parent, rng)
-            again += bridges.refused(parent, child)
-            if again > AGAIN:
-                return
+    space, again = bridges.space, 0
+    for _ in range(ATTEMPTS):
+        child = space.mutate(parent, rng)
+        again += bridges.refused(parent, child)
+        if again > AGAIN:
+            break
         if bridges.lead(parent, child) and bridges.lead(root, child):
             yield child
-
-
-def _drawn(moves: list[list[Architecture]], rng: Rng) -> Architecture:
-    """Draw a morphism, then its place and numbers, and take it out."""
-    edits = moves[int(rng.integers(len(moves)))]
-    child = edits.pop(int(rng.integers(len(edits))))
-    if not edits:
-        moves.remove(edits)
-    return child
+    listed = space.moves(parent)
+    exact = [edits for name, edits in listed.items() if name not in KINDS or KINDS[name].exact]
+    moves = [child for edits in exact for child in edits]
+    for index in rng.permutation(len(moves)):
+        child = moves[int(index)]
+        if not bridges.contains(child):
+            continue
+        if bridges.lead(parent, child) and bridges.lead(root, child):
+            yield child
 
 
 def grow_fresh(

@@ -82,7 +82,7 @@ class NASH(Strategy):
             return Proposal(parent.architecture, (parent.number,), "continue")
         for each in [parent, *self._line]:
             edits = self.options.morphisms
-            if self.options.edits != "all":
+            if self.options.edits == "drawn":
                 edits = int(rng.integers(edits)) + 1
             child = grow_fresh(self._bridges, each.architecture, history, rng, edits)
             if child is not None:
@@ -103,7 +103,7 @@ class NASH(Strategy):
 
     @property
     def _backtracks(self) -> bool:
-        return self.options.saturated != "mutate"
+        return self.options.saturated == "backtrack"
 
     def parents_to_come(self, history: History) -> set[int]:
         """The parent, the best of this generation so far, and the former parents that can have a
