@@ -100,7 +100,7 @@ def rank(trial: Trial) -> tuple[Any, ...]:
 @pytest.mark.parametrize("initial", [1, 3])
 def test_generations_are_those_of_the_algorithm(include_parent: bool, initial: int) -> None:
     """Each has `neighbours` children of one parent, which is the best of the one before."""
-    options = {"include_parent": include_parent, "initial": initial, **PAPER}
+    options = {"include_parent": include_parent, "initial": initial}
     search = Search(neighbours=4, morphisms=2, **options)
     trials = [search.step() for _ in range(initial + 4 * 8)]
     best = min(trials[:initial], key=rank)
