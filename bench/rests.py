@@ -97,7 +97,7 @@ def strike(scene: Scene, nodes: list[Node], victim: str, rng: random.Random) -> 
 
 
 def charges(scene: Scene, nodes: list[Node], pod: str) -> bool:
-    """Whether a trial, stopped for the moment, has charged an epoch that it has not begun."""
+    """Whether a trial, stopped for the moment, has charged an epoch before it began it."""
     time.sleep(0.1)  # for a request of it that is on its way
     trial = int(pod.removeprefix(f"{NAME}-").split("-")[0])
     ledger = f"trials/{trial:05d}/progress.json"

@@ -85,8 +85,8 @@ def _no_pause(spec: ExperimentSpec) -> str | None:
     if inherit.first_epochs <= whole:
         return None
     return (
-        f"estimation.inherit.firstEpochs {inherit.first_epochs} is above the {whole} epochs of a "
-        "child, so children do not pause; lower it, or raise inherit.epochsPerChild"
+        f"estimation.inherit.firstEpochs {inherit.first_epochs} is above {whole}, the epochs of "
+        "a child, so children do not pause; lower it, or raise inherit.epochsPerChild"
     )
 
 
