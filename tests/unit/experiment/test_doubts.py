@@ -156,7 +156,7 @@ def test_children_that_do_not_pause_are_doubted(first: int, doubted: bool) -> No
     estimation = {"type": "ASHA", "inherit": {"firstEpochs": first}}
     spec = experiment(training={"epochs": 9}, estimation=estimation).spec
     said = (
-        "estimation.inherit.firstEpochs 4 is above the 3 epochs of a child, so children do not "
+        "estimation.inherit.firstEpochs 4 is above 3, the epochs of a child, so children do not "
         "pause; lower it, or raise inherit.epochsPerChild"
     )
     assert list(doubts(spec)) == ([said] if doubted else [])
