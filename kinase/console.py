@@ -26,7 +26,7 @@ from kinase.report.gather import inherited_text, rung_text, steps
 from kinase.report.stretches import saving
 from kinase.report.task import data_lines, main_metric
 from kinase.report.verdict import verdict
-from kinase.words import counted
+from kinase.words import counted, standing
 
 if TYPE_CHECKING:
     from kinase.experiment.budget import Limit
@@ -292,16 +292,8 @@ def rung_rows(record: Record) -> list[str]:
         found = [found[0], *found[-MOST_RUNGS + 1 :]]
     rows = []
     for step in found:
-        count = step.count
-        parts = {
-            "running": count.running,
-            "paused": count.paused,
-            "promoted": count.promoted,
-            "stopped": count.stopped,
-        }
-        shown = ", ".join(f"{number} {word}" for word, number in parts.items() if number)
         name = f"{step.rung} ({step.text})" if step.rung >= 0 else step.text
-        rows.append(f"{name}: {count.reached} reached" + (f"; {shown}" if shown else ""))
+        rows.append(f"{name}: {standing(step.count)}")
     return rows
 
 

@@ -3,6 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
+
+
+class Standing(Protocol):
+    """Numbers of trials at one rung of a ladder."""
+
+    @property
+    def reached(self) -> int:
+        """Those that reached its end."""
+
+    @property
+    def running(self) -> int:
+        """Those on their way to it."""
+
+    @property
+    def paused(self) -> int:
+        """Those paused at its end."""
+
+    @property
+    def promoted(self) -> int:
+        """Those that continued to a higher rung."""
+
+    @property
+    def stopped(self) -> int:
+        """Those that were stopped."""
+
+
+def standing(rung: Standing) -> str:
+    """How trials stand at a rung: `9 reached; 2 running, 4 paused, 3 promoted`."""
+    parts = {
+        "running": rung.running,
+        "paused": rung.paused,
+        "promoted": rung.promoted,
+        "stopped": rung.stopped,
+    }
+    shown = ", ".join(f"{number} {word}" for word, number in parts.items() if number)
+    return f"{rung.reached} reached" + (f"; {shown}" if shown else "")
 
 
 def counted(number: float, noun: str, shown: str | None = None) -> str:

@@ -22,7 +22,7 @@ from kinase.api.status import (
 from kinase.estimation.calibration import wilson
 from kinase.report.theme import brief, duration, metric, shorten
 from kinase.report.theme import size as as_bytes
-from kinase.words import counted
+from kinase.words import counted, standing
 from kinase_kube.client import Object
 from kinase_kubectl.problem import escaped
 
@@ -435,15 +435,8 @@ def facts(each: Experiment, now: datetime) -> list[tuple[str, str]]:
 
 def rung_text(rung: RungStatus) -> str:
     """How trials stand at a rung: `1 (3 epochs): 9 reached; 2 running, 4 paused, 3 promoted`."""
-    parts = {
-        "running": rung.running,
-        "paused": rung.paused,
-        "promoted": rung.promoted,
-        "stopped": rung.stopped,
-    }
-    shown = ", ".join(f"{count} {word}" for word, count in parts.items() if count)
     name = f"{rung.rung} ({counted(rung.until, 'epoch')})" if rung.rung >= 0 else "before the first"
-    return f"{name}: {rung.reached} reached" + (f"; {shown}" if shown else "")
+    return f"{name}: {standing(rung)}"
 
 
 def stopping_text(found: StoppingStatus) -> str:
