@@ -18,27 +18,19 @@ import statistics
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
-
-from bench.cluster import SPACE, Bucket, lab
+from bench.cluster import SPACE, lab
+from bench.scene import scene_of
 from kinase.experiment.entries import Attempt
 from kinase.experiment.journal import Journal
 from tests.cluster import campaign, system
 from tests.cluster.gate import Gate
 from tests.cluster.helpers import wait_for
-from tests.cluster.lab.s3 import VersityGW
 from tests.cluster.system import Scene
 
 NAME = "toy"
-
-
-@dataclass(frozen=True)
-class _Bucket(Bucket):
-    client: Any = None
 
 
 def strike(scene: Scene, *, controller: bool, rng: random.Random) -> bool:
@@ -78,15 +70,7 @@ def disturb(scene: Scene, gate: Gate, options: argparse.Namespace) -> dict[str, 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """The whole campaign."""
     with lab(instant=None) as it:
-        client = boto3.client(
-            "s3",
-            endpoint_url=it.bucket.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=VersityGW.access_key,
-            aws_secret_access_key=VersityGW.secret_key,
-        )
-        bucket = _Bucket(it.bucket.name, it.bucket.endpoint, client=client)
-        scene = Scene(it.cluster, it.node, it.operator, SPACE, bucket)
+        scene = scene_of(it)
         gate = Gate(it.bucket.endpoint)
         storage = system.experiment(SPACE, it.bucket)["spec"]["storage"]
         spec = campaign.spec(options.trials, storage={**storage, "endpoint": gate.endpoint})

@@ -32,43 +32,22 @@ import statistics
 import sys
 import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
-
-from bench.cluster import SPACE, Bucket, Lab, lab
+from bench.cluster import SPACE, lab
 from bench.instant import NAME as INSTANT
+from bench.scene import scene_of
 from kinase.api import Kind
 from kinase.experiment.entries import AnyEntry, Asked, Attempt, Granted, Rested, Told
 from tests.cluster import system
 from tests.cluster.gate import Gate
 from tests.cluster.lab.node import Node
-from tests.cluster.lab.s3 import VersityGW
 from tests.cluster.system import Scene
 from tests.cluster.test_stretches import course, undisturbed
 
 NAME = "toy"
 BEGAN = re.compile(r"^trial \d+ attempt \d+ epoch \d+ begins$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class _Bucket(Bucket):
-    client: Any = None
-
-
-def scene_of(it: Lab) -> Scene:
-    """The lab as the tests see it."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=it.bucket.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=VersityGW.access_key,
-        aws_secret_access_key=VersityGW.secret_key,
-    )
-    bucket = _Bucket(it.bucket.name, it.bucket.endpoint, client=client)
-    return Scene(it.cluster, it.node, it.operator, SPACE, bucket)
 
 
 def strike(scene: Scene, nodes: list[Node], victim: str, rng: random.Random) -> bool:
