@@ -39,10 +39,6 @@ class Bridges:
             self._known[pair] = found is not None
         return self._known[pair]
 
-    def refused(self, parent: Architecture, child: Architecture) -> bool:
-        """Whether it is known that no morphisms exist."""
-        return not self._known.get(self._pair(parent, child), True)
-
     def exists(self, architecture: Architecture) -> bool:
         """Whether a network can be built."""
         try:
@@ -76,14 +72,21 @@ def _grown(
 
     They are mutations, as the space draws them. Where no more are found and the space lists its
     moves, the rest of those follows, so that none is left out.
+
+    What an earlier call has found out makes nothing different: a search that goes on from its
+    journal draws the same.
     """
     space, again = bridges.space, 0
+    refused: set[str] = set()
     for _ in range(ATTEMPTS):
         child = space.mutate(parent, rng)
-        again += bridges.refused(parent, child)
+        key = space.key(child)
+        again += key in refused
         if again > AGAIN:
             break
-        if bridges.lead(parent, child) and bridges.lead(root, child):
+        if not bridges.lead(parent, child):
+            refused.add(key)
+        elif bridges.lead(root, child):
             yield child
     listed = space.moves(parent)
     exact = [edits for name, edits in listed.items() if name not in KINDS or KINDS[name].exact]
