@@ -140,6 +140,8 @@ class Progress:
         )
         warnings = [*doubts(spec), *filter(None, [lowered(loop)])]
         lines = [*data_lines(loop.info), *(f"warning: {each}" for each in warnings)]
+        if loop.experiment.spec.estimation.type == "Auto":
+            lines.append(f"estimation: {spec.estimation.shown}, chosen by the type Auto")
         if (foreseen := foresight(spec)) is not None:
             lines.append(f"note: {foreseen}")
         for line in lines:

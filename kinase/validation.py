@@ -59,8 +59,10 @@ def _validate(path: str | Path, data: bool) -> Iterator[str]:
         said = (f"the data was not read: {error}",)
     yield f"NASExperiment {experiment.metadata.name} is valid"
     yield from said
+    if experiment.spec.estimation.type == "Auto":
+        yield f"estimation: {experiment.spec.settled().estimation.shown}, chosen by the type Auto"
     yield from (f"warning: {doubt}" for doubt in doubts(experiment.spec))
-    if (foreseen := foresight(experiment.spec.sized())) is not None:
+    if (foreseen := foresight(experiment.spec.settled().sized())) is not None:
         yield f"note: {foreseen}"
 
 
@@ -71,6 +73,7 @@ def _fit(spec: ExperimentSpec, info: TaskInfo, document: Document) -> None:
     Raises:
         ManifestError: they do not fit; it names the line.
     """
+    spec = spec.settled(info.supports)
     try:
         refuse_unmeasured(aims_of(spec, info), info)
         if spec.space.model is None:

@@ -15,6 +15,14 @@ Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
+class AutoEstimation(Model):
+    """The estimation that was measured best for such a search. `Morphism` for strategies that grow
+    trained networks (NASH, LEMONADE, EAS, PathLevel, LargeScaleEvolution), `Hyperband` for BOHB,
+    and else `ASHA`. `Full` where a ladder does not fit: the trainer cannot pause,
+    `training.epochs` is below 9, there are several objectives, or `stopping` is set. What was
+    chosen is recorded when the search starts, and stays."""
+
+
 class FullEstimation(Model):
     """Train every candidate as configured in `spec.training`."""
 
@@ -212,6 +220,7 @@ class Estimation(Union):
     )
 
     type: Literal[
+        "Auto",
         "Full",
         "LowerFidelity",
         "Morphism",
@@ -221,8 +230,11 @@ class Estimation(Union):
         "AsyncHyperband",
         "FreezeThaw",
         "Custom",
-    ] = "Full"
-    """Type of the estimation. The field of the same name holds its options."""
+    ] = "Auto"
+    """Type of the estimation. The field of the same name holds its options. `Auto` chooses one by
+    the strategy, the training and the trainer."""
+    auto: AutoEstimation | None = None
+    """The type that was measured best for such a search."""
     full: FullEstimation | None = None
     """Full training."""
     lower_fidelity: LowerFidelityEstimation | None = None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from kinase.api._base import Keyed, Model, Rule
+from kinase.api.auto import OWN_TRAINER, chosen, climbs
 from kinase.api.budget import Baseline, Budget, Control, Finalists
 from kinase.api.estimation import Estimation
 from kinase.api.ladder import check_ladder, first_epochs, ladder_of, ladder_rules
@@ -27,7 +29,7 @@ _LOWER = "self.estimation.?lowerFidelity"
 _CHILDREN = {name: f"self.estimation.?{name}.?epochsPerChild" for name in ("morphism", "inherit")}
 _RECIPE = "self.space.?training"
 _FINAL_EPOCHS = "self.finalists.?epochs.orValue(self.training.epochs)"
-_SEARCH_EPOCHS = first_epochs(f"{_LOWER}.?epochs.orValue(self.training.epochs)")
+_SEARCH_EPOCHS = first_epochs(f"({climbs()} ? 1 : {_LOWER}.?epochs.orValue(self.training.epochs))")
 _NETWORKS = "(self.finalists.count + (has(self.baselines) ? size(self.baselines) : 0))"
 _LEAST_EPOCHS = f"{_SEARCH_EPOCHS} + {_NETWORKS} * {_FINAL_EPOCHS}"
 """CEL of what `final_epochs`, `search_epochs` and `_budget_pays_for_one_trial` compute."""
@@ -58,7 +60,7 @@ class ExperimentSpec(Model):
     """The search space: the set of architectures that can be found."""
     strategy: Strategy
     """The search strategy: how to explore the space."""
-    estimation: Estimation = Estimation(type="Full")
+    estimation: Estimation = Estimation(type="Auto")
     """Performance estimation: how to score a candidate cheaply."""
     budget: Budget
     """Limits on what the experiment spends."""
@@ -217,9 +219,10 @@ class ExperimentSpec(Model):
     @property
     def search_epochs(self) -> int:
         """Epochs of one trial of the search, or those with which it may end at the least."""
-        if (found := ladder_of(self)) is not None:
+        spec = self.settled()
+        if (found := ladder_of(spec)) is not None:
             return found[1].cheapest or self.training.epochs
-        lower = self.estimation.lower_fidelity
+        lower = spec.estimation.lower_fidelity
         return (lower.epochs if lower else None) or self.training.epochs
 
     @property
@@ -239,19 +242,30 @@ class ExperimentSpec(Model):
 
     @property
     def _epochs_each(self) -> int:
-        if (inherit := self.estimation.inherit) is not None:  # nearly all are children
+        spec = self.settled()
+        if (inherit := spec.estimation.inherit) is not None:  # nearly all are children
             whole = inherit.child_epochs(self.training.epochs)
             first = inherit.first(whole)
             return first + -(-(whole - first) // inherit.eta)
-        if (found := ladder_of(self)) is not None:
+        if (found := ladder_of(spec)) is not None:
             return found[1].mean_epochs(self.training.epochs)
-        morphism = self.estimation.morphism
-        return (morphism.epochs_per_child if morphism else None) or self.search_epochs
+        morphism = spec.estimation.morphism
+        return morphism.child_epochs(self.training.epochs) if morphism else self.search_epochs
 
     def epochs_for(self, trials: int) -> int:
         """Epochs that a number of trials needs, plus those of the finalists and baselines."""
         networks = self.finalists.count + len(self.baselines)
         return networks * self.final_epochs + trials * self._epochs_each
+
+    def settled(self, supports: Collection[str] = OWN_TRAINER) -> Self:
+        """A copy with the estimation that the type `Auto` means for this search.
+
+        Args:
+            supports: what the trainer supports; until it is known, that of Kinase's own.
+        """
+        if self.estimation.type != "Auto":
+            return self
+        return self.model_copy(update={"estimation": chosen(self, supports)})
 
     def sized(self) -> Self:
         """A copy with the defaults filled in that depend on the budget. They are fixed when an

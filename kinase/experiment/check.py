@@ -28,7 +28,7 @@ def check(experiment: NASExperiment, document: Document, trainer: str = "torch")
     """Problems that the models cannot detect: a member that no package registers, options that it
     rejects, a baseline that is not in the space. Tasks and data sets are only checked for Kinase's
     own trainer."""
-    spec = experiment.spec
+    spec = experiment.spec.settled()
     problems = []
 
     def problem(path: str, error: Exception) -> None:

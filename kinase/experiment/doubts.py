@@ -5,17 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 
 from kinase.api._base import struct_name
+from kinase.api.auto import INHERITING
 from kinase.api.ladder import Ladder, ladder_of
 from kinase.api.spec import ExperimentSpec
 from kinase.estimation.hyperband import sizes
-
-INHERITING = ("NASH", "LEMONADE", "EAS", "PathLevel", "LargeScaleEvolution")
-"""Strategies intended for children that inherit weights."""
 
 
 def doubts(spec: ExperimentSpec) -> tuple[str, ...]:
     """Warnings about valid settings that are probably a mistake, one line each."""
     found = []
+    spec = spec.settled()
     strategy, estimation = spec.strategy.type, spec.estimation.type
     if strategy in INHERITING and spec.estimation.inheriting is None and estimation != "Custom":
         ladder = ladder_of(spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 import kinase
 from kinase.api import limits
 from kinase.api.changes import BETWEEN_RUNS
+from kinase.api.estimation import Estimation
 from kinase.api.experiment import NASExperiment
 from kinase.api.objective import goal_of
 from kinase.api.spec import ExperimentSpec
@@ -35,9 +37,15 @@ class ReadOtherwise(MismatchError):
     """The data is read differently from the version that started the experiment."""
 
 
-def claim(store: Store, experiment: NASExperiment) -> bool:
+def claim(store: Store, experiment: NASExperiment, supports: Collection[str] | None = None) -> bool:
     """Claim the experiment's path in the storage, or verify that it is already claimed for it.
     Before the first trial, a changed manifest replaces the recorded one.
+
+    Args:
+        store: the experiment's place in the storage.
+        experiment: the manifest.
+        supports: what the trainer supports, once it is known: then the estimation that the type
+            `Auto` means is recorded.
 
     Returns:
         Whether an earlier run's journal exists there.
@@ -46,7 +54,8 @@ def claim(store: Store, experiment: NASExperiment) -> bool:
         MismatchError: it holds an experiment that differs in fields that cannot change.
         StoreError: it cannot be written.
     """
-    spec = _settled(experiment.spec.sized())
+    found = experiment.spec if supports is None else experiment.spec.settled(supports)
+    spec = _settled(found.sized())
     document = {"name": experiment.metadata.name, "version": kinase.__version__, "spec": spec}
     try:
         store.put(KEY, json.dumps(document, indent=2).encode(), if_absent=True)
@@ -73,6 +82,8 @@ def agree(store: Store, experiment: NASExperiment) -> None:
         MismatchError: they differ in fields that cannot change.
     """
     found, spec = _read(store), _settled(experiment.spec)
+    if spec["estimation"]["type"] == "Auto":
+        spec["estimation"] = _chosen(found, spec["estimation"])
     different = [
         change
         for field in spec
@@ -97,6 +108,18 @@ def _settled(spec: ExperimentSpec) -> dict[str, Any]:
     return document
 
 
+WRAPS = ("stopping", "inherit", "screen")
+"""Fields of an estimation that stand beside its type."""
+
+
+def _chosen(found: dict[str, Any], estimation: dict[str, Any]) -> dict[str, Any]:
+    """An estimation of the type `Auto` with the type and the options that were recorded."""
+    kept = found.get("estimation")
+    if not isinstance(kept, dict):
+        return estimation
+    return kept | {name: estimation.get(name) for name in WRAPS}
+
+
 def settled(store: Store, experiment: NASExperiment) -> NASExperiment:
     """The experiment with the defaults that were fixed when it started; unchanged if it has not
     started.
@@ -111,7 +134,19 @@ def settled(store: Store, experiment: NASExperiment) -> NASExperiment:
         task = task.model_copy(update={"folder": FolderImages(fit="crop")})
         spec = experiment.spec.model_copy(update={"task": task})
         experiment = experiment.model_copy(update={"spec": spec})
-    return _sizes_settled(store, experiment)
+    return _sizes_settled(store, _estimation_settled(store, experiment))
+
+
+def _estimation_settled(store: Store, experiment: NASExperiment) -> NASExperiment:
+    if experiment.spec.estimation.type != "Auto":
+        return experiment
+    wanted = experiment.spec.estimation.model_dump(mode="json", by_alias=True)
+    try:
+        estimation = Estimation.model_validate(_chosen(recorded(store)["spec"], wanted))
+    except ValidationError:  # `claim` reports what differs
+        return experiment
+    spec = experiment.spec.model_copy(update={"estimation": estimation})
+    return experiment.model_copy(update={"spec": spec})
 
 
 def without_digests(store: Store) -> bool:

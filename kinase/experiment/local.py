@@ -90,6 +90,8 @@ def run(
                 over.unchecked = str(error)
                 keep_final(store, over)
                 return over
+            if not begun:  # the type `Auto` means what suits this trainer
+                identity.claim(store, experiment, info.supports)
             try:
                 same_task(store, info)
             except identity.ReadOtherwise as error:

@@ -89,7 +89,7 @@ class Loop(Record):
     def update(self, experiment: NASExperiment) -> None:
         """Continue by a manifest that has changed in what may change: budget, parallelism,
         retention. To be called by a listener, between two steps. Settled defaults stay."""
-        kept = {"strategy": self.spec.strategy, "task": self.spec.task}
+        kept = {name: getattr(self.spec, name) for name in ("strategy", "task", "estimation")}
         self.experiment, self.spec = experiment, experiment.spec.model_copy(update=kept)
 
     def run(self) -> State:

@@ -61,7 +61,7 @@ class Record:
             ManifestError: nothing says which way a metric of the objective is better.
         """
         self.experiment = experiment
-        self.spec = spec = experiment.spec.sized()
+        self.spec = spec = experiment.spec.settled(info.supports).sized()
         self.aims = aims_of(spec, info)
         """The objectives with their directions; the first is the main one."""
         self.holds: Callable[[int], bool] = lambda trial: False

@@ -65,7 +65,7 @@ def _can_tell(spec: ExperimentSpec, trials: int) -> bool:
     inheriting = spec.estimation.inheriting
     if inheriting is None:
         ours -= start  # otherwise the children's weights continue the training of the start
-    child = inheriting.epochs_per_child if inheriting is not None else None
+    child = inheriting.child_epochs(spec.training.epochs) if inheriting is not None else None
     cost = ours * (child or spec.search_epochs)
     share = cost / (cost + theirs * spec.search_epochs)
     return critical(max(1, theirs // TOP), share, LEVEL / 2, ours) is not None

@@ -185,7 +185,7 @@ class Controller:
         self._summary = words.Summary(loop)
         if not self._begun():
             return False
-        identity.claim(store, given)
+        identity.claim(store, given, info.supports)
         same_task(store, info)
         loop.run()
         if loop.state.finished is None:

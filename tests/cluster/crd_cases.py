@@ -397,9 +397,12 @@ CASES: dict[str, Case] = {
         lower(), {"estimation": {"type": "Full", "lowerFidelity": {}}}, "estimation"
     ),
     "lower fidelity is not full": Case(
-        {"estimation": {"full": {}}},
+        {"estimation": {"type": "Full", "full": {}}},
         {"estimation": {"type": "LowerFidelity", "full": {}}},
         "estimation",
+    ),
+    "what is chosen has no options of a type": Case(
+        {"estimation": {"auto": {}}}, {"estimation": {"asha": {}}}, "estimation"
     ),
     "full training inherits nothing": Case(
         {"estimation": morphism()},
@@ -799,7 +802,32 @@ CASES: dict[str, Case] = {
         "budget.parallelism",
     ),
     "epochs for a trial and the finalists": Case(
-        {"budget": {"epochs": 80}}, {"budget": {"epochs": 79}}, "budget.epochs"
+        {"estimation": {"type": "Full"}, "budget": {"epochs": 80}},
+        {"estimation": {"type": "Full"}, "budget": {"epochs": 79}},
+        "budget.epochs",
+    ),
+    "epochs for the first rung, where a ladder is chosen": Case(
+        {"budget": {"epochs": 61}}, {"budget": {"epochs": 60}}, "budget.epochs"
+    ),
+    "epochs for a trial, where a rule stops trials": Case(
+        {"estimation": {"stopping": {"type": "Median"}}, "budget": {"epochs": 80}},
+        {"estimation": {"stopping": {"type": "Median"}}, "budget": {"epochs": 79}},
+        "budget.epochs",
+    ),
+    "epochs for a trial, where a ladder is too short": Case(
+        {"training": {"epochs": 8}, "budget": {"epochs": 32}},
+        {"training": {"epochs": 8}, "budget": {"epochs": 31}},
+        "budget.epochs",
+    ),
+    "epochs for a trial, where there are two objectives": Case(
+        {"objective": {"also": [{"metric": "params"}]}, "budget": {"epochs": 80}},
+        {"objective": {"also": [{"metric": "params"}]}, "budget": {"epochs": 79}},
+        "budget.epochs",
+    ),
+    "epochs for a trial, where the strategy grows networks": Case(
+        {"strategy": {"type": "NASH"}, "budget": {"epochs": 80}},
+        {"strategy": {"type": "NASH"}, "budget": {"epochs": 79}},
+        "budget.epochs",
     ),
     "epochs for a cheap trial, the finalists and a baseline": Case(
         {

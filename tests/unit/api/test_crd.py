@@ -88,7 +88,7 @@ def test_what_is_free_of_form_is_kept() -> None:
 def test_defaults_of_a_manifest() -> None:
     spec = schema(NASExperiment)["properties"]["spec"]["properties"]
     assert spec["task"]["default"]["dataset"] == "digits"  # its rules need their fields
-    assert spec["estimation"]["default"] == {"type": "Full"}  # its rules look at the type
+    assert spec["estimation"]["default"] == {"type": "Auto"}  # its rules look at the type
     assert spec["retention"]["properties"]["pods"]["default"] == "10m"
     assert "default" not in spec["budget"]["properties"]["trials"]
     assert "default" not in spec["space"]["properties"]["chain"]

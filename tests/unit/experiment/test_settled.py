@@ -102,3 +102,54 @@ def test_a_folder_is_cropped_where_the_version_that_began_cropped_it(
     loop = make_loop(kept)
     loop.update(given)
     assert loop.spec.task == kept.spec.task
+
+
+def long(**fields: Any) -> Any:
+    """An experiment whose training is long enough for a ladder, without an estimation."""
+    return experiment(**{"estimation": {}, "training": {"epochs": 20}, **fields})
+
+
+def chosen(store: Store, **fields: Any) -> str:
+    """The type of the estimation with which a manifest goes on."""
+    given = long(**fields)
+    identity.claim(store, given)
+    return identity.settled(store, given).spec.estimation.type
+
+
+def started(supports: tuple[str, ...], **fields: Any) -> Store:
+    store, given = MemoryStore(), long(**fields)
+    identity.claim(store, given)
+    identity.claim(store, given, supports)
+    store.put("journal/00000000.jsonl", b"")
+    return store
+
+
+@pytest.mark.parametrize(("supports", "kind"), [(("until",), "ASHA"), ((), "Full")])
+def test_what_the_type_auto_means_is_recorded(supports: tuple[str, ...], kind: str) -> None:
+    store = started(supports)
+    assert identity.recorded(store)["spec"]["estimation"]["type"] == kind
+    assert chosen(store) == kind
+    assert chosen(store, estimation={"type": kind}) == kind  # to name it is the same
+    with pytest.raises(identity.MismatchError, match=f'type is "{kind}" there and "Hyperband"'):
+        identity.claim(store, long(estimation={"type": "Hyperband"}))
+
+
+def test_a_run_that_began_in_full_goes_on_in_full() -> None:
+    store = started(("until",), estimation={"type": "Full"})
+    assert chosen(store) == "Full"
+
+
+def test_what_stands_beside_the_type_must_agree() -> None:
+    store = started(("until",), estimation={"stopping": {"type": "Median"}})
+    assert chosen(store, estimation={"stopping": {"type": "Median"}}) == "Full"
+    with pytest.raises(identity.MismatchError, match=r"estimation\.stopping"):
+        identity.claim(store, long())
+
+
+@pytest.mark.parametrize(("supports", "kind"), [(("until",), "ASHA"), ((), "Full")])
+def test_a_record_goes_by_what_the_trainer_can(supports: tuple[str, ...], kind: str) -> None:
+    info = INFO.model_copy(update={"supports": supports})
+    loop = make_loop(long(), info=info)
+    assert (loop.spec.estimation.type, loop.laddered) == (kind, kind == "ASHA")
+    loop.update(long(budget={"trials": 4000}))
+    assert loop.spec.estimation.type == kind

@@ -1,0 +1,60 @@
+"""`estimation.type: Auto`: the estimation of a search whose manifest names none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from kinase.api.estimation import Estimation
+
+if TYPE_CHECKING:
+    from kinase.api.spec import ExperimentSpec
+
+INHERITING = ("NASH", "LEMONADE", "EAS", "PathLevel", "LargeScaleEvolution")
+"""Strategies intended for children that inherit weights."""
+LEAST_EPOCHS = 9
+"""Training epochs from which there are three rungs (1, 3 and 9 epochs). With fewer, a rung says
+little of the next one, or costs nearly as much."""
+OWN_TRAINER = ("until", "measure")
+"""What Kinase's own trainer supports."""
+
+
+def chosen(spec: ExperimentSpec, supports: Collection[str] = OWN_TRAINER) -> Estimation:
+    """The estimation that `Auto` means for a search; any other type as it is.
+
+    Measured at equal cost on the digits, Fashion-MNIST and NAS-Bench-201 (bench/README.md, sections
+    19, 35 and 36). A ladder compares trials in the main objective, which would leave out the small
+    networks of a front. A rule that stops trials by their learning curves saves nearly nothing on a
+    ladder.
+
+    Args:
+        spec: of the search.
+        supports: what the trainer supports, `TaskInfo.supports`.
+    """
+    given = spec.estimation
+    if given.type != "Auto":
+        return given
+    ladder = (
+        "until" in supports
+        and spec.training.epochs >= LEAST_EPOCHS
+        and not spec.objective.also
+        and given.stopping is None
+    )
+    if spec.strategy.type in INHERITING:
+        kind = "Morphism"
+    elif not ladder:
+        kind = "Full"
+    else:
+        kind = "Hyperband" if spec.strategy.type == "BOHB" else "ASHA"
+    # whatever is set beside the type stays
+    wraps = {name: getattr(given, name) for name in ("stopping", "screen")}
+    return Estimation.model_validate({"type": kind} | wraps)
+
+
+def climbs() -> str:
+    """CEL: whether `chosen` gives a ladder, with Kinase's own trainer."""
+    return (
+        f"self.estimation.type == 'Auto' && self.training.epochs >= {LEAST_EPOCHS} && "
+        f"!(self.strategy.type in {list(INHERITING)}) && !has(self.estimation.stopping) && "
+        "(!has(self.objective.also) || size(self.objective.also) == 0)"
+    )
