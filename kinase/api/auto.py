@@ -46,7 +46,7 @@ def chosen(spec: ExperimentSpec, supports: Collection[str] = OWN_TRAINER) -> Est
         kind = "Full"
     else:
         kind = "Hyperband" if spec.strategy.type == "BOHB" else "ASHA"
-    # whatever is set beside the type stays
+    # what is set next to the type stays
     wraps = {name: getattr(given, name) for name in ("stopping", "screen")}
     return Estimation.model_validate({"type": kind} | wraps)
 

@@ -266,6 +266,8 @@ class ExperimentStatus(Status):
     """Finished and planned trials, such as 120/300, for the printed column."""
     trials: TrialCounts | None = None
     """Numbers of trials by state."""
+    estimation: Annotated[str, Field(max_length=64)] | None = None
+    """Type of the estimation, also where `spec.estimation.type` is `Auto`."""
     rungs: Annotated[tuple[RungStatus, ...], Field(max_length=MAX_RUNGS)] = ()
     """How trials stand at each rung, if they are trained in several rungs."""
     stopping: StoppingStatus | None = None

@@ -109,7 +109,7 @@ def _settled(spec: ExperimentSpec) -> dict[str, Any]:
 
 
 WRAPS = ("stopping", "inherit", "screen")
-"""Fields of an estimation that stand beside its type."""
+"""Fields of an estimation next to its type."""
 
 
 def _chosen(found: dict[str, Any], estimation: dict[str, Any]) -> dict[str, Any]:

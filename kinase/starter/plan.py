@@ -14,6 +14,8 @@ from statistics import median
 
 import numpy as np
 
+from kinase.api.auto import LEAST_EPOCHS
+from kinase.api.estimation import ASHAEstimation
 from kinase.api.look import Look
 from kinase.api.objective import known_metrics
 from kinase.api.space import Space as SpaceModel
@@ -45,12 +47,13 @@ TRIAL = 0.15
 SEARCH_SHARE = 0.75
 """Share of the time for the search; the rest is for the finalists."""
 WANTED = 40
-"""If the time pays for fewer trials than this, a cheaper estimation is proposed."""
+"""If the time pays for fewer trials in rungs than this, all get a few epochs instead, and then less
+data."""
 FEW = 24
 """Below this number of trials random search is as good, because evolution's start alone takes a
 third of them."""
 MANY = 300
-"""Above this number of trials, candidates are trained longer instead."""
+"""If the time pays for this number of trials in full, candidates are trained in full."""
 MOST_TRIALS = 500
 """Maximum of `budget.trials`: with more trials on the same validation split, chance decides."""
 IMBALANCE = 10
@@ -94,7 +97,9 @@ class Plan:
     epochs: int
     """Epochs of a full training."""
     low_epochs: int
-    """Epochs of a candidate's training."""
+    """Epochs of a candidate's training; on a ladder their mean."""
+    ladder: bool
+    """Whether candidates are trained in rungs, by ASHA."""
     fraction: float
     """Share of the data for a candidate's training."""
     batch: int
@@ -130,7 +135,8 @@ def plan(look: Look, wishes: Wishes) -> Plan:
         kernels=kernels,
         largest=largest,
         epochs=epochs,
-        low_epochs=max(2, epochs // 4),
+        low_epochs=epochs,
+        ladder=False,
         fraction=1.0,
         batch=_batch(look),
         crop=max(1, min(shape[1:]) // 8),
@@ -253,8 +259,8 @@ def _drawn(space: Space, frame: Frame) -> list[int]:
 
 
 def _paced(proposed: Plan, pass_seconds: float) -> Plan:
-    """Set the number of trials that the time pays for, with cheaper trials if there are few and
-    longer trials if there are many."""
+    """Set how candidates are trained and how many the time pays for: in full if it pays for many
+    full trainings, else in rungs, else all with a few epochs on a part of the data."""
     look, kept = proposed.look, proposed.wishes.seconds - proposed.search_seconds
 
     def paced(plan: Plan) -> Plan:
@@ -262,19 +268,25 @@ def _paced(proposed: Plan, pass_seconds: float) -> Plan:
         trials = int(plan.search_seconds * plan.parallelism / seconds)
         return replace(plan, trials=max(1, trials), trial_seconds=seconds)
 
+    def climbing(plan: Plan) -> Plan:
+        mean = ASHAEstimation().mean_epochs(plan.epochs)
+        return paced(replace(plan, low_epochs=mean, ladder=True))
+
     plan = paced(proposed)
+    if plan.trials < MANY:
+        plan = climbing(proposed)
+    if plan.trials < WANTED:
+        plan = paced(replace(proposed, low_epochs=proposed.epochs // 4))
     while plan.trials < WANTED and plan.low_epochs > 3:
         plan = paced(replace(plan, low_epochs=max(3, plan.low_epochs // 2)))
     while plan.trials < WANTED and plan.fraction > 0.25:
         plan = paced(replace(plan, fraction=plan.fraction / 2))
-    while plan.trials > MANY and plan.low_epochs < plan.epochs:
-        plan = paced(replace(plan, low_epochs=min(plan.epochs, plan.low_epochs * 2)))
-    if 5 * plan.low_epochs > 4 * plan.epochs:
-        plan = paced(replace(plan, low_epochs=plan.epochs))
     final = look.train * plan.epochs * pass_seconds
     if final > 2 * kept:  # finalists would take longer than the time reserved for them
-        fewer = max(plan.low_epochs, 10, round(plan.epochs * 2 * kept / final))
+        least = LEAST_EPOCHS if plan.ladder else plan.low_epochs
+        fewer = max(least, 10, round(plan.epochs * 2 * kept / final))
         plan = replace(plan, epochs=min(plan.epochs, fewer))
+        plan = climbing(plan) if plan.ladder else plan
     return replace(plan, population=_population(min(plan.trials, MOST_TRIALS)))
 
 

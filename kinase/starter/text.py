@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from kinase.api._base import MAX_NAME, format_duration
+from kinase.api.estimation import ASHAEstimation
 from kinase.api.names import API_VERSION
 from kinase.starter.plan import FEW, MOST_TRIALS, SEARCH_SHARE, Plan, uneven
 from kinase.words import counted
@@ -105,11 +106,21 @@ def _lines(plan: Plan, name: str, file: str) -> Iterator[str]:
     yield "  estimation:"
     seconds = counted(max(1, round(plan.trial_seconds)), "second")
     seconds = f"about {seconds}" if plan.trial_seconds >= 1 else "less than a second"
-    yield f"    # A candidate's training: {seconds} on this machine's {device}, as a rough guess."
-    if plan.low_epochs == plan.epochs and plan.fraction == 1:
+    mean = ", on average" if plan.ladder else ""
+    yield (
+        f"    # A candidate's training{mean}: {seconds} on this machine's {device}, as a rough guess."
+    )
+    if plan.ladder:
+        first, second, *_ = map(int, ASHAEstimation().values(plan.epochs))
+        yield (
+            f"    # Each is trained for {counted(first, 'epoch')}, the best third for "
+            f"{second}, and so on up to {plan.epochs}."
+        )
+        yield "    type: ASHA"
+    elif plan.low_epochs == plan.epochs and plan.fraction == 1:
         yield "    type: Full  # candidates are trained as long as finalists"
     else:
-        yield "    # One fixed level for all. ASHA compares more candidates: docs/estimators.md."
+        yield "    # The time is too short to compare enough candidates in rungs (type ASHA)."
         yield "    type: LowerFidelity"
         fraction = f", dataFraction: {plan.fraction:g}" if plan.fraction < 1 else ""
         yield f"    lowerFidelity: {{epochs: {plan.low_epochs}{fraction}}}"

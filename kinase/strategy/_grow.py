@@ -73,7 +73,7 @@ def _grown(
     They are mutations, as the space draws them. Where no more are found and the space lists its
     moves, the rest of those follows, so that none is left out.
 
-    What an earlier call has found out makes nothing different: a search that goes on from its
+    The draws do not depend on what an earlier call found out, so a search that continues from its
     journal draws the same.
     """
     space, again = bridges.space, 0

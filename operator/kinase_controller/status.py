@@ -126,6 +126,7 @@ class Summary:
                 failed=self._outcomes[Outcome.FAILED],
                 control=state.counts[Kind.CONTROL],
             ),
+            estimation=spec.estimation.type,
             rungs=self._rungs(),
             stopping=self._stopping(),
             best=self._incumbent(loop.best),

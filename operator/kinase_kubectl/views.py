@@ -395,6 +395,8 @@ def facts(each: Experiment, now: datetime) -> list[tuple[str, str]]:
         shown = "".join(f", {count} {word}" for word, count in counts.items() if count)
         done = "with a result" if status.rungs else "ended"
         found.append(("Trials", f"{status.progress} {done}{shown}{about}"))
+    if status.estimation is not None:
+        found.append(("Estimation", status.estimation))
     found += [("Rung", rung_text(rung)) for rung in status.rungs]
     if status.stopping is not None:
         found.append(("Stopping", stopping_text(status.stopping)))

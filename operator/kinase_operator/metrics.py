@@ -292,7 +292,7 @@ class _Spec:
             _text(task.get("dataset")),
             kind("space"),
             kind("strategy"),
-            kind("estimation"),
+            _text((experiment.status or {}).get("estimation")) or kind("estimation"),
             self.metric,
             _text(goal),
         )

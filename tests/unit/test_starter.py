@@ -105,13 +105,26 @@ def test_the_resolution_follows_the_images_and_the_device(
 
 def test_less_time_makes_cheaper_candidates_and_then_random_search() -> None:
     found = look(samples=20_000, train=12_000)
-    day, hour, minute = (plan(found, Wishes(seconds=s)) for s in (86_400, 3600, 60))
-    assert day.low_epochs == day.epochs
-    assert day.population == 30
-    assert hour.low_epochs < hour.epochs
+    month, day, minute = (plan(found, Wishes(seconds=s)) for s in (30 * 86_400, 86_400, 60))
+    assert month.low_epochs == month.epochs
+    assert month.population == 30
+    assert "type: Full" in manifest(month, "pets", "pets.yaml")
+    assert day.low_epochs < day.epochs / 4
+    spec = proposed(found, Wishes(seconds=86_400)).spec
+    assert spec.estimation.type == "ASHA"
+    assert spec.training.epochs == day.epochs
     assert minute.population is None
     assert minute.fraction == 0.25
     assert "type: Random" in manifest(minute, "pets", "pets.yaml")
+    assert "type: LowerFidelity" in manifest(minute, "pets", "pets.yaml")
+
+
+def test_the_time_for_a_candidate_in_rungs_is_the_mean() -> None:
+    found = look(samples=20_000, train=12_000)
+    chosen = plan(found, Wishes(seconds=86_400))
+    asha = proposed(found, Wishes(seconds=86_400)).spec
+    assert chosen.low_epochs == asha.epochs_for(1) - asha.epochs_for(0)
+    assert chosen.trials == pytest.approx(0.75 * 86_400 * 2 / chosen.trial_seconds, abs=1)
 
 
 def test_a_metric_that_is_not_known() -> None:
