@@ -65,6 +65,7 @@ def largest() -> ExperimentStatus:
         completion_time=NOW,
         progress="p" * 64,
         trials=TrialCounts(**dict.fromkeys(TrialCounts.model_fields, COUNT)),
+        estimation="e" * 64,
         rungs=(
             RungStatus(
                 rung=1000,
