@@ -108,7 +108,8 @@ def _lines(plan: Plan, name: str, file: str) -> Iterator[str]:
     seconds = f"about {seconds}" if plan.trial_seconds >= 1 else "less than a second"
     mean = ", on average" if plan.ladder else ""
     yield (
-        f"    # A candidate's training{mean}: {seconds} on this machine's {device}, as a rough guess."
+        f"    # A candidate's training{mean}: {seconds} on this machine's {device}, "
+        "as a rough guess."
     )
     if plan.ladder:
         first, second, *_ = map(int, ASHAEstimation().values(plan.epochs))
