@@ -130,6 +130,8 @@ class History:
     """Number of changes so far: the key for what is computed once for a history."""
     brackets: int = 0
     """One more than the highest number of a bracket."""
+    highest: int = -1
+    """The highest rung that has a trial in `at`; -1 if there is none."""
     _resting: dict[int, Trial] = field(default_factory=dict)
     _ladder: dict[tuple[int, int | None, bool], list[tuple[Losses, int]]] = field(
         default_factory=dict
@@ -250,6 +252,7 @@ class History:
     def _reach(self, trial: Trial, losses: Losses) -> None:
         rung, bracket = trial.grant.rung, trial.grant.bracket
         trial.rungs[rung] = losses
+        self.highest = max(self.highest, rung)
         best = losses
         if losses and math.isfinite(losses[0]):
             best = (min((losses[0], *trial.curve)), *losses[1:])
@@ -307,7 +310,7 @@ class History:
         """How the trials of a rung of a bracket stand."""
         return self._tallies.get((rung, bracket), NONE)
 
-    def reached(self, rung: int, bracket: int) -> int:
+    def reached(self, rung: int, bracket: int | None = None) -> int:
         """Number of trials that `at` gives."""
         return len(self._ladder.get((rung, bracket, False), ()))
 

@@ -39,6 +39,8 @@ class Synchronous(Estimator):
         """
         super().__init__(options, setting)
         self._ladder = ladder(self.options, setting)
+        self._over: tuple[History | None, int] = (None, 0)
+        """How many brackets of which history are over, the first ones; it only saves time."""
 
     @property
     def ladder(self) -> tuple[Grant, ...]:
@@ -56,7 +58,7 @@ class Synchronous(Estimator):
     def next(self, history: History, left: Left) -> Decision:
         """Finish rungs, the oldest bracket's first; then fill brackets."""
         taking = self._taking(history, left)
-        for bracket in range(history.brackets):
+        for bracket in self._brackets(history):
             decision = self._advance(bracket, history, left, taking)
             if decision is not None:
                 return decision
@@ -75,6 +77,24 @@ class Synchronous(Estimator):
         return there[place - 1].rungs[rung][0] if 1 <= place <= len(there) else float("inf")
 
     # -- a bracket ---------------------------------------------------------------------
+
+    def _brackets(self, history: History) -> range:
+        """The brackets without the first ones that are over: that take no candidate, and of which
+        no trial is under way or rests. Nothing can happen in them any more."""
+        of, over = self._over
+        if of is not history:
+            over = 0
+        while over < history.brackets and self._is_over(over, history):
+            over += 1
+        self._over = history, over
+        return range(over, history.brackets)
+
+    def _is_over(self, bracket: int, history: History) -> bool:
+        rungs = range(self.first(bracket), len(self.ladder))
+        tallies = (history.tally(rung, bracket) for rung in rungs)
+        return not self._open(bracket, history) and not any(
+            tally.under_way or tally.resting for tally in tallies
+        )
 
     def _grant(self, rung: int, bracket: int) -> Grant:
         return self.ladder[rung].model_copy(update={"bracket": bracket})
@@ -96,7 +116,7 @@ class Synchronous(Estimator):
             return None
         if left.epochs is None:
             return next(self._candidates(history))
-        due = sum(self._due(each, history, 0) for each in range(history.brackets))
+        due = sum(self._due(each, history, 0) for each in self._brackets(history))
         for bracket in self._candidates(history):
             more = self._due(bracket, history, 1) - self._due(bracket, history, 0)
             if pays(left, due + more + self.ladder[self.first(bracket)].until):
@@ -109,7 +129,7 @@ class Synchronous(Estimator):
 
     def _candidates(self, history: History) -> Iterator[int]:
         """Brackets that are open, then the one that follows."""
-        yield from (each for each in range(history.brackets) if self._open(each, history))
+        yield from (each for each in self._brackets(history) if self._open(each, history))
         yield history.brackets
 
     def _due(self, bracket: int, history: History, more: int) -> int:

@@ -57,27 +57,22 @@ class BOHB(Strategy):
         self._parts = self.space.encoding
         self._options = [part.options for part in self._parts]
         self._codes: dict[int, Reals] = {}
-        self._fitted: tuple[History | None, int, Model | None] = (None, -1, None)
-        """For which history, at which version; like the codes it only saves time."""
+        self._fitted: tuple[History | None, list[int], Model | None] = (None, [], None)
+        """For which history, with how many results at each rung; like the codes it only saves
+        time."""
 
     def propose(self, history: History, rng: Rng) -> Proposal | None:
         """A random architecture, or the model's best of some candidates."""
         model = self.model(history)
         if model is None or rng.random() < self.options.random_fraction:
             return random_fresh(self.space, history, rng)
-        candidates: dict[str, Architecture] = {}
-        for _ in range(self.options.samples):
-            found = self._candidate(model, rng)
-            key = self.space.key(found)
-            if key not in history.by_key:
-                candidates.setdefault(key, found)
-        if not candidates:
-            return random_fresh(self.space, history, rng)
-        drawn = list(candidates.values())
+        drawn = [self._candidate(model, rng) for _ in range(self.options.samples)]
         codes = np.array([self.encode(each) for each in drawn])[:, model.parts]
-        return Proposal(
-            drawn[int(np.argmax(model.good.log(codes) - model.bad.log(codes)))], (), "model"
-        )
+        excess = model.good.log(codes) - model.bad.log(codes)
+        for place in np.argsort(-excess, kind="stable"):  # a key takes longer than a density
+            if self.space.key(drawn[place]) not in history.by_key:
+                return Proposal(drawn[place], (), "model")
+        return random_fresh(self.space, history, rng)
 
     def parents_to_come(self, history: History) -> set[int]:
         """None: a candidate is trained from scratch."""
@@ -99,14 +94,15 @@ class BOHB(Strategy):
 
     def model(self, history: History) -> Model | None:
         """What the highest rung with enough results says; None where none has."""
-        of, version, model = self._fitted
-        if of is not history or version != history.version:
+        of, known, model = self._fitted
+        results = [history.reached(rung, None) for rung in range(history.highest + 1)]
+        if of is not history or known != results:
             model = self._fit(history)
-            self._fitted = (history, history.version, model)
+            self._fitted = (history, results, model)
         return model
 
     def _fit(self, history: History) -> Model | None:
-        for rung in reversed(range(max((t.rung for t in history.told), default=-1) + 1)):
+        for rung in reversed(range(history.highest + 1)):
             there = history.at(rung)
             if len(there) < 2:
                 continue
@@ -132,7 +128,7 @@ class BOHB(Strategy):
 
     def _code(self, trial: Trial, history: History) -> Reals:
         if self._fitted[0] is not history:
-            self._fitted = (history, -1, None)
+            self._fitted = (history, [], None)
             self._codes = {}
         if trial.number not in self._codes:
             self._codes[trial.number] = self.encode(trial.architecture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -11,7 +12,7 @@ from kinase.api.fidelity import Grant
 from kinase.api.trial import Outcome
 from kinase.estimation import End, Left, Promote, Sample, Wait
 from kinase.estimation.hyperband import sizes
-from kinase.estimation.testing import Session
+from kinase.estimation.testing import Session, some_ending
 from tests.unit.estimation.helpers import Hand, estimator, promoted, rungs, stopped
 
 
@@ -65,6 +66,19 @@ def test_the_brackets_of_3_to_729_epochs() -> None:
         most = sum(3**k <= epochs for k in range(1, 7))
         assert rungs == tuple(epochs // 3**k for k in range(most, -1, -1))
         assert len(sizes(len(rungs), 3, "paper")) == most + 1
+
+
+@pytest.mark.parametrize("kind", ["Hyperband", "SuccessiveHalving"])
+def test_brackets_that_are_over_are_not_looked_at_again(kind: str) -> None:
+    """And decisions are those of an estimator that looks at all: its history is another one."""
+    made = estimator(kind, 9)
+    session = Session(made, ending=some_ending, slots=6, trials=150)
+    while session.step():
+        history = session.history
+        assert made.next(history, session.left) == made.next(copy.copy(history), session.left)
+        made.next(history, session.left)
+        assert len(made._brackets(history)) <= 5
+    assert history.brackets > 15
 
 
 def test_the_sizes_of_brackets() -> None:

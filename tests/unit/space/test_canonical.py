@@ -215,6 +215,21 @@ def test_cells_by_hand(one: str, other: str, same: bool) -> None:
     assert (keys[0] == keys[1]) is same
 
 
+@pytest.mark.parametrize("preset", ["nasbench201", "darts", "nasnet"])
+def test_edits_are_alike_that_have_the_same_key(preset: Any) -> None:
+    space = Cell(CellSpace(preset=preset))
+    told = []
+    for seed in range(4):
+        architecture = space.sample(derive_rng(seed))
+        for edit in itertools.islice(space.edits(architecture), 60):
+            part = next((p for p in space.form.parts if edit[p] != architecture[p]), "normal")
+            if edit.get("concat") == architecture.get("concat"):
+                told.append(space._alike(architecture, edit, part))
+                assert told[-1] == (space.key(architecture) == space.key(edit))
+    assert not all(told)
+    assert any(told) or preset != "nasbench201"
+
+
 def test_a_pooling_of_nothing_is_an_identity() -> None:
     space = Chain(ChainSpace(kernels=(1, 3), strides=(1, 2)))
     conv = {"op": "conv", "width": 8, "kernel": 3, "stride": 1}

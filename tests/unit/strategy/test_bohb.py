@@ -167,6 +167,31 @@ def test_the_good_and_the_others() -> None:
         assert losses == sorted(losses)
 
 
+def test_the_model_is_fitted_again_only_when_there_are_results() -> None:
+    strategy = bohb()
+    history, space = with_trials(strategy, {0: 40})
+    model = strategy.model(history)
+    architecture = space.sample(derive_rng(1, 40))
+    grant = history.asked[0].grant
+    history.ask(Trial(40, architecture, space.key(architecture), grant=grant))
+    assert strategy.model(history) is model
+    history.rest(40, 1, (0.5,))
+    again = strategy.model(history)
+    assert again is not model
+    assert again is not None
+    assert again.good.points.tolist() == bohb()._fit(history).good.points.tolist()  # type: ignore[union-attr]
+
+
+def test_candidates_that_were_tried_are_passed_over() -> None:
+    """Of a space with few cells most candidates were."""
+    cell = {"preset": "nasbench201", "ops": ["none", "nor_conv_3x3"]}
+    strategy = bohb({"type": "Cell", "cell": cell}, randomFraction=0, samples=8)
+    history, space = with_trials(strategy, {0: 16})
+    made = [strategy.propose(history, derive_rng(7, draw)) for draw in range(10)]
+    assert any(each is not None and each.operation == "model" for each in made)
+    assert not {space.key(each.architecture) for each in made if each} & set(history.by_key)
+
+
 def test_trials_without_a_value_are_never_good() -> None:
     strategy = bohb()
     history, _ = with_trials(strategy, {0: 40}, lambda a: math.inf)
