@@ -308,6 +308,9 @@ class TrialPhase(StrEnum):
     """The pod is running."""
     SUCCEEDED = "Succeeded"
     """The pod has succeeded, and the result is in the store."""
+    PAUSED = "Paused"
+    """The pod has succeeded, and the trial waits for the decision whether it is trained further. A
+    trial that is never promoted keeps this phase."""
     INFEASIBLE = "Infeasible"
     """The trial can never work."""
     STOPPED = "Stopped"
@@ -325,7 +328,7 @@ class TrialReason(StrEnum):
     """Reason for the phase of an attempt."""
 
     COMPLETED = "Completed"
-    """Exit code 0."""
+    """Exit code 0, at the end or at a pause."""
     INFEASIBLE = "Infeasible"
     """Exit code 42."""
     BAD_INPUT = "BadInput"

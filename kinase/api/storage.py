@@ -44,7 +44,8 @@ class Storage(Model):
     """Which checkpoints to keep: those of running trials only, or all."""
     weights: Literal["needed", "all"] = "needed"
     """Which trained weights to keep when children inherit them (estimation type Morphism): those
-    that an unfinished or future child may need, or all. Weights of finalists are always kept."""
+    that an unfinished or future child may need, or all. Of a trial that has paused, these are the
+    latest. Weights of finalists are always kept."""
 
     rules: ClassVar = (
         Rule(

@@ -104,7 +104,8 @@ class Ancestor(Model):
     trial: Annotated[int, Field(ge=0)]
     """Number of the ancestor's trial."""
     prefix: str
-    """Path of the trial below the experiment's store, such as `trials/00003`."""
+    """Path of its network below the experiment's store: `trials/00003`, or `trials/00003/epoch-3`
+    for a trial that paused after three epochs."""
     architecture: Architecture
     """Genotype of the ancestor."""
     scale: Scale = Scale()
@@ -363,6 +364,15 @@ Metrics = Annotated[dict[str, float], BeforeValidator(_measured)]
 """Metrics by name. One that is NaN or infinite is omitted."""
 
 
+Folder = Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")]
+"""Name of a folder; empty: none."""
+
+
+def epoch_folder(epochs: int) -> str:
+    """The folder for the network that a trial has after so many epochs."""
+    return f"epoch-{epochs}"
+
+
 class Point(Model):
     """One epoch of a learning curve."""
 
@@ -400,6 +410,10 @@ class TrialResult(Model):
     (columns), in the order of the network's outputs. None if samples do not have one class."""
     kept_bytes: Annotated[int, Field(ge=0)] = 0
     """Size of the stored weights in bytes."""
+    kept_in: Folder = ""
+    """Folder below the trial's prefix with the stored network, such as `epoch-3`; empty: the prefix
+    itself. A trial that pauses keeps each network in a separate folder, because a child may read an
+    earlier one meanwhile."""
     facts: dict[str, Any] = Field(default_factory=dict)
     """Facts for the report's protocol: versions, device, sizes of the splits."""
 
@@ -462,5 +476,7 @@ class Termination(Model):
     """Value of the objective's metric."""
     epochs: Annotated[int, Field(ge=0)] | None = None
     """Epochs done."""
+    paused: bool = False
+    """Whether the trial was trained to the end of a stretch and can be trained further."""
     message: Annotated[str, Field(max_length=2048)] = ""
     """Error message."""

@@ -36,21 +36,41 @@ def read_result(store: Store, place: str, trial: int) -> TrialResult | None:
     return result if result.trial == trial else None
 
 
+CHECKPOINT = "checkpoint"
+"""Folder below a trial's prefix."""
 WEIGHTS = "weights.safetensors"
 KEPT = ("model.json", WEIGHTS, "optimizer.safetensors")
 """Files of a trial's network."""
 
 
+def folder(place: str, name: str) -> str:
+    """A folder below a trial's prefix; without a name the prefix itself."""
+    return f"{place}/{name}" if name else place
+
+
+def trial_of(place: str) -> int | None:
+    """The trial of a prefix, or of a folder below it; None if it is none of a trial."""
+    parts = place.split("/")
+    number = parts[1].partition(".")[0] if len(parts) > 1 else ""
+    return int(number) if parts[0] == "trials" and number.isdecimal() else None
+
+
+def places_with_weights(store: Store) -> set[str]:
+    """The prefixes of trials, and folders below them, in which there are weights."""
+    found = (key.rpartition("/") for key in store.list("trials/"))
+    places = {place for place, _, name in found if name == WEIGHTS and trial_of(place) is not None}
+    return {place for place in places if CHECKPOINT not in place.split("/")}
+
+
 def with_weights(store: Store) -> set[int]:
     """The trials whose weights exist."""
-    parts = (key.split("/") for key in store.list("trials/"))
-    found = (p[1].partition(".")[0] for p in parts if len(p) == 3 and p[2] == WEIGHTS)
-    return {int(number) for number in found if number.isdigit()}
+    found = map(trial_of, places_with_weights(store))
+    return {number for number in found if number is not None}
 
 
 def drop_weights(store: Store, place: str) -> None:
-    """Delete what a trial kept of its network below its prefix: first the card, without which no
-    weights count."""
+    """Delete what a trial kept of its network in a folder: first the card, without which no weights
+    count."""
     for name in KEPT:
         store.delete(f"{place}/{name}")
 

@@ -158,6 +158,7 @@ def stop(record: Record, decision: Stop) -> Told:
         message=_why(record, decision)[:2000],
         inherited=trial.inherited,
         kept_bytes=trial.kept_bytes,
+        kept_in=trial.kept_in,
         predicted=_metric(record, decision.predicted),
         probability=decision.probability,
         bar=_metric(record, decision.bar),

@@ -8,7 +8,16 @@ from pydantic import Field, model_validator
 
 from kinase.api._base import Model
 from kinase.api.fidelity import Grant
-from kinase.api.trial import Architecture, Confusion, Cost, Inheritance, Inherited, Kind, Outcome
+from kinase.api.trial import (
+    Architecture,
+    Confusion,
+    Cost,
+    Folder,
+    Inheritance,
+    Inherited,
+    Kind,
+    Outcome,
+)
 
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -93,6 +102,8 @@ class Rested(Model):
     """What the network began with, if it was to inherit."""
     kept_bytes: Annotated[int, Field(ge=0)] = 0
     """Size of what was kept of the network for its children."""
+    kept_in: Folder = ""
+    """Folder below the trial's prefix in which it was kept; empty: the prefix itself."""
     elapsed: Seconds = 0.0
     """Seconds that the experiment has run."""
 
@@ -144,6 +155,8 @@ class Told(Model):
     """What the network began with, if it was to inherit."""
     kept_bytes: Annotated[int, Field(ge=0)] = 0
     """Size of what was kept of the network for its children."""
+    kept_in: Folder = ""
+    """Folder below the trial's prefix in which it was kept; empty: the prefix itself."""
     predicted: float | None = None
     """For a trial that was stopped: the metric that was expected at the end of its grant."""
     probability: Annotated[float, Field(ge=0, le=1)] | None = None

@@ -77,7 +77,7 @@ def _line(
 ) -> Inheritance:
     own = Ancestor(
         trial=parent.number,
-        prefix=parent.prefix,
+        prefix=parent.weights,
         architecture=space.network(parent.architecture),
         scale=parent.fidelity.scale,
         morphisms=morphisms,
@@ -92,15 +92,19 @@ def _line(
     )
 
 
-def needed(state: State, to_come: Iterable[int]) -> set[int]:
-    """Trials whose weights an unfinished or future child can inherit.
+def needed(state: State, to_come: Iterable[int] | None) -> set[str]:
+    """Where the weights are that an unfinished or future child can inherit.
+
+    A future child inherits what its parent has kept last. An unfinished one keeps to what its job
+    names, also when the parent was promoted since.
 
     Args:
         state: state of the experiment.
-        to_come: trials that the strategy may still use as parents.
+        to_come: trials that have ended and that the strategy may still use as parents; None: all.
     """
-    kept = set(to_come)
+    able = state.trials.keys() if to_come is None else {*to_come, *state.outstanding}
+    kept = {state.trials[n].weights for n in able if n in state.trials}
     for trial in state.outstanding.values():
         if trial.inherit is not None:
-            kept |= {ancestor.trial for ancestor in trial.inherit.ancestors}
+            kept |= {ancestor.prefix for ancestor in trial.inherit.ancestors}
     return kept

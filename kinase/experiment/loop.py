@@ -73,8 +73,8 @@ class Loop(Record):
         self.arms = arms_of(self)
 
     @property
-    def kept(self) -> set[int]:
-        """Trials of the search whose weights are there."""
+    def kept(self) -> set[str]:
+        """Where there are weights, as paths below the experiment's store."""
         return super().kept if self._weights is None else self._weights.there
 
     @property
@@ -243,7 +243,7 @@ class Loop(Record):
         entry = ending.finished(self, self._dispatch, self._patience, results=self._results)
         if entry is None:
             return
-        if entry.winner is not None and self._weights is not None:
+        if self._weights is not None:  # what lost trainers have left, too
             self._weights = Weights(self)
             self._weights.free(self.arms[Kind.SEARCH])
         self._append(entry)

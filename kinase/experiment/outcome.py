@@ -70,6 +70,7 @@ def of_result(record: Record, trial: TrialRecord, result: TrialResult) -> Told |
             curve=curve,
             inherited=result.inherited,
             kept_bytes=kept,
+            kept_in=result.kept_in,
             elapsed=record.elapsed,
         )
     outcome = result.outcome
@@ -85,6 +86,7 @@ def of_result(record: Record, trial: TrialRecord, result: TrialResult) -> Told |
         facts=result.facts if trial.kind not in SEARCHING else {},
         inherited=result.inherited,
         kept_bytes=kept,
+        kept_in=result.kept_in,
         elapsed=record.elapsed,
     )
 
@@ -110,6 +112,7 @@ def of_progress(
         message=message,
         inherited=trial.inherited,
         kept_bytes=trial.kept_bytes,
+        kept_in=trial.kept_in,
         elapsed=record.elapsed,
     )
 

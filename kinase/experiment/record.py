@@ -157,9 +157,9 @@ class Record:
         return len(self.estimator.ladder) > 1
 
     @property
-    def kept(self) -> set[int]:
-        """Trials of the search whose weights are there."""
-        return artifacts.with_weights(self.store)
+    def kept(self) -> set[str]:
+        """Where there are weights, as paths below the experiment's store."""
+        return artifacts.places_with_weights(self.store)
 
     @property
     def running(self) -> dict[int, float]:

@@ -23,16 +23,17 @@ def goes_on(record: Record) -> bool:
     return bool(raised(record)) and _why_stay(record) is None
 
 
-def reopened(record: Record, kept: Collection[int]) -> Sequence[Reopened]:
+def reopened(record: Record, kept: Collection[str]) -> Sequence[Reopened]:
     """The entry by which a search that was over continues, if it does.
 
     Args:
         record: of the experiment.
-        kept: trials whose weights are there.
+        kept: where there are weights.
     """
     if not goes_on(record):
         return ()
-    limits, there = budget.recorded(record.spec), tuple(sorted(kept))
+    limits, trials = budget.recorded(record.spec), record.state.trials
+    there = tuple(number for number, trial in trials.items() if trial.weights in kept)
     return (Reopened(limits=limits, weights=there, elapsed=record.elapsed),)
 
 

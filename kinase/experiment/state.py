@@ -136,7 +136,8 @@ class State:
                 record.resting, record.done = True, entry.done
                 record.begun = entry.cost.epochs - record.before.epochs
                 record.metrics, record.curve = entry.metrics, entry.curve
-                record.inherited, record.kept_bytes = entry.inherited, entry.kept_bytes
+                record.inherited = entry.inherited
+                record.keep(entry.kept_bytes, entry.kept_in)
                 if entry.done >= record.grant.until:
                     record.rung = record.grant.rung
                 record.rests.append((record.grant, entry))
@@ -155,7 +156,7 @@ class State:
                 if entry.restart:
                     record.restarts += 1
                     record.before, record.begun, record.done = record.cost, 0, 0
-                    record.kept_bytes = 0  # elsewhere
+                    record.keep(0, "")  # elsewhere
                 self.running[record.number] = record
             case Told():
                 self.rungs.take(record, entry)
@@ -184,7 +185,7 @@ class State:
         record.message = entry.message
         record.facts = entry.facts
         record.inherited = entry.inherited
-        record.kept_bytes = entry.kept_bytes
+        record.keep(entry.kept_bytes, entry.kept_in)
         record.predicted, record.probability = entry.predicted, entry.probability
         record.order = len(self.told)
         record.ended = entry.elapsed

@@ -83,7 +83,12 @@ class TrialRecord:
     inherited: Inherited | None = None
     """What it began with."""
     kept_bytes: int = 0
-    """Size of what it kept for its children."""
+    """Size of what it kept last for its children."""
+    kept_in: str = ""
+    """Folder below its prefix in which that is; empty: the prefix itself."""
+    kept: dict[str, int] = field(default_factory=dict)
+    """All that it has kept for its children: paths below the experiment's store, in order, with
+    their sizes in bytes."""
     predicted: float | None = None
     """What was expected of it when it was stopped."""
     probability: float | None = None
@@ -112,6 +117,17 @@ class TrialRecord:
     def prefix(self) -> str:
         """Path below the experiment's store of what it leaves at this fidelity."""
         return artifacts.prefix(self.number, self.restarts)
+
+    @property
+    def weights(self) -> str:
+        """Path below the experiment's store of the weights that it kept last, if it kept any."""
+        return artifacts.folder(self.prefix, self.kept_in)
+
+    def keep(self, size: int, folder: str) -> None:
+        """It has kept so many bytes for its children, in a folder below its prefix."""
+        self.kept_bytes, self.kept_in = size, folder
+        if size:
+            self.kept[self.weights] = size
 
     @property
     def paused(self) -> bool:

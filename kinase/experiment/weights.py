@@ -14,9 +14,9 @@ from kinase.experiment.trial_record import TrialRecord
 def bytes_of(record: Record) -> tuple[int, int]:
     """Bytes of weights that the search's trials have kept for children, and of those the ones
     that are there now."""
-    sizes = {t.number: t.kept_bytes for t in record.state.told if inheritance.left_weights(t)}
+    kept = [each for t in record.state.of_kind(Kind.SEARCH) for each in t.kept.items()]
     there = record.kept
-    return sum(sizes.values()), sum(size for n, size in sizes.items() if n in there)
+    return sum(size for _, size in kept), sum(size for place, size in kept if place in there)
 
 
 class Weights:
@@ -25,29 +25,33 @@ class Weights:
     def __init__(self, record: Record) -> None:
         """Look at what is there."""
         self._record = record
-        self.there = artifacts.with_weights(record.store)
-        """Trials whose weights are there."""
+        self.there = artifacts.places_with_weights(record.store)
+        """Where there are weights: prefixes of trials, and folders below them."""
 
     def add(self, trials: Iterable[TrialRecord]) -> None:
         """Trials that rest or have ended: one whose result was lost may have left some, too."""
         self.there |= {
-            t.number for t in trials if t.kept_bytes or t.outcome is not Outcome.SUCCEEDED
+            t.weights for t in trials if t.kept_bytes or t.outcome is not Outcome.SUCCEEDED
         }
 
     def free(self, arm: Arm) -> None:
-        """Delete those that no unfinished and no future child can need.
+        """Delete those that no unfinished and no future child can need. Of a trial that trains on,
+        that is what it had kept before its last rest.
 
         Args:
             arm: that of the search.
         """
         state = self._record.state
         to_come = arm.strategy.parents_to_come(arm.history) if state.ended is None else set()
-        if self._record.spec.storage.weights == "all" or to_come is None:
-            return
-        trials = state.trials
-        searched = {n for n in self.there if n in trials and trials[n].kind is Kind.SEARCH}
-        ended = searched - set(state.outstanding)
-        for number in sorted(ended - inheritance.needed(state, to_come)):
-            for restart in range(trials[number].restarts + 1):
-                artifacts.drop_weights(self._record.store, artifacts.prefix(number, restart))
-            self.there.discard(number)
+        if self._record.spec.storage.weights == "all":
+            to_come = None
+        needed = inheritance.needed(state, to_come)
+        for place in sorted(self.there - needed):
+            number = artifacts.trial_of(place)
+            trial = None if number is None else state.trials.get(number)
+            if trial is None or trial.kind is not Kind.SEARCH:
+                continue
+            if trial.number in state.running and place not in trial.kept:
+                continue  # its process may have just written it
+            artifacts.drop_weights(self._record.store, place)
+            self.there.discard(place)

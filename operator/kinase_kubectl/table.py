@@ -21,6 +21,7 @@ STYLES = {
     "Suspended": "yellow",
     "Infeasible": "yellow",
     "Pending": "dim",
+    "Paused": "dim",
     "Deleting": "dim",
     "Failed": "bold red",
 }

@@ -131,7 +131,8 @@ def _pod_end(pod: Pod, limit: timedelta | None, late: bool) -> End:
     message = said.message if said else _last_words(pod.exit_message)
     removed = pod.disrupted is not None or pod.deleting
     if _ended_well(pod) and not (pod.phase == "Failed" and removed):
-        return End(TrialPhase.SUCCEEDED, TrialReason.COMPLETED, message, pod)
+        phase = TrialPhase.PAUSED if said and said.paused else TrialPhase.SUCCEEDED
+        return End(phase, TrialReason.COMPLETED, message, pod)
     if pod.exit_reason == "OOMKilled":
         text = "the container ran out of memory (trialTemplate.resources)"
         return End(TrialPhase.FAILED, TrialReason.OUT_OF_MEMORY, text, pod)

@@ -124,6 +124,25 @@ def test_a_child_begins_at_its_parents_score(
     assert anew != pytest.approx(scores, abs=1e-3)
 
 
+def test_a_child_reads_what_its_parent_had_at_its_rest(
+    family: tuple[MemoryStore, dict[int, TrialResult]],
+) -> None:
+    """The parent was promoted since: what it had then is not overwritten, neither the weights nor
+    the card."""
+    store, own = MemoryStore(), trial_job(5, PARENT, keepOptimizer=True)
+    rest = trial.run(own.model_copy(update={"until": 1}), store)
+    last = trial.run(own.model_copy(update={"attempt": 2, "done": 1}), store)
+    assert (rest.kept_in, last.kept_in) == ("epoch-1", "")
+    for prefix, result in (("trials/00005/epoch-1", rest), ("trials/00005", last)):
+        parent = {**ancestor(5, PARENT, CHILD), "prefix": prefix}
+        said, scores, slots = begun(child_job(ancestors=[parent], optimizer=True), store)
+        assert said == Inherited(trial=5, share=1.0, morphisms=1)
+        assert scores == pytest.approx(parents_scores({5: result}, 5), abs=1e-5)
+        assert slots
+    assert rest.metrics != last.metrics
+    assert last.metrics == family[1][5].metrics
+
+
 def test_its_result_says_so_and_it_keeps_weights_for_its_own_children(store: MemoryStore) -> None:
     result = trial.run(child_job(), store)
     assert result.inherited == Inherited(trial=5, share=1.0, morphisms=1)

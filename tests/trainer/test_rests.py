@@ -217,7 +217,9 @@ def test_the_checkpoint_is_there_before_the_result(monkeypatch: pytest.MonkeyPat
 def test_the_same_attempt_again_trains_nothing() -> None:
     store, own = MemoryStore(), job(until=2, keepWeights=True)
     first = trial.run(own, store)
-    weights = store.get(WEIGHTS)
+    assert first.kept_in == "epoch-2"
+    key = f"{PREFIX}/epoch-2/weights.safetensors"
+    weights = store.get(key)
     again = trial.run(own.model_copy(update={"attempt": 2, "done": 2}), store)
     assert (again.outcome, points(again), again.metrics) == (
         first.outcome,
@@ -225,8 +227,9 @@ def test_the_same_attempt_again_trains_nothing() -> None:
         first.metrics,
     )
     assert again.cost.epochs == read_ledger(store, PREFIX).epochs_begun == 2
-    assert store.get(WEIGHTS) == weights
+    assert store.get(key) == weights
     assert store.exists(CHECKPOINT)
+    assert not store.exists(WEIGHTS)
 
 
 def test_a_pause_at_the_last_epoch_is_the_end() -> None:
@@ -342,7 +345,8 @@ def test_weights_are_never_those_of_a_later_epoch(done: int) -> None:
     assert "it holds 2 epochs, more than the 1 asked for" in result.message
     other = MemoryStore()
     trial.run(job(until=1, keepWeights=True), other)
-    assert store.get(WEIGHTS) == other.get(WEIGHTS)
+    key = f"{PREFIX}/epoch-1/weights.safetensors"
+    assert store.get(key) == other.get(key)
     assert result.cost.epochs == 3
 
 

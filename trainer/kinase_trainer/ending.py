@@ -37,6 +37,8 @@ class Ending:
         self._metric = environ.get("KINASE_METRIC", "")
         self.value: float | None = None
         self.epochs: int | None = None
+        self.paused = False
+        """Whether the trial can be trained further, after the end of its stretch."""
 
     def note(self, epochs: int, metrics: Mapping[str, float]) -> None:
         """Metrics after `epoch` epochs."""
@@ -48,7 +50,7 @@ class Ending:
         """Write the termination message. It is a hint: a failure is ignored."""
         if not self._path:
             return
-        data = compose(self.value, self.epochs, message)
+        data = compose(self.value, self.epochs, message, paused=self.paused)
         try:
             with open(self._path, "wb") as file:
                 file.write(data)
@@ -56,9 +58,11 @@ class Ending:
             print(f"kinase_trainer: no termination message: {error}", file=sys.stderr)
 
 
-def compose(value: float | None, epochs: int | None, message: str) -> bytes:
+def compose(
+    value: float | None, epochs: int | None, message: str, *, paused: bool = False
+) -> bytes:
     """A `Termination` as JSON, with its text truncated to fit the limit."""
-    known = {"value": value, "epochs": epochs}
+    known = {"value": value, "epochs": epochs, "paused": paused or None}
     text = message.encode(errors="replace").decode()[:MOST_TEXT]
     while True:
         document = {k: v for k, v in known.items() if v is not None} | {"message": text}

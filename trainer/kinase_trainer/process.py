@@ -170,6 +170,7 @@ def _work(
     else:
         result = _train(job, store, terminator)
     terminator.ending.note(len(result.curve), result.metrics)
+    terminator.ending.paused = paused(result, job.last_epoch)
     return INFEASIBLE_EXIT if result.outcome is Outcome.INFEASIBLE else 0, result.message
 
 
@@ -224,6 +225,11 @@ def finished(job: TrialJob, store: Store) -> TrialResult | None:
     final = result.outcome in (Outcome.SUCCEEDED, Outcome.INFEASIBLE)
     whole = result.attempt == job.attempt and len(result.curve) == job.last_epoch
     return result if own and (final or (whole and result.outcome is Outcome.STOPPED)) else None
+
+
+def paused(result: TrialResult, last_epoch: int) -> bool:
+    """Whether a trial was trained to the end of its stretch, and can be trained further."""
+    return result.outcome is Outcome.STOPPED and len(result.curve) >= last_epoch
 
 
 def push_of(job: TrialJob, environ: Mapping[str, str]) -> Push | None:

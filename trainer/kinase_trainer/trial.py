@@ -19,6 +19,7 @@ from kinase.api.trial import (
     Outcome,
     TrialJob,
     TrialResult,
+    epoch_folder,
 )
 from kinase.space import ArchitectureError, InfeasibleError
 from kinase.store import CountingStore, NotFound, Store, TooLarge
@@ -140,7 +141,11 @@ def _train(
         if run.inherited is not None:
             distilled = min(run.inherited.distilled, until)
             run.inherited = run.inherited.model_copy(update={"distilled": distilled})
-    kept = 0 if ended.diverged or not curve else _keep(run, job, store, setting, ended)
+    kept, folder = 0, ""
+    if curve and not ended.diverged and job.keep_weights:
+        if ended.outcome is Outcome.STOPPED and job.kind is Kind.SEARCH:
+            folder = epoch_folder(len(curve))  # it may train on while a child reads this
+        kept = _keep(run, job, store, setting, ended, folder)
     # of this attempt, all but the result itself
     facts |= {"bytesRead": store.traffic.read, "bytesWritten": store.traffic.written}
     found = {f"{PROXY}{name}": value for name, value in run.measured.items() if value is not None}
@@ -154,6 +159,7 @@ def _train(
         message="; ".join(filter(None, (*remarks, ended.message)))[:4000],
         inherited=run.inherited,
         kept_bytes=kept,
+        kept_in=folder,
         facts=facts,
     )
 
@@ -172,14 +178,15 @@ def _measure(run: Run, job: TrialJob, setting: Setting, meter: Meter) -> list[st
     return remarks
 
 
-def _keep(run: Run, job: TrialJob, store: Store, setting: Setting, ended: Ended) -> int:
-    """Write the weights, if the job says so; their bytes."""
-    if not job.keep_weights:
-        return 0
+def _keep(
+    run: Run, job: TrialJob, store: Store, setting: Setting, ended: Ended, folder: str
+) -> int:
+    """Write the weights to a folder below the prefix; their bytes."""
+    place = f"{job.prefix}/{folder}" if folder else job.prefix
     slots = read_slots(run.model, run.optimizer) if job.keep_optimizer else None
     network, frame, splits = setting.network, setting.frame, setting.splits
     return model.save(
-        store, job.prefix, job, network, frame, splits, ended.metrics, slots, setting.space
+        store, place, job, network, frame, splits, ended.metrics, slots, setting.space
     )
 
 

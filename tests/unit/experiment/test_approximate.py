@@ -114,7 +114,7 @@ def test_a_child_that_rests_while_it_is_distilled_keeps_its_teacher() -> None:
     child = trials[min(again)]
     assert child.inherit is not None
     held = replace(loop.state, outstanding={child.number: child})
-    assert child.inherit.ancestors[0].trial in inheritance.needed(held, ())
+    assert child.inherit.ancestors[0].prefix in inheritance.needed(held, ())
 
 
 def test_killed_at_every_write_it_goes_on_with_the_same_lineage() -> None:

@@ -8,14 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from kinase.api import Kind, NASExperiment, Outcome, TrialJob
-from kinase.api.trial import Inherited
+from kinase.api.trial import Inherited, epoch_folder
 from kinase.engine.base import Event, Finished
 from kinase.engine.tabular import TabularEngine
 from kinase.estimation import InheritanceRule
 from kinase.experiment import artifacts, asking, inheritance, weights
-from kinase.experiment.entries import Asked, Told
+from kinase.experiment.entries import Asked, Entry, Told
 from kinase.experiment.journal import Journal
 from kinase.experiment.loop import Loop
 from kinase.experiment.record import Record
@@ -46,16 +47,19 @@ SIZE = 100
 
 
 class Trainer(TabularEngine):
-    """Leaves weights in the store where the job says so, and says what a child began with."""
+    """Leaves weights in the store where the job says so, and says what a child began with. What
+    is at the path of its parent must not change from one stretch of a child to the next."""
 
     def __init__(self, store: Store, slots: int = 1) -> None:
         super().__init__(score, INFO, slots)
         self.store = store
         self.launched: list[TrialJob] = []
+        self.read: dict[int, bytes] = {}
 
     def launch(self, job: TrialJob) -> None:
         if job.inherit is not None:
-            assert self.store.exists(f"{job.inherit.ancestors[0].prefix}/weights.safetensors")
+            found = self.store.get(f"{job.inherit.ancestors[0].prefix}/weights.safetensors")
+            assert self.read.setdefault(job.trial, found) == found
         self.launched.append(job)
         super().launch(job)
 
@@ -68,9 +72,12 @@ class Trainer(TabularEngine):
         assert isinstance(event, Finished)
         changes: dict[str, Any] = {}
         if job.keep_weights:
+            epochs = len(event.result.curve)
+            folder = epoch_folder(epochs) if event.result.outcome is Outcome.STOPPED else ""
             for name in ("weights.safetensors", "model.json"):
-                self.store.put(f"{job.prefix}/{name}", b"x")
-            changes["kept_bytes"] = SIZE
+                key = f"{artifacts.folder(job.prefix, folder)}/{name}"
+                self.store.put(key, f"trial {job.trial}, epochs: {epochs}".encode())
+            changes |= {"kept_bytes": SIZE, "kept_in": folder}
         if job.inherit is not None:
             nearest = job.inherit.ancestors[0]
             count = None if nearest.morphisms is None else len(nearest.morphisms)
@@ -146,7 +153,8 @@ def killed_at_every_write(experiment: NASExperiment) -> Loop:
         again, _ = run(experiment, store)
         assert told(again) == told(undisturbed)
         assert [each.inherit for each in asked(store)] == lineage
-        assert artifacts.with_weights(store) == artifacts.with_weights(undisturbed.store)
+        there = artifacts.places_with_weights(store)
+        assert there == artifacts.places_with_weights(undisturbed.store)
     return undisturbed
 
 
@@ -170,6 +178,70 @@ def test_children_climb_a_ladder_of_their_own() -> None:
     assert {n for n, count in stretches.items() if count == 2} >= promoted
     assert loop.state.committed_epochs <= 60
     assert loop.arms[Kind.SEARCH].history.latest
+
+
+class Places:
+    """A listener that notes how many folders of weights a trial has at most."""
+
+    def __init__(self) -> None:
+        self.most: Counter[int] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        return self.look
+
+    def look(self, loop: Loop, *rest: Any) -> None:
+        there = Counter(map(artifacts.trial_of, artifacts.places_with_weights(loop.store)))
+        self.most |= Counter({n: count for n, count in there.items() if n is not None})
+
+
+@pytest.mark.parametrize("every", [0, 1])
+def test_the_weights_of_a_promoted_parent_stay_as_its_children_read_them(every: int) -> None:
+    """Those of an earlier stretch are where they were, until no unfinished child needs them."""
+    stopping = {"stopping": {"type": "Median", "every": every, "spare": 0}} if every else {}
+    store, seen = MemoryStore(), Places()
+    engine = Trainer(store, 4)
+    loop = make_loop(
+        manifest(
+            "Evolution",
+            estimation={**LADDER, "asha": {"eta": 2}, **stopping},
+            budget={"trials": 40, "parallelism": 4},
+        ),
+        store,
+        engine=engine,
+        trainer_results=True,
+        listener=seen,
+        slots=4,
+    )
+    loop.run()
+    trials = loop.state.trials
+    read = Counter(
+        (child.inherit.ancestors[0].trial, child.inherit.ancestors[0].prefix)
+        for child in trials.values()
+        if child.inherit is not None
+    )
+    parents = Counter(number for number, _ in read)
+    assert max(parents.values()) > 1, "no parent had children from two of its stretches"
+    for number, place in read:
+        assert place in trials[number].kept
+    assert max(seen.most.values()) > 1
+    finalists = {t.number for t in loop.state.of_kind(Kind.FINAL)}
+    assert artifacts.with_weights(store) == finalists
+    kept = sum(size for t in loop.state.of_kind(Kind.SEARCH) for size in t.kept.values())
+    assert weights.bytes_of(loop) == (kept, 0)
+
+
+def test_what_an_earlier_version_kept_on_a_ladder_is_read() -> None:
+    """It overwrote a trial's weights at the prefix itself, and its entries name no folder."""
+    state = State()
+    for text in (
+        {"type": "asked", "trial": 0, "kind": "Search", "architecture": {}, "key": "a", "seed": 1}
+        | {"grant": {"fidelity": {"epochs": 9}, "until": 1, "final": False}},
+        {"type": "rested", "trial": 0, "done": 1, "keptBytes": 5},
+    ):
+        state.apply(TypeAdapter(Entry).validate_python(text))
+    [trial] = state.trials.values()
+    assert trial.weights == "trials/00000"
+    assert inheritance.needed(state, ()) == {trial.weights}
 
 
 def test_killed_on_a_ladder_it_goes_on_with_the_same_lineage() -> None:
@@ -398,5 +470,5 @@ def test_weights_of_the_ancestors_of_unfinished_children_are_needed() -> None:
     for entry in entries:
         state.apply(entry)
         if isinstance(entry, Asked) and entry.inherit is not None:
-            wanted = {each.trial for each in entry.inherit.ancestors}
-            assert wanted | {99} <= inheritance.needed(state, {99})
+            wanted = {each.prefix for each in entry.inherit.ancestors}
+            assert wanted | {"trials/00000"} <= inheritance.needed(state, {0, 99})

@@ -397,6 +397,25 @@ def test_an_end_says_where_when_and_what_the_trainer_said() -> None:
     }
 
 
+def test_the_phase_of_a_trial_that_rests_is_not_that_of_one_that_has_ended() -> None:
+    this = trial()
+    for said, phase in (
+        ('{"epochs": 1, "paused": true}', TrialPhase.PAUSED),
+        ('{"epochs": 1, "paused": false}', TrialPhase.SUCCEEDED),
+        ('{"epochs": 1}', TrialPhase.SUCCEEDED),
+        ('{"epochs": 1, "paused": "perhaps"}', TrialPhase.SUCCEEDED),
+    ):
+        actions = plan(seen(this, job(), pod("Succeeded", exit=0, said=said)), SETTINGS)
+        assert status_of(actions)["phase"] == phase
+        assert status_of(actions)["reason"] == TrialReason.COMPLETED
+        rests = after(this, actions)
+        assert rests.ended, "its attempt"
+        promoted = replace(rests, attempt=2)
+        assert not promoted.ended
+    crashed = pod("Failed", exit=1, said='{"epochs": 1, "paused": true}')
+    assert status_of(plan(seen(this, job(), crashed), SETTINGS))["phase"] == TrialPhase.FAILED
+
+
 @pytest.mark.parametrize(
     "said",
     [

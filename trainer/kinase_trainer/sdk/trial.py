@@ -356,6 +356,7 @@ class Trial:
         print(f"trial {self.job.trial}: attempt {result.attempt} left its result")
         self._terminator.over()
         self._terminator.ending.note(len(result.curve), result.metrics)
+        self._terminator.ending.paused = process.paused(result, self.job.last_epoch)
         self._terminator.ending.say(result.message)
         if result.outcome is Outcome.INFEASIBLE:
             sys.exit(INFEASIBLE_EXIT)
@@ -395,6 +396,7 @@ class Trial:
         )
         if not testing:
             result = result.model_copy(update={"cost": self._meter.cost()})
+            self._terminator.ending.paused = process.paused(result, self.job.last_epoch)
         name = TEST if testing else "result.json"
         text = result.model_dump_json(by_alias=True).encode()
         self.store.put(f"{self.job.prefix}/{name}", text)
