@@ -46,6 +46,9 @@ class ReportTrial:
     """The same when it ended; None while it runs."""
     rungs: tuple[ReportRung, ...] = ()
     """The rungs whose end it has reached with a value, in order; none without a ladder."""
+    first: int | None = None
+    """The rung at which it began; None without a ladder, and for a child that inherits, whose
+    ladder is another."""
     resting: bool = False
     """Whether it is paused, and waits for a decision."""
     pauses: tuple[int, ...] = ()

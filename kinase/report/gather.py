@@ -189,6 +189,7 @@ def _trial(record: Record, trial: TrialRecord, seconds: float) -> ReportTrial:
         asked=trial.asked,
         ended=trial.ended,
         rungs=_rungs(record, trial),
+        first=_first(record, trial),
         resting=trial.resting,
         pauses=tuple(rest.done for grant, rest in trial.rests if grant.fidelity == trial.fidelity),
         stretches=_stretches(trial),
@@ -234,6 +235,14 @@ def _rungs(record: Record, trial: TrialRecord) -> tuple[ReportRung, ...]:
             )
         )
     return tuple(found)
+
+
+def _first(record: Record, trial: TrialRecord) -> int | None:
+    """The rung at which a trial began, after a pool."""
+    if not record.laddered or trial.kind not in SEARCHING or trial.inherit is not None:
+        return None
+    grants = (*(grant for grant, _ in trial.rests), trial.grant)
+    return next((grant.rung for grant in grants if grant.rung >= 0), None)
 
 
 def _stretches(trial: TrialRecord) -> tuple[Stretch, ...]:

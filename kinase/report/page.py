@@ -25,6 +25,7 @@ from kinase.report.data import ReportData, ReportTrial
 from kinase.report.html import fill
 from kinase.report.importance import FEWEST, importance
 from kinase.report.lineage import ANCESTORS, ancestors, edits, lineage
+from kinase.report.rungs import compared
 from kinase.report.sketch import draw
 from kinase.report.verdict import verdict
 
@@ -145,6 +146,7 @@ def document(data: ReportData) -> str:
         winner=winner,
         found_by=by_number.get(winner.found_by) if winner else None,
         verdict=verdict(data),
+        compared=compared(data),
         control_count=len(ended(data, Kind.CONTROL)),
         control_valued=len(valued(data, Kind.CONTROL)),
         counts=_counts(data),

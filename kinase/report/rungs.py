@@ -84,18 +84,35 @@ class Stopping:
     """What the spared say of the stopped."""
 
 
+def lowest(data: ReportData) -> int | None:
+    """The rung at which trials are compared, where they begin at several; None: all that begin."""
+    firsts = {trial.first for trial in data.trials if trial.first is not None}
+    return min(firsts) if len(firsts) > 1 else None
+
+
 def at_first_rung(data: ReportData) -> ReportData:
     """All trials as they were at the end of their first rung, where some trials have several.
 
     Values of different rungs cannot be compared as if they were of one: who is promoted has trained
-    longer. Those of the first rung can, and were measured of all.
+    longer. Those of the first rung can, and were measured of all. Where brackets begin at different
+    rungs, only the trials of the lowest one are left, which are the most.
     """
     if not any(trial.rungs for trial in data.trials):
         return data
+    rung = lowest(data)
     trials = tuple(
         replace(trial, metrics=trial.rungs[0].metrics, cost=trial.rungs[0].cost)
         if trial.rungs
         else trial
         for trial in data.trials
+        if rung is None or trial.first in (rung, None)
     )
     return replace(data, trials=trials)
+
+
+def compared(data: ReportData) -> str:
+    """Which trials `at_first_rung` compares, and when, for people."""
+    rung = lowest(data)
+    if rung is None:
+        return "all trials at their first rung"
+    return f"the trials that begin at rung {rung}, at its end"

@@ -34,6 +34,8 @@ class Sides:
     costs: tuple[float, float]
     remark: str = ""
     """Why the random start is not excluded, for people."""
+    rung: str = ""
+    """With a ladder: which trials are compared, and when, for people."""
 
     @property
     def cost(self) -> float:

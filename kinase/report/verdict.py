@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean
 from typing import Literal
 
@@ -43,7 +43,7 @@ from kinase.api.trial import Kind
 from kinase.report.control import expected_best, sign, value_of, valued
 from kinase.report.data import ReportData
 from kinase.report.fronts import Box, losses_of
-from kinase.report.rungs import at_first_rung
+from kinase.report.rungs import at_first_rung, compared
 from kinase.report.sides import (
     Sides,
     cost_of,
@@ -152,11 +152,13 @@ def margin(data: ReportData, value: float, level: float) -> float:
 def verdict(data: ReportData) -> Verdict | None:
     """The strategy against the control at equal cost, or None where one of them has no value. Where
     all trials of the strategy are of its random start it says so, and compares nothing. Trials of
-    several rungs are compared at their first."""
-    data = at_first_rung(data)
+    several rungs are compared at their first; where brackets begin at different rungs, those that
+    begin at the lowest."""
+    rung, data = compared(data), at_first_rung(data)
     sides = sides_of(data)
     if sides is None:
         return _no_search(data)
+    sides = replace(sides, rung=rung)
     return _of_fronts(data, sides) if data.also else _of_values(data, sides)
 
 
@@ -237,7 +239,7 @@ def _text(
 
 def _cost(data: ReportData, sides: Sides) -> str:
     """The cost at which search and control are compared."""
-    rung = ", all trials at their first rung" if data.laddered else ""
+    rung = f", {sides.rung}" if data.laddered else ""
     return f"{sides.cost:,.0f} {sides.unit}{rung}"
 
 

@@ -13,9 +13,10 @@ import pytest
 from scipy.stats import binom
 
 from kinase.api.trial import Cost, Kind, Outcome
+from kinase.experiment.rungs import RungCount
 from kinase.report import ReportData
 from kinase.report.data import ReportTrial
-from kinase.report.rungs import ReportRung
+from kinase.report.rungs import ReportRung, Step
 from kinase.report.sides import random_start
 from kinase.report.verdict import (
     LEVEL,
@@ -364,3 +365,34 @@ def test_trials_of_several_rungs_are_compared_at_their_first() -> None:
     better = race([v + 0.3 for v in values], values[:12], start=1)
     better = replace(better, trials=tuple(climbed(t, False) for t in better.trials))
     assert word(better) == "better"
+
+
+def test_brackets_that_begin_at_different_rungs_are_not_mixed() -> None:
+    """A value after more epochs is better for that alone: the trials of the lowest first rung are
+    compared, the costs are theirs, and the verdict says so."""
+
+    def begun(made: ReportTrial, rung: int) -> ReportTrial:
+        metrics = {METRIC: made.metrics[METRIC] + 0.4 * rung}
+        cost = Cost(epochs=3**rung)
+        rungs = (ReportRung(rung, 3**rung, metrics, cost, 1.0),)
+        return replace(made, rungs=rungs, metrics=metrics, cost=cost, first=rung)
+
+    values = [0.1 + 0.01 * (n * 7 % 23) for n in range(24)]
+    ladder = tuple(Step(rung, "", RungCount(rung)) for rung in (0, 1))
+    data = race(values, values[:12], start=1, ladder=ladder)
+    of_one = replace(data, trials=tuple(begun(t, 0) for t in data.trials))
+    mixed = replace(
+        data,
+        trials=tuple(
+            begun(t, int(t.kind is Kind.SEARCH and t.number % 3 == 2)) for t in data.trials
+        ),
+    )
+    assert word(mixed) == "no difference shown"
+    found = verdict(mixed)
+    assert found is not None
+    assert "the trials that begin at rung 0, at its end" in found.text
+    assert found.search is not None
+    assert found.search < 0.4
+    whole = verdict(of_one)
+    assert whole is not None
+    assert "all trials at their first rung" in whole.text
