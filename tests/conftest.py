@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -25,6 +26,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 """Tiny networks are slower on several threads, more so beside other tests, and sums then depend on
 their number. It is read when torch is first imported, here and in the processes of tests."""
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+"""Images of Python set it. Without bytecode every process that a test starts compiles all that it
+imports again, torch's thousand modules above all."""
 
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="kinase-state-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)

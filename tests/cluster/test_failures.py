@@ -824,8 +824,7 @@ def test_the_store_is_out_of_reach_for_a_while(scene: Scene, folder: Path) -> No
         scene.until_trial(1, "Unavailable", "BackOff")
         scene.events_of("StoreUnavailable")
         gate.let()
-        scene.until("Progressing", "True", "Searching")
-        charged(scene)
+        charged(scene)  # that it searches again is over too soon to be seen for certain
         assert not [crash for *_, crash in attempts(scene) if crash]
 
 
@@ -838,7 +837,7 @@ def test_the_bucket_is_not_there(scene: Scene, folder: Path) -> None:
     assert f"s3://{bucket}" in said
     assert "create it, or correct storage.uri or storage.endpoint (NoSuchBucket" in said
     scene.bucket.client.create_bucket(Bucket=bucket)
-    scene.until("Progressing", "True", timeout=90)
+    scene.finished()
 
 
 @beside

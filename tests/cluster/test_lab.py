@@ -370,16 +370,16 @@ def test_an_outage_of_the_api_server(pods: InNamespace, cluster: Cluster, node: 
 
 def test_many_pods_at_once(pods: InNamespace, node: Node) -> None:
     template = pod("", "sleep 1000")["spec"]
-    job = {"parallelism": 64, "completions": 64, "template": {"spec": template}}
+    job = {"parallelism": 24, "completions": 24, "template": {"spec": template}}
     jobs = f"/apis/batch/v1/namespaces/{pods.name}/jobs"
     pods.api.post(jobs, {"metadata": {"name": "many"}, "spec": job})
 
     def run() -> int:
         return sum(p["pid"] is not None for p in node.pods() if p["namespace"] == pods.name)
 
-    wait_for(lambda: run() == 64, message="64 run at once")
+    wait_for(lambda: run() == 24, 90, message="24 run at once")
     pods.api.delete(f"{jobs}/many", {"propagationPolicy": "Background"})
-    wait_for(lambda: run() == 0, message="none runs")
+    wait_for(lambda: run() == 0, 90, message="none runs")
 
 
 @pytest.fixture
