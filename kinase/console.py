@@ -138,7 +138,7 @@ class Progress:
         self.console.print(
             Text.assemble((loop.experiment.metadata.name, "bold"), searched), highlight=False
         )
-        warnings = [*doubts(spec), *filter(None, [lowered(loop)])]
+        warnings = [*doubts(spec, loop.info), *filter(None, [lowered(loop)])]
         lines = [*data_lines(loop.info), *(f"warning: {each}" for each in warnings)]
         if loop.experiment.spec.estimation.type == "Auto":
             lines.append(f"estimation: {spec.estimation.shown}, chosen by the type Auto")
@@ -220,10 +220,10 @@ class Progress:
             if trial.kind in SEARCHING and (where := rung_text(loop, trial.rung)):
                 text.append(f"  {where}", style="cyan")
             if ended_early:
-                text.append(f"  stopped: {trial.message}"[:100], style="yellow")
+                text.append(f"  {_why('stopped', trial.message)}"[:100], style="yellow")
         else:
             outcome = trial.outcome.value if trial.outcome else "running"
-            text.append(f"{outcome} {trial.message}"[:100], style="yellow")
+            text.append(_why(outcome, trial.message)[:100], style="yellow")
         if "params" in trial.resources:
             text.append(f"  {params_text(trial.resources)}", style="dim")
         text.append(
@@ -297,6 +297,11 @@ def rung_rows(record: Record) -> list[str]:
         name = f"{step.rung} ({step.text})" if step.rung >= 0 else step.text
         rows.append(f"{name}: {standing(step.count)}")
     return rows
+
+
+def _why(word: str, message: str) -> str:
+    """How a trial ended, and why, if there is anything to say of it."""
+    return f"{word}: {message}" if message else word
 
 
 def _main_text(loop: Record, trial: TrialRecord) -> str:

@@ -49,6 +49,7 @@ def _validate(path: str | Path, data: bool) -> Iterator[str]:
     document = read_document(path)
     experiment = checked(document)
     said: Sequence[str]
+    info: TaskInfo | None = None
     try:
         if not data:
             raise NotRead("--no-data was given")
@@ -61,7 +62,7 @@ def _validate(path: str | Path, data: bool) -> Iterator[str]:
     yield from said
     if experiment.spec.estimation.type == "Auto":
         yield f"estimation: {experiment.spec.settled().estimation.shown}, chosen by the type Auto"
-    yield from (f"warning: {doubt}" for doubt in doubts(experiment.spec))
+    yield from (f"warning: {doubt}" for doubt in doubts(experiment.spec, info))
     if (foreseen := foresight(experiment.spec.settled().sized())) is not None:
         yield f"note: {foreseen}"
 

@@ -17,6 +17,8 @@ Padding = Annotated[int, Field(ge=0, le=512)]
 Pixels = Annotated[int, Field(ge=0, le=4096)]
 MOST = 32
 """Maximum number of values in a list."""
+DROPPING = ("Cell", "Custom")
+"""Types of space whose networks can have edges that `dropPath` drops."""
 
 
 class Numbers(Model):
@@ -167,7 +169,7 @@ class TrainingSpace(Model):
     label_smoothing: Shares | None = None
     """Label smoothing. Not for Regression."""
     drop_path: Shares | None = None
-    """Probability of dropping an edge of a cell."""
+    """Probability of dropping an edge of a cell. Only for the space types Cell and Custom."""
     crop: Paddings | None = None
     """Padding before a random crop (`training.augmentation.crop`)."""
     cutout: PixelCounts | None = None

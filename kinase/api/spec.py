@@ -20,6 +20,7 @@ from kinase.api.objective import (
     objective_rules,
 )
 from kinase.api.pod import ControllerTemplate, TrialTemplate
+from kinase.api.recipe import DROPPING
 from kinase.api.space import Space
 from kinase.api.storage import Retention, Storage
 from kinase.api.strategy import Strategy
@@ -127,6 +128,13 @@ class ExperimentSpec(Model):
             "space.training.momentum is for SGD; training.optimizer.type is "
             "{self.training.optimizer.type}: remove it",
             ".space.training.momentum",
+            "Forbidden",
+        ),
+        Rule(
+            f"self.space.type in {list(DROPPING)} || !{_RECIPE}.?dropPath.hasValue()",
+            "space.training.dropPath drops edges of cells; space.type {self.space.type} has none: "
+            "remove it",
+            ".space.training.dropPath",
             "Forbidden",
         ),
         Rule(
@@ -350,6 +358,11 @@ class ExperimentSpec(Model):
             raise ValueError(
                 f"space.training.momentum is for SGD; training.optimizer.type is {optimizer}: "
                 "remove it"
+            )
+        if searched.drop_path is not None and self.space.type not in DROPPING:
+            raise ValueError(
+                f"space.training.dropPath drops edges of cells; space.type {self.space.type} has "
+                "none: remove it"
             )
         if searched.label_smoothing is not None and self.task.type == "Regression":
             raise ValueError(

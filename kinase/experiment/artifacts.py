@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pydantic import ValidationError
 
 from kinase.api import limits
@@ -38,6 +40,8 @@ def read_result(store: Store, place: str, trial: int) -> TrialResult | None:
 
 CHECKPOINT = "checkpoint"
 """Folder below a trial's prefix."""
+FEW = 8
+"""Checkpoints of more trials at once are found in one listing of all trials."""
 WEIGHTS = "weights.safetensors"
 KEPT = ("model.json", WEIGHTS, "optimizer.safetensors")
 """Files of a trial's network."""
@@ -75,10 +79,20 @@ def drop_weights(store: Store, place: str) -> None:
         store.delete(f"{place}/{name}")
 
 
-def clean(store: Store, storage: Storage, below: str = "trials") -> None:
-    """Delete the checkpoints of finished trials; weights are stored separately."""
-    if storage.checkpoints == "all":
+def clean(store: Store, storage: Storage, places: Collection[str] | None = None) -> None:
+    """Delete the checkpoints of trials that need them no more; weights are stored separately.
+
+    Args:
+        store: store of the experiment.
+        storage: what is to be kept.
+        places: prefixes of these trials; None: all.
+    """
+    if storage.checkpoints == "all" or (places is not None and not places):
         return
-    for key in list(store.list(f"{below}/")):
-        if "/checkpoint/" in key:
-            store.delete(key)
+    few = places is not None and len(places) <= FEW
+    listings = places if places is not None and few else ("trials",)
+    for below in listings:
+        for key in list(store.list(f"{below}/")):
+            place, found, _ = key.partition(f"/{CHECKPOINT}/")
+            if found and (places is None or place in places):
+                store.delete(key)

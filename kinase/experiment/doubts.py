@@ -7,12 +7,19 @@ from itertools import pairwise
 from kinase.api._base import struct_name
 from kinase.api.auto import INHERITING
 from kinase.api.ladder import Ladder, ladder_of
+from kinase.api.recipe import DROPPING
 from kinase.api.spec import ExperimentSpec
+from kinase.api.trial import TaskInfo
 from kinase.estimation.hyperband import sizes
 
 
-def doubts(spec: ExperimentSpec) -> tuple[str, ...]:
-    """Warnings about valid settings that are probably a mistake, one line each."""
+def doubts(spec: ExperimentSpec, info: TaskInfo | None = None) -> tuple[str, ...]:
+    """Warnings about valid settings that are probably a mistake, one line each.
+
+    Args:
+        spec: of the experiment.
+        info: what the trainer says of the data, once it is known.
+    """
     found = []
     spec = spec.settled()
     strategy, estimation = spec.strategy.type, spec.estimation.type
@@ -39,9 +46,38 @@ def doubts(spec: ExperimentSpec) -> tuple[str, ...]:
             f"{training.epochs}, so the learning rate never reaches learningRate; for a new "
             f"experiment use at most {training.epochs}"
         )
-    rules = (_no_looks, _no_examples, _no_pause, _small_bracket)
+    rules = (_no_edges, _no_looks, _no_examples, _no_pause, _small_bracket)
     found += filter(None, (rule(spec) for rule in rules))
+    if info is not None:
+        found += filter(None, [_large_batches(spec, info)])
     return tuple(found)
+
+
+def _large_batches(spec: ExperimentSpec, info: TaskInfo) -> str | None:
+    """Batch sizes to search for that hold more than the data; of `training.batchSize` the trainer
+    says so."""
+    searched = spec.space.training
+    sizes = None if searched is None else searched.batch_size
+    if sizes is None:
+        return None
+    field, most = ("values", max(sizes.values)) if sizes.values else ("max", sizes.max)
+    if most is None or most <= info.train:
+        return None
+    return (
+        f"space.training.batchSize.{field} allows {most:,}, which is above the {info.train:,} "
+        "training samples, so an epoch is a single step; use smaller ones"
+    )
+
+
+def _no_edges(spec: ExperimentSpec) -> str | None:
+    """A setting for edges of cells, of networks without any. Also not an error, for the same
+    reason."""
+    if not spec.training.drop_path or spec.space.type in DROPPING:
+        return None
+    return (
+        f"training.dropPath {spec.training.drop_path:g} drops edges of cells; space.type "
+        f"{spec.space.type} has none, so it has no effect: remove it"
+    )
 
 
 def _no_looks(spec: ExperimentSpec) -> str | None:

@@ -29,13 +29,12 @@ def finished(
     """
     winner = finals.winner(record.state, lambda trial: finals.kept_losses(record, trial))
     entry = finals.finished(record, winner)
-    if winner is not None and results:
-        if winner.number not in record.state.tests:
-            result = dispatch.test(winner, patience)
-            if result is None:
-                return None
-            measured = {"test": result.metrics, "confusion": result.confusion}
-            entry = entry.model_copy(update=measured)
-        # what a killed trainer, or another's, has left
+    if winner is not None and results and winner.number not in record.state.tests:
+        result = dispatch.test(winner, patience)
+        if result is None:
+            return None
+        measured = {"test": result.metrics, "confusion": result.confusion}
+        entry = entry.model_copy(update=measured)
+    if results:  # what a killed trainer, or another's, has left
         artifacts.clean(record.store, record.spec.storage)
     return entry.model_copy(update={"elapsed": record.elapsed})

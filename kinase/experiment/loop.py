@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 
 from kinase.api.experiment import NASExperiment
-from kinase.api.trial import Kind, Outcome, TaskInfo
+from kinase.api.trial import Kind, TaskInfo
 from kinase.engine import Engine, Event, Finished, Lost, Progress
-from kinase.experiment import artifacts, ending, members, outcome, reopening
+from kinase.experiment import artifacts, checkpoints, ending, members, outcome, reopening
 from kinase.experiment.aims import refuse_unmeasured, refuse_unsupported
 from kinase.experiment.arm import arms_of
 from kinase.experiment.dispatch import Dispatch
@@ -180,18 +180,16 @@ class Loop(Record):
 
     def _commit(self) -> None:
         """Keep what was decided, then act on it."""
-        if self._pending:
-            self.journal.append(*self._pending)
-            self._pending.clear()
+        entries, self._pending = self._pending, []
+        if entries:
+            self.journal.append(*entries)
         self._dispatch.launch()
+        if self._results:
+            checkpoints.free(self, entries)
         if self._listener is not None:
             for trial in self._rested:
                 self._listener.rested(self, trial)
-        for trial in self._told:
-            if self._results and trial.outcome not in (Outcome.SUCCEEDED, Outcome.INFEASIBLE):
-                # one that has ended well has removed its checkpoint itself
-                artifacts.clean(self.store, self.spec.storage, trial.prefix)
-            if self._listener is not None:
+            for trial in self._told:
                 self._listener.told(self, trial)
         if self._weights is not None and (self._told or self._rested):
             self._weights.add([*self._told, *self._rested])

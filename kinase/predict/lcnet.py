@@ -133,15 +133,28 @@ class LCNet:
         return float(self._bounded.up(curve.filled(self.length))[-1]) if self.length else 0.0
 
     def _draw(self, inputs: int) -> list[Floats]:
-        """Weights and biases of each layer, the ensemble's members first."""
+        """Weights and biases of each layer from the prior, the ensemble's members first."""
         sizes = [inputs, _UNITS, _UNITS, _UNITS, _OUTPUTS]
-        drawn = []
-        for into, out in itertools.pairwise(sizes):
-            drawn.append(
-                self._rng.standard_normal((self.networks, into, out)) / math.sqrt(into + 1)
-            )
-            drawn.append(0.1 * self._rng.standard_normal((self.networks, 1, out)))
-        return drawn
+        shapes = [
+            (self.networks, rows, out)
+            for into, out in itertools.pairwise(sizes)
+            for rows in (into, 1)
+        ]
+        return [
+            self._rng.standard_normal(shape) / math.sqrt(precision)
+            for shape, precision in zip(shapes, _precisions(shapes), strict=True)
+        ]
+
+
+def _precisions(shapes: Sequence[tuple[int, ...]]) -> list[int]:
+    """Precision of the normal prior of each layer's weights, then of its biases: the number of
+    inputs, a bias being the weight of one more, so that an output has variance 1 if its inputs
+    have. As in the authors' code, weights and biases have the same prior.
+
+    Args:
+        shapes: of the weights and biases, each (networks, inputs or 1, outputs).
+    """
+    return [inputs + 1 for _, inputs, _ in shapes[::2] for _ in range(2)]
 
 
 def _curves(weights: list[Floats], x: Floats, t: Floats) -> tuple[Floats, Floats]:
@@ -164,8 +177,10 @@ def _objective(
     """Negative log posterior density for each point, summed over the networks."""
     mean, log_noise = _curves(weights, x, t)
     wrong = 0.5 * ((y - mean) / np.exp(log_noise)[..., None]) ** 2 + log_noise[..., None]
+    precisions = _precisions([a.shape for a in anchors])
     prior = sum(
-        0.5 * w.shape[1] * np.sum((w - a) ** 2) for w, a in zip(weights, anchors, strict=True)
+        0.5 * precision * np.sum((w - a) ** 2)
+        for w, a, precision in zip(weights, anchors, precisions, strict=True)
     )
     loss: Floats = np.mean(wrong) * mean.shape[0] + prior / total
     return loss

@@ -301,7 +301,7 @@ class Controller:
             log.info("%s", line)
         read = filter(None, (samples_text(loop.info), classes_text(loop.info), *loop.info.notes))
         self.cluster.emit("Normal", "DataRead", "; ".join(read)[:1000])
-        for doubt in doubts(loop.spec):
+        for doubt in doubts(loop.spec, loop.info):
             log.warning("%s", doubt)
             self.cluster.emit("Warning", "ManifestDoubtful", doubt)
         if loop.info.warnings:

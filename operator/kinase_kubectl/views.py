@@ -176,7 +176,8 @@ class Experiment:
             if limit.name == "duration":
                 estimates.append(left)
             elif limit.name == "trials" and self.status.rungs:
-                # they are cheap to begin, and the promotions follow: it has another end
+                # They are cheap to begin, and the promotions follow. The status does not have what
+                # a rung costs and how many will be promoted, so there is no estimate from this.
                 continue
             elif self.measured and left < limit.total:
                 estimates.append(elapsed * left / (limit.total - left))

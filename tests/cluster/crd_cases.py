@@ -206,6 +206,11 @@ CASES: dict[str, Case] = {
         },
         "space.training.momentum",
     ),
+    "edges of cells are dropped": Case(
+        {"space.type": "Cell", **searched(dropPath={"min": 0, "max": 0.3})},
+        searched(dropPath={"min": 0, "max": 0.3}),
+        "space.training.dropPath",
+    ),
     "numbers have no labels to smooth in a search either": Case(
         {**task("Regression", "val_mae"), **searched(cutout={"min": 0, "max": 4})},
         {**task("Regression", "val_mae"), **searched(labelSmoothing={"min": 0, "max": 0.2})},

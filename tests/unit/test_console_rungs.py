@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from kinase.api.trial import Kind
+from kinase.api.trial import Kind, Outcome
 from kinase.cli.runs import trial_columns
 from kinase.client import html
 from kinase.console import Progress, finished_lines, rung_rows, summary
 from kinase.experiment.loop import Loop
 from kinase.experiment.pace import epochs_to_come, time_left
+from kinase.experiment.rungs import OVER
 from kinase.experiment.state import SEARCHING
 from kinase.report.gather import gather
 from kinase.runs import rows
@@ -137,6 +139,27 @@ def test_finalists_have_no_rung() -> None:
     assert sum("rung" in line for line in lines) == sum(
         t.kind in SEARCHING and t.rung >= 0 for t in loop.state.told
     )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "message", "metrics", "text"),
+    [
+        (Outcome.STOPPED, OVER, {}, "Stopped: the search is over  "),
+        (Outcome.STOPPED, OVER, {"val_accuracy": 0.5}, "  stopped: the search is over"),
+        (Outcome.INFEASIBLE, "out of memory", {}, "Infeasible: out of memory"),
+        (Outcome.FAILED, "", {}, "Failed  "),
+    ],
+)
+def test_a_line_says_how_a_trial_ended_and_why(
+    outcome: Outcome,
+    message: str,
+    metrics: dict[str, float],
+    text: str,
+    halted: tuple[Loop, Halt],
+) -> None:
+    loop, halt = halted
+    changes: dict[str, Any] = {"outcome": outcome, "message": message, "metrics": metrics}
+    assert text in str(halt.progress._line(loop, replace(loop.state.trials[0], **changes)))
 
 
 def test_the_epochs_to_come_are_those_of_the_ladder() -> None:

@@ -10,7 +10,7 @@ import pytest
 from kinase.api._base import struct_name
 from kinase.experiment.doubts import INHERITING, doubts
 from kinase.validation import validate_files
-from tests.unit.experiment.helpers import experiment
+from tests.unit.experiment.helpers import INFO, experiment
 
 MANIFEST = """
 apiVersion: kinase.dev/v1alpha1
@@ -160,3 +160,27 @@ def test_children_that_do_not_pause_are_doubted(first: int, doubted: bool) -> No
         "pause; lower it, or raise inherit.epochsPerChild"
     )
     assert list(doubts(spec)) == ([said] if doubted else [])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"min": 16, "max": 2048}, "space.training.batchSize.max allows 2,048"),
+        ({"values": [16, 4096]}, "space.training.batchSize.values allows 4,096"),
+        ({"min": 16, "max": 64}, ""),
+    ],
+)
+def test_batches_that_hold_more_than_the_data_are_doubted(sizes: dict[str, Any], said: str) -> None:
+    spec = experiment(space={"type": "Chain", "training": {"batchSize": sizes}}).spec
+    info = INFO.model_copy(update={"train": 1000})
+    found = [each for each in doubts(spec, info) if "batchSize" in each]
+    assert len(found) == bool(said)
+    assert all(f"{said}, which is above the 1,000 training samples" in each for each in found)
+    assert not any("batchSize" in each for each in doubts(spec)), "the data is not known"
+
+
+@pytest.mark.parametrize(("space", "doubted"), [("Chain", True), ("Cell", False)])
+def test_edges_of_cells_that_there_are_none_of_are_doubted(space: str, doubted: bool) -> None:
+    spec = experiment(space={"type": space}, training={"dropPath": 0.2}).spec
+    found = [each for each in doubts(spec) if "training.dropPath 0.2" in each]
+    assert len(found) == doubted

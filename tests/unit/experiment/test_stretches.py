@@ -4,6 +4,7 @@ told."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,11 +17,14 @@ from kinase.engine import EngineError, Lost
 from kinase.engine.tabular import TabularEngine
 from kinase.estimation import Decision, Left, Promote, Sample, Wait
 from kinase.estimation.asha import ASHA
-from kinase.experiment import outcome
+from kinase.experiment import artifacts, checkpoints, outcome
+from kinase.experiment.artifacts import FEW
 from kinase.experiment.dispatch import job_of
-from kinase.experiment.entries import Asked, Attempt, Granted, Rested, Told
+from kinase.experiment.entries import AnyEntry, Asked, Attempt, Granted, Rested, Told
 from kinase.experiment.journal import Journal
 from kinase.experiment.loop import Loop
+from kinase.experiment.record import Record
+from kinase.experiment.rungs import OVER
 from kinase.experiment.trial_record import TrialRecord
 from kinase.history import History
 from kinase.store.memory import MemoryStore
@@ -443,3 +447,98 @@ def test_checkpoints_are_kept_of_those_that_may_still_be_promoted(
     assert most < max(kept)[0]
     if "trials" in budget:  # of each of the two arms, a third of a rung's trials
         assert most <= 2 * sum(total // 3 ** (rung + 1) for rung in range(2))
+
+
+# -- checkpoints ---------------------------------------------------------------------------
+
+
+class Counting(MemoryStore):
+    """Counts listings; trials leave checkpoints in it, as one that was killed does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listed: Counter[str] = Counter()
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        self.listed[prefix] += 1
+        return super().list(prefix)
+
+    def trained(self, job: TrialJob) -> dict[str, float]:
+        if job.until != 0:
+            self.put(f"{job.prefix}/checkpoint/last", b"1")
+        return learnt(job)
+
+    @property
+    def checkpoints(self) -> set[str]:
+        keys = [key for key in super().list("trials/") if "/checkpoint/" in key]
+        return {key.partition("/checkpoint/")[0] for key in keys}
+
+
+@pytest.mark.parametrize("keeps", ["running", "all"])
+def test_beginning_again_at_another_fidelity_frees_the_checkpoint_before(keeps: str) -> None:
+    store, wrong = Counting(), set[str]()
+
+    class Watcher:
+        def __getattr__(self, name: str) -> Any:
+            return self.look
+
+        def look(self, loop: Loop, *rest: Any) -> None:
+            trials = loop.state.trials.values()
+            former = {artifacts.prefix(t.number, n) for t in trials for n in range(t.restarts)}
+            wrong.update(former & store.checkpoints)
+
+    storage = {"uri": "file://unused", "checkpoints": keeps}
+    loop = make_loop(
+        manifest(options={"axis": "data", "least": 0.1}, storage=storage),
+        store,
+        evaluate=store.trained,
+        trainer_results=True,
+        listener=Watcher(),
+    )
+    loop.run()
+    assert any(t.restarts for t in loop.state.told)
+    assert bool(wrong) is bool(store.checkpoints) is (keeps == "all")
+
+
+@pytest.mark.parametrize("trials", [8, 40])
+def test_trials_that_end_together_are_looked_for_in_one_listing(
+    trials: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that rest do when the search is over."""
+    store, real = Counting(), checkpoints.free
+    listed: dict[int, int] = {}
+
+    def free(record: Record, entries: list[AnyEntry]) -> None:
+        before = store.listed.total()
+        real(record, entries)
+        told = sum(isinstance(each, Told) and each.message == OVER for each in entries)
+        if told:
+            listed[told] = store.listed.total() - before
+
+    monkeypatch.setattr(checkpoints, "free", free)
+    loop = make_loop(
+        manifest(options={"promote": "soon"}, budget={"trials": trials}),
+        store,
+        evaluate=store.trained,
+        trainer_results=True,
+    )
+    loop.run()
+    [(told, count)] = listed.items()
+    assert (told > FEW) is (trials > 8)
+    assert count == (1 if told > FEW else told)
+    assert not store.checkpoints
+
+
+def test_a_trial_that_was_never_trained_leaves_no_checkpoint_to_look_for() -> None:
+    store = Counting()
+    screen = {"proxies": ["synflow"], "pool": 4}
+    loop = make_loop(
+        manifest(screen=screen, budget={"trials": 12}),
+        store,
+        evaluate=store.trained,
+        trainer_results=True,
+    )
+    loop.run()
+    untrained = [t for t in loop.state.told if not t.cost.epochs]
+    assert untrained
+    assert not any(f"{t.prefix}/" in store.listed for t in untrained)

@@ -55,6 +55,17 @@ def test_its_gradients_are_those_of_differences() -> None:
         check_grads(one, modes=["rev"], order=1)(weights[place])
 
 
+def test_weights_and_biases_are_drawn_from_the_prior_that_holds_them() -> None:
+    """The penalty of a draw is half its number of parameters, in each layer."""
+    model = LCNet(2, 9, networks=300, rng=np.random.default_rng(0))
+    anchors = [np.zeros_like(w) for w in model._draw(3)]
+    x, t, y = np.zeros((1, 3)), np.ones((1, 1)), np.zeros((1, 1))
+    for place, drawn in enumerate(model._draw(3)):
+        weights = [*anchors[:place], drawn, *anchors[place + 1 :]]
+        one, none = (_objective(weights, anchors, x, t, y, total) for total in (1, 10**9))
+        assert (one - none) / (drawn.size / 2) == pytest.approx(1.0, abs=0.05)
+
+
 def test_the_same_generator_gives_the_same_prediction() -> None:
     curves = exponential(12)
     found = []
