@@ -219,8 +219,8 @@ class Cell(Space):
         )
 
     def _alike(self, one: Architecture, other: Architecture, part: str) -> bool:
-        """Whether two architectures that can only differ in one part have the same key. Most are
-        told apart without it."""
+        """Whether two architectures that can only differ in one part have the same key. Most
+        are distinguished without it."""
         if one[part] == other[part]:
             return True
         graphs = [self._graph_of(each, part) for each in (one, other)]
