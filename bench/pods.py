@@ -143,7 +143,7 @@ def look(scene: Scene) -> None:
         print("condition {type}={status} {reason}: {message}".format(**condition))
     for trial in system.trials(scene.cluster, scene.namespace):
         status = trial.get("status", {})
-        if status.get("message") and status.get("phase") != "Succeeded":
+        if status.get("message") and status.get("phase") not in ("Succeeded", "Paused"):
             print(f"message of {trial['metadata']['name']}: {status['message']}")
     told: Counter[str] = Counter()
     for event in scene.cluster.api.get(scene.path("events"))["items"]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from kinase.api.trial import Outcome, Point, TaskInfo, TaskJob, TrialResult
+from kinase.api.trial import Outcome, Point, TaskInfo, TaskJob, Termination, TrialResult
 from kinase.store import Store, StoreError, open_uri
 from kinase.store.file import FileStore
 from kinase_trainer import trial
@@ -381,7 +381,9 @@ def test_a_process_that_waits_at_its_rests_trains_the_bits_of_one_that_never_res
     whole = FileStore(tmp_path / "other")
     trial.run(job(**RESTS), whole)
     asked = waiting_for(monkeypatch, 2, 3)
+    monkeypatch.setenv("KINASE_TERMINATION_LOG", str(tmp_path / "said"))
     assert main(arguments(tmp_path, until=1, **RESTS)) == 0
+    assert not Termination.model_validate_json((tmp_path / "said").read_bytes()).paused
     found, held = result(tmp_path), FileStore(tmp_path / "store")
     assert asked == [1, 2]
     assert (found.outcome, found.attempt, found.cost.epochs) == (Outcome.SUCCEEDED, 1, 3)
@@ -394,7 +396,9 @@ def test_without_an_answer_that_can_be_it_rests(
     answer: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = waiting_for(monkeypatch, answer)
+    monkeypatch.setenv("KINASE_TERMINATION_LOG", str(tmp_path / "said"))
     assert main(arguments(tmp_path, until=1, **RESTS)) == 0
+    assert Termination.model_validate_json((tmp_path / "said").read_bytes()).paused
     assert asked == [1]
     found = result(tmp_path)
     assert (found.outcome, len(found.curve)) == (Outcome.STOPPED, 1)

@@ -167,10 +167,10 @@ def _work(
     result = None if job.test else finished(job, store)
     if result is not None:
         print(f"trial {job.trial}: attempt {result.attempt} left its result; nothing is trained")
+        terminator.ending.paused = paused(result, job.last_epoch)
     else:
         result = _train(job, store, terminator)
     terminator.ending.note(len(result.curve), result.metrics)
-    terminator.ending.paused = paused(result, job.last_epoch)
     return INFEASIBLE_EXIT if result.outcome is Outcome.INFEASIBLE else 0, result.message
 
 
@@ -255,6 +255,7 @@ def _train(job: TrialJob, store: Store, terminator: Terminator) -> TrialResult:
 
     while True:
         result = trial.run(job, store, notify, terminator.begin)
+        terminator.ending.paused = paused(result, job.last_epoch)
         if push is None or result.outcome is not Outcome.STOPPED or not result.curve:
             return result
         last = result.curve[-1]
