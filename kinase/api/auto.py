@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 INHERITING = ("NASH", "LEMONADE", "EAS", "PathLevel", "LargeScaleEvolution")
 """Strategies intended for children that inherit weights."""
+CLIMBING = "NASH"
+"""The one of them that was measured with children on a ladder, which is better."""
 LEAST_EPOCHS = 9
 """Training epochs from which there are three rungs (1, 3 and 9 epochs). With fewer, a rung says
 little of the next one, or costs nearly as much."""
@@ -41,20 +43,22 @@ def chosen(spec: ExperimentSpec, supports: Collection[str] = OWN_TRAINER) -> Est
         and given.stopping is None
     )
     if spec.strategy.type in INHERITING:
-        kind = "Morphism"
+        kind = "ASHA" if ladder and spec.strategy.type == CLIMBING else "Morphism"
     elif not ladder:
         kind = "Full"
     else:
         kind = "Hyperband" if spec.strategy.type == "BOHB" else "ASHA"
     # what is set next to the type stays
     wraps = {name: getattr(given, name) for name in ("stopping", "screen")}
-    return Estimation.model_validate({"type": kind} | wraps)
+    inherits = kind == "ASHA" and spec.strategy.type in INHERITING
+    return Estimation.model_validate({"type": kind, "inherit": {} if inherits else None} | wraps)
 
 
 def climbs() -> str:
     """CEL: whether `chosen` gives a ladder, with Kinase's own trainer."""
     return (
         f"self.estimation.type == 'Auto' && self.training.epochs >= {LEAST_EPOCHS} && "
-        f"!(self.strategy.type in {list(INHERITING)}) && !has(self.estimation.stopping) && "
+        f"!(self.strategy.type in {[each for each in INHERITING if each != CLIMBING]}) && "
+        "!has(self.estimation.stopping) && "
         "(!has(self.objective.also) || size(self.objective.also) == 0)"
     )

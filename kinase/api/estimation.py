@@ -16,11 +16,11 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class AutoEstimation(Model):
-    """The estimation that was measured best for such a search. `Morphism` for strategies that grow
-    trained networks (NASH, LEMONADE, EAS, PathLevel, LargeScaleEvolution), `Hyperband` for BOHB,
-    and else `ASHA`. `Full` where a ladder does not fit: the trainer cannot pause,
-    `training.epochs` is below 9, there are several objectives, or `stopping` is set. What was
-    chosen is recorded when the search starts, and stays."""
+    """The estimation that was measured best for such a search: `ASHA`; with NASH, `ASHA` with
+    `inherit`; with BOHB, `Hyperband`; with LEMONADE, EAS, PathLevel and LargeScaleEvolution,
+    `Morphism`. Where a ladder does not fit it is `Morphism` with NASH, and `Full` with all others:
+    the trainer cannot pause, `training.epochs` is below 9, there are several objectives, or
+    `stopping` is set. The choice is recorded when the search starts, and stays."""
 
 
 class FullEstimation(Model):

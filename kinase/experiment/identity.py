@@ -108,8 +108,8 @@ def _settled(spec: ExperimentSpec) -> dict[str, Any]:
     return document
 
 
-WRAPS = ("stopping", "inherit", "screen")
-"""Fields of an estimation next to its type."""
+WRAPS = ("stopping", "screen")
+"""Fields of an estimation of the type `Auto` next to its type."""
 
 
 def _chosen(found: dict[str, Any], estimation: dict[str, Any]) -> dict[str, Any]:

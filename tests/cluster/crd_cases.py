@@ -830,8 +830,8 @@ CASES: dict[str, Case] = {
         "budget.epochs",
     ),
     "epochs for a trial, where the strategy grows networks": Case(
-        {"strategy": {"type": "NASH"}, "budget": {"epochs": 80}},
-        {"strategy": {"type": "NASH"}, "budget": {"epochs": 79}},
+        {"strategy": {"type": "LargeScaleEvolution"}, "budget": {"epochs": 80}},
+        {"strategy": {"type": "LargeScaleEvolution"}, "budget": {"epochs": 79}},
         "budget.epochs",
     ),
     "epochs for a cheap trial, the finalists and a baseline": Case(

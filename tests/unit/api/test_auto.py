@@ -35,7 +35,8 @@ def grower(kind: str) -> dict[str, Any]:
         ({"strategy": {"type": "BOHB"}, "training": {"epochs": 8}}, "Full"),
         ({"objective": {"also": [{"metric": "params"}]}}, "Full"),
         ({"estimation": {"stopping": {"type": "Median"}}}, "Full"),
-        *((grower(each), "Morphism") for each in INHERITING),
+        *((grower(each), "ASHA" if each == "NASH" else "Morphism") for each in INHERITING),
+        (grower("NASH") | {"training": {"epochs": 8}}, "Morphism"),
         ({"estimation": {"type": "Full"}}, "Full"),
         ({"estimation": {"type": "LowerFidelity"}}, "LowerFidelity"),
     ],
@@ -70,4 +71,12 @@ def test_the_budget_is_counted_by_what_is_chosen() -> None:
     assert spec(estimation={"type": "Full"}).search_epochs == 20
     asha = spec(estimation={"type": "ASHA"})
     assert spec().epochs_for(30) == asha.epochs_for(30)
-    assert spec(strategy={"type": "NASH"}).epochs_for(30) == 3 * 20 + 30 * 7
+    short = {"training": {"epochs": 8}}
+    assert spec(strategy={"type": "NASH"}, **short).epochs_for(30) == 3 * 8 + 30 * 3
+
+
+def test_children_of_nash_inherit_on_a_ladder() -> None:
+    found = chosen(spec(strategy={"type": "NASH"}))
+    assert found.inherit is not None
+    assert found.inherit.child_epochs(20) == 7
+    assert chosen(spec()).inherit is None

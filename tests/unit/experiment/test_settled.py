@@ -134,6 +134,13 @@ def test_what_the_type_auto_means_is_recorded(supports: tuple[str, ...], kind: s
         identity.claim(store, long(estimation={"type": "Hyperband"}))
 
 
+def test_the_inheritance_that_auto_chooses_is_recorded() -> None:
+    store, nash = started(("until",), strategy={"type": "NASH"}), long(strategy={"type": "NASH"})
+    identity.claim(store, nash)
+    kept = identity.settled(store, nash).spec.estimation
+    assert (kept.type, kept.inherit is not None) == ("ASHA", True)
+
+
 def test_a_run_that_began_in_full_goes_on_in_full() -> None:
     store = started(("until",), estimation={"type": "Full"})
     assert chosen(store) == "Full"
