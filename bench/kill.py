@@ -163,13 +163,20 @@ def differences(end: End, undisturbed: End) -> list[str]:
     return found
 
 
-def campaign(victim: str, kills: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Kill `kills` times, one experiment after the other; returns the outcome."""
-    whole = Subject(folder / "whole")
+def undisturbed_run(folder: Path) -> tuple[End, float]:
+    """What the experiment comes to when nothing is killed, and after how many seconds."""
+    whole = Subject(folder)
     began = time.monotonic()
     whole.finish()
-    duration = time.monotonic() - began
-    undisturbed = whole.end()
+    return whole.end(), time.monotonic() - began
+
+
+def campaign(
+    victim: str, kills: int, seed: int, folder: Path, whole: tuple[End, float]
+) -> dict[str, Any]:
+    """Kill `kills` times, one experiment after the other, and compare each with the whole one;
+    returns the outcome."""
+    undisturbed, duration = whole
     rng = random.Random(seed)
     done, experiments, wrong, lost = 0, 0, [], 0
     while done < kills:
@@ -213,7 +220,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        outcome = campaign(arguments.victim, arguments.kills, arguments.seed, Path(folder))
+        place = Path(folder)
+        whole = undisturbed_run(place / "whole")
+        outcome = campaign(arguments.victim, arguments.kills, arguments.seed, place, whole)
     print(json.dumps(outcome, indent=2))
     sys.exit(bool(outcome["differences"]))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import pytest
+
 from kinase.api import NASExperiment, TaskInfo, TrialJob
 from kinase.engine.tabular import TabularEngine
 from kinase.experiment.loop import Loop
@@ -21,6 +23,12 @@ INFO = TaskInfo(
     device="cpu",
     supports=("until", "measure"),
 )
+
+WRITES = pytest.mark.parametrize(
+    "every",
+    [pytest.param(3, id="third"), pytest.param(1, id="each", marks=pytest.mark.soak)],
+)
+"""Of the writes at which a run is killed: every third in `make test`, each in `make soak`."""
 
 
 def experiment(**spec: Any) -> NASExperiment:

@@ -15,7 +15,14 @@ from kinase.experiment import outcome as module
 from kinase.experiment.loop import Loop
 from kinase.experiment.state import SEARCHING
 from kinase.store.memory import MemoryStore
-from tests.unit.experiment.helpers import INFO, experiment, make_loop, score, told
+from tests.unit.experiment.helpers import (
+    INFO,
+    WRITES,
+    experiment,
+    make_loop,
+    score,
+    told,
+)
 from tests.unit.experiment.test_loop import Killed, Mortal
 
 SECONDS = 10.0
@@ -224,12 +231,13 @@ def check_the_books(loop: Loop, outside: Outside) -> None:
 BUDGETS = [{"trials": 9}, {"epochs": 40}]
 
 
+@WRITES
 @pytest.mark.parametrize("budget", BUDGETS, ids=["trials", "epochs"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("parallelism", [1, 4])
 @pytest.mark.parametrize("strategy", ["Random", "Evolution"])
 def test_killed_at_every_write_while_trials_go_on_it_comes_to_the_same_end(
-    strategy: str, parallelism: int, after: bool, budget: dict[str, int]
+    strategy: str, parallelism: int, after: bool, budget: dict[str, int], every: int
 ) -> None:
     manifest = experiment(
         strategy={"type": strategy}, budget={**budget, "parallelism": parallelism}
@@ -240,7 +248,7 @@ def test_killed_at_every_write_while_trials_go_on_it_comes_to_the_same_end(
     writes = [0]
     counting = Outside(every_third)
     loop_of(counting, manifest, Mortal(counting.store, writes, after)).run()
-    for moment in range(1, 1 - writes[0]):
+    for moment in range(1 + after % every, 1 - writes[0], every):
         outside = Outside(every_third)
         with pytest.raises(Killed):
             loop_of(outside, manifest, Mortal(outside.store, [moment], after)).run()
@@ -352,7 +360,7 @@ def test_a_budget_of_epochs_that_is_raised_is_spent_and_kept() -> None:
 def test_another_attempt_does_not_spend_what_the_finalists_need() -> None:
     """Whenever it is that attempts are lost, and whatever is left then."""
     for lost in range(12):
-        for epochs in range(12, 30):
+        for epochs in range(12 + lost % 3, 30, 3):
             outside = Outside(lambda job, lost=lost: job.trial >= lost and job.attempt == 1)  # type: ignore[misc]
             manifest = experiment(budget={"epochs": epochs, "parallelism": 1 + lost % 3})
             loop = loop_of(outside, manifest)

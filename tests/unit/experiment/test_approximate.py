@@ -16,6 +16,7 @@ from kinase.experiment.loop import Loop
 from kinase.morphism import KINDS
 from kinase.report.gather import gather, inherited_text
 from kinase.strategy.lemonade import LEMONADE
+from tests.unit.experiment.helpers import WRITES
 from tests.unit.experiment.test_inheritance import (
     CHAIN,
     asked,
@@ -117,8 +118,9 @@ def test_a_child_that_rests_while_it_is_distilled_keeps_its_teacher() -> None:
     assert child.inherit.ancestors[0].prefix in inheritance.needed(held, ())
 
 
-def test_killed_at_every_write_it_goes_on_with_the_same_lineage() -> None:
-    undisturbed = killed_at_every_write(lemonade(budget={"trials": 14}))
+@WRITES
+def test_killed_at_every_write_it_goes_on_with_the_same_lineage(every: int) -> None:
+    undisturbed = killed_at_every_write(lemonade(budget={"trials": 14}), every)
     assert any(map(approximates, asked(undisturbed.store)))
 
 

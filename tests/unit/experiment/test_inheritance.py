@@ -28,7 +28,7 @@ from kinase.space import Frame, make_space
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
 from kinase.strategy.nash import LINE
-from tests.unit.experiment.helpers import INFO, experiment, make_loop, score, told
+from tests.unit.experiment.helpers import INFO, WRITES, experiment, make_loop, score, told
 from tests.unit.experiment.test_loop import Killed, Mortal
 
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -139,14 +139,14 @@ def test_children_inherit_and_the_journal_says_what(strategy: str) -> None:
     assert all(job.keep_weights == (job.kind is not Kind.CONTROL) for job in jobs.values())
 
 
-def killed_at_every_write(experiment: NASExperiment) -> Loop:
+def killed_at_every_write(experiment: NASExperiment, every: int) -> Loop:
     """Kill a run at each write in turn: it goes on with the same lineage and the same weights.
 
     Returns the run that nothing disturbed.
     """
     undisturbed, _ = run(experiment)
     lineage = [each.inherit for each in asked(undisturbed.store)]
-    for moment in range(1, undisturbed.journal.length + 1):
+    for moment in range(1, undisturbed.journal.length + 1, every):
         store = MemoryStore()
         with pytest.raises(Killed):
             run(experiment, Mortal(store, [moment], after=moment % 2 == 0), store)
@@ -158,9 +158,10 @@ def killed_at_every_write(experiment: NASExperiment) -> Loop:
     return undisturbed
 
 
+@WRITES
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_killed_at_every_write_it_goes_on_with_the_same_lineage(strategy: str) -> None:
-    killed_at_every_write(manifest(strategy, budget={"trials": 12}))
+def test_killed_at_every_write_it_goes_on_with_the_same_lineage(strategy: str, every: int) -> None:
+    killed_at_every_write(manifest(strategy, budget={"trials": 12}), every)
 
 
 def test_children_climb_a_ladder_of_their_own() -> None:
@@ -244,8 +245,9 @@ def test_what_an_earlier_version_kept_on_a_ladder_is_read() -> None:
     assert inheritance.needed(state, ()) == {trial.weights}
 
 
-def test_killed_on_a_ladder_it_goes_on_with_the_same_lineage() -> None:
-    killed_at_every_write(manifest("NASH", estimation=LADDER, budget={"trials": 8}))
+@WRITES
+def test_killed_on_a_ladder_it_goes_on_with_the_same_lineage(every: int) -> None:
+    killed_at_every_write(manifest("NASH", estimation=LADDER, budget={"trials": 8}), every)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -24,7 +24,7 @@ from kinase.report import render
 from kinase.report.gather import gather
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
-from tests.unit.experiment.helpers import INFO, experiment, make_loop, score, told
+from tests.unit.experiment.helpers import INFO, WRITES, experiment, make_loop, score, told
 from tests.unit.experiment.test_loop import Killed, Mortal
 
 
@@ -94,8 +94,9 @@ def test_epochs_stay_exact_however_often_it_goes_on(slots: int) -> None:
     assert epochs - state.spent.epochs < 2 + 2 * 4
 
 
+@WRITES
 @pytest.mark.parametrize("after", [False, True])
-def test_killed_at_every_write_it_comes_to_the_same_end(after: bool) -> None:
+def test_killed_at_every_write_it_comes_to_the_same_end(after: bool, every: int) -> None:
     def raised_from_the_first_end() -> MemoryStore:
         store = MemoryStore()
         make_loop(sized(6), store).run()
@@ -105,7 +106,7 @@ def test_killed_at_every_write_it_comes_to_the_same_end(after: bool) -> None:
     before = len(list(undisturbed.store.list("journal/")))
     undisturbed.run()
     entries = list(Journal(undisturbed.store).replay())
-    for moment in range(1, undisturbed.journal.length - before + 1):
+    for moment in range(1 + after % every, undisturbed.journal.length - before + 1, every):
         store = raised_from_the_first_end()
         with pytest.raises(Killed):
             make_loop(sized(12), Mortal(store, [moment], after)).run()

@@ -28,7 +28,7 @@ from kinase.experiment.rungs import OVER
 from kinase.experiment.trial_record import TrialRecord
 from kinase.history import History
 from kinase.store.memory import MemoryStore
-from tests.unit.experiment.helpers import INFO, experiment, make_loop, score, told
+from tests.unit.experiment.helpers import INFO, WRITES, experiment, make_loop, score, told
 from tests.unit.experiment.test_loop import Killed, Mortal
 
 LADDERS: dict[str, dict[str, Any]] = {
@@ -74,18 +74,19 @@ class Book:
         return learnt(job)
 
 
+@WRITES
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("kind", LADDERS)
 @pytest.mark.parametrize("strategy", ["Random", "Evolution"])
 def test_killed_at_every_write_it_continues_to_the_same_end(
-    kind: str, strategy: str, after: bool
+    kind: str, strategy: str, after: bool, every: int
 ) -> None:
     spec = manifest(kind, strategy={"type": strategy}, budget={"epochs": 70})
     undisturbed = make_loop(spec, evaluate=learnt)
     undisturbed.run()
     entries = list(Journal(undisturbed.store).replay())
     assert any(isinstance(entry, Granted) for entry in entries)
-    for moment in range(1, undisturbed.journal.length + 1):
+    for moment in range(1 + after % every, undisturbed.journal.length + 1, every):
         store = MemoryStore()
         with pytest.raises(Killed):
             make_loop(spec, Mortal(store, [moment], after), evaluate=learnt).run()
