@@ -68,8 +68,9 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(*, instant: float | None = 0.0, **environment: str) -> Iterator[Lab]:
-    """Everything that a benchmark needs, in a folder that goes afterwards."""
+def lab(*, instant: float | None = 0.0, holds: float = 0.0, **environment: str) -> Iterator[Lab]:
+    """Everything that a benchmark needs, in a folder that goes afterwards. Trials that end at once
+    take `instant` seconds a stretch, and wait for `holds` seconds at a rest."""
     with (
         tempfile.TemporaryDirectory(prefix="kinase-bench-") as name,
         contextlib.ExitStack() as stack,
@@ -107,7 +108,7 @@ def lab(*, instant: float | None = 0.0, **environment: str) -> Iterator[Lab]:
         if instant is not None:
             log = folder / "instant.log"
             argv = [sys.executable, "-m", "bench.instant", "--data", str(s3.folder / "data")]
-            argv += ["--log", str(log), "--seconds", str(instant)]
+            argv += ["--log", str(log), "--seconds", str(instant), "--holds", str(holds)]
             source = str(system.REPOSITORY)
             environment = {"KUBECONFIG": str(cluster.kubeconfig), "PYTHONPATH": source}
             child = Child(argv, folder / "instant.out", environment)

@@ -4,22 +4,29 @@
 
 With `trialTemplate.managedBy: bench/instant` Kubernetes leaves the Jobs alone. Each that appears
 gets a result (written straight into the S3 server's folder) and the condition `Complete`. What
-remains is the work of the operator, the controller and the API server. The log has a line for
-each end and each creation that was seen, with the time of this machine's clock.
+remains is the work of the operator, the controller and the API server. With `--holds SECONDS` a
+trial that rests waits so long for the controller's answer, as the trainer does, and continues in
+its Job if it is to. The log has a line for each creation that was seen, each rest, each
+continuation and each end, with the time of this machine's clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from kinase_kube.client import JOB, TRIAL, ApiError, Client
+import aiohttp
+
+from kinase.api import names
+from kinase_kube.client import JOB, POD, TRIAL, ApiError, Client
 from kinase_kube.informer import Informer
 from kinase_operator.views import Job
 
@@ -61,15 +68,18 @@ def answer(job: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 class Instant:
-    """Ends every Job that is this program's, after `seconds` each."""
+    """Ends every stretch of a Job that is this program's, after `seconds` each; one that rests
+    waits for `holds` seconds."""
 
-    def __init__(self, data: Path, log: Path, seconds: float) -> None:
-        self.data, self.seconds = data, seconds
+    def __init__(self, data: Path, log: Path, seconds: float, holds: float) -> None:
+        self.data, self.seconds, self.holds = data, seconds, holds
         self.log = log.open("w", buffering=1)
         self.tasks: set[asyncio.Task[None]] = set()
+        self.address = ""
 
     async def run(self) -> None:
         self.client = await Client.connect()
+        self.http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
         seen: set[str] = set()
 
         def view(item: dict[str, Any]) -> Any:
@@ -103,18 +113,63 @@ class Instant:
         self.log.write(f"{time.time():.6f} {what} {name}\n")
 
     async def end(self, item: dict[str, Any]) -> None:
-        if self.seconds:
-            await asyncio.sleep(self.seconds)
         template = item["spec"]["template"]
+        name, namespace = item["metadata"]["name"], item["metadata"]["namespace"]
         job = json.loads(template["metadata"]["annotations"]["kinase.dev/job"])
         variables = {v["name"]: v.get("value") for v in template["spec"]["containers"][0]["env"]}
+        until: int | None = None
+        while True:
+            if self.seconds:
+                await asyncio.sleep(self.seconds)
+            self.leave(job, variables["KINASE_STORE"].removeprefix("s3://"))
+            url = variables.get("KINASE_REPORT_URL")
+            epochs = job.get("fidelity", {}).get("epochs")
+            if url and self.holds and job.get("until", epochs) != epochs:
+                self.write("rest", name)
+                headers = {"Authorization": f"Bearer {variables['KINASE_REPORT_TOKEN']}"}
+                until = await self.wait(namespace, url, headers, job)
+            if until is None:
+                break
+            self.write("go", name)
+            job, until = {**job, "until": until}, None
+        await self.complete(namespace, name)
+
+    def leave(self, job: dict[str, Any], place: str) -> None:
+        """Leave the answer to a job."""
         key, document = answer(job)
-        path = self.data / variables["KINASE_STORE"].removeprefix("s3://") / key
+        path = self.data / place / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(document))
         if job.get("keepWeights") and not job.get("test"):
             for name in ("weights.safetensors", "model.json"):
                 (path.parent / name).write_text("{}")
+
+    async def wait(
+        self, namespace: str, url: str, headers: dict[str, str], job: dict[str, Any]
+    ) -> int | None:
+        """Ask, as often as the trainer does, up to which epoch a trial that rests continues."""
+        deadline = time.monotonic() + self.holds
+        point = {"attempt": job["attempt"], "epoch": job["until"], "rests": True}
+        while time.monotonic() < deadline:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                self.address = self.address or await self.controller(namespace)
+                there = f"http://{self.address}:{names.PORT}{urlsplit(url).path}"
+                async with self.http.post(there, json=point, headers=headers) as reply:
+                    said = await reply.json()
+                if not said.get("wait"):
+                    return said["until"] if said.get("continue") else None
+            await asyncio.sleep(0.1)
+        return None
+
+    async def controller(self, namespace: str) -> str:
+        """The address of the pod of the controller."""
+        pods, _ = await self.client.list(
+            POD, namespace, labelSelector=f"{names.COMPONENT}=controller"
+        )
+        return next(str(pod["status"]["podIP"]) for pod in pods if pod["status"].get("podIP"))
+
+    async def complete(self, namespace: str, name: str) -> None:
+        """Have a Job be complete."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         condition = {"status": "True", "lastProbeTime": now, "lastTransitionTime": now}
         status = {
@@ -126,7 +181,6 @@ class Instant:
                 {"type": "Complete", "reason": "Instant", **condition},
             ],
         }
-        name, namespace = item["metadata"]["name"], item["metadata"]["namespace"]
         while True:
             try:
                 await self.client.merge(JOB, namespace, name, {"status": status}, "status")
@@ -141,9 +195,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the S3 server's folder")
     parser.add_argument("--log", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=0.0, help="time that a trial takes")
+    parser.add_argument("--seconds", type=float, default=0.0, help="time that a stretch takes")
+    parser.add_argument("--holds", type=float, default=0.0, help="time that one waits at a rest")
     options = parser.parse_args()
-    asyncio.run(Instant(options.data, options.log, options.seconds).run())
+    instant = Instant(options.data, options.log, options.seconds, options.holds)
+    asyncio.run(instant.run())
 
 
 if __name__ == "__main__":

@@ -17,8 +17,13 @@ then it is continued in the pod that waits.
 with pods that wait at a rest and once with a pod for each stretch (`trialTemplate.timeLimit`). The
 seconds are those from a grant to the next rest, less the device seconds of the stretch.
 
-`busy` has trials that end at once (bench/instant.py), and counts by the journal how many of the
-slots are taken, from when all are for the first time until the last candidate is sampled.
+`busy` has trials that end at once, or after `--stretch` seconds (bench/instant.py), and that wait
+at a rest as the trainer does (`--holds 0`: not at all). Slots are counted from when as many
+stretches have begun as there are slots until the last candidate is sampled: by the journal, where
+one is taken from the decision that fills it to the result that frees it, and by the trials' own
+log, where one is busy only while a stretch runs. `next one` is the time from the end of a stretch
+to the start of the next one in any slot, through result, decision, journal and, for a new attempt,
+the operator's Job.
 """
 
 from __future__ import annotations
@@ -31,11 +36,10 @@ import signal
 import statistics
 import sys
 import time
-from collections import Counter, defaultdict
-from pathlib import Path
+from collections import Counter
 from typing import Any
 
-from bench.cluster import SPACE, lab
+from bench.cluster import SPACE, lab, seconds_of, spread
 from bench.instant import NAME as INSTANT
 from bench.scene import scene_of
 from kinase.api import Kind
@@ -47,7 +51,7 @@ from tests.cluster.system import Scene
 from tests.cluster.test_stretches import course, undisturbed
 
 NAME = "toy"
-BEGAN = re.compile(r"^trial \d+ attempt \d+ epoch \d+ begins$", re.MULTILINE)
+BEGAN = re.compile(r"^trial (\d+) attempt \d+ epoch \d+ begins$", re.MULTILINE)
 
 
 def strike(scene: Scene, nodes: list[Node], victim: str, rng: random.Random) -> bool:
@@ -56,15 +60,15 @@ def strike(scene: Scene, nodes: list[Node], victim: str, rng: random.Random) -> 
         scene.operator.kill()
         scene.operator.start(wait=False)
         return True
+    kind = re.compile(rf"{NAME}-controller-" if victim == "controller" else rf"{NAME}-\d+-\d+-")
     found = [
         (node, pod["name"])
         for node in nodes
         for pod in node.pods()
-        if pod["pid"] and pod["name"].startswith(f"{NAME}-")
+        if pod["pid"] and kind.match(pod["name"])
     ]
-    mine = [each for each in found if ("-controller-" in each[1]) == (victim == "controller")]
     try:
-        node, pod = rng.choice(mine)
+        node, pod = rng.choice(found)
         node.kill(SPACE, pod, signal.SIGSTOP)
         if victim == "trial" and charges(scene, nodes, pod):
             node.kill(SPACE, pod, signal.SIGCONT)
@@ -77,19 +81,20 @@ def strike(scene: Scene, nodes: list[Node], victim: str, rng: random.Random) -> 
 
 def charges(scene: Scene, nodes: list[Node], pod: str) -> bool:
     """Whether a trial, stopped for the moment, has charged an epoch before it began it."""
-    time.sleep(0.1)  # for a request of it that is on its way
+    time.sleep(0.5)  # for a request of it that is on its way
     trial = int(pod.removeprefix(f"{NAME}-").split("-")[0])
     ledger = f"trials/{trial:05d}/progress.json"
-    store = scene.store(NAME)
+    store = scene.store(NAME, below=ledger)
     charged = json.loads(store.get(ledger))["epochsBegun"] if store.exists(ledger) else 0
-    said = rf"^trial {trial} attempt \d+ epoch \d+ begins$"
-    return bool(charged != len(re.findall(said, "\n".join(logs(nodes).values()), re.MULTILINE)))
+    return bool(charged != begun(nodes)[trial])
 
 
-def logs(nodes: list[Node]) -> dict[str, str]:
-    """What each pod has printed."""
-    found = {pod["name"]: Path(pod["log"]) for node in nodes for pod in node.pods()}
-    return {n: log.read_text(errors="replace") for n, log in found.items() if log.exists()}
+def begun(nodes: list[Node]) -> Counter[int]:
+    """How many epochs each trial has begun by what its pods have printed, those that are gone
+    included."""
+    logs = [log for node in nodes for log in (node.folder / "pods").glob("*/*/*.log")]
+    texts = [log.read_text(errors="replace") for log in logs]
+    return Counter(int(number) for text in texts for number in BEGAN.findall(text))
 
 
 def disturb(scene: Scene, nodes: list[Node], gate: Gate, options: argparse.Namespace) -> Any:
@@ -140,7 +145,8 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
             item = scene.finished(NAME, options.limit)
             entries, wanted = scene.journal(NAME), undisturbed({**body, "status": None}, 8)
             found = course(entries)
-            texts = logs([it.node, other])
+            by_logs = begun([it.node, other])
+            costs = {e.trial: e.cost.epochs for e in entries if isinstance(e, Told)}
             return {
                 "disturbed by": done,
                 "seconds": round(seconds),
@@ -148,26 +154,39 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
                 "of them different": sum(a != b for a, b in zip(found, wanted, strict=False))
                 + abs(len(found) - len(wanted)),
                 "stretches": Counter(type(entry).__name__ for entry in entries)["Granted"],
-                "granted in the same attempt": kept(entries),
-                "further attempts": sum(isinstance(entry, Attempt) for entry in entries),
-                "epochs charged": item["status"]["cost"]["epochs"],
-                "epochs begun by the trials' logs": sum(
-                    len(BEGAN.findall(text)) for text in texts.values()
+                "promoted in the pod that waited": kept(entries, promotions=True),
+                "continued there after a look": kept(entries) - kept(entries, promotions=True),
+                "further attempts": dict(
+                    Counter(entry.message for entry in entries if isinstance(entry, Attempt))
                 ),
+                "epochs charged": item["status"]["cost"]["epochs"],
+                "epochs begun by the trials' logs": by_logs.total(),
+                "trials of which these differ": {
+                    n: f"{cost} charged, {by_logs[n]} begun"
+                    for n, cost in costs.items()
+                    if cost != by_logs[n]
+                },
                 "promoted, and resumed on another node": moved(entries, [it.node, other]),
             }
         finally:
             other.stop()
 
 
-def kept(entries: list[AnyEntry]) -> int:
-    """Grants that kept the attempt of the trial."""
-    attempts: dict[int, int] = defaultdict(lambda: 1)
+def kept(entries: list[AnyEntry], *, promotions: bool = False) -> int:
+    """Grants that kept the attempt of the trial; of these, only those of another rung."""
+    last: dict[int, tuple[int, int]] = {}
     count = 0
     for entry in entries:
-        if isinstance(entry, Granted | Attempt):
-            count += isinstance(entry, Granted) and entry.attempt == attempts[entry.trial]
-            attempts[entry.trial] = entry.attempt
+        match entry:
+            case Asked():
+                last[entry.trial] = 1, entry.grant.rung
+            case Granted():
+                attempt, rung = last[entry.trial]
+                other = entry.grant.rung != rung
+                count += entry.attempt == attempt and (other or not promotions)
+                last[entry.trial] = entry.attempt, entry.grant.rung
+            case Attempt():
+                last[entry.trial] = entry.attempt, last[entry.trial][1]
     return count
 
 
@@ -258,9 +277,11 @@ def _seconds(scene: Scene, name: str, options: argparse.Namespace, template: Any
 
 
 def busy(options: argparse.Namespace) -> dict[str, Any]:
-    """How many of the slots are taken, by the journal, with trials that end at once."""
-    with lab(instant=0.0) as it:
+    """How many of the slots are taken with trials that end at once."""
+    with lab(instant=options.stretch, holds=options.holds) as it:
         scene = scene_of(it)
+        pids = dict(it.pids)
+        before = {name: seconds_of(pid) for name, pid in pids.items()}
         scene.create(
             NAME,
             training={"epochs": 27},
@@ -272,36 +293,83 @@ def busy(options: argparse.Namespace) -> dict[str, Any]:
         )
         scene.finished(NAME, options.limit)
         entries = scene.journal(NAME)
+        used = {name: seconds_of(pid) - before[name] for name, pid in pids.items()}
+        assert it.instant is not None
+        log = it.instant.read_text().splitlines()
+    stretches = sum(isinstance(entry, Asked | Granted) for entry in entries)
     last = max(e.elapsed for e in entries if isinstance(e, Asked) and e.kind is Kind.SEARCH)
-    taken, slots, before, running = 0.0, 0.0, 0.0, 0
-    for entry in entries:
-        if not isinstance(entry, Asked | Granted | Rested | Told) or entry.elapsed > last:
-            continue
-        if running == options.parallelism or slots:  # from when all were taken for the first time
-            taken += running * (entry.elapsed - before)
-            slots += options.parallelism * (entry.elapsed - before)
-        before = entry.elapsed
-        if isinstance(entry, Asked | Granted):
-            running += 1
-        elif isinstance(entry, Rested) or not was_resting(entries, entry):
-            running -= 1
+    most = options.parallelism
+    steps, ends = steps_of([line.split(" ")[:3] for line in log])
     return {
         "trials": options.trials,
-        "parallelism": options.parallelism,
-        "stretches": sum(isinstance(entry, Asked | Granted) for entry in entries),
+        "parallelism": most,
+        "stretches": stretches,
+        "in the same attempt": kept(entries),
         "seconds": round(last, 1),
-        "share of the slots taken": round(taken / slots, 3),
+        "share of the slots taken, by the journal": taken(_journal(entries, last), most),
+        "share of the slots in which a stretch runs": taken(steps, most),
+        "next one": spread(ends),
+        "processor ms a stretch": {n: round(1000 * s / stretches, 1) for n, s in used.items()},
     }
 
 
-def was_resting(entries: list[AnyEntry], told: Told) -> bool:
-    """Whether a trial rested when it was told."""
-    own = [
-        entry
-        for entry in entries
-        if isinstance(entry, Asked | Granted | Rested) and entry.trial == told.trial
-    ]
-    return isinstance(own[-1], Rested)
+def taken(steps: list[tuple[float, int]], most: int) -> float:
+    """Share of `most` slots that are taken, from when so many stretches have begun.
+
+    Args:
+        steps: moments, in order, at which so many more are taken, or fewer.
+        most: the slots.
+    """
+    used = slots = before = 0.0
+    running = begun = 0
+    for moment, more in steps:
+        if begun >= most:
+            used += running * (moment - before)
+            slots += most * (moment - before)
+        before, running, begun = moment, running + more, begun + max(0, more)
+    return round(used / slots, 3) if slots else 0.0
+
+
+def _journal(entries: list[AnyEntry], last: float) -> list[tuple[float, int]]:
+    """When slots are taken, and given back."""
+    steps: list[tuple[float, int]] = []
+    resting: set[int] = set()
+    for entry in entries:
+        match entry:
+            case Asked() | Granted():
+                steps.append((entry.elapsed, 1))
+                resting.discard(entry.trial)
+            case Rested():
+                steps.append((entry.elapsed, -1))
+                resting.add(entry.trial)
+            case Told() if entry.trial not in resting:
+                steps.append((entry.elapsed, -1))
+    return [step for step in steps if step[0] <= last]
+
+
+def steps_of(lines: list[list[str]]) -> tuple[list[tuple[float, int]], list[float]]:
+    """When stretches began and ended by the log of bench/instant.py, until the last new trial; and
+    the seconds from each end to the next beginning, by the order of both."""
+    steps: list[tuple[float, int]] = []
+    resting: set[str] = set()
+    freed: list[float] = []
+    found: list[float] = []
+    numbered = [line for line in lines if re.match(rf"{NAME}-\d+-\d+$", line[2])]
+    news = [i for i, line in enumerate(numbered) if line[1] == "job" and line[2].endswith("-1")]
+    finals = 1  # the last new trial is the finalist
+    for time_, what, name in numbered[: news[-1 - finals] + 1]:
+        moment = float(time_)
+        if what in ("job", "go"):
+            steps.append((moment, 1))
+            resting.discard(name)
+            if freed:
+                found.append(moment - freed.pop(0))
+        elif what == "rest" or (what == "end" and name not in resting):
+            steps.append((moment, -1))
+            freed.append(moment)
+            if what == "rest":
+                resting.add(name)
+    return steps, found
 
 
 def main() -> None:
@@ -316,6 +384,8 @@ def main() -> None:
     parser.add_argument("--outage", type=float, default=20, help="seconds without a store")
     parser.add_argument("--looks", type=int, default=0, help="epochs between two looks; 0: none")
     parser.add_argument("--parallelism", type=int, default=32)
+    parser.add_argument("--stretch", type=float, default=0, help="seconds that a stretch takes")
+    parser.add_argument("--holds", type=float, default=10, help="seconds that a trial waits")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=float, default=3600)

@@ -511,16 +511,18 @@ class Scene:
                 return str(pod["metadata"]["name"])
         raise LookupError("no controller runs")
 
-    def store(self, name: str = "toy") -> Store:
-        """A copy of what an experiment has in the bucket."""
+    def store(self, name: str = "toy", below: str = "") -> Store:
+        """A copy of what an experiment has in the bucket, or of the keys that begin with `below`.
+        What is removed meanwhile is left out."""
         uid = self.get(name)["metadata"]["uid"]
         prefix = f"nas/{self.namespace}/{uid}/"
         client, copy = self.bucket.client, MemoryStore()
         pages = client.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=self.bucket.name, Prefix=prefix):
+        for page in pages.paginate(Bucket=self.bucket.name, Prefix=f"{prefix}{below}"):
             for item in page.get("Contents", ()):
-                body = client.get_object(Bucket=self.bucket.name, Key=item["Key"])["Body"].read()
-                copy.put(item["Key"].removeprefix(prefix), body)
+                with contextlib.suppress(client.exceptions.NoSuchKey):
+                    got = client.get_object(Bucket=self.bucket.name, Key=item["Key"])
+                    copy.put(item["Key"].removeprefix(prefix), got["Body"].read())
         return copy
 
     def journal(self, name: str = "toy", kind: str = "") -> list[Any]:

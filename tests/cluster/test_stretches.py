@@ -34,6 +34,10 @@ LADDER: dict[str, Any] = {
 """Rungs of 1, 3 and 9 epochs; one trial after the other, so its course depends on scores alone.
 Every trial rests after each epoch, and none is stopped."""
 
+PROMOTED = 8
+"""The trial that is the best at its rung when it rests there, so that its pod waits for its
+promotion: in this course, at both rungs."""
+
 
 def course(entries: list[AnyEntry]) -> list[tuple[Any, ...]]:
     """What was asked, granted and told, in order."""
@@ -96,16 +100,28 @@ def test_a_ladder_through_kills_ends_as_one_that_was_not_disturbed(
         scene.node.kill(scene.namespace, pod)
     scene.node.kill(scene.namespace, controller)
     scene.operator.kill()
+    scene.hold(PROMOTED, epoch=4)
     scene.operator.start()
+    # a pod that waited at the end of two rungs, and was promoted at both, is killed together with
+    # the controller in its first epoch of the third
+    pod = scene.begins(PROMOTED, epoch=4)
+    scene.node.kill(scene.namespace, pod)
+    scene.node.kill(scene.namespace, scene.controller())
     item = scene.finished(timeout=240)
     entries = scene.journal()
     assert course(entries) == undisturbed(item)
-    [lost] = [entry for entry in entries if entry.type == "attempt" and entry.crash]
-    assert (lost.trial, lost.done) == (number, 1), "it went on from its checkpoint"
+    lost = [(e.trial, e.done) for e in entries if e.type == "attempt" and e.crash]
+    assert lost == [(number, 1), (PROMOTED, 3)], "each went on from its checkpoint"
     [kept] = [
         e for e in entries if e.type == "granted" and (e.trial, e.attempt) == (number, attempt)
     ]
     assert kept.grant == first.grant, "the look after epoch 2, in the same pod"
+    held = [
+        e.grant.rung
+        for e in entries
+        if e.type == "granted" and (e.trial, e.attempt) == (PROMOTED, 1)
+    ]
+    assert held == [1, 1, 2], "two promotions and a look in one pod"
     begun = sum(entry.cost.epochs for entry in entries if entry.type == "told")
     assert item["status"]["cost"]["epochs"] == begun
     rungs = [entry.grant.rung for entry in entries if isinstance(entry, Granted)]
@@ -115,6 +131,6 @@ def test_a_ladder_through_kills_ends_as_one_that_was_not_disturbed(
 
 def epochs_of(scene: Scene, trial: int) -> int:
     """Length of the curve of a trial's latest result."""
-    store = scene.store()
     key = f"trials/{trial:05d}/result.json"
+    store = scene.store(below=key)
     return len(json.loads(store.get(key))["curve"]) if store.exists(key) else 0
