@@ -187,7 +187,7 @@ class Client:
             if response.status >= 400:
                 raise _error(response.status, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(0, type(error).__name__, f"{method} {path}: {error}") from error
+            raise _out_of_reach(f"{method} {path}", error) from error
         return response
 
     async def _json(self, method: str, path: str, *arguments: Any) -> Object:
@@ -196,7 +196,7 @@ class Client:
         try:
             found: Object = json.loads(await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise Unavailable(0, type(error).__name__, f"{method} {path}: {error}") from error
+            raise _out_of_reach(f"{method} {path}", error) from error
         return found
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
@@ -303,7 +303,7 @@ class Client:
                         raise _error(int(status.get("code", 500)), line, status)
                     yield event["type"], event["object"]
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise Unavailable(0, type(error).__name__, f"watch {path}: {error}") from error
+            raise _out_of_reach(f"watch {path}", error) from error
 
     async def stream(self, path: str, params: Mapping[str, Any]) -> AsyncIterator[bytes]:
         """Stream the body of a response, such as a followed log."""
@@ -314,11 +314,18 @@ class Client:
                 async for chunk in response.content.iter_any():
                     yield chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(0, type(error).__name__, f"GET {path}: {error}") from error
+            raise _out_of_reach(f"GET {path}", error) from error
 
     async def version(self) -> str:
         """The server's version."""
         return str((await self._json("GET", "/version"))["gitVersion"])
+
+
+def _out_of_reach(request: str, error: Exception) -> Unavailable:
+    why = str(error)
+    if not why:  # as that of a timeout
+        why = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+    return Unavailable(0, type(error).__name__, f"{request}: {why}")
 
 
 def _error(status: int, text: bytes, body: Object | None = None) -> ApiError:

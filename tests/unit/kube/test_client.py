@@ -131,6 +131,16 @@ def test_no_server_and_no_json_are_outages() -> None:
         asyncio.run(use(Client(Configuration(host="http://127.0.0.1:9"))))
 
 
+def test_an_error_without_a_message_says_what_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(request: web.Request) -> web.Response:
+        await asyncio.sleep(0.5)
+        return web.Response()
+
+    monkeypatch.setattr(client, "TIMEOUT", 0.05)
+    with pytest.raises(Unavailable, match=r"^GET /apis/.*/jobs/a: no answer in time$"):
+        talk(silent, lambda kube: kube.get(JOB, "ns", "a"))
+
+
 def test_a_list_is_read_page_by_page() -> None:
     asked = []
 
