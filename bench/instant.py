@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import hashlib
 import json
 import time
@@ -149,15 +148,20 @@ class Instant:
     ) -> int | None:
         """Ask, as often as the trainer does, up to which epoch a trial that rests continues."""
         deadline = time.monotonic() + self.holds
-        point = {"attempt": job["attempt"], "epoch": job["until"], "rests": True}
+        _, document = answer(job)
+        point = {**document["curve"][-1], "attempt": job["attempt"], "rests": True}
         while time.monotonic() < deadline:
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                self.address = self.address or await self.controller(namespace)
-                there = f"http://{self.address}:{names.PORT}{urlsplit(url).path}"
+            self.address = self.address or await self.controller(namespace)
+            there = f"http://{self.address}:{names.PORT}{urlsplit(url).path}"
+            try:
                 async with self.http.post(there, json=point, headers=headers) as reply:
+                    reply.raise_for_status()
                     said = await reply.json()
-                if not said.get("wait"):
-                    return said["until"] if said.get("continue") else None
+            except (aiohttp.ClientError, TimeoutError) as error:
+                self.write("error", f"{url} {error}")
+                return None
+            if not said.get("wait"):
+                return said["until"] if said.get("continue") else None
             await asyncio.sleep(0.1)
         return None
 

@@ -206,14 +206,18 @@ def moved(entries: list[AnyEntry], nodes: list[Node]) -> list[str]:
     found = []
     last: dict[int, Asked | Granted | Attempt] = {}
     rests: dict[int, Rested] = {}
+    rungs: dict[int, int] = {}
     for entry in entries:
         if isinstance(entry, Rested):
             rests[entry.trial] = entry
         if not isinstance(entry, Asked | Granted | Attempt):
             continue
         before, last[entry.trial] = last.get(entry.trial), entry
-        if not isinstance(entry, Granted) or before is None:
+        if isinstance(entry, Attempt):
             continue
+        rung, rungs[entry.trial] = rungs.get(entry.trial), entry.grant.rung
+        if isinstance(entry, Asked) or before is None or entry.grant.rung == rung:
+            continue  # the same rung: after a look
         old = 1 if isinstance(before, Asked) else before.attempt
         there, here = places.get((entry.trial, old)), places.get((entry.trial, entry.attempt))
         if entry.attempt > old and there and here and there != here:
@@ -296,6 +300,8 @@ def busy(options: argparse.Namespace) -> dict[str, Any]:
         used = {name: seconds_of(pid) - before[name] for name, pid in pids.items()}
         assert it.instant is not None
         log = it.instant.read_text().splitlines()
+    if errors := [line for line in log if line.split(" ")[1] == "error"]:
+        print(len(errors), errors[0], file=sys.stderr)
     stretches = sum(isinstance(entry, Asked | Granted) for entry in entries)
     last = max(e.elapsed for e in entries if isinstance(e, Asked) and e.kind is Kind.SEARCH)
     most = options.parallelism
