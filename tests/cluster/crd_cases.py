@@ -1171,7 +1171,7 @@ CASES |= {
         {"estimation": {"type": "Full", struct: {}}},
         struct,
     )
-    for kind, struct in {**LADDERS, "FreezeThaw": "freezeThaw"}.items()
+    for kind, struct in {**LADDERS, "FreezeThaw": "freezeThaw", "Auto": "auto"}.items()
 }
 CASES |= {
     f"the struct of another rule, {struct}": Case(
