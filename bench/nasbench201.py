@@ -3,6 +3,7 @@
     python -m bench.nasbench201 --seeds 500
     python -m bench.nasbench201 --seeds 200 --populations
     python -m bench.nasbench201 --seeds 500 --rungs
+    python -m bench.nasbench201 --seeds 100 --others
     python -m bench.nasbench201 --seeds 100 --compared
     python -m bench.nasbench201 --seeds 100 --screened
 
@@ -78,7 +79,9 @@ class Method:
     slots: int = 1
     """Trials at once."""
     eta: int = 0
-    """Of successive halving over 12 and 200 epochs; 0: one fidelity."""
+    """Of a scheduler over 12 and 200 epochs; 0: one fidelity."""
+    scheduler: str = "ASHA"
+    """Its type."""
     promote: str = "soon"
     """When ASHA promotes."""
     compared: str = "scale"
@@ -144,6 +147,22 @@ RUNGS = tuple(
 ) + tuple(
     Method(f"cost 17, {name}, halving of 200 to 5", strategy, 0, eta=40, cost=17, initial=200)
     for name, strategy in MEMBERS
+)
+OTHERS = tuple(
+    Method(
+        f"cost 17, {name}, {scheduler}, eta 40",
+        strategy,
+        0,
+        eta=40,
+        promote="delayed",
+        cost=17,
+        scheduler=scheduler,
+    )
+    for name, strategy, schedulers in (
+        ("random", {"type": "Random"}, ("ASHA", "Hyperband", "AsyncHyperband")),
+        ("BOHB", {"type": "BOHB"}, ("ASHA", "Hyperband", "AsyncHyperband")),
+    )
+    for scheduler in schedulers
 )
 
 COMPARED = tuple(
@@ -258,7 +277,10 @@ def manifest(method: Method, seed: int) -> NASExperiment:
     }
     if method.eta:
         ladder = {"eta": method.eta, "rungs": [12], "horizon": "rung"}
-        estimation = {"type": "ASHA", "asha": {**ladder, "promote": method.promote}}
+        name = method.scheduler
+        moment = {} if name == "Hyperband" else {"promote": method.promote}
+        option = {"ASHA": "asha"}.get(name, name[0].lower() + name[1:])
+        estimation = {"type": name, option: {**ladder, **moment}}
         if method.initial:
             halving = {**ladder, "initial": method.initial}
             estimation = {"type": "SuccessiveHalving", "successiveHalving": halving}
@@ -335,12 +357,15 @@ def main() -> None:
     parser.add_argument("--only", help="run the methods whose names begin so")
     parser.add_argument("--populations", action="store_true", help="evolution's sizes by budget")
     parser.add_argument("--rungs", action="store_true", help="two rungs, of 12 and 200 epochs")
+    parser.add_argument("--others", action="store_true", help="Hyperband and BOHB on two rungs")
     parser.add_argument("--compared", action="store_true", help="what strategies compare then")
     parser.add_argument("--screened", action="store_true", help="pools of candidates")
     arguments = parser.parse_args()
     methods = POPULATIONS if arguments.populations else METHODS
     if arguments.rungs:
         methods = RUNGS
+    if arguments.others:
+        methods = OTHERS
     if arguments.compared:
         methods = COMPARED
     if arguments.screened:

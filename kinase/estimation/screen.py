@@ -32,6 +32,9 @@ class Screen(Estimator):
         self.inner = inner
         self.inheritance = inner.inheritance
         self.slow = inner.slow
+        self._seen: tuple[History | None, int, list[Trial]] = (None, 0, [])
+        """Of which history the first so many trials can no longer join or leave a pool, and which
+        of them are in one; it only saves time."""
 
     @property
     def ladder(self) -> tuple[Grant, ...]:
@@ -86,12 +89,25 @@ class Screen(Estimator):
     def _pool(self, history: History, left: Left) -> Sequence[Trial]:
         """The pool that is being filled or looked at; empty where the next one is to begin. One
         that gets no further candidates is whole, too."""
-        members = [t for t in history.asked if _of_a_pool(t)]
+        known, latest = self._members(history)
         size = self.options.pool
-        pool = members[(len(members) - 1) // size * size :] if members else []
+        begins = max(0, len(known) + len(latest) - 1) // size * size
+        pool = [*known[begins:], *latest[max(0, begins - len(known)) :]]
         whole = len(pool) == size or left.trials == 0
         over = whole and not any(_open(trial) for trial in pool)
         return [] if over else pool
+
+    def _members(self, history: History) -> tuple[list[Trial], list[Trial]]:
+        """The trials of pools, by number: those that are sure, and the rest."""
+        of, count, known = self._seen
+        if of is not history:
+            count, known = 0, []
+        while count < len(history.asked) and not _open(trial := history.asked[count]):
+            count += 1
+            if _of_a_pool(trial):
+                known.append(trial)
+        self._seen = history, count, known
+        return known, [trial for trial in history.asked[count:] if _of_a_pool(trial)]
 
     def _mean_rank(self, trial: Trial, pool: Sequence[Trial]) -> float:
         """Mean over the proxies of how many of a pool are better."""
