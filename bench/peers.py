@@ -49,14 +49,10 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "NASH": {"type": "NASH", "nash": {"initial": 2, "start": "small", "neighbours": 4}},
     "NASH4": {"type": "NASH", "nash": {"initial": 4, "start": "small", "neighbours": 4}},
 }
-EARLIER = {"promote": "soon", "score": "best"}
-"""The defaults of ASHA with which the searches on the digits were run."""
 ESTIMATIONS: dict[str, dict[str, Any]] = {
     "Full": {"type": "Full"},
     "LowerFidelity": {"type": "LowerFidelity", "lowerFidelity": {"epochs": 4}},
     "ASHA": {"type": "ASHA"},
-    "ASHA, eta 3, soon": {"type": "ASHA", "asha": {"eta": 3, **EARLIER}},
-    "ASHA, eta 4, soon": {"type": "ASHA", "asha": {"eta": 4, **EARLIER}},
     "SuccessiveHalving": {"type": "SuccessiveHalving"},
     "Hyperband": {"type": "Hyperband"},
     "Morphism": INHERIT,
