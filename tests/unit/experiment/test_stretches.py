@@ -127,7 +127,7 @@ def test_a_screen_before_a_ladder_costs_no_epochs_and_survives_kills(kind: str) 
     for number, trial in enumerate(trained[:3]):  # each is the best of its pool
         pool = mine[3 * number : 3 * number + 3]
         assert max(pool, key=learnt_proxy) is trial
-    for moment in range(1, undisturbed.journal.length + 1, 3):
+    for moment in range(1, undisturbed.journal.length + 1, 7):
         store = MemoryStore()
         with pytest.raises(Killed):
             make_loop(spec, Mortal(store, [moment], True), evaluate=learnt).run()

@@ -1,8 +1,8 @@
 """The operator explored as a state machine: the real reconciler, informers and queue on a cluster
 in memory, with everything going wrong that may, one story a seed.
 
-A failure prints its seed and its history; the same seed plays the same story again. To look
-further than CI does: KINASE_TEST_SEEDS=2000.
+A failure prints its seed and its history; the same seed plays the same story again. `make test`
+plays the first batch of seeds, `make soak` the others; to look further: KINASE_TEST_SEEDS=2000.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ BATCH = 20
 """Seeds of one test."""
 
 
-def batches(start: int) -> list[range]:
-    return [range(start + n, start + min(n + BATCH, SEEDS)) for n in range(0, SEEDS, BATCH)]
+def batches(start: int) -> pytest.MarkDecorator:
+    """Seeds from `start` on, some of them at a time; all but the first lot are soak tests."""
+    ranges = [range(start + n, start + min(n + BATCH, SEEDS)) for n in range(0, SEEDS, BATCH)]
+    more = [pytest.param(each, id=str(each), marks=pytest.mark.soak) for each in ranges[1:]]
+    return pytest.mark.parametrize("seeds", [pytest.param(ranges[0], id=str(ranges[0])), *more])
 
 
 def rough(rng: random.Random, *, zombie: float = 0.0, crash: float = 0.1) -> Faults:
@@ -84,7 +87,7 @@ async def wild(world: World) -> None:
     await world.settle()
 
 
-@pytest.mark.parametrize("seeds", batches(0), ids=str)
+@batches(0)
 def test_an_operator_that_is_restarted_at_any_moment_comes_to_the_same_end(seeds: range) -> None:
     for seed in seeds:
         calm, world = World(seed, troubles=True), World(seed, troubles=True)
@@ -95,7 +98,7 @@ def test_an_operator_that_is_restarted_at_any_moment_comes_to_the_same_end(seeds
         assert (world.late, world.doubles) == ([], []), (seed, world.history)
 
 
-@pytest.mark.parametrize("seeds", batches(10_000), ids=str)
+@batches(10_000)
 def test_two_operators_at_once_make_nothing_twice(seeds: range) -> None:
     for seed in seeds:
         world = World(seed, troubles=True)
@@ -104,7 +107,7 @@ def test_two_operators_at_once_make_nothing_twice(seeds: range) -> None:
         assert (world.late, world.doubles) == ([], []), (seed, world.history)
 
 
-@pytest.mark.parametrize("seeds", batches(20_000), ids=str)
+@batches(20_000)
 def test_whatever_happens_everything_ends_and_nothing_is_left(seeds: range) -> None:
     for seed in seeds:
         rng = random.Random(seed)
