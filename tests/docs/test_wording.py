@@ -97,10 +97,12 @@ def refused(path: Path) -> list[str]:
     suspects = [words for words in ADVICE if words in flat]
     if not suspects:
         return []
+    texts = [" ".join(part.split()) for part in prose(path, text)]
     return [
         f"{path.relative_to(ROOT)}: {match[0]!r} in {each[max(0, match.start() - 30) :][:70]!r}"
         for words in suspects
-        for each in (" ".join(part.split()) for part in prose(path, text))
+        for each in texts
+        if words in each
         for match in re.finditer(rf"\b{words}\b", each)
     ]
 

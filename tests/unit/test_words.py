@@ -54,8 +54,10 @@ def written_counts(path: Path) -> Iterator[str]:
         for value, text in zip(node.values, node.values[1:], strict=False):
             if not isinstance(value, ast.FormattedValue) or not isinstance(text, ast.Constant):
                 continue
+            if not re.match(f" {NOUNS}", str(text.value)):
+                continue
             source = ast.unparse(value.value)
-            if re.match(f" {NOUNS}", str(text.value)) and not CONSTANTS.match(source):
+            if not CONSTANTS.match(source):
                 yield f"{path.relative_to(ROOT)}:{node.lineno}: {{{source}}}{text.value}"
 
 
