@@ -168,7 +168,8 @@ def undisturbed_run(folder: Path) -> tuple[End, float]:
     whole = Subject(folder)
     began = time.monotonic()
     whole.finish()
-    return whole.end(), time.monotonic() - began
+    duration = time.monotonic() - began
+    return whole.end(), duration
 
 
 def campaign(
