@@ -159,6 +159,7 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
                 "further attempts": dict(
                     Counter(entry.message for entry in entries if isinstance(entry, Attempt))
                 ),
+                "epochs of the undisturbed run": sum(last_epochs(wanted).values()),
                 "epochs charged": item["status"]["cost"]["epochs"],
                 "epochs begun by the trials' logs": by_logs.total(),
                 "trials of which these differ": {
@@ -170,6 +171,11 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
             }
         finally:
             other.stop()
+
+
+def last_epochs(course: list[tuple[Any, ...]]) -> dict[int, int]:
+    """The epoch up to which each trial of a course may train."""
+    return {entry[1]: entry[-1].until for entry in course if entry[0] in ("asked", "granted")}
 
 
 def kept(entries: list[AnyEntry], *, promotions: bool = False) -> int:
