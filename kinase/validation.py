@@ -61,10 +61,18 @@ def _validate(path: str | Path, data: bool) -> Iterator[str]:
     yield f"NASExperiment {experiment.metadata.name} is valid"
     yield from said
     if experiment.spec.estimation.type == "Auto":
-        yield f"estimation: {experiment.spec.settled().estimation.shown}, chosen by the type Auto"
+        yield _chosen(experiment.spec)
     yield from (f"warning: {doubt}" for doubt in doubts(experiment.spec, info))
     if (foreseen := foresight(experiment.spec.settled().sized())) is not None:
         yield f"note: {foreseen}"
+
+
+def _chosen(spec: ExperimentSpec) -> str:
+    """What the type `Auto` means. What another trainer supports is known in the run."""
+    able, unable = (each.estimation.shown for each in (spec.settled(), spec.settled(())))
+    depends = bool(spec.trial_template.command) and able != unable
+    less = f"; {unable} if the trainer cannot pause" if depends else ""
+    return f"estimation: {able}, chosen by the type Auto{less}"
 
 
 def _fit(spec: ExperimentSpec, info: TaskInfo, document: Document) -> None:

@@ -265,6 +265,21 @@ class ExperimentSpec(Model):
         networks = self.finalists.count + len(self.baselines)
         return networks * self.final_epochs + trials * self._epochs_each
 
+    def unpaid(self) -> str | None:
+        """Why `budget.epochs` does not pay for one trial, the finalists and the baselines; None if
+        it does."""
+        epochs = self.budget.epochs
+        networks = self.finalists.count + len(self.baselines)
+        final = networks * self.final_epochs
+        least = self.search_epochs + final
+        if epochs is None or epochs >= least:
+            return None
+        return (
+            f"budget.epochs {epochs} is too small: one trial takes {self.search_epochs} and "
+            f"finalists and baselines take {networks} x {self.final_epochs} = {final}; "
+            f"it must be at least {least}"
+        )
+
     def settled(self, supports: Collection[str] = OWN_TRAINER) -> Self:
         """A copy with the estimation that the type `Auto` means for this search.
 
@@ -421,15 +436,6 @@ class ExperimentSpec(Model):
 
     @model_validator(mode="after")
     def _budget_pays_for_one_trial(self) -> Self:
-        epochs = self.budget.epochs
-        if epochs is None:
-            return self
-        networks = self.finalists.count + len(self.baselines)
-        final = networks * self.final_epochs
-        if epochs < self.search_epochs + final:
-            raise ValueError(
-                f"budget.epochs {epochs} is too small: one trial takes {self.search_epochs} and "
-                f"finalists and baselines take {networks} x {self.final_epochs} = {final}; "
-                f"it must be at least {self.search_epochs + final}"
-            )
+        if (why := self.unpaid()) is not None:
+            raise ValueError(why)
         return self

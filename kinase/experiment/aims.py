@@ -56,10 +56,12 @@ def refuse_unsupported(spec: ExperimentSpec, needs: frozenset[str], info: TaskIn
     Raises:
         ManifestError: names what is missing.
     """
+    wraps = [name for name in ("stopping", "screen") if getattr(spec.estimation, name) is not None]
+    shown = " with ".join([spec.estimation.shown, *filter(None, [" and ".join(wraps)])])
     if missing := sorted(needs - set(info.supports)):
         raise refused(
             "spec.estimation",
-            f"{spec.estimation.shown} requires a trainer that supports {' and '.join(missing)}; "
+            f"{shown} requires a trainer that supports {' and '.join(missing)}; "
             f"this one supports {', '.join(info.supports) or 'neither until nor measure'} (see "
             "supports in the trial contract)",
         )
@@ -71,6 +73,24 @@ def refuse_unsupported(spec: ExperimentSpec, needs: frozenset[str], info: TaskIn
                 f"{name!r} is not a zero-cost proxy of this trainer; it can measure "
                 f"{', '.join(info.proxies)}",
             )
+
+
+def refuse_unpaid(spec: ExperimentSpec) -> None:
+    """Refuse to begin a search whose epochs do not pay for a trial. A manifest is only valid if
+    they do, but what the type Auto means is known with the trainer.
+
+    Args:
+        spec: with the estimation that the type means.
+
+    Raises:
+        ManifestError: names the epochs that are needed.
+    """
+    if (why := spec.unpaid()) is not None:
+        raise refused(
+            "spec.budget.epochs",
+            f"{why} (this trainer cannot pause, so the estimation type Auto means "
+            f"{spec.estimation.shown})",
+        )
 
 
 def refused(field: str, message: str) -> ManifestError:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from kinase.api import limits
 from kinase.api.experiment import NASExperiment
 from kinase.api.names import API_VERSION
+from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import TaskInfo
 from kinase.engine import EngineError
 from kinase.engine.command import Command, command_of
@@ -210,9 +211,11 @@ def last_spec(store: Store) -> Any:
     recorded = identity.recorded(store)["spec"]
     try:
         with (lock.scratch_place(store) / MANIFEST).open("rb") as file:
-            return json.loads(file.read(limits.RECORD))
+            spec = json.loads(file.read(limits.RECORD))
+        ExperimentSpec.model_validate(spec)  # an earlier version left out its defaults
     except (OSError, ValueError):
         return recorded
+    return spec
 
 
 def _replayed(store: Store, experiment: NASExperiment) -> Record:

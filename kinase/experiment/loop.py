@@ -13,7 +13,7 @@ from kinase.api.experiment import NASExperiment
 from kinase.api.trial import Kind, TaskInfo
 from kinase.engine import Engine, Event, Finished, Lost, Progress
 from kinase.experiment import artifacts, checkpoints, ending, members, outcome, reopening
-from kinase.experiment.aims import refuse_unmeasured, refuse_unsupported
+from kinase.experiment.aims import refuse_unmeasured, refuse_unpaid, refuse_unsupported
 from kinase.experiment.arm import arms_of
 from kinase.experiment.dispatch import Dispatch
 from kinase.experiment.entries import AnyEntry, Asked, Attempt, Granted, Rested, Told
@@ -114,6 +114,7 @@ class Loop(Record):
         if not self.state.trials:
             refuse_unmeasured(self.aims, self.info)
             refuse_unsupported(self.spec, self.estimator.needs, self.info)
+            refuse_unpaid(self.spec)
         self._append(*recover(self, self._dispatch, results=self._results))
         if self.inheritance is not None and self._results:
             self._weights = Weights(self)

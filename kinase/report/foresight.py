@@ -3,6 +3,7 @@ budget could."""
 
 from __future__ import annotations
 
+from kinase.api.ladder import ladder_of
 from kinase.api.spec import ExperimentSpec
 from kinase.report.verdict import LEVEL, TOP, critical
 from kinase.words import counted
@@ -15,6 +16,7 @@ def foresight(spec: ExperimentSpec) -> str | None:
     """Why a search with this budget cannot show that its strategy is better than random search, and
     which budget could. None if it can, if the strategy is random search, or if the budget only
     limits time."""
+    spec = spec.settled()
     trials = spec.paid_trials
     if trials is None or spec.strategy.type == "Random":
         return None
@@ -65,9 +67,12 @@ def _can_tell(spec: ExperimentSpec, trials: int) -> bool:
     inheriting = spec.estimation.inheriting
     if inheriting is None:
         ours -= start  # otherwise the children's weights continue the training of the start
-    child = inheriting.child_epochs(spec.training.epochs) if inheriting is not None else None
-    cost = ours * (child or spec.search_epochs)
-    share = cost / (cost + theirs * spec.search_epochs)
+    each = spec.epochs_for(1) - spec.epochs_for(0)
+    ladder = ladder_of(spec)
+    random = spec.search_epochs if inheriting is not None else each
+    if inheriting is not None and ladder is not None:
+        random = ladder[1].mean_epochs(spec.training.epochs)
+    share = ours * each / (ours * each + theirs * random)
     return critical(max(1, theirs // TOP), share, LEVEL / 2, ours) is not None
 
 

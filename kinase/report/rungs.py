@@ -110,8 +110,16 @@ def at_first_rung(data: ReportData) -> ReportData:
     return replace(data, trials=trials)
 
 
+def inherits(data: ReportData) -> bool:
+    """Whether children climb a ladder with their parents' weights. What they have learned at their
+    first rung was paid for by others, so values and costs there say nothing of the search."""
+    return bool(data.spec.get("estimation", {}).get("inherit"))
+
+
 def compared(data: ReportData) -> str:
-    """Which trials `at_first_rung` compares, and when, for people."""
+    """Which trials the verdict compares, and when, for people."""
+    if inherits(data):
+        return "all trials at the last rung of each, with all that they cost"
     rung = lowest(data)
     if rung is None:
         return "all trials at their first rung"

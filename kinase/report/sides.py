@@ -11,6 +11,7 @@ from typing import Any
 from kinase.api.trial import Kind
 from kinase.report.control import ended
 from kinase.report.data import ReportData, ReportTrial
+from kinase.report.rungs import inherits
 
 DRAWN = frozenset({"", "sample", "start"})
 """Operations of proposals that do not depend on results: drawn from the space, or given by the
@@ -61,7 +62,7 @@ def sides_of(data: ReportData) -> Sides | None:
     if first is None:
         return None
     remark = ""
-    if first and data.spec.get("estimation", {}).get("type") == "Morphism":
+    if first and (inherits(data) or data.spec.get("estimation", {}).get("type") == "Morphism"):
         # the children's weights continue the training of the start, so its cost is included
         first, remark = 0, f"its random start of {first} included, since weights are inherited"
     elif not first and strategy_of(data) == "Custom":

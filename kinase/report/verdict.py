@@ -43,7 +43,7 @@ from kinase.api.trial import Kind
 from kinase.report.control import expected_best, sign, value_of, valued
 from kinase.report.data import ReportData
 from kinase.report.fronts import Box, losses_of
-from kinase.report.rungs import at_first_rung, compared
+from kinase.report.rungs import at_first_rung, compared, inherits
 from kinase.report.sides import (
     Sides,
     cost_of,
@@ -153,8 +153,11 @@ def verdict(data: ReportData) -> Verdict | None:
     """The strategy against the control at equal cost, or None where one of them has no value. Where
     all trials of the strategy are of its random start it says so, and compares nothing. Trials of
     several rungs are compared at their first; where brackets begin at different rungs, those that
-    begin at the lowest."""
-    rung, data = compared(data), at_first_rung(data)
+    begin at the lowest. Where children inherit, they are compared at their last, at their whole
+    cost: at its first rung, a child has what its parent was trained for."""
+    rung = compared(data)
+    if not inherits(data):
+        data = at_first_rung(data)
     sides = sides_of(data)
     if sides is None:
         return _no_search(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -183,7 +184,7 @@ def test_what_no_trial_measures_is_refused_before_the_first() -> None:
     [
         (
             {"supports": ("until",)},
-            "requires a trainer that supports measure; this one supports un",
+            "Full with screen requires a trainer that supports measure; this one supports un",
         ),
         ({"proxies": ("snip", "zen")}, r"screen\.proxies\[1\]: 'nwot' is not a zero-cost proxy of"),
     ],
@@ -233,3 +234,18 @@ def test_a_search_for_the_greatest_loss_is_another_one() -> None:
     record(store, metric="val_loss", goal="maximize")
     with pytest.raises(identity.MismatchError, match=r"goal is \"maximize\" there and \"minimize"):
         identity.agree(store, experiment(objective={"metric": "val_loss"}))
+
+
+def test_what_auto_means_for_the_trainer_must_be_paid_for() -> None:
+    """A ladder would begin with one epoch."""
+    manifest = experiment(estimation={}, training={"epochs": 9}, budget={"epochs": 26})
+    message = (
+        "budget.epochs 26 is too small: one trial takes 9 and finalists and baselines take 2 x 9 = "
+        "18; it must be at least 27 (this trainer cannot pause, so the estimation type Auto means "
+        "Full)"
+    )
+    loop = make_loop(manifest, info=INFO.model_copy(update={"supports": ()}))
+    with pytest.raises(ManifestError, match=re.escape(message)):
+        loop.run()
+    assert not loop.state.trials
+    make_loop(manifest).run()

@@ -44,6 +44,32 @@ def test_children_that_inherit_nothing_are_doubted(
         assert "estimation: {type: Morphism}" in warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("", "ASHA, chosen by the type Auto"),
+        (
+            "  trialTemplate: {command: [train]}\n",
+            "ASHA, chosen by the type Auto; Full if the trainer cannot pause",
+        ),
+        (
+            "  training: {epochs: 8}\n  trialTemplate: {command: [train]}\n",
+            "Full, chosen by the type Auto",
+        ),
+        ("  estimation: {type: Full}\n", None),
+    ],
+)
+def test_what_the_type_auto_means_is_said(tmp_path: Path, more: str, said: str | None) -> None:
+    file = tmp_path / "auto.yaml"
+    text = MANIFEST.replace(", also: [{{metric: params}}]", "")
+    text = text.replace("  estimation: {{type: {estimation}}}\n", "")
+    file.write_text(text.format(space="Chain", strategy="Random") + more)
+    code, lines = validate_files([file], data=False)
+    assert code == 0, lines
+    found = [line.removeprefix(f"{file}: ") for line in lines if "estimation:" in line]
+    assert found == ([] if said is None else [f"estimation: {said}"])
+
+
 def test_a_warm_up_beyond_the_training_is_doubted_and_not_refused(tmp_path: Path) -> None:
     """A search that began with it under an earlier version goes on."""
     file = tmp_path / "doubt.yaml"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kinase.experiment import identity
+from kinase.experiment import identity, lock
 from kinase.experiment.final_outputs import same_task
-from kinase.store import Store
+from kinase.experiment.local import MANIFEST, last_spec
+from kinase.store import Store, open_store
 from kinase.store.memory import MemoryStore
 from tests.unit.experiment.helpers import INFO, experiment, make_loop
 
@@ -160,3 +162,18 @@ def test_a_record_goes_by_what_the_trainer_can(supports: tuple[str, ...], kind: 
     assert (loop.spec.estimation.type, loop.laddered) == (kind, kind == "ASHA")
     loop.update(long(budget={"trials": 4000}))
     assert loop.spec.estimation.type == kind
+
+
+def test_a_manifest_that_an_earlier_version_kept_without_its_default_is_passed_over(
+    tmp_path: Path,
+) -> None:
+    """It kept `estimation: {}` as `{full: {}}`, when that was the default."""
+    given = experiment(storage={"uri": f"file://{tmp_path}"}, estimation={"type": "Full"})
+    store = open_store(given.spec.storage).sub(given.directory)
+    identity.claim(store, given)
+    spec = given.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    kept = lock.scratch(store) / MANIFEST
+    kept.write_text(json.dumps(spec | {"budget": {"trials": 30}}))
+    assert last_spec(store)["budget"]["trials"] == 30
+    kept.write_text(json.dumps(spec | {"estimation": {"full": {}}}))
+    assert last_spec(store)["estimation"]["type"] == "Full"

@@ -396,3 +396,32 @@ def test_brackets_that_begin_at_different_rungs_are_not_mixed() -> None:
     whole = verdict(of_one)
     assert whole is not None
     assert "all trials at their first rung" in whole.text
+
+
+def test_where_children_inherit_on_a_ladder_what_their_parents_cost_counts() -> None:
+    """At its first rung, a child has what its parent was trained for."""
+
+    def child(made: ReportTrial) -> ReportTrial:
+        rungs = (ReportRung(2, 3, made.metrics, Cost(epochs=3), 1.0),)
+        return replace(made, rungs=rungs, cost=Cost(epochs=3))
+
+    def whole(made: ReportTrial, epochs: int) -> ReportTrial:
+        rungs = (ReportRung(0, 1, {METRIC: 0.1}, Cost(epochs=1), 1.0),)
+        return replace(made, rungs=rungs, cost=Cost(epochs=epochs))
+
+    data = race([0.5] * 4 + [0.9 + 0.001 * n for n in range(12)], LOW[:12], start=4)
+    trials = tuple(
+        child(t) if t.parents else whole(t, 100 if t.kind is Kind.SEARCH else 1)
+        for t in data.trials
+    )
+    spec = {"strategy": {"type": "NASH"}, "estimation": {"type": "ASHA"}}
+    ladder = (Step(0, "", RungCount(0)), Step(1, "", RungCount(1)))
+    data = replace(data, trials=trials, ladder=ladder, spec=spec)
+    assert word(data) == "better"
+    spec = spec | {"estimation": {"type": "ASHA", "inherit": {"eta": 3}}}
+    found = verdict(replace(data, spec=spec))
+    assert found is not None
+    assert found.word == "no difference shown"
+    assert found.control == pytest.approx(LOW[11])
+    assert "12 epochs, all trials at the last rung of each, with all that they cost" in found.text
+    assert found.start == 0
