@@ -44,10 +44,8 @@ def chosen(spec: ExperimentSpec, supports: Collection[str] = OWN_TRAINER) -> Est
     )
     if spec.strategy.type in INHERITING:
         kind = "ASHA" if ladder and spec.strategy.type == CLIMBING else "Morphism"
-    elif not ladder:
-        kind = "Full"
     else:
-        kind = "Hyperband" if spec.strategy.type == "BOHB" else "ASHA"
+        kind = "ASHA" if ladder else "Full"
     # what is set next to the type stays
     wraps = {name: getattr(given, name) for name in ("stopping", "screen")}
     inherits = kind == "ASHA" and spec.strategy.type in INHERITING

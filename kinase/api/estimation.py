@@ -17,10 +17,10 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 
 class AutoEstimation(Model):
     """The estimation that was measured best for such a search: `ASHA`; with NASH, `ASHA` with
-    `inherit`; with BOHB, `Hyperband`; with LEMONADE, EAS, PathLevel and LargeScaleEvolution,
-    `Morphism`. Where a ladder does not fit it is `Morphism` with NASH, and `Full` with all others:
-    the trainer cannot pause, `training.epochs` is below 9, there are several objectives, or
-    `stopping` is set. The choice is recorded when the search starts, and stays."""
+    `inherit`; with LEMONADE, EAS, PathLevel and LargeScaleEvolution, `Morphism`. Where a ladder
+    does not fit it is `Morphism` with NASH, and `Full` with all others: the trainer cannot pause,
+    `training.epochs` is below 9, there are several objectives, or `stopping` is set. The choice is
+    recorded when the search starts, and stays."""
 
 
 class FullEstimation(Model):

@@ -31,7 +31,7 @@ def grower(kind: str) -> dict[str, Any]:
         ({"strategy": {"type": "Evolution"}}, "ASHA"),
         ({"training": {"epochs": 9}}, "ASHA"),
         ({"training": {"epochs": 8}}, "Full"),
-        ({"strategy": {"type": "BOHB"}}, "Hyperband"),
+        ({"strategy": {"type": "BOHB"}}, "ASHA"),
         ({"strategy": {"type": "BOHB"}, "training": {"epochs": 8}}, "Full"),
         ({"objective": {"also": [{"metric": "params"}]}}, "Full"),
         ({"estimation": {"stopping": {"type": "Median"}}}, "Full"),
