@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from kinase import registry
+from kinase.api.auto import described
 from kinase.api.load import Document, ManifestError, parts, read_document
 from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import TaskInfo
@@ -69,7 +70,7 @@ def _validate(path: str | Path, data: bool) -> Iterator[str]:
 
 def _chosen(spec: ExperimentSpec) -> str:
     """What the type `Auto` means. What another trainer supports is known in the run."""
-    able, unable = (each.estimation.shown for each in (spec.settled(), spec.settled(())))
+    able, unable = (described(each.estimation) for each in (spec.settled(), spec.settled(())))
     depends = bool(spec.trial_template.command) and able != unable
     less = f"; {unable} if the trainer cannot pause" if depends else ""
     return f"estimation: {able}, chosen by the type Auto{less}"

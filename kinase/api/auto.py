@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 INHERITING = ("NASH", "LEMONADE", "EAS", "PathLevel", "LargeScaleEvolution")
 """Strategies intended for children that inherit weights."""
 CLIMBING = "NASH"
-"""The one of them that was measured with children on a ladder, which is better."""
+"""The one of them that was measured with children on a ladder: about as good on the validation
+part as without, a little better on the test part, and the initial networks cost less."""
 LEAST_EPOCHS = 9
 """Training epochs from which there are three rungs (1, 3 and 9 epochs). With fewer, a rung says
 little of the next one, or costs nearly as much."""
@@ -24,10 +25,12 @@ OWN_TRAINER = ("until", "measure")
 def chosen(spec: ExperimentSpec, supports: Collection[str] = OWN_TRAINER) -> Estimation:
     """The estimation that `Auto` means for a search; any other type as it is.
 
-    Measured at equal cost on the digits, Fashion-MNIST and NAS-Bench-201 (bench/README.md, sections
-    19, 35 and 36). A ladder compares trials in the main objective, which would leave out the small
-    networks of a front. A rule that stops trials by their learning curves saves nearly nothing on a
-    ladder.
+    Measured at equal cost (bench/README.md): rungs against full training on the digits and on
+    NAS-Bench-201 (sections 36 and 35), children that inherit on the digits and on Fashion-MNIST
+    (sections 19 and 36). The other strategies whose children inherit get what their papers combine
+    them with. A ladder compares trials in the main objective, which would leave out the
+    small networks of a front. A rule that stops trials by their learning curves saves nearly
+    nothing on a ladder.
 
     Args:
         spec: of the search.
@@ -50,6 +53,11 @@ def chosen(spec: ExperimentSpec, supports: Collection[str] = OWN_TRAINER) -> Est
     wraps = {name: getattr(given, name) for name in ("stopping", "screen")}
     inherits = kind == "ASHA" and spec.strategy.type in INHERITING
     return Estimation.model_validate({"type": kind, "inherit": {} if inherits else None} | wraps)
+
+
+def described(estimation: Estimation) -> str:
+    """What was chosen, for people: `ASHA with inherit`."""
+    return estimation.shown + (" with inherit" if estimation.inherit is not None else "")
 
 
 def climbs() -> str:

@@ -16,11 +16,11 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class AutoEstimation(Model):
-    """The estimation that was measured best for such a search: `ASHA`; with NASH, `ASHA` with
-    `inherit`; with LEMONADE, EAS, PathLevel and LargeScaleEvolution, `Morphism`. Where a ladder
-    does not fit it is `Morphism` with NASH, and `Full` with all others: the trainer cannot pause,
-    `training.epochs` is below 9, there are several objectives, or `stopping` is set. The choice is
-    recorded when the search starts, and stays."""
+    """The estimation that suits the search. By what was measured: `ASHA`; with NASH, `ASHA` with
+    `inherit`. As in the strategy's paper: with LEMONADE, EAS, PathLevel and LargeScaleEvolution,
+    `Morphism`. Where a ladder does not fit it is `Morphism` with NASH, and `Full` with all others:
+    the trainer cannot pause, `training.epochs` is below 9, there are several objectives, or
+    `stopping` is set. The choice is recorded when the search starts, and stays."""
 
 
 class FullEstimation(Model):
@@ -234,7 +234,7 @@ class Estimation(Union):
     """Type of the estimation. The field of the same name holds its options. `Auto` chooses one by
     the strategy, the training and the trainer."""
     auto: AutoEstimation | None = None
-    """The type that was measured best for such a search."""
+    """A type that suits the search."""
     full: FullEstimation | None = None
     """Full training."""
     lower_fidelity: LowerFidelityEstimation | None = None
