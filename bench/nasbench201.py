@@ -93,6 +93,8 @@ class Method:
     """Budget in full trainings, instead of trials."""
     pool: int = 1
     """Candidates of which the one with most parameters is trained."""
+    first: int | None = None
+    """Pools at the beginning of a search, after which there are none; None: all the time."""
 
 
 METHODS = (
@@ -187,6 +189,17 @@ SCREENED = tuple(
     )
     for name, strategy in MEMBERS
     for pool in (1, 2, 4, 8)
+) + tuple(
+    Method(
+        f"{name}, 40 trainings in full, first {first} of a pool of 8",
+        strategy,
+        0,
+        cost=40,
+        pool=8,
+        first=first,
+    )
+    for name, strategy in MEMBERS
+    for first in (5, 10)
 )
 
 
@@ -287,7 +300,11 @@ def manifest(method: Method, seed: int) -> NASExperiment:
     if method.cost:
         budget = {"epochs": (method.cost + method.finalists) * FULL}
     if method.pool > 1:
-        estimation["screen"] = {"pool": method.pool, "proxies": ["params"]}
+        estimation["screen"] = {
+            "pool": method.pool,
+            "proxies": ["params"],
+            "first": method.first,
+        }
     return NASExperiment.model_validate(
         {
             "apiVersion": "kinase.dev/v1alpha1",

@@ -20,6 +20,10 @@ class Screen(Model):
 
     pool: Annotated[int, Field(ge=2, le=10_000)] = 8
     """Number of candidates in a pool. Each counts as a trial of `budget.trials`."""
+    first: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Number of candidates to choose from pools at the beginning of the search, as a warm start
+    (Abdelfattah et al. 2021). Later candidates are trained as the strategy proposes them. Default:
+    all are chosen from pools."""
     proxies: Annotated[
         tuple[ProxyName, ...], Field(min_length=1, max_length=16, json_schema_extra=EACH_ONCE)
     ] = ("nwot",)

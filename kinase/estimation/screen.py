@@ -21,6 +21,8 @@ class Screen(Estimator):
     each, and trains the best by the mean of its ranks (Abdelfattah et al. 2021, section 4). A proxy
     without a value ranks last. The others of the pool are stopped, and have cost no epochs.
 
+    With `first`, so many pools warm the search up; after them candidates are not measured.
+
     A strategy learns of a candidate when it has trained, or when it is stopped without a value.
     """
 
@@ -63,6 +65,8 @@ class Screen(Estimator):
         """Stop what a pool has left over; fill a pool and train its best where the estimator
         within would sample."""
         pool = self._pool(history, left)
+        if not pool and self._warm(history):
+            return self.inner.next(history, left)
         resting = [trial for trial in pool if trial.rests_at(POOL)]
         if resting and any(trial.grant.rung != POOL for trial in pool):
             return Stop(resting[-1].number, "another one of its pool ranks higher")
@@ -85,6 +89,12 @@ class Screen(Estimator):
         if best.inherits and decision.child is not None:
             grant = decision.child
         return Promote(best.number, grant)
+
+    def _warm(self, history: History) -> bool:
+        """Whether as many pools as are wanted have been decided."""
+        known, latest = self._members(history)
+        pools = (len(known) + len(latest)) // self.options.pool
+        return self.options.first is not None and pools >= self.options.first
 
     def _pool(self, history: History, left: Left) -> Sequence[Trial]:
         """The pool that is being filled or looked at; empty where the next one is to begin. One

@@ -68,7 +68,8 @@ def run(
         # not earlier: it would overwrite the record of a run that has not started a trial yet
         begun = identity.claim(store, experiment)
         over = _over(experiment) if begun and store.exists(f"final/{RESULT}") else None
-        _keep_manifest(folder, experiment)
+        given = experiment.spec.model_dump_json(by_alias=True, exclude_unset=True)
+        (folder / MANIFEST).write_text(given)
         experiment = identity.settled(store, experiment)
         slots = experiment.spec.budget.parallelism if over is None else 1
         say(f"starting {counted(slots, 'worker')} ...")
@@ -194,11 +195,6 @@ def reopen(store: Store, namespace: str) -> Record:
             f"not read its manifest: {error.errors()[0]['msg']}"
         ) from None
     return _replayed(store, identity.settled(store, experiment))
-
-
-def _keep_manifest(folder: Path, experiment: NASExperiment) -> None:
-    spec = experiment.spec.model_dump_json(by_alias=True, exclude_unset=True)
-    (folder / MANIFEST).write_text(spec)
 
 
 def last_spec(store: Store) -> Any:

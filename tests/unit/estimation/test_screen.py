@@ -15,8 +15,14 @@ from kinase.estimation.testing import SETTING, Session
 from tests.unit.estimation.helpers import Hand
 
 
-def hand(pool: int = 3, proxies: tuple[str, ...] = ("nwot",), **model: Any) -> Hand:
-    spec = {"type": "Full", **model, "screen": {"pool": pool, "proxies": proxies}}
+def hand(
+    pool: int = 3,
+    proxies: tuple[str, ...] = ("nwot",),
+    first: int | None = None,
+    **model: Any,
+) -> Hand:
+    screen = {"pool": pool, "proxies": proxies, "first": first}
+    spec = {"type": "Full", **model, "screen": screen}
     full = SETTING.full.model_copy(update={"epochs": 9})
     return Hand(make_estimator(Estimation.model_validate(spec), replace(SETTING, full=full)))
 
@@ -44,6 +50,18 @@ def test_the_best_of_a_pool_is_trained_and_the_others_are_stopped() -> None:
     stops = [made.obey(made.decide()) for _ in range(2)]
     assert stops == [2, 0]
     assert isinstance(made.decide(), Sample), "the next pool"
+
+
+def test_after_a_warm_start_candidates_are_trained_as_they_are_proposed() -> None:
+    made = hand(pool=2, first=2)
+    for number in range(4):
+        made.obey(made.decide())
+        measured(made, number, nwot=float(number))
+        if number % 2:
+            assert made.obey(made.decide()) == number
+            assert made.obey(made.decide()) == number - 1, "stopped"
+    decision = made.decide()
+    assert decision == Sample(made.estimator.ladder[0]), "also while one of a pool trains"
 
 
 def test_with_several_proxies_ranks_count_not_values() -> None:
