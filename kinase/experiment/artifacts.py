@@ -66,12 +66,6 @@ def places_with_weights(store: Store) -> set[str]:
     return {place for place in places if CHECKPOINT not in place.split("/")}
 
 
-def with_weights(store: Store) -> set[int]:
-    """The trials whose weights exist."""
-    found = map(trial_of, places_with_weights(store))
-    return {number for number in found if number is not None}
-
-
 def drop_weights(store: Store, place: str) -> None:
     """Delete what a trial kept of its network in a folder: first the card, without which no weights
     count."""

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from kinase.api import Kind, Outcome
-from kinase.experiment import artifacts
 from kinase.experiment.loop import Loop
 from kinase.experiment.trial_record import TrialRecord
 from kinase_trainer import trial
 from tests.trainer.helpers import search
+from tests.unit.experiment.helpers import with_weights
 
 CHAIN = {"maxDepth": 4, "ops": ["conv"], "widths": [4, 8, 16], "kernels": [3], "strides": [1, 2]}
 
@@ -93,4 +93,4 @@ def test_children_of_nash_go_on_from_their_parents() -> None:
     operations = [child.operation for child in children(loop)]
     assert operations.count("continue") == 2
     assert operations.count("morphism") >= 3
-    assert artifacts.with_weights(loop.store) == {t.number for t in loop.state.of_kind(Kind.FINAL)}
+    assert with_weights(loop.store) == {t.number for t in loop.state.of_kind(Kind.FINAL)}

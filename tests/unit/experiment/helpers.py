@@ -9,6 +9,7 @@ import pytest
 
 from kinase.api import NASExperiment, TaskInfo, TrialJob
 from kinase.engine.tabular import TabularEngine
+from kinase.experiment import artifacts
 from kinase.experiment.loop import Loop
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
@@ -78,3 +79,8 @@ def told(loop: Loop) -> list[tuple[Any, ...]]:
         (t.number, t.kind, t.key, t.seed, t.parents, t.outcome, t.metrics, t.cost.epochs)
         for t in loop.state.trials.values()
     ]
+
+
+def with_weights(store: Store) -> set[int | None]:
+    """The trials whose weights exist."""
+    return {artifacts.trial_of(place) for place in artifacts.places_with_weights(store)}

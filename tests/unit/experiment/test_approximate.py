@@ -11,12 +11,12 @@ import pytest
 from kinase.api import Kind, NASExperiment
 from kinase.api.trial import Inherited
 from kinase.estimation import InheritanceRule
-from kinase.experiment import artifacts, inheritance
+from kinase.experiment import inheritance
 from kinase.experiment.loop import Loop
 from kinase.morphism import KINDS
 from kinase.report.gather import gather, inherited_text
 from kinase.strategy.lemonade import LEMONADE
-from tests.unit.experiment.helpers import WRITES
+from tests.unit.experiment.helpers import WRITES, with_weights
 from tests.unit.experiment.test_inheritance import (
     CHAIN,
     asked,
@@ -129,7 +129,7 @@ def test_only_the_front_and_what_a_generation_began_with_keep_their_weights(slot
     """The trainer of these tests asserts that each parent's weights are there."""
     loop, _ = run(lemonade(budget={"trials": 60, "parallelism": slots}), slots=slots)
     finalists = {t.number for t in loop.state.of_kind(Kind.FINAL)}
-    assert artifacts.with_weights(loop.store) == finalists
+    assert with_weights(loop.store) == finalists
 
 
 def test_without_the_option_a_smaller_child_takes_what_matches() -> None:

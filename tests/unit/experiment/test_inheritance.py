@@ -28,7 +28,15 @@ from kinase.space import Frame, make_space
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
 from kinase.strategy.nash import LINE
-from tests.unit.experiment.helpers import INFO, WRITES, experiment, make_loop, score, told
+from tests.unit.experiment.helpers import (
+    INFO,
+    WRITES,
+    experiment,
+    make_loop,
+    score,
+    told,
+    with_weights,
+)
 from tests.unit.experiment.test_loop import Killed, Mortal
 
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -226,7 +234,7 @@ def test_the_weights_of_a_promoted_parent_stay_as_its_children_read_them(every: 
         assert place in trials[number].kept
     assert max(seen.most.values()) > 1
     finalists = {t.number for t in loop.state.of_kind(Kind.FINAL)}
-    assert artifacts.with_weights(store) == finalists
+    assert with_weights(store) == finalists
     kept = sum(size for t in loop.state.of_kind(Kind.SEARCH) for size in t.kept.values())
     assert weights.bytes_of(loop) == (kept, 0)
 
@@ -261,7 +269,7 @@ def test_weights_are_deleted_when_no_child_can_need_them(strategy: str, slots: i
 
         def look(self, loop: Loop, *rest: Any) -> None:
             nonlocal most
-            most = max(most, len(artifacts.with_weights(loop.store)))
+            most = max(most, len(with_weights(loop.store)))
 
     store = MemoryStore()
     engine = Trainer(store, slots)
@@ -272,7 +280,7 @@ def test_weights_are_deleted_when_no_child_can_need_them(strategy: str, slots: i
     )
     loop.run()
     finalists = {t.number for t in loop.state.of_kind(Kind.FINAL)}
-    assert artifacts.with_weights(store) == finalists
+    assert with_weights(store) == finalists
     searched = sum(1 for t in loop.state.of_kind(Kind.SEARCH))
     # the parents to come, those of the children under way, and those that have just ended
     former = LINE if strategy == "NASH" else 0
@@ -293,7 +301,7 @@ def test_what_a_lost_trainer_writes_later_is_deleted_at_the_end() -> None:
     )
     loop.run()
     finalists = {t.number for t in loop.state.of_kind(Kind.FINAL)}
-    assert artifacts.with_weights(store) == finalists
+    assert with_weights(store) == finalists
 
 
 class Guarded(MemoryStore):
@@ -354,7 +362,7 @@ def test_what_an_unfinished_child_needs_is_never_deleted(
 def test_all_weights_are_kept_where_that_is_wished() -> None:
     loop, _ = run(manifest(storage={"weights": "all"}))
     searched = {t.number for t in loop.state.of_kind(Kind.SEARCH)}
-    assert searched < artifacts.with_weights(loop.store)
+    assert searched < with_weights(loop.store)
 
 
 def test_a_strategy_that_names_no_parents_loses_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +377,7 @@ def test_a_strategy_that_names_no_parents_loses_no_weights(monkeypatch: pytest.M
 
 def _spied(end: Any, kept: list[set[int]]) -> Any:
     def spy(record: Record, reason: str) -> Any:
-        kept.append(artifacts.with_weights(record.store))
+        kept.append(with_weights(record.store))
         return end(record, reason)
 
     return spy
