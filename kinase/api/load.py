@@ -394,6 +394,8 @@ def _unknown(path: Path_) -> str:
     close = close_match(str(path[-1]), known)
     if close:
         return f"unknown field {path[-1]!r}; did you mean {close!r}?"
+    if model and not known:
+        return f"unknown field {path[-1]!r}; {path[-2]} has no fields: remove it"
     return f"unknown field {path[-1]!r}; the fields here are {', '.join(known)}"
 
 

@@ -98,6 +98,8 @@ class Rested(Model):
     """What was spent, all attempts together."""
     curve: tuple[float | None, ...] = ()
     """The objective's metric after each epoch of this fidelity."""
+    message: str = ""
+    """What the trainer remarked."""
     inherited: Inherited | None = None
     """What the network began with, if it was to inherit."""
     kept_bytes: Annotated[int, Field(ge=0)] = 0

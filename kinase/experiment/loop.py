@@ -215,8 +215,9 @@ class Loop(Record):
             case Finished(result=result):
                 if self.stopping and not outcome.reached(trial, result):
                     return  # its checkpoint is kept; it stays outstanding
-                if not outcome.unheard(trial, result) or trial.number in self._dispatch.stopping:
-                    self._append(outcome.of_result(self, trial, result))
+                stopped = trial.number in self._dispatch.stopping
+                if stopped or not outcome.unheard(trial, result):
+                    self._append(outcome.of_result(self, trial, result, stopped=stopped))
                 else:
                     self._again(trial, outcome.missed(self, trial))
             case Lost():

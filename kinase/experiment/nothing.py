@@ -16,6 +16,7 @@ _CAUSES = {
     "reached the time limit": "raise trialTemplate.timeLimit, or search smaller networks",
     "cannot be built or trained": "correct the space or the task so that its networks fit the data",
     "crashed": "see the workers' logs in the run's folder",
+    "paused without a value": "have the trainer measure the objective whenever it pauses",
     "were stopped before their first epoch ended": "raise the budget, or train on less data",
 }
 """A cause for a trial without a value, and the remedy."""
@@ -51,5 +52,8 @@ def cause(trial: TrialRecord) -> str | None:
         return "cannot be built or trained"
     if trial.metrics:
         return None
-    stopped = trial.outcome is Outcome.STOPPED
-    return "were stopped before their first epoch ended" if stopped else "diverged"
+    if trial.outcome is not Outcome.STOPPED:
+        return "diverged"
+    if trial.rests and trial.done:
+        return "paused without a value"
+    return "were stopped before their first epoch ended"

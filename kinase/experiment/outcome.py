@@ -9,6 +9,7 @@ from kinase.experiment.entries import Attempt, Rested, Told
 from kinase.experiment.record import Record
 from kinase.experiment.state import SEARCHING
 from kinase.experiment.trial_record import TrialRecord
+from kinase.words import counted
 
 
 def reached(trial: TrialRecord, result: TrialResult) -> bool:
@@ -31,23 +32,53 @@ def missed(record: Record, trial: TrialRecord) -> Attempt:
     return again(record, trial, progress, "the pod did not wait long enough", crash=False)
 
 
-def _spent(trial: TrialRecord, found: Cost) -> Cost:
+def _spent(trial: TrialRecord, found: Cost, done: int = 0) -> Cost:
     """What a trial has cost, by what it left at this fidelity. Epochs that are known to have begun
-    stay charged, also if the ledger that counted them is gone."""
+    stay charged, also if the ledger that counted them is gone. Those of the curve, `done`, are
+    charged even if the trainer does not say what they cost: else the budget would never be
+    spent."""
     cost = trial.before + found
-    least = trial.before.epochs + trial.begun
-    return cost if cost.epochs >= least else trial.cost.model_copy(update={"epochs": least})
+    least = trial.before.epochs + max(trial.begun, done)
+    if cost.epochs >= least:
+        return cost
+    most = max(cost, trial.cost, key=lambda each: each.device_seconds)
+    return most.model_copy(update={"epochs": least})
 
 
 def _done(result: TrialResult) -> int:
     return result.curve[-1].epoch if result.curve else 0
 
 
-def of_result(record: Record, trial: TrialRecord, result: TrialResult) -> Told | Rested:
+def _strays(trial: TrialRecord, result: TrialResult) -> str:
+    """In what a trainer did other than its job said, by the curve; empty if in nothing. Unless it
+    is said, such a search only looks bad."""
+    done, until = _done(result), trial.grant.stop_after(trial.done)
+    if done > until:
+        return (
+            f"the trainer trained {counted(done, 'epoch')} and was to pause after {until}: "
+            "a trainer that does not pause must not list until in supports"
+        )
+    if result.outcome is Outcome.STOPPED and done < until:
+        return (
+            f"the trainer stopped with {counted(done, 'epoch')} in its curve and was to train "
+            f"up to epoch {until}"
+        )
+    return ""
+
+
+def of_result(
+    record: Record, trial: TrialRecord, result: TrialResult, *, stopped: bool = False
+) -> Told | Rested:
     """A trial's rest, or its end.
 
     It ends where the result says that it cannot continue, where its grant is final, where it was
     stopped on its way, and where the search is over.
+
+    Args:
+        record: of the experiment.
+        trial: that left the result.
+        result: what the trainer says.
+        stopped: whether the trial was asked to stop.
     """
     metric = record.aims[0].metric
     curve = tuple(point.metrics.get(metric) for point in result.curve)
@@ -58,7 +89,10 @@ def of_result(record: Record, trial: TrialRecord, result: TrialResult) -> Told |
     # a training that diverged has its proxies, but not the objective
     measured = metric in result.metrics or metric in trial.resources
     usable = result.outcome is Outcome.STOPPED or (succeeded and measured)
-    cost = _spent(trial, result.cost)
+    cost = _spent(trial, result.cost, done)
+    message = result.message
+    if not stopped:
+        message = "; ".join(filter(None, (message, _strays(trial, result))))[:4000]
     kept = result.kept_bytes if trial.kind is Kind.SEARCH else 0
     goes_on = whole and usable and not (at_end and trial.grant.final)
     if goes_on and trial.kind in SEARCHING and record.state.ended is None:
@@ -68,6 +102,7 @@ def of_result(record: Record, trial: TrialRecord, result: TrialResult) -> Told |
             metrics=result.metrics,
             cost=cost,
             curve=curve,
+            message=message,
             inherited=result.inherited,
             kept_bytes=kept,
             kept_in=result.kept_in,
@@ -82,7 +117,7 @@ def of_result(record: Record, trial: TrialRecord, result: TrialResult) -> Told |
         metrics=result.metrics,
         cost=cost,
         curve=curve,
-        message=result.message,
+        message=message,
         facts=result.facts if trial.kind not in SEARCHING else {},
         inherited=result.inherited,
         kept_bytes=kept,

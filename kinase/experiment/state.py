@@ -136,6 +136,7 @@ class State:
                 record.resting, record.done = True, entry.done
                 record.begun = entry.cost.epochs - record.before.epochs
                 record.metrics, record.curve = entry.metrics, entry.curve
+                record.remark = entry.message or record.remark
                 record.inherited = entry.inherited
                 record.keep(entry.kept_bytes, entry.kept_in)
                 if entry.done >= record.grant.until:

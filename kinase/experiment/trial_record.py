@@ -79,6 +79,8 @@ class TrialRecord:
     cost: Cost = Cost()
     curve: tuple[float | None, ...] = ()
     message: str = ""
+    remark: str = ""
+    """What its trainer remarked when it rested last."""
     facts: dict[str, Any] = field(default_factory=dict)
     inherited: Inherited | None = None
     """What it began with."""
@@ -156,12 +158,15 @@ class TrialRecord:
 
     @property
     def said(self) -> str:
-        """What there is to say of it: its message, and whether epochs were lost."""
+        """What there is to say of it: its message, what its trainer remarked, and whether epochs
+        were lost."""
+        remark = "" if self.remark in self.message else self.remark
+        said = "; ".join(filter(None, (self.message, remark)))
         if not self.repeated:
-            return self.message
+            return said
         epochs = f"{counted(self.repeated, 'epoch')} {was(self.repeated)}"
         lost = f"{epochs} trained and charged again, because the checkpoint was gone"
-        return "; ".join(filter(None, (self.message, lost)))
+        return "; ".join(filter(None, (said, lost)))
 
     @property
     def values(self) -> dict[str, float]:

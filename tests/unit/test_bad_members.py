@@ -203,6 +203,12 @@ def test_a_field_in_snake_case_is_refused(field: str, right: str, tmp_path: Path
         load_manifest(path)
 
 
+def test_a_field_of_a_struct_without_fields_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, estimation={"auto": {"x": 1}})
+    with pytest.raises(ManifestError, match=r"unknown field 'x'; auto has no fields: remove it$"):
+        load_manifest(path)
+
+
 def test_a_report_goes_to_standard_output(tmp_path: Path, monkeypatch: Any) -> None:
     path = write(tmp_path, budget={"trials": 1})
     code, output = invoke("run", path, "--trainer", "tests.fake_trainer")

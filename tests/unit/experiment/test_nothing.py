@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kinase.api.trial import Kind, Outcome
+from kinase.experiment.entries import Rested
 from kinase.experiment.nothing import NONE, why
 from kinase.experiment.state import State
 from kinase.experiment.trial_record import TrialRecord
@@ -55,3 +56,12 @@ NAN = (Outcome.SUCCEEDED, {}, "the loss is nan in epoch 1; the training ended th
 )
 def test_the_commonest_cause_is_named_with_what_helps(ended: list[Any], text: str) -> None:
     assert text in why(state(*ended))
+
+
+def test_a_trial_that_paused_was_not_stopped_before_its_first_epoch() -> None:
+    found = state((Outcome.STOPPED, {}, "it can no longer be promoted"))
+    rest = Rested(trial=0, done=1)
+    found.told[0].rests.append((WHOLE, rest))
+    found.told[0].done = rest.done
+    assert "1 of 1 trial paused without a value, such as trial 0: it can no" in why(found)
+    assert "have the trainer measure the objective whenever it pauses" in why(found)

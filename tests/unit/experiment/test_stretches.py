@@ -17,7 +17,7 @@ from kinase.engine import EngineError, Lost
 from kinase.engine.tabular import TabularEngine
 from kinase.estimation import Decision, Left, Promote, Sample, Wait
 from kinase.estimation.asha import ASHA
-from kinase.experiment import artifacts, checkpoints, outcome
+from kinase.experiment import artifacts, asking, checkpoints, outcome
 from kinase.experiment.artifacts import FEW
 from kinase.experiment.dispatch import job_of
 from kinase.experiment.entries import AnyEntry, Asked, Attempt, Granted, Rested, Told
@@ -329,6 +329,42 @@ def test_a_stopped_result_is_a_pause_if_it_came_to_the_end_of_its_stretch(
 
 
 @pytest.mark.parametrize(
+    ("epochs", "outcome_", "said"),
+    [
+        (3, Outcome.STOPPED, ""),
+        (9, Outcome.SUCCEEDED, "the trainer trained 9 epochs and was to pause after 3: a trainer"),
+        (2, Outcome.STOPPED, "the trainer stopped with 2 epochs in its curve and was to train up"),
+        (0, Outcome.STOPPED, "the trainer stopped with 0 epochs in its curve and was to train up"),
+    ],
+)
+def test_a_trainer_that_does_not_pause_as_its_job_says_is_named_and_charged(
+    epochs: int, outcome_: Outcome, said: str
+) -> None:
+    loop, trial = asked_loop(Grant(fidelity=Fidelity(epochs=9), until=3, final=False))
+    update = {"outcome": outcome_, "cost": Cost(device_seconds=7.0), "message": "a remark"}
+    result = stopped_at(epochs).model_copy(update=update)
+    loop._append(outcome.of_result(loop, trial, result))
+    assert trial.said.startswith("; ".join(filter(None, ("a remark", said))))
+    # a trainer that says nothing of its cost does not train for free
+    assert loop.state.spent == Cost(epochs=epochs, device_seconds=7.0)
+
+
+def test_a_trial_that_is_asked_to_stop_is_not_blamed_for_it() -> None:
+    loop, trial = asked_loop(Grant(fidelity=Fidelity(epochs=9), until=3, final=False))
+    entry = outcome.of_result(loop, trial, stopped_at(2), stopped=True)
+    assert (type(entry), entry.message) == (Told, "")
+
+
+def test_what_a_trainer_remarks_at_a_rest_is_kept() -> None:
+    loop, trial = asked_loop(Grant(fidelity=Fidelity(epochs=9), until=3, final=False))
+    result = stopped_at(3).model_copy(update={"message": "proxy nwot is not finite"})
+    loop._append(outcome.of_result(loop, trial, result))
+    assert trial.said == "proxy nwot is not finite"
+    loop._append(*asking.end(loop, "over"))
+    assert trial.said == f"{OVER}; proxy nwot is not finite"
+
+
+@pytest.mark.parametrize(
     ("metrics", "kind"), [({"val_accuracy": 0.5}, Rested), ({"proxy_nwot": 1.0}, Told), ({}, Told)]
 )
 def test_a_training_that_diverged_ends_though_its_proxies_were_measured(
@@ -512,9 +548,9 @@ def test_trials_that_end_together_are_looked_for_in_one_listing(
     def free(record: Record, entries: list[AnyEntry]) -> None:
         before = store.listed.total()
         real(record, entries)
-        told = sum(isinstance(each, Told) and each.message == OVER for each in entries)
-        if told:
-            listed[told] = store.listed.total() - before
+        told = [each for each in entries if isinstance(each, Told)]
+        if any(each.message == OVER for each in told):
+            listed[len(told)] = store.listed.total() - before
 
     monkeypatch.setattr(checkpoints, "free", free)
     loop = make_loop(
