@@ -23,7 +23,7 @@ from tests.docs.blocks import ROOT, blocks
 
 FOLDER = ROOT / "examples" / "own-trainer"
 PAGE = "docs/own-trainer.md"
-EPOCHS, FINAL = 60, 8
+EPOCHS, FINAL = 20, 8
 
 
 def small(place: Path) -> NASExperiment:
