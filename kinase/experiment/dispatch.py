@@ -18,7 +18,7 @@ def job_of(record: Record, trial: TrialRecord, *, test: bool = False) -> TrialJo
     spec, rule = record.spec, record.inheritance
     passes_on = trial.kind is Kind.SEARCH and rule is not None
     root = record.info.root if spec.space.with_root is not None else None
-    stop = trial.grant.stop_after(trial.done)
+    stop = trial.stop
     training = record.space.trained(trial.architecture, spec.training)
     return TrialJob(
         experiment=record.experiment.metadata.name,
@@ -31,7 +31,7 @@ def job_of(record: Record, trial: TrialRecord, *, test: bool = False) -> TrialJo
         architecture=record.space.network(trial.architecture),
         fidelity=trial.fidelity,
         until=None if stop == trial.fidelity.epochs else stop,
-        done=trial.done,
+        done=min(trial.done, stop),  # a checkpoint may hold more
         measure=trial.measure,
         seed=trial.seed,
         prefix=trial.prefix,

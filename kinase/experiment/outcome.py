@@ -16,7 +16,7 @@ def reached(trial: TrialRecord, result: TrialResult) -> bool:
     """Whether a result is that of a whole stretch, so that the trial rests or ends."""
     if result.outcome is not Outcome.STOPPED:
         return True
-    return _done(result) >= trial.grant.stop_after(trial.done)
+    return _done(result) >= trial.stop
 
 
 def unheard(trial: TrialRecord, result: TrialResult) -> bool:
@@ -52,7 +52,7 @@ def _done(result: TrialResult) -> int:
 def _strays(trial: TrialRecord, result: TrialResult) -> str:
     """In what a trainer did other than its job said, by the curve; empty if in nothing. Unless it
     is said, such a search only looks bad."""
-    done, until = _done(result), trial.grant.stop_after(trial.done)
+    done, until = _done(result), trial.stop
     if done > until:
         return (
             f"the trainer trained {counted(done, 'epoch')} and was to pause after {until}: "

@@ -133,7 +133,7 @@ class State:
                     raise Contradiction(f"trial {record.number} rests already")
                 self.rungs.take(record, entry)
                 self._spend(record, entry.cost)
-                record.resting, record.done = True, entry.done
+                record.resting, record.done, record.stretch = True, entry.done, entry.done
                 record.begun = entry.cost.epochs - record.before.epochs
                 record.metrics, record.curve = entry.metrics, entry.curve
                 record.remark = entry.message or record.remark
@@ -157,6 +157,7 @@ class State:
                 if entry.restart:
                     record.restarts += 1
                     record.before, record.begun, record.done = record.cost, 0, 0
+                    record.stretch = 0
                     record.keep(0, "")  # elsewhere
                 self.running[record.number] = record
             case Told():

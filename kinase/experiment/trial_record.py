@@ -60,6 +60,8 @@ class TrialRecord:
     """Epochs begun at this fidelity by earlier attempts."""
     done: int = 0
     """Epochs of it that need not be run again."""
+    stretch: int = 0
+    """Epochs of it that were done at its last rest, where its stretch begins."""
     repeated: int = 0
     """Epochs that had to be trained again, because their checkpoint was gone."""
     resting: bool = False
@@ -142,6 +144,12 @@ class TrialRecord:
         if self.rests and self.outcome is not Outcome.SUCCEEDED:
             return self.rests[-1][1].elapsed
         return self.ended
+
+    @property
+    def stop(self) -> int:
+        """Epochs at which its stretch ends: the next look, or the end of its grant. It is the same
+        for each attempt, however far the one before got."""
+        return self.grant.stop_after(self.stretch)
 
     @property
     def to_train(self) -> int:

@@ -397,6 +397,24 @@ def test_epochs_stay_charged_if_their_ledger_is_gone() -> None:
     assert end.cost.epochs == 3
 
 
+@pytest.mark.parametrize("held", [1, 2, 4])
+def test_a_trial_that_was_lost_at_a_look_still_rests_there(held: int) -> None:
+    """A kill between a checkpoint and its result must not skip the decision."""
+    grant = Grant(fidelity=Fidelity(epochs=9), until=9, every=2)
+    loop, trial = asked_loop(grant)
+    found = TrialProgress(attempt=1, epochs_begun=held, epochs_done=held)
+    loop._append(outcome.again(loop, trial, found, "killed", crash=False))
+    job = job_of(loop, trial)
+    assert (job.done, job.until) == (min(held, 2), 2)
+    entry = outcome.of_result(loop, trial, stopped_at(2))
+    assert isinstance(entry, Rested)
+    loop._append(entry, Granted(trial=0, grant=grant, attempt=3))
+    assert job_of(loop, trial).until == 4
+    # a checkpoint that is gone later takes back no look
+    loop._append(outcome.again(loop, trial, TrialProgress(), "gone", crash=False))
+    assert (job_of(loop, trial).done, job_of(loop, trial).until) == (0, 4)
+
+
 def test_a_trainer_that_misses_epochs_which_its_ledger_holds_is_not_asked_forever() -> None:
     loop, trial = rested_at(3)
     gone = Lost(0, "the checkpoint is gone", crash=False, checkpoint_gone=True)
