@@ -12,14 +12,14 @@ from collections.abc import Callable
 from kinase.api.experiment import NASExperiment
 from kinase.api.trial import Kind, TaskInfo
 from kinase.engine import Engine, Event, Finished, Lost, Progress
-from kinase.experiment import artifacts, checkpoints, ending, members, outcome, reopening
+from kinase.experiment import checkpoints, ending, members, outcome, reopening
 from kinase.experiment.aims import refuse_unmeasured, refuse_unpaid, refuse_unsupported
 from kinase.experiment.arm import arms_of
 from kinase.experiment.dispatch import Dispatch
 from kinase.experiment.entries import AnyEntry, Asked, Attempt, Granted, Rested, Told
 from kinase.experiment.listener import Listener
 from kinase.experiment.record import Appraise, Record
-from kinase.experiment.recovery import recover
+from kinase.experiment.recovery import lost, recover
 from kinase.experiment.stage import Finals, Search, Stage
 from kinase.experiment.state import State
 from kinase.experiment.trial_record import TrialRecord
@@ -221,12 +221,12 @@ class Loop(Record):
                 else:
                     self._again(trial, outcome.missed(self, trial))
             case Lost():
-                progress = artifacts.read_progress(self.store, trial.prefix)
                 stopped = trial.number in self._dispatch.stopping and not self.stopping
                 self._dispatch.stopping.discard(trial.number)
-                self._again(trial, outcome.of_loss(self, trial, event, progress, stopped=stopped))
+                entry = lost(self, trial, event, results=self._results, stopped=stopped)
+                self._again(trial, entry)
 
-    def _again(self, trial: TrialRecord, entry: Told | Attempt) -> None:
+    def _again(self, trial: TrialRecord, entry: Told | Rested | Attempt) -> None:
         """The end of a trial, or another attempt that waits for a slot."""
         self._append(entry)
         if isinstance(entry, Attempt):

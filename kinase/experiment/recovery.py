@@ -1,14 +1,14 @@
-"""The trials that were running when the last process ended."""
+"""The trials that were running when the last process ended, or whose own process was lost."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from kinase.api.trial import Outcome, TrialResult
-from kinase.engine import Finished
+from kinase.engine import Finished, Lost
 from kinase.experiment import artifacts, asking, outcome
 from kinase.experiment.dispatch import Dispatch, job_of
-from kinase.experiment.entries import AnyEntry
+from kinase.experiment.entries import AnyEntry, Attempt, Rested, Told
 from kinase.experiment.record import Record
 from kinase.experiment.trial_record import TrialRecord
 from kinase.space import InfeasibleError
@@ -55,3 +55,23 @@ def left(record: Record, trial: TrialRecord) -> TrialResult | None:
     if outcome.unheard(trial, result):
         return None  # the attempt may have continued
     return result if result.attempt >= trial.attempt else None
+
+
+def lost(
+    record: Record, trial: TrialRecord, event: Lost, *, results: bool, stopped: bool
+) -> Told | Rested | Attempt:
+    """The entry for a trial whose process was lost: by the result that it left just before, else
+    another attempt or the end.
+
+    Args:
+        record: of the experiment.
+        trial: that was lost.
+        event: what is known of it.
+        results: whether trials leave results in the store.
+        stopped: whether it was to stop for the budget.
+    """
+    result = left(record, trial) if results else None
+    if result is not None and outcome.reached(trial, result):
+        return outcome.of_result(record, trial, result, stopped=stopped)
+    progress = artifacts.read_progress(record.store, trial.prefix)
+    return outcome.of_loss(record, trial, event, progress, stopped=stopped)

@@ -24,6 +24,7 @@ from kinase.experiment.entries import AnyEntry, Asked, Attempt, Granted, Rested,
 from kinase.experiment.journal import Journal
 from kinase.experiment.loop import Loop
 from kinase.experiment.record import Record
+from kinase.experiment.recovery import lost
 from kinase.experiment.rungs import OVER
 from kinase.experiment.trial_record import TrialRecord
 from kinase.history import History
@@ -413,6 +414,24 @@ def test_a_trial_that_was_lost_at_a_look_still_rests_there(held: int) -> None:
     # a checkpoint that is gone later takes back no look
     loop._append(outcome.again(loop, trial, TrialProgress(), "gone", crash=False))
     assert (job_of(loop, trial).done, job_of(loop, trial).until) == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("trained", "entry"), [(9, Told), (2, Attempt), (None, Attempt)], ids=["whole", "part", "none"]
+)
+def test_what_a_process_left_before_it_was_lost_counts(trained: int | None, entry: type) -> None:
+    """Its checkpoint may be deleted by then, and the training would begin again."""
+    loop, trial = asked_loop(Grant(fidelity=Fidelity(epochs=9), until=9))
+    if trained is not None:
+        result = stopped_at(trained)
+        if trained == 9:
+            result = result.model_copy(update={"outcome": Outcome.SUCCEEDED})
+        loop.store.put(
+            f"{trial.prefix}/result.json", result.model_dump_json(by_alias=True).encode()
+        )
+    gone = Lost(0, "the worker died", crash=True)
+    assert type(lost(loop, trial, gone, results=True, stopped=False)) is entry
+    assert type(lost(loop, trial, gone, results=False, stopped=False)) is Attempt
 
 
 def test_a_trainer_that_misses_epochs_which_its_ledger_holds_is_not_asked_forever() -> None:
