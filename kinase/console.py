@@ -130,7 +130,9 @@ class Progress:
         self._loop = loop
         told = len(loop.state.told)
         spec = loop.spec
-        again = f", resuming after {counted(told, 'finished trial')}" if loop.journal.length else ""
+        rest = f" and {loop.state.resting} paused" if loop.state.resting else ""
+        finished = counted(told, "finished trial") + rest
+        again = f", resuming after {finished}" if loop.journal.length else ""
         again += " and an earlier end" if loop.state.before else ""
         searched = (
             f": {spec.strategy.shown} over {loop.space.size()} {spec.space.shown} architectures, "

@@ -69,11 +69,8 @@ def _validate(path: str | Path, data: bool) -> Iterator[str]:
 
 
 def _chosen(spec: ExperimentSpec) -> str:
-    """What the type `Auto` means. What another trainer supports is known in the run."""
-    able, unable = (described(each.estimation) for each in (spec.settled(), spec.settled(())))
-    depends = bool(spec.trial_template.command) and able != unable
-    less = f"; {unable} if the trainer cannot pause" if depends else ""
-    return f"estimation: {able}, chosen by the type Auto{less}"
+    """What the type `Auto` means."""
+    return f"estimation: {described(spec.settled().estimation)}, chosen by the type Auto"
 
 
 def _fit(spec: ExperimentSpec, info: TaskInfo, document: Document) -> None:

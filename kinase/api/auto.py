@@ -30,7 +30,8 @@ def chosen(spec: ExperimentSpec, supports: Collection[str] = OWN_TRAINER) -> Est
     (sections 19 and 36). The other strategies whose children inherit get what their papers combine
     them with. A ladder compares trials in the main objective, which would leave out the
     small networks of a front. A rule that stops trials by their learning curves saves nearly
-    nothing on a ladder.
+    nothing on a ladder. Of a trainer by `trialTemplate.command` nobody knows whether it keeps what
+    it needs to continue, so its trials are trained in full.
 
     Args:
         spec: of the search.
@@ -45,7 +46,9 @@ def chosen(spec: ExperimentSpec, supports: Collection[str] = OWN_TRAINER) -> Est
         and not spec.objective.also
         and given.stopping is None
     )
-    if spec.strategy.type in INHERITING:
+    if spec.trial_template.command:
+        kind = "Full"
+    elif spec.strategy.type in INHERITING:
         kind = "ASHA" if ladder and spec.strategy.type == CLIMBING else "Morphism"
     else:
         kind = "ASHA" if ladder else "Full"
@@ -63,7 +66,10 @@ def described(estimation: Estimation) -> str:
 def climbs() -> str:
     """CEL: whether `chosen` gives a ladder, with Kinase's own trainer."""
     return (
-        f"self.estimation.type == 'Auto' && self.training.epochs >= {LEAST_EPOCHS} && "
+        "self.estimation.type == 'Auto' && "
+        "(!has(self.trialTemplate) || !has(self.trialTemplate.command) || "
+        "size(self.trialTemplate.command) == 0) && "
+        f"self.training.epochs >= {LEAST_EPOCHS} && "
         f"!(self.strategy.type in {[each for each in INHERITING if each != CLIMBING]}) && "
         "!has(self.estimation.stopping) && "
         "(!has(self.objective.also) || size(self.objective.also) == 0)"

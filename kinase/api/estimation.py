@@ -20,7 +20,8 @@ class AutoEstimation(Model):
     `inherit`. As in the strategy's paper: with LEMONADE, EAS, PathLevel and LargeScaleEvolution,
     `Morphism`. Where a ladder does not fit it is `Morphism` with NASH, and `Full` with all others:
     the trainer cannot pause, `training.epochs` is below 9, there are several objectives, or
-    `stopping` is set. The choice is recorded when the search starts, and stays."""
+    `stopping` is set. With `trialTemplate.command` it is `Full`. The choice is recorded when the
+    search starts, and stays."""
 
 
 class FullEstimation(Model):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from pydantic import ValidationError
 
+from kinase import registry
 from kinase.api import limits
 from kinase.api.experiment import NASExperiment
 from kinase.api.names import API_VERSION
@@ -23,6 +20,7 @@ from kinase.engine.command import Command, command_of
 from kinase.engine.local import LocalEngine
 from kinase.experiment import identity, lock
 from kinase.experiment.final_outputs import RESULT, TASK, keep_final, same_task
+from kinase.experiment.interrupts import interruptible
 from kinase.experiment.listener import Listener
 from kinase.experiment.loop import Loop
 from kinase.experiment.record import Record
@@ -103,7 +101,7 @@ def run(
                 keep_final(store, over)
                 return over
             loop = Loop(experiment, store, engine, info, listener=listener)
-            with _interruptible(loop, [] if received is None else received):
+            with interruptible(loop, [] if received is None else received):
                 loop.run()
         finally:
             engine.close()
@@ -223,27 +221,10 @@ def _replayed(store: Store, experiment: NASExperiment) -> Record:
         raise StoreError(f"{store.uri}/{TASK} is missing: {again}") from error
     except ValidationError as error:
         raise StoreError(f"{store.uri}/{TASK} is damaged: restore or delete it; {again}") from error
-    record = Record(experiment, store, info)
+    try:
+        record = Record(experiment, store, info)
+    except registry.UnknownMember as error:
+        why = f"{error}; install the package that it is from"
+        raise StoreError(f"{store.uri} cannot be read: {why}") from None
     record.replay()
     return record
-
-
-@contextmanager
-def _interruptible(loop: Loop, received: list[int]) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) stops the run cleanly, the second one immediately. Only the
-    main thread receives signals; a run in another thread is stopped with `Loop.interrupt`."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        loop.interrupt()
-        signal.signal(number, signal.default_int_handler)
-
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

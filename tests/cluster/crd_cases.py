@@ -824,6 +824,11 @@ CASES: dict[str, Case] = {
         {"training": {"epochs": 8}, "budget": {"epochs": 31}},
         "budget.epochs",
     ),
+    "epochs for a trial of a trainer of one's own": Case(
+        {"trialTemplate": {"command": ["train"]}, "budget": {"epochs": 80}},
+        {"trialTemplate": {"command": ["train"]}, "budget": {"epochs": 79}},
+        "budget.epochs",
+    ),
     "epochs for a trial, where there are two objectives": Case(
         {"objective": {"also": [{"metric": "params"}]}, "budget": {"epochs": 80}},
         {"objective": {"also": [{"metric": "params"}]}, "budget": {"epochs": 79}},

@@ -81,6 +81,17 @@ def test_the_live_table_says_how_far_trials_got(halted: tuple[Loop, Halt]) -> No
     assert "left of the search" in halt.live
 
 
+def test_a_search_that_is_resumed_says_how_many_trials_are_paused(
+    halted: tuple[Loop, Halt],
+) -> None:
+    loop, _ = halted
+    text = io.StringIO()
+    Progress(Console(file=text, width=300)).started(loop)
+    told = len(loop.state.told)
+    assert f"resuming after {told} finished trial" in text.getvalue()
+    assert f" and {loop.state.resting} paused" in text.getvalue()
+
+
 def test_without_a_terminal_a_line_says_where_a_trial_pauses(halted: tuple[Loop, Halt]) -> None:
     loop, halt = halted
     lines = [line for line in halt.text.getvalue().splitlines() if "pauses at" in line]

@@ -33,6 +33,8 @@ def grower(kind: str) -> dict[str, Any]:
         ({"training": {"epochs": 8}}, "Full"),
         ({"strategy": {"type": "BOHB"}}, "ASHA"),
         ({"strategy": {"type": "BOHB"}, "training": {"epochs": 8}}, "Full"),
+        ({"trialTemplate": {"command": ["train"]}}, "Full"),
+        ({"trialTemplate": {"command": ["train"]}, "strategy": {"type": "NASH"}}, "Full"),
         ({"objective": {"also": [{"metric": "params"}]}}, "Full"),
         ({"estimation": {"stopping": {"type": "Median"}}}, "Full"),
         *((grower(each), "ASHA" if each == "NASH" else "Morphism") for each in INHERITING),

@@ -10,8 +10,8 @@ import pytest
 
 from kinase.experiment import identity, lock
 from kinase.experiment.final_outputs import same_task
-from kinase.experiment.local import MANIFEST, last_spec
-from kinase.store import Store, open_store
+from kinase.experiment.local import MANIFEST, last_spec, reopen
+from kinase.store import Store, StoreError, open_store
 from kinase.store.memory import MemoryStore
 from tests.unit.experiment.helpers import INFO, experiment, make_loop
 
@@ -177,3 +177,11 @@ def test_a_manifest_that_an_earlier_version_kept_without_its_default_is_passed_o
     assert last_spec(store)["budget"]["trials"] == 30
     kept.write_text(json.dumps(spec | {"estimation": {"full": {}}}))
     assert last_spec(store)["estimation"]["type"] == "Full"
+
+
+def test_a_run_whose_member_is_not_installed_here_is_refused_in_a_line() -> None:
+    store = MemoryStore()
+    identity.claim(store, experiment(estimation={"type": "Custom", "custom": {"name": "mine"}}))
+    same_task(store, INFO)
+    with pytest.raises(StoreError, match=r"cannot be read: 'mine' is not registered .*; install"):
+        reopen(store, "default")
