@@ -70,7 +70,7 @@ generate: docs ## Write crds/, docs/manifest and the dashboards from the code
 	$(BIN)/python -m charts.dashboards charts/kinase/files/dashboards
 
 e2e: $(SETUP) ## From images and chart to a search on real nodes, and its removal (as root)
-	$(BIN)/python -m pytest tests/node $(PYTEST_ARGS)
+	$(BIN)/python -m tests.twice tests/node $(PYTEST_ARGS)
 
 cluster: $(SETUP) ## Start a cluster to try things on, in the background (NODE=real: with containers)
 	@$(BIN)/python -m tests.cluster.lab up --node=$(NODE)

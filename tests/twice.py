@@ -1,7 +1,8 @@
-"""Run the tests, then run those that failed once more, alone: a part of `make test`.
+"""Run the tests, then run those that failed once more, alone: a part of `make test` and `make e2e`.
 
-A test that measures time can fail when others run at the same time. A test that needs the second
-try is still a defect, so its name is printed at the very end.
+A test that measures time can fail when others run at the same time, and a node's runtime may see
+that a container has ended before it hears that its memory ran out. A test that needs the second try
+is still a defect, so its name is printed at the very end.
 """
 
 from __future__ import annotations
