@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kinase.api.auto import described
+from kinase.api.auto import choice
 from kinase.api.trial import Outcome, Point
 from kinase.experiment.doubts import doubts
 from kinase.experiment.pace import time_left
@@ -144,7 +144,7 @@ class Progress:
         warnings = [*doubts(spec, loop.info), *filter(None, [lowered(loop)])]
         lines = [*data_lines(loop.info), *(f"warning: {each}" for each in warnings)]
         if loop.experiment.spec.estimation.type == "Auto":
-            lines.append(f"estimation: {described(spec.estimation)}, chosen by the type Auto")
+            lines.append(choice(spec.estimation))
         if (foreseen := foresight(spec)) is not None:
             lines.append(f"note: {foreseen}")
         for line in lines:

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from kinase import registry
-from kinase.api.auto import described
+from kinase.api.auto import choice
 from kinase.api.load import Document, ManifestError, parts, read_document
 from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import TaskInfo
@@ -62,15 +62,10 @@ def _validate(path: str | Path, data: bool) -> Iterator[str]:
     yield f"NASExperiment {experiment.metadata.name} is valid"
     yield from said
     if experiment.spec.estimation.type == "Auto":
-        yield _chosen(experiment.spec)
+        yield choice(experiment.spec.settled().estimation)
     yield from (f"warning: {doubt}" for doubt in doubts(experiment.spec, info))
-    if (foreseen := foresight(experiment.spec.settled().sized())) is not None:
+    if (foreseen := foresight(experiment.spec.sized())) is not None:
         yield f"note: {foreseen}"
-
-
-def _chosen(spec: ExperimentSpec) -> str:
-    """What the type `Auto` means."""
-    return f"estimation: {described(spec.settled().estimation)}, chosen by the type Auto"
 
 
 def _fit(spec: ExperimentSpec, info: TaskInfo, document: Document) -> None:

@@ -18,6 +18,8 @@ part as without, a little better on the test part, and the initial networks cost
 LEAST_EPOCHS = 9
 """Training epochs from which there are three rungs (1, 3 and 9 epochs). With fewer, a rung says
 little of the next one, or costs nearly as much."""
+WRAPS = ("stopping", "screen")
+"""Fields next to the type that stay as they are, whatever the type `Auto` means."""
 OWN_TRAINER = ("until", "measure")
 """What Kinase's own trainer supports."""
 
@@ -52,15 +54,15 @@ def chosen(spec: ExperimentSpec, supports: Collection[str] = OWN_TRAINER) -> Est
         kind = "ASHA" if ladder and spec.strategy.type == CLIMBING else "Morphism"
     else:
         kind = "ASHA" if ladder else "Full"
-    # what is set next to the type stays
-    wraps = {name: getattr(given, name) for name in ("stopping", "screen")}
+    wraps = {name: getattr(given, name) for name in WRAPS}
     inherits = kind == "ASHA" and spec.strategy.type in INHERITING
     return Estimation.model_validate({"type": kind, "inherit": {} if inherits else None} | wraps)
 
 
-def described(estimation: Estimation) -> str:
-    """What was chosen, for people: `ASHA with inherit`."""
-    return estimation.shown + (" with inherit" if estimation.inherit is not None else "")
+def choice(estimation: Estimation) -> str:
+    """What was chosen, as a line for people."""
+    inherits = " with inherit" if estimation.inherit is not None else ""
+    return f"estimation: {estimation.shown}{inherits}, chosen by the type Auto"
 
 
 def climbs() -> str:

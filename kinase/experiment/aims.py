@@ -3,6 +3,7 @@ task."""
 
 from __future__ import annotations
 
+from kinase.api.auto import WRAPS
 from kinase.api.load import ManifestError, Problem
 from kinase.api.objective import RESOURCE_METRICS, Aim, Undirected, aims
 from kinase.api.spec import ExperimentSpec
@@ -56,7 +57,7 @@ def refuse_unsupported(spec: ExperimentSpec, needs: frozenset[str], info: TaskIn
     Raises:
         ManifestError: names what is missing.
     """
-    wraps = [name for name in ("stopping", "screen") if getattr(spec.estimation, name) is not None]
+    wraps = [name for name in WRAPS if getattr(spec.estimation, name) is not None]
     shown = " with ".join([spec.estimation.shown, *filter(None, [" and ".join(wraps)])])
     if missing := sorted(needs - set(info.supports)):
         raise refused(

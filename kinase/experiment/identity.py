@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 import kinase
 from kinase.api import limits
+from kinase.api.auto import WRAPS
 from kinase.api.changes import BETWEEN_RUNS
 from kinase.api.estimation import Estimation
 from kinase.api.experiment import NASExperiment
@@ -106,10 +107,6 @@ def _settled(spec: ExperimentSpec) -> dict[str, Any]:
     for measure in (objective, *objective["also"]):
         measure["goal"] = measure["goal"] or goal_of(spec.task.type, measure["metric"])
     return document
-
-
-WRAPS = ("stopping", "screen")
-"""Fields of an estimation of the type `Auto` next to its type."""
 
 
 def _chosen(found: dict[str, Any], estimation: dict[str, Any]) -> dict[str, Any]:
