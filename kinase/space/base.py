@@ -20,6 +20,7 @@ from kinase.space.errors import ArchitectureError
 from kinase.space.exact_morphisms import larger
 from kinase.space.graph import Graph
 from kinase.space.nodes import Shape
+from kinase.space.supernet import Supernet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,6 +62,9 @@ class Frame:
     """Size of the network."""
     auxiliary: bool = False
     """Whether to build an auxiliary head, if the space has one."""
+    searching: bool = False
+    """Whether to build a network as it is within a supernet: batch normalization without parameters
+    where the space's paper has it so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +284,35 @@ class Space(ABC):
         Raises:
             InfeasibleError: the network does not exist at this input size.
         """
+
+    def supernet(self, frame: Frame) -> Supernet | None:
+        """The network that holds those of all architectures; None if the space has none.
+
+        Args:
+            frame: what surrounds it, `searching`.
+
+        Raises:
+            InfeasibleError: the network does not exist at this input size.
+        """
+        return None
+
+    def path(self, architecture: Architecture) -> dict[str, int]:
+        """What an architecture chooses in the supernet: for each group of choices the number of
+        the option.
+
+        Raises:
+            NotImplementedError: the space has no supernet.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no supernet")
+
+    def architecture(self, path: Mapping[str, int]) -> Architecture:
+        """The architecture of a path: the inverse of `path`.
+
+        Raises:
+            ArchitectureError: no architecture has this path.
+            NotImplementedError: the space has no supernet.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no supernet")
 
     def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame

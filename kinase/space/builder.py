@@ -139,6 +139,10 @@ class GraphBuilder:
         """(1 - l) x + l other, with l learned."""
         return self._node(name, "mix", (x, other), {})
 
+    def choice(self, name: str, xs: list[str]) -> str:
+        """One of several maps of one shape, or a weighted sum of them: in a supernet."""
+        return self._node(name, "choice", tuple(xs), {})
+
     def gate(self, name: str, x: str, gate: str) -> str:
         """A map times a gate, of its shape or one number a channel."""
         return self._node(name, "scale", (x, gate), {})

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from kinase.api.fidelity import Scale
 from kinase.api.space import CellScale, CellSpace
 from kinase.api.trial import Architecture
-from kinase.space import cell_views, exact_morphisms, genes, skeletons
+from kinase.space import cell_paths, cell_views, exact_morphisms, genes, skeletons
 from kinase.space.base import Frame, Part, Rng, Size, Sketch, Space
 from kinase.space.canonical import Edge, canonical_form, outline
 from kinase.space.cell_form import CellForm
 from kinase.space.genes import CellGenes, Pair
 from kinase.space.graph import Graph
 from kinase.space.presets import PRESETS
+from kinase.space.skeletons import Ended
+from kinase.space.supernet import Supernet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -267,17 +269,38 @@ class Cell(Space):
 
     def graph(self, architecture: Architecture, frame: Frame) -> Graph:
         """Stack the cells in the preset's skeleton, at the frame's scale."""
+        normal, reduction = (
+            (architecture.get(p, []), self.form.ends(architecture, p) if p in architecture else [])
+            for p in ("normal", "reduction")
+        )
+        return self._stacked(normal, reduction, frame).graph
+
+    def _stacked(self, normal: Ended, reduction: Ended, frame: Frame) -> Supernet:
         evaluation = self.scale(final=True)
         cells = frame.scale.cells or evaluation.cells or 1
         filters = max(
             1, round((frame.scale.filters or evaluation.filters or 1) * frame.scale.filter_fraction)
         )
         if self.form.dense:
-            return skeletons.residual(architecture["normal"], frame, cells, filters)
-        normal, reduction = (
-            (architecture[p], self.form.ends(architecture, p)) for p in self.form.parts
-        )
+            return skeletons.residual(normal[0], frame, cells, filters)
         return skeletons.imagenet_style(normal, reduction, frame, cells, filters)
+
+    def supernet(self, frame: Frame) -> Supernet | None:
+        """Every edge with every operation (Liu et al. 2019, section 2.2); None if cells can end in
+        different nodes."""
+        if not cell_paths.shared(self.form):
+            return None
+        every = cell_paths.everything(self.form)
+        ends = list(range(self.form.inputs, self.form.inputs + self.form.nodes))
+        return self._stacked((every, ends), (every, ends), frame)
+
+    def path(self, architecture: Architecture) -> dict[str, int]:
+        """The operation of every edge, or none."""
+        return cell_paths.path(self.form, architecture)
+
+    def architecture(self, path: Mapping[str, int]) -> Architecture:
+        """The cells that have these operations on their edges."""
+        return cell_paths.architecture(self.form, path)
 
     def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame

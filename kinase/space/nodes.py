@@ -66,6 +66,7 @@ OPS = ACTIVATIONS | frozenset(
         "linear",
         "add",
         "mix",
+        "choice",
         "scale",
         "concat",
         "slice",
@@ -92,7 +93,8 @@ over the channels or features of each place, `group_norm` over groups of channel
 groups in turns. A pool with `ceil` rounds its size up, an average with `count_pad` counts the zeros
 of its padding. `adaptive_avg_pool` averages a map of any size to one of `height` by `width`.
 `scale` is a map times a gate, of its shape or one number a channel. `mix` is (1 - l) a + l b of two
-maps, with l learned: an added skip, or an activation that starts as an identity. `slice` takes some
+maps, with l learned: an added skip, or an activation that starts as an identity. `choice` is a
+weighted sum of maps, or one of them: only in a supernet, which says how. `slice` takes some
 channels. `tokens` makes a sequence of a map's pixels, `class_token` puts a learned token before it,
 `position` adds a learned embedding, `attention` is multi-head self-attention, `select` takes one
 token.

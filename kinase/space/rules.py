@@ -67,7 +67,7 @@ def shape_of(node: Node, inputs: list[Shape]) -> Shape:
             return (channels_of(first),)
         case "flatten":
             return (prod(first),)
-        case "add" | "mix":
+        case "add" | "mix" | "choice":
             if any(shape != first for shape in inputs):
                 raise ValueError(f"{node.name}: adds {inputs}, which differ in shape")
             return first

@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from kinase.space import cell_ops
 from kinase.space.base import Frame
 from kinase.space.builder import GraphBuilder
-from kinase.space.graph import Graph
+from kinase.space.supernet import NONE, Choice, Supernet
 
 Genes = list[list[list[Any]]]
+"""For every node its pairs of an operation and a source. In a supernet a pair has, instead of an
+operation, a tuple of those that it can have."""
 Ended = tuple[Genes, list[int]]
 """A cell's nodes, and the numbers of those that it concatenates; its two inputs are 0 and 1."""
 
 
+@dataclass
+class _Edges:
+    """Writes the edges of cells: operations of a network, or choices of a supernet."""
+
+    g: GraphBuilder
+    affine: bool
+    """Whether batch normalizations in a cell have parameters."""
+    pools: bool
+    """Whether one follows a pooling."""
+    choices: list[Choice] = field(default_factory=list)
+
+    def write(self, name: str, op: Any, x: str, out: int, stride: int, group: str) -> str:
+        """An operation, or a choice of one."""
+        if isinstance(op, str):
+            return self._operation(name, op, x, out, stride)
+        options = [self._operation(f"{name}_{each}", each, x, out, stride) for each in op]
+        self.choices.append(Choice(name, op, group))
+        return self.g.choice(name, options)
+
+    def _operation(self, name: str, op: str, x: str, out: int, stride: int) -> str:
+        y = cell_ops.apply(self.g, name, op, x, out, stride, affine=self.affine)
+        if self.pools and op.endswith("pool_3x3"):
+            y = self.g.batch_norm(f"{name}_bn", y, affine=self.affine)
+        # an identity is never dropped, so that there is always an output
+        return y if y == x or op == NONE else self.g.unary(f"{name}_drop", "drop_path", y)
+
+
 def imagenet_style(
     normal: Ended, reduction: Ended, frame: Frame, cells: int, filters: int
-) -> Graph:
+) -> Supernet:
     """The DARTS network for CIFAR-10 (Liu et al. 2019, section 3.2): a 3x3 stem of three times
     the filters, cells that read the two previous ones, reduction cells at one and two thirds of
     the depth, which double the filters.
@@ -25,6 +55,7 @@ def imagenet_style(
     average pooling, a 1x1 convolution of 128 and one over the whole map of 768 filters).
     """
     g = GraphBuilder(frame.input)
+    edges = _Edges(g, affine=not frame.searching, pools=frame.searching)
     x = g.conv("stem_conv", g.input, 3 * filters, 3)
     x = g.batch_norm("stem_bn", x)
     before, last = x, x
@@ -36,17 +67,21 @@ def imagenet_style(
         filters *= 2 if reduces else 1
         chosen = reduction if reduces else normal
         name = f"cell{index}"
-        out = _cell(g, name, chosen, before, last, filters, 2 if reduces else 1, was_reduced)
+        kind = "reduction" if reduces else "normal"
+        stride = 2 if reduces else 1
+        out = _cell(edges, name, kind, chosen, before, last, filters, stride, was_reduced)
         before, last, was_reduced = last, out, reduces
         if frame.auxiliary and reductions and index == 2 * cells // 3:
             auxiliary = _auxiliary(g, last, frame.outputs)
     x = g.global_avg_pool("pool", last)
-    return g.build(g.linear("classifier", x, frame.outputs), auxiliary)
+    graph = g.build(g.linear("classifier", x, frame.outputs), auxiliary)
+    return Supernet(graph, tuple(edges.choices))
 
 
 def _cell(
-    g: GraphBuilder,
+    edges: _Edges,
     name: str,
+    kind: str,
     cell: Ended,
     before: str,
     last: str,
@@ -55,22 +90,21 @@ def _cell(
     was_reduced: bool,
 ) -> str:
     """One cell: both inputs brought to `filters` channels, the pairs, the concatenation."""
+    g, affine = edges.g, edges.affine
     if was_reduced:
-        first = cell_ops.factorized_reduce(g, f"{name}_pre0", before, filters)
+        first = cell_ops.factorized_reduce(g, f"{name}_pre0", before, filters, affine=affine)
     else:
-        first = cell_ops.relu_conv_bn(g, f"{name}_pre0", before, filters, 1, 1)
-    states = [first, cell_ops.relu_conv_bn(g, f"{name}_pre1", last, filters, 1, 1)]
+        first = cell_ops.relu_conv_bn(g, f"{name}_pre0", before, filters, 1, 1, affine=affine)
+    second = cell_ops.relu_conv_bn(g, f"{name}_pre1", last, filters, 1, 1, affine=affine)
+    states = [first, second]
     genes, ends = cell
     for index, node in enumerate(genes):
         terms = []
         for number, (op, source) in enumerate(node):
             edge = f"{name}_node{index}_edge{number}"
             step = stride if source < 2 else 1
-            out = cell_ops.apply(g, edge, op, states[source], filters, step)
-            # an identity is never dropped, so that there is always an output
-            if not (op == "skip_connect" and step == 1) and op != "none":
-                out = g.unary(f"{edge}_drop", "drop_path", out)
-            terms.append(out)
+            group = f"{kind}_{index}_{number}"
+            terms.append(edges.write(edge, op, states[source], filters, step, group))
         states.append(g.add(f"{name}_node{index}", terms))
     return g.concat(f"{name}_out", [states[end] for end in ends])
 
@@ -89,7 +123,7 @@ def _auxiliary(g: GraphBuilder, x: str, outputs: int) -> str:
     return g.linear("auxiliary_classifier", x, outputs)
 
 
-def residual(genes: Genes, frame: Frame, cells: int, filters: int) -> Graph:
+def residual(genes: Genes, frame: Frame, cells: int, filters: int) -> Supernet:
     """The NAS-Bench-201 network (Dong & Yang 2020, section 2.1): a 3x3 stem, three stages of
     equal cells, between them residual blocks of stride 2 that double the filters.
 
@@ -97,6 +131,7 @@ def residual(genes: Genes, frame: Frame, cells: int, filters: int) -> Graph:
     one more.
     """
     g = GraphBuilder(frame.input)
+    edges = _Edges(g, affine=not frame.searching, pools=False)
     x = g.batch_norm("stem_bn", g.conv("stem_conv", g.input, filters, 3))
     index = 0
     for stage in range(3):
@@ -104,11 +139,12 @@ def residual(genes: Genes, frame: Frame, cells: int, filters: int) -> Graph:
             filters *= 2
             x = _residual_block(g, f"reduce{stage}", x, filters)
         for _ in range((cells + 2 - stage) // 3):
-            x = _dense_cell(g, f"cell{index}", genes, x, filters)
+            x = _dense_cell(edges, f"cell{index}", genes, x, filters)
             index += 1
     x = g.relu("last_relu", g.batch_norm("last_bn", x))
     x = g.global_avg_pool("pool", x)
-    return g.build(g.linear("classifier", x, frame.outputs))
+    graph = g.build(g.linear("classifier", x, frame.outputs))
+    return Supernet(graph, tuple(edges.choices))
 
 
 def _residual_block(g: GraphBuilder, name: str, x: str, filters: int) -> str:
@@ -120,18 +156,20 @@ def _residual_block(g: GraphBuilder, name: str, x: str, filters: int) -> str:
     return g.add(name, [g.conv(f"{name}_project", x, filters, 1), y])
 
 
-def _dense_cell(g: GraphBuilder, name: str, genes: Genes, x: str, filters: int) -> str:
-    states = [x]
+def _dense_cell(edges: _Edges, name: str, genes: Genes, x: str, filters: int) -> str:
+    g, states = edges.g, [x]
     for index, node in enumerate(genes):
-        terms = []
-        for op, source in node:
-            edge = f"{name}_edge{source}_{index + 1}"
-            out = cell_ops.apply(g, edge, op, states[source], filters, 1)
-            if op not in ("skip_connect", "none"):
-                out = g.unary(f"{edge}_drop", "drop_path", out)
-            if op != "none":
-                terms.append(out)
-        if not terms:
-            terms = [g.unary(f"{name}_zero{index + 1}", "zero", x, stride=1)]
+        terms = [
+            edges.write(
+                f"{name}_edge{source}_{index + 1}",
+                op,
+                states[source],
+                filters,
+                1,
+                f"normal_{index}_{source}",
+            )
+            for op, source in node
+            if op != NONE
+        ] or [g.unary(f"{name}_zero{index + 1}", "zero", x, stride=1)]
         states.append(g.add(f"{name}_node{index + 1}", terms))
     return states[-1]

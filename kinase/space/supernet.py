@@ -1,0 +1,114 @@
+"""A network that holds the networks of all architectures of a space, and its slices.
+
+A slice is proposed by names and verified by structure: `Supernet.slice` gives the network of one
+path, and `match` finds for every node of the network that the space builds its counterpart there,
+or says where the two differ. So what is scored with shared weights is what is counted and trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from kinase.space.graph import Graph
+from kinase.space.nodes import Node
+
+NONE = "none"
+"""The option that leaves an edge out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A place in a supernet where one of several options is chosen."""
+
+    node: str
+    """The graph's `choice` node; its inputs are the options, in their order."""
+    options: tuple[str, ...]
+    group: str
+    """Choices of one group are made alike, as those of all copies of a cell."""
+
+
+@dataclass(frozen=True)
+class Supernet:
+    """A network with every option of every choice."""
+
+    graph: Graph
+    choices: tuple[Choice, ...]
+
+    @cached_property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The options of every group, in order."""
+        found: dict[str, tuple[str, ...]] = {}
+        for choice in self.choices:
+            if found.setdefault(choice.group, choice.options) != choice.options:
+                raise ValueError(f"choices of the group {choice.group} differ in their options")
+        return found
+
+    def check(self, path: Mapping[str, int]) -> None:
+        """Check untrusted data.
+
+        Raises:
+            ValueError: it is not a path: a group is missing or unknown, or an option does not
+                exist.
+        """
+        missing = sorted(set(self.groups) - set(path))
+        unknown = sorted(set(path) - set(self.groups))
+        for what, names in (("missing", missing), ("unknown", unknown)):
+            if names:
+                raise ValueError(f"path: choices that are {what}: {', '.join(names):.200}")
+        for group, option in path.items():
+            most = len(self.groups[group])
+            if type(option) is not int or not 0 <= option < most:
+                raise ValueError(f"path.{group} is {option!r:.40}; use 0 to {most - 1}")
+
+    def slice(self, path: Mapping[str, int]) -> Graph:
+        """The network of a path, under the supernet's names.
+
+        A choice becomes its option. A sum loses the terms that are none; if all are, it keeps the
+        first, which is zero.
+
+        Raises:
+            ValueError: it is not a path.
+        """
+        self.check(path)
+        chosen = {c.node: path[c.group] for c in self.choices}
+        none = {c.node for c in self.choices if c.options[path[c.group]] == NONE}
+        stands_for: dict[str, str] = {}
+        nodes: list[Node] = []
+        for node in self.graph:
+            inputs = node.inputs
+            if node.op == "add":
+                inputs = tuple(x for x in inputs if x not in none) or inputs[:1]
+            inputs = tuple(stands_for.get(x, x) for x in inputs)
+            if node.op == "choice":
+                stands_for[node.name] = inputs[chosen[node.name]]
+            else:
+                nodes.append(replace(node, inputs=inputs))
+        return Graph(tuple(nodes), stands_for.get(self.graph.output, self.graph.output)).needed()
+
+
+def match(graph: Graph, other: Graph) -> dict[str, str]:
+    """For every node of a graph its counterpart in another of the same structure: same operation,
+    same numbers, and inputs that match in order.
+
+    Raises:
+        ValueError: the graphs differ; the message says where.
+    """
+    ours, theirs = ({node.name: node for node in each} for each in (graph, other))
+    found: dict[str, str] = {}
+    stack = [(graph.output, other.output)]
+    while stack:
+        name, counterpart = stack.pop()
+        if name in found:
+            if found[name] != counterpart:
+                raise ValueError(f"{name} is both {found[name]} and {counterpart}")
+            continue
+        a, b = ours[name], theirs[counterpart]
+        if a.op != b.op or dict(a.attrs) != dict(b.attrs) or len(a.inputs) != len(b.inputs):
+            raise ValueError(f"{name} ({a.op}) is not {counterpart} ({b.op})")
+        found[name] = counterpart
+        stack.extend(zip(a.inputs, b.inputs, strict=True))
+    if len(set(found.values())) < len(found):
+        raise ValueError("two nodes have the same counterpart")
+    return found
