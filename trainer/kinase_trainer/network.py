@@ -100,6 +100,28 @@ class Mix(nn.Module):
         return (1.0 - self.share) * x + self.share * other
 
 
+class Weighted(nn.Module):
+    """A choice: the sum of its options' maps, each times its weight."""
+
+    weights: Tensor | None = None
+    """(options,): set for each step."""
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """A map of each option -> their weighted sum.
+
+        Raises:
+            RuntimeError: no weights were set.
+        """
+        if self.weights is None:
+            raise RuntimeError(
+                "the choices of a supernet have no weights; call follow or mix first"
+            )
+        total = self.weights[0] * maps[0]
+        for weight, each in zip(self.weights[1:], maps[1:], strict=True):
+            total = total + weight * each
+        return total
+
+
 class Gate(nn.Module):
     """A map times a gate, such as that of a squeeze-and-excitation (Hu et al. 2018)."""
 
@@ -212,6 +234,8 @@ def _module(node: Node) -> nn.Module:
             return Add()
         case "mix":
             return Mix()
+        case "choice":
+            return Weighted()
         case "scale":
             return Gate()
         case "slice":
@@ -288,8 +312,8 @@ class Network(nn.Module):
         self._input = next(n.name for n in graph if n.op == "input")
         self._output = graph.output
         self._auxiliary = graph.auxiliary
-        self._train_plan = _plan(graph)
-        self._eval_plan = _plan(graph.without_auxiliary())
+        self._train_plan = plan_of(graph)
+        self._eval_plan = plan_of(graph.without_auxiliary())
         self.apply(_initialize)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
@@ -320,8 +344,12 @@ class Network(nn.Module):
             each.rate = rate
 
 
-def _plan(graph: Graph) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
-    """(node, its inputs, maps no longer needed after it), in order."""
+Plan = list[tuple[str, tuple[str, ...], tuple[str, ...]]]
+"""(node, its inputs, maps no longer needed after it), in order."""
+
+
+def plan_of(graph: Graph) -> Plan:
+    """In what order a graph is computed."""
     last: dict[str, str] = {}
     for node in graph:
         for name in node.inputs:

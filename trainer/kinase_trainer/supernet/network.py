@@ -1,0 +1,82 @@
+"""The torch module of a supernet: it runs one path, or a weighted sum of options at each choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from kinase.space.supernet import Supernet
+from kinase_trainer.network import Network, Plan, Weighted, plan_of
+
+KEPT_PLANS = 1024
+"""Plans of paths that are kept: to make one takes as long as some layers."""
+
+
+class Supernetwork(Network):
+    """A network of a supernet's graph. Before it is called, `follow` sets the path, or `mix` the
+    weights of all options."""
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        mean: tuple[float, ...] = (0.0,),
+        deviation: tuple[float, ...] = (1.0,),
+    ) -> None:
+        """Build all options, with weights from torch's generator. See `Network`."""
+        super().__init__(supernet.graph, mean, deviation)
+        self.supernet = supernet
+        self._whole = self._train_plan, self._eval_plan, self._output
+        self._plans: dict[tuple[int, ...], tuple[Plan, Plan, str]] = {}
+        modules = self.nodes
+        self._choices = [
+            (choice.group, module)
+            for choice in supernet.choices
+            if isinstance(module := modules[choice.node], Weighted)
+        ]
+
+    def follow(self, path: Mapping[str, int]) -> None:
+        """Run one option of each choice from now on; no other node is computed.
+
+        Args:
+            path: the option of each group of choices.
+
+        Raises:
+            ValueError: it is not a path of the supernet.
+        """
+        key = tuple(path[group] for group in self.supernet.groups if group in path)
+        if len(key) < len(path) or key not in self._plans:
+            graph = self.supernet.slice(path)
+            while len(self._plans) >= KEPT_PLANS:
+                del self._plans[next(iter(self._plans))]
+            self._plans[key] = plan_of(graph), plan_of(graph.without_auxiliary()), graph.output
+        self._train_plan, self._eval_plan, self._output = self._plans[key]
+
+    def mix(self, weights: Mapping[str, Tensor]) -> None:
+        """Run all options from now on, each times its weight.
+
+        Args:
+            weights: of each group of choices, (options,).
+        """
+        for group, choice in self._choices:
+            choice.weights = weights[group]
+        self._train_plan, self._eval_plan, self._output = self._whole
+
+
+def slice_weights(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors of a slice, under the names of the network that the space builds.
+
+    Args:
+        weights: the supernet's `state_dict`.
+        names: for each node of the network its counterpart (`kinase.space.supernet.match`).
+    """
+    theirs = {counterpart: name for name, counterpart in names.items()}
+    found: dict[str, Tensor] = {}
+    for key, tensor in weights.items():
+        if not key.startswith("nodes."):
+            found[key] = tensor  # what all networks have, as the images' mean
+            continue
+        _, node, rest = key.split(".", 2)
+        if node in theirs:
+            found[f"nodes.{theirs[node]}.{rest}"] = tensor
+    return found
