@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -292,7 +293,8 @@ class Cell(Space):
             return None
         every = cell_paths.everything(self.form)
         ends = list(range(self.form.inputs, self.form.inputs + self.form.nodes))
-        return self._stacked((every, ends), (every, ends), frame)
+        whole = self._stacked((every, ends), (every, ends), frame)
+        return replace(whole, inputs=cell_paths.limits(self.form))
 
     def path(self, architecture: Architecture) -> dict[str, int]:
         """The operation of every edge, or none."""

@@ -8,7 +8,7 @@ from kinase.api.trial import Architecture
 from kinase.space.cell_form import CellForm
 from kinase.space.errors import ArchitectureError
 from kinase.space.genes import CellGenes
-from kinase.space.supernet import NONE
+from kinase.space.supernet import NONE, Inputs
 
 
 def shared(form: CellForm) -> bool:
@@ -40,6 +40,21 @@ def everything(form: CellForm) -> CellGenes:
 def group(part: str, index: int, number: int) -> str:
     """The group of choices of a node's edge."""
     return f"{part}_{index}_{number}"
+
+
+def limits(form: CellForm) -> tuple[Inputs, ...]:
+    """How many edges the nodes take, where they do not take all."""
+    if form.dense:
+        return ()
+    found = []
+    for part in form.parts:
+        for index in range(form.nodes):
+            before = form.inputs + index
+            for slot in range(slots(form)):
+                numbers = range(slot * before, (slot + 1) * before)
+                groups = tuple(group(part, index, number) for number in numbers)
+                found.append(Inputs(groups, form.pairs(before) // slots(form)))
+    return tuple(found)
 
 
 def path(form: CellForm, architecture: Architecture) -> dict[str, int]:

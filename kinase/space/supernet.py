@@ -7,7 +7,8 @@ or says where the two differ. So what is scored with shared weights is what is c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -29,12 +30,22 @@ class Choice:
     """Choices of one group are made alike, as those of all copies of a cell."""
 
 
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A node that takes some of its edges: so many of these groups are not none."""
+
+    groups: tuple[str, ...]
+    count: int
+
+
 @dataclass(frozen=True)
 class Supernet:
     """A network with every option of every choice."""
 
     graph: Graph
     choices: tuple[Choice, ...]
+    inputs: tuple[Inputs, ...] = ()
+    """Where a path has a limited number of edges. A group is in one of them at most."""
 
     @cached_property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -61,6 +72,37 @@ class Supernet:
             most = len(self.groups[group])
             if type(option) is not int or not 0 <= option < most:
                 raise ValueError(f"path.{group} is {option!r:.40}; use 0 to {most - 1}")
+
+    def best(self, scores: Mapping[str, Sequence[float]]) -> dict[str, int]:
+        """The path of the best options (Liu et al. 2019, section 2.4).
+
+        Where a node takes some of its edges, they are those whose best option, other than none, has
+        the highest score; an edge that is taken has that option. Elsewhere the best option is
+        chosen, none included. Of equal scores the first counts.
+
+        Args:
+            scores: of each group, one for each option; a higher one is better.
+
+        Raises:
+            ValueError: a score is not a number, or a group lacks some.
+        """
+        path: dict[str, int] = {}
+        for group, options in self.groups.items():
+            given = scores.get(group, ())
+            if len(given) != len(options) or any(math.isnan(score) for score in given):
+                raise ValueError(f"scores of {group} are {list(given)!r:.80}; use one an option")
+            path[group] = max(range(len(options)), key=lambda number: scores[group][number])
+        for node in self.inputs:
+            strongest: dict[str, int] = {}
+            for group in node.groups:
+                options = self.groups[group]
+                real = [number for number, option in enumerate(options) if option != NONE]
+                strongest[group] = max(real, key=lambda number: scores[group][number])
+                path[group] = options.index(NONE)
+            strength = {group: scores[group][number] for group, number in strongest.items()}
+            for group in sorted(node.groups, key=lambda g: -strength[g])[: node.count]:
+                path[group] = strongest[group]
+        return path
 
     def slice(self, path: Mapping[str, int]) -> Graph:
         """The network of a path, under the supernet's names.

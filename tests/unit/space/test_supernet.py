@@ -122,3 +122,42 @@ def test_choices_of_a_group_have_the_same_options() -> None:
     choices = (Choice("a", ("none", "x"), "g"), Choice("b", ("x",), "g"))
     with pytest.raises(ValueError, match="group g"):
         _ = Supernet(graph, choices).groups
+
+
+def test_the_best_path_is_always_an_architecture(space: Space) -> None:
+    supernet = supernet_of(space)
+    for draw in range(12):
+        rng = derive_rng(2, draw)
+        scores = {g: rng.normal(size=len(options)) for g, options in supernet.groups.items()}
+        space.validate(space.architecture(supernet.best(scores)))
+
+
+def test_a_path_that_scores_best_is_found_again(space: Space) -> None:
+    supernet = supernet_of(space)
+    for draw in range(12):
+        path = space.path(space.sample(derive_rng(3, draw)))
+        scores = {
+            g: [float(path[g] == number) for number in range(len(options))]
+            for g, options in supernet.groups.items()
+        }
+        assert supernet.best(scores) == path
+
+
+def test_none_takes_part_and_is_never_found_where_a_node_has_two_inputs() -> None:
+    # as `genotype` of quark0/darts: the best operation of an edge is chosen without none, and the
+    # two edges by it
+    supernet = supernet_of(Cell(CellSpace(preset="darts", ops=("skip_connect", "sep_conv_3x3"))))
+    scores = {g: [9.0, 0.1, 0.2] for g in supernet.groups}
+    scores["normal_1_0"] = [9.0, 0.5, 0.0]
+    scores["normal_1_2"] = [0.0, 0.0, 0.3]
+    path = supernet.best(scores)
+    assert [path[f"normal_1_{source}"] for source in range(3)] == [1, 0, 2]
+
+
+def test_scores_that_are_not_numbers_are_refused() -> None:
+    supernet = supernet_of(Cell(CELLS["nasbench201"]))
+    scores = {g: [0.0] * 5 for g in supernet.groups}
+    with pytest.raises(ValueError, match="normal_1_1"):
+        supernet.best(scores | {"normal_1_1": [0.0, float("nan"), 0.0, 0.0, 0.0]})
+    with pytest.raises(ValueError, match="normal_1_1"):
+        supernet.best(scores | {"normal_1_1": [0.0]})
