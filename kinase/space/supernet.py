@@ -104,11 +104,16 @@ class Supernet:
                 path[group] = strongest[group]
         return path
 
-    def slice(self, path: Mapping[str, int]) -> Graph:
+    def slice(self, path: Mapping[str, int], *, choices: bool = False) -> Graph:
         """The network of a path, under the supernet's names.
 
         A choice becomes its option. A sum loses the terms that are none; if all are, it keeps the
         first, which is zero.
+
+        Args:
+            path: the option of each group of choices.
+            choices: whether the choices stay, each with its option as its only input, and the sums
+                as they are.
 
         Raises:
             ValueError: it is not a path.
@@ -120,10 +125,12 @@ class Supernet:
         nodes: list[Node] = []
         for node in self.graph:
             inputs = node.inputs
-            if node.op == "add":
+            if node.op == "add" and not choices:
                 inputs = tuple(x for x in inputs if x not in none) or inputs[:1]
             inputs = tuple(stands_for.get(x, x) for x in inputs)
-            if node.op == "choice":
+            if node.op == "choice" and choices:
+                nodes.append(replace(node, inputs=(inputs[chosen[node.name]],)))
+            elif node.op == "choice":
                 stands_for[node.name] = inputs[chosen[node.name]]
             else:
                 nodes.append(replace(node, inputs=inputs))

@@ -101,13 +101,16 @@ class Mix(nn.Module):
 
 
 class Weighted(nn.Module):
-    """A choice: the sum of its options' maps, each times its weight."""
+    """A choice of a supernet: the sum of its options' maps, each times its weight."""
 
     weights: Tensor | None = None
     """(options,): set for each step."""
+    only: int | None = None
+    """The option that is run, if it is one alone. The weights of the others, which are then zero,
+    are added as numbers, so that gradients reach them (Dong & Yang 2019, section 3.2)."""
 
     def forward(self, *maps: Tensor) -> Tensor:
-        """A map of each option -> their weighted sum.
+        """A map of each option, or of the one that is run -> their weighted sum.
 
         Raises:
             RuntimeError: no weights were set.
@@ -116,6 +119,9 @@ class Weighted(nn.Module):
             raise RuntimeError(
                 "the choices of a supernet have no weights; call follow or mix first"
             )
+        if self.only is not None:
+            others = self.weights.sum() - self.weights[self.only]
+            return self.weights[self.only] * maps[0] + others
         total = self.weights[0] * maps[0]
         for weight, each in zip(self.weights[1:], maps[1:], strict=True):
             total = total + weight * each

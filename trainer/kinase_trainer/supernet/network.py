@@ -35,22 +35,28 @@ class Supernetwork(Network):
             if isinstance(module := modules[choice.node], Weighted)
         ]
 
-    def follow(self, path: Mapping[str, int]) -> None:
+    def follow(self, path: Mapping[str, int], weights: Mapping[str, Tensor] | None = None) -> None:
         """Run one option of each choice from now on; no other node is computed.
 
         Args:
             path: the option of each group of choices.
+            weights: of each group, (options,), by which the option's map is multiplied; that of the
+                others is zero. By default maps are taken as they are.
 
         Raises:
             ValueError: it is not a path of the supernet.
         """
-        key = tuple(path[group] for group in self.supernet.groups if group in path)
-        if len(key) < len(path) or key not in self._plans:
-            graph = self.supernet.slice(path)
+        weighted = weights is not None
+        key = (weighted, *(path[group] for group in self.supernet.groups if group in path))
+        if len(key) <= len(path) or key not in self._plans:
+            graph = self.supernet.slice(path, choices=weighted)
             while len(self._plans) >= KEPT_PLANS:
                 del self._plans[next(iter(self._plans))]
             self._plans[key] = plan_of(graph), plan_of(graph.without_auxiliary()), graph.output
         self._train_plan, self._eval_plan, self._output = self._plans[key]
+        if weights is not None:
+            for group, choice in self._choices:
+                choice.weights, choice.only = weights[group], path[group]
 
     def mix(self, weights: Mapping[str, Tensor]) -> None:
         """Run all options from now on, each times its weight.
@@ -59,7 +65,7 @@ class Supernetwork(Network):
             weights: of each group of choices, (options,).
         """
         for group, choice in self._choices:
-            choice.weights = weights[group]
+            choice.weights, choice.only = weights[group], None
         self._train_plan, self._eval_plan, self._output = self._whole
 
 

@@ -1,0 +1,35 @@
+"""DrNAS: samples of a Dirichlet distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.distributions import Dirichlet
+from torch.nn import functional as F
+
+from kinase_trainer.supernet.network import Supernetwork
+from kinase_trainer.supernet.relaxation import Learned
+
+
+class DrNas(Learned):
+    """All options, weighted by a sample of a Dirichlet distribution (Chen et al. 2021, section
+    3.1), whose concentrations are elu(alpha) + 1."""
+
+    def concentrations(self) -> dict[str, Tensor]:
+        """(options,) of each group, above zero."""
+        return {group: F.elu(a) + 1.0 for group, a in self.alphas.items()}
+
+    def choose(self, network: Supernetwork, generator: torch.Generator) -> None:
+        """A draw for each group, with pathwise gradients."""
+        with torch.random.fork_rng(devices=[]):  # torch's distributions have no generator
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            network.mix(
+                {group: Dirichlet(c).rsample() for group, c in self.concentrations().items()}
+            )
+
+    def scores(self) -> Mapping[str, Tensor]:
+        """The mean of the distribution."""
+        found = {group: c.detach() for group, c in self.concentrations().items()}
+        return {group: c / c.sum() for group, c in found.items()}

@@ -1,0 +1,53 @@
+"""GAEA: exponentiated gradients on the simplex."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from kinase.space.supernet import Supernet
+from kinase_trainer.supernet.network import Supernetwork
+from kinase_trainer.supernet.relaxation import Learned
+
+
+class Gaea(Learned):
+    """All options, weighted by a point of the simplex that moves by exponentiated gradients (Li et
+    al. 2021, section 4). `alphas` are the logarithms of the weights."""
+
+    LEAST = 1e-5
+    """Least weight of an option, before all are scaled to a sum of 1."""
+
+    def __init__(self, supernet: Supernet, generator: torch.Generator) -> None:
+        """Begin with equal weights."""
+        super().__init__(supernet, generator, deviation=0.0)
+        with torch.no_grad():
+            for a in self.alphas.values():
+                a.fill_(-math.log(len(a)))
+
+    def weights(self) -> dict[str, Tensor]:
+        """(options,) of each group."""
+        return {group: a.exp() for group, a in self.alphas.items()}
+
+    def choose(self, network: Supernetwork, generator: torch.Generator) -> None:
+        """The same weights in every step."""
+        network.mix(self.weights())
+
+    @torch.no_grad()
+    def move(self, gradients: Mapping[str, Tensor], rate: float) -> None:
+        """p <- p exp(-rate g), scaled to a sum of 1.
+
+        Args:
+            gradients: of the held-out loss in the weights, (options,) of each group.
+            rate: the step.
+        """
+        for group, gradient in gradients.items():
+            moved = self.alphas[group] - rate * gradient
+            p = torch.softmax(moved, dim=0).clamp(min=self.LEAST)
+            self.alphas[group].copy_((p / p.sum()).log())
+
+    def scores(self) -> Mapping[str, Tensor]:
+        """The weights."""
+        return {group: w.detach() for group, w in self.weights().items()}

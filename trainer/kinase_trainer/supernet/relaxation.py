@@ -1,0 +1,76 @@
+"""How choices are made while a supernet trains, and what is left of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from kinase.space.supernet import Supernet
+from kinase_trainer.supernet.network import Supernetwork
+
+
+class Relaxation(nn.Module, ABC):
+    """The choices of a supernet as something that is learned, or drawn.
+
+    Its parameters and buffers are in the checkpoint, so that another process continues as this one
+    would; what it draws comes from the generator of the step.
+    """
+
+    def __init__(self, supernet: Supernet) -> None:
+        """For the choices of a supernet."""
+        super().__init__()
+        self.supernet = supernet
+
+    def begin(self, epoch: int, epochs: int) -> None:
+        """Told before every epoch how many are done, of how many: for schedules."""
+
+    @abstractmethod
+    def choose(self, network: Supernetwork, generator: torch.Generator) -> None:
+        """Set what the network runs in the next step: `follow` or `mix`."""
+
+    @abstractmethod
+    def scores(self) -> Mapping[str, Tensor]:
+        """How good each option of each group is held to be, (options,); a higher score is better.
+        The derived architecture is the best path by them."""
+
+    def derive(self) -> dict[str, int]:
+        """The path that is left of the choices.
+
+        Raises:
+            ValueError: a score is not a number.
+        """
+        return self.supernet.best({group: row.tolist() for group, row in self.scores().items()})
+
+
+class Learned(Relaxation):
+    """Choices with a parameter for each option."""
+
+    def __init__(
+        self, supernet: Supernet, generator: torch.Generator, deviation: float = 1e-3
+    ) -> None:
+        """Begin near equal choices.
+
+        Args:
+            supernet: whose choices they are.
+            generator: draws the first values.
+            deviation: their standard deviation; the mean is 0.
+        """
+        super().__init__(supernet)
+        self.alphas = nn.ParameterDict(
+            {
+                group: nn.Parameter(deviation * torch.randn(len(options), generator=generator))
+                for group, options in supernet.groups.items()
+            }
+        )
+
+    def scores(self) -> Mapping[str, Tensor]:
+        """The probabilities of the options."""
+        return {group: torch.softmax(a.detach(), dim=0) for group, a in self.alphas.items()}
+
+    def entropy(self) -> float:
+        """Mean entropy of the choices, in nats: how undecided they are."""
+        rows = [torch.special.entr(row).sum() for row in self.scores().values()]
+        return float(torch.stack(rows).mean())
