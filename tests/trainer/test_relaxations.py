@@ -25,7 +25,7 @@ from kinase_trainer.supernet.snas import Snas
 FRAME = Frame((3, 8, 8), 10, Scale(cells=3, filters=4), searching=True)
 ALPHA = torch.tensor([0.3, -0.5, 1.2, 0.0])
 P = torch.softmax(ALPHA, dim=0)
-DRAWS = 4000
+DRAWS = 1000
 KINDS: list[type[Learned]] = [Darts, Gdas, Snas, DrNas, Gaea]
 
 
@@ -79,8 +79,11 @@ def test_gdas_runs_one_option_of_each_edge_and_all_alphas_have_a_gradient() -> N
     for edge, options in inputs.items():
         written = [o for o in options if any(n.startswith(f"{edge}_{o}") for n in run)]
         assert len(written) <= 1, "an identity has no node"
-    gradients = [a.grad for a in relaxation.alphas.values()]
-    assert all(g is not None and bool((g != 0).any()) for g in gradients)
+    # the edges into the last node always count; one before it does if a later one is not none
+    for group in ("normal_2_0", "normal_2_1", "normal_2_2"):
+        gradient = relaxation.alphas[group].grad
+        assert gradient is not None
+        assert bool((gradient != 0).all()), "also of the options that were not run"
 
 
 def test_a_cold_concrete_sample_is_a_choice() -> None:
@@ -121,8 +124,8 @@ def test_dirichlet_samples_have_the_mean_and_its_gradient() -> None:
     c = torch.nn.functional.elu(alpha) + 1.0
     mean = (c / c.sum()) @ outward
     [expected] = torch.autograd.grad(mean, alpha)
-    assert float(total.detach()) == pytest.approx(float(mean.detach()), abs=0.03)
-    torch.testing.assert_close(found, expected, atol=0.03, rtol=0.0)
+    assert float(total.detach()) == pytest.approx(float(mean.detach()), abs=0.06)
+    torch.testing.assert_close(found, expected, atol=0.06, rtol=0.0)
     torch.testing.assert_close(relaxation.scores()[group], (c / c.sum()).detach())
 
 
