@@ -69,8 +69,17 @@ def _weights(model: nn.Module) -> set[int]:
     }
 
 
-def make_optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """The manifest's optimizer, with weight decay for the parameters that the manifest selects."""
+def make_optimizer(
+    model: nn.Module, training: Training, *, paths: bool = False
+) -> torch.optim.Optimizer:
+    """The manifest's optimizer, with weight decay for the parameters that the manifest selects.
+
+    Args:
+        model: the network.
+        training: `spec.training`.
+        paths: whether a step has gradients for some of the parameters only, as in a supernet. Then
+            the others do not move.
+    """
     weights = None if training.optimizer.member.decay == "all" else _weights(model)
     decayed = [p for p in model.parameters() if weights is None or id(p) in weights]
     exempt = [p for p in model.parameters() if weights is not None and id(p) not in weights]
@@ -82,6 +91,8 @@ def make_optimizer(model: nn.Module, training: Training) -> torch.optim.Optimize
     groups = [group for group in groups if group["params"]]
     # one kernel for all parameters: 8 % of a small network's step on a CPU
     fused = all(p.device.type in ("cpu", "cuda") for p in model.parameters())
+    # torch's fused SGD fails where some of the parameters have a momentum and others have none yet
+    fused = fused and not paths
     if training.optimizer.type == "AdamW":
         return torch.optim.AdamW(groups, lr=o.learning_rate, betas=o.betas, fused=fused)
     nesterov = o.nesterov and o.momentum > 0
@@ -195,6 +206,7 @@ class Run:
             rate = learning_rate(t, epoch * steps + step - 1, steps, self.epochs)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
+            self.prepare(images, targets, rate)
             with autocast(t, self.device):
                 output = model(images)
                 loss = goal.loss(output, images) if goal else self._loss(output, targets)
@@ -212,6 +224,9 @@ class Run:
         if self.epoch >= self.distil:
             self.goal = None  # free its memory
         return seen
+
+    def prepare(self, images: Tensor, targets: Tensor, rate: float) -> None:
+        """Called before every step with its batch and its learning rate."""
 
     def _loss(self, output: Tensor | tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
         smoothing = self.training.label_smoothing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,13 @@ class Learned(Relaxation):
     def scores(self) -> Mapping[str, Tensor]:
         """The probabilities of the options."""
         return {group: torch.softmax(a.detach(), dim=0) for group, a in self.alphas.items()}
+
+    def learn(self, gradients: Sequence[Tensor], optimizer: torch.optim.Optimizer) -> None:
+        """Step the parameters by their gradients, in the order of `alphas`."""
+        for alpha, gradient in zip(self.alphas.values(), gradients, strict=True):
+            alpha.grad = gradient.to(alpha.dtype)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
     def entropy(self) -> float:
         """Mean entropy of the choices, in nats: how undecided they are."""
