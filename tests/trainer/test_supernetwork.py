@@ -12,6 +12,7 @@ from kinase.space.cell import Cell
 from kinase.space.supernet import NONE, match
 from kinase_trainer.network import Network
 from kinase_trainer.supernet.network import Supernetwork, slice_weights
+from kinase_trainer.supernet.recalibrate import recalibrate
 
 FRAME = Frame((3, 8, 8), 10, Scale(cells=3, filters=4), searching=True)
 IMAGES = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -95,3 +96,45 @@ def test_a_supernet_that_was_told_nothing_says_what_is_missing() -> None:
     whole, *_ = pair("nasbench201", 0)
     with pytest.raises(RuntimeError, match="follow or mix"):
         whole(IMAGES)
+
+
+def test_recalibrated_statistics_are_those_of_the_network_that_stands_alone() -> None:
+    whole, network, path, names = pair("nasbench201", 2)
+    batches = [torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(n)) for n in range(4)]
+    weights = {name: p.detach().clone() for name, p in whole.named_parameters()}
+    whole.eval()
+    whole.follow(path)
+    whole.set_drop_path(0.4)
+    assert recalibrate(whole, batches) == 24
+    assert not whole.training
+    assert {each.rate for each in whole.drop_paths} == {0.4}
+    for name, p in whole.named_parameters():
+        assert torch.equal(p, weights[name]), "weights do not change"
+    network.train()
+    norms = [n for n, m in network.nodes.items() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms
+    for name in norms:
+        own = network.nodes[name]
+        assert isinstance(own, torch.nn.BatchNorm2d)
+        own.momentum = None  # the mean over the batches
+    with torch.no_grad():
+        for batch in batches:
+            network(batch)
+    for name in norms:
+        for key in ("running_mean", "running_var"):
+            torch.testing.assert_close(
+                getattr(whole.nodes[names[name]], key), getattr(network.nodes[name], key)
+            )
+
+
+def test_the_order_of_the_batches_does_not_count() -> None:
+    whole, _, path, _ = pair("nasbench201", 2)
+    batches = [torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(n)) for n in range(4)]
+    whole.eval()
+    whole.follow(path)
+    outputs = []
+    for order in (batches, batches[::-1]):
+        recalibrate(whole, order)
+        with torch.no_grad():
+            outputs.append(whole(IMAGES))
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-5)
