@@ -129,24 +129,28 @@ def test_dirichlet_samples_have_the_mean_and_its_gradient() -> None:
     torch.testing.assert_close(relaxation.scores()[group], (c / c.sum()).detach())
 
 
+def moved(relaxation: Gaea, gradient: Tensor, rate: float, steps: int) -> Tensor:
+    """The first group's weights after steps with one gradient of it, in the weights."""
+    optimizer = torch.optim.SGD(relaxation.parameters(), lr=rate)
+    first, *others = relaxation.alphas.values()
+    for _ in range(steps):
+        gradients = [gradient * first.detach().exp(), *map(torch.zeros_like, others)]
+        relaxation.learn(gradients, optimizer)
+        assert float(next(iter(relaxation.scores().values())).sum()) == pytest.approx(1.0, abs=1e-6)
+    return next(iter(relaxation.scores().values()))
+
+
 def test_a_constant_gradient_leads_to_its_softmax() -> None:
     # Li et al. 2021: after t steps p is the softmax of -rate t g
-    relaxation = Gaea(supernet(), generator())
-    group = next(iter(relaxation.alphas))
     gradient = torch.tensor([0.2, -0.1, 0.4, 0.0, 0.1])
-    for _ in range(20):
-        relaxation.move({group: gradient}, 0.1)
-        assert float(relaxation.scores()[group].sum()) == pytest.approx(1.0, abs=1e-6)
+    found = moved(Gaea(supernet(), generator()), gradient, 0.1, 20)
     expected = torch.softmax(-0.1 * 20 * gradient, dim=0)
-    torch.testing.assert_close(relaxation.scores()[group], expected, atol=1e-5, rtol=0.0)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0.0)
 
 
 def test_no_option_falls_below_the_least_weight() -> None:
-    relaxation = Gaea(supernet(), generator())
-    group = next(iter(relaxation.alphas))
-    for _ in range(5):
-        relaxation.move({group: torch.tensor([0.0, 0.0, 0.0, 0.0, 1e6])}, 1.0)
-    least = float(relaxation.scores()[group].min())
+    gradient = torch.tensor([0.0, 0.0, 0.0, 0.0, 1e6])
+    least = float(moved(Gaea(supernet(), generator()), gradient, 1.0, 5).min())
     assert 0.9e-5 < least < 1.1e-5
 
 

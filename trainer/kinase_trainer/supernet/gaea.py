@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -36,17 +36,14 @@ class Gaea(Learned):
         network.mix(self.weights())
 
     @torch.no_grad()
-    def move(self, gradients: Mapping[str, Tensor], rate: float) -> None:
-        """p <- p exp(-rate g), scaled to a sum of 1.
-
-        Args:
-            gradients: of the held-out loss in the weights, (options,) of each group.
-            rate: the step.
-        """
-        for group, gradient in gradients.items():
-            moved = self.alphas[group] - rate * gradient
+    def learn(self, gradients: Sequence[Tensor], optimizer: torch.optim.Optimizer) -> None:
+        """p <- p exp(-rate g) for the gradient g in p, scaled to a sum of 1. The rate is the
+        optimizer's; that in the logarithm of p is p g."""
+        rate = float(optimizer.param_groups[0]["lr"])
+        for alpha, gradient in zip(self.alphas.values(), gradients, strict=True):
+            moved = alpha - rate * gradient / alpha.exp()
             p = torch.softmax(moved, dim=0).clamp(min=self.LEAST)
-            self.alphas[group].copy_((p / p.sum()).log())
+            alpha.copy_((p / p.sum()).log())
 
     def scores(self) -> Mapping[str, Tensor]:
         """The weights."""

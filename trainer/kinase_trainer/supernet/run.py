@@ -30,7 +30,8 @@ class SupernetRun(Run):
     chooser: torch.optim.Optimizer | None = None
     """Steps the choices; None if nothing of them is learned by gradients."""
     order: int = 1
-    """1: the choices see the weights as they are. 2: as they would be after their next step."""
+    """0: the choices learn from the loss by which the weights step. 1: from a held-out batch, and
+    see the weights as they are. 2: as they would be after their next step."""
     frozen: int = 0
     """Epochs in which the choices do not learn yet."""
 
@@ -50,9 +51,14 @@ class SupernetRun(Run):
     @property
     def passes(self) -> int:
         """Samples that one epoch passes forward and backward, those of the choices' steps too."""
-        again = 1 if self.order == 1 else 4  # w's gradient, the held-out loss, and two sides
-        learns = self.chooser is not None and self.epoch >= self.frozen
-        return len(self.train) * (1 + again * learns)
+        # of order 2: the weights' gradient, the held-out loss, and the two sides of a difference
+        again = {0: 0, 1: 1, 2: 4}[self.order]
+        return len(self.train) * (1 + again * self.learns)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the choices learn in this epoch."""
+        return self.chooser is not None and self.epoch >= self.frozen
 
     def train_epoch(self) -> int:
         """Train one epoch; see `Run`. Returns the sample passes."""
@@ -65,9 +71,24 @@ class SupernetRun(Run):
 
     def prepare(self, images: Tensor, targets: Tensor, rate: float) -> None:
         """Step the choices on a held-out batch, then choose for the weights' step."""
-        if self.chooser is not None and self.epoch >= self.frozen:
+        if self.learns and self.order:
             self._step_choices(images, targets, rate, *self._held())
         self.relaxation.choose(self.network, self._draws)
+
+    def _step(self, loss: Tensor) -> None:
+        choosing = self.chooser is not None and self.learns and not self.order
+        if not choosing:
+            super()._step(loss)
+            return
+        assert isinstance(self.relaxation, Learned)
+        assert self.chooser is not None
+        self.chooser.zero_grad(set_to_none=True)
+        super()._step(loss)
+        alphas = list(self.relaxation.alphas.values())
+        found = [torch.zeros_like(a) if a.grad is None else a.grad.clone() for a in alphas]
+        if self.scaler is not None:
+            found = [each / self.scaler.get_scale() for each in found]
+        self.relaxation.learn(found, self.chooser)
 
     def _held(self) -> tuple[Tensor, Tensor]:
         """The next held-out batch; after all of them, all again in another order."""

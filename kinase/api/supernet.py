@@ -1,0 +1,129 @@
+"""How a supernet is trained, and how a candidate is scored with its weights."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from kinase.api._base import Model, Union
+
+Temperature = Annotated[float, Field(gt=0, le=1000)]
+Rate = Annotated[float, Field(gt=0, le=100)]
+
+
+class Choosing(Model):
+    """Adam for the parameters of the choices."""
+
+    learning_rate: Rate = 3e-4
+    """Learning rate."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.5,
+        0.999,
+    )
+    """Decay rates of the two moment estimates."""
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 1e-3
+    """Weight decay."""
+
+
+class DARTS(Choosing):
+    """All options of a choice, weighted by a softmax (Liu et al. 2019)."""
+
+    order: Literal[1, 2] = 2
+    """1: a choice sees the weights as they are. 2: as they would be after their next step, which
+    costs about four times as much."""
+
+
+class GDAS(Choosing):
+    """One option of a choice in each step, drawn by Gumbel-max (Dong & Yang 2019)."""
+
+    hottest: Temperature = 10.0
+    """Temperature in the first epoch; it falls linearly."""
+    coldest: Temperature = 0.1
+    """Temperature in the last epoch."""
+
+
+class SNAS(Choosing):
+    """All options of a choice, weighted by a sample of the concrete distribution (Xie et al. 2019).
+    Weights and choices learn from the same samples."""
+
+    hottest: Temperature = 1.0
+    """Temperature in the first epoch; it falls linearly."""
+    coldest: Temperature = 0.03
+    """Temperature in the last epoch."""
+
+
+class DrNAS(Choosing):
+    """All options of a choice, weighted by a sample of a Dirichlet distribution (Chen et al.
+    2021)."""
+
+    learning_rate: Rate = 6e-4
+    """Learning rate."""
+
+
+class GAEA(Model):
+    """All options of a choice, weighted by a point of the simplex that moves by exponentiated
+    gradients (Li et al. 2021)."""
+
+    rate: Rate = 0.1
+    """Step of the exponentiated gradient."""
+
+
+class Relaxation(Union):
+    """How choices are made while a supernet trains."""
+
+    type: Literal["Uniform", "DARTS", "GDAS", "SNAS", "DrNAS", "GAEA"] = "Uniform"
+    """Type of the relaxation. `Uniform`: a random architecture in each step (Guo et al. 2020; Li &
+    Talwalkar 2020); nothing is learned of the choices. The field of the same name holds the options
+    of the others."""
+    darts: DARTS | None = Field(default=None, alias="darts")
+    """DARTS."""
+    gdas: GDAS | None = Field(default=None, alias="gdas")
+    """GDAS."""
+    snas: SNAS | None = Field(default=None, alias="snas")
+    """SNAS."""
+    drnas: DrNAS | None = Field(default=None, alias="drnas")
+    """DrNAS."""
+    gaea: GAEA | None = Field(default=None, alias="gaea")
+    """GAEA."""
+
+    @classmethod
+    def members(cls) -> dict[str, str]:
+        """Map each type to its struct's field."""
+        return {"DARTS": "darts", "GDAS": "gdas", "SNAS": "snas", "DrNAS": "drnas", "GAEA": "gaea"}
+
+    @property
+    def single_level(self) -> bool:
+        """Whether weights and choices learn from the same samples."""
+        return self.type in ("Uniform", "SNAS")
+
+
+class SupernetPlan(Model):
+    """A supernet's training, in a trial's job."""
+
+    relaxation: Relaxation = Relaxation()
+    """How choices are made."""
+    held: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the training split that is held out for the choices, if they learn from other
+    samples than the weights."""
+    frozen: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """First epochs in which the choices do not learn."""
+
+
+class Slice(Model):
+    """The part of a supernet that a candidate is scored with, in a trial's job."""
+
+    prefix: Annotated[str, Field(max_length=200)]
+    """Path of the supernet's trial below the experiment's store."""
+    recalibrate: Annotated[int, Field(ge=0, le=100_000)] = 2000
+    """Training images from which the statistics of batch normalizations are computed again. 0 keeps
+    those of the supernet."""
+
+
+class Derived(Model):
+    """An architecture that is left of a supernet's choices."""
+
+    architecture: Any
+    """The genotype."""
+    score: float
+    """Mean probability of its options: 1 if the choices have no doubt."""
