@@ -41,6 +41,7 @@ def make_choices(plan: Relaxation, supernet: Supernet, space: Space, seed: int) 
     """
     generator = torch.Generator().manual_seed(seed)
     made: Learned
+    order: int
     match plan.type:
         case "Uniform":
             return Choices(Uniform(supernet, space), None, 0)
