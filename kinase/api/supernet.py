@@ -34,6 +34,19 @@ class DARTS(Choosing):
     costs about four times as much."""
 
 
+class PCDARTS(Choosing):
+    """DARTS with partial channels: an option sees a part of the channels, the others pass by, and
+    the edges of a node are weighted by a softmax (Xu et al. 2020). Architectures are trained from
+    scratch, as the supernet's weights are not theirs."""
+
+    learning_rate: Rate = 6e-4
+    """Learning rate."""
+    partial: Annotated[int, Field(ge=1, le=64)] = 4
+    """An option sees one in so many channels."""
+    frozen: Annotated[int, Field(ge=0, le=100_000)] = 15
+    """First epochs in which the choices do not learn."""
+
+
 class GDAS(Choosing):
     """One option of a choice in each step, drawn by Gumbel-max (Dong & Yang 2019)."""
 
@@ -72,7 +85,7 @@ class GAEA(Model):
 class Relaxation(Union):
     """How choices are made while a supernet trains."""
 
-    type: Literal["Uniform", "DARTS", "GDAS", "SNAS", "DrNAS", "GAEA"] = "Uniform"
+    type: Literal["Uniform", "DARTS", "GDAS", "SNAS", "DrNAS", "GAEA", "PCDARTS"] = "Uniform"
     """Type of the relaxation. `Uniform`: a random architecture in each step (Guo et al. 2020; Li &
     Talwalkar 2020); nothing is learned of the choices. The field of the same name holds the options
     of the others."""
@@ -86,16 +99,31 @@ class Relaxation(Union):
     """DrNAS."""
     gaea: GAEA | None = Field(default=None, alias="gaea")
     """GAEA."""
+    pc_darts: PCDARTS | None = Field(default=None, alias="pcDarts")
+    """PC-DARTS."""
 
     @classmethod
     def members(cls) -> dict[str, str]:
         """Map each type to its struct's field."""
-        return {"DARTS": "darts", "GDAS": "gdas", "SNAS": "snas", "DrNAS": "drnas", "GAEA": "gaea"}
+        return {
+            "DARTS": "darts",
+            "GDAS": "gdas",
+            "SNAS": "snas",
+            "DrNAS": "drnas",
+            "GAEA": "gaea",
+            "PCDARTS": "pc_darts",
+        }
 
     @property
     def single_level(self) -> bool:
         """Whether weights and choices learn from the same samples."""
         return self.type in ("Uniform", "SNAS")
+
+    @property
+    def partial(self) -> int | None:
+        """`Frame.partial` of the supernet. If it is a number, slices of the supernet are no
+        networks of the space, so architectures are not scored with its weights."""
+        return self.pc_darts.partial if self.type == "PCDARTS" and self.pc_darts else None
 
 
 class SupernetPlan(Model):
@@ -107,7 +135,13 @@ class SupernetPlan(Model):
     """Share of the training split that is held out for the choices, if they learn from other
     samples than the weights."""
     frozen: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """First epochs in which the choices do not learn."""
+    """First epochs in which the choices do not learn. The relaxation can have its own: the larger
+    number counts."""
+
+    @property
+    def waits(self) -> int:
+        """First epochs in which the choices do not learn, also by the relaxation."""
+        return max(self.frozen, getattr(self.relaxation.member, "frozen", 0))
 
 
 class Slice(Model):

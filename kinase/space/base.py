@@ -65,6 +65,10 @@ class Frame:
     searching: bool = False
     """Whether to build a network as it is within a supernet: batch normalization without parameters
     where the space's paper has it so."""
+    partial: int | None = None
+    """For a supernet of cells with partial channels (Xu et al. 2020): an operation sees one in so
+    many channels, the others pass by, and the edges of a node are weighted. Its slices are no
+    networks of the space. None: operations see all channels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,7 +274,7 @@ class Cell(Space):
             (architecture.get(p, []), self.form.ends(architecture, p) if p in architecture else [])
             for p in ("normal", "reduction")
         )
-        return self._stacked(normal, reduction, frame).graph
+        return self._stacked(normal, reduction, replace(frame, partial=None)).graph
 
     def _stacked(self, normal: Ended, reduction: Ended, frame: Frame) -> Supernet:
         evaluation = self.scale(final=True)

@@ -8,7 +8,8 @@ from typing import Any
 from kinase.space import cell_ops
 from kinase.space.base import Frame
 from kinase.space.builder import GraphBuilder
-from kinase.space.supernet import NONE, Choice, Supernet
+from kinase.space.errors import InfeasibleError
+from kinase.space.supernet import NONE, Choice, Edges, Supernet
 
 Genes = list[list[list[Any]]]
 """For every node its pairs of an operation and a source. In a supernet a pair has, instead of an
@@ -26,15 +27,59 @@ class _Edges:
     """Whether batch normalizations in a cell have parameters."""
     pools: bool
     """Whether one follows a pooling."""
+    partial: int | None = None
+    """See `Frame.partial`."""
     choices: list[Choice] = field(default_factory=list)
+    sums: list[Edges] = field(default_factory=list)
 
     def write(self, name: str, op: Any, x: str, out: int, stride: int, group: str) -> str:
         """An operation, or a choice of one."""
         if isinstance(op, str):
             return self._operation(name, op, x, out, stride)
-        options = [self._operation(f"{name}_{each}", each, x, out, stride) for each in op]
-        self.choices.append(Choice(name, op, group))
+        if self.partial is not None:
+            return self._partial(name, op, x, out, stride, group, self.partial)
+        return self._choice(name, op, x, out, stride, group)
+
+    def _choice(
+        self, name: str, ops: tuple[str, ...], x: str, out: int, stride: int, group: str
+    ) -> str:
+        options = [self._operation(f"{name}_{each}", each, x, out, stride) for each in ops]
+        self.choices.append(Choice(name, ops, group))
         return self.g.choice(name, options)
+
+    def _partial(
+        self, name: str, ops: tuple[str, ...], x: str, out: int, stride: int, group: str, part: int
+    ) -> str:
+        """A choice for the first of `part` parts of the channels. The others pass by, pooled where
+        the edge has a stride, and the channels are shuffled (Xu et al. 2020, section 3.2)."""
+        g = self.g
+        channels, height, width = g.shape(x)
+        if channels % part or channels < part:
+            raise InfeasibleError(
+                f"{name}: {channels} channels; operations that see one in {part} of them need a "
+                f"multiple of {part}"
+            )
+        seen = g.unary(f"{name}_seen", "slice", x, start=0, size=channels // part)
+        y = self._choice(name, ops, seen, out // part, stride, group)
+        if part == 1:
+            return y
+        size = channels - channels // part
+        rest = g.unary(f"{name}_rest", "slice", x, start=channels // part, size=size)
+        if stride > 1:  # as the operations do, which round up
+            odd = {"ceil": 1} if height % 2 or width % 2 else {}
+            rest = g.unary(
+                f"{name}_pool", "max_pool", rest, kernel=2, stride=stride, padding=0, **odd
+            )
+        joined = g.concat(f"{name}_joined", [y, rest])
+        return g.unary(f"{name}_shuffle", "shuffle", joined, groups=part)
+
+    def add(self, name: str, terms: list[str], groups: list[str]) -> str:
+        """The sum of a node's edges, weighted with partial channels (the edge normalization of Xu
+        et al. 2020, section 3.3)."""
+        if self.partial is None:
+            return self.g.add(name, terms)
+        self.sums.append(Edges(name, tuple(groups)))
+        return self.g.choice(name, terms)
 
     def _operation(self, name: str, op: str, x: str, out: int, stride: int) -> str:
         y = cell_ops.apply(self.g, name, op, x, out, stride, affine=self.affine)
@@ -55,7 +100,7 @@ def imagenet_style(
     average pooling, a 1x1 convolution of 128 and one over the whole map of 768 filters).
     """
     g = GraphBuilder(frame.input)
-    edges = _Edges(g, affine=not frame.searching, pools=frame.searching)
+    edges = _Edges(g, affine=not frame.searching, pools=frame.searching, partial=frame.partial)
     x = g.conv("stem_conv", g.input, 3 * filters, 3)
     x = g.batch_norm("stem_bn", x)
     before, last = x, x
@@ -75,7 +120,7 @@ def imagenet_style(
             auxiliary = _auxiliary(g, last, frame.outputs)
     x = g.global_avg_pool("pool", last)
     graph = g.build(g.linear("classifier", x, frame.outputs), auxiliary)
-    return Supernet(graph, tuple(edges.choices))
+    return Supernet(graph, tuple(edges.choices), edges=tuple(edges.sums))
 
 
 def _cell(
@@ -99,13 +144,13 @@ def _cell(
     states = [first, second]
     genes, ends = cell
     for index, node in enumerate(genes):
-        terms = []
+        terms, groups = [], []
         for number, (op, source) in enumerate(node):
             edge = f"{name}_node{index}_edge{number}"
             step = stride if source < 2 else 1
-            group = f"{kind}_{index}_{number}"
-            terms.append(edges.write(edge, op, states[source], filters, step, group))
-        states.append(g.add(f"{name}_node{index}", terms))
+            groups.append(f"{kind}_{index}_{number}")
+            terms.append(edges.write(edge, op, states[source], filters, step, groups[-1]))
+        states.append(edges.add(f"{name}_node{index}", terms, groups))
     return g.concat(f"{name}_out", [states[end] for end in ends])
 
 
@@ -131,7 +176,7 @@ def residual(genes: Genes, frame: Frame, cells: int, filters: int) -> Supernet:
     one more.
     """
     g = GraphBuilder(frame.input)
-    edges = _Edges(g, affine=not frame.searching, pools=False)
+    edges = _Edges(g, affine=not frame.searching, pools=False, partial=frame.partial)
     x = g.batch_norm("stem_bn", g.conv("stem_conv", g.input, filters, 3))
     index = 0
     for stage in range(3):
@@ -144,7 +189,7 @@ def residual(genes: Genes, frame: Frame, cells: int, filters: int) -> Supernet:
     x = g.relu("last_relu", g.batch_norm("last_bn", x))
     x = g.global_avg_pool("pool", x)
     graph = g.build(g.linear("classifier", x, frame.outputs))
-    return Supernet(graph, tuple(edges.choices))
+    return Supernet(graph, tuple(edges.choices), edges=tuple(edges.sums))
 
 
 def _residual_block(g: GraphBuilder, name: str, x: str, filters: int) -> str:
@@ -171,5 +216,6 @@ def _dense_cell(edges: _Edges, name: str, genes: Genes, x: str, filters: int) ->
             for op, source in node
             if op != NONE
         ] or [g.unary(f"{name}_zero{index + 1}", "zero", x, stride=1)]
-        states.append(g.add(f"{name}_node{index + 1}", terms))
+        groups = [f"normal_{index}_{source}" for _, source in node]
+        states.append(edges.add(f"{name}_node{index + 1}", terms, groups))
     return states[-1]

@@ -31,6 +31,16 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Edges:
+    """A node that is a weighted sum of its edges."""
+
+    node: str
+    """The graph's `choice` node; its inputs are the edges, in their order."""
+    groups: tuple[str, ...]
+    """The group of choices of each edge."""
+
+
+@dataclass(frozen=True, slots=True)
 class Inputs:
     """A node that takes some of its edges: so many of these groups are not none."""
 
@@ -46,6 +56,8 @@ class Supernet:
     choices: tuple[Choice, ...]
     inputs: tuple[Inputs, ...] = ()
     """Where a path has a limited number of edges. A group is in one of them at most."""
+    edges: tuple[Edges, ...] = ()
+    """The nodes whose edges have weights: with partial channels."""
 
     @cached_property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -116,9 +128,14 @@ class Supernet:
                 as they are.
 
         Raises:
-            ValueError: it is not a path.
+            ValueError: it is not a path, or operations see a part of the channels.
         """
         self.check(path)
+        if self.edges:
+            raise ValueError(
+                "a supernet with partial channels has no slices; its architectures are trained "
+                "from scratch"
+            )
         chosen = {c.node: path[c.group] for c in self.choices}
         none = {c.node for c in self.choices if c.options[path[c.group]] == NONE}
         stands_for: dict[str, str] = {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 from torch.distributions import Dirichlet
@@ -29,7 +27,6 @@ class DrNas(Learned):
                 {group: Dirichlet(c).rsample() for group, c in self.concentrations().items()}
             )
 
-    def scores(self) -> Mapping[str, Tensor]:
+    def weights(self) -> dict[str, Tensor]:
         """The mean of the distribution."""
-        found = {group: c.detach() for group, c in self.concentrations().items()}
-        return {group: c / c.sum() for group, c in found.items()}
+        return {group: c / c.sum() for group, c in self.concentrations().items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -44,7 +44,3 @@ class Gaea(Learned):
             moved = alpha - rate * gradient / alpha.exp()
             p = torch.softmax(moved, dim=0).clamp(min=self.LEAST)
             alpha.copy_((p / p.sum()).log())
-
-    def scores(self) -> Mapping[str, Tensor]:
-        """The weights."""
-        return {group: w.detach() for group, w in self.weights().items()}

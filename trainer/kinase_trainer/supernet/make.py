@@ -13,6 +13,7 @@ from kinase_trainer.supernet.darts import Darts
 from kinase_trainer.supernet.drnas import DrNas
 from kinase_trainer.supernet.gaea import Gaea
 from kinase_trainer.supernet.gdas import Gdas
+from kinase_trainer.supernet.pc_darts import PcDarts
 from kinase_trainer.supernet.relaxation import Learned
 from kinase_trainer.supernet.relaxation import Relaxation as Made
 from kinase_trainer.supernet.snas import Snas
@@ -58,6 +59,8 @@ def make_choices(plan: Relaxation, supernet: Supernet, space: Space, seed: int) 
         case "SNAS":
             assert plan.snas is not None
             made, order = Snas(supernet, generator, plan.snas.hottest, plan.snas.coldest), 0
+        case "PCDARTS":
+            made, order = PcDarts(supernet, generator), 1
         case "DrNAS":
             made, order = DrNas(supernet, generator), 1
     options = plan.member

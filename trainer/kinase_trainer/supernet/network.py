@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from kinase.space.supernet import Supernet
@@ -28,12 +29,13 @@ class Supernetwork(Network):
         self.supernet = supernet
         self._whole = self._train_plan, self._eval_plan, self._output
         self._plans: dict[tuple[int, ...], tuple[Plan, Plan, str]] = {}
-        modules = self.nodes
-        self._choices = [
-            (choice.group, module)
-            for choice in supernet.choices
-            if isinstance(module := modules[choice.node], Weighted)
-        ]
+        self._choices = [(choice.group, self._weighted(choice.node)) for choice in supernet.choices]
+        self._edges = [(sum_.groups, self._weighted(sum_.node)) for sum_ in supernet.edges]
+
+    def _weighted(self, node: str) -> Weighted:
+        module = self.nodes[node]
+        assert isinstance(module, Weighted)
+        return module
 
     def follow(self, path: Mapping[str, int], weights: Mapping[str, Tensor] | None = None) -> None:
         """Run one option of each choice from now on; no other node is computed.
@@ -58,12 +60,21 @@ class Supernetwork(Network):
             for group, choice in self._choices:
                 choice.weights, choice.only = weights[group], path[group]
 
-    def mix(self, weights: Mapping[str, Tensor]) -> None:
+    def mix(
+        self,
+        weights: Mapping[str, Tensor],
+        edges: Mapping[tuple[str, ...], Tensor] | None = None,
+    ) -> None:
         """Run all options from now on, each times its weight.
 
         Args:
             weights: of each group of choices, (options,).
+            edges: of each node whose edges have weights, by their groups, (edges,). By default 1.
         """
+        for groups, sum_ in self._edges:
+            sum_.weights = torch.ones(len(groups), device=self.mean.device)
+            if edges is not None:
+                sum_.weights = edges[groups]
         for group, choice in self._choices:
             choice.weights, choice.only = weights[group], None
         self._train_plan, self._eval_plan, self._output = self._whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
@@ -44,6 +45,17 @@ class Relaxation(nn.Module, ABC):
         """
         return self.supernet.best({group: row.tolist() for group, row in self.scores().items()})
 
+    def candidates(self) -> list[tuple[dict[str, int], float]]:
+        """The paths that are left of the choices, best first, each with how sure it is: by default
+        one, and the mean score of its options.
+
+        Raises:
+            ValueError: a score is not a number.
+        """
+        path, scores = self.derive(), self.scores()
+        taken = [float(scores[group][option]) for group, option in path.items()]
+        return [(path, math.fsum(taken) / len(taken))]
+
 
 class Learned(Relaxation):
     """Choices with a parameter for each option."""
@@ -66,18 +78,26 @@ class Learned(Relaxation):
             }
         )
 
+    def weights(self) -> dict[str, Tensor]:
+        """The probabilities of the options, (options,) of each group, with gradients."""
+        return {group: torch.softmax(a, dim=0) for group, a in self.alphas.items()}
+
+    def probabilities(self) -> dict[str, Tensor]:
+        """The same, as numbers."""
+        return {group: row.detach() for group, row in self.weights().items()}
+
     def scores(self) -> Mapping[str, Tensor]:
         """The probabilities of the options."""
-        return {group: torch.softmax(a.detach(), dim=0) for group, a in self.alphas.items()}
+        return self.probabilities()
 
     def learn(self, gradients: Sequence[Tensor], optimizer: torch.optim.Optimizer) -> None:
-        """Step the parameters by their gradients, in the order of `alphas`."""
-        for alpha, gradient in zip(self.alphas.values(), gradients, strict=True):
-            alpha.grad = gradient.to(alpha.dtype)
+        """Step the parameters by their gradients, in the order of `parameters`."""
+        for parameter, gradient in zip(self.parameters(), gradients, strict=True):
+            parameter.grad = gradient.to(parameter.dtype)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     def entropy(self) -> float:
         """Mean entropy of the choices, in nats: how undecided they are."""
-        rows = [torch.special.entr(row).sum() for row in self.scores().values()]
+        rows = [torch.special.entr(row).sum() for row in self.probabilities().values()]
         return float(torch.stack(rows).mean())

@@ -84,7 +84,7 @@ class SupernetRun(Run):
         assert self.chooser is not None
         self.chooser.zero_grad(set_to_none=True)
         super()._step(loss)
-        alphas = list(self.relaxation.alphas.values())
+        alphas = list(self.relaxation.parameters())
         found = [torch.zeros_like(a) if a.grad is None else a.grad.clone() for a in alphas]
         if self.scaler is not None:
             found = [each / self.scaler.get_scale() for each in found]
@@ -109,7 +109,7 @@ class SupernetRun(Run):
     ) -> None:
         assert isinstance(self.relaxation, Learned)
         assert self.chooser is not None
-        choices = list(self.relaxation.alphas.values())
+        choices = list(self.relaxation.parameters())
         weights = [p for p in self.network.parameters() if p.requires_grad]
         draw = int(torch.randint(2**62, (), generator=self._draws))
 
