@@ -14,7 +14,7 @@ from kinase.morphism.chain import (
 )
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.plan import Norms, Plan
-from kinase.morphism.tensors import tensors
+from kinase.space.tensors import tensors
 
 __all__ = [
     "DEEPER_NOISE",

@@ -14,11 +14,11 @@ from kinase.morphism.errors import MorphismError
 from kinase.morphism.path import Path
 from kinase.morphism.same import changes_nothing, renaming
 from kinase.morphism.shrink import Prune
-from kinase.morphism.tensors import WEIGHTED
 from kinase.morphism.widen import Growth, Widen
 from kinase.space.base import Frame, Space
 from kinase.space.errors import InfeasibleError
 from kinase.space.graph import Graph
+from kinase.space.tensors import WEIGHTED
 
 POOLS = ("max_pool", "avg_pool")
 

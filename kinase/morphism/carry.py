@@ -13,8 +13,8 @@ from kinase.morphism.channels import Channels, Layout, is_depthwise, is_grouped
 from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.plan import Ints, Noise, Pairs, Parent, Put, Scale, Step, Take, seed_for
-from kinase.morphism.tensors import kernel
 from kinase.space.nodes import Node
+from kinase.space.tensors import kernel
 
 Rule = Literal["replicate", "zero", "prune"]
 """How channels change. `replicate`: new channels are copies, whose outgoing weights are divided

@@ -19,11 +19,11 @@ from kinase.morphism.path import Path
 from kinase.morphism.plan import Norms, Plan, shape_of
 from kinase.morphism.shrink import Crop, Cut, Prune, Remove, Separate
 from kinase.morphism.skip import Skip
-from kinase.morphism.tensors import tensors
 from kinase.morphism.widen import Heads, Widen
 from kinase.space.errors import GraphError, InfeasibleError
 from kinase.space.graph import Graph
 from kinase.space.graph_json import check_graph
+from kinase.space.tensors import tensors
 from kinase.words import counted
 
 Morphism = Annotated[

@@ -16,9 +16,9 @@ from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.factoring import least_width
 from kinase.morphism.plan import Fill, Norms, Step, Take, seed_for
-from kinase.morphism.tensors import kernel, padding, stride
 from kinase.space.graph import Graph
 from kinase.space.nodes import Node, Shape
+from kinase.space.tensors import kernel, padding, stride
 
 Window = Annotated[int, Field(ge=1, le=63)]
 

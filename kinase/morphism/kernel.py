@@ -12,8 +12,8 @@ from kinase.morphism.base import Base, Change, NodeName, Place
 from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.plan import Ints, Norms, Parent, Step, Take
-from kinase.morphism.tensors import kernel, padding
 from kinase.space.graph import Graph
+from kinase.space.tensors import kernel, padding
 
 
 class Kernel(Base):

@@ -20,13 +20,13 @@ from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.facts import CLEAR
 from kinase.morphism.identity import identity
-from kinase.morphism.tensors import kernel, stride
 from kinase.space.base import Frame, Rng, Size, Sketch, Space
 from kinase.space.errors import ArchitectureError, InfeasibleError
 from kinase.space.graph import Graph
 from kinase.space.graph_json import load_graph
 from kinase.space.nodes import ACTIVATIONS, Node
 from kinase.space.retarget import retarget
+from kinase.space.tensors import kernel, stride
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,9 +14,9 @@ from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.facts import CLEAR
 from kinase.morphism.plan import Noise, Norms, Parent, Scale, Step, Take, seed_for
-from kinase.morphism.tensors import tensors
 from kinase.space.graph import Graph
 from kinase.space.nodes import Node, channels_of
+from kinase.space.tensors import tensors
 
 Scheme = Literal["replicate_add", "replicate_concat", "split_add", "split_concat"]
 _CHANNELWISE = CLEAR | {"max_pool", "avg_pool"}

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinase.morphism.facts import CLEAR
-from kinase.morphism.tensors import WEIGHTED
 from kinase.space.graph import Graph
 from kinase.space.nodes import Node
+from kinase.space.tensors import WEIGHTED
 
 
 def renaming(one: Graph, other: Graph) -> dict[str, str] | None:

@@ -16,10 +16,10 @@ from kinase.morphism.draft import Draft
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.join import may_rejoin, rejoin
 from kinase.morphism.plan import Ints, Norms, Parent, Reals, Separable, Step, Take
-from kinase.morphism.tensors import kernel, padding
 from kinase.morphism.widen import check_source, check_step, sources
 from kinase.space.graph import Graph
 from kinase.space.nodes import ACTIVATIONS, Node
+from kinase.space.tensors import kernel, padding
 
 DIGITS = 9
 """Digits in which magnitudes are compared: the last digits of floating-point sums can differ

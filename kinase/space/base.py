@@ -16,6 +16,7 @@ from kinase.api.fidelity import Scale
 from kinase.api.task import Training
 from kinase.api.trial import Architecture
 from kinase.space.approximate_morphisms import smaller
+from kinase.space.elastic import Elastic
 from kinase.space.errors import ArchitectureError
 from kinase.space.exact_morphisms import larger
 from kinase.space.graph import Graph
@@ -317,6 +318,24 @@ class Space(ABC):
             NotImplementedError: the space has no supernet.
         """
         raise NotImplementedError(f"{type(self).__name__} has no supernet")
+
+    def elastic(self, frame: Frame) -> Elastic | None:
+        """The tensors that the networks of all architectures share by slices; None if the space has
+        none.
+
+        Args:
+            frame: what surrounds the networks.
+
+        Raises:
+            InfeasibleError: the networks do not exist at this input size.
+        """
+        return None
+
+    @property
+    def unshared(self) -> str:
+        """Why networks of the space share no weights: what is said of a space that has neither
+        `supernet` nor `elastic`."""
+        return f"{type(self).__name__} names its layers differently in each network"
 
     def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame

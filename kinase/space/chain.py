@@ -11,9 +11,10 @@ import numpy as np
 
 from kinase.api.space import ChainSpace
 from kinase.api.trial import Architecture
-from kinase.space import approximate_morphisms, exact_morphisms, layers
+from kinase.space import approximate_morphisms, elastic_pools, exact_morphisms, layers
 from kinase.space.base import Frame, Part, Rng, Size, Sketch, Space
 from kinase.space.builder import GraphBuilder
+from kinase.space.elastic import Elastic, Layered, largest
 from kinase.space.errors import ArchitectureError
 from kinase.space.graph import Graph
 
@@ -320,6 +321,12 @@ class Chain(Space):
             outputs[index] = x
         x = g.global_avg_pool("pool", x)
         return g.build(g.linear("classifier", x, frame.outputs))
+
+    def elastic(self, frame: Frame) -> Elastic:
+        """Layers of the greatest widths and kernels, one at each place."""
+        fraction = frame.scale.filter_fraction
+        nodes = elastic_pools.chain(self.options, frame.input[0], frame.outputs, fraction)
+        return Layered(largest(nodes), lambda each: self.graph(each, frame), {}, {})
 
     @staticmethod
     def _add(g: GraphBuilder, name: str, x: str, skip: str, stride: int) -> str:

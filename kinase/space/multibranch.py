@@ -10,10 +10,11 @@ import numpy as np
 
 from kinase.api.space import MultiBranchSpace
 from kinase.api.trial import Architecture
-from kinase.space import exact_morphisms, layers
+from kinase.space import elastic_pools, exact_morphisms, layers
 from kinase.space.base import Frame, Part, Rng, Size, Sketch, Space
 from kinase.space.builder import GraphBuilder
 from kinase.space.canonical import canonical_form
+from kinase.space.elastic import Elastic, Layered, largest
 from kinase.space.errors import ArchitectureError, InfeasibleError
 from kinase.space.graph import Graph
 
@@ -259,6 +260,15 @@ class MultiBranch(Space):
         ends = [at[i] for i in range(len(nodes)) if i not in used]
         x = g.global_avg_pool("pool", _join(g, "out", ends, "concat"))
         return g.build(g.linear("classifier", x, frame.outputs))
+
+    def elastic(self, frame: Frame) -> Elastic:
+        """Nodes of the greatest widths and kernels; each reads the channels of every earlier
+        one."""
+        fraction = frame.scale.filter_fraction
+        nodes, sources, places = elastic_pools.branches(
+            self.options, frame.input[0], frame.outputs, fraction
+        )
+        return Layered(largest(nodes), lambda each: self.graph(each, frame), sources, places)
 
     def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame

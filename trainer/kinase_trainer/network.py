@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -307,19 +307,25 @@ class Network(nn.Module):
             deviation: standard deviation of each channel.
         """
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1))
-        self.register_buffer("target_mean", None, persistent=False)
-        self.register_buffer("target_deviation", None, persistent=False)
         graph = graph.needed()
-        self.nodes = nn.ModuleDict({n.name: _module(n) for n in graph if n.op != "input"})
-        drops = (m for m in self.nodes.values() if isinstance(m, DropPath))
-        self.drop_paths = [each for each in drops if not each.own]
+        self._set_up((node for node in graph if node.op != "input"), mean, deviation)
         self._input = next(n.name for n in graph if n.op == "input")
         self._output = graph.output
         self._auxiliary = graph.auxiliary
         self._train_plan = plan_of(graph)
         self._eval_plan = plan_of(graph.without_auxiliary())
+
+    def _set_up(
+        self, nodes: Iterable[Node], mean: tuple[float, ...], deviation: tuple[float, ...]
+    ) -> None:
+        """Make the modules of some nodes, and what every network has."""
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1))
+        self.register_buffer("target_mean", None, persistent=False)
+        self.register_buffer("target_deviation", None, persistent=False)
+        self.nodes = nn.ModuleDict({node.name: _module(node) for node in nodes})
+        drops = (m for m in self.nodes.values() if isinstance(m, DropPath))
+        self.drop_paths = [each for each in drops if not each.own]
         self.apply(_initialize)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
@@ -335,7 +341,10 @@ class Network(nn.Module):
                 del maps[each]
         if self.training and self._auxiliary is not None:
             return maps[self._output], maps[self._auxiliary]
-        output = maps[self._output]
+        return self._answer(maps[self._output])
+
+    def _answer(self, output: Tensor) -> Tensor:
+        """The output in the units of the task."""
         if self.target_mean is not None and self.target_deviation is not None:
             return output.float() * self.target_deviation + self.target_mean
         return output

@@ -23,8 +23,8 @@ from kinase.morphism.plan import (
     Take,
     normal,
 )
-from kinase.morphism.tensors import tensors
 from kinase.space import Graph
+from kinase.space.tensors import tensors
 
 Array = NDArray[np.float64]
 State = dict[str, Array]

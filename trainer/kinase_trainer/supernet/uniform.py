@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinase.space import Space
+from kinase.space import Graph, Space
 from kinase.space.supernet import Supernet
+from kinase_trainer.supernet.elastic import ElasticNetwork, follow
 from kinase_trainer.supernet.network import Supernetwork
 from kinase_trainer.supernet.relaxation import Relaxation
 
@@ -18,15 +19,15 @@ class Uniform(Relaxation):
     """The space's own random architectures (Guo et al. 2020, section 3.2; Li & Talwalkar 2020,
     section 3.2): only the weights on the path of a step are trained in it."""
 
-    def __init__(self, supernet: Supernet, space: Space) -> None:
-        """Draw from a space, whose supernet it is."""
-        super().__init__(supernet)
+    def __init__(self, supernet: Supernet | None, space: Space) -> None:
+        """Draw from a space, whose supernet it is; None for shared tensors that are sliced."""
+        super().__init__(supernet or Supernet(Graph((), ""), ()))
         self.space = space
 
-    def choose(self, network: Supernetwork, generator: torch.Generator) -> None:
+    def choose(self, network: Supernetwork | ElasticNetwork, generator: torch.Generator) -> None:
         """Follow another path in each step."""
         seed = int(torch.randint(2**62, (), generator=generator))
-        network.follow(self.space.path(self.space.sample(np.random.default_rng(seed))))
+        follow(network, self.space, self.space.sample(np.random.default_rng(seed)))
 
     def scores(self) -> Mapping[str, Tensor]:
         """All alike: nothing is learned of the choices."""
