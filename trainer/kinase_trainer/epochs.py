@@ -43,6 +43,8 @@ class Learner(Protocol):
     curve: list[Point]
     """A point for each epoch done."""
     device: torch.device
+    ended: str
+    """Why the training is over before its last epoch; empty while it is not."""
 
     @property
     def passes(self) -> int:
@@ -108,7 +110,7 @@ def train_epochs(
         begin: told before every epoch, and before that is charged.
         name: of the attempt, for the log.
     """
-    while learner.epoch < until:
+    while learner.epoch < until and not learner.ended:
         begin(learner.epoch)
         meter.begin(learner.passes)
         print(f"{name} epoch {learner.epoch + 1} begins".lstrip(), flush=True)
@@ -120,12 +122,12 @@ def train_epochs(
         metrics = {k: v for k, v in learner.score().items() if math.isfinite(v)}
         seconds = meter.seconds(learner.device)
         learner.curve.append(Point(epoch=learner.epoch, metrics=metrics, device_seconds=seconds))
-        whole = learner.epoch == learner.epochs
+        whole = learner.epoch == learner.epochs or bool(learner.ended)
         meter.done(samples, seconds, metrics, write=whole)
         if not whole:  # after the last epoch comes the result
             uploads.add(learner.pack())
         if not notify(learner.curve[-1]) and not whole:
             break
     metrics = learner.curve[-1].metrics if learner.curve else {}
-    whole = learner.epoch >= learner.epochs
+    whole = learner.epoch >= learner.epochs or bool(learner.ended)
     return Ended(Outcome.SUCCEEDED if whole else Outcome.STOPPED, metrics)

@@ -174,6 +174,8 @@ class Run:
     """The teacher of the first epochs: the parent."""
     distil: int = 0
     """So many of them."""
+    ended: str = ""
+    """Why the training is over before its last epoch."""
 
     def __post_init__(self) -> None:
         if self.training.precision == "float16":
@@ -237,12 +239,20 @@ class Run:
 
     def _step(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
+        self._backward(loss)
+        self._move()
+
+    def _backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss to those that there are."""
+        scaled = loss if self.scaler is None else self.scaler.scale(loss)
+        scaled.backward()  # type: ignore[no-untyped-call]
+
+    def _move(self) -> None:
+        """Step by the gradients."""
         if self.scaler is None:
-            loss.backward()  # type: ignore[no-untyped-call]
             self._clip()
             self.optimizer.step()
             return
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         self._clip()
         self.scaler.step(self.optimizer)

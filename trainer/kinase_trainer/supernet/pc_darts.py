@@ -43,6 +43,10 @@ class PcDarts(Learned):
         """(edges,) of each node, by their groups."""
         return {groups: torch.softmax(self.betas[name], 0) for groups, name in self._nodes.items()}
 
+    def mix(self, network: Supernetwork, weights: Mapping[str, Tensor]) -> None:
+        """The edges keep their weights."""
+        network.mix(weights, self.edges())
+
     def choose(self, network: Supernetwork, generator: torch.Generator) -> None:
         """The same weights in every step."""
         network.mix(self.weights(), self.edges())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +26,46 @@ class Relaxation(nn.Module, ABC):
         super().__init__()
         self.supernet = supernet
 
+    together: int = 1
+    """Paths whose gradients are summed in a step of the weights; `choose` is called for each."""
+
     def begin(self, epoch: int, epochs: int) -> None:
         """Told before every epoch how many are done, of how many: for schedules."""
 
     @abstractmethod
     def choose(self, network: Supernetwork, generator: torch.Generator) -> None:
         """Set what the network runs in the next step: `follow` or `mix`."""
+
+    def explore(self, network: Supernetwork, generator: torch.Generator) -> None:
+        """Set what the network runs in a step of the choices: as in one of the weights."""
+        self.choose(network, generator)
+
+    def mix(self, network: Supernetwork, weights: Mapping[str, Tensor]) -> None:
+        """Run all options with these weights, (options,) of each group."""
+        network.mix(weights)
+
+    def probabilities(self) -> dict[str, Tensor]:
+        """(options,) of each group, as numbers: by default all alike."""
+        return {
+            group: torch.full((len(options),), 1 / len(options))
+            for group, options in self.supernet.groups.items()
+        }
+
+    def entropy(self) -> float:
+        """Mean entropy of the choices, in nats: how undecided they are."""
+        rows = [torch.special.entr(row).sum() for row in self.probabilities().values()]
+        return float(torch.stack(rows).mean())
+
+    def remember(self) -> Any:
+        """What the checkpoint holds of it beyond its tensors, for JSON."""
+        return None
+
+    def recall(self, remembered: Any) -> None:
+        """Take up what `remember` gave.
+
+        Raises:
+            ValueError: it is something else; then nothing was changed.
+        """
 
     @abstractmethod
     def scores(self) -> Mapping[str, Tensor]:
@@ -96,8 +131,3 @@ class Learned(Relaxation):
             parameter.grad = gradient.to(parameter.dtype)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-
-    def entropy(self) -> float:
-        """Mean entropy of the choices, in nats: how undecided they are."""
-        rows = [torch.special.entr(row).sum() for row in self.probabilities().values()]
-        return float(torch.stack(rows).mean())

@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kinase_trainer import checkpoint
 from kinase_trainer.data import Part, batches
+from kinase_trainer.epochs import Diverged
+from kinase_trainer.supernet.beside import Beside
 from kinase_trainer.supernet.bilevel import WeightStep, gradients
 from kinase_trainer.supernet.network import Supernetwork
+from kinase_trainer.supernet.policy import Policy, Reward
 from kinase_trainer.supernet.relaxation import Learned, Relaxation
+from kinase_trainer.supernet.statistics import batch_statistics
 from kinase_trainer.train import Run, autocast, evaluate, seed_of
 
 CHOICES = "choices."
 """Prefix of the relaxation's tensors in a checkpoint."""
+BESIDE = "beside."
+"""Prefix of the tensors of what is beside it."""
+
+
+class ChoicesDiverged(Diverged):
+    """The choices are not numbers any more."""
+
+    def __init__(self, epoch: int, name: str, samples: int) -> None:
+        """Of the tensor `name`, in epoch `epoch`, from 1."""
+        super().__init__(epoch, math.nan, samples)
+        self.args = (
+            f"the choices ({name}) are not numbers in epoch {epoch}; the training ended there; "
+            "use a lower learning rate for them",
+        )
 
 
 @dataclass
@@ -28,19 +48,40 @@ class SupernetRun(Run):
     held: Part = field(kw_only=True)
     """The part of the training split that the choices learn from."""
     chooser: torch.optim.Optimizer | None = None
-    """Steps the choices; None if nothing of them is learned by gradients."""
+    """Steps the choices; None if nothing of them is learned."""
     order: int = 1
-    """0: the choices learn from the loss by which the weights step. 1: from a held-out batch, and
-    see the weights as they are. 2: as they would be after their next step."""
+    """0: the choices learn from the loss by which the weights step, if they learn by gradients. 1:
+    from a held-out batch, and see the weights as they are. 2: as they would be after their next
+    step."""
     frozen: int = 0
     """Epochs in which the choices do not learn yet."""
+    interval: int = 1
+    """Steps of the weights for each of the choices."""
+    rounds: int = 0
+    """Steps of the choices after each epoch, if they are a policy."""
+    own_statistics: bool = False
+    """Whether batches are normalized by their own statistics in evaluation."""
+    beside: tuple[Beside, ...] = ()
+    """What else takes part."""
 
     def __post_init__(self) -> None:
-        """Draw the first held-out batch when it is needed."""
+        """Draw the first held-out batch when it is needed.
+
+        Raises:
+            ValueError: the choices would never learn.
+        """
         super().__post_init__()
+        if self.chooser is not None and self.frozen >= self.epochs:
+            raise ValueError(
+                f"the choices do not learn in the first {self.frozen} epochs, and there are "
+                f"{self.epochs}; use more epochs or a smaller `frozen`"
+            )
         self._batches: Iterator[tuple[Tensor, Tensor]] = iter(())
-        self._round = 0
-        self._draws = torch.Generator()
+        self._round = self._steps = self._more = 0
+        self._now, self._learning = self.epoch, False
+        self._batch: tuple[Tensor, Tensor] | None = None
+        self.draws = torch.Generator()
+        """Draws all that is random in an epoch's choices."""
 
     @property
     def network(self) -> Supernetwork:
@@ -51,107 +92,250 @@ class SupernetRun(Run):
     @property
     def passes(self) -> int:
         """Samples that one epoch passes forward and backward, those of the choices' steps too."""
-        # of order 2: the weights' gradient, the held-out loss, and the two sides of a difference
-        again = {0: 0, 1: 1, 2: 4}[self.order]
-        return len(self.train) * (1 + again * self.learns)
+        count = len(self.train)
+        total = count * self.relaxation.together
+        if self.learns:
+            # of order 2: the weights' gradient, the held-out loss, and both sides of a difference
+            total += count * {0: 0, 1: 1, 2: 4}[self.order] * self._paths // self.interval
+            total += self.rounds * self._paths * min(self.training.batch_size, len(self.held))
+        return total + sum(each.passes(self) for each in self.beside)
+
+    @property
+    def _paths(self) -> int:
+        """Networks that a step of the choices runs."""
+        return self.relaxation.paths if isinstance(self.relaxation, Policy) else 1
 
     @property
     def learns(self) -> bool:
-        """Whether the choices learn in this epoch."""
+        """Whether the choices learn in the epoch that begins."""
         return self.chooser is not None and self.epoch >= self.frozen
 
     def train_epoch(self) -> int:
-        """Train one epoch; see `Run`. Returns the sample passes."""
+        """Train one epoch; see `Run`. Returns the sample passes.
+
+        Raises:
+            Diverged: the loss or the choices are not numbers any more.
+        """
         self.relaxation.begin(self.epoch, self.epochs)
-        self._draws.manual_seed(seed_of(self.seed, 3, self.epoch))
-        self._batches, self._round = iter(()), 0
-        passes, before = self.passes, len(self.train)
-        seen = super().train_epoch()
-        return seen * (passes // before)
+        self.draws.manual_seed(seed_of(self.seed, 3, self.epoch))
+        self._batches, self._round, self._steps, self._more = iter(()), 0, 0, 0
+        self._now, self._learning = self.epoch, self.learns
+        for each in self.beside:
+            each.begin(self)
+        try:
+            seen = super().train_epoch()
+        except Diverged as error:
+            error.samples += self._more
+            raise
+        if self._learning and isinstance(self.relaxation, Policy):
+            for _ in range(self.rounds):
+                self._reinforce()
+        for name, tensor in self.relaxation.named_parameters():
+            if not bool(torch.isfinite(tensor).all()):
+                raise ChoicesDiverged(self.epoch, name, seen + self._more)
+        if self.epoch == self.epochs and isinstance(self.relaxation, Policy):
+            self.relaxation.conclude(self.rewards(*self.held_batch()), self.draws)
+        for each in self.beside:
+            each.after(self)
+        self._batch = None
+        return seen + self._more
+
+    def charge(self, samples: int) -> None:
+        """Count samples that were passed through the network beyond those of the weights' steps."""
+        self._more += samples
 
     def prepare(self, images: Tensor, targets: Tensor, rate: float) -> None:
         """Step the choices on a held-out batch, then choose for the weights' step."""
-        if self.learns and self.order:
-            self._step_choices(images, targets, rate, *self._held())
-        self.relaxation.choose(self.network, self._draws)
+        self._batch = images, targets
+        for each in self.beside:
+            rate = each.rate(self, rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self._learning and self.order and self._steps % self.interval == 0:
+            if isinstance(self.relaxation, Policy):
+                self._reinforce()
+            else:
+                self._step_choices(images, targets, rate)
+        self._steps += 1
+        self._choose()
+
+    def _choose(self) -> None:
+        """Choose for a step of the weights."""
+        assert self._batch is not None
+        self.relaxation.choose(self.network, self.draws)
+        for each in self.beside:
+            each.perturb(self, *self._batch)
+
+    def _loss(self, output: Tensor | tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
+        loss = super()._loss(output, targets)
+        # one loss for weights and choices: what is added has no gradient in the weights
+        return self.penalized(loss) if self._single_level else loss
+
+    @property
+    def _single_level(self) -> bool:
+        return self._learning and not self.order and isinstance(self.relaxation, Learned)
+
+    def penalized(self, loss: Tensor) -> Tensor:
+        """The loss of the choices, given that of the task."""
+        for each in self.beside:
+            loss = each.penalize(self, loss)
+        return loss
 
     def _step(self, loss: Tensor) -> None:
-        choosing = self.chooser is not None and self.learns and not self.order
-        if not choosing:
-            super()._step(loss)
+        if not self._single_level:
+            self._step_weights(loss)
             return
         assert isinstance(self.relaxation, Learned)
         assert self.chooser is not None
         self.chooser.zero_grad(set_to_none=True)
-        super()._step(loss)
-        alphas = list(self.relaxation.parameters())
-        found = [torch.zeros_like(a) if a.grad is None else a.grad.clone() for a in alphas]
-        if self.scaler is not None:
-            found = [each / self.scaler.get_scale() for each in found]
+        scale = 1.0 if self.scaler is None else self.scaler.get_scale()  # before it moves
+        self._step_weights(loss)
+        parameters = list(self.relaxation.parameters())
+        found = [torch.zeros_like(p) if p.grad is None else p.grad / scale for p in parameters]
         self.relaxation.learn(found, self.chooser)
 
-    def _held(self) -> tuple[Tensor, Tensor]:
+    def _step_weights(self, loss: Tensor) -> None:
+        """One step, by the sum of the gradients of `Relaxation.together` paths."""
+        assert self._batch is not None
+        images, targets = self._batch
+        self.optimizer.zero_grad(set_to_none=True)
+        self._backward(loss)
+        for _ in range(1, self.relaxation.together):
+            self._choose()
+            with autocast(self.training, self.device):
+                loss = self._loss(self.network(images), targets)
+            self.charge(len(targets))
+            self._backward(loss)
+        self._move()
+
+    def held_batch(self) -> tuple[Tensor, Tensor]:
         """The next held-out batch; after all of them, all again in another order."""
         while True:
             for batch in self._batches:
                 return batch
-            generator = torch.Generator().manual_seed(
-                seed_of(self.seed, 4, self.epoch, self._round)
-            )
+            seed = seed_of(self.seed, 4, self._now, self._round)
             t = self.training
             self._round += 1
             self._batches = batches(
-                self.held, t.batch_size, generator, t.augmentation, self.network.mean
+                self.held,
+                t.batch_size,
+                torch.Generator().manual_seed(seed),
+                t.augmentation,
+                self.network.mean,
             )
 
-    def _step_choices(
-        self, images: Tensor, targets: Tensor, rate: float, held: Tensor, wanted: Tensor
-    ) -> None:
+    def choices_loss(self, images: Tensor, targets: Tensor, seed: int) -> Tensor:
+        """The task's loss of a batch as the choices drawn with `seed` have it."""
+        self.relaxation.explore(self.network, torch.Generator().manual_seed(seed))
+        with autocast(self.training, self.device):
+            return super()._loss(self.network(images), targets)
+
+    def _step_choices(self, images: Tensor, targets: Tensor, rate: float) -> None:
         assert isinstance(self.relaxation, Learned)
         assert self.chooser is not None
+        held, wanted = self.held_batch()
         choices = list(self.relaxation.parameters())
         weights = [p for p in self.network.parameters() if p.requires_grad]
-        draw = int(torch.randint(2**62, (), generator=self._draws))
-
-        def loss(x: Tensor, y: Tensor) -> Tensor:
-            self.relaxation.choose(self.network, torch.Generator().manual_seed(draw))
-            with autocast(self.training, self.device):
-                return self._loss(self.network(x), y)
-
-        momentum = float(self.optimizer.param_groups[0].get("momentum", 0.0))
+        seed = int(torch.randint(2**62, (), generator=self.draws))
+        group = self.optimizer.param_groups[0]
         step = WeightStep(
             rate if self.order == 2 else 0.0,
-            momentum,
-            float(self.optimizer.param_groups[0]["weight_decay"]),
+            float(group.get("momentum", 0.0)),
+            float(group["weight_decay"]),
             [self.optimizer.state.get(w, {}).get("momentum_buffer") for w in weights],
         )
         found = gradients(
-            choices, weights, lambda: loss(images, targets), lambda: loss(held, wanted), step
+            choices,
+            weights,
+            lambda: self.choices_loss(images, targets, seed),
+            lambda: self.penalized(self.choices_loss(held, wanted, seed)),
+            step,
         )
+        self.charge(len(wanted) + (3 * len(targets) if self.order == 2 else 0))
         self.relaxation.learn(found, self.chooser)
 
+    def _reinforce(self) -> None:
+        assert isinstance(self.relaxation, Policy)
+        assert self.chooser is not None
+        self.relaxation.reinforce(self.rewards(*self.held_batch()), self.chooser, self.draws)
+
+    def rewards(self, images: Tensor, targets: Tensor) -> Reward:
+        """What a path is worth on a batch; see `quality`."""
+
+        def reward(path: Mapping[str, int]) -> float:
+            self.network.follow(path)
+            return self.quality([(images, targets)])[0]
+
+        return reward
+
+    @torch.no_grad()
+    def quality(self, part: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+        """How good the network is as it is set to run, with the statistics of each batch.
+
+        Args:
+            part: batches.
+
+        Returns:
+            The accuracy, or 1 / (1 + loss) if the task has none; and minus the loss.
+        """
+        meter, total, count = self.task.meter(), 0.0, 0
+        training = self.network.training
+        self.network.eval()
+        with batch_statistics(self.network):
+            for images, targets in part:
+                with autocast(self.training, self.device):
+                    output = self.network(images)
+                meter.add(output, targets)
+                total += float(self.task.loss(output, targets, 0.0)) * len(targets)
+                count += len(targets)
+        self.network.train(training)
+        self.charge(count)
+        loss = total / max(count, 1)
+        return meter.metrics().get("accuracy", 1.0 / (1.0 + max(loss, 0.0))), -loss
+
+    def derived(self) -> list[tuple[dict[str, int], float]]:
+        """The paths that are left, best first, and how sure they are.
+
+        Raises:
+            ValueError: a score is not a number.
+        """
+        for each in self.beside:
+            found = each.derived(self)
+            if found is not None:
+                return found
+        return self.relaxation.candidates()
+
     def score(self) -> dict[str, float]:
-        """Metrics of the validation split, as the supernet chooses now."""
-        self.relaxation.choose(
-            self.network, torch.Generator().manual_seed(seed_of(self.seed, 5, self.epoch))
-        )
-        with torch.no_grad():
+        """Metrics of the validation split, as the supernet chooses now, and of the choices."""
+        seed = seed_of(self.seed, 5, self.epoch)
+        self.relaxation.choose(self.network, torch.Generator().manual_seed(seed))
+        own = batch_statistics(self.model) if self.own_statistics else nullcontext()
+        with torch.no_grad(), own:
             found = evaluate(self.model, self.task, self.validation, self.training, self.device)
-        return {f"val_{name}": value for name, value in found.items()}
+        metrics = {f"val_{name}": value for name, value in found.items()}
+        for each in self.beside:
+            metrics |= each.metrics()
+        return metrics
 
     def pack(self) -> checkpoint.Saved:
         """Weights, choices, and the state of both optimizers: one checkpoint."""
         saved = super().pack()
-        if self.chooser is None:
-            return saved
-        tensors, scalars = checkpoint.pack(self.relaxation, self.chooser)
-        mine = {f"{CHOICES}{name}": tensor for name, tensor in tensors.items()}
+        tensors, scalars = self._pack_choices()
         return checkpoint.Saved(
-            saved.epoch,
-            {**saved.tensors, **mine},
-            saved.curve,
-            {**saved.scalars, "choices": scalars},
+            saved.epoch, {**saved.tensors, **tensors}, saved.curve, {**saved.scalars, **scalars}
         )
+
+    def _pack_choices(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors: dict[str, Tensor] = {}
+        scalars: dict[str, Any] = {"relaxation": self.relaxation.remember()}
+        if self.chooser is not None:
+            mine, scalars["choices"] = checkpoint.pack(self.relaxation, self.chooser)
+            tensors = {f"{CHOICES}{name}": tensor for name, tensor in mine.items()}
+        states = {}
+        for each in self.beside:
+            theirs, states[each.name] = each.pack()
+            tensors |= {f"{BESIDE}{each.name}.{name}": t for name, t in theirs.items()}
+        return tensors, {**scalars, "beside": states}
 
     def unpack(self, saved: checkpoint.Saved) -> None:
         """Go on from a checkpoint.
@@ -160,24 +344,31 @@ class SupernetRun(Run):
             ValueError: it is of another supernet, or its choices are not numbers; then nothing
                 was changed.
         """
-        mine = {
-            name.removeprefix(CHOICES): tensor
-            for name, tensor in saved.tensors.items()
-            if name.startswith(CHOICES)
-        }
-        rest = {n: t for n, t in saved.tensors.items() if not n.startswith(CHOICES)}
-        if not all(bool(torch.isfinite(t).all()) for t in mine.values()):
+        mine = {n: t for n, t in saved.tensors.items() if n.startswith((CHOICES, BESIDE))}
+        rest = {n: t for n, t in saved.tensors.items() if n not in mine}
+        if not all(bool(torch.isfinite(t).all()) for n, t in mine.items() if n.startswith(CHOICES)):
             raise ValueError("its choices are not numbers")
-        before = {name: t.clone() for name, t in self.relaxation.state_dict().items()}
-        if self.chooser is not None:
-            scalars = {"optimiser": saved.scalars.get("choices", {})}
-            theirs = checkpoint.Saved(saved.epoch, mine, saved.curve, scalars)
-            checkpoint.unpack(self.relaxation, self.chooser, theirs)
+        tensors, scalars = self._pack_choices()
+        before = {name: tensor.detach().clone() for name, tensor in tensors.items()}, scalars
         try:
+            self._unpack_choices(mine, saved.scalars)
             super().unpack(checkpoint.Saved(saved.epoch, rest, saved.curve, saved.scalars))
         except ValueError:
-            self.relaxation.load_state_dict(before)
+            self._unpack_choices(*before)
             raise
+
+    def _unpack_choices(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
+        if self.chooser is not None:
+            theirs = {n.removeprefix(CHOICES): t for n, t in tensors.items()}
+            optimizer = {"optimiser": scalars.get("choices", {})}
+            wanted = checkpoint.Saved(0, theirs, [], optimizer)
+            checkpoint.unpack(self.relaxation, self.chooser, wanted)
+        self.relaxation.recall(scalars.get("relaxation"))
+        states = scalars.get("beside", {})
+        for each in self.beside:
+            prefix = f"{BESIDE}{each.name}."
+            theirs = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            each.unpack(theirs, states.get(each.name))
 
 
 def halves(part: Part, share: float, seed: int) -> tuple[Part, Part]:
