@@ -17,10 +17,12 @@ from kinase.morphism.carry import strata
 from kinase.morphism.chain import KINDS, Limits, apply, candidates, dump_chain, load_chain
 from kinase.morphism.channels import Channels
 from kinase.morphism.draft import Draft
+from kinase.morphism.elastic import SHRINKING, SubNetworks
 from kinase.morphism.errors import MorphismError
 from kinase.morphism.facts import CLEAR
 from kinase.morphism.identity import identity
 from kinase.space.base import Frame, Rng, Size, Sketch, Space
+from kinase.space.elastic import Elastic
 from kinase.space.errors import ArchitectureError, InfeasibleError
 from kinase.space.graph import Graph
 from kinase.space.graph_json import load_graph
@@ -199,6 +201,24 @@ class Model(Space):
         self._known[where, texts] = graph
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
+
+    def elastic(self, frame: Frame) -> Elastic | None:
+        """The root's tensors, if all operations make networks that are parts of it."""
+        if self.unshared:
+            return None
+        first = self.graph({"morphisms": []}, frame)
+        return SubNetworks(first, lambda each: load_chain(each["morphisms"]))
+
+    @property
+    def unshared(self) -> str:
+        """See `Space`."""
+        others = [op for op in self.options.operations if op not in SHRINKING]
+        if not others:
+            return ""
+        return (
+            f"space.model.operations has {', '.join(others)}; networks share the weights of the "
+            f"first one if there are only {', '.join(SHRINKING)}"
+        )
 
     def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame

@@ -333,8 +333,8 @@ class Space(ABC):
 
     @property
     def unshared(self) -> str:
-        """Why networks of the space share no weights: what is said of a space that has neither
-        `supernet` nor `elastic`."""
+        """Why networks of the space share no weights, for people: what is said of a space that has
+        neither `supernet` nor `elastic`."""
         return f"{type(self).__name__} names its layers differently in each network"
 
     def exact_morphisms(

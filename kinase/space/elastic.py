@@ -194,7 +194,7 @@ class _Slicer:
         """The indices of a layout's channels among the shared layer's."""
         begins = self._elastic.places.get(name, {})
         starts = np.array([begins.get(source, 0) for source in self._numbers], np.int64)
-        return _plain(starts[layout.sources] + layout.indices)
+        return plain(starts[layout.sources] + layout.indices)
 
     # -- tensors -------------------------------------------------------------------------
 
@@ -250,7 +250,7 @@ def _windows(node: Node, shared: Node) -> tuple[Axis, Axis]:
     return found[0], found[1]
 
 
-def _plain(indices: Ints) -> Axis:
+def plain(indices: Ints) -> Axis:
     """A range, where they are one."""
     count, first = len(indices), int(indices[0])
     if np.array_equal(indices, np.arange(first, first + count)):

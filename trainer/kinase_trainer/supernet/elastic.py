@@ -107,7 +107,9 @@ class ElasticNetwork(Network):
         plan = self._followed()
         state = {name: tensor.detach() for name, tensor in self._state(plan).items()}
         with torch.device("meta"):
-            network = Network(plan.graph)
+            network = Network(
+                plan.graph, *((0.0,) * n.numel() for n in (self.mean, self.deviation))
+            )
         network.load_state_dict({n: t.clone() for n, t in state.items()}, assign=True)
         network.target_mean, network.target_deviation = self.target_mean, self.target_deviation
         return network.requires_grad_().train(self.training)
