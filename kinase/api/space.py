@@ -37,6 +37,23 @@ TreeOp = Literal[
     "max_pool_3x3",
     "avg_pool_3x3",
 ]
+MacroOp = Literal[
+    "conv_3x3",
+    "conv_5x5",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "avg_pool_3x3",
+    "max_pool_3x3",
+]
+BlockOp = Literal[
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "sep_conv_7x7",
+    "conv_7x1_1x7",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+]
 MorphismOp = Literal[
     "widen",
     "heads",
@@ -281,6 +298,83 @@ class TreeSpace(Model):
     """Channels of the convolution before the first cell. Default: the width of the first stage."""
 
 
+class MacroSpace(Model):
+    """Whole networks (Pham et al. 2018, section 2.3): an operation for each layer, and any set of
+    earlier layers whose outputs join the layer's own. The supernet holds all of them.
+
+    A network is a 3x3 convolution, the layers, global average pooling and a linear layer. The map
+    is halved after one third and two thirds of the layers.
+    """
+
+    layers: Annotated[int, Field(ge=1, le=48)] = 12
+    """Number of layers."""
+    ops: Annotated[tuple[MacroOp, ...], Field(min_length=1, max_length=8)] = (
+        "conv_3x3",
+        "conv_5x5",
+        "sep_conv_3x3",
+        "sep_conv_5x5",
+        "avg_pool_3x3",
+        "max_pool_3x3",
+    )
+    """Operations that a layer can have."""
+    filters: Annotated[int, Field(ge=1, le=2048)] = 36
+    """Channels of the networks trained during the search. Outside a supernet they double where the
+    map is halved."""
+    evaluation_filters: Annotated[int, Field(ge=1, le=2048)] | None = None
+    """Channels of the finalists' networks. Default: as in the search."""
+
+
+class ChoiceBlocksSpace(Model):
+    """Cells of choice blocks, stacked (Bender et al. 2018, section 3.1). A block adds up some
+    inputs, applies some operations to the sum, and adds up their results; all blocks of a cell are
+    concatenated. The supernet has every input and every operation.
+
+    A network is a 3x3 convolution, three stages of equal cells, global average pooling and a linear
+    layer. Average pooling halves the map between stages, and the channels double.
+    """
+
+    blocks: Annotated[int, Field(ge=1, le=8)] = 4
+    """Choice blocks of a cell."""
+    max_inputs: Annotated[int, Field(ge=1, le=8)] = 2
+    """Maximum number of inputs of a block: outputs of the two cells before it and of earlier
+    blocks."""
+    max_ops: Annotated[int, Field(ge=1, le=8)] | None = None
+    """Maximum number of operations of a block. Default: no limit."""
+    ops: Annotated[tuple[BlockOp, ...], Field(min_length=1, max_length=8)] = (
+        "skip_connect",
+        "sep_conv_3x3",
+        "sep_conv_5x5",
+        "sep_conv_7x7",
+        "conv_7x1_1x7",
+        "max_pool_3x3",
+        "avg_pool_3x3",
+    )
+    """Operations that a block can have. `skip_connect` is the identity."""
+    search: CellScale = CellScale(cells=8, filters=16)
+    """Scale of the networks trained during the search."""
+    evaluation: CellScale | None = None
+    """Scale of the finalists' networks, to which the best cell is transferred. Default: as in the
+    search."""
+
+
+class FabricSpace(Model):
+    """Convolutional neural fabrics (Saxena & Verbeek 2016): a trellis of layers and scales. A node
+    adds up 3x3 convolutions of up to three nodes of the layer before it: of the same scale, of the
+    finer one by stride 2, of the coarser one by upsampling. An architecture is the part of the
+    fabric that it keeps.
+    """
+
+    layers: Annotated[int, Field(ge=2, le=32)] = 9
+    """Number of layers of the trellis."""
+    scales: Annotated[int, Field(ge=1, le=10)] = 6
+    """Number of scales, each half the size of the one before it. The first has the size of the
+    image; the last must not be smaller than one pixel."""
+    channels: Annotated[int, Field(ge=1, le=2048)] = 27
+    """Channels of every node of the networks trained during the search."""
+    evaluation_channels: Annotated[int, Field(ge=1, le=2048)] | None = None
+    """Channels of every node of the finalists' networks. Default: as in the search."""
+
+
 class ModelGraph(Model):
     """A network as a graph of primitive operations, as `kinase.space.dump_graph` writes one."""
 
@@ -424,7 +518,17 @@ class ModelSpace(Model):
 class Space(Union):
     """The search space: the set of architectures that can be found."""
 
-    type: Literal["Chain", "MultiBranch", "Cell", "Tree", "Model", "Custom"]
+    type: Literal[
+        "Chain",
+        "MultiBranch",
+        "Cell",
+        "Tree",
+        "Macro",
+        "ChoiceBlocks",
+        "Fabric",
+        "Model",
+        "Custom",
+    ]
     """Type of the search space. The field of the same name holds its options."""
     chain: ChainSpace | None = None
     """Chain-structured networks."""
@@ -434,6 +538,12 @@ class Space(Union):
     """Stacked cells."""
     tree: TreeSpace | None = None
     """Stacked tree-structured cells."""
+    macro: MacroSpace | None = None
+    """Whole networks with any skips."""
+    choice_blocks: ChoiceBlocksSpace | None = None
+    """Stacked cells of choice blocks."""
+    fabric: FabricSpace | None = None
+    """Parts of a trellis of layers and scales."""
     model: ModelSpace | None = None
     """An existing network, changed by network morphisms."""
     custom: Custom | None = None

@@ -22,6 +22,7 @@ _KEEPS_SIGN = frozenset(
         "select",
         "identity",
         "shift",
+        "unpool",
         "drop_path",
         "dropout",
     }

@@ -30,6 +30,7 @@ THROUGH = ACTIVATIONS | {
     "layer_scale",
     "max_pool",
     "shift",
+    "unpool",
     "zero",
 }
 """Operations on single channels, which work with any number of channels."""

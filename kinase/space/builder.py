@@ -92,6 +92,10 @@ class GraphBuilder:
         }
         return self._node(name, f"{kind}_pool", (x,), attrs)
 
+    def unpool(self, name: str, x: str, height: int, width: int) -> str:
+        """A map of twice the size, with zeros between the pixels, cut to `height` by `width`."""
+        return self._node(name, "unpool", (x,), {"height": height, "width": width})
+
     def global_avg_pool(self, name: str, x: str) -> str:
         """Mean over height and width: (C, H, W) -> (C,)."""
         return self._node(name, "global_avg_pool", (x,), {})

@@ -26,9 +26,11 @@ def relu_conv_bn(
     return g.batch_norm(f"{name}_bn", x, affine=affine)
 
 
-def factorized_reduce(g: GraphBuilder, name: str, x: str, out: int, *, affine: bool = True) -> str:
+def factorized_reduce(
+    g: GraphBuilder, name: str, x: str, out: int, *, affine: bool = True, relu: bool = True
+) -> str:
     """Halve the map: two 1x1 convolutions of stride 2, one of them a pixel further, joined."""
-    x = g.relu(f"{name}_relu", x)
+    x = g.relu(f"{name}_relu", x) if relu else x
     shifted = g.unary(f"{name}_shift", "shift", x)
     left = g.conv(f"{name}_conv1", x, out - out // 2, 1, 2)
     parts = [left]

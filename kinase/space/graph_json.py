@@ -39,6 +39,7 @@ _ATTRS: dict[str, dict[str, Bounds]] = {
     "max_pool": _WINDOW,
     "avg_pool": _WINDOW,
     "adaptive_avg_pool": {"height": _SIZE, "width": _SIZE},
+    "unpool": {"height": _SIZE, "width": _SIZE},
     "linear": {"in": _SIZE, "out": _SIZE},
     "zero": {"stride": _SIZE},
     "slice": {"start": (0, MAX_SIZE), "size": _SIZE},

@@ -78,6 +78,7 @@ OPS = ACTIVATIONS | frozenset(
         "identity",
         "zero",
         "shift",
+        "unpool",
         "drop_path",
         "dropout",
     }
@@ -85,7 +86,8 @@ OPS = ACTIVATIONS | frozenset(
 """Every primitive operation.
 
 `shift` moves a feature map by one pixel up and left and pads with zeros (the second path of a
-factorized reduction); `zero` is the zero map at a stride; `drop_path` drops a sample's whole map in
+factorized reduction); `unpool` doubles a map, with zeros between its pixels, and cuts it to
+`height` by `width`; `zero` is the zero map at a stride; `drop_path` drops a sample's whole map in
 training, at its own `rate` or, without one, at that of the experiment's training. `leaky_relu` has
 a `slope` below zero, `elu` an `alpha`; `gelu_tanh` is GELU's approximation. `layer_norm` normalizes
 over the channels or features of each place, `group_norm` over groups of channels and all pixels;

@@ -16,6 +16,7 @@ _PASSES = ACTIVATIONS | frozenset(
         "adaptive_avg_pool",
         "identity",
         "shift",
+        "unpool",
         "dropout",
         "drop_path",
         "zero",

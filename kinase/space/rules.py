@@ -55,6 +55,11 @@ def shape_of(node: Node, inputs: list[Shape]) -> Shape:
             return (channels, _window(node, height, "h"), _window(node, width, "w"))
         case "adaptive_avg_pool" if len(first) == 3:
             return (first[0], int(a["height"]), int(a["width"]))
+        case "unpool" if len(first) == 3 and all(
+            2 * size - 1 <= a[side] <= 2 * size
+            for side, size in zip(("height", "width"), first[1:], strict=True)
+        ):
+            return (first[0], int(a["height"]), int(a["width"]))
         case "scale":
             if inputs[1] not in (first, (first[0], *[1] * (len(first) - 1))):
                 raise ValueError(f"{node.name}: a gate of shape {inputs[1]} on {first}")
@@ -116,6 +121,7 @@ def shape_of(node: Node, inputs: list[Shape]) -> Shape:
             | "attention"
             | "select"
             | "adaptive_avg_pool"
+            | "unpool"
         ):
             raise ValueError(f"{node.name}: input of shape {first} does not fit {dict(a)}")
         case "zero":

@@ -46,6 +46,9 @@ class Inputs:
 
     groups: tuple[str, ...]
     count: int
+    """How many, or how many at most."""
+    least: int | None = None
+    """How many at least. None: as many as `count`."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,9 @@ class Supernet:
         """The path of the best options (Liu et al. 2019, section 2.4).
 
         Where a node takes some of its edges, they are those whose best option, other than none, has
-        the highest score; an edge that is taken has that option. Elsewhere the best option is
-        chosen, none included. Of equal scores the first counts.
+        the highest score; an edge that is taken has that option. If their number is free within
+        limits, edges for which none scores best are left out. Elsewhere the best option is chosen,
+        none included. Of equal scores the first counts.
 
         Args:
             scores: of each group, one for each option; a higher one is better.
@@ -106,13 +110,19 @@ class Supernet:
             path[group] = max(range(len(options)), key=lambda number: scores[group][number])
         for node in self.inputs:
             strongest: dict[str, int] = {}
+            taken: set[str] = set()
             for group in node.groups:
                 options = self.groups[group]
                 real = [number for number, option in enumerate(options) if option != NONE]
                 strongest[group] = max(real, key=lambda number: scores[group][number])
+                if options[path[group]] != NONE:
+                    taken.add(group)
                 path[group] = options.index(NONE)
             strength = {group: scores[group][number] for group, number in strongest.items()}
-            for group in sorted(node.groups, key=lambda g: -strength[g])[: node.count]:
+            least = node.count if node.least is None else node.least
+            order = sorted(node.groups, key=lambda g: -strength[g])
+            wanted = [g for place, g in enumerate(order) if place < least or g in taken]
+            for group in wanted[: node.count]:
                 path[group] = strongest[group]
         return path
 

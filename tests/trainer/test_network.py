@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from kinase.api.space import Space as SpaceModel
 from kinase.space import Frame, Graph, GraphBuilder, Node, make_space
 from kinase.space.nodes import ACTIVATIONS, OPS
-from kinase_trainer.network import Add, DropPath, Network, Shift, Zero
+from kinase_trainer.network import Add, DropPath, Network, Shift, Unpool, Zero
 from tests.trainer.helpers import CHAIN, DARTS, SMALL, cell, graph
 
 SPACES: dict[str, dict[str, Any]] = {
@@ -58,6 +58,8 @@ def every_op() -> Graph:
     dropped = g.unary("drop_path", "drop_path", g.pool("max", x, "max", 3, 1))
     x = g.add("add", [wide, dilated, same, dropped, g.pool("avg", x, "avg", 3, 1)])
     gate = g.unary("squeeze", "adaptive_avg_pool", x, height=1, width=1)
+    doubled = g.unpool("unpool", g.pool("halved", x, "max", 3, 2), 9, 7)
+    x = g.add("again", [x, doubled])
     x = g.gate("gated", x, g.unary("gate", "hard_sigmoid", g.conv("excite", gate, 8, 1)))
     x = g.unary("shuffle", "shuffle", x, groups=4)
     x = g.unary("group_norm", "group_norm", x, channels=8, groups=2, affine=1)
@@ -83,7 +85,7 @@ def every_op() -> Graph:
 
 def test_every_operation_gives_the_shape_that_the_graph_says() -> None:
     whole = every_op()
-    assert {node.op for node in whole} == OPS
+    assert {node.op for node in whole} == OPS - {"choice"}  # only in a supernet
     network = Network(whole)
     seen: dict[str, tuple[int, ...]] = {}
     for name, module in network.nodes.items():
@@ -210,6 +212,14 @@ def test_shift_moves_by_one_pixel_and_zero_keeps_no_value() -> None:
     x = torch.arange(9.0).view(1, 1, 3, 3)
     assert Shift()(x).tolist() == [[[[4, 5, 0], [7, 8, 0], [0, 0, 0]]]]
     assert Zero(2)(x).tolist() == [[[[0, 0], [0, 0]]]]
+
+
+def test_unpooling_writes_zeros_between_the_pixels() -> None:
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    whole = [[1, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]
+    assert Unpool(4, 4)(x)[0, 0].tolist() == whole
+    assert Unpool(3, 4)(x)[0, 0].tolist() == whole[:3]
+    assert torch.equal(Unpool(3, 3)(x)[:, :, ::2, ::2], x)
 
 
 def test_average_pooling_does_not_count_the_padding() -> None:

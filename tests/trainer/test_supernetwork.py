@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from kinase.api.fidelity import Scale
-from kinase.api.space import CellSpace
-from kinase.space import Frame, derive_rng
-from kinase.space.cell import Cell
+from kinase.api.space import Space as SpaceModel
+from kinase.space import Frame, derive_rng, make_space
 from kinase.space.supernet import NONE, match
 from kinase_trainer.network import Network
 from kinase_trainer.supernet.network import Supernetwork, slice_weights
@@ -18,10 +19,19 @@ FRAME = Frame((3, 8, 8), 10, Scale(cells=3, filters=4), searching=True)
 IMAGES = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def pair(preset: str, draw: int) -> tuple[Supernetwork, Network, dict[str, int], dict[str, str]]:
+SPACES: dict[str, dict[str, Any]] = {
+    "darts": {"type": "Cell", "cell": {"preset": "darts"}},
+    "nasbench201": {"type": "Cell", "cell": {"preset": "nasbench201"}},
+    "macro": {"type": "Macro", "macro": {"layers": 4}},
+    "choice blocks": {"type": "ChoiceBlocks", "choiceBlocks": {"blocks": 2}},
+    "fabric": {"type": "Fabric", "fabric": {"layers": 4, "scales": 3}},
+}
+
+
+def pair(name: str, draw: int) -> tuple[Supernetwork, Network, dict[str, int], dict[str, str]]:
     """A supernet, one of its networks with the supernet's weights, its path and its names."""
     torch.manual_seed(draw)
-    space = Cell(CellSpace.model_validate({"preset": preset}))
+    space = make_space(SpaceModel.model_validate(SPACES[name]))
     supernet = space.supernet(FRAME)
     assert supernet is not None
     architecture = space.sample(derive_rng(0, draw))
@@ -33,11 +43,11 @@ def pair(preset: str, draw: int) -> tuple[Supernetwork, Network, dict[str, int],
     return whole, network, path, names
 
 
-@pytest.mark.parametrize("preset", ["darts", "nasbench201"])
+@pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("training", [True, False])
-def test_a_slice_computes_what_the_network_computes(preset: str, training: bool) -> None:
+def test_a_slice_computes_what_the_network_computes(name: str, training: bool) -> None:
     for draw in range(3):
-        whole, network, path, _ = pair(preset, draw)
+        whole, network, path, _ = pair(name, draw)
         whole.train(training)
         network.train(training)
         whole.follow(path)
@@ -45,9 +55,9 @@ def test_a_slice_computes_what_the_network_computes(preset: str, training: bool)
             assert torch.equal(whole(IMAGES), network(IMAGES))
 
 
-@pytest.mark.parametrize("preset", ["darts", "nasbench201"])
-def test_weights_of_one_on_a_path_and_zero_elsewhere_compute_the_path(preset: str) -> None:
-    whole, network, path, _ = pair(preset, 1)
+@pytest.mark.parametrize("name", SPACES)
+def test_weights_of_one_on_a_path_and_zero_elsewhere_compute_the_path(name: str) -> None:
+    whole, network, path, _ = pair(name, 1)
     weights = {
         group: torch.eye(len(options))[path[group]]
         for group, options in whole.supernet.groups.items()
@@ -59,8 +69,9 @@ def test_weights_of_one_on_a_path_and_zero_elsewhere_compute_the_path(preset: st
         torch.testing.assert_close(whole(IMAGES), network(IMAGES), atol=1e-6, rtol=1e-6)
 
 
-def test_only_what_is_on_the_path_is_trained() -> None:
-    whole, network, path, names = pair("darts", 0)
+@pytest.mark.parametrize("name", ["darts", "macro", "choice blocks", "fabric"])
+def test_only_what_is_on_the_path_is_trained(name: str) -> None:
+    whole, network, path, names = pair(name, 0)
     whole.follow(path)
     whole(IMAGES).square().sum().backward()
     network(IMAGES).square().sum().backward()

@@ -34,6 +34,22 @@ class Zero(nn.Module):
         return x[:, :, :: self.stride, :: self.stride] * 0.0
 
 
+class Unpool(nn.Module):
+    """A map of twice the size, with zeros between the pixels (Saxena & Verbeek 2016, section 3.1),
+    cut to the size that was halved."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, height, width)."""
+        _, channels, high, wide = x.shape
+        x = F.pad(x.reshape(-1, channels, high, 1, wide, 1), (0, 1, 0, 0, 0, 1))
+        x = x.reshape(-1, channels, 2 * high, 2 * wide)
+        return x[:, :, : self.height, : self.width]
+
+
 class Sampled(nn.Conv2d):
     """A strided convolution with a kernel of 1, computed as a convolution without stride on every
     stride-th pixel.
@@ -272,6 +288,8 @@ def _module(node: Node) -> nn.Module:
             return Zero(a["stride"])
         case "shift":
             return Shift()
+        case "unpool":
+            return Unpool(a["height"], a["width"])
         case "drop_path":
             return DropPath(node.attrs.get("rate"))
         case "dropout":

@@ -51,6 +51,13 @@ SPACES: dict[str, dict[str, Any]] = {
         "cell": {"preset": "nasnet", "nodes": 3, "concat": "chosen"},
     },
     "tree": {"type": "Tree", "tree": {}},
+    "macro": {"type": "Macro", "macro": {"layers": 6}},
+    "choice blocks": {"type": "ChoiceBlocks"},
+    "choice blocks, one operation": {
+        "type": "ChoiceBlocks",
+        "choiceBlocks": {"blocks": 3, "maxInputs": 4, "maxOps": 1},
+    },
+    "fabric": {"type": "Fabric", "fabric": {"layers": 5, "scales": 4}},
     "chain with training": {
         "type": "Chain",
         "training": {"learningRate": {"min": 0.001, "max": 1}, "crop": {"values": [0, 2]}},

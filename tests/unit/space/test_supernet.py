@@ -7,10 +7,13 @@ from dataclasses import replace
 import pytest
 
 from kinase.api.fidelity import Scale
-from kinase.api.space import CellSpace
+from kinase.api.space import CellSpace, ChoiceBlocksSpace, FabricSpace, MacroSpace
 from kinase.space import ArchitectureError, Frame, Space, derive_rng
 from kinase.space.cell import Cell
+from kinase.space.choice_blocks import ChoiceBlocks
+from kinase.space.fabric import Fabric
 from kinase.space.graph import Graph
+from kinase.space.macro import Macro
 from kinase.space.supernet import Choice, Supernet, match
 
 CELLS = {
@@ -19,13 +22,23 @@ CELLS = {
     "nasnet": CellSpace(preset="nasnet", concat="all", nodes=3),
     "few operations": CellSpace(preset="darts", ops=("skip_connect", "sep_conv_3x3"), nodes=2),
 }
+SPACES: dict[str, Space] = {
+    **{name: Cell(options) for name, options in CELLS.items()},
+    "macro": Macro(MacroSpace(layers=4)),
+    "macro, two layers": Macro(MacroSpace(layers=2, ops=("conv_3x3", "avg_pool_3x3"))),
+    "choice blocks": ChoiceBlocks(ChoiceBlocksSpace(blocks=3, max_inputs=3)),
+    "choice blocks, one operation": ChoiceBlocks(ChoiceBlocksSpace(blocks=2, max_ops=1)),
+    "fabric": Fabric(FabricSpace(layers=4, scales=3)),
+    "fabric, two layers": Fabric(FabricSpace(layers=2, scales=4)),
+    "fabric, one scale": Fabric(FabricSpace(layers=3, scales=1)),
+}
 SMALL = Frame((3, 8, 8), 10, Scale(cells=3, filters=4), searching=True)
 
 
-@pytest.fixture(params=CELLS)
+@pytest.fixture(params=SPACES)
 def space(request: pytest.FixtureRequest) -> Space:
-    """A space of cells."""
-    return Cell(CELLS[request.param])
+    """A space with a supernet."""
+    return SPACES[request.param]
 
 
 def supernet_of(space: Space, frame: Frame = SMALL) -> Supernet:
@@ -135,12 +148,14 @@ def test_the_best_path_is_always_an_architecture(space: Space) -> None:
 def test_a_path_that_scores_best_is_found_again(space: Space) -> None:
     supernet = supernet_of(space)
     for draw in range(12):
-        path = space.path(space.sample(derive_rng(3, draw)))
+        architecture = space.sample(derive_rng(3, draw))
+        path = space.path(architecture)
         scores = {
             g: [float(path[g] == number) for number in range(len(options))]
             for g, options in supernet.groups.items()
         }
-        assert supernet.best(scores) == path
+        found = space.architecture(supernet.best(scores))
+        assert space.path(found) == path
 
 
 def test_none_takes_part_and_is_never_found_where_a_node_has_two_inputs() -> None:
