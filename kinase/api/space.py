@@ -350,8 +350,8 @@ class ChoiceBlocksSpace(Model):
         "avg_pool_3x3",
     )
     """Operations that a block can have. `skip_connect` is the identity."""
-    search: CellScale = CellScale(cells=8, filters=16)
-    """Scale of the networks trained during the search."""
+    search: CellScale | None = None
+    """Scale of the networks trained during the search. Default: 8 cells and 16 filters."""
     evaluation: CellScale | None = None
     """Scale of the finalists' networks, to which the best cell is transferred. Default: as in the
     search."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kinase.api.fidelity import Scale
-from kinase.api.space import ChoiceBlocksSpace
+from kinase.api.space import CellScale, ChoiceBlocksSpace
 from kinase.api.trial import Architecture
 from kinase.space import block_network
 from kinase.space.base import Frame, Part, Rng, Size, Sketch, Space
@@ -20,12 +20,15 @@ from kinase.space.errors import ArchitectureError
 from kinase.space.graph import Graph
 from kinase.space.path_encoding import shortest
 from kinase.space.supernet import Inputs, Supernet
+from kinase.words import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ENUMERABLE = 100_000
 """Maximum size of a space that is enumerated."""
+SCALE = CellScale(cells=8, filters=16)
+"""Of the networks, unless the manifest says otherwise."""
 Block = dict[str, Any]
 """``{"inputs", "ops"}``."""
 
@@ -53,7 +56,7 @@ class ChoiceBlocks(Space):
 
     def scale(self, final: bool) -> Scale:
         """Cells and filters of the networks of the search or of the finalists."""
-        chosen = (final and self.options.evaluation) or self.options.search
+        chosen = (final and self.options.evaluation) or self.options.search or SCALE
         return Scale(cells=chosen.cells, filters=chosen.filters)
 
     # -- sampling and validation -------------------------------------------------------
@@ -75,7 +78,7 @@ class ChoiceBlocks(Space):
         blocks, count = architecture["blocks"], self.options.blocks
         if not isinstance(blocks, list) or len(blocks) != count:
             found = len(blocks) if isinstance(blocks, list) else f"{blocks!r:.80}"
-            raise ArchitectureError(f"blocks is {found}; use a list of {count} blocks")
+            raise ArchitectureError(f"blocks is {found}; use a list of {counted(count, 'block')}")
         for index, block in enumerate(blocks):
             path = f"blocks[{index}]"
             if not isinstance(block, dict) or set(block) != {"inputs", "ops"}:
@@ -236,8 +239,11 @@ class ChoiceBlocks(Space):
         ]
         return self._network(blocks, frame, every=False).graph
 
-    def supernet(self, frame: Frame) -> Supernet:
-        """Every block with every input and every operation."""
+    def supernet(self, frame: Frame) -> Supernet | None:
+        """Every block with every input and every operation. None with partial channels, which
+        only cells have."""
+        if frame.partial is not None:
+            return None
         count = range(self.options.blocks)
         blocks = [(range(INPUTS + index), self.ops) for index in count]
         whole = self._network(blocks, frame, every=True)

@@ -19,10 +19,13 @@ from kinase.space.graph import Graph
 from kinase.space.path_encoding import shortest
 from kinase.space.supernet import Inputs, Supernet
 from kinase.space.trellis import Place, Trellis, Wires
+from kinase.words import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+ENUMERABLE = 100_000
+"""Maximum size of a space that is enumerated."""
 CHAIN = ("same",)
 """The inputs of a node that nothing is known of."""
 
@@ -84,12 +87,13 @@ class Fabric(Space):
         if not isinstance(layers, list) or len(layers) != count:
             found = len(layers) if isinstance(layers, list) else f"{layers!r:.80}"
             raise ArchitectureError(
-                f"layers is {found}; use a list of {count} layers, all but the first"
+                f"layers is {found}; use a list of {counted(count, 'layer')}, all but the first"
             )
         for index, layer in enumerate(layers):
             if not isinstance(layer, list) or len(layer) != self.trellis.scales:
                 raise ArchitectureError(
-                    f"layers[{index}] is {layer!r:.80}; use a list of {self.trellis.scales} nodes"
+                    f"layers[{index}] is {layer!r:.80}; use a list of "
+                    f"{counted(self.trellis.scales, 'node')}"
                 )
             for scale, names in enumerate(layer):
                 self._check(names, (index + 1, scale))
@@ -170,6 +174,12 @@ class Fabric(Space):
         """Number of parts whose edges are all on a path from the image to the output."""
         return self._size
 
+    def enumerate(self) -> Iterator[Architecture]:
+        """Every part of a small fabric."""
+        if self.size().count > ENUMERABLE:
+            raise NotImplementedError(f"{self.size()} architectures are too many to enumerate")
+        yield from map(self._written, self.trellis.enumerate())
+
     # -- encodings ---------------------------------------------------------------------
 
     def vector(self, architecture: Architecture) -> NDArray[np.float64]:
@@ -214,8 +224,11 @@ class Fabric(Space):
         """The nodes that lead to the output, global average pooling and a linear layer."""
         return self._network(self._wires(architecture), frame, every=False).graph
 
-    def supernet(self, frame: Frame) -> Supernet:
-        """The whole fabric, each edge of which can be left out."""
+    def supernet(self, frame: Frame) -> Supernet | None:
+        """The whole fabric, each edge of which can be left out. None with partial channels, which
+        only cells have."""
+        if frame.partial is not None:
+            return None
         whole = self._network(self.trellis.inputs, frame, every=True)
         limits = [
             Inputs(tuple(group(place, name) for name in names), len(names), least=1)

@@ -7,6 +7,7 @@ from kinase.space.builder import GraphBuilder
 from kinase.space.errors import InfeasibleError
 from kinase.space.supernet import NONE, Choice, Supernet
 from kinase.space.trellis import Place, Trellis, Wires
+from kinase.words import counted
 
 CONV = "conv_3x3"
 """The option of an edge that is there."""
@@ -60,7 +61,7 @@ def network(
         if max(height, width) == 1:
             raise InfeasibleError(
                 f"scale {scale - 1} of the image is one pixel, so there is no scale {scale}: use "
-                f"at most {scale} scales"
+                f"at most {counted(scale, 'scale')}"
             )
         x = ended((0, scale), g.conv(f"layer0_scale{scale}_conv", x, channels, 3, 2))
     for place in sorted(wires):

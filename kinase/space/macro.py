@@ -17,6 +17,7 @@ from kinase.space.graph import Graph
 from kinase.space.macro_network import group_of_op, group_of_skip, network
 from kinase.space.path_encoding import shortest
 from kinase.space.supernet import Supernet
+from kinase.words import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +72,7 @@ class Macro(Space):
         layers, count = architecture["layers"], self.options.layers
         if not isinstance(layers, list) or len(layers) != count:
             found = len(layers) if isinstance(layers, list) else f"{layers!r:.80}"
-            raise ArchitectureError(f"layers is {found}; use a list of {count} layers")
+            raise ArchitectureError(f"layers is {found}; use a list of {counted(count, 'layer')}")
         for index, layer in enumerate(layers):
             path = f"layers[{index}]"
             if not isinstance(layer, dict) or set(layer) != {"op", "skips"}:
@@ -219,8 +220,11 @@ class Macro(Space):
         layers = [(layer["op"], layer["skips"]) for layer in architecture["layers"]]
         return network(layers, frame, self._filters(frame)).graph
 
-    def supernet(self, frame: Frame) -> Supernet:
-        """Every operation of each layer, and every skip."""
+    def supernet(self, frame: Frame) -> Supernet | None:
+        """Every operation of each layer, and every skip. None with partial channels, which
+        only cells have."""
+        if frame.partial is not None:
+            return None
         layers = [(self.ops, range(index)) for index in range(self.options.layers)]
         return network(layers, frame, self._filters(frame))
 

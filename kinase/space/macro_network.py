@@ -29,7 +29,7 @@ def group_of_skip(index: int, skip: int) -> str:
 def network(layers: Layers, frame: Frame, filters: int) -> Supernet:
     """The network for CIFAR-10 of Pham et al. 2018 (section 3.2, and the authors' code): a 3x3
     stem, the layers, global average pooling and a linear layer. At one and two thirds of the depth
-    every map that is read later is halved by a factorized reduction of its own.
+    a separate factorized reduction halves each map that is read later.
 
     Within a supernet the maps that join are added, and widths stay as they are. Otherwise they are
     concatenated, a 1x1 convolution brings them to the layer's width, and reductions double the

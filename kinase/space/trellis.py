@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
 Place = tuple[int, int]
 """(layer, scale) of a node; scale 0 is the finest."""
@@ -35,7 +36,7 @@ class Trellis:
 
     @cached_property
     def inputs(self) -> dict[Place, tuple[str, ...]]:
-        """The possible inputs of every node beyond the first layer."""
+        """The possible inputs of every node beyond the first layer, no node before its inputs."""
         found = {}
         for layer in range(1, self.layers):
             for scale in range(self.scales):
@@ -64,13 +65,29 @@ class Trellis:
             Their inputs.
         """
         wanted, found = {self.output}, dict[Place, tuple[str, ...]]()
-        for layer in range(self.layers - 1, 0, -1):
-            for scale in range(self.scales - 1, -1, -1):
-                place = layer, scale
-                if place in wanted:
-                    found[place] = inputs_of(place)
-                    wanted |= {self.source(place, name) for name in found[place]}
+        for place in reversed(self.inputs):
+            if place in wanted:
+                found[place] = inputs_of(place)
+                wanted |= {self.source(place, name) for name in found[place]}
         return found
+
+    def enumerate(self) -> Iterator[dict[Place, tuple[str, ...]]]:
+        """Every part of a small trellis: the inputs of the nodes that lead to the output."""
+        places = [*reversed(self.inputs)]
+
+        def extended(number: int, wanted: set[Place], found: Wires) -> Iterator[Wires]:
+            if number == len(places):
+                yield found
+            elif (place := places[number]) not in wanted:
+                yield from extended(number + 1, wanted, found)
+            else:
+                names = self.inputs[place]
+                for size in range(1, len(names) + 1):
+                    for taken in combinations(names, size):
+                        read = wanted | {self.source(place, name) for name in taken}
+                        yield from extended(number + 1, read, {**found, place: taken})
+
+        yield from map(dict, extended(0, {self.output}, {}))
 
     def paths(self) -> int:
         """How many chains of nodes lead from the image to the output."""
@@ -86,10 +103,10 @@ class Trellis:
         before it are read by those that are decided; nodes that no one reads have no inputs.
         """
         states = {(1 << (self.scales - 1), 0): 1}
-        for layer in range(self.layers - 1, 0, -1):
-            for scale in range(self.scales - 1, -1, -1):
-                states = self._decided(states, (layer, scale))
-            states = _moved(states)
+        for place in reversed(self.inputs):
+            states = self._decided(states, place)
+            if place[1] == 0:
+                states = _moved(states)
         return sum(states.values())
 
     def _decided(self, states: States, place: Place) -> States:

@@ -642,6 +642,26 @@ CASES: dict[str, Case] = {
         {"space": {"type": "Tree", "tree": {"maxBranches": 1}}},
         "tree.maxBranches",
     ),
+    "layers of a whole network": Case(
+        {"space": {"type": "Macro", "macro": {"layers": 48, "ops": ["max_pool_3x3"]}}},
+        {"space": {"type": "Macro", "macro": {"layers": 49}}},
+        "macro.layers",
+    ),
+    "operations of a choice block": Case(
+        {"space": {"type": "ChoiceBlocks", "choiceBlocks": {"ops": ["skip_connect"]}}},
+        {"space": {"type": "ChoiceBlocks", "choiceBlocks": {"ops": ["conv_3x3"]}}},
+        "choiceBlocks.ops",
+    ),
+    "layers of a fabric": Case(
+        {"space": {"type": "Fabric", "fabric": {"layers": 2, "scales": 1}}},
+        {"space": {"type": "Fabric", "fabric": {"layers": 1}}},
+        "fabric.layers",
+    ),
+    "no fabric in a chain": Case(
+        {"space": {"type": "Fabric", "fabric": {"channels": 3}}},
+        {"space": {"type": "Chain", "fabric": {}}},
+        "space",
+    ),
     "a network by its name": Case(network(), network(graph=GRAPH), "model.from"),
     "a network that is written down": Case(
         network(**{"from": "graph"}, name=None, graph=GRAPH),

@@ -24,7 +24,7 @@ DARTS = {
     "type": "Cell",
     "cell": {"preset": "darts", "nodes": 2, "search": {"cells": 3, "filters": 4}},
 }
-BRANCHES = {"type": "MultiBranch", "multiBranch": {"maxNodes": 5, "widths": [4, 8]}}
+FABRIC = {"type": "Fabric", "fabric": {"layers": 3, "scales": 3, "channels": 4}}
 NB201 = {
     "type": "Cell",
     "cell": {"preset": "nasbench201", "search": {"cells": 3, "filters": 4}},
@@ -51,11 +51,14 @@ def trained(name: str) -> Store:
             ),
             "fidelity": {"epochs": 1, "dataFraction": 0.2, "scale": scale},
         },
-        "branches": {
-            "space": BRANCHES,
-            "architecture": make_space(SpaceModel.model_validate(BRANCHES)).sample(
-                np.random.default_rng(0)
-            ),
+        "fabric": {
+            "space": FABRIC,
+            "architecture": {
+                "layers": [
+                    [["same"], ["finer", "same"], []],
+                    [["same", "coarser"], ["same", "above"], ["above"]],
+                ]
+            },
         },
     }[name]
     trial.run(job(kind="Final", keepWeights=True, **{"fidelity": {"epochs": 1}, **changes}), store)
@@ -86,7 +89,7 @@ READERS: dict[str, Callable[[Path], Callable[[torch.Tensor], torch.Tensor]]] = {
 }
 
 
-@pytest.mark.parametrize("name", ["chain", "cells", "nasbench201", "branches"])
+@pytest.mark.parametrize("name", ["chain", "cells", "nasbench201", "fabric"])
 def test_every_format_gives_the_same_logits_at_any_batch_size(
     chain: Store, tmp_path: Path, name: str
 ) -> None:

@@ -28,7 +28,9 @@ def small() -> dict[str, Any]:
     return dump_graph(g.build(g.linear("classifier", x, 10)))
 
 
-@pytest.mark.parametrize("space", ["Chain", "MultiBranch", "Cell"])
+@pytest.mark.parametrize(
+    "space", ["Chain", "MultiBranch", "Cell", "Macro", "ChoiceBlocks", "Fabric"]
+)
 def test_graphs_of_every_space_go_there_and_back(space: str) -> None:
     rng = np.random.default_rng(0)
     field = space[0].lower() + space[1:]
