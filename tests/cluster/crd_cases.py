@@ -657,6 +657,16 @@ CASES: dict[str, Case] = {
         {"space": {"type": "Fabric", "fabric": {"layers": 1}}},
         "fabric.layers",
     ),
+    "no whole network in a chain": Case(
+        {"space": {"type": "Macro", "macro": {"filters": 3}}},
+        {"space": {"type": "Chain", "macro": {}}},
+        "space",
+    ),
+    "no choice blocks in a chain": Case(
+        {"space": {"type": "ChoiceBlocks", "choiceBlocks": {"maxOps": 1}}},
+        {"space": {"type": "Chain", "choiceBlocks": {}}},
+        "space",
+    ),
     "no fabric in a chain": Case(
         {"space": {"type": "Fabric", "fabric": {"channels": 3}}},
         {"space": {"type": "Chain", "fabric": {}}},
