@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kinase.api.fidelity import Fidelity, Grant
+from kinase.api.supernet import Derived
 from kinase.api.trial import Architecture, Outcome
 
 Losses = tuple[float, ...]
@@ -105,6 +106,22 @@ NONE = Tally()
 
 
 @dataclass(slots=True)
+class Supernet:
+    """The network that holds all candidates, as a trial that both arms share."""
+
+    number: int
+    """Its trial."""
+    outcome: Outcome | None = None
+    """How its training ended; None while it trains."""
+    stored: bool = False
+    """Whether its weights are in the store, so that candidates can be scored with them."""
+    derived: tuple[Derived, ...] = ()
+    """Architectures that its choices have led to, best first."""
+    message: str = ""
+    """What went wrong."""
+
+
+@dataclass(slots=True)
 class History:
     """What was asked and told so far in one arm, in order. Strategies and estimators read it and
     never change it."""
@@ -126,6 +143,8 @@ class History:
     begun: int = 0
     """Number of trials that were granted training. It is that of all trials, except where a pool is
     drawn for each."""
+    supernet: Supernet | None = None
+    """The network whose weights the candidates share, once its training was decided on."""
     version: int = 0
     """Number of changes so far: the key for what is computed once for a history."""
     brackets: int = 0
@@ -150,6 +169,11 @@ class History:
         self.asked.append(trial)
         self.by_number[trial.number] = trial
         self.by_key.setdefault(trial.key, trial)
+
+    def share(self, supernet: Supernet) -> None:
+        """Record how the supernet stands."""
+        self.version += 1
+        self.supernet = supernet
 
     def rest(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from kinase.api.estimation import Estimation
+from kinase.api.supernet import LEARNED
 
 if TYPE_CHECKING:
     from kinase.api.spec import ExperimentSpec
@@ -20,7 +21,7 @@ LEAST_EPOCHS = 9
 little of the next one, or costs nearly as much."""
 WRAPS = ("stopping", "screen")
 """Fields next to the type that stay as they are, whatever the type `Auto` means."""
-OWN_TRAINER = ("until", "measure")
+OWN_TRAINER = ("until", "measure", "supernet")
 """What Kinase's own trainer supports."""
 
 
@@ -48,13 +49,15 @@ def chosen(spec: ExperimentSpec, supports: Collection[str] = OWN_TRAINER) -> Est
         and not spec.objective.also
         and given.stopping is None
     )
-    if spec.trial_template.command:
+    if spec.strategy.type in LEARNED:
+        kind = "OneShot"  # nothing else trains a supernet
+    elif spec.trial_template.command:
         kind = "Full"
     elif spec.strategy.type in INHERITING:
         kind = "ASHA" if ladder and spec.strategy.type == CLIMBING else "Morphism"
     else:
         kind = "ASHA" if ladder else "Full"
-    wraps = {name: getattr(given, name) for name in WRAPS}
+    wraps = {name: getattr(given, name) for name in WRAPS if kind != "OneShot"}
     inherits = kind == "ASHA" and spec.strategy.type in INHERITING
     return Estimation.model_validate({"type": kind, "inherit": {} if inherits else None} | wraps)
 
@@ -72,7 +75,7 @@ def climbs() -> str:
         "(!has(self.trialTemplate) || !has(self.trialTemplate.command) || "
         "size(self.trialTemplate.command) == 0) && "
         f"self.training.epochs >= {LEAST_EPOCHS} && "
-        f"!(self.strategy.type in {[each for each in INHERITING if each != CLIMBING]}) && "
+        f"!(self.strategy.type in {[*(e for e in INHERITING if e != CLIMBING), *LEARNED]}) && "
         "!has(self.estimation.stopping) && "
         "(!has(self.objective.also) || size(self.objective.also) == 0)"
     )

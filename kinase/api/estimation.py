@@ -10,6 +10,7 @@ from kinase.api._base import Custom, Model, Rule, Union
 from kinase.api.ladder import LADDERS, Ladder
 from kinase.api.screen import Screen
 from kinase.api.stopping import Stopping
+from kinase.api.supernet import Relaxation
 
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -18,7 +19,8 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 class AutoEstimation(Model):
     """The estimation that suits the search. By what was measured: `ASHA`; with NASH, `ASHA` with
     `inherit`. As in the strategy's paper: with LEMONADE, EAS, PathLevel and LargeScaleEvolution,
-    `Morphism`. Where a ladder does not fit it is `Morphism` with NASH, and `Full` with all others:
+    `Morphism`; with a strategy that learns the choices of a supernet, such as DARTS, `OneShot`.
+    Where a ladder does not fit it is `Morphism` with NASH, and `Full` with all others:
     the trainer cannot pause, `training.epochs` is below 9, there are several objectives, or
     `stopping` is set. With `trialTemplate.command` it is `Full`. The choice is recorded when the
     search starts, and stays."""
@@ -184,6 +186,31 @@ class FreezeThawEstimation(Model):
     """Samples by which the entropy of the best trial is estimated."""
 
 
+class OneShotEstimation(Model):
+    """Train one network that holds all candidates, a supernet, and score each candidate with its
+    part of the weights, without training it (Bender et al. 2018; Pham et al. 2018). Finalists are
+    trained. The space must have a supernet; `kinase validate` says whether it has."""
+
+    epochs: Epochs | None = None
+    """Training epochs of the supernet. Default: `spec.training.epochs`."""
+    relaxation: Relaxation | None = None
+    """How choices are made while the supernet trains. Default: that of the strategy if it is one of
+    DARTS, GDAS, SNAS, DrNAS and GAEA, and must then not be set; otherwise `Uniform`."""
+    held: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the training split that is held out for choices that are learned from other samples
+    than the weights (Liu et al. 2019)."""
+    candidates: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Maximum number of candidates to score, including those of the control. `budget.trials` is
+    another limit. Default: 1000, as in Guo et al. (2020) and Li & Talwalkar (2020)."""
+    recalibrate: Annotated[int, Field(ge=0, le=1_000_000)] = 2000
+    """Number of training samples from which the statistics of batch normalizations are computed
+    again for each candidate. 0 keeps those of the supernet, which are those of no candidate."""
+
+
+UNTRAINED = (
+    "type is OneShot, whose candidates are not trained, so {name} must not be set; remove it or "
+    "set another type"
+)
 INHERITS = (
     "inherit is for the types with a ladder ("
     + ", ".join(LADDERS)
@@ -204,6 +231,15 @@ class Estimation(Union):
             "be set; remove it or set another type",
             ".stopping",
             "Forbidden",
+        ),
+        *(
+            Rule(
+                f"!has(self.{name}) || self.type != 'OneShot'",
+                UNTRAINED.format(name=name),
+                f".{name}",
+                "Forbidden",
+            )
+            for name in ("stopping", "screen")
         ),
         Rule(
             f"!has(self.inherit) || self.type in {list(LADDERS)}",
@@ -230,6 +266,7 @@ class Estimation(Union):
         "ASHA",
         "AsyncHyperband",
         "FreezeThaw",
+        "OneShot",
         "Custom",
     ] = "Auto"
     """Type of the estimation. The field of the same name holds its options. `Auto` chooses one by
@@ -252,6 +289,8 @@ class Estimation(Union):
     """Asynchronous successive halving from several first rungs."""
     freeze_thaw: FreezeThawEstimation | None = None
     """Trials paused and continued by a model of their learning curves."""
+    one_shot: OneShotEstimation | None = None
+    """Weights shared by all candidates in one supernet."""
     custom: Custom | None = None
     """An estimator from another package (entry point group `kinase.estimators`)."""
     stopping: Stopping | None = None
@@ -274,6 +313,13 @@ class Estimation(Union):
                 f"type is {self.type}, which judges learning curves itself, so stopping must not "
                 "be set; remove it or set another type"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _untrained(self) -> Estimation:
+        for name in ("stopping", "screen"):
+            if self.type == "OneShot" and getattr(self, name) is not None:
+                raise ValueError(UNTRAINED.format(name=name))
         return self
 
     @model_validator(mode="after")

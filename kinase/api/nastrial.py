@@ -17,9 +17,9 @@ class TrialSpec(Model):
     """The experiment that owns the trial, in the same namespace."""
     number: Annotated[int, Field(ge=0, le=9_999_999)]
     """Number of the trial in its experiment."""
-    kind: Literal["Task", "Search", "Control", "Final", "Baseline", "Test"]
-    """Purpose of the trial. `Task` asks the trainer to describe the task; `Test` evaluates the
-    winner on the test split."""
+    kind: Literal["Task", "Search", "Control", "Supernet", "Final", "Baseline", "Test"]
+    """Purpose of the trial. `Task` asks the trainer to describe the task; `Supernet` trains the
+    network that holds all candidates; `Test` evaluates the winner on the test split."""
     attempt: Annotated[int, Field(ge=1, le=99_999)] = 1
     """Number of the desired attempt. A retry increases it."""
     stop: bool = False

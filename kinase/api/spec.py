@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from kinase.api._base import Keyed, Model, Rule
-from kinase.api.auto import OWN_TRAINER, chosen, climbs
+from kinase.api.auto import OWN_TRAINER, WRAPS, chosen, climbs
 from kinase.api.budget import Baseline, Budget, Control, Finalists
 from kinase.api.estimation import Estimation
 from kinase.api.ladder import check_ladder, first_epochs, ladder_of, ladder_rules
@@ -24,13 +24,15 @@ from kinase.api.recipe import DROPPING
 from kinase.api.space import Space
 from kinase.api.storage import Retention, Storage
 from kinase.api.strategy import Strategy
+from kinase.api.supernet import CANDIDATES, LEARNED
 from kinase.api.task import Task, Training
 
 _LOWER = "self.estimation.?lowerFidelity"
 _CHILDREN = {name: f"self.estimation.?{name}.?epochsPerChild" for name in ("morphism", "inherit")}
 _RECIPE = "self.space.?training"
 _FINAL_EPOCHS = "self.finalists.?epochs.orValue(self.training.epochs)"
-_SEARCH_EPOCHS = first_epochs(f"({climbs()} ? 1 : {_LOWER}.?epochs.orValue(self.training.epochs))")
+_SUPERNET = "self.estimation.?oneShot.?epochs.orValue(self.training.epochs)"
+_SEARCH_EPOCHS = first_epochs(f"({climbs()} ? 1 : {_LOWER}.?epochs.orValue({_SUPERNET}))")
 _NETWORKS = "(self.finalists.count + (has(self.baselines) ? size(self.baselines) : 0))"
 _LEAST_EPOCHS = f"{_SEARCH_EPOCHS} + {_NETWORKS} * {_FINAL_EPOCHS}"
 """CEL of what `final_epochs`, `search_epochs` and `_budget_pays_for_one_trial` compute."""
@@ -46,6 +48,19 @@ _ACCURACY = (
     "(!has(self.objective.goal) || self.objective.goal == 'maximize'))"
 )
 """CEL: the objective can be an accuracy."""
+
+
+_LEARNS = (
+    "strategy.type {strategy} learns the choices of a supernet, and estimation.type {estimation} "
+    "has none: use the type OneShot, or leave estimation out"
+)
+_WRAPS = (
+    "estimation.{name} must not be set: strategy.type {strategy} trains no candidates; remove it"
+)
+_RELAXES = (
+    "estimation.oneShot.relaxation must not be set: strategy.type {strategy} says how choices are "
+    "made; remove it, or choose a strategy that samples, such as Evolution"
+)
 
 
 class ExperimentSpec(Model):
@@ -187,6 +202,28 @@ class ExperimentSpec(Model):
             ".objective.metric",
         ),
         Rule(
+            f"!(self.strategy.type in {list(LEARNED)}) || "
+            "self.estimation.type in ['Auto', 'OneShot']",
+            _LEARNS.format(strategy="{self.strategy.type}", estimation="{self.estimation.type}"),
+            ".estimation.type",
+        ),
+        Rule(
+            f"!(self.strategy.type in {list(LEARNED)}) || "
+            "!self.estimation.?oneShot.?relaxation.hasValue()",
+            _RELAXES.format(strategy="{self.strategy.type}"),
+            ".estimation.oneShot.relaxation",
+            "Forbidden",
+        ),
+        *(
+            Rule(
+                f"!(self.strategy.type in {list(LEARNED)}) || !has(self.estimation.{name})",
+                _WRAPS.format(strategy="{self.strategy.type}", name=name),
+                f".estimation.{name}",
+                "Forbidden",
+            )
+            for name in WRAPS
+        ),
+        Rule(
             "self.strategy.type != 'EAS' || self.space.type in ['Chain', 'Custom']",
             "strategy.type EAS requires the space type Chain; space.type is {self.space.type}",
             ".strategy.type",
@@ -230,14 +267,16 @@ class ExperimentSpec(Model):
         spec = self.settled()
         if (found := ladder_of(spec)) is not None:
             return found[1].cheapest or self.training.epochs
-        lower = spec.estimation.lower_fidelity
-        return (lower.epochs if lower else None) or self.training.epochs
+        first = spec.estimation.lower_fidelity or spec.estimation.one_shot
+        return (first.epochs if first else None) or self.training.epochs
 
     @property
     def paid_trials(self) -> int | None:
         """Approximate number of trials that the budget pays for, including the control's. None if
         only time is limited."""
         found = [self.budget.trials] if self.budget.trials is not None else []
+        if (shared := self.settled().estimation.one_shot) is not None:
+            return min([*found, shared.candidates or CANDIDATES])
         if self.budget.epochs is not None:
             found.append((self.budget.epochs - self.epochs_for(0)) // self._epochs_each)
         return min(found) if found else None
@@ -412,6 +451,20 @@ class ExperimentSpec(Model):
                 "strategy.type LEMONADE trades accuracy against a metric that is known before "
                 f"training: objective.also must name one of {', '.join(RESOURCE_METRICS)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_supernet(self) -> Self:
+        strategy, estimation = self.strategy.type, self.estimation.type
+        if strategy not in LEARNED:
+            return self
+        if estimation not in ("Auto", "OneShot"):
+            raise ValueError(_LEARNS.format(strategy=strategy, estimation=estimation))
+        if self.estimation.one_shot is not None and self.estimation.one_shot.relaxation is not None:
+            raise ValueError(_RELAXES.format(strategy=strategy))
+        for name in WRAPS:
+            if getattr(self.estimation, name) is not None:
+                raise ValueError(_WRAPS.format(strategy=strategy, name=name))
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from kinase.api._base import Custom, Model, Rule, Union
+from kinase.api.supernet import DARTS, GAEA, GDAS, LEARNED, SNAS, DrNAS, Relaxation
 
 Start = Annotated[tuple[dict[str, Any], ...], Field(max_length=100)]
 """Architectures in the format of the space, or published ones such as `{named: NASNet-A}`."""
@@ -276,6 +277,11 @@ class Strategy(Union):
         "EAS",
         "PathLevel",
         "BOHB",
+        "DARTS",
+        "GDAS",
+        "SNAS",
+        "DrNAS",
+        "GAEA",
         "Custom",
     ]
     """Type of the strategy. The field of the same name holds its options."""
@@ -297,5 +303,24 @@ class Strategy(Union):
     """Reinforcement learning over trees of branches."""
     bohb: BOHBStrategy | None = None
     """Densities of good and other trials."""
+    darts: DARTS | None = None
+    """Choices of a supernet learned by gradients."""
+    gdas: GDAS | None = None
+    """Choices of a supernet learned by gradients, one option sampled in each step."""
+    snas: SNAS | None = None
+    """Choices of a supernet learned by gradients, from samples of relaxed choices."""
+    dr_nas: DrNAS | None = Field(default=None, alias="drNAS")
+    """Choices of a supernet learned by gradients, from samples of a Dirichlet distribution."""
+    gaea: GAEA | None = None
+    """Choices of a supernet learned by exponentiated gradients."""
     custom: Custom | None = None
     """A strategy from another package (entry point group `kinase.strategies`)."""
+
+    @property
+    def relaxation(self) -> Relaxation | None:
+        """How a supernet's choices are learned, if the strategy is that."""
+        if self.type not in LEARNED:
+            return None
+        return Relaxation.model_validate(
+            {"type": self.type, Relaxation.members()[self.type]: self.member}
+        )

@@ -82,6 +82,12 @@ class GAEA(Model):
     """Step of the exponentiated gradient."""
 
 
+CANDIDATES = 1000
+"""Candidates that are scored by default."""
+LEARNED = ("DARTS", "GDAS", "SNAS", "DrNAS", "GAEA", "PCDARTS")
+"""Types that learn the choices, so that an architecture is left at the end. Each is a strategy."""
+
+
 class Relaxation(Union):
     """How choices are made while a supernet trains."""
 
@@ -89,30 +95,18 @@ class Relaxation(Union):
     """Type of the relaxation. `Uniform`: a random architecture in each step (Guo et al. 2020; Li &
     Talwalkar 2020); nothing is learned of the choices. The field of the same name holds the options
     of the others."""
-    darts: DARTS | None = Field(default=None, alias="darts")
+    darts: DARTS | None = None
     """DARTS."""
-    gdas: GDAS | None = Field(default=None, alias="gdas")
+    gdas: GDAS | None = None
     """GDAS."""
-    snas: SNAS | None = Field(default=None, alias="snas")
+    snas: SNAS | None = None
     """SNAS."""
-    drnas: DrNAS | None = Field(default=None, alias="drnas")
+    dr_nas: DrNAS | None = Field(default=None, alias="drNAS")
     """DrNAS."""
-    gaea: GAEA | None = Field(default=None, alias="gaea")
+    gaea: GAEA | None = None
     """GAEA."""
-    pc_darts: PCDARTS | None = Field(default=None, alias="pcDarts")
+    pc_darts: PCDARTS | None = Field(default=None, alias="pcdarts")
     """PC-DARTS."""
-
-    @classmethod
-    def members(cls) -> dict[str, str]:
-        """Map each type to its struct's field."""
-        return {
-            "DARTS": "darts",
-            "GDAS": "gdas",
-            "SNAS": "snas",
-            "DrNAS": "drnas",
-            "GAEA": "gaea",
-            "PCDARTS": "pc_darts",
-        }
 
     @property
     def single_level(self) -> bool:
@@ -133,7 +127,7 @@ class SupernetPlan(Model):
     """How choices are made."""
     held: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Share of the training split that is held out for the choices, if they learn from other
-    samples than the weights."""
+    samples than the weights. Otherwise the weights learn from all."""
     frozen: Annotated[int, Field(ge=0, le=100_000)] = 0
     """First epochs in which the choices do not learn. The relaxation can have its own: the larger
     number counts."""
@@ -157,7 +151,7 @@ class Slice(Model):
 class Derived(Model):
     """An architecture that is left of a supernet's choices."""
 
-    architecture: Any
+    architecture: dict[str, Any]
     """The genotype."""
-    score: float
-    """Mean probability of its options: 1 if the choices have no doubt."""
+    score: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """How sure the choices are of it, such as the mean probability of its options."""

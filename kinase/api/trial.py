@@ -25,6 +25,7 @@ from kinase.api._base import Metric, Model, Name
 from kinase.api.fidelity import Fidelity, Scale
 from kinase.api.objective import Goal
 from kinase.api.space import Space
+from kinase.api.supernet import Derived, Slice, SupernetPlan
 from kinase.api.task import Task, Training
 
 Architecture = dict[str, Any]
@@ -57,6 +58,7 @@ class Kind(StrEnum):
     CONTROL = "Control"
     FINAL = "Final"
     BASELINE = "Baseline"
+    SUPERNET = "Supernet"
 
 
 class Outcome(StrEnum):
@@ -189,8 +191,9 @@ PROXY = "proxy_"
 
 
 class TrialJob(Model):
-    """Input of a trial (contract v1): one JSON object. `until`, `done` and `measure` are left out
-    of it where they have their defaults, so that a trainer that does not know them reads it."""
+    """Input of a trial (contract v1): one JSON object. `until`, `done`, `measure`, `supernet` and
+    `slice` are left out of it where they have their defaults, so that a trainer that does not know
+    them reads it."""
 
     version: Literal[1] = 1
     """Version of the contract."""
@@ -238,6 +241,12 @@ class TrialJob(Model):
     measure: Annotated[tuple[ProxyName, ...], Field(max_length=32)] = ()
     """Zero-cost proxies to measure on the network with its initial weights, before any are
     inherited. Each is reported as a metric, `proxy_` and its name."""
+    supernet: SupernetPlan | None = None
+    """How to train the supernet of the space, whose architecture is empty; None for a trial of one
+    architecture."""
+    slice: Slice | None = None
+    """The supernet whose weights the network takes. With `until` 0 it is scored with them, without
+    training."""
 
     @model_validator(mode="after")
     def _in_order(self) -> TrialJob:
@@ -254,7 +263,8 @@ class TrialJob(Model):
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = handler(self)
-        for name, default in (("until", None), ("done", 0), ("measure", ())):
+        defaults = {"until": None, "done": 0, "measure": (), "supernet": None, "slice": None}
+        for name, default in defaults.items():
             if getattr(self, name) == default:
                 document.pop(name, None)
         for name in ("training", "architecture"):  # of a job's space both are always None
@@ -333,8 +343,8 @@ class TaskInfo(Model):
     root: Root | None = None
     """The network that the search starts from, if the job has a space with such a network."""
     supports: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=32)] = ()
-    """Optional fields of a job that the trainer knows: `until`, with which goes `done`, and
-    `measure`."""
+    """Optional fields of a job that the trainer knows: `until`, with which goes `done`, `measure`,
+    and `supernet`, with which goes `slice`."""
     proxies: Annotated[tuple[ProxyName, ...], Field(max_length=256)] = ()
     """Zero-cost proxies that the trainer can measure. Without any, a search does not check the
     names in its manifest."""
@@ -364,6 +374,8 @@ Metrics = Annotated[dict[str, float], BeforeValidator(_measured)]
 """Metrics by name. One that is NaN or infinite is omitted."""
 
 
+MOST_DERIVED = 1000
+"""Architectures that a supernet's trial may name."""
 Folder = Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")]
 """Name of a folder; empty: none."""
 
@@ -414,6 +426,8 @@ class TrialResult(Model):
     """Folder below the trial's prefix with the stored network, such as `epoch-3`; empty: the prefix
     itself. A trial that pauses keeps each network in a separate folder, because a child may read an
     earlier one meanwhile."""
+    derived: Annotated[tuple[Derived, ...], Field(max_length=MOST_DERIVED)] = ()
+    """Of a supernet: the architectures that its choices have led to, best first."""
     facts: dict[str, Any] = Field(default_factory=dict)
     """Facts for the report's protocol: versions, device, sizes of the splits."""
 

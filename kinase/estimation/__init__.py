@@ -2,7 +2,7 @@
 
 from kinase.api.fidelity import Fidelity, Grant
 from kinase.estimation.base import Estimator, InheritanceRule, Setting
-from kinase.estimation.decision import Decision, End, Left, Promote, Sample, Stop, Wait
+from kinase.estimation.decision import Decision, End, Left, Promote, Sample, Stop, Train, Wait
 from kinase.estimation.make import make_estimator
 from kinase.history import History, Trial
 
@@ -19,6 +19,7 @@ __all__ = [
     "Sample",
     "Setting",
     "Stop",
+    "Train",
     "Trial",
     "Wait",
     "make_estimator",

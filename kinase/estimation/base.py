@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kinase.api.fidelity import Fidelity, Grant
+from kinase.api.supernet import Relaxation
 from kinase.estimation.decision import Decision, Left
 from kinase.history import History, Trial
 from kinase.morphism.widen import Growth
@@ -46,6 +47,8 @@ class Setting:
     """What surrounds a network at full fidelity."""
     seed: int = 0
     """Of the estimator's own choices."""
+    relaxation: Relaxation | None = None
+    """How the strategy makes the choices of a supernet, if it is that."""
 
 
 class Estimator(ABC):
@@ -79,6 +82,12 @@ class Estimator(ABC):
     def child(self) -> Grant | None:
         """The first grant of a child that begins with its parent's weights; None: as any other's.
         Its network and its data must be those of any other."""
+        return None
+
+    @property
+    def most(self) -> int | None:
+        """How many candidates are scored at most, the control's included; None: as many as the
+        budget pays for."""
         return None
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kinase.api.fidelity import Grant
+from kinase.api.supernet import SupernetPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,18 @@ class Sample:
     """Of one that begins with its parent's weights; None: as any other."""
     measure: tuple[str, ...] = ()
     """Zero-cost proxies to measure on the network as it begins."""
+    supernet: int | None = None
+    """The supernet's trial whose weights the candidate takes; None: it begins from scratch."""
+    recalibrate: int = 0
+    """Training samples from which the statistics of its batch normalizations are computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Train the supernet of all candidates, which both arms then share."""
+
+    grant: Grant
+    plan: SupernetPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +86,7 @@ class End:
     """For a person."""
 
 
-Decision = Sample | Promote | Stop | Wait | End
+Decision = Sample | Train | Promote | Stop | Wait | End
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +106,16 @@ def check(found: Any) -> Decision:
         TypeError: it is not a decision, or one of its fields is not of its type.
     """
     match found:
-        case Sample(grant, child, measure):
+        case Sample(grant, child, measure, supernet):
             _expect(isinstance(grant, Grant), "grant", grant, "a Grant", found)
             _expect(child is None or isinstance(child, Grant), "child", child, "a Grant", found)
             names = isinstance(measure, tuple) and all(isinstance(n, str) for n in measure)
             _expect(names, "measure", measure, "a tuple of names", found)
+            right = supernet is None or _whole(supernet)
+            _expect(right, "supernet", supernet, "the number of a trial", found)
+        case Train(grant, plan):
+            _expect(isinstance(grant, Grant), "grant", grant, "a Grant", found)
+            _expect(isinstance(plan, SupernetPlan), "plan", plan, "a SupernetPlan", found)
         case Promote(trial, grant, forecast):
             _expect(isinstance(grant, Grant), "grant", grant, "a Grant", found)
             _expect(_whole(trial), "trial", trial, "the number of a trial", found)
@@ -116,7 +134,8 @@ def check(found: Any) -> Decision:
             pass
         case _:
             raise TypeError(
-                f"it decided {found!r:.200}; it must decide Sample, Promote, Stop, Wait or End"
+                f"it decided {found!r:.200}; it must decide Sample, Train, Promote, Stop, Wait or "
+                "End"
             )
     decision: Decision = found
     return decision

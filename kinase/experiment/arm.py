@@ -25,7 +25,7 @@ from kinase.experiment.record import Record
 from kinase.experiment.seeds import Stream, derive
 from kinase.experiment.thinking import Thinking
 from kinase.experiment.trial_record import TrialRecord
-from kinase.history import History, Trial
+from kinase.history import History, Supernet, Trial
 from kinase.space import Space, derive_rng
 from kinase.strategy import Proposal, loss, losses, make_strategy
 
@@ -73,8 +73,13 @@ class Arm:
         self._store = record.store
 
     def apply(self, entry: AnyEntry, record: TrialRecord) -> None:
-        """Take in an entry about a trial of this arm, new or replayed."""
+        """Take in an entry, new or replayed, if it is about a trial of this arm, or about the
+        supernet."""
         history = self.history
+        if record.kind is Kind.SUPERNET:
+            self._share(record)
+        if record.kind is not self.kind:
+            return
         match entry:
             case Asked():
                 trial = Trial(
@@ -107,6 +112,18 @@ class Arm:
                 )
                 if first:
                     self.strategy.observe(history.by_number[entry.trial], history)
+
+    def _share(self, record: TrialRecord) -> None:
+        """Take in how the supernet stands, which both arms share."""
+        self.history.share(
+            Supernet(
+                record.number,
+                record.outcome,
+                stored=record.kept_bytes > 0,
+                derived=record.derived,
+                message=record.message,
+            )
+        )
 
     def _turn(self, value: float | None) -> float:
         return math.inf if value is None else loss(self._aim, value)
@@ -164,7 +181,8 @@ class Arm:
             decision = check(found)
             match decision:
                 case Wait():
-                    if not self.history.running:
+                    shared = self.history.supernet
+                    if not self.history.running and (shared is None or shared.outcome is not None):
                         raise ValueError("it waits while no trial runs")
                 case Promote(trial=trial, grant=grant):
                     there = self._resting(trial)

@@ -6,18 +6,18 @@ import math
 from collections.abc import Sequence
 
 from kinase.api.fidelity import Grant
+from kinase.api.supernet import Slice
 from kinase.api.trial import Inheritance, Kind, Outcome
-from kinase.estimation import Promote, Sample, Stop
+from kinase.estimation import Promote, Sample, Stop, Train
 from kinase.experiment import budget, inheritance
 from kinase.experiment.entries import AnyEntry, Asked, Ended, Granted, Told
 from kinase.experiment.record import Record
 from kinase.experiment.rungs import OVER
 from kinase.experiment.seeds import Stream, derive
+from kinase.experiment.state import FINALS
 from kinase.experiment.trial_record import TrialRecord
 from kinase.space import InfeasibleError
 from kinase.strategy import Proposal
-
-FINALS = (Kind.FINAL, Kind.BASELINE)
 
 
 def ask(
@@ -27,6 +27,7 @@ def ask(
     grant: Grant,
     inherit: Inheritance | None = None,
     measure: tuple[str, ...] = (),
+    weights: Slice | None = None,
 ) -> list[AnyEntry]:
     """A new trial; one that cannot be built is told at once."""
     number = len(record.state.trials)
@@ -53,11 +54,34 @@ def ask(
         inherit=inherit,
         learning_rate=proposal.learning_rate,
         measure=measure,
+        slice=weights,
         elapsed=record.elapsed,
     )
     if not infeasible:
         return [asked]
     return [asked, infeasible_told(record, number, infeasible)]
+
+
+def supernet(record: Record, train: Train) -> Asked:
+    """The trial of the supernet. It has no architecture, and belongs to no arm."""
+    return Asked(
+        trial=len(record.state.trials),
+        kind=Kind.SUPERNET,
+        architecture={},
+        key="",
+        grant=train.grant,
+        seed=derive(record.spec.seed, Stream.SUPERNET, record.state.counts[Kind.SUPERNET]),
+        plan=train.plan,
+        elapsed=record.elapsed,
+    )
+
+
+def slice_of(record: Record, sample: Sample) -> Slice | None:
+    """The supernet whose weights a candidate takes."""
+    if sample.supernet is None:
+        return None
+    prefix = record.state.trials[sample.supernet].prefix
+    return Slice(prefix=prefix, recalibrate=sample.recalibrate)
 
 
 def infeasible_told(record: Record, number: int, message: str) -> Told:

@@ -9,7 +9,7 @@ from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
 from kinase.experiment import artifacts, budget, outcome
 from kinase.experiment.entries import Told
 from kinase.experiment.record import Record
-from kinase.experiment.state import SEARCHING
+from kinase.experiment.state import FINALS, SEARCHING
 from kinase.experiment.trial_record import TrialRecord
 
 
@@ -19,7 +19,10 @@ def job_of(record: Record, trial: TrialRecord, *, test: bool = False) -> TrialJo
     passes_on = trial.kind is Kind.SEARCH and rule is not None
     root = record.info.root if spec.space.with_root is not None else None
     stop = trial.stop
-    training = record.space.trained(trial.architecture, spec.training)
+    training, architecture = spec.training, trial.architecture
+    if trial.kind is not Kind.SUPERNET:
+        training = record.space.trained(architecture, training)
+        architecture = record.space.network(architecture)
     return TrialJob(
         experiment=record.experiment.metadata.name,
         trial=trial.number,
@@ -28,11 +31,13 @@ def job_of(record: Record, trial: TrialRecord, *, test: bool = False) -> TrialJo
         task=spec.task,
         training=training.at_rate(trial.learning_rate),
         space=spec.space.networks,
-        architecture=record.space.network(trial.architecture),
+        architecture=architecture,
         fidelity=trial.fidelity,
         until=None if stop == trial.fidelity.epochs else stop,
         done=min(trial.done, stop),  # a checkpoint may hold more
         measure=trial.measure,
+        supernet=trial.plan,
+        slice=trial.slice,
         seed=trial.seed,
         prefix=trial.prefix,
         keep_weights=trial.kind not in SEARCHING or passes_on,
@@ -117,7 +122,7 @@ class Dispatch:
             record.spec, record.state, record.elapsed, sum(record.running.values())
         ):
             for number in self.engine.running():
-                if record.stopping or record.state.trials[number].kind in SEARCHING:
+                if record.stopping or record.state.trials[number].kind not in FINALS:
                     self.stop(number)
 
     def stop(self, number: int) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from kinase.api._base import Model
 from kinase.api.fidelity import Grant
+from kinase.api.supernet import Derived, Slice, SupernetPlan
 from kinase.api.trial import (
     Architecture,
     Confusion,
@@ -50,6 +51,10 @@ class Asked(Model):
     """Factor on the learning rate."""
     measure: tuple[str, ...] = ()
     """Zero-cost proxies to measure."""
+    plan: SupernetPlan | None = None
+    """How a supernet is trained."""
+    slice: Slice | None = None
+    """The supernet whose weights it takes."""
     elapsed: Seconds = 0.0
     """Seconds that the experiment has run."""
 
@@ -152,7 +157,9 @@ class Told(Model):
     message: str = ""
     """What went wrong."""
     facts: dict[str, Any] = Field(default_factory=dict)
-    """What the trainer says of itself (finalists only)."""
+    """What the trainer says of itself (finalists and supernets only)."""
+    derived: tuple[Derived, ...] = ()
+    """Of a supernet: the architectures that its choices have led to, best first."""
     inherited: Inherited | None = None
     """What the network began with, if it was to inherit."""
     kept_bytes: Annotated[int, Field(ge=0)] = 0

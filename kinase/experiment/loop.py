@@ -172,12 +172,11 @@ class Loop(Record):
                     self._told.append(trial)
 
     def apply(self, entry: AnyEntry) -> None:
-        """Take in an entry, new or replayed: the record, then the arm that it is about."""
+        """Take in an entry, new or replayed: the record, then the arms."""
         super().apply(entry)
         if isinstance(entry, Asked | Rested | Granted | Told):
-            trial = self.state.trials[entry.trial]
-            if trial.kind in self.arms:
-                self.arms[trial.kind].apply(entry, trial)
+            for arm in self.arms.values():
+                arm.apply(entry, self.state.trials[entry.trial])
 
     def _commit(self) -> None:
         """Keep what was decided, then act on it."""

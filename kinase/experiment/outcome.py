@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from kinase.api.supernet import Derived
 from kinase.api.trial import MAX_ATTEMPTS, Cost, Kind, Outcome, TrialProgress, TrialResult
 from kinase.engine import Lost
 from kinase.experiment import artifacts
@@ -9,6 +12,7 @@ from kinase.experiment.entries import Attempt, Rested, Told
 from kinase.experiment.record import Record
 from kinase.experiment.state import SEARCHING
 from kinase.experiment.trial_record import TrialRecord
+from kinase.space import ArchitectureError
 from kinase.words import counted
 
 
@@ -93,7 +97,7 @@ def of_result(
     message = result.message
     if not stopped:
         message = "; ".join(filter(None, (message, _strays(trial, result))))[:4000]
-    kept = result.kept_bytes if trial.kind is Kind.SEARCH else 0
+    kept = result.kept_bytes if trial.kind in (Kind.SEARCH, Kind.SUPERNET) else 0
     goes_on = whole and usable and not (at_end and trial.grant.final)
     if goes_on and trial.kind in SEARCHING and record.state.ended is None:
         return Rested(
@@ -119,11 +123,22 @@ def of_result(
         curve=curve,
         message=message,
         facts=result.facts if trial.kind not in SEARCHING else {},
+        derived=_derived(record, trial, result),
         inherited=result.inherited,
         kept_bytes=kept,
         kept_in=result.kept_in,
         elapsed=record.elapsed,
     )
+
+
+def _derived(record: Record, trial: TrialRecord, result: TrialResult) -> tuple[Derived, ...]:
+    """Those of a supernet's derived architectures that are of the space."""
+    found = []
+    for each in result.derived if trial.kind is Kind.SUPERNET else ():
+        with suppress(ArchitectureError):
+            record.space.validate(each.architecture)
+            found.append(each)
+    return tuple(found)
 
 
 def of_progress(

@@ -10,7 +10,7 @@ from functools import partial
 
 from kinase.api.experiment import NASExperiment
 from kinase.api.fidelity import Fidelity
-from kinase.api.trial import Architecture, Outcome, TaskInfo
+from kinase.api.trial import Architecture, Kind, Outcome, TaskInfo
 from kinase.experiment import artifacts, budget
 from kinase.experiment.aims import aims_of
 from kinase.experiment.count import count
@@ -96,7 +96,7 @@ class Record:
         """Read the journal."""
         for number, entry in enumerate(self.journal.replay(), 1):
             try:
-                if isinstance(entry, Asked):
+                if isinstance(entry, Asked) and entry.kind is not Kind.SUPERNET:
                     self.space.validate(entry.architecture)
                 self.apply(entry)
             except (ArchitectureError, Contradiction) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kinase.api.trial import Outcome, TrialResult
+from kinase.api.trial import Kind, Outcome, TrialResult
 from kinase.engine import Finished, Lost
 from kinase.experiment import artifacts, asking, outcome
 from kinase.experiment.dispatch import Dispatch, job_of
@@ -32,7 +32,8 @@ def recover(record: Record, dispatch: Dispatch, *, results: bool) -> Iterator[An
                 yield outcome.of_result(record, trial, result)
             continue
         try:  # asked, and not told infeasible before a crash
-            record.appraise(trial.architecture)
+            if trial.kind is not Kind.SUPERNET:
+                record.appraise(trial.architecture)
         except InfeasibleError as error:
             yield asking.infeasible_told(record, trial.number, str(error))
             continue

@@ -15,6 +15,7 @@ class Stream(IntEnum):
     TRAINING = 3
     FINAL = 4
     ESTIMATION = 5
+    SUPERNET = 6
 
 
 def derive(seed: int, stream: Stream, number: int = 0) -> int:

@@ -27,7 +27,8 @@ def setting_of(spec: ExperimentSpec, space: Space, sample: Shape, outputs: int) 
         scale=space.scale(final=False),
     )
     frame = Frame(sample, outputs, full.scale)
-    return Setting(full, space, frame, derive(spec.seed, Stream.ESTIMATION))
+    seed = derive(spec.seed, Stream.ESTIMATION)
+    return Setting(full, space, frame, seed, spec.strategy.relaxation)
 
 
 def estimator_of(spec: ExperimentSpec, setting: Setting) -> Estimator:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from kinase.api.fidelity import Grant
 from kinase.api.trial import Kind
-from kinase.estimation import Decision, End, Left, Promote, Sample, Stop
+from kinase.estimation import Decision, End, Left, Promote, Sample, Stop, Train
 from kinase.experiment import asking, budget, finals
 from kinase.experiment.arm import Arm
 from kinase.experiment.entries import AnyEntry
@@ -55,6 +55,7 @@ class Search:
         self._search = search
         self._control = control
         self._reason: str | None = None
+        self._exhausted = False
 
     @property
     def over(self) -> bool:
@@ -74,7 +75,7 @@ class Search:
             return NOTHING
         if record.reached():
             return asking.end(record, record.why_end() or "the target is reached")
-        self._reason = None
+        self._reason, self._exhausted = None, False
         for arm, samples in self._turns():
             if entries := self._of_arm(arm, samples):
                 return entries
@@ -94,7 +95,17 @@ class Search:
             yield self._search, True
         else:
             yield self._search, True
-            yield self._control, False
+            yield self._control, self._control_goes_on
+
+    @property
+    def _control_goes_on(self) -> bool:
+        """Whether the control has its share of the candidates that are scored, however few the
+        strategy proposes."""
+        state, most = self._record.state, self._trials
+        if not self._exhausted or most is None:
+            return False
+        share = self._record.spec.control.share
+        return state.counts[Kind.CONTROL] < math.floor(most * share)
 
     def _of_arm(self, arm: Arm, samples: bool) -> Sequence[AnyEntry]:
         """What follows from an arm's decision. An arm that cannot have its sample is asked again
@@ -114,6 +125,11 @@ class Search:
         match decision:
             case Stop():
                 return [asking.stop(record, decision)]
+            case Train(grant=grant):
+                refusal = record.refusal(grant.fidelity, grant.until, new=False)
+                if refusal is None:
+                    return [asking.supernet(record, decision)]
+                self._refuse(refusal)
             case Promote(trial=number, grant=grant):
                 costs = asking.costs(record.state.trials[number], grant)
                 refusal = record.refusal(grant.fidelity, costs, new=False)
@@ -135,6 +151,7 @@ class Search:
         if proposal is None:
             if arm is self._search:
                 self._refuse(arm.strategy.why_none)
+                self._exhausted = arm.estimator.most is not None
             return NOTHING
         inherit = asking.inherits(record, proposal) if arm is self._search else None
         grant = asking.grant_of(sample, inherit)
@@ -142,7 +159,8 @@ class Search:
         if (refusal := record.refusal(grant.fidelity, grant.until)) is not None:
             self._refuse(refusal)
             return NOTHING
-        return asking.ask(record, arm.kind, proposal, grant, inherit, sample.measure)
+        weights = asking.slice_of(record, sample)
+        return asking.ask(record, arm.kind, proposal, grant, inherit, sample.measure, weights)
 
     def _refuse(self, reason: str) -> None:
         """Why an arm does nothing: what the budget says first, as the search's first reason."""
@@ -158,9 +176,14 @@ class Search:
         return int(left * record.spec.control.share)
 
     @property
+    def _trials(self) -> int | None:
+        """How many trials the search may have, by the budget and the estimator."""
+        limits = (self._record.spec.budget.trials, self._search.estimator.most)
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
     def _trials_left(self) -> int | None:
-        total = self._record.spec.budget.trials
-        return None if total is None else max(0, total - self._record.state.searched)
+        return None if self._trials is None else max(0, self._trials - self._record.state.searched)
 
 
 class Finals:

@@ -24,6 +24,8 @@ from kinase.experiment.trial_record import Look, TrialRecord
 
 SEARCHING = (Kind.SEARCH, Kind.CONTROL)
 """The kinds of trial that the search consists of."""
+FINALS = (Kind.FINAL, Kind.BASELINE)
+"""The kinds of trial that follow it."""
 
 
 class Contradiction(ValueError):
@@ -111,6 +113,8 @@ class State:
             inherit=entry.inherit,
             learning_rate=entry.learning_rate,
             measure=entry.measure,
+            plan=entry.plan,
+            slice=entry.slice,
             asked=entry.elapsed,
         )
         self.trials[entry.trial] = self.outstanding[entry.trial] = record
@@ -185,7 +189,7 @@ class State:
             record.rung = record.grant.rung
         record.curve = entry.curve or record.curve
         record.message = entry.message
-        record.facts = entry.facts
+        record.facts, record.derived = entry.facts, entry.derived
         record.inherited = entry.inherited
         record.keep(entry.kept_bytes, entry.kept_in)
         record.predicted, record.probability = entry.predicted, entry.probability

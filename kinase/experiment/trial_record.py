@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinase.api.fidelity import Fidelity, Grant
+from kinase.api.supernet import Derived, Slice, SupernetPlan
 from kinase.api.trial import Architecture, Cost, Inheritance, Inherited, Kind, Outcome
 from kinase.experiment import artifacts
 from kinase.experiment.entries import Rested
@@ -50,6 +51,12 @@ class TrialRecord:
     """Factor on the learning rate."""
     measure: tuple[str, ...] = ()
     """Zero-cost proxies to measure."""
+    plan: SupernetPlan | None = None
+    """How a supernet is trained; None for a trial of one architecture."""
+    slice: Slice | None = None
+    """The supernet whose weights it takes."""
+    derived: tuple[Derived, ...] = ()
+    """Of a supernet: the architectures that its choices have led to, best first."""
     attempt: int = 1
     """The attempt that is under way, or was the last."""
     lost: int = 1

@@ -18,8 +18,8 @@ from kinase_trainer.train import pick_device, seed_of
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Network, data and device of a job."""
+class Surroundings:
+    """Data, device and space of a job."""
 
     device: torch.device
     splits: Splits
@@ -27,6 +27,12 @@ class Setting:
     validation: Part
     space: Space
     frame: Frame
+
+
+@dataclass(frozen=True)
+class Setting(Surroundings):
+    """The same with the job's network."""
+
     network: Network
 
 
@@ -36,11 +42,13 @@ def slot() -> int:
     return int(text) if text.isdigit() else 0
 
 
-def set_up(job: TrialJob, store: Store) -> Setting:
-    """Build the network and load the data.
+def surroundings(job: TrialJob, store: Store, *, searching: bool = False) -> Surroundings:
+    """Load the data.
 
-    Raises:
-        ArchitectureError, InfeasibleError: the network cannot be built.
+    Args:
+        job: of the trial.
+        store: of the experiment.
+        searching: whether networks are built as within a supernet.
     """
     device = pick_device(job.training.device, slot())
     splits = roots.normalized(open_splits(job.task), job.space.model)
@@ -49,16 +57,31 @@ def set_up(job: TrialJob, store: Store) -> Setting:
     _, channels, height, width = train.images.shape
     auxiliary = job.training.auxiliary > 0 and job.kind in (Kind.FINAL, Kind.BASELINE)
     space = roots.space_of(job, store)
-    space.validate(job.architecture)
     frame = Frame(
-        (channels, height, width), splits.outputs, job.fidelity.scale, auxiliary=auxiliary
+        (channels, height, width),
+        splits.outputs,
+        job.fidelity.scale,
+        auxiliary=auxiliary,
+        searching=searching,
     )
-    graph = space.graph(job.architecture, frame)
+    return Surroundings(device, splits, train, validation, space, frame)
+
+
+def set_up(job: TrialJob, store: Store) -> Setting:
+    """Build the network and load the data.
+
+    Raises:
+        ArchitectureError, InfeasibleError: the network cannot be built.
+    """
+    around = surroundings(job, store)
+    around.space.validate(job.architecture)
+    graph = around.space.graph(job.architecture, around.frame)
     torch.manual_seed(seed_of(job.seed, 0))
-    network = Network(graph, splits.mean, splits.deviation).to(device)
+    splits, train = around.splits, around.train
+    network = Network(graph, splits.mean, splits.deviation).to(around.device)
     if smallest_batch(len(train), job.training.batch_size) == 1:
         _try_single(network, train, job.training.batch_size)
-    return Setting(device, splits, train, validation, space, frame, network)
+    return Setting(**vars(around), network=network)
 
 
 def _try_single(network: Network, train: Part, size: int) -> None:

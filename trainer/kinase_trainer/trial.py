@@ -33,6 +33,7 @@ from kinase_trainer.ledger import Meter
 from kinase_trainer.morphism import read_slots
 from kinase_trainer.setting import Setting, set_up, slot
 from kinase_trainer.start import resume, start
+from kinase_trainer.supernet import trial as supernets
 from kinase_trainer.train import Run, evaluate, make_optimizer, pick_device
 
 __all__ = ["describe", "export", "run"]
@@ -105,6 +106,10 @@ def _train(
     cache: Cache | None,
 ) -> TrialResult:
     """Set up, resume or start, measure, train, keep, and say what was found."""
+    if job.supernet is not None:
+        return supernets.train(job, store, notify, begin, meter)
+    if job.slice is not None:
+        return supernets.score(job, store, meter, cache)
     setting = set_up(job, store)
     run = Run(
         model=setting.network,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -80,20 +80,25 @@ class Supernetwork(Network):
         self._train_plan, self._eval_plan, self._output = self._whole
 
 
-def slice_weights(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """The tensors of a slice, under the names of the network that the space builds.
+def slice_names(tensors: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:
+    """The tensors of a slice: for each name in the network that the space builds the supernet's.
 
     Args:
-        weights: the supernet's `state_dict`.
+        tensors: names in the supernet's `state_dict`.
         names: for each node of the network its counterpart (`kinase.space.supernet.match`).
     """
     theirs = {counterpart: name for name, counterpart in names.items()}
-    found: dict[str, Tensor] = {}
-    for key, tensor in weights.items():
+    found: dict[str, str] = {}
+    for key in tensors:
         if not key.startswith("nodes."):
-            found[key] = tensor  # what all networks have, as the images' mean
+            found[key] = key  # what all networks have, as the images' mean
             continue
         _, node, rest = key.split(".", 2)
         if node in theirs:
-            found[f"nodes.{theirs[node]}.{rest}"] = tensor
+            found[f"nodes.{theirs[node]}.{rest}"] = key
     return found
+
+
+def slice_weights(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """The same with the tensors."""
+    return {own: weights[theirs] for own, theirs in slice_names(weights, names).items()}

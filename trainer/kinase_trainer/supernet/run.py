@@ -63,6 +63,8 @@ class SupernetRun(Run):
     """Whether batches are normalized by their own statistics in evaluation."""
     beside: tuple[Beside, ...] = ()
     """What else takes part."""
+    history: list[dict[str, list[float]]] = field(default_factory=list)
+    """After each epoch, how probable the options of each group were, if choices are learned."""
 
     def __post_init__(self) -> None:
         """Draw the first held-out batch when it is needed.
@@ -137,6 +139,9 @@ class SupernetRun(Run):
             self.relaxation.conclude(self.rewards(*self.held_batch()), self.draws)
         for each in self.beside:
             each.after(self)
+        if self.chooser is not None:
+            rows = self.relaxation.probabilities()
+            self.history.append({g: [round(p, 4) for p in row.tolist()] for g, row in rows.items()})
         self._batch = None
         return seen + self._more
 
@@ -327,7 +332,10 @@ class SupernetRun(Run):
 
     def _pack_choices(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors: dict[str, Tensor] = {}
-        scalars: dict[str, Any] = {"relaxation": self.relaxation.remember()}
+        scalars: dict[str, Any] = {
+            "relaxation": self.relaxation.remember(),
+            "history": self.history,
+        }
         if self.chooser is not None:
             mine, scalars["choices"] = checkpoint.pack(self.relaxation, self.chooser)
             tensors = {f"{CHOICES}{name}": tensor for name, tensor in mine.items()}
@@ -356,6 +364,7 @@ class SupernetRun(Run):
         except ValueError:
             self._unpack_choices(*before)
             raise
+        self.history = list(saved.scalars.get("history", []))
 
     def _unpack_choices(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
         if self.chooser is not None:

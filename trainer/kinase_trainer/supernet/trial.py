@@ -1,0 +1,213 @@
+"""The trials of a supernet: its training, and the scoring of a candidate with its weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from kinase.api.space import Space as SpaceModel
+from kinase.api.supernet import Derived
+from kinase.api.trial import MOST_DERIVED, Outcome, Point, TrialJob, TrialResult
+from kinase.space import ArchitectureError, Frame, Space, make_space
+from kinase.space.supernet import Supernet, match
+from kinase.store import CountingStore, Store
+from kinase_trainer import checkpoint
+from kinase_trainer.cache import Cache
+from kinase_trainer.data import Part
+from kinase_trainer.epochs import Begin, Notify, train_epochs
+from kinase_trainer.errors import ConfigError, CorruptModel
+from kinase_trainer.ledger import Meter
+from kinase_trainer.network import Network
+from kinase_trainer.setting import Surroundings, surroundings
+from kinase_trainer.start import resume
+from kinase_trainer.supernet import stored
+from kinase_trainer.supernet.make import make_choices
+from kinase_trainer.supernet.network import Supernetwork
+from kinase_trainer.supernet.recalibrate import recalibrate
+from kinase_trainer.supernet.run import SupernetRun, halves
+from kinase_trainer.train import evaluate, make_optimizer, seed_of
+
+HISTORY = "choices.json"
+"""Key below the supernet's prefix: its choices' probabilities after each epoch."""
+CHUNK = 256
+"""Images of a batch for the statistics of batch normalizations."""
+
+
+def train(
+    job: TrialJob, store: CountingStore, notify: Notify, begin: Begin, meter: Meter
+) -> TrialResult:
+    """Train a supernet, from its last checkpoint if there is one; store its weights, and say which
+    architectures its choices have led to.
+
+    Raises:
+        ConfigError: the space has no supernet, or too few samples can be held out.
+        CheckpointGone: the checkpoint holds fewer epochs than `job.done`; nothing was trained.
+    """
+    around = surroundings(job, store, searching=True)
+    run = _run(job, around)
+    remarks = [resume(run, job, store)]
+    meter.stands(run.epoch)
+
+    def tell(point: Point) -> bool:
+        _keep_history(run, store, job.prefix)
+        return notify(point)
+
+    with checkpoint.Uploads(store, job.prefix, meter.kept) as uploads:
+        name = f"trial {job.trial} attempt {job.attempt}"
+        ended = train_epochs(run, job.last_epoch, uploads, meter, tell, begin, name)
+    kept, derived = 0, []
+    if run.curve and not ended.diverged:
+        kept = stored.save(store, job, run.network, around.frame)
+        derived = _derived(run, around.space)
+    return TrialResult(
+        trial=job.trial,
+        attempt=job.attempt,
+        outcome=ended.outcome,
+        metrics=ended.metrics,
+        cost=meter.cost(),
+        curve=tuple(run.curve),
+        message="; ".join(filter(None, (*remarks, ended.message)))[:4000],
+        kept_bytes=kept,
+        derived=tuple(derived),
+        facts={
+            "device": str(around.device),
+            "torch": torch.__version__,
+            "params": sum(p.numel() for p in run.network.parameters()),
+            "bytesRead": store.traffic.read,
+            "bytesWritten": store.traffic.written,
+        },
+    )
+
+
+def _run(job: TrialJob, around: Surroundings) -> SupernetRun:
+    """The training of a supernet as the job describes it, not begun."""
+    assert job.supernet is not None
+    supernet = _supernet_of(job, around.frame)
+    torch.manual_seed(seed_of(job.seed, 0))
+    splits = around.splits
+    network = Supernetwork(supernet, splits.mean, splits.deviation).to(around.device)
+    choices = make_choices(job.supernet.relaxation, supernet, around.space, seed_of(job.seed, 7))
+    weights = held = around.train
+    if choices.order:
+        try:
+            weights, held = halves(around.train, job.supernet.held, job.seed)
+        except ValueError as error:
+            raise ConfigError(f"estimation.oneShot.held: {error}") from None
+    return SupernetRun(
+        model=network,
+        optimizer=make_optimizer(network, job.training, paths=True),
+        task=splits.learning,
+        training=job.training,
+        device=around.device,
+        train=weights,
+        validation=around.validation,
+        epochs=job.fidelity.epochs,
+        seed=job.seed,
+        relaxation=choices.relaxation,
+        held=held,
+        chooser=choices.chooser,
+        order=choices.order,
+        frozen=job.supernet.frozen,
+    )
+
+
+def _derived(run: SupernetRun, space: Space) -> list[Derived]:
+    """What the choices have led to, as architectures of the space."""
+    if run.chooser is None:
+        return []
+    found = []
+    for path, score in run.derived()[:MOST_DERIVED]:
+        try:
+            found.append(Derived(architecture=space.architecture(path), score=score))
+        except ArchitectureError as error:  # a path that no architecture has, as all none
+            print(f"a derived path is left out: {error}", flush=True)
+    return found
+
+
+def _keep_history(run: SupernetRun, store: Store, prefix: str) -> None:
+    """Write how probable the options of each choice were after each epoch."""
+    if run.history:
+        options = run.relaxation.supernet.groups
+        document = {"options": options, "epochs": run.history}
+        store.put(f"{prefix}/{HISTORY}", json.dumps(document, separators=(",", ":")).encode())
+
+
+def score(job: TrialJob, store: CountingStore, meter: Meter, cache: Cache | None) -> TrialResult:
+    """Score a candidate on the validation split, with its part of a supernet's weights. Only the
+    statistics of its batch normalizations are computed again, from training images.
+
+    Raises:
+        ConfigError: the space has no supernet.
+        CorruptModel: the supernet is missing or damaged, or of another space.
+    """
+    assert job.slice is not None
+    around = surroundings(job, store, searching=True)
+    around.space.validate(job.architecture)
+    place, frame = job.slice.prefix, around.frame
+    card = stored.read_card(store, place, job, frame)
+    network, names = _build(job, around)
+    try:
+        network.load_state_dict(stored.read_slice(store, place, card, names, cache))
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise CorruptModel(
+            f"{store.uri}/{place}/{stored.WEIGHTS} does not fit the candidate: {first:.300}"
+        ) from None
+    network.to(around.device)
+    count = min(job.slice.recalibrate, len(around.train))
+    if count:
+        recalibrate(network, _images(around.train, count))
+    measured = evaluate(
+        network, around.splits.learning, around.validation, job.training, around.device
+    )
+    meter.settle()
+    return TrialResult(
+        trial=job.trial,
+        attempt=job.attempt,
+        outcome=Outcome.STOPPED if job.last_epoch < job.fidelity.epochs else Outcome.SUCCEEDED,
+        metrics={f"val_{name}": value for name, value in measured.items()},
+        cost=meter.cost(),
+        facts={
+            "recalibrated": count,
+            "bytesRead": store.traffic.read,
+            "bytesFromCache": cache.bytes_read if cache is not None else 0,
+        },
+    )
+
+
+def _build(job: TrialJob, around: Surroundings) -> tuple[Network, dict[str, str]]:
+    """The network of a candidate, and for each of its nodes the counterpart in the supernet.
+
+    What is scored is the very network that the space builds: the part of the supernet is compared
+    with it, node by node.
+    """
+    supernet = _supernet_of(job, around.frame)
+    path = around.space.path(job.architecture)
+    # in the supernet's order of edges, which is one of those that stand for the same network
+    graph = around.space.graph(around.space.architecture(path), around.frame)
+    names = match(graph, supernet.slice(path))
+    return Network(graph, around.splits.mean, around.splits.deviation), names
+
+
+def _supernet_of(job: TrialJob, frame: Frame) -> Supernet:
+    found = _known(job.space.model_dump_json(by_alias=True), frame)
+    if found is None:
+        raise ConfigError(f"space.type {job.space.type} has no supernet")
+    return found
+
+
+@lru_cache(maxsize=2)
+def _known(space: str, frame: Frame) -> Supernet | None:
+    """Made once for the many candidates that one process scores."""
+    return make_space(SpaceModel.model_validate_json(space)).supernet(frame)
+
+
+def _images(part: Part, count: int) -> Iterator[Tensor]:
+    """Training images for the statistics: the same for all candidates."""
+    order = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:count]
+    for images, _ in part.read(order.sort().values, CHUNK):
+        yield images
