@@ -6,12 +6,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from kinase.api.space import Space
+from kinase.api.supernet import Derived
 from kinase.api.task import Task, Training
 from kinase.api.trial import Cost, Outcome, Point, TaskInfo, TrialJob, TrialResult
 from kinase.engine.base import Engine, Event, Finished
 
 Evaluate = Callable[[TrialJob], dict[str, float]]
 """Metrics of a trial's architecture at its fidelity, after the epochs up to which it may train."""
+
+
+Derive = Callable[[TrialJob], tuple[Derived, ...]]
+"""What the choices of a supernet lead to."""
 
 
 class TabularEngine(Engine):
@@ -21,10 +26,16 @@ class TabularEngine(Engine):
     written to the store, so the loop is made with `trainer_results=False`.
     """
 
-    def __init__(self, evaluate: Evaluate, info: TaskInfo, slots: int = 1) -> None:
-        """`info` is the answer of `describe`."""
+    def __init__(
+        self,
+        evaluate: Evaluate,
+        info: TaskInfo,
+        slots: int = 1,
+        derive: Derive = lambda job: (),
+    ) -> None:
+        """`info` is the answer of `describe`; `derive` gives what a supernet's choices lead to."""
         self.slots = slots
-        self._evaluate = evaluate
+        self._evaluate, self._derive = evaluate, derive
         self._info = info
         self._jobs: deque[TrialJob] = deque()
 
@@ -57,6 +68,8 @@ class TabularEngine(Engine):
             metrics=metrics,
             cost=Cost(epochs=until),
             curve=(Point(epoch=until, metrics=metrics, device_seconds=0.0),) if until else (),
+            kept_bytes=1 if job.supernet is not None else 0,
+            derived=self._derive(job) if job.supernet is not None else (),
         )
         return (Finished(job.trial, result),)
 

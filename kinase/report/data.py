@@ -125,8 +125,8 @@ class ReportData:
     trials: tuple[ReportTrial, ...]
     winner: Winner | None
     cost: dict[str, Cost]
-    """Cost by kind of trial (search, control, finalists, baselines), and `lost` with killed
-    attempts. The sum is the charged cost."""
+    """Cost by kind of trial (supernet, search, control, finalists, baselines), and `lost` with
+    killed attempts. The sum is the charged cost."""
     budget: tuple[tuple[str, str, str], ...]
     """(limit, spent, of) for each limit of the budget."""
     protocol: tuple[ProtocolItem, ...]

@@ -346,6 +346,7 @@ def curves(data: ReportData, view: str) -> go.Figure:
 
 
 KINDS = {
+    "supernet": ("gold", "\\"),
     "search": ("blue", ""),
     "control": ("orange", "/"),
     "finalists": ("green", "."),

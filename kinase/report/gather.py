@@ -25,6 +25,7 @@ from kinase.report.theme import size
 from kinase.words import counted
 
 COST_NAMES = {
+    Kind.SUPERNET: "supernet",
     Kind.SEARCH: "search",
     Kind.CONTROL: "control",
     Kind.FINAL: "finalists",
@@ -154,7 +155,10 @@ def costs(record: Record) -> dict[str, Cost]:
             device_seconds=trial.cost.device_seconds - gone.device_seconds,
         )
         spent[COST_NAMES[trial.kind]] = spent[COST_NAMES[trial.kind]] + kept
-    return {**{name: cost for name, cost in spent.items() if cost.epochs}, "lost": lost}
+    return {
+        **{name: cost for name, cost in spent.items() if cost.epochs or cost.device_seconds},
+        "lost": lost,
+    }
 
 
 def _seconds(trial: TrialRecord) -> float:

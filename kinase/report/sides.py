@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kinase.api.supernet import LEARNED
 from kinase.api.trial import Kind
 from kinase.report.control import ended
 from kinase.report.data import ReportData, ReportTrial
@@ -16,9 +17,10 @@ from kinase.report.rungs import inherits
 DRAWN = frozenset({"", "sample", "start"})
 """Operations of proposals that do not depend on results: drawn from the space, or given by the
 user."""
-UNMARKED = ("", "Random", "Custom")
-"""Strategies that can have only proposals without parents: random search itself, and strategies of
-other packages, which need not record how a proposal was made."""
+UNMARKED = ("", "Random", "Custom", *LEARNED)
+"""Strategies that can have only proposals without parents: random search itself, those that learn
+the choices of a supernet, and strategies of other packages, which need not record how a proposal
+was made."""
 START_OPTIONS = ("population", "initial")
 """Options that set the number of trials before a strategy uses results."""
 
@@ -118,7 +120,10 @@ def start_option(spec: Mapping[str, Any]) -> str:
 
 
 def unit_of(data: ReportData) -> str:
-    """Unit of cost: device seconds if the budget limits time, otherwise epochs."""
+    """Unit of cost: device seconds if the budget limits time, otherwise epochs. Where candidates
+    share the weights of a supernet, which both sides have paid for, candidates."""
+    if data.spec.get("estimation", {}).get("type") == "OneShot":
+        return "candidates"
     budget = data.spec.get("budget", {})
     timed = any(budget.get(name) for name in ("deviceHours", "duration"))
     counted = any(budget.get(name) for name in ("trials", "epochs"))
@@ -127,6 +132,8 @@ def unit_of(data: ReportData) -> str:
 
 def cost_of(trials: Sequence[ReportTrial], unit: str) -> float:
     """The trials' charged cost."""
+    if unit == "candidates":
+        return float(len(trials))
     if unit == "epochs":
         return float(sum(t.cost.epochs for t in trials))
     return math.fsum(t.cost.device_seconds for t in trials)

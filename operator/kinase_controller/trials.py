@@ -150,7 +150,7 @@ def _answer(job: str) -> str:
         return ""
 
 
-KINDS = (Kind.SEARCH, Kind.CONTROL, Kind.FINAL, Kind.BASELINE)
+KINDS = tuple(Kind)
 """Kinds of trial that the loop counts; `Task` and `Test` are not among them."""
 
 

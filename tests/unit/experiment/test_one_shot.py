@@ -1,0 +1,230 @@
+"""One-shot searches: one supernet, candidates that cost no epochs, a control that shares it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from kinase.api import Kind, NASExperiment, Outcome, TaskInfo, TrialJob
+from kinase.api.load import ManifestError
+from kinase.api.supernet import Derived
+from kinase.api.trial import Cost, TrialResult
+from kinase.engine import Event, Finished
+from kinase.engine.tabular import TabularEngine
+from kinase.experiment.journal import Journal
+from kinase.experiment.loop import Loop
+from kinase.space import derive_rng, make_space
+from kinase.store import Store
+from kinase.store.memory import MemoryStore
+from tests.unit.experiment.helpers import INFO, WRITES, experiment, make_loop, told
+from tests.unit.experiment.test_loop import Killed, Mortal
+
+CELL = {
+    "type": "Cell",
+    "cell": {"preset": "nasbench201", "search": {"cells": 1, "filters": 4}},
+}
+KNOWS = INFO.model_copy(update={"supports": ("until", "measure", "supernet")})
+
+
+def one_shot(strategy: str = "DARTS", candidates: int = 20, **spec: Any) -> NASExperiment:
+    return experiment(
+        **{
+            "space": CELL,
+            "strategy": {"type": strategy},
+            "training": {"epochs": 4},
+            "estimation": {"type": "OneShot", "oneShot": {"candidates": candidates, "epochs": 6}},
+            "budget": {"epochs": 30},
+            **spec,
+        }
+    )
+
+
+SPACE = make_space(one_shot().spec.space)
+LEFT = tuple(
+    Derived(architecture=SPACE.sample(derive_rng(5, number)), score=1 - number / 10)
+    for number in range(2)
+)
+
+
+def score(job: TrialJob) -> dict[str, float]:
+    """A supernet's accuracy is that of a mixture; a candidate's depends on its skips."""
+    if job.supernet is not None:
+        return {"val_accuracy": 0.4}
+    text = repr(job.architecture)
+    return {"val_accuracy": 0.5 + 0.05 * text.count("conv") + 0.01 * text.count("skip")}
+
+
+def engine(derived: tuple[Derived, ...] = LEFT, slots: int = 1, **options: Any) -> TabularEngine:
+    return TabularEngine(options.pop("evaluate", score), KNOWS, slots, lambda job: derived)
+
+
+def run(manifest: NASExperiment, store: Store | None = None, **options: Any) -> Loop:
+    loop = make_loop(manifest, store, engine=engine(**options), info=KNOWS)
+    loop.run()
+    return loop
+
+
+def test_the_supernet_comes_first_and_all_else_is_scored_with_it() -> None:
+    loop = run(one_shot())
+    trials = list(loop.state.trials.values())
+    assert trials[0].kind is Kind.SUPERNET
+    assert trials[0].plan is not None
+    assert trials[0].plan.relaxation.type == "DARTS"
+    assert trials[0].cost.epochs == 6
+    scored = [t for t in trials if t.kind in (Kind.SEARCH, Kind.CONTROL)]
+    assert {t.slice.prefix for t in scored if t.slice is not None} == {"trials/00000"}
+    assert all(t.slice is not None and t.cost.epochs == 0 for t in scored)
+    assert [t.architecture for t in scored if t.kind is Kind.SEARCH] == [
+        each.architecture for each in LEFT
+    ]
+    finals = [t for t in trials if t.kind is Kind.FINAL]
+    assert len(finals) == 2
+    assert all(t.slice is None and t.cost.epochs == 4 for t in finals), "trained from scratch"
+    assert loop.state.spent.epochs == 6 + 2 * 4
+
+
+def test_the_control_has_its_share_however_few_the_strategy_proposes() -> None:
+    counts = run(one_shot(candidates=50)).state.counts
+    assert counts == {Kind.SUPERNET: 1, Kind.SEARCH: 2, Kind.CONTROL: 10, Kind.FINAL: 2}
+
+
+def test_a_collapsed_choice_still_gives_the_controls_winner() -> None:
+    skips = {"normal": [[["skip_connect", 0]], [["skip_connect", n] for n in range(2)],
+                        [["skip_connect", n] for n in range(3)]]}  # fmt: skip
+    SPACE.validate(skips)
+    loop = run(one_shot(candidates=50), derived=(Derived(architecture=skips),))
+    best = loop.best
+    assert best is not None
+    assert best.kind is Kind.CONTROL
+
+
+def test_a_strategy_that_samples_scores_as_many_as_were_asked_for() -> None:
+    state = run(one_shot("Evolution", 30)).state
+    assert state.ended == "30 candidates are scored"
+    assert state.counts[Kind.SEARCH] + state.counts[Kind.CONTROL] == 30
+    plan = state.trials[0].plan
+    assert plan is not None
+    assert plan.relaxation.type == "Uniform"
+
+
+def test_the_budget_of_trials_is_another_limit() -> None:
+    state = run(one_shot("Random", 30, budget={"trials": 12})).state
+    assert state.searched == 12
+
+
+@pytest.mark.parametrize("strategy", ["DARTS", "Evolution"])
+@pytest.mark.parametrize("after", [False, True])
+@WRITES
+def test_killed_at_every_write_it_ends_alike(strategy: str, after: bool, every: int) -> None:
+    manifest = one_shot(strategy, 12)
+    undisturbed = run(manifest)
+    entries = list(Journal(undisturbed.store).replay())
+    for moment in range(1, undisturbed.journal.length + 1, every):
+        store = MemoryStore()
+        runs = Counter[int]()
+
+        def evaluate(job: TrialJob, runs: Counter[int] = runs) -> dict[str, float]:
+            runs[job.trial] += 1
+            return score(job)
+
+        with pytest.raises(Killed):
+            run(manifest, Mortal(store, [moment], after), evaluate=evaluate)
+        again = run(manifest, store, evaluate=evaluate)
+        assert told(again) == told(undisturbed)
+        assert len(list(Journal(store).replay())) == len(entries)
+        assert sum(runs.values()) <= len(runs) + 1
+
+
+def test_nothing_is_scored_before_the_supernet_is_trained() -> None:
+    loop = make_loop(one_shot("Random", budget={"epochs": 30, "parallelism": 4}),
+                     engine=engine(slots=4), info=KNOWS)  # fmt: skip
+    seen: list[Kind] = []
+    launch = loop.engine.launch
+
+    def launched(job: TrialJob) -> None:
+        running = loop.engine.running()
+        assert job.kind is Kind.SUPERNET or 0 not in running
+        seen.append(job.kind)
+        launch(job)
+
+    loop.engine.launch = launched  # type: ignore[method-assign]
+    loop.run()
+    assert seen.count(Kind.SUPERNET) == 1
+
+
+class Fails(TabularEngine):
+    """The supernet ends with an outcome and leaves nothing."""
+
+    outcome = Outcome.FAILED
+
+    def poll(self, timeout: float | None) -> list[Event]:
+        job = self._jobs.popleft()
+        found = TrialResult(
+            trial=job.trial, attempt=job.attempt, outcome=self.outcome, cost=Cost(epochs=2),
+            message="out of memory",
+        )  # fmt: skip
+        return [Finished(job.trial, found)]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.INFEASIBLE])
+def test_a_supernet_that_fails_ends_the_search_and_says_why(outcome: Outcome) -> None:
+    fails = Fails(score, KNOWS)
+    fails.outcome = outcome
+    loop = make_loop(one_shot(), engine=fails, info=KNOWS)
+    state = loop.run()
+    assert state.ended == "the supernet, trial 0, left no weights: out of memory"
+    assert state.finished is not None
+    assert state.finished.winner is None
+    assert "out of memory" in state.finished.message
+    assert state.spent.epochs == 2, "what it cost is charged"
+
+
+def test_what_is_derived_is_checked_before_it_counts() -> None:
+    loop = run(one_shot(), derived=(Derived(architecture={"normal": [["conv"]]}), LEFT[0]))
+    assert loop.state.trials[0].derived == (LEFT[0],)
+    assert loop.state.counts[Kind.SEARCH] == 1
+
+
+def test_a_space_without_a_supernet_is_refused() -> None:
+    with pytest.raises(ManifestError, match=r"spec\.estimation\.oneShot.*has no supernet"):
+        run(one_shot("Random", space={"type": "Cell", "cell": {"preset": "nasnet"}}))
+
+
+def test_a_trainer_that_knows_no_supernet_is_refused() -> None:
+    old = TaskInfo.model_validate({**INFO.model_dump(), "supports": ("until",)})
+    with pytest.raises(ManifestError, match="requires a trainer that supports supernet"):
+        make_loop(one_shot(), engine=engine(), info=old).run()
+
+
+def test_without_an_estimation_it_is_one_shot_where_the_strategy_learns_choices() -> None:
+    manifest = one_shot("GDAS", estimation={"type": "Auto"})
+    assert manifest.spec.settled().estimation.type == "OneShot"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"estimation": {"type": "Full"}}, "estimation.type Full has none: use the type OneShot"),
+        (
+            {"estimation": {"type": "OneShot", "oneShot": {"relaxation": {"type": "Uniform"}}}},
+            "estimation.oneShot.relaxation must not be set: strategy.type DARTS says",
+        ),
+        (
+            {"estimation": {"type": "Auto", "stopping": {"type": "Median"}}},
+            "estimation.stopping must not be set: strategy.type DARTS trains no candidates",
+        ),
+        (
+            {"estimation": {"type": "OneShot", "screen": {}}},
+            "whose candidates are not trained, so screen must not be set",
+        ),
+        (
+            {"budget": {"epochs": 13}},
+            "one trial takes 6 and finalists and baselines take 2 x 4 = 8; it must be at least 14",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        one_shot(**spec)
