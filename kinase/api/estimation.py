@@ -194,14 +194,15 @@ class OneShotEstimation(Model):
     epochs: Epochs | None = None
     """Training epochs of the supernet. Default: `spec.training.epochs`."""
     relaxation: Relaxation | None = None
-    """How choices are made while the supernet trains. Default: that of the strategy if it is one of
-    DARTS, GDAS, SNAS, DrNAS and GAEA, and must then not be set; otherwise `Uniform`."""
+    """How choices are made while the supernet trains. Default: `Uniform`. It must not be set if the
+    strategy learns the choices, such as DARTS."""
     held: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Share of the training split that is held out for choices that are learned from other samples
     than the weights (Liu et al. 2019)."""
     candidates: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Maximum number of candidates to score, including those of the control. `budget.trials` is
-    another limit. Default: 1000, as in Guo et al. (2020) and Li & Talwalkar (2020)."""
+    another limit. Default: 1000, as in Guo et al. (2020) and Li & Talwalkar (2020); 5 with PCDARTS,
+    whose candidates are trained."""
     recalibrate: Annotated[int, Field(ge=0, le=1_000_000)] = 2000
     """Number of training samples from which the statistics of batch normalizations are computed
     again for each candidate. 0 keeps those of the supernet, which are those of no candidate."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from kinase.api._base import Custom, Model, Rule, Union
-from kinase.api.supernet import DARTS, GAEA, GDAS, LEARNED, SNAS, DrNAS, Relaxation
+from kinase.api.supernet import DARTS, GAEA, GDAS, LEARNED, PCDARTS, SNAS, DrNAS, Relaxation
 
 Start = Annotated[tuple[dict[str, Any], ...], Field(max_length=100)]
 """Architectures in the format of the space, or published ones such as `{named: NASNet-A}`."""
@@ -282,6 +282,7 @@ class Strategy(Union):
         "SNAS",
         "DrNAS",
         "GAEA",
+        "PCDARTS",
         "Custom",
     ]
     """Type of the strategy. The field of the same name holds its options."""
@@ -313,6 +314,8 @@ class Strategy(Union):
     """Choices of a supernet learned by gradients, from samples of a Dirichlet distribution."""
     gaea: GAEA | None = None
     """Choices of a supernet learned by exponentiated gradients."""
+    pc_darts: PCDARTS | None = Field(default=None, alias="pcdarts")
+    """Choices of a supernet learned by gradients, on a part of the channels."""
     custom: Custom | None = None
     """A strategy from another package (entry point group `kinase.strategies`)."""
 

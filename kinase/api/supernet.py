@@ -84,6 +84,8 @@ class GAEA(Model):
 
 CANDIDATES = 1000
 """Candidates that are scored by default."""
+TRAINED = 5
+"""The same where each is trained."""
 LEARNED = ("DARTS", "GDAS", "SNAS", "DrNAS", "GAEA", "PCDARTS")
 """Types that learn the choices, so that an architecture is left at the end. Each is a strategy."""
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from kinase.api.estimation import OneShotEstimation
 from kinase.api.fidelity import Grant
-from kinase.api.supernet import CANDIDATES, Relaxation, SupernetPlan
+from kinase.api.supernet import CANDIDATES, TRAINED, Relaxation, SupernetPlan
 from kinase.estimation.base import Estimator, Setting
 from kinase.estimation.decision import Decision, End, Left, Sample, Train, Wait
 from kinase.history import History
@@ -16,7 +16,10 @@ from kinase.space import InfeasibleError
 class OneShot(Estimator):
     """One supernet is trained first; then each candidate is scored with its part of the weights,
     and costs no epochs (Bender et al. 2018; Pham et al. 2018; Guo et al. 2020; Li & Talwalkar
-    2020). The search and its control score with the same supernet."""
+    2020). The search and its control score with the same supernet.
+
+    Where the supernet's options see a part of the channels only, as in PC-DARTS, no candidate has
+    weights there: what the choices lead to is trained, as is the control."""
 
     options: OneShotEstimation
 
@@ -41,8 +44,9 @@ class OneShot(Estimator):
 
     @property
     def ladder(self) -> tuple[Grant, ...]:
-        """One rung, without training."""
-        return (Grant(fidelity=self.setting.full, until=0),)
+        """One rung, without training where candidates have weights of the supernet."""
+        full = self.setting.full
+        return (Grant(fidelity=full, until=full.epochs if self.relaxation.partial else 0),)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -50,17 +54,21 @@ class OneShot(Estimator):
         return frozenset({"until", "supernet"})
 
     @property
+    def relaxation(self) -> Relaxation:
+        """How the supernet's choices are made."""
+        return self.setting.relaxation or self.options.relaxation or Relaxation()
+
+    @property
     def most(self) -> int:
-        """By the manifest."""
-        return self.options.candidates or CANDIDATES
+        """By the manifest; few where each is trained."""
+        return self.options.candidates or (TRAINED if self.relaxation.partial else CANDIDATES)
 
     @property
     def training(self) -> Train:
         """The supernet's."""
         epochs = self.options.epochs or self.setting.full.epochs
-        relaxation = self.setting.relaxation or self.options.relaxation or Relaxation()
         fidelity = self.setting.full.model_copy(update={"epochs": epochs})
-        plan = SupernetPlan(relaxation=relaxation, held=self.options.held)
+        plan = SupernetPlan(relaxation=self.relaxation, held=self.options.held)
         return Train(Grant(fidelity=fidelity, until=epochs), plan)
 
     def next(self, history: History, left: Left) -> Decision:
@@ -75,6 +83,8 @@ class OneShot(Estimator):
             return End(f"the supernet, trial {supernet.number}, left no weights: {said:.500}")
         if left.trials == 0:
             return End(f"{self.most} candidates are scored")
+        if self.relaxation.partial:
+            return Sample(self.ladder[0])
         return Sample(
             self.ladder[0], supernet=supernet.number, recalibrate=self.options.recalibrate
         )

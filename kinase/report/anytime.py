@@ -99,12 +99,19 @@ def results(data: ReportData, unit: str, kind: Kind = Kind.SEARCH) -> list[Resul
     return [result for _, _, result in found]
 
 
+def shared(data: ReportData, unit: str) -> float:
+    """What the supernet took, before any candidate had a value. It is no candidate."""
+    if unit == "trials":
+        return 0.0
+    return sum(COSTS[unit][1](trial) for trial in ended(data, Kind.SUPERNET))
+
+
 def curve(data: ReportData, unit: str, kind: Kind = Kind.SEARCH) -> Curve:
     """The best value so far of the search's trials, or of those of another kind."""
     s = sign(data)
     xs: list[float] = []
     ys: list[float] = []
-    spent, highest = 0.0, -1
+    spent, highest = shared(data, unit), -1
     for result in results(data, unit, kind):
         spent += result.cost
         value = value_of(data, result.trial)

@@ -10,7 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from kinase.api.trial import Kind
-from kinase.report.anytime import COSTS, curve
+from kinase.report.anytime import COSTS, curve, shared
 from kinase.report.control import (
     best_of,
     ended,
@@ -81,12 +81,13 @@ def incumbent(data: ReportData, unit: str) -> go.Figure:
     if data.laddered:
         return _incumbents(data, unit, figure)
     control = [s * v for _, v in valued(data, Kind.CONTROL)]
+    before = shared(data, unit)
     whole = sum(cost_of(t) for t in ended(data, Kind.CONTROL))
     expected: list[float] = []
     x: list[float] = []
-    if control and whole:
+    if control and before + whole:
         draws = _spread(len(control), BAND_POINTS)
-        x = [k * whole / len(control) for k in draws]
+        x = [before + k * whole / len(control) for k in draws]
         low, high = ([s * quantile_best(control, k, q) for k in draws] for q in (0.1, 0.9))
         expected = [s * expected_best(control, k) for k in draws]
         figure.add_scatter(

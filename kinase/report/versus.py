@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 import plotly.graph_objects as go
 
+from kinase.api.trial import Kind
 from kinase.report import figures, fronts, styles, theme
 from kinase.report.anytime import (
     COSTS,
@@ -148,6 +149,8 @@ def _over(
         group.label: [(seed_of(run), each) for run, each in zip(group.runs, some, strict=True)]
         for group, some in zip(groups, curves, strict=True)
     }
+    one_shot = any(ended(run, Kind.SUPERNET) for group in groups for run in group.runs)
+    kinds = {k: name for k, name in COST_NAMES.items() if one_shot or k is not Kind.SUPERNET}
     return {
         "common": end,
         "parts": [
@@ -161,7 +164,7 @@ def _over(
         "reach": {
             label: _reached(reach(some, seeded[held.label])) for label, some in seeded.items()
         },
-        "spent": [(group, _spent(group, unit)) for group in groups],
+        "spent": [(group, _spent(group, unit, kinds)) for group in groups],
     }
 
 
@@ -218,12 +221,12 @@ def _reached(found: Reach) -> dict[str, Any]:
     }
 
 
-def _spent(group: Group, unit: str) -> dict[str, float]:
+def _spent(group: Group, unit: str, kinds: Mapping[Kind, str]) -> dict[str, float]:
     """Cost of all runs of a group, by kind of trial."""
     cost_of = COSTS[unit][1]
     return {
         name: sum(cost_of(trial) for run in group.runs for trial in ended(run, kind))
-        for kind, name in COST_NAMES.items()
+        for kind, name in kinds.items()
     }
 
 

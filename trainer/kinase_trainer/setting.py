@@ -63,6 +63,7 @@ def surroundings(job: TrialJob, store: Store, *, searching: bool = False) -> Sur
         job.fidelity.scale,
         auxiliary=auxiliary,
         searching=searching,
+        partial=None if job.supernet is None else job.supernet.relaxation.partial,
     )
     return Surroundings(device, splits, train, validation, space, frame)
 

@@ -174,9 +174,15 @@ def decides(decide: Callable[[ASHA, History], Any]) -> type[ASHA]:
 @pytest.mark.parametrize(
     ("decide", "said"),
     [
-        (lambda own, h: None, "TypeError: it decided None; it must decide Sample, Promote, Stop, "),
-        (lambda own, h: "go on", "TypeError: it decided 'go on'; it must decide Sample, Promote"),
-        (lambda own, h: Promote, "it must decide Sample, Promote, Stop, Wait or End"),
+        (
+            lambda own, h: None,
+            "TypeError: it decided None; it must decide Sample, Train, Promote, Stop, ",
+        ),
+        (
+            lambda own, h: "go on",
+            "TypeError: it decided 'go on'; it must decide Sample, Train, Promote",
+        ),
+        (lambda own, h: Promote, "it must decide Sample, Train, Promote, Stop, Wait or End"),
         (lambda own, h: own.absent, "AttributeError: 'Own' object has no attribute 'absent'"),
         (lambda own, h: 1 / 0, "ZeroDivisionError: division by zero"),
         (

@@ -1,4 +1,4 @@
-"""What fits beside any relaxation: repairs, a watch, a cost."""
+"""What fits any relaxation: repairs, a watch, a cost."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kinase.words import counted
 from kinase_trainer import checkpoint
 from kinase_trainer.data import Part, batches
 from kinase_trainer.epochs import Diverged
@@ -25,7 +26,7 @@ from kinase_trainer.train import Run, autocast, evaluate, seed_of
 CHOICES = "choices."
 """Prefix of the relaxation's tensors in a checkpoint."""
 BESIDE = "beside."
-"""Prefix of the tensors of what is beside it."""
+"""Prefix of the tensors of what else takes part."""
 
 
 class ChoicesDiverged(Diverged):
@@ -75,8 +76,8 @@ class SupernetRun(Run):
         super().__post_init__()
         if self.chooser is not None and self.frozen >= self.epochs:
             raise ValueError(
-                f"the choices do not learn in the first {self.frozen} epochs, and there are "
-                f"{self.epochs}; use more epochs or a smaller `frozen`"
+                f"the choices do not learn in the first {counted(self.frozen, 'epoch')}, and there "
+                f"are {self.epochs}; use more epochs or a smaller `frozen`"
             )
         self._batches: Iterator[tuple[Tensor, Tensor]] = iter(())
         self._round = self._steps = self._more = 0

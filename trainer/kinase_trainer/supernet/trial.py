@@ -111,7 +111,7 @@ def _run(job: TrialJob, around: Surroundings) -> SupernetRun:
         held=held,
         chooser=choices.chooser,
         order=choices.order,
-        frozen=job.supernet.frozen,
+        frozen=job.supernet.waits,
     )
 
 
