@@ -122,6 +122,32 @@ class Relaxation(Union):
         return self.pc_darts.partial if self.type == "PCDARTS" and self.pc_darts else None
 
 
+class EarlyStop(Model):
+    """End of a search before its choices collapse (Zela et al. 2020): when the dominant eigenvalue
+    has grown. The choices are then those of the earlier evaluation."""
+
+    first: Annotated[int, Field(ge=1, le=100_000)] = 10
+    """Epochs that are trained at least."""
+    ratio: Annotated[float, Field(gt=1, le=1000)] = 1.3
+    """The search ends when the mean is larger than the earlier one by this factor."""
+    window: Annotated[int, Field(ge=1, le=25)] = 5
+    """Evaluations in a mean, around the one for which it stands."""
+    earlier: Annotated[int, Field(ge=1, le=25)] = 4
+    """Evaluations between the two means."""
+
+
+class Watch(Model):
+    """Watch of a supernet's choices. The share of skips among the derived options and the mean
+    entropy of the choices are metrics of every epoch (`supernet_skips`, `supernet_entropy`)."""
+
+    every: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Epochs between two evaluations of the dominant eigenvalue of the held-out loss in the choices
+    (`supernet_eigenvalue`), each of which costs up to about 40 passes of a batch. 0: never, or
+    every second epoch with `stop`."""
+    stop: EarlyStop | None = None
+    """Rule that ends the search early. By default it runs to its last epoch."""
+
+
 class SupernetPlan(Model):
     """A supernet's training, in a trial's job."""
 
@@ -133,6 +159,8 @@ class SupernetPlan(Model):
     frozen: Annotated[int, Field(ge=0, le=100_000)] = 0
     """First epochs in which the choices do not learn. The relaxation can have its own: the larger
     number counts."""
+    watch: Watch = Watch()
+    """Watch of collapse."""
 
     @property
     def waits(self) -> int:
