@@ -2,79 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
-from kinase.api.fidelity import Scale
-from kinase.api.space import CellSpace
-from kinase.api.task import Task, Training
-from kinase.space import Frame
-from kinase.space.cell import Cell
-from kinase_trainer.data import open_splits
 from kinase_trainer.supernet.darts import Darts
 from kinase_trainer.supernet.gdas import Gdas
-from kinase_trainer.supernet.network import Supernetwork
 from kinase_trainer.supernet.relaxation import Learned
-from kinase_trainer.supernet.run import SupernetRun, halves
-from kinase_trainer.train import make_optimizer
-
-SPLITS = open_splits(Task.model_validate({"dataset": "digits"}))
-TRAINING = Training.model_validate({"epochs": 3, "batchSize": 64, "device": "cpu", "clipNorm": 5})
-
-
-def a_run(kind: type[Learned] = Darts, *, seed: int = 1, **changes: Any) -> SupernetRun:
-    """A small supernet on a part of the digits."""
-    torch.manual_seed(seed)
-    supernet = Cell(CellSpace(preset="nasbench201")).supernet(
-        Frame((1, 8, 8), 10, Scale(cells=3, filters=4), searching=True)
-    )
-    assert supernet is not None
-    network = Supernetwork(supernet)
-    relaxation = kind(supernet, torch.Generator().manual_seed(seed))
-    part = SPLITS.train.subset(torch.arange(256))
-    weights, held = halves(part, 0.5, 1)
-    run = SupernetRun(
-        model=network,
-        optimizer=make_optimizer(network, TRAINING, paths=True),
-        task=SPLITS.learning,
-        training=TRAINING,
-        device=torch.device("cpu"),
-        train=weights,
-        validation=SPLITS.validation.subset(torch.arange(64)),
-        epochs=3,
-        seed=seed,
-        relaxation=relaxation,
-        held=held,
-        chooser=torch.optim.Adam(
-            relaxation.parameters(), lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3
-        ),
-    )
-    for name, value in changes.items():
-        setattr(run, name, value)
-    return run
-
-
-def alphas(run: SupernetRun) -> torch.Tensor:
-    """All parameters of the choices."""
-    return torch.cat([p.detach().flatten() for p in run.relaxation.parameters()])
+from kinase_trainer.supernet.run import halves
+from tests.trainer.supernets import SPLITS, a_run, alphas, assert_a_pause_changes_nothing
 
 
 @pytest.mark.parametrize(("kind", "order"), [(Darts, 1), (Darts, 2), (Gdas, 1)])
 def test_a_pause_after_each_epoch_changes_no_bit(kind: type[Learned], order: int) -> None:
-    whole = a_run(kind, order=order)
-    for _ in range(2):
-        whole.train_epoch()
-    paused = a_run(kind, order=order)
-    paused.train_epoch()
-    other = a_run(kind, seed=9, order=order)
-    other.seed = 1
-    other.unpack(paused.pack())
-    other.train_epoch()
-    for name, tensor in whole.pack().tensors.items():
-        assert torch.equal(tensor, other.pack().tensors[name]), name
-    assert whole.score() == other.score()
+    assert_a_pause_changes_nothing(lambda seed: a_run(kind, seed=seed, order=order))
 
 
 def test_choices_learn_and_only_when_they_may() -> None:

@@ -13,6 +13,7 @@ from kinase.api import supernet as api
 from kinase.space.supernet import NONE, Supernet
 from kinase_trainer.supernet.beside import Beside
 from kinase_trainer.supernet.eigenvalue import dominant_eigenvalue
+from kinase_trainer.supernet.relaxation import Learned
 from kinase_trainer.supernet.statistics import batch_statistics
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class Watch(Beside):
         return self.plan.every or (2 if self.plan.stop else 0)
 
     def _due(self, run: SupernetRun, done: int) -> bool:
-        return self.every > 0 and run.chooser is not None and done % self.every == 0
+        learns = isinstance(run.relaxation, Learned) and run.chooser is not None
+        return learns and self.every > 0 and done % self.every == 0
 
     def passes(self, run: SupernetRun) -> int:
         """A gradient of the second order is counted as two passes."""
@@ -85,6 +87,8 @@ class Watch(Beside):
 
     def after(self, run: SupernetRun) -> None:
         """Look at the choices; end the search if its time has passed."""
+        if run.chooser is None:
+            return
         relaxation = run.relaxation
         path = relaxation.derive()
         self._metrics = {
