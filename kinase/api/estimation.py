@@ -10,7 +10,7 @@ from kinase.api._base import Custom, Model, Rule, Union
 from kinase.api.ladder import LADDERS, Ladder
 from kinase.api.screen import Screen
 from kinase.api.stopping import Stopping
-from kinase.api.supernet import Relaxation
+from kinase.api.supernet import Relaxation, SupernetOptions
 
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -186,7 +186,7 @@ class FreezeThawEstimation(Model):
     """Samples by which the entropy of the best trial is estimated."""
 
 
-class OneShotEstimation(Model):
+class OneShotEstimation(SupernetOptions):
     """Train one network that holds all candidates, a supernet, and score each candidate with its
     part of the weights, without training it (Bender et al. 2018; Pham et al. 2018). Finalists are
     trained. The space must have a supernet; `kinase validate` says whether it has."""
@@ -196,9 +196,6 @@ class OneShotEstimation(Model):
     relaxation: Relaxation | None = None
     """How choices are made while the supernet trains. Default: `Uniform`. It must not be set if the
     strategy learns the choices, such as DARTS."""
-    held: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Share of the training split that is held out for choices that are learned from other samples
-    than the weights (Liu et al. 2019)."""
     candidates: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Maximum number of candidates to score, including those of the control. `budget.trials` is
     another limit. Default: 1000, as in Guo et al. (2020) and Li & Talwalkar (2020); 5 with PCDARTS,

@@ -148,11 +148,9 @@ class Watch(Model):
     """Rule that ends the search early. By default it runs to its last epoch."""
 
 
-class SupernetPlan(Model):
-    """A supernet's training, in a trial's job."""
+class SupernetOptions(Model):
+    """How a supernet is trained, beyond how its choices are made: in the manifest, and in a job."""
 
-    relaxation: Relaxation = Relaxation()
-    """How choices are made."""
     held: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Share of the training split that is held out for the choices, if they learn from other
     samples than the weights. Otherwise the weights learn from all."""
@@ -161,6 +159,13 @@ class SupernetPlan(Model):
     number counts."""
     watch: Watch = Watch()
     """Watch of collapse."""
+
+
+class SupernetPlan(SupernetOptions):
+    """A supernet's training, in a trial's job."""
+
+    relaxation: Relaxation = Relaxation()
+    """How choices are made."""
 
     @property
     def waits(self) -> int:

@@ -6,7 +6,13 @@ from dataclasses import replace
 
 from kinase.api.estimation import OneShotEstimation
 from kinase.api.fidelity import Grant
-from kinase.api.supernet import CANDIDATES, TRAINED, Relaxation, SupernetPlan
+from kinase.api.supernet import (
+    CANDIDATES,
+    TRAINED,
+    Relaxation,
+    SupernetOptions,
+    SupernetPlan,
+)
 from kinase.estimation.base import Estimator, Setting
 from kinase.estimation.decision import Decision, End, Left, Sample, Train, Wait
 from kinase.history import History
@@ -68,7 +74,8 @@ class OneShot(Estimator):
         """The supernet's."""
         epochs = self.options.epochs or self.setting.full.epochs
         fidelity = self.setting.full.model_copy(update={"epochs": epochs})
-        plan = SupernetPlan(relaxation=self.relaxation, held=self.options.held)
+        options = {name: getattr(self.options, name) for name in SupernetOptions.model_fields}
+        plan = SupernetPlan(relaxation=self.relaxation, **options)
         return Train(Grant(fidelity=fidelity, until=epochs), plan)
 
     def next(self, history: History, left: Left) -> Decision:
