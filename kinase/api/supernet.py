@@ -148,6 +148,39 @@ class Watch(Model):
     """Rule that ends the search early. By default it runs to its last epoch."""
 
 
+class Smooth(Model):
+    """Weights that learn under noisy choices, so that the loss is flat around these (Chen & Hsieh
+    2020). For DARTS, PCDARTS and GAEA."""
+
+    type: Literal["Random", "Adversarial"] = "Random"
+    """`Random`: uniform noise. `Adversarial`: the noise with the largest loss of a batch, which
+    costs `steps` + 2 more passes."""
+    smallest: Annotated[float, Field(ge=0, le=1)] = 0.03
+    """Largest change of a weight in the first epoch; it grows linearly."""
+    largest: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Largest change of a weight after the last epoch."""
+    steps: Annotated[int, Field(ge=1, le=100)] = 7
+    """Steps to find the adversarial noise."""
+
+
+class Beta(Model):
+    """Penalty that keeps the choices alike (Ye et al. 2022). For relaxations with a softmax."""
+
+    largest: Annotated[float, Field(gt=0, le=10_000)] = 50.0
+    """Weight after the last epoch; it grows linearly from 0."""
+
+
+class Perturbation(Model):
+    """Selection by what the removal of an option costs in held-out accuracy, edge by edge, while
+    the weights continue to train (Wang et al. 2021). For every relaxation, also `Uniform`."""
+
+    search: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """Share of the epochs before the first decision. The decisions are spread evenly over the
+    others."""
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Factor of the learning rate of the weights once decisions are made."""
+
+
 class SupernetOptions(Model):
     """How a supernet is trained, beyond how its choices are made: in the manifest, and in a job."""
 
@@ -159,6 +192,12 @@ class SupernetOptions(Model):
     number counts."""
     watch: Watch = Watch()
     """Watch of collapse."""
+    smooth: Smooth | None = None
+    """Noise on the choices in the steps of the weights."""
+    beta: Beta | None = None
+    """Penalty on the choices."""
+    selection: Perturbation | None = None
+    """Selection by perturbation. By default the architecture is that of the choices."""
 
 
 class SupernetPlan(SupernetOptions):

@@ -30,17 +30,19 @@ def a_run(
     kind: Callable[[Supernet, torch.Generator], Relaxation] = Darts,
     *,
     seed: int = 1,
+    space: Cell = SPACE,
     **changes: Any,
 ) -> SupernetRun:
     """A small supernet on a part of the digits.
 
     Args:
         kind: makes the relaxation.
+        space: whose supernet it is.
         seed: of weights and choices.
         changes: to fields of the run.
     """
     torch.manual_seed(seed)
-    supernet = SPACE.supernet(Frame((1, 8, 8), 10, Scale(cells=3, filters=4), searching=True))
+    supernet = space.supernet(Frame((1, 8, 8), 10, Scale(cells=3, filters=4), searching=True))
     assert supernet is not None
     network = Supernetwork(supernet)
     relaxation = kind(supernet, torch.Generator().manual_seed(seed))

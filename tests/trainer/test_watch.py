@@ -81,7 +81,7 @@ def test_a_search_that_ends_early_has_the_choices_of_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan = Watch(stop=EarlyStop(first=1, window=1, earlier=1), every=1)
-    run = a_run(beside=(watch.Watch(plan),), epochs=9)
+    run = a_run(extras=(watch.Watch(plan),), epochs=9)
     series = iter([1.0, 1.2, 2.0])
     monkeypatch.setattr(watch.Watch, "_evaluate", lambda *_: next(series))
     states = []
@@ -94,15 +94,15 @@ def test_a_search_that_ends_early_has_the_choices_of_before(
     assert torch.equal(alphas(run), states[1]), "those of the evaluation before"
     assert "those after epoch 2" in run.ended
     kept = run.pack()
-    assert sum(name.startswith("beside.watch.") for name in kept.tensors) == 2 * 6, "no more"
+    assert sum(name.startswith("extras.watch.") for name in kept.tensors) == 2 * 6, "no more"
 
 
 def test_metrics_of_the_choices_are_those_of_an_epoch_and_a_pause_changes_nothing() -> None:
     plan = Watch(every=1, stop=EarlyStop(first=1))
     assert_a_pause_changes_nothing(
-        lambda seed: a_run(Darts, seed=seed, beside=(watch.Watch(plan),))
+        lambda seed: a_run(Darts, seed=seed, extras=(watch.Watch(plan),))
     )
-    run = a_run(beside=(watch.Watch(plan),))
+    run = a_run(extras=(watch.Watch(plan),))
     assert run.passes == 256 + 2 * 64
     more = run.train_epoch()
     assert more > 256 + 64
@@ -113,7 +113,7 @@ def test_metrics_of_the_choices_are_those_of_an_epoch_and_a_pause_changes_nothin
 
 
 def test_the_watch_changes_neither_weights_nor_choices() -> None:
-    plain, watched = a_run(), a_run(beside=(watch.Watch(Watch(every=1)),))
+    plain, watched = a_run(), a_run(extras=(watch.Watch(Watch(every=1)),))
     plain.train_epoch()
     watched.train_epoch()
     for name, tensor in plain.pack().tensors.items():
@@ -122,16 +122,16 @@ def test_the_watch_changes_neither_weights_nor_choices() -> None:
 
 
 def test_choices_that_do_not_learn_are_not_watched() -> None:
-    run = a_run(lambda s, _: Uniform(s, SPACE), beside=(watch.Watch(Watch(every=1)),))
+    run = a_run(lambda s, _: Uniform(s, SPACE), extras=(watch.Watch(Watch(every=1)),))
     run.train_epoch()
     assert set(run.score()) == {f"val_{name}" for name in run.task.metrics}
 
 
 @pytest.mark.parametrize("rest", ["no list", ["a"], [True]])
 def test_a_damaged_watch_is_refused(rest: object) -> None:
-    run, other = a_run(beside=(watch.Watch(Watch()),)), a_run(beside=(watch.Watch(Watch()),))
+    run, other = a_run(extras=(watch.Watch(Watch()),)), a_run(extras=(watch.Watch(Watch()),))
     saved = other.pack()
-    saved.scalars["beside"]["watch"] = rest
+    saved.scalars["extras"]["watch"] = rest
     before = alphas(run)
     with pytest.raises(ValueError, match="its eigenvalues are"):
         run.unpack(saved)

@@ -15,6 +15,8 @@ class DrNas(Learned):
     """All options, weighted by a sample of a Dirichlet distribution (Chen et al. 2021, section
     3.1), whose concentrations are elu(alpha) + 1."""
 
+    softmax = False
+
     def concentrations(self) -> dict[str, Tensor]:
         """(options,) of each group, above zero."""
         return {group: F.elu(a) + 1.0 for group, a in self.alphas.items()}

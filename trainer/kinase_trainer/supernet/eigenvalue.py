@@ -58,7 +58,7 @@ def dominant_eigenvalue(
     vector = torch.randn(size, generator=generator, dtype=torch.float64)
     basis = [vector / vector.norm()]
     diagonal: list[float] = []
-    beside: list[float] = []
+    off_diagonal: list[float] = []
     value = 0.0
     while True:
         image = product(basis[-1])
@@ -67,13 +67,15 @@ def dominant_eigenvalue(
             for each in basis:
                 image = image - (image @ each) * each
         tri = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-        off = torch.tensor(beside, dtype=torch.float64)
+        off = torch.tensor(off_diagonal, dtype=torch.float64)
         tri = tri + torch.diag(off, 1) + torch.diag(off, -1)
         last, value = value, float(torch.linalg.eigvalsh(tri)[-1])
         norm, taken = float(image.norm()), len(basis)
-        if taken == min(steps, size) or norm <= 1e-9 * max(map(abs, (*diagonal, *beside, 1e-30))):
+        if taken == min(steps, size) or norm <= 1e-9 * max(
+            map(abs, (*diagonal, *off_diagonal, 1e-30))
+        ):
             return value, taken
         if taken > 2 and abs(value - last) <= TOLERANCE * abs(value):
             return value, taken
-        beside.append(norm)
+        off_diagonal.append(norm)
         basis.append(image / norm)

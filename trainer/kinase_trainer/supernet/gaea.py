@@ -17,6 +17,7 @@ class Gaea(Learned):
     """All options, weighted by a point of the simplex that moves by exponentiated gradients (Li et
     al. 2021, section 4). `alphas` are the logarithms of the weights."""
 
+    softmax = False
     LEAST = 1e-5
     """Least weight of an option, before all are scaled to a sum of 1."""
 

@@ -6,18 +6,23 @@ from dataclasses import dataclass
 
 import torch
 
-from kinase.api.supernet import Choosing, Relaxation
+from kinase.api.supernet import Choosing, Relaxation, SupernetPlan
 from kinase.space import Space
 from kinase.space.supernet import Supernet
+from kinase_trainer.supernet.beta import Beta
 from kinase_trainer.supernet.darts import Darts
 from kinase_trainer.supernet.drnas import DrNas
+from kinase_trainer.supernet.extra import Extra
 from kinase_trainer.supernet.gaea import Gaea
 from kinase_trainer.supernet.gdas import Gdas
 from kinase_trainer.supernet.pc_darts import PcDarts
+from kinase_trainer.supernet.perturbation import Perturbation
 from kinase_trainer.supernet.relaxation import Learned
 from kinase_trainer.supernet.relaxation import Relaxation as Made
+from kinase_trainer.supernet.smooth import Smooth
 from kinase_trainer.supernet.snas import Snas
 from kinase_trainer.supernet.uniform import Uniform
+from kinase_trainer.supernet.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -72,3 +77,19 @@ def make_choices(plan: Relaxation, supernet: Supernet, space: Space, seed: int) 
         weight_decay=options.weight_decay,
     )
     return Choices(made, adam, order)
+
+
+def make_extras(plan: SupernetPlan, relaxation: Made) -> tuple[Extra, ...]:
+    """What a plan adds to the training of a relaxation.
+
+    Raises:
+        ValueError: it does not fit the relaxation; the message names the field.
+    """
+    found: list[Extra] = []
+    if plan.selection is not None:
+        found.append(Perturbation(plan.selection))
+    if plan.smooth is not None:
+        found.append(Smooth(plan.smooth, relaxation))
+    if plan.beta is not None:
+        found.append(Beta(plan.beta, relaxation))
+    return (*found, Watch(plan.watch))

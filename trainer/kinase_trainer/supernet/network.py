@@ -30,12 +30,26 @@ class Supernetwork(Network):
         self._whole = self._train_plan, self._eval_plan, self._output
         self._plans: dict[tuple[int, ...], tuple[Plan, Plan, str]] = {}
         self._choices = [(choice.group, self._weighted(choice.node)) for choice in supernet.choices]
+        self._fixed: dict[str, int] = {}
         self._edges = [(sum_.groups, self._weighted(sum_.node)) for sum_ in supernet.edges]
 
     def _weighted(self, node: str) -> Weighted:
         module = self.nodes[node]
         assert isinstance(module, Weighted)
         return module
+
+    def fix(self, options: Mapping[str, int]) -> None:
+        """Decide groups of choices: whatever `follow` and `mix` are given for them from now on,
+        they have these options."""
+        self._fixed = dict(options)
+
+    def fixed(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of options with 1 and 0 where a group is decided."""
+        found = dict(weights)
+        for group, option in self._fixed.items():
+            found[group] = torch.zeros_like(weights[group].detach())
+            found[group][option] = 1.0
+        return found
 
     def follow(self, path: Mapping[str, int], weights: Mapping[str, Tensor] | None = None) -> None:
         """Run one option of each choice from now on; no other node is computed.
@@ -48,6 +62,8 @@ class Supernetwork(Network):
         Raises:
             ValueError: it is not a path of the supernet.
         """
+        path = {**path, **self._fixed}
+        weights = None if weights is None else self.fixed(weights)
         weighted = weights is not None
         key = (weighted, *(path[group] for group in self.supernet.groups if group in path))
         if len(key) <= len(path) or key not in self._plans:
@@ -75,6 +91,7 @@ class Supernetwork(Network):
             sum_.weights = torch.ones(len(groups), device=self.mean.device)
             if edges is not None:
                 sum_.weights = edges[groups]
+        weights = self.fixed(weights)
         for group, choice in self._choices:
             choice.weights, choice.only = weights[group], None
         self._train_plan, self._eval_plan, self._output = self._whole

@@ -95,6 +95,9 @@ class Relaxation(nn.Module, ABC):
 class Learned(Relaxation):
     """Choices with a parameter for each option."""
 
+    softmax: bool = True
+    """Whether the softmax of the parameters are the probabilities of the options."""
+
     def __init__(
         self, supernet: Supernet, generator: torch.Generator, deviation: float = 1e-3
     ) -> None:

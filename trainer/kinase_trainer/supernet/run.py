@@ -15,8 +15,8 @@ from kinase.words import counted
 from kinase_trainer import checkpoint
 from kinase_trainer.data import Part, batches
 from kinase_trainer.epochs import Diverged
-from kinase_trainer.supernet.beside import Beside
 from kinase_trainer.supernet.bilevel import WeightStep, gradients
+from kinase_trainer.supernet.extra import Extra
 from kinase_trainer.supernet.network import Supernetwork
 from kinase_trainer.supernet.policy import Policy, Reward
 from kinase_trainer.supernet.relaxation import Learned, Relaxation
@@ -25,7 +25,7 @@ from kinase_trainer.train import Run, autocast, evaluate, seed_of
 
 CHOICES = "choices."
 """Prefix of the relaxation's tensors in a checkpoint."""
-BESIDE = "beside."
+EXTRAS = "extras."
 """Prefix of the tensors of what else takes part."""
 
 
@@ -62,7 +62,7 @@ class SupernetRun(Run):
     """Steps of the choices after each epoch, if they are a policy."""
     own_statistics: bool = False
     """Whether batches are normalized by their own statistics in evaluation."""
-    beside: tuple[Beside, ...] = ()
+    extras: tuple[Extra, ...] = ()
     """What else takes part."""
     history: list[dict[str, list[float]]] = field(default_factory=list)
     """After each epoch, how probable the options of each group were, if choices are learned."""
@@ -80,9 +80,11 @@ class SupernetRun(Run):
                 f"are {self.epochs}; use more epochs or a smaller `frozen`"
             )
         self._batches: Iterator[tuple[Tensor, Tensor]] = iter(())
-        self._round = self._steps = self._more = 0
+        self._round = self._more = 0
         self._now, self._learning = self.epoch, False
         self._batch: tuple[Tensor, Tensor] | None = None
+        self.step = 0
+        """Steps of the weights done in the epoch."""
         self.draws = torch.Generator()
         """Draws all that is random in an epoch's choices."""
 
@@ -101,7 +103,7 @@ class SupernetRun(Run):
             # of order 2: the weights' gradient, the held-out loss, and both sides of a difference
             total += count * {0: 0, 1: 1, 2: 4}[self.order] * self._paths // self.interval
             total += self.rounds * self._paths * min(self.training.batch_size, len(self.held))
-        return total + sum(each.passes(self) for each in self.beside)
+        return total + sum(each.passes(self) for each in self.extras)
 
     @property
     def _paths(self) -> int:
@@ -121,9 +123,10 @@ class SupernetRun(Run):
         """
         self.relaxation.begin(self.epoch, self.epochs)
         self.draws.manual_seed(seed_of(self.seed, 3, self.epoch))
-        self._batches, self._round, self._steps, self._more = iter(()), 0, 0, 0
+        self._batches, self._round, self._more = iter(()), 0, 0
+        self.step = 0
         self._now, self._learning = self.epoch, self.learns
-        for each in self.beside:
+        for each in self.extras:
             each.begin(self)
         try:
             seen = super().train_epoch()
@@ -138,7 +141,7 @@ class SupernetRun(Run):
                 raise ChoicesDiverged(self.epoch, name, seen + self._more)
         if self.epoch == self.epochs and isinstance(self.relaxation, Policy):
             self.relaxation.conclude(self.rewards(*self.held_batch()), self.draws)
-        for each in self.beside:
+        for each in self.extras:
             each.after(self)
         if self.chooser is not None:
             rows = self.relaxation.probabilities()
@@ -153,23 +156,23 @@ class SupernetRun(Run):
     def prepare(self, images: Tensor, targets: Tensor, rate: float) -> None:
         """Step the choices on a held-out batch, then choose for the weights' step."""
         self._batch = images, targets
-        for each in self.beside:
+        for each in self.extras:
             rate = each.rate(self, rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if self._learning and self.order and self._steps % self.interval == 0:
+        if self._learning and self.order and self.step % self.interval == 0:
             if isinstance(self.relaxation, Policy):
                 self._reinforce()
             else:
                 self._step_choices(images, targets, rate)
-        self._steps += 1
         self._choose()
+        self.step += 1
 
     def _choose(self) -> None:
         """Choose for a step of the weights."""
         assert self._batch is not None
         self.relaxation.choose(self.network, self.draws)
-        for each in self.beside:
+        for each in self.extras:
             each.perturb(self, *self._batch)
 
     def _loss(self, output: Tensor | tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
@@ -183,7 +186,7 @@ class SupernetRun(Run):
 
     def penalized(self, loss: Tensor) -> Tensor:
         """The loss of the choices, given that of the task."""
-        for each in self.beside:
+        for each in self.extras:
             loss = each.penalize(self, loss)
         return loss
 
@@ -233,6 +236,10 @@ class SupernetRun(Run):
     def choices_loss(self, images: Tensor, targets: Tensor, seed: int) -> Tensor:
         """The task's loss of a batch as the choices drawn with `seed` have it."""
         self.relaxation.explore(self.network, torch.Generator().manual_seed(seed))
+        return self.task_loss(images, targets)
+
+    def task_loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The task's loss of a batch in the network as it is set to run."""
         with autocast(self.training, self.device):
             return super()._loss(self.network(images), targets)
 
@@ -305,7 +312,7 @@ class SupernetRun(Run):
         Raises:
             ValueError: a score is not a number.
         """
-        for each in self.beside:
+        for each in self.extras:
             found = each.derived(self)
             if found is not None:
                 return found
@@ -319,7 +326,7 @@ class SupernetRun(Run):
         with torch.no_grad(), own:
             found = evaluate(self.model, self.task, self.validation, self.training, self.device)
         metrics = {f"val_{name}": value for name, value in found.items()}
-        for each in self.beside:
+        for each in self.extras:
             metrics |= each.metrics()
         return metrics
 
@@ -341,10 +348,10 @@ class SupernetRun(Run):
             mine, scalars["choices"] = checkpoint.pack(self.relaxation, self.chooser)
             tensors = {f"{CHOICES}{name}": tensor for name, tensor in mine.items()}
         states = {}
-        for each in self.beside:
+        for each in self.extras:
             theirs, states[each.name] = each.pack()
-            tensors |= {f"{BESIDE}{each.name}.{name}": t for name, t in theirs.items()}
-        return tensors, {**scalars, "beside": states}
+            tensors |= {f"{EXTRAS}{each.name}.{name}": t for name, t in theirs.items()}
+        return tensors, {**scalars, "extras": states}
 
     def unpack(self, saved: checkpoint.Saved) -> None:
         """Go on from a checkpoint.
@@ -353,7 +360,7 @@ class SupernetRun(Run):
             ValueError: it is of another supernet, or its choices are not numbers; then nothing
                 was changed.
         """
-        mine = {n: t for n, t in saved.tensors.items() if n.startswith((CHOICES, BESIDE))}
+        mine = {n: t for n, t in saved.tensors.items() if n.startswith((CHOICES, EXTRAS))}
         rest = {n: t for n, t in saved.tensors.items() if n not in mine}
         if not all(bool(torch.isfinite(t).all()) for n, t in mine.items() if n.startswith(CHOICES)):
             raise ValueError("its choices are not numbers")
@@ -374,9 +381,9 @@ class SupernetRun(Run):
             wanted = checkpoint.Saved(0, theirs, [], optimizer)
             checkpoint.unpack(self.relaxation, self.chooser, wanted)
         self.relaxation.recall(scalars.get("relaxation"))
-        states = scalars.get("beside", {})
-        for each in self.beside:
-            prefix = f"{BESIDE}{each.name}."
+        states = scalars.get("extras", {})
+        for each in self.extras:
+            prefix = f"{EXTRAS}{each.name}."
             theirs = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
             each.unpack(theirs, states.get(each.name))
 

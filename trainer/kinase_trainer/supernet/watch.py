@@ -11,8 +11,8 @@ from torch import Tensor
 
 from kinase.api import supernet as api
 from kinase.space.supernet import NONE, Supernet
-from kinase_trainer.supernet.beside import Beside
 from kinase_trainer.supernet.eigenvalue import dominant_eigenvalue
+from kinase_trainer.supernet.extra import Extra
 from kinase_trainer.supernet.relaxation import Learned
 from kinase_trainer.supernet.statistics import batch_statistics
 
@@ -39,8 +39,8 @@ def returns_to(values: Sequence[float], stop: api.EarlyStop) -> int | None:
         stop: the rule.
 
     Returns:
-        The number of the evaluation to whose choices it returns, or None if it goes on: the mean
-        around an evaluation is larger than that around an earlier one by the ratio.
+        The number of the evaluation to whose choices it returns, or None if it continues: the
+        mean around an evaluation is larger than that around an earlier one by the ratio.
     """
     half = stop.window // 2
     now = len(values) - 1 - half
@@ -55,7 +55,7 @@ def returns_to(values: Sequence[float], stop: api.EarlyStop) -> int | None:
     return earlier if mean(earlier) > 0 and mean(now) > stop.ratio * mean(earlier) else None
 
 
-class Watch(Beside):
+class Watch(Extra):
     """Reports how many skips are chosen, how undecided the choices are, and how curved the held-out
     loss is in them (Zela et al. 2020); can end the search where that grows."""
 
@@ -90,7 +90,7 @@ class Watch(Beside):
         if run.chooser is None:
             return
         relaxation = run.relaxation
-        path = relaxation.derive()
+        path, _ = run.derived()[0]
         self._metrics = {
             "supernet_skips": share_of_skips(relaxation.supernet, path),
             "supernet_entropy": relaxation.entropy(),
@@ -113,8 +113,8 @@ class Watch(Beside):
                 for name, parameter in relaxation.named_parameters():
                     parameter.copy_(self.kept[found][name])
             run.ended = (
-                f"the dominant eigenvalue has grown {stop.ratio:g} times; the choices are those "
-                f"after epoch {earlier}"
+                f"the dominant eigenvalue has grown by a factor above {stop.ratio:g}; the choices are "
+                f"those after epoch {earlier}"
             )
 
     def _evaluate(self, run: SupernetRun) -> float:
@@ -142,7 +142,7 @@ class Watch(Beside):
         return tensors, self.values
 
     def unpack(self, tensors: dict[str, Tensor], rest: Any) -> None:
-        """See `Beside`."""
+        """See `Extra`."""
         values = rest or []
         if not isinstance(values, list) or not all(type(v) in (int, float) for v in values):
             raise ValueError(f"its eigenvalues are {values!r:.80}; use a list of numbers")

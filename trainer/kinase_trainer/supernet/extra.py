@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from kinase_trainer.supernet.run import SupernetRun
 
 
-class Beside:
+class Extra:
     """Takes part in a supernet's training. What it knows from one epoch to the next is in the
     checkpoint; what it draws comes from the run's generator."""
 
