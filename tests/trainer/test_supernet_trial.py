@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from typing import Any
 
@@ -227,6 +228,35 @@ def test_a_slice_whose_tensors_are_missing_is_refused(trained: MemoryStore) -> N
     store.put("trials/00000/supernet.json", json.dumps(card).encode())
     with pytest.raises(CorruptModel, match="does not fit the candidate: Missing key"):
         trial.run(scoring(), store)
+
+
+def test_repairs_take_part_and_the_watch_ends_the_search() -> None:
+    plan = {
+        "relaxation": {"type": "DARTS", "darts": {"order": 1}},
+        "smooth": {},
+        "beta": {},
+        "watch": {"every": 1, "stop": {"first": 1, "window": 1, "earlier": 1, "ratio": 1.000001}},
+    }
+    store = MemoryStore()
+    result = trial.run(training(supernet=plan, fidelity={**FIDELITY, "epochs": 9}), store)
+    assert result.outcome is Outcome.SUCCEEDED
+    assert {"supernet_skips", "supernet_entropy"} <= result.metrics.keys()
+    values = [point.metrics["supernet_eigenvalue"] for point in result.curve]
+    grown = [b > a * 1.000001 > 0 for a, b in itertools.pairwise(values)]
+    assert grown.index(True) == len(grown) - 1 < 7, "it ends when it has grown"
+    assert f"the choices are those after epoch {len(values) - 1}" in result.message
+
+
+def test_random_paths_are_selected_from_by_perturbation() -> None:
+    plan = {"relaxation": {"type": "Uniform"}, "selection": {"search": 0.5}}
+    result = trial.run(training(supernet=plan), MemoryStore())
+    assert [each.score for each in result.derived] == [1.0]
+
+
+def test_a_repair_that_does_not_fit_says_which_field() -> None:
+    plan = {"relaxation": {"type": "GDAS"}, "smooth": {}}
+    with pytest.raises(ConfigError, match=r"estimation\.oneShot: smooth is for"):
+        trial.run(training(supernet=plan), MemoryStore())
 
 
 def test_a_space_without_a_supernet_says_so() -> None:

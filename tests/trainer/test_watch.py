@@ -97,7 +97,10 @@ def test_a_search_that_ends_early_has_the_choices_of_before(
     assert sum(name.startswith("extras.watch.") for name in kept.tensors) == 2 * 6, "no more"
 
 
-def test_metrics_of_the_choices_are_those_of_an_epoch_and_a_pause_changes_nothing() -> None:
+def test_metrics_of_the_choices_are_those_of_an_epoch_and_a_pause_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch.Watch, "steps", 2)
     plan = Watch(every=1, stop=EarlyStop(first=1))
     assert_a_pause_changes_nothing(
         lambda seed: a_run(Darts, seed=seed, extras=(watch.Watch(plan),))
@@ -112,7 +115,8 @@ def test_metrics_of_the_choices_are_those_of_an_epoch_and_a_pause_changes_nothin
     assert "supernet_eigenvalue" in found
 
 
-def test_the_watch_changes_neither_weights_nor_choices() -> None:
+def test_the_watch_changes_neither_weights_nor_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch.Watch, "steps", 2)
     plain, watched = a_run(), a_run(extras=(watch.Watch(Watch(every=1)),))
     plain.train_epoch()
     watched.train_epoch()

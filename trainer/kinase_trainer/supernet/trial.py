@@ -25,7 +25,7 @@ from kinase_trainer.network import Network
 from kinase_trainer.setting import Surroundings, surroundings
 from kinase_trainer.start import resume
 from kinase_trainer.supernet import stored
-from kinase_trainer.supernet.make import make_choices
+from kinase_trainer.supernet.make import make_choices, make_extras
 from kinase_trainer.supernet.network import Supernetwork
 from kinase_trainer.supernet.recalibrate import recalibrate
 from kinase_trainer.supernet.run import SupernetRun, halves
@@ -62,7 +62,7 @@ def train(
     kept, derived = 0, []
     if run.curve and not ended.diverged:
         kept = stored.save(store, job, run.network, around.frame)
-        derived = _derived(run, around.space)
+        derived = _derived(job, run, around.space)
     return TrialResult(
         trial=job.trial,
         attempt=job.attempt,
@@ -70,7 +70,7 @@ def train(
         metrics=ended.metrics,
         cost=meter.cost(),
         curve=tuple(run.curve),
-        message="; ".join(filter(None, (*remarks, ended.message)))[:4000],
+        message="; ".join(filter(None, (*remarks, run.ended, ended.message)))[:4000],
         kept_bytes=kept,
         derived=tuple(derived),
         facts={
@@ -92,7 +92,11 @@ def _run(job: TrialJob, around: Surroundings) -> SupernetRun:
     network = Supernetwork(supernet, splits.mean, splits.deviation).to(around.device)
     choices = make_choices(job.supernet.relaxation, supernet, around.space, seed_of(job.seed, 7))
     weights = held = around.train
-    if choices.order:
+    try:
+        extras = make_extras(job.supernet, choices.relaxation)
+    except ValueError as error:
+        raise ConfigError(f"estimation.oneShot: {error}") from None
+    if choices.order or job.supernet.selection is not None:
         try:
             weights, held = halves(around.train, job.supernet.held, job.seed)
         except ValueError as error:
@@ -112,12 +116,14 @@ def _run(job: TrialJob, around: Surroundings) -> SupernetRun:
         chooser=choices.chooser,
         order=choices.order,
         frozen=job.supernet.waits,
+        extras=extras,
     )
 
 
-def _derived(run: SupernetRun, space: Space) -> list[Derived]:
+def _derived(job: TrialJob, run: SupernetRun, space: Space) -> list[Derived]:
     """What the choices have led to, as architectures of the space."""
-    if run.chooser is None:
+    assert job.supernet is not None
+    if run.chooser is None and job.supernet.selection is None:
         return []
     found = []
     for path, score in run.derived()[:MOST_DERIVED]:

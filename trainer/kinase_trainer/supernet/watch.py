@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kinase.api import supernet as api
 from kinase.space.supernet import NONE, Supernet
-from kinase_trainer.supernet.eigenvalue import dominant_eigenvalue
+from kinase_trainer.supernet.eigenvalue import STEPS, dominant_eigenvalue
 from kinase_trainer.supernet.extra import Extra
 from kinase_trainer.supernet.relaxation import Learned
 from kinase_trainer.supernet.statistics import batch_statistics
@@ -60,6 +60,8 @@ class Watch(Extra):
     loss is in them (Zela et al. 2020); can end the search where that grows."""
 
     name = "watch"
+    steps = STEPS
+    """Products for an eigenvalue at most."""
 
     def __init__(self, plan: api.Watch) -> None:
         """Nothing is known yet."""
@@ -113,8 +115,8 @@ class Watch(Extra):
                 for name, parameter in relaxation.named_parameters():
                     parameter.copy_(self.kept[found][name])
             run.ended = (
-                f"the dominant eigenvalue has grown by a factor above {stop.ratio:g}; the choices are "
-                f"those after epoch {earlier}"
+                f"the dominant eigenvalue has grown by a factor above {stop.ratio:g}; the choices "
+                f"are those after epoch {earlier}"
             )
 
     def _evaluate(self, run: SupernetRun) -> float:
@@ -126,7 +128,7 @@ class Watch(Extra):
         with batch_statistics(run.network):
             loss = run.choices_loss(images, targets, seed)
             value, products = dominant_eigenvalue(
-                loss, list(run.relaxation.parameters()), run.draws
+                loss, list(run.relaxation.parameters()), run.draws, self.steps
             )
         run.network.train(training)
         run.charge((1 + 2 * products) * len(targets))
