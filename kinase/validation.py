@@ -13,7 +13,7 @@ from kinase.api.auto import choice
 from kinase.api.load import Document, ManifestError, parts, read_document
 from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import TaskInfo
-from kinase.experiment.aims import aims_of, refuse_unmeasured, refuse_unsupported
+from kinase.experiment.aims import aims_of, refuse_unmeasured, refuse_unsupported, refuse_workers
 from kinase.experiment.check import checked
 from kinase.experiment.doubts import doubts
 from kinase.experiment.setting import estimator_of, setting_of
@@ -78,6 +78,7 @@ def _fit(spec: ExperimentSpec, info: TaskInfo, document: Document) -> None:
     spec = spec.settled(info.supports)
     try:
         refuse_unmeasured(aims_of(spec, info), info)
+        refuse_workers(spec, info)
         if spec.space.model is None:
             setting = setting_of(spec, make_space(spec.space), info.input, info.outputs)
             refuse_unsupported(spec, estimator_of(spec, setting).needs, info)

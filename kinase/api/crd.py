@@ -71,6 +71,7 @@ TRIAL_COLUMNS: tuple[Column, ...] = (
     ("Phase", "string", ".status.phase"),
     ("Reason", "string", ".status.reason"),
     ("Attempt", "integer", ".spec.attempt"),
+    ("Workers", "integer", ".spec.workers", 1),
     ("Value", "number", ".status.value"),
     ("Epochs", "integer", ".status.epochs"),
     ("Node", "string", ".status.node"),

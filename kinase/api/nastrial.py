@@ -8,6 +8,7 @@ from pydantic import Field
 
 from kinase.api._base import Model, Name, Rule
 from kinase.api.status import TrialStatus
+from kinase.api.trial import Workers
 
 
 class TrialSpec(Model):
@@ -22,6 +23,8 @@ class TrialSpec(Model):
     network that holds all candidates; `Test` evaluates the winner on the test split."""
     attempt: Annotated[int, Field(ge=1, le=99_999)] = 1
     """Number of the desired attempt. A retry increases it."""
+    workers: Workers = 1
+    """Number of pods that train the trial together, those of the desired attempt."""
     stop: bool = False
     """Whether to stop the attempt at its next checkpoint."""
     token: Annotated[str, Field(min_length=16, max_length=128)] | None = None
@@ -46,6 +49,12 @@ class TrialSpec(Model):
             "self.attempt >= oldSelf.attempt",
             "attempt {self.attempt} is below {oldSelf.attempt}; it can only be raised",
             ".attempt",
+        ),
+        Rule(
+            "self.workers == oldSelf.workers || self.attempt > oldSelf.attempt",
+            "workers cannot change for attempt {self.attempt}; increase attempt instead",
+            ".workers",
+            "Forbidden",
         ),
         Rule(
             "self.stop || !oldSelf.stop || self.attempt > oldSelf.attempt",

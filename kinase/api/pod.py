@@ -10,7 +10,7 @@ from kinase.api._base import Duration, Keyed, Model, ObjectName, Rule
 from kinase.api.env import EnvFrom, EnvVar
 from kinase.api.names import GROUP
 from kinase.api.quantity import Quantity
-from kinase.api.trial import MAX_ATTEMPTS
+from kinase.api.trial import MAX_ATTEMPTS, Workers
 from kinase.api.volumes import Mount, Volume
 
 Label = Annotated[
@@ -131,8 +131,8 @@ class ControllerTemplate(Model):
 
 
 class TrialTemplate(Model):
-    """How to run a trial. A local run uses only `timeLimit` and `maxRetries`; all other fields
-    configure the pod on a cluster."""
+    """How to run a trial. A local run uses `timeLimit`, `maxRetries`, `workers`, `command`, `args`
+    and `env`; all other fields configure the pods on a cluster."""
 
     time_limit: Duration | None = None
     """Maximum time of one attempt, such as 10m, counted from the start of its process. A trial that
@@ -146,6 +146,10 @@ class TrialTemplate(Model):
     the pod, or the store was unavailable. An attempt that runs for 10 minutes resets the count.
     The delay between attempts grows from 10 s to 5 min, so 100 retries take about 8 hours. After
     the last retry the trial fails."""
+    workers: Workers = 1
+    """Number of processes that train one trial together, each on its share of every batch, so that
+    a trial can use several GPUs. On a cluster each has a pod with these `resources`, and all pods
+    of a trial must run at the same time. `training.batchSize` stays the size of the whole batch."""
     image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     """Container image of the trainer. Default: the operator's trainer image."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None

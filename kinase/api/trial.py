@@ -42,6 +42,12 @@ CHECKPOINT_GONE_EXIT = 76
 charged."""
 TERMINATED_EXIT = 143
 """Exit code after SIGTERM and a checkpoint. Retried, not counted as a retry."""
+WORKER_LOST_EXIT = 77
+"""Exit code of a worker that has lost another worker of its trial, or waited for it in vain.
+Retried, not counted as a retry."""
+MAX_WORKERS = 64
+"""Maximum number of processes that train one trial together."""
+Workers = Annotated[int, Field(ge=1, le=MAX_WORKERS)]
 MAX_ATTEMPTS = 999
 """Maximum number of attempts at one stretch of a trial, for whatever reason they end."""
 
@@ -83,7 +89,8 @@ class Cost(Model):
     samples: Annotated[int, Field(ge=0)] = 0
     """Training samples processed (forward and backward)."""
     device_seconds: Annotated[float, Field(ge=0)] = 0.0
-    """Seconds that a device (or a local slot) was in use, for training and validation."""
+    """Seconds that a device (or a local slot) was in use, for training and validation. Those of
+    several workers are added."""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -191,9 +198,9 @@ PROXY = "proxy_"
 
 
 class TrialJob(Model):
-    """Input of a trial (contract v1): one JSON object. `until`, `done`, `measure`, `supernet` and
-    `slice` are left out of it where they have their defaults, so that a trainer that does not know
-    them reads it."""
+    """Input of a trial (contract v1): one JSON object. `until`, `done`, `measure`, `supernet`,
+    `slice` and `workers` are left out of it where they have their defaults, so that a trainer that
+    does not know them reads it."""
 
     version: Literal[1] = 1
     """Version of the contract."""
@@ -247,6 +254,9 @@ class TrialJob(Model):
     slice: Slice | None = None
     """The supernet whose weights the network takes. With `until` 0 it is scored with them, without
     training."""
+    workers: Workers = 1
+    """Number of processes that train the network together. Each has this job, and its environment
+    says which one it is. It does not change what is trained."""
 
     @model_validator(mode="after")
     def _in_order(self) -> TrialJob:
@@ -263,7 +273,14 @@ class TrialJob(Model):
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = handler(self)
-        defaults = {"until": None, "done": 0, "measure": (), "supernet": None, "slice": None}
+        defaults = {
+            "until": None,
+            "done": 0,
+            "measure": (),
+            "supernet": None,
+            "slice": None,
+            "workers": 1,
+        }
         for name, default in defaults.items():
             if getattr(self, name) == default:
                 document.pop(name, None)
@@ -344,7 +361,7 @@ class TaskInfo(Model):
     """The network that the search starts from, if the job has a space with such a network."""
     supports: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=32)] = ()
     """Optional fields of a job that the trainer knows: `until`, with which goes `done`, `measure`,
-    and `supernet`, with which goes `slice`."""
+    `supernet`, with which goes `slice`, and `workers`."""
     proxies: Annotated[tuple[ProxyName, ...], Field(max_length=256)] = ()
     """Zero-cost proxies that the trainer can measure. Without any, a search does not check the
     names in its manifest."""
@@ -393,7 +410,8 @@ class Point(Model):
     metrics: Metrics
     """Metrics after the epoch. NaN and infinite values are omitted."""
     device_seconds: Annotated[float, Field(ge=0)]
-    """Seconds of training since the trial's first epoch, including earlier attempts."""
+    """Seconds of training since the trial's first epoch, including earlier attempts. Those of
+    several workers are added."""
 
 
 class TrialResult(Model):

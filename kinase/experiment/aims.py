@@ -76,6 +76,22 @@ def refuse_unsupported(spec: ExperimentSpec, needs: frozenset[str], info: TaskIn
             )
 
 
+def refuse_workers(spec: ExperimentSpec, info: TaskInfo) -> None:
+    """Refuse to train trials on several workers with a trainer that trains in one process. The
+    number can change between two runs, so each run checks it.
+
+    Raises:
+        ManifestError: names the field.
+    """
+    workers = spec.trial_template.workers
+    if workers > 1 and "workers" not in info.supports:
+        raise refused(
+            "spec.trialTemplate.workers",
+            f"{workers} requires a trainer that lists workers in supports (see the trial "
+            "contract); this one trains a trial in one process, so use 1",
+        )
+
+
 def refuse_unpaid(spec: ExperimentSpec) -> None:
     """Refuse to begin a search whose epochs do not pay for a trial. A manifest is only valid if
     they do, but what the type Auto means is known with the trainer.

@@ -23,6 +23,7 @@ def job_of(record: Record, trial: TrialRecord, *, test: bool = False) -> TrialJo
     if trial.kind is not Kind.SUPERNET:
         training = record.space.trained(architecture, training)
         architecture = record.space.network(architecture)
+    trains = stop > 0 and not test
     return TrialJob(
         experiment=record.experiment.metadata.name,
         trial=trial.number,
@@ -38,6 +39,7 @@ def job_of(record: Record, trial: TrialRecord, *, test: bool = False) -> TrialJo
         measure=trial.measure,
         supernet=trial.plan,
         slice=trial.slice,
+        workers=spec.trial_template.workers if trains else 1,
         seed=trial.seed,
         prefix=trial.prefix,
         keep_weights=trial.kind not in SEARCHING or passes_on,
@@ -119,7 +121,7 @@ class Dispatch:
         are not stopped for those."""
         record = self._record
         if record.stopping or budget.overdrawn(
-            record.spec, record.state, record.elapsed, sum(record.running.values())
+            record.spec, record.state, record.elapsed, record.running_seconds
         ):
             for number in self.engine.running():
                 if record.stopping or record.state.trials[number].kind not in FINALS:

@@ -13,7 +13,12 @@ from kinase.api.experiment import NASExperiment
 from kinase.api.trial import Kind, TaskInfo
 from kinase.engine import Engine, Event, Finished, Lost, Progress
 from kinase.experiment import checkpoints, ending, members, outcome, reopening
-from kinase.experiment.aims import refuse_unmeasured, refuse_unpaid, refuse_unsupported
+from kinase.experiment.aims import (
+    refuse_unmeasured,
+    refuse_unpaid,
+    refuse_unsupported,
+    refuse_workers,
+)
 from kinase.experiment.arm import arms_of
 from kinase.experiment.dispatch import Dispatch
 from kinase.experiment.entries import AnyEntry, Asked, Attempt, Granted, Rested, Told
@@ -111,6 +116,7 @@ class Loop(Record):
         self.replay()
         if self.state.finished is not None and not reopening.goes_on(self):
             return self.state
+        refuse_workers(self.spec, self.info)
         if not self.state.trials:
             refuse_unmeasured(self.aims, self.info)
             refuse_unsupported(self.spec, self.estimator.needs, self.info)

@@ -166,6 +166,11 @@ class Record:
         """Attempts that run, with the seconds for which each has held its slot."""
         return {}
 
+    @property
+    def running_seconds(self) -> float:
+        """Device seconds of the attempts that run: each worker of a trial holds a device."""
+        return self.spec.trial_template.workers * sum(self.running.values())
+
     def reached(self) -> bool:
         """Whether a trial of the search has reached the target."""
         target = self.spec.objective.target
@@ -192,7 +197,7 @@ class Record:
             self.final_fidelity,
             self.info.train,
             self.elapsed,
-            sum(self.running.values()),
+            self.running_seconds,
             new=new,
         )
 

@@ -72,11 +72,7 @@ class Uploads:
             self._last = self._thread.submit(self._put, head, body, saved.epoch)
 
     def _put(self, head: bytes, body: bytes, epoch: int) -> None:
-        parts = [len(head).to_bytes(8, "little"), head, body]
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
-        self._store.put(self._key, b"".join([digest.digest(), *parts]))
+        self._store.put(self._key, _joined(head, body))
         self._kept(epoch)
 
     def wait(self) -> None:
@@ -114,6 +110,38 @@ def _copied(saved: Saved) -> tuple[bytes, bytes]:
     return head, save_tensors({name: t.detach().contiguous() for name, t in saved.tensors.items()})
 
 
+def _joined(head: bytes, body: bytes) -> bytes:
+    parts = [len(head).to_bytes(8, "little"), head, body]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return b"".join([digest.digest(), *parts])
+
+
+def encode(saved: Saved) -> bytes:
+    """A checkpoint as it is written."""
+    return _joined(*_copied(saved))
+
+
+def decode(raw: bytes) -> Saved:
+    """What `encode` wrote.
+
+    Raises:
+        ValueError, KeyError, TypeError, SafetensorError: it is damaged.
+    """
+    digest, data = raw[:32], raw[32:]
+    if hashlib.sha256(data).digest() != digest:
+        raise ValueError("its checksum is wrong")
+    size = int.from_bytes(data[:8], "little")
+    head = json.loads(data[8 : 8 + size])
+    return Saved(
+        epoch=int(head["epoch"]),
+        tensors=load_tensors(data[8 + size :]),
+        curve=[Point.model_validate(point) for point in head["curve"]],
+        scalars=dict(head["scalars"]),
+    )
+
+
 def restore(store: Store, prefix: str) -> tuple[Saved | None, str]:
     """The checkpoint, or None and why it cannot be used; an empty text if there is none."""
     try:
@@ -121,20 +149,9 @@ def restore(store: Store, prefix: str) -> tuple[Saved | None, str]:
     except NotFound:
         return None, ""
     try:
-        digest, data = raw[:32], raw[32:]
-        if hashlib.sha256(data).digest() != digest:
-            raise ValueError("its checksum is wrong")
-        size = int.from_bytes(data[:8], "little")
-        head = json.loads(data[8 : 8 + size])
-        saved = Saved(
-            epoch=int(head["epoch"]),
-            tensors=load_tensors(data[8 + size :]),
-            curve=[Point.model_validate(point) for point in head["curve"]],
-            scalars=dict(head["scalars"]),
-        )
+        return decode(raw), ""
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         return None, str(error)
-    return saved, ""
 
 
 def pack(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any]:

@@ -7,7 +7,7 @@ batch is augmented at once; others are read by a torch `DataLoader` (`kinase_tra
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -22,6 +22,7 @@ from kinase.api.task import Augmentation, Task
 from kinase_trainer.arrays import Indices, divide
 from kinase_trainer.datasets import Raw, open_raw
 from kinase_trainer.errors import ConfigError
+from kinase_trainer.group import Share
 from kinase_trainer.lazy import LazyImages, as_float, resize
 from kinase_trainer.summary import Told, tell
 from kinase_trainer.tasks import LearningTask, Regression, Units, make_task
@@ -30,6 +31,8 @@ EVALUATION_BATCH = 1024
 """Maximum number of samples in a batch without a backward pass."""
 EVALUATION_PIXELS = 2**20
 """Maximum number of pixels in such a batch."""
+WHOLE = Share()
+"""All of each batch."""
 STATISTICS_SAMPLES = 4096
 """Maximum number of images for the mean and deviation if the images are not in memory."""
 
@@ -63,14 +66,17 @@ class Part:
     def read(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of `size` images as floats in 0..1, with targets, in the order of the given
         indices."""
+        yield from self.pieces(torch.split(order, size))
+
+    def pieces(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """A batch of images as floats in 0..1, with targets, for each tensor of indices."""
         device = self.targets.device
         if isinstance(self.images, Tensor):
-            for chosen in torch.split(order.to(device), size):
+            for piece in indices:
+                chosen = piece.to(device)
                 yield as_float(self.images[chosen]), self.targets[chosen]
             return
-        for chosen, images in zip(
-            torch.split(order, size), self.images.batches(order, size), strict=True
-        ):
+        for chosen, images in zip(indices, self.images.pieces(indices), strict=True):
             yield as_float(images.to(device)), self.targets[chosen.to(device)]
 
 
@@ -380,39 +386,59 @@ def batches(
     generator: torch.Generator,
     augmentation: Augmentation,
     fill: Tensor | None = None,
+    share: Share = WHOLE,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of training batches in an order drawn from the generator.
 
     The last batch can be smaller; a single remaining sample is dropped, because batch normalization
     has no variance for it.
+
+    Args:
+        part: the samples.
+        size: of a whole batch.
+        generator: draws the order and the augmentation, the same for each worker of a group.
+        augmentation: see `augment`.
+        fill: see `augment`.
+        share: the samples of each batch that are read; by default all.
     """
     order = torch.randperm(len(part), generator=generator)
-    if size > 1 and len(order) > size and len(order) % size == 1:
-        order = order[:-1]
-    for images, targets in part.read(order, size):
-        yield augment(images, augmentation, generator, fill), targets
+    whole = torch.split(order[: sum(sizes_of(len(part), size))], size)
+    mine = [share.of(len(batch)) for batch in whole]
+    read = part.pieces([batch[own] for batch, own in zip(whole, mine, strict=True)])
+    for (images, targets), batch, own in zip(read, whole, mine, strict=True):
+        yield augment(images, augmentation, generator, fill, (len(batch), own)), targets
+
+
+def sizes_of(count: int, size: int) -> list[int]:
+    """Sizes of the batches that `batches` makes of `count` samples."""
+    full, rest = divmod(count, size)
+    left_out = size > 1 and full > 0 and rest == 1
+    return [size] * full + [rest] * (rest > 0 and not left_out)
 
 
 def steps_of(count: int, size: int) -> int:
     """Number of batches that `batches` makes of `count` samples."""
-    left_out = size > 1 and count > size and count % size == 1
-    return -(-(count - left_out) // size)
+    return len(sizes_of(count, size))
 
 
 def smallest_batch(count: int, size: int) -> int:
     """Size of the smallest batch that `batches` makes of `count` samples."""
-    if count <= size:
-        return count
-    rest = count % size
-    return rest if rest > 1 else size
+    return min(sizes_of(count, size))
 
 
-def plain_batches(part: Part) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every sample once, in order and without augmentation, in batches that fit in memory."""
+def plain_size(part: Part) -> int:
+    """Samples of a batch that fits in memory without a backward pass."""
     _, _, height, width = part.images.shape
-    size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
-    if isinstance(part.images, LazyImages):
-        yield from part.read(torch.arange(len(part)), size)
+    return max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
+
+
+def plain_batches(part: Part, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every sample once, in order and without augmentation, in batches that fit in memory; of each
+    the rows of a share."""
+    size = plain_size(part)
+    if isinstance(part.images, LazyImages) or share.size > 1:
+        whole = torch.split(torch.arange(len(part)), size)
+        yield from part.pieces([batch[share.rows(len(batch))] for batch in whole])
         return
     for start in range(0, len(part), size):
         stop = start + size
@@ -424,6 +450,7 @@ def augment(
     options: Augmentation,
     generator: torch.Generator,
     fill: Tensor | None = None,
+    part: tuple[int, slice] | None = None,
 ) -> Tensor:
     """Random crop, flip and cutout, drawn separately for each sample.
 
@@ -435,14 +462,17 @@ def augment(
         generator: source of randomness.
         fill: (1, C, 1, 1), value of a cutout, so that it is zero after normalization. Default:
             zero.
+        part: the size of the batch that the images are a part of, and which part. It is drawn for
+            the whole batch, so that each sample has the same however a batch is divided.
     """
     count, _, height, width = images.shape
+    drawn, own = part or (count, slice(None))
     device = images.device
     if options.crop:
         pad = options.crop
         padded = F.pad(images, (pad, pad, pad, pad))
-        top = torch.randint(0, 2 * pad + 1, (count, 1), generator=generator)
-        left = torch.randint(0, 2 * pad + 1, (count, 1), generator=generator)
+        top = torch.randint(0, 2 * pad + 1, (drawn, 1), generator=generator)[own]
+        left = torch.randint(0, 2 * pad + 1, (drawn, 1), generator=generator)[own]
         rows = (top + torch.arange(height)).to(device)
         columns = (left + torch.arange(width)).to(device)
         index = torch.arange(count, device=device)
@@ -450,12 +480,12 @@ def augment(
             index[:, None, None], rows[:, :, None], columns[:, None, :]
         ].permute(0, 3, 1, 2)
     if options.flip:
-        flipped = (torch.rand(count, generator=generator) < 0.5).to(device)
+        flipped = (torch.rand(drawn, generator=generator)[own] < 0.5).to(device)
         images = torch.where(flipped[:, None, None, None], images.flip(3), images)
     if options.cutout:
         # the centre can be at the edge, so a part of the square can be outside
-        y = torch.randint(0, height, (count, 1, 1), generator=generator).to(device)
-        x = torch.randint(0, width, (count, 1, 1), generator=generator).to(device)
+        y = torch.randint(0, height, (drawn, 1, 1), generator=generator)[own].to(device)
+        x = torch.randint(0, width, (drawn, 1, 1), generator=generator)[own].to(device)
         before, after = options.cutout // 2, options.cutout - options.cutout // 2
         row = torch.arange(height, device=device)[None, :, None]
         column = torch.arange(width, device=device)[None, None, :]

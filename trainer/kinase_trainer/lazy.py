@@ -6,7 +6,7 @@ import hashlib
 import multiprocessing
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,12 +154,16 @@ class LazyImages(Dataset[Tensor]):
 
     def batches(self, order: Tensor, size: int) -> Iterator[Tensor]:
         """Batches of `size` images (n, C, H, W), in the order of the given indices."""
-        batches = [piece.tolist() for piece in torch.split(order, size)]
+        yield from self.pieces(torch.split(order, size))
+
+    def pieces(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
+        """A batch of images (n, C, H, W) for each tensor of indices (n,)."""
+        batches = [piece.tolist() for piece in indices]
         # a daemonic process, such as a worker of the local engine, cannot have children
         loaders = 0
         if batches and not multiprocessing.current_process().daemon:
             first = self[batches[0][0]]
-            loaders = count_loaders(first.numel() * first.element_size() * size)
+            loaders = count_loaders(first.numel() * first.element_size() * len(batches[0]))
         ahead = AHEAD if loaders else None
         loader = iter(
             DataLoader(self, batch_sampler=batches, num_workers=loaders, prefetch_factor=ahead)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,9 +22,10 @@ from kinase.api.task import Training
 from kinase.api.trial import Inherited, Point
 from kinase.words import counted
 from kinase_trainer import checkpoint
-from kinase_trainer.data import Part, batches, plain_batches, steps_of
+from kinase_trainer.data import Part, batches, plain_batches, plain_size, sizes_of
 from kinase_trainer.epochs import Diverged
 from kinase_trainer.errors import ConfigError
+from kinase_trainer.group import ALONE, Group
 from kinase_trainer.morphism import Distillation
 from kinase_trainer.network import Network
 from kinase_trainer.tasks import LearningTask, Meter
@@ -176,6 +178,8 @@ class Run:
     """So many of them."""
     ended: str = ""
     """Why the training is over before its last epoch."""
+    group: Group = ALONE
+    """The workers that train this network together."""
 
     def __post_init__(self) -> None:
         if self.training.precision == "float16":
@@ -194,16 +198,18 @@ class Run:
         """
         model, t, epoch = self.model, self.training, self.epoch
         generator = torch.Generator().manual_seed(seed_of(self.seed, 1, epoch))
-        torch.manual_seed(seed_of(self.seed, 2, epoch))  # drop-path, dropout
+        own = [self.group.rank] if self.group.rank else []
+        torch.manual_seed(seed_of(self.seed, 2, epoch, *own))  # drop-path, dropout
         model.train()
         model.set_drop_path(t.drop_path * epoch / max(1, self.epochs - 1))
-        steps = steps_of(len(self.train), t.batch_size)
+        sizes = sizes_of(len(self.train), t.batch_size)
+        steps = len(sizes)
         looks = LOOKS.get(self.device.type, RARE_LOOKS)
         seen = 0
         goal = self.goal if epoch < self.distil else None
         total = torch.zeros((), device=self.device)
-        for step, (images, targets) in enumerate(
-            batches(self.train, t.batch_size, generator, t.augmentation, model.mean), start=1
+        for step, (count, (images, targets)) in enumerate(
+            zip(sizes, self.batches(self.train, generator), strict=True), start=1
         ):
             rate = learning_rate(t, epoch * steps + step - 1, steps, self.epochs)
             for group in self.optimizer.param_groups:
@@ -212,13 +218,16 @@ class Run:
             with autocast(t, self.device):
                 output = model(images)
                 loss = goal.loss(output, images) if goal else self._loss(output, targets)
+            loss = self.part(loss, targets, labels=goal is None)
             total += loss.detach()
-            seen += len(targets)
-            if step % looks == 0 and not math.isfinite(total.item()):
+            seen += count
+            if step % looks == 0 and not math.isfinite(self.group.total(total)):
                 break
             self._step(loss)
-        if not math.isfinite(total.item()):
-            raise Diverged(epoch + 1, total.item(), seen)
+        whole = self.group.total(total)
+        if not math.isfinite(whole):
+            raise Diverged(epoch + 1, whole, seen)
+        self.group.settle(model)
         self.epoch += 1
         if goal is not None and self.inherited is not None:
             more = {"distilled": self.inherited.distilled + 1}
@@ -226,6 +235,28 @@ class Run:
         if self.epoch >= self.distil:
             self.goal = None  # free its memory
         return seen
+
+    def batches(self, part: Part, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """This worker's shares of one epoch of batches."""
+        t = self.training
+        return batches(
+            part, t.batch_size, generator, t.augmentation, self.model.mean, self.group.share
+        )
+
+    def part(self, loss: Tensor, targets: Tensor, *, labels: bool = True) -> Tensor:
+        """This worker's part of the loss of a whole batch. The parts of all workers, and their
+        gradients, add up to it.
+
+        Args:
+            loss: the mean over this worker's share of the batch.
+            targets: of the share.
+            labels: whether the loss is the task's, which can weight samples.
+        """
+        if self.group.size == 1:
+            return loss
+        weights = self.task.weights(targets) if labels else None
+        mine = float(len(targets) if weights is None else weights.sum().item())
+        return loss * (mine / self.group.total(mine))
 
     def prepare(self, images: Tensor, targets: Tensor, rate: float) -> None:
         """Called before every step with its batch and its learning rate."""
@@ -248,7 +279,9 @@ class Run:
         scaled.backward()  # type: ignore[no-untyped-call]
 
     def _move(self) -> None:
-        """Step by the gradients."""
+        """Step by the gradients of all workers."""
+        # before overflows are looked for, so that all workers see the same
+        self.group.add([p.grad for p in self.model.parameters() if p.grad is not None])
         if self.scaler is None:
             self._clip()
             self.optimizer.step()
@@ -264,8 +297,13 @@ class Run:
 
     def score(self) -> dict[str, float]:
         """Metrics of the validation split, with the prefix `val_`."""
-        measured = evaluate(self.model, self.task, self.validation, self.training, self.device)
-        return {f"val_{name}": value for name, value in measured.items()}
+        return {f"val_{name}": value for name, value in self.evaluate().items()}
+
+    def evaluate(self) -> dict[str, float]:
+        """Metrics of the validation split, as the model is set to run. The workers divide it."""
+        return evaluate(
+            self.model, self.task, self.validation, self.training, self.device, group=self.group
+        )
 
     def pack(self) -> checkpoint.Saved:
         """Weights, the optimizer's state, and what cannot be derived from seed and epoch."""
@@ -313,15 +351,20 @@ def evaluate(
     training: Training,
     device: torch.device,
     meter: Meter | None = None,
+    group: Group = ALONE,
 ) -> dict[str, float]:
-    """Metrics of a split, without NaN values."""
+    """Metrics of a split, without NaN values. Each worker of a group passes its rows of every
+    batch; the metrics are computed at the first one, from all outputs."""
     model.eval()
     meter = meter or task.meter()
-    for images, targets in plain_batches(part):
+    whole = torch.split(part.targets, plain_size(part))
+    for (images, _), targets in zip(plain_batches(part, group.share), whole, strict=True):
         with autocast(training, device):
             output = model(images)
-        meter.add(output, targets)
-    measured = meter.metrics()
+        output = group.gather(output, len(targets))
+        if output is not None:
+            meter.add(output, targets)
+    measured = group.tell(meter.metrics() if group.leads else None)
     return {name: value for name, value in measured.items() if math.isfinite(value)}
 
 

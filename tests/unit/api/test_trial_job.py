@@ -20,7 +20,7 @@ OLD: dict[str, Any] = {
     "seed": 1,
     "prefix": "trials/00007",
 }
-NEW: dict[str, Any] = {"until": 3, "done": 1, "measure": ["synflow"]}
+NEW: dict[str, Any] = {"until": 3, "done": 1, "measure": ["synflow"], "workers": 4}
 
 
 def written(job: TrialJob, **how: bool) -> set[str]:
@@ -33,7 +33,10 @@ def written(job: TrialJob, **how: bool) -> set[str]:
 def test_a_trainer_that_is_asked_nothing_new_sees_nothing_new(how: dict[str, bool]) -> None:
     """However an engine writes a job: a strict parser may refuse a field that it does not know."""
     assert written(TrialJob.model_validate(OLD), **how) == set()
-    assert written(TrialJob.model_validate({**OLD, "done": 0, "measure": []}), **how) == set()
+    assert (
+        written(TrialJob.model_validate({**OLD, "done": 0, "measure": [], "workers": 1}), **how)
+        == set()
+    )
     for name, value in NEW.items():
         assert written(TrialJob.model_validate({**OLD, name: value}), **how) == {name}
     assert written(TrialJob.model_validate({**OLD, "until": 0}), **how) == {"until"}
@@ -52,6 +55,8 @@ def test_the_last_epoch_of_an_attempt() -> None:
         ({"until": -1}, "greater than or equal to 0"),
         ({"until": 3, "done": 4}, "done is 4; it must be at most 3, the epochs to train"),
         ({"done": 10}, "done is 10; it must be at most 9, the epochs to train"),
+        ({"workers": 0}, "greater than or equal to 1"),
+        ({"workers": 65}, "less than or equal to 64"),
         ({"measure": ["../x"]}, "String should match pattern"),
         ({"measure": ["a"] * 33}, "at most 32 items"),
     ],

@@ -22,7 +22,7 @@ INFO = TaskInfo(
     test=200,
     metrics=("val_accuracy", "val_loss"),
     device="cpu",
-    supports=("until", "measure"),
+    supports=("until", "measure", "workers"),
 )
 
 WRITES = pytest.mark.parametrize(

@@ -32,6 +32,7 @@ def gradients(
     step: WeightStep,
     *,
     scale: float = 0.01,
+    add: Callable[[Sequence[Tensor]], None] = lambda tensors: None,
 ) -> list[Tensor]:
     """The gradient of the held-out loss in the choices after one step of the weights (Liu et al.
     2019, section 2.3, equations 7 and 8).
@@ -49,21 +50,25 @@ def gradients(
         step: how the weights would step. With a rate of 0 nothing but the held-out loss is
             computed: the first order.
         scale: of the difference.
+        add: replaces gradients by their sums over the workers of a group, each of which computes
+            its part of the losses.
 
     Returns:
         One tensor for each of `choices`.
     """
     if step.rate == 0.0:
-        return _of(held(), choices)
+        return _of(held(), choices, add)
     before = [weight.detach().clone() for weight in weights]
     buffers = step.buffers or [None] * len(weights)
     with _restored(weights, before):
-        for weight, gradient, buffer in zip(weights, _of(train(), weights), buffers, strict=True):
+        for weight, gradient, buffer in zip(
+            weights, _of(train(), weights, add), buffers, strict=True
+        ):
             move = gradient + step.decay * weight.detach()
             if buffer is not None:
                 move = move + step.momentum * buffer
             weight.data.sub_(step.rate * move)
-        found = _of(held(), [*choices, *weights])
+        found = _of(held(), [*choices, *weights], add)
     direct, vector = found[: len(choices)], found[len(choices) :]
     norm = float(torch.sqrt(sum((v.square().sum() for v in vector), torch.zeros(()))))
     if norm == 0.0:
@@ -74,20 +79,24 @@ def gradients(
         with _restored(weights, before):
             for weight, v in zip(weights, vector, strict=True):
                 weight.data.add_(v, alpha=sign * epsilon)
-            sides.append(_of(train(), choices))
+            sides.append(_of(train(), choices, add))
     return [
         d - step.rate * (plus - minus) / (2.0 * epsilon)
         for d, plus, minus in zip(direct, *sides, strict=True)
     ]
 
 
-def _of(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients of a loss; zeros where it does not depend on a tensor."""
-    found = torch.autograd.grad(loss, list(tensors), allow_unused=True)
-    return [
+def _of(
+    loss: Tensor, tensors: Sequence[Tensor], add: Callable[[Sequence[Tensor]], None]
+) -> list[Tensor]:
+    """Gradients of a loss, those of all workers; zeros where it does not depend on a tensor."""
+    given = torch.autograd.grad(loss, list(tensors), allow_unused=True)
+    found = [
         torch.zeros_like(tensor) if gradient is None else gradient
-        for tensor, gradient in zip(tensors, found, strict=True)
+        for tensor, gradient in zip(tensors, given, strict=True)
     ]
+    add(found)
+    return found
 
 
 class _restored:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kinase.words import counted
 from kinase_trainer import checkpoint
-from kinase_trainer.data import Part, batches
+from kinase_trainer.data import Part
 from kinase_trainer.epochs import Diverged
 from kinase_trainer.supernet.bilevel import WeightStep, gradients
 from kinase_trainer.supernet.extra import Extra
@@ -21,7 +21,7 @@ from kinase_trainer.supernet.network import Supernetwork
 from kinase_trainer.supernet.policy import Policy, Reward
 from kinase_trainer.supernet.relaxation import Learned, Relaxation
 from kinase_trainer.supernet.statistics import batch_statistics
-from kinase_trainer.train import Run, autocast, evaluate, seed_of
+from kinase_trainer.train import Run, autocast, seed_of
 
 CHOICES = "choices."
 """Prefix of the relaxation's tensors in a checkpoint."""
@@ -131,14 +131,14 @@ class SupernetRun(Run):
         try:
             seen = super().train_epoch()
         except Diverged as error:
-            error.samples += self._more
+            error.samples += self._charged()
             raise
         if self._learning and isinstance(self.relaxation, Policy):
             for _ in range(self.rounds):
                 self._reinforce()
         for name, tensor in self.relaxation.named_parameters():
             if not bool(torch.isfinite(tensor).all()):
-                raise ChoicesDiverged(self.epoch, name, seen + self._more)
+                raise ChoicesDiverged(self.epoch, name, seen + self._charged())
         if self.epoch == self.epochs and isinstance(self.relaxation, Policy):
             self.relaxation.conclude(self.rewards(*self.held_batch()), self.draws)
         for each in self.extras:
@@ -147,11 +147,15 @@ class SupernetRun(Run):
             rows = self.relaxation.probabilities()
             self.history.append({g: [round(p, 4) for p in row.tolist()] for g, row in rows.items()})
         self._batch = None
-        return seen + self._more
+        return seen + self._charged()
 
     def charge(self, samples: int) -> None:
         """Count samples that were passed through the network beyond those of the weights' steps."""
         self._more += samples
+
+    def _charged(self) -> int:
+        """Those of all workers."""
+        return round(self.group.total(self._more))
 
     def prepare(self, images: Tensor, targets: Tensor, rate: float) -> None:
         """Step the choices on a held-out batch, then choose for the weights' step."""
@@ -201,6 +205,7 @@ class SupernetRun(Run):
         self._step_weights(loss)
         parameters = list(self.relaxation.parameters())
         found = [torch.zeros_like(p) if p.grad is None else p.grad / scale for p in parameters]
+        self.group.add(found)
         self.relaxation.learn(found, self.chooser)
 
     def _step_weights(self, loss: Tensor) -> None:
@@ -214,7 +219,7 @@ class SupernetRun(Run):
             with autocast(self.training, self.device):
                 loss = self._loss(self.network(images), targets)
             self.charge(len(targets))
-            self._backward(loss)
+            self._backward(self.part(loss, targets))
         self._move()
 
     def held_batch(self) -> tuple[Tensor, Tensor]:
@@ -223,15 +228,8 @@ class SupernetRun(Run):
             for batch in self._batches:
                 return batch
             seed = seed_of(self.seed, 4, self._now, self._round)
-            t = self.training
             self._round += 1
-            self._batches = batches(
-                self.held,
-                t.batch_size,
-                torch.Generator().manual_seed(seed),
-                t.augmentation,
-                self.network.mean,
-            )
+            self._batches = self.batches(self.held, torch.Generator().manual_seed(seed))
 
     def choices_loss(self, images: Tensor, targets: Tensor, seed: int) -> Tensor:
         """The task's loss of a batch as the choices drawn with `seed` have it."""
@@ -260,9 +258,10 @@ class SupernetRun(Run):
         found = gradients(
             choices,
             weights,
-            lambda: self.choices_loss(images, targets, seed),
-            lambda: self.penalized(self.choices_loss(held, wanted, seed)),
+            lambda: self.part(self.choices_loss(images, targets, seed), targets),
+            lambda: self.part(self.penalized(self.choices_loss(held, wanted, seed)), wanted),
             step,
+            add=self.group.add,
         )
         self.charge(len(wanted) + (3 * len(targets) if self.order == 2 else 0))
         self.relaxation.learn(found, self.chooser)
@@ -291,7 +290,7 @@ class SupernetRun(Run):
         Returns:
             The accuracy, or 1 / (1 + loss) if the task has none; and minus the loss.
         """
-        meter, total, count = self.task.meter(), 0.0, 0
+        meter, total, count = self.task.meter(), 0.0, 0.0
         training = self.network.training
         self.network.eval()
         with batch_statistics(self.network):
@@ -302,9 +301,11 @@ class SupernetRun(Run):
                 total += float(self.task.loss(output, targets, 0.0)) * len(targets)
                 count += len(targets)
         self.network.train(training)
-        self.charge(count)
-        loss = total / max(count, 1)
-        return meter.metrics().get("accuracy", 1.0 / (1.0 + max(loss, 0.0))), -loss
+        self.charge(int(count))
+        right = meter.metrics().get("accuracy", math.nan) * count
+        total, count, right = map(self.group.total, (total, count, right))
+        loss = total / max(count, 1.0)
+        return (1.0 / (1.0 + max(loss, 0.0)) if math.isnan(right) else right / count), -loss
 
     def derived(self) -> list[tuple[dict[str, int], float]]:
         """The paths that are left, best first, and how sure they are.
@@ -324,8 +325,7 @@ class SupernetRun(Run):
         self.relaxation.choose(self.network, torch.Generator().manual_seed(seed))
         own = batch_statistics(self.model) if self.own_statistics else nullcontext()
         with torch.no_grad(), own:
-            found = evaluate(self.model, self.task, self.validation, self.training, self.device)
-        metrics = {f"val_{name}": value for name, value in found.items()}
+            metrics = super().score()
         for each in self.extras:
             metrics |= each.metrics()
         return metrics

@@ -118,6 +118,11 @@ class LearningTask(ABC):
         """Convert prepared targets to the input of `loss`, after `fit`."""
         return targets
 
+    def weights(self, targets: Tensor) -> Tensor | None:
+        """The weights (N,) of samples in the mean that `loss` is, from encoded targets; None if all
+        count the same. By them the losses of parts of a batch are added to that of the batch."""
+        return None
+
     def meter(self) -> Meter:
         """A new meter for a split. If a split's outputs may not fit in memory (such as dense
         predictions), return a meter that keeps sums."""

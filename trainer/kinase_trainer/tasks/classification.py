@@ -92,6 +92,10 @@ class Classification(LearningTask):
             share = len(targets) / (len(counts) * counts.clamp_min(1).double())
             self._weights = torch.where(counts > 0, share, 0.0).float()
 
+    def weights(self, targets: Tensor) -> Tensor | None:
+        """Those of the classes, if they are weighted."""
+        return None if self._weights is None else self._weights.to(targets.device)[targets]
+
     def loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
         """Cross entropy (Szegedy et al. 2016, section 7, for the smoothing), weighted by class if
         the manifest says so."""
