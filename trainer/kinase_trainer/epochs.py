@@ -2,12 +2,16 @@
 
 with checkpoint.Uploads(store, prefix, meter.kept) as uploads:
     ended = train_epochs(learner, until, uploads, meter, notify, begin)
+
+In a group of workers this is the loop of worker 0. The others run `follow_epochs`, which trains the
+epochs that worker 0 orders, so that no worker can be an epoch ahead.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +19,9 @@ import torch
 
 from kinase.api.trial import Outcome, Point
 from kinase_trainer.checkpoint import Saved, Uploads
+from kinase_trainer.ending import Terminated
+from kinase_trainer.errors import WorkerLost
+from kinase_trainer.group import ALONE, Group
 from kinase_trainer.ledger import Meter
 
 Notify = Callable[[Point], bool]
@@ -95,6 +102,7 @@ def train_epochs(
     notify: Notify,
     begin: Begin,
     name: str = "",
+    group: Group = ALONE,
 ) -> Ended:
     """Train until so many epochs are done, the order to stop, or a loss that is not a number.
 
@@ -109,15 +117,19 @@ def train_epochs(
         notify: told after every epoch.
         begin: told before every epoch, and before that is charged.
         name: of the attempt, for the log.
+        group: the workers that train together. All end where one of them was asked to.
     """
     while learner.epoch < until and not learner.ended:
+        group.turn()
         begin(learner.epoch)
         meter.begin(learner.passes)
+        group.tell("epoch")
         print(f"{name} epoch {learner.epoch + 1} begins".lstrip(), flush=True)
         try:
             samples = learner.train_epoch()
         except Diverged as error:
             meter.end(error.samples, meter.seconds(learner.device))
+            _dismiss(group)
             return Ended(Outcome.SUCCEEDED, {}, str(error))
         metrics = {k: v for k, v in learner.score().items() if math.isfinite(v)}
         seconds = meter.seconds(learner.device)
@@ -128,6 +140,42 @@ def train_epochs(
             uploads.add(learner.pack())
         if not notify(learner.curve[-1]) and not whole:
             break
+    _dismiss(group)
     metrics = learner.curve[-1].metrics if learner.curve else {}
     whole = learner.epoch >= learner.epochs or bool(learner.ended)
     return Ended(Outcome.SUCCEEDED if whole else Outcome.STOPPED, metrics)
+
+
+def _dismiss(group: Group) -> None:
+    """Tell the other workers that no epoch follows. One that is gone by now is not missed."""
+    with suppress(WorkerLost):
+        group.any(False)
+        group.tell("over")
+
+
+def follow_epochs(learner: Learner, begin: Begin, done: Begin, group: Group) -> None:
+    """Train the epochs that worker 0 orders, at another worker of its group.
+
+    Args:
+        learner: in the state of worker 0's.
+        begin: called before every epoch with the number of epochs that are done.
+        done: called after every epoch with that number.
+        group: the workers.
+
+    Raises:
+        Terminated: a worker was asked to end.
+        WorkerLost: another worker is gone.
+    """
+    while True:
+        group.any(group.asked())
+        match group.tell(None):
+            case "epoch":
+                begin(learner.epoch)
+                with suppress(Diverged):  # so has it at worker 0
+                    learner.train_epoch()
+                    learner.score()
+                done(learner.epoch)
+            case "leave":
+                raise Terminated
+            case _:
+                return

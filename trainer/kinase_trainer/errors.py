@@ -24,5 +24,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
 
 
+class WorkerLost(Exception):
+    """Another worker of the trial is gone, or has not come. The attempt ends, and the next one
+    continues from the checkpoint."""
+
+
 class CorruptModel(ValueError):
     """A stored network differs from its card; it was not used."""

@@ -4,7 +4,7 @@ Worker 0 leads. It alone writes to the store, posts points and hears orders to s
 train the epochs that it orders. All workers have the same weights, the same order of samples and
 the same draws. Each passes its share of a batch forward and backward, and the gradients are added.
 
-    group = join(os.environ)
+    group = join(Place.of(os.environ), device)
     run = Run(..., group=group)
 
 Without the variables a group has one worker, and nothing is exchanged.
@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -28,20 +27,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from kinase_trainer.ending import Terminated
-from kinase_trainer.errors import ConfigError
+from kinase_trainer.errors import WorkerLost
+from kinase_trainer.place import Place
 
-JOIN_SECONDS = 600.0
-"""Seconds that a worker waits for the others at the start: images are pulled meanwhile."""
 STALL = timedelta(minutes=30)
 """For how long a worker waits for another one in the middle of a training. A worker whose process
 ends is noticed at once; this is for one that hangs, or whose node is cut off."""
 LEAST = 2
 """Samples of a share, if the batch has as many: batch normalization has no variance for one."""
-
-
-class WorkerLost(Exception):
-    """Another worker is gone, or has not come. The attempt ends, and the next one continues from
-    the checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -152,12 +145,13 @@ class Group:
     # -- between epochs ----------------------------------------------------------------
 
     def turn(self) -> None:
-        """Between two epochs: end together if any worker was asked to.
+        """At worker 0, between two epochs: all end if any of them was asked to.
 
         Raises:
             Terminated: one was. The last epoch is in the checkpoint.
         """
         if self.size > 1 and self._any(self.asked()):
+            self.tell("leave")
             raise Terminated
 
     def any(self, flag: bool) -> bool:
@@ -242,73 +236,29 @@ def _cut(flat: Tensor, parts: Sequence[Tensor]) -> Sequence[Tensor]:
 # -- joining ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Place:
-    """What the environment says of a worker."""
-
-    rank: int
-    size: int
-    host: str
-    port: int
-    patience: float = JOIN_SECONDS
-
-    @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Place | None:
-        """The place in a group; None for a trial with one worker.
-
-        Raises:
-            ConfigError: a variable is invalid.
-        """
-        size = _whole(environ, "KINASE_WORLD", 1, 64) if environ.get("KINASE_WORLD") else 1
-        if size == 1:
-            return None
-        rank = _whole(environ, "KINASE_RANK", 0, size - 1)
-        text = environ.get("KINASE_RENDEZVOUS", "")
-        host, _, port = text.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise ConfigError(
-                f"KINASE_RENDEZVOUS is {text!r}; it must be HOST:PORT, where worker 0 listens"
-            )
-        given = environ.get("KINASE_JOIN_SECONDS") or str(JOIN_SECONDS)
-        try:
-            patience = float(given)
-        except ValueError:
-            patience = math.nan
-        if not 0 < patience < math.inf:
-            raise ConfigError(
-                f"KINASE_JOIN_SECONDS is {given!r}; it must be a number of seconds above 0"
-            )
-        return cls(rank, size, host.strip("[]"), int(port), patience)
-
-
-def _whole(environ: Mapping[str, str], name: str, low: int, high: int) -> int:
-    text = environ.get(name, "")
-    if not text.isdecimal() or not low <= int(text) <= high:
-        raise ConfigError(f"{name} is {text!r}; it must be a whole number in {low}..{high}")
-    return int(text)
-
-
-def join(place: Place | None, device: str = "cpu") -> Group:
+def join(place: Place | None, device: torch.device) -> Group:
     """Meet the other workers.
 
     Args:
         place: this worker's; None: there are no others.
-        device: a name of this worker's GPU that no other GPU of its machine has, or `cpu`. If all
-            workers have a GPU of their own, the gradients are exchanged by NCCL.
+        device: on which this worker trains. If each has a GPU of its own, gradients are exchanged
+            by NCCL.
 
     Raises:
         WorkerLost: not all have come in time; it names those that are missing.
     """
     if place is None:
         return ALONE
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     deadline = time.monotonic() + place.patience
     store = _meet(place, deadline)
     _listen_here(place.host)
     try:
-        store.set(_key(place.rank), f"{socket.gethostname()}/{device}")
+        store.set(_key(place.rank), _named(device))
         _await(place, store, deadline)
         devices = [store.get(_key(rank)).decode() for rank in range(place.size)]
-        own_gpus = len(set(devices)) == place.size and not any(d.endswith("/cpu") for d in devices)
+        own_gpus = len(set(devices)) == place.size and all(d != "" for d in devices)
         backend = "cpu:gloo,cuda:nccl" if own_gpus and dist.is_nccl_available() else "gloo"
         dist.init_process_group(
             backend, store=store, rank=place.rank, world_size=place.size, timeout=STALL
@@ -316,6 +266,13 @@ def join(place: Place | None, device: str = "cpu") -> Group:
     except RuntimeError as error:  # worker 0, which holds the list, or another one has ended
         raise WorkerLost(f"the workers of the trial could not connect: {error}") from None
     return Group(place.rank, place.size, dist.group.WORLD)
+
+
+def _named(device: torch.device) -> str:
+    """A name of a GPU that no other has; empty for any other device."""
+    if device.type != "cuda":
+        return ""
+    return f"{socket.gethostname()}/{torch.cuda.get_device_properties(device).uuid}"
 
 
 def _key(rank: int) -> str:
@@ -328,7 +285,7 @@ def _meet(place: Place, deadline: float) -> Any:
     size, step = place.size, timedelta(seconds=5)
     if place.rank == 0:
         try:
-            return TCPStore("", place.port, size, True, step, wait_for_workers=False)
+            return TCPStore("127.0.0.1", place.port, size, True, step, wait_for_workers=False)
         except RuntimeError as error:
             raise WorkerLost(f"worker 0 cannot listen on port {place.port}: {error}") from None
     why = ""

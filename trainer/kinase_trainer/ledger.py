@@ -30,9 +30,9 @@ def read_ledger(store: Store, prefix: str) -> TrialProgress:
 class Meter:
     """Adds the cost of an attempt to that of the earlier ones."""
 
-    def __init__(self, store: Store, prefix: str, attempt: int) -> None:
-        """Continue the ledger in the store; the clock starts now."""
-        self._store = store
+    def __init__(self, store: Store, prefix: str, attempt: int, workers: int = 1) -> None:
+        """Continue the ledger in the store; the clock starts now, for so many workers."""
+        self._store, self._workers = store, workers
         self._key = f"{prefix}/{LEDGER}"
         self._ledger = read_ledger(store, prefix).model_copy(update={"attempt": attempt})
         self._before = self._ledger.device_seconds
@@ -41,12 +41,12 @@ class Meter:
         self._lock = threading.RLock()  # called by the thread that writes a checkpoint
 
     def seconds(self, device: torch.device | None = None) -> float:
-        """Seconds so far of all attempts, after synchronizing the device."""
+        """Seconds so far of all attempts and workers, after synchronizing the device."""
         if device is not None and device.type == "cuda":
             import torch
 
             torch.cuda.synchronize(device)
-        return self._before + time.perf_counter() - self._began
+        return self._before + self._workers * (time.perf_counter() - self._began)
 
     def begin(self, samples: int) -> None:
         """Charge an epoch with this number of samples, before it starts."""

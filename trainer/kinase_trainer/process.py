@@ -3,13 +3,14 @@
 Options come from the command line, or else from the environment that the operator gives a pod:
 KINASE_JOB, KINASE_STORE, KINASE_STORE_ENDPOINT, KINASE_STORE_REGION; from there alone come
 KINASE_STORE_PATIENCE, KINASE_REPORT_URL, KINASE_REPORT_TOKEN, KINASE_METRIC,
-KINASE_TERMINATION_LOG and KINASE_GRACE_SECONDS.
+KINASE_TERMINATION_LOG and KINASE_GRACE_SECONDS, and for a trial with several workers KINASE_RANK,
+KINASE_WORLD, KINASE_RENDEZVOUS and KINASE_JOIN_SECONDS.
 
 Exit codes: 0 with a result; 42 for a trial that can never work, with a result; 2 for a job that
 cannot be read, or that asks for data, a device or a store that is missing; 75 where the store
-was out of reach for too long; 76 where the checkpoint lacks epochs that it must hold; 143 after
-SIGTERM; anything else is a crash. After all but the first three, another attempt of the job can
-continue from what the checkpoint holds.
+was out of reach for too long; 76 where the checkpoint lacks epochs that it must hold; 77 where
+another worker of the trial is gone; 143 after SIGTERM; anything else is a crash. After all but the
+first three, another attempt of the job can continue from what the checkpoint holds.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pydantic import ValidationError
 
@@ -34,6 +36,7 @@ from kinase.api.trial import (
     INFEASIBLE_EXIT,
     TERMINATED_EXIT,
     UNAVAILABLE_EXIT,
+    WORKER_LOST_EXIT,
     CheckpointGone,
     Outcome,
     Point,
@@ -51,8 +54,12 @@ from kinase.store import (
     open_uri,
 )
 from kinase_trainer.ending import Ending, Terminated, Terminator
-from kinase_trainer.errors import ConfigError, CorruptModel
+from kinase_trainer.errors import ConfigError, CorruptModel, WorkerLost, is_out_of_memory
+from kinase_trainer.place import Place
 from kinase_trainer.push import Push
+
+if TYPE_CHECKING:
+    from kinase_trainer.group import Group
 
 CRASH = 1
 INTERRUPTED = 128 + signal.SIGINT
@@ -142,6 +149,8 @@ def end_of(error: BaseException, terminator: Terminator) -> tuple[int, str]:
             return UNAVAILABLE_EXIT, str(error)
         case CheckpointGone():
             return CHECKPOINT_GONE_EXIT, str(error)
+        case WorkerLost():
+            return WORKER_LOST_EXIT, str(error)
         case BadInput() | ConfigError() | CorruptModel() | StoreError():
             return BAD_INPUT_EXIT, str(error)
         case KeyboardInterrupt():
@@ -164,12 +173,15 @@ def _work(
     if isinstance(job, TaskJob):
         _describe(job, store)
         return 0, ""
+    place = None if job.test else Place.of(environ)
+    if place is not None and place.rank > 0:
+        return _follow(job, store, terminator, place)
     result = None if job.test else finished(job, store)
     if result is not None:
         print(f"trial {job.trial}: attempt {result.attempt} left its result; nothing is trained")
         terminator.ending.paused = paused(result, job.last_epoch)
     else:
-        result = _train(job, store, terminator)
+        result = _train(job, store, terminator, place)
     terminator.ending.note(len(result.curve), result.metrics)
     return INFEASIBLE_EXIT if result.outcome is Outcome.INFEASIBLE else 0, result.message
 
@@ -241,9 +253,53 @@ def push_of(job: TrialJob, environ: Mapping[str, str]) -> Push | None:
         return None
 
 
-def _train(job: TrialJob, store: Store, terminator: Terminator) -> TrialResult:
+def _meet(job: TrialJob, terminator: Terminator, place: Place | None) -> Group:
+    """The workers of a trial, once all have come."""
+    from kinase_trainer.group import join
+    from kinase_trainer.setting import slot
+    from kinase_trainer.train import pick_device
+
+    group = join(place, pick_device(job.training.device, slot()))
+    if place is not None:
+        group.asked = lambda: terminator.asked
+    return group
+
+
+def _follow(job: TrialJob, store: Store, terminator: Terminator, place: Place) -> tuple[int, str]:
+    """Train with worker 0, stretch after stretch, until it has no more."""
+    from kinase.space import ArchitectureError, InfeasibleError
+    from kinase_trainer import trial
+
+    def done(epochs: int) -> None:
+        terminator.ending.epochs = epochs
+        terminator.done(last=True)  # all workers end together, before the next epoch
+
+    group = _meet(job, terminator, place)
+    try:
+        while True:
+            trial.follow(job, store, terminator.begin, done, group)
+            until = group.tell(None)
+            if until is None:
+                return 0, ""
+            job = job.model_copy(update={"until": until, "done": job.last_epoch})
+    except Terminated:
+        text = f"a worker was ended by SIGTERM; epochs done: {terminator.ending.epochs}"
+        return TERMINATED_EXIT, text
+    except (ArchitectureError, InfeasibleError) as error:
+        return INFEASIBLE_EXIT, str(error)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size, rank = job.training.batch_size, place.rank
+        text = f"out of memory in worker {rank}, at training.batchSize {size}: {error}"
+        return INFEASIBLE_EXIT, text
+
+
+def _train(job: TrialJob, store: Store, terminator: Terminator, place: Place | None) -> TrialResult:
     push = push_of(job, os.environ)
     from kinase_trainer import trial
+
+    group = _meet(job, terminator, place)
 
     def notify(point: Point) -> bool:
         terminator.ending.note(point.epoch, point.metrics)
@@ -254,17 +310,30 @@ def _train(job: TrialJob, store: Store, terminator: Terminator) -> TrialResult:
         return False
 
     while True:
-        result = trial.run(job, store, notify, terminator.begin)
+        result = trial.run(job, store, notify, terminator.begin, group)
         terminator.ending.paused = paused(result, job.last_epoch)
-        if push is None or result.outcome is not Outcome.STOPPED or not result.curve:
+        if result.outcome is Outcome.INFEASIBLE:
+            return result  # the others are in the middle of an epoch
+        until = _continues(job, result, push, terminator)
+        if until is None:
+            with suppress(WorkerLost):  # the result is written
+                group.tell(None)
             return result
-        last = result.curve[-1]
-        if last.epoch != job.last_epoch:
-            return result
-        until = push.wait(last, lambda: terminator.asked)
-        if until is None or not job.last_epoch < until <= job.fidelity.epochs:
-            return result
+        group.tell(until)
         job = job.model_copy(update={"until": until, "done": job.last_epoch})
+
+
+def _continues(
+    job: TrialJob, result: TrialResult, push: Push | None, terminator: Terminator
+) -> int | None:
+    """The epoch up to which a trial that rests continues in this process; None: it does not."""
+    if push is None or result.outcome is not Outcome.STOPPED or not result.curve:
+        return None
+    last = result.curve[-1]
+    if last.epoch != job.last_epoch:
+        return None
+    until = push.wait(last, lambda: terminator.asked)
+    return until if until is not None and job.last_epoch < until <= job.fidelity.epochs else None
 
 
 def fit_threads(limits: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:

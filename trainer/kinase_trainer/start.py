@@ -44,14 +44,26 @@ def resume(run: Run, job: TrialJob, store: Store) -> str:
     return f"the checkpoint was not used ({why}); training started from scratch" if why else ""
 
 
+def share(run: Run) -> None:
+    """Bring the runs of all workers to the state of worker 0's."""
+    if run.group.size == 1:
+        return
+    state = run.group.send(checkpoint.encode(run.pack()) if run.group.leads else b"")
+    if not run.group.leads:
+        run.unpack(checkpoint.decode(state))
+
+
 def start(run: Run, job: TrialJob, store: Store, setting: Setting, cache: Cache | None) -> None:
     """Give a run that no checkpoint has brought further the weights that it begins with, and any
-    run what it learns from."""
+    run what it learns from. In a group, worker 0 reads the weights."""
     if job.inherit is None and job.root is None:
         run.inherited = None
         return
     if not run.epoch:
-        run.inherited = _begin(run, job, store, setting, cache)
+        if run.group.leads:
+            run.inherited = _begin(run, job, store, setting, cache)
+        share(run)
+        assert run.inherited is not None
     elif run.inherited is None:
         run.inherited = Inherited(message="the checkpoint does not record the inherited weights")
     if job.inherit is not None and run.inherited.trial is not None:
@@ -90,15 +102,19 @@ def _learn_from(
     run.distil = job.inherit.distil
     if inherited.trial is None or run.epoch >= min(run.distil, job.last_epoch):
         return
+    goal, why = None, "another worker could not read it"
     try:
         teacher = lineage.teacher(
             job, store, inherited.trial, setting.frame, setting.splits, cache, setting.space
         )
+        goal = Distillation(teacher.to(setting.device), run.task.distils)
     except (NotFound, CorruptModel) as error:
-        remark = f"trial {inherited.trial} could not be learned from: {lineage.why(error)}"
+        why = lineage.why(error)
+    if run.group.any(goal is None):
+        remark = f"trial {inherited.trial} could not be learned from: {why}"
         if remark in inherited.message:  # an earlier attempt has said so
             return
         message = "; ".join(filter(None, (inherited.message, remark)))
         run.inherited = inherited.model_copy(update={"message": message[:2000]})
         return
-    run.goal = Distillation(teacher.to(setting.device), run.task.distils)
+    run.goal = goal

@@ -27,12 +27,13 @@ from kinase_trainer import checkpoint, model, proxies
 from kinase_trainer.cache import Cache
 from kinase_trainer.data import open_test
 from kinase_trainer.description import describe
-from kinase_trainer.epochs import Begin, Ended, Notify, train_epochs
+from kinase_trainer.epochs import Begin, Ended, Notify, follow_epochs, train_epochs
 from kinase_trainer.errors import ConfigError, is_out_of_memory
+from kinase_trainer.group import ALONE, Group
 from kinase_trainer.ledger import Meter
 from kinase_trainer.morphism import read_slots
 from kinase_trainer.setting import Setting, set_up, slot
-from kinase_trainer.start import resume, start
+from kinase_trainer.start import resume, share, start
 from kinase_trainer.supernet import trial as supernets
 from kinase_trainer.train import Run, evaluate, make_optimizer, pick_device
 
@@ -47,6 +48,7 @@ def run(
     store: Store,
     notify: Notify = lambda point: True,
     begin: Begin = lambda done: None,
+    group: Group = ALONE,
 ) -> TrialResult:
     """Train and score one architecture, from its last checkpoint if there is one, up to
     `job.last_epoch`. Where that is not the last epoch of the training the outcome is `Stopped`,
@@ -60,17 +62,19 @@ def run(
         store: store of the experiment; the trial reads and writes below `job.prefix`.
         notify: called after every epoch; False stops the trial at the last checkpoint.
         begin: called before every epoch, before it is charged.
+        group: the workers that train it together; this is worker 0.
 
     Raises:
         ConfigError: the data set, the device or a proxy is missing.
         CheckpointGone: the checkpoint holds fewer epochs than `job.done`; nothing was trained.
+        WorkerLost: another worker is gone.
     """
     if job.test:
         return _test(job, store)
     store = CountingStore(store)
-    meter = Meter(store, job.prefix, job.attempt)
+    meter = Meter(store, job.prefix, job.attempt, group.size)
     try:
-        result = _train(job, store, notify, begin, meter, Cache.of(os.environ))
+        result = _train(job, store, notify, begin, meter, Cache.of(os.environ), group)
     except (ArchitectureError, InfeasibleError) as error:
         result = _infeasible(job, meter, str(error))
     except (MemoryError, RuntimeError) as error:
@@ -104,24 +108,15 @@ def _train(
     begin: Begin,
     meter: Meter,
     cache: Cache | None,
+    group: Group,
 ) -> TrialResult:
     """Set up, resume or start, measure, train, keep, and say what was found."""
     if job.supernet is not None:
-        return supernets.train(job, store, notify, begin, meter)
+        return supernets.train(job, store, notify, begin, meter, group)
     if job.slice is not None:
         return supernets.score(job, store, meter, cache)
     setting = set_up(job, store)
-    run = Run(
-        model=setting.network,
-        optimizer=make_optimizer(setting.network, job.training),
-        task=setting.splits.learning,
-        training=job.training,
-        device=setting.device,
-        train=setting.train,
-        validation=setting.validation,
-        epochs=job.fidelity.epochs,
-        seed=job.seed,
-    )
+    run = _run_of(job, setting, group)
     try:
         remarks = [resume(run, job, store)]
     except CheckpointGone:
@@ -129,7 +124,10 @@ def _train(
         raise
     meter.stands(run.epoch)
     remarks += _measure(run, job, setting, meter)
+    share(run)
     facts: dict[str, Any] = {"device": str(setting.device), "torch": torch.__version__}
+    if group.size > 1:
+        facts["workers"] = group.size
     until = job.last_epoch
     if run.epoch < until:
         began = time.perf_counter()
@@ -139,7 +137,7 @@ def _train(
             facts["bytesFromCache"] = cache.bytes_read if cache is not None else 0
     with checkpoint.Uploads(store, job.prefix, meter.kept) as uploads:
         name = f"trial {job.trial} attempt {job.attempt}"
-        ended = train_epochs(run, until, uploads, meter, notify, begin, name)
+        ended = train_epochs(run, until, uploads, meter, notify, begin, name, group)
     curve = run.curve[:until]  # a checkpoint may have been further
     if len(curve) < len(run.curve):
         ended = Ended(Outcome.STOPPED, curve[-1].metrics if curve else {})
@@ -167,6 +165,51 @@ def _train(
         kept_in=folder,
         facts=facts,
     )
+
+
+def _run_of(job: TrialJob, setting: Setting, group: Group) -> Run:
+    return Run(
+        model=setting.network,
+        optimizer=make_optimizer(setting.network, job.training),
+        task=setting.splits.learning,
+        training=job.training,
+        device=setting.device,
+        train=setting.train,
+        validation=setting.validation,
+        epochs=job.fidelity.epochs,
+        seed=job.seed,
+        group=group,
+    )
+
+
+def follow(job: TrialJob, store: Store, begin: Begin, done: Begin, group: Group) -> None:
+    """Train with worker 0, at another worker of its group. Nothing is written. What the network is
+    built from is read, as its data is; its state comes from worker 0.
+
+    Args:
+        job: what to train.
+        store: store of the experiment.
+        begin: called before every epoch.
+        done: called after every epoch.
+        group: the workers.
+
+    Raises:
+        ArchitectureError, InfeasibleError: the network cannot be built.
+        ConfigError: the data set or the device is missing.
+        Terminated: a worker was asked to end.
+        WorkerLost: another worker is gone.
+    """
+    if job.supernet is not None:
+        supernets.follow(job, store, begin, done, group)
+        return
+    if job.slice is not None:
+        return  # worker 0 scores it alone
+    setting = set_up(job, store)
+    run = _run_of(job, setting, group)
+    share(run)
+    if run.epoch < job.last_epoch:
+        start(run, job, store, setting, Cache.of(os.environ))
+    follow_epochs(run, begin, done, group)
 
 
 def _measure(run: Run, job: TrialJob, setting: Setting, meter: Meter) -> list[str]:

@@ -18,12 +18,13 @@ from kinase.store import CountingStore, Store
 from kinase_trainer import checkpoint
 from kinase_trainer.cache import Cache
 from kinase_trainer.data import Part
-from kinase_trainer.epochs import Begin, Notify, train_epochs
+from kinase_trainer.epochs import Begin, Notify, follow_epochs, train_epochs
 from kinase_trainer.errors import ConfigError, CorruptModel
+from kinase_trainer.group import ALONE, Group
 from kinase_trainer.ledger import Meter
 from kinase_trainer.network import Network
 from kinase_trainer.setting import Surroundings, surroundings
-from kinase_trainer.start import resume
+from kinase_trainer.start import resume, share
 from kinase_trainer.supernet import stored
 from kinase_trainer.supernet.make import make_choices, make_extras
 from kinase_trainer.supernet.network import Supernetwork
@@ -38,7 +39,12 @@ CHUNK = 256
 
 
 def train(
-    job: TrialJob, store: CountingStore, notify: Notify, begin: Begin, meter: Meter
+    job: TrialJob,
+    store: CountingStore,
+    notify: Notify,
+    begin: Begin,
+    meter: Meter,
+    group: Group = ALONE,
 ) -> TrialResult:
     """Train a supernet, from its last checkpoint if there is one; store its weights, and say which
     architectures its choices have led to.
@@ -48,9 +54,10 @@ def train(
         CheckpointGone: the checkpoint holds fewer epochs than `job.done`; nothing was trained.
     """
     around = surroundings(job, store, searching=True)
-    run = _run(job, around)
+    run = _run(job, around, group)
     remarks = [resume(run, job, store)]
     meter.stands(run.epoch)
+    share(run)
 
     def tell(point: Point) -> bool:
         _keep_history(run, store, job.prefix)
@@ -58,7 +65,8 @@ def train(
 
     with checkpoint.Uploads(store, job.prefix, meter.kept) as uploads:
         name = f"trial {job.trial} attempt {job.attempt}"
-        ended = train_epochs(run, job.last_epoch, uploads, meter, tell, begin, name)
+        ended = train_epochs(run, job.last_epoch, uploads, meter, tell, begin, name, group)
+    run.group = ALONE  # the others have ended
     kept, derived = 0, []
     if run.curve and not ended.diverged:
         kept = stored.save(store, job, run.network, around.frame)
@@ -83,7 +91,14 @@ def train(
     )
 
 
-def _run(job: TrialJob, around: Surroundings) -> SupernetRun:
+def follow(job: TrialJob, store: Store, begin: Begin, done: Begin, group: Group) -> None:
+    """Train with worker 0, at another worker; see `kinase_trainer.trial.follow`."""
+    run = _run(job, surroundings(job, store, searching=True), group)
+    share(run)
+    follow_epochs(run, begin, done, group)
+
+
+def _run(job: TrialJob, around: Surroundings, group: Group) -> SupernetRun:
     """The training of a supernet as the job describes it, not begun."""
     assert job.supernet is not None
     supernet = _supernet_of(job, around.frame)
@@ -117,6 +132,7 @@ def _run(job: TrialJob, around: Surroundings) -> SupernetRun:
         order=choices.order,
         frozen=job.supernet.waits,
         extras=extras,
+        group=group,
     )
 
 
