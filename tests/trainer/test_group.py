@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kinase.api.task import Augmentation, ClassificationTask, Task, Training
-from kinase.api.trial import WORKER_LOST_EXIT, Outcome
+from kinase.api.trial import WORKER_LOST_EXIT, Outcome, TrialJob
 from kinase.store.memory import MemoryStore
 from kinase_trainer import checkpoint, trial
 from kinase_trainer.data import Part, batches, open_splits, plain_batches
@@ -31,7 +31,8 @@ from kinase_trainer.tasks import Classification, LearningTask
 from kinase_trainer.train import Run, make_optimizer
 from tests.trainer.groups import together
 from tests.trainer.helpers import job
-from tests.trainer.test_supernet_run import a_run
+from tests.trainer.supernets import a_run
+from tests.trainer.test_supernet_trial import training
 
 SPLITS = open_splits(Task.model_validate({"dataset": "digits"}))
 CPU = torch.device("cpu")
@@ -314,10 +315,17 @@ def test_a_worker_that_is_lost_ends_the_others() -> None:
     assert said.startswith("worker 0 lost its connection to another worker of the trial: ")
 
 
-def test_a_trial_of_two_workers_is_one_trial() -> None:
+TWO = {"epochs": 2}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [job(training={**TWO, "device": "cpu"}, fidelity=TWO), training("PCDARTS")],
+    ids=["architecture", "supernet"],
+)
+def test_a_trial_of_two_workers_is_one_trial(asked: TrialJob) -> None:
     """Its result, its ledger and its checkpoint are written once."""
     store = MemoryStore()
-    asked = job(training={"epochs": 2, "device": "cpu"}, fidelity={"epochs": 2}, workers=2)
 
     def run(group: Group) -> Any:
         if group.leads:
@@ -327,7 +335,6 @@ def test_a_trial_of_two_workers_is_one_trial() -> None:
     result, nothing = together(run)
     assert nothing is None
     assert result.outcome is Outcome.SUCCEEDED
-    assert result.facts["workers"] == 2
     assert result.cost.epochs == 2
     assert result.metrics == result.curve[-1].metrics
     assert len(result.curve) == 2

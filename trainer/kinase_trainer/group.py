@@ -103,7 +103,7 @@ class Group:
     def settle(self, model: nn.Module) -> None:
         """Make the networks of all workers equal again after an epoch.
 
-        The parameters are equal but for the rounding of different devices; those of worker 0 are
+        The parameters are equal, except for the rounding of different devices; worker 0's are
         taken. Each worker has normalized its own shares, and its running statistics are those of
         its shares. Their mean over the workers is taken: of equal shares the running mean is that
         of whole batches; the running variance lacks the variance between the means of the shares
@@ -241,7 +241,7 @@ def join(place: Place | None, device: torch.device) -> Group:
 
     Args:
         place: this worker's; None: there are no others.
-        device: on which this worker trains. If each has a GPU of its own, gradients are exchanged
+        device: on which this worker trains. If each has a separate GPU, gradients are exchanged
             by NCCL.
 
     Raises:
