@@ -320,7 +320,7 @@ TWO = {"epochs": 2}
 
 @pytest.mark.parametrize(
     "asked",
-    [job(training={**TWO, "device": "cpu"}, fidelity=TWO), training("PCDARTS")],
+    [job(training={**TWO, "device": "cpu"}, fidelity=TWO), training("DARTS")],
     ids=["architecture", "supernet"],
 )
 def test_a_trial_of_two_workers_is_one_trial(asked: TrialJob) -> None:
