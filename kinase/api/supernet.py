@@ -116,6 +116,16 @@ class Relaxation(Union):
         return self.type in ("Uniform", "SNAS")
 
     @property
+    def mixes(self) -> bool:
+        """Whether all options of all choices run in a step."""
+        return self.type in ("DARTS", "SNAS", "DrNAS", "GAEA", "PCDARTS")
+
+    @property
+    def form(self) -> Literal["choices", "slices", "any"]:
+        """How the networks must share weights (`kinase.space.sharing`)."""
+        return "choices" if self.type in LEARNED else "any"
+
+    @property
     def partial(self) -> int | None:
         """`Frame.partial` of the supernet. If it is a number, slices of the supernet are no
         networks of the space, so architectures are not scored with its weights."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import suppress
 
 from kinase.api.estimation import OneShotEstimation
 from kinase.api.fidelity import Grant
@@ -17,6 +17,7 @@ from kinase.estimation.base import Estimator, Setting
 from kinase.estimation.decision import Decision, End, Left, Sample, Train, Wait
 from kinase.history import History
 from kinase.space import InfeasibleError
+from kinase.space.sharing import shared
 
 
 class OneShot(Estimator):
@@ -33,20 +34,11 @@ class OneShot(Estimator):
         """`options` is the manifest's `estimation.oneShot`.
 
         Raises:
-            ValueError: the space has no supernet.
+            Unshared: the space has no supernet, or none that the relaxation can use.
         """
         super().__init__(options, setting)
-        frame = replace(setting.frame, searching=True)
-        try:
-            found = setting.space.supernet(frame)
-        except InfeasibleError:
-            return  # which every candidate says, too
-        if found is None:
-            raise ValueError(
-                "the search space has no supernet, a network that holds those of all "
-                "architectures: use another estimation, or one of the spaces with a supernet "
-                "(docs/search-spaces.md)"
-            )
+        with suppress(InfeasibleError):  # which every candidate says, too
+            shared(setting.space, setting.frame, self.relaxation.form)
 
     @property
     def ladder(self) -> tuple[Grant, ...]:

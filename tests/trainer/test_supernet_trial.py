@@ -21,6 +21,8 @@ from kinase_trainer.data import open_splits
 from kinase_trainer.errors import ConfigError, CorruptModel
 from kinase_trainer.network import Network
 from kinase_trainer.supernet import stored
+from kinase_trainer.supernet import trial as supernets
+from kinase_trainer.supernet.network import slice_weights
 from tests.trainer.helpers import CHAIN, job, search
 
 CELL = {"type": "Cell", "cell": {"preset": "nasbench201"}}
@@ -128,9 +130,9 @@ def test_a_candidate_is_scored_with_its_part_of_the_weights(trained: MemoryStore
     path = SPACE.path(CANDIDATE)
     graph = SPACE.graph(SPACE.architecture(path), frame)
     card = stored.read_card(trained, "trials/00000", scoring(), frame)
-    names = match(graph, supernet.slice(path))
+    whole = stored.read(trained, "trials/00000", card, set(card.tensors), None)
     network = Network(graph, (0.0,), (1.0,))
-    network.load_state_dict(stored.read_slice(trained, "trials/00000", card, names, None))
+    network.load_state_dict(slice_weights(whole, match(graph, supernet.slice(path))))
     part = open_splits(scoring().task).validation
     with torch.no_grad():
         [(images, targets)] = part.read(torch.arange(len(part)), len(part))
@@ -260,8 +262,40 @@ def test_a_repair_that_does_not_fit_says_which_field() -> None:
 
 
 def test_a_space_without_a_supernet_says_so() -> None:
-    with pytest.raises(ConfigError, match=r"space\.type Chain has no supernet"):
-        trial.run(training("Uniform", space=CHAIN), MemoryStore())
+    unshared = {"type": "Cell", "cell": {"preset": "nasnet"}}
+    with pytest.raises(ConfigError, match=r"space\.type Cell: .* has no supernet"):
+        trial.run(training("Uniform", space=unshared), MemoryStore())
+    with pytest.raises(ConfigError, match="choices cannot be learned by gradients"):
+        trial.run(training("DARTS", space=CHAIN), MemoryStore())
+
+
+def test_a_supernet_larger_than_memory_is_refused_before_it_is_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supernets, "bytes_available", lambda: 10_000)
+    with pytest.raises(ConfigError, match=r"at least [\d,]+ bytes of memory; 10,000 bytes are"):
+        trial.run(training(), MemoryStore())
+
+
+def test_slices_of_shared_tensors_are_scored_as_they_were_trained() -> None:
+    """Of a space whose networks differ in widths and kernels."""
+    store = MemoryStore()
+    space: dict[str, Any] = {"space": CHAIN, "fidelity": {"epochs": 2, "dataFraction": 0.2}}
+    result = trial.run(training("Uniform", **space), store)
+    assert result.kept_bytes
+    chain = make_space(job(space=CHAIN).space)
+    candidates = [chain.sample(np.random.default_rng(seed)) for seed in range(4)]
+    for architecture in candidates:
+        scored = trial.run(scoring(architecture=architecture, **space), store)
+        assert "val_accuracy" in scored.metrics
+    gone = "nodes.classifier.weight"
+    card = json.loads(store.get("trials/00000/supernet.json"))
+    tensors = load(store.get("trials/00000/supernet.safetensors"))
+    del tensors[gone], card["tensors"][gone]
+    store.put("trials/00000/supernet.safetensors", save(tensors))
+    store.put("trials/00000/supernet.json", json.dumps(card).encode())
+    with pytest.raises(CorruptModel, match=f"does not fit the candidate: Missing key: {gone}"):
+        trial.run(scoring(architecture=candidates[0], **space), store)
 
 
 def test_too_little_data_to_hold_out_says_which_field() -> None:

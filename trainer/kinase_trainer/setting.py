@@ -42,14 +42,8 @@ def slot() -> int:
     return int(text) if text.isdigit() else 0
 
 
-def surroundings(job: TrialJob, store: Store, *, searching: bool = False) -> Surroundings:
-    """Load the data.
-
-    Args:
-        job: of the trial.
-        store: of the experiment.
-        searching: whether networks are built as within a supernet.
-    """
+def surroundings(job: TrialJob, store: Store) -> Surroundings:
+    """Load the data."""
     device = pick_device(job.training.device, slot())
     splits = roots.normalized(open_splits(job.task), job.space.model)
     fidelity = job.fidelity
@@ -62,7 +56,6 @@ def surroundings(job: TrialJob, store: Store, *, searching: bool = False) -> Sur
         splits.outputs,
         job.fidelity.scale,
         auxiliary=auxiliary,
-        searching=searching,
         partial=None if job.supernet is None else job.supernet.relaxation.partial,
     )
     return Surroundings(device, splits, train, validation, space, frame)

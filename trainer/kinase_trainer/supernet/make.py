@@ -36,21 +36,22 @@ class Choices:
     `SupernetRun.order`."""
 
 
-def make_choices(plan: Relaxation, supernet: Supernet, space: Space, seed: int) -> Choices:
+def make_choices(plan: Relaxation, supernet: Supernet | None, space: Space, seed: int) -> Choices:
     """Make the relaxation that a plan names.
 
     Args:
         plan: from the job.
-        supernet: whose choices they are.
+        supernet: whose choices they are; None of a space whose networks share slices.
         space: whose supernet it is.
         seed: of the first values.
     """
     generator = torch.Generator().manual_seed(seed)
     made: Learned
     order: int
+    if plan.type == "Uniform":
+        return Choices(Uniform(supernet, space), None, 0)
+    assert supernet is not None, "choices can only be learned where all options can run"
     match plan.type:
-        case "Uniform":
-            return Choices(Uniform(supernet, space), None, 0)
         case "GAEA":
             assert plan.gaea is not None
             made = Gaea(supernet, generator)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -90,9 +90,9 @@ class SupernetRun(Run):
 
     @property
     def network(self) -> Supernetwork:
-        """The model."""
-        assert isinstance(self.model, Supernetwork)
-        return self.model
+        """The model. Of a space whose networks share slices it is an `ElasticNetwork`: then the
+        relaxation sets architectures and no options."""
+        return cast(Supernetwork, self.model)
 
     @property
     def passes(self) -> int:

@@ -6,7 +6,6 @@ Candidates read the tensors of their part only, by ranges.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from functools import lru_cache
 
 from pydantic import Field, ValidationError
@@ -26,7 +25,6 @@ from kinase_trainer import weights as files
 from kinase_trainer.cache import Cache
 from kinase_trainer.errors import CorruptModel
 from kinase_trainer.network import Network
-from kinase_trainer.supernet.network import slice_names
 
 WEIGHTS = "supernet.safetensors"
 CARD = "supernet.json"
@@ -130,25 +128,23 @@ def _shown(value: object) -> str:
     return f"{text:.200}"
 
 
-def read_slice(
-    store: Store, prefix: str, card: Card, names: Mapping[str, str], cache: Cache | None
+def read(
+    store: Store, prefix: str, card: Card, names: set[str], cache: Cache | None
 ) -> dict[str, Tensor]:
-    """Read the tensors of a candidate, under its own names.
+    """Read some of a supernet's tensors.
 
     Args:
         store: store of the experiment.
         prefix: of the supernet's trial.
         card: of the supernet.
-        names: for each node of the candidate its counterpart (`kinase.space.supernet.match`).
+        names: of the tensors, which the card has.
         cache: cache of this node.
 
     Raises:
-        CorruptModel: the file is missing or damaged, or lacks tensors.
+        CorruptModel: the file is missing or damaged.
     """
-    wanted = slice_names(card.tensors, names)
     place = store.sub(prefix)
     try:
-        found = files.read(place, WEIGHTS, card.sha256, card.tensors, wanted.values(), cache)
+        return files.read(place, WEIGHTS, card.sha256, card.tensors, names, cache)
     except NotFound:
         raise CorruptModel(f"{place.uri}/{WEIGHTS} is missing, and {CARD} names it") from None
-    return {own: found[theirs] for own, theirs in wanted.items()}

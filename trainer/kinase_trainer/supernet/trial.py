@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from kinase.api.space import Space as SpaceModel
 from kinase.api.supernet import Derived
 from kinase.api.trial import MOST_DERIVED, Outcome, Point, TrialJob, TrialResult
-from kinase.space import ArchitectureError, Frame, Space, make_space
-from kinase.space.supernet import Supernet, match
+from kinase.space import ArchitectureError, Space
+from kinase.space.supernet import Supernet
 from kinase.store import CountingStore, Store
 from kinase_trainer import checkpoint
 from kinase_trainer.cache import Cache
 from kinase_trainer.data import Part
 from kinase_trainer.epochs import Begin, Notify, follow_epochs, train_epochs
-from kinase_trainer.errors import ConfigError, CorruptModel
+from kinase_trainer.errors import ConfigError
 from kinase_trainer.group import ALONE, Group
 from kinase_trainer.ledger import Meter
-from kinase_trainer.network import Network
 from kinase_trainer.setting import Surroundings, surroundings
 from kinase_trainer.start import resume, share
-from kinase_trainer.supernet import stored
+from kinase_trainer.supernet import forms, stored
 from kinase_trainer.supernet.make import make_choices, make_extras
-from kinase_trainer.supernet.network import Supernetwork
+from kinase_trainer.supernet.memory import bytes_available, check_memory
 from kinase_trainer.supernet.recalibrate import recalibrate
 from kinase_trainer.supernet.run import SupernetRun, halves
 from kinase_trainer.train import evaluate, make_optimizer, seed_of
@@ -50,10 +47,11 @@ def train(
     architectures its choices have led to.
 
     Raises:
-        ConfigError: the space has no supernet, or too few samples can be held out.
+        ConfigError: the space has no supernet, or one that does not fit into memory, or too few
+            samples can be held out.
         CheckpointGone: the checkpoint holds fewer epochs than `job.done`; nothing was trained.
     """
-    around = surroundings(job, store, searching=True)
+    around = surroundings(job, store)
     run = _run(job, around, group)
     remarks = [resume(run, job, store)]
     meter.stands(run.epoch)
@@ -93,7 +91,7 @@ def train(
 
 def follow(job: TrialJob, store: Store, begin: Begin, done: Begin, group: Group) -> None:
     """Train with worker 0, at another worker; see `kinase_trainer.trial.follow`."""
-    run = _run(job, surroundings(job, store, searching=True), group)
+    run = _run(job, surroundings(job, store), group)
     share(run)
     follow_epochs(run, begin, done, group)
 
@@ -101,11 +99,13 @@ def follow(job: TrialJob, store: Store, begin: Begin, done: Begin, group: Group)
 def _run(job: TrialJob, around: Surroundings, group: Group) -> SupernetRun:
     """The training of a supernet as the job describes it, not begun."""
     assert job.supernet is not None
-    supernet = _supernet_of(job, around.frame)
+    plan, splits = job.supernet, around.splits
+    found = forms.shared_by(job, around, plan.relaxation.form)
+    check_memory(forms.bytes_of(found, job), bytes_available())
     torch.manual_seed(seed_of(job.seed, 0))
-    splits = around.splits
-    network = Supernetwork(supernet, splits.mean, splits.deviation).to(around.device)
-    choices = make_choices(job.supernet.relaxation, supernet, around.space, seed_of(job.seed, 7))
+    network = forms.network_of(found, splits).to(around.device)
+    supernet = found if isinstance(found, Supernet) else None
+    choices = make_choices(plan.relaxation, supernet, around.space, seed_of(job.seed, 7))
     weights = held = around.train
     try:
         extras = make_extras(job.supernet, choices.relaxation)
@@ -113,7 +113,7 @@ def _run(job: TrialJob, around: Surroundings, group: Group) -> SupernetRun:
         raise ConfigError(f"estimation.oneShot: {error}") from None
     if choices.order or job.supernet.selection is not None:
         try:
-            weights, held = halves(around.train, job.supernet.held, job.seed)
+            weights, held = halves(around.train, plan.held, job.seed)
         except ValueError as error:
             raise ConfigError(f"estimation.oneShot.held: {error}") from None
     return SupernetRun(
@@ -130,7 +130,7 @@ def _run(job: TrialJob, around: Surroundings, group: Group) -> SupernetRun:
         held=held,
         chooser=choices.chooser,
         order=choices.order,
-        frozen=job.supernet.waits,
+        frozen=plan.waits,
         extras=extras,
         group=group,
     )
@@ -167,18 +167,11 @@ def score(job: TrialJob, store: CountingStore, meter: Meter, cache: Cache | None
         CorruptModel: the supernet is missing or damaged, or of another space.
     """
     assert job.slice is not None
-    around = surroundings(job, store, searching=True)
+    around = surroundings(job, store)
     around.space.validate(job.architecture)
     place, frame = job.slice.prefix, around.frame
     card = stored.read_card(store, place, job, frame)
-    network, names = _build(job, around)
-    try:
-        network.load_state_dict(stored.read_slice(store, place, card, names, cache))
-    except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
-        raise CorruptModel(
-            f"{store.uri}/{place}/{stored.WEIGHTS} does not fit the candidate: {first:.300}"
-        ) from None
+    network = forms.part_of(job, around, store, card, cache)
     network.to(around.device)
     count = min(job.slice.recalibrate, len(around.train))
     if count:
@@ -199,33 +192,6 @@ def score(job: TrialJob, store: CountingStore, meter: Meter, cache: Cache | None
             "bytesFromCache": cache.bytes_read if cache is not None else 0,
         },
     )
-
-
-def _build(job: TrialJob, around: Surroundings) -> tuple[Network, dict[str, str]]:
-    """The network of a candidate, and for each of its nodes the counterpart in the supernet.
-
-    What is scored is the very network that the space builds: the part of the supernet is compared
-    with it, node by node.
-    """
-    supernet = _supernet_of(job, around.frame)
-    path = around.space.path(job.architecture)
-    # in the supernet's order of edges, which is one of those that stand for the same network
-    graph = around.space.graph(around.space.architecture(path), around.frame)
-    names = match(graph, supernet.slice(path))
-    return Network(graph, around.splits.mean, around.splits.deviation), names
-
-
-def _supernet_of(job: TrialJob, frame: Frame) -> Supernet:
-    found = _known(job.space.model_dump_json(by_alias=True), frame)
-    if found is None:
-        raise ConfigError(f"space.type {job.space.type} has no supernet")
-    return found
-
-
-@lru_cache(maxsize=2)
-def _known(space: str, frame: Frame) -> Supernet | None:
-    """Made once for the many candidates that one process scores."""
-    return make_space(SpaceModel.model_validate_json(space)).supernet(frame)
 
 
 def _images(part: Part, count: int) -> Iterator[Tensor]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kinase.space import Graph, Space
+from kinase.space import Graph, InfeasibleError, Space
 from kinase.space.supernet import Supernet
 from kinase_trainer.supernet.elastic import ElasticNetwork, follow
 from kinase_trainer.supernet.network import Supernetwork
 from kinase_trainer.supernet.relaxation import Relaxation
+
+DRAWS = 1000
+"""Draws for one step."""
 
 
 class Uniform(Relaxation):
@@ -25,9 +29,19 @@ class Uniform(Relaxation):
         self.space = space
 
     def choose(self, network: Supernetwork | ElasticNetwork, generator: torch.Generator) -> None:
-        """Follow another path in each step."""
+        """Follow another path in each step. Architectures whose network does not exist at this
+        input size are drawn again.
+
+        Raises:
+            InfeasibleError: so is each of many draws.
+        """
         seed = int(torch.randint(2**62, (), generator=generator))
-        follow(network, self.space, self.space.sample(np.random.default_rng(seed)))
+        rng = np.random.default_rng(seed)
+        for _ in range(DRAWS - 1):
+            with suppress(InfeasibleError):
+                follow(network, self.space, self.space.sample(rng))
+                return
+        follow(network, self.space, self.space.sample(rng))
 
     def scores(self) -> Mapping[str, Tensor]:
         """All alike: nothing is learned of the choices."""
