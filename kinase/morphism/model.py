@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kinase.api.space import ModelSpace
+from kinase.api.model_space import ModelSpace
 from kinase.api.trial import Architecture
 from kinase.morphism.base import Base, Place
 from kinase.morphism.carry import strata

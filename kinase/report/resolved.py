@@ -10,6 +10,7 @@ from kinase.experiment.record import Record
 from kinase.morphism.model import ROOM, Model
 from kinase.space import Space
 from kinase.space.cell import Cell
+from kinase.space.mobilenet import MobileNet
 from kinase.space.tree import Tree
 
 
@@ -77,6 +78,9 @@ def _space(space: Space) -> dict[str, dict[str, Any]]:
     if isinstance(space, Tree):
         o = space.options
         return {"tree": {"stem": o.widths[0], "evaluationCells": o.cells}}
+    if isinstance(space, MobileNet):
+        stages = [stage.model_dump(mode="json", by_alias=True) for stage in space.stages]
+        return {"mobileNet": {"stages": stages, "expansions": list(space.options.all_expansions)}}
     if isinstance(space, Model) and (root := space.begins_with) is not None:
         return {"model": {"maxParams": ROOM * root.params(), "maxMacs": ROOM * root.macs()}}
     return {}

@@ -331,6 +331,29 @@ class Space(ABC):
         """
         return None
 
+    def nested(self, rng: Rng, free: Mapping[str, int]) -> Architecture:
+        """A random architecture of `elastic` that differs from the largest one in some sizes alone.
+
+        Args:
+            rng: for the draw.
+            free: of an axis (`kernel`, `depth`, `width`), how many of its largest values can be
+                drawn. On the other axes it has the largest value.
+
+        Raises:
+            NotImplementedError: the space has no network that contains all others.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no largest network")
+
+    @property
+    def largest(self) -> Architecture | None:
+        """The architecture whose network contains those of all others; None if there is none."""
+        return None
+
+    @property
+    def smallest(self) -> Architecture | None:
+        """The architecture whose network those of all others contain; None if there is none."""
+        return None
+
     @property
     def unshared(self) -> str:
         """Why networks of the space share no weights, for people: what is said of a space that has

@@ -143,15 +143,16 @@ class _Slicer:
         self._elastic = elastic
         self._numbers = {"": 0}
         self.cuts: dict[str, Cut] = {}
-        shapes, wanted = graph.shapes(), tensors(graph)
+        shapes, wanted = graph.shapes(), dict[str, dict[str, Shape]]()
+        for tensor, shape in tensors(graph).items():
+            wanted.setdefault(tensor.partition(".")[0], {})[tensor] = shape
         layouts: dict[str, _Layout] = {}
         for node in graph:
             inputs = [layouts[each] for each in node.inputs]
             before = shapes[node.inputs[0]] if node.inputs else ()
             layouts[node.name] = self._output(node, inputs, before)
             if node.op in WEIGHTED:
-                mine = {n: s for n, s in wanted.items() if n.partition(".")[0] == node.name}
-                self._cut(node, inputs, mine)
+                self._cut(node, inputs, wanted.get(node.name, {}))
 
     # -- channels ------------------------------------------------------------------------
 

@@ -68,6 +68,11 @@ def network(**options: Any) -> Changes:
     return {"space": {"type": "Model", "model": {k: v for k, v in own.items() if v is not None}}}
 
 
+def mobile(**options: Any) -> Changes:
+    """Stages of bottlenecks."""
+    return {"space": {"type": "MobileNet", "mobileNet": options}}
+
+
 def searched(**settings: Any) -> Changes:
     """A search for settings of the training."""
     return {"space.training": settings}
@@ -671,6 +676,14 @@ CASES: dict[str, Case] = {
         {"space": {"type": "Fabric", "fabric": {"channels": 3}}},
         {"space": {"type": "Chain", "fabric": {}}},
         "space",
+    ),
+    "the depths of a stage": Case(
+        mobile(stages=[{"width": 8, "minDepth": 2, "maxDepth": 2}]),
+        mobile(stages=[{"width": 8, "minDepth": 3, "maxDepth": 2}]),
+        "mobileNet.stages",
+    ),
+    "odd windows of blocks": Case(
+        mobile(kernels=[3, 9]), mobile(kernels=[3, 4]), "mobileNet.kernels"
     ),
     "a network by its name": Case(network(), network(graph=GRAPH), "model.from"),
     "a network that is written down": Case(

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from kinase.api.mobile import MobileNetSpace, MobileNetStage
 from kinase.api.space import ChainSpace, MultiBranchSpace
 from kinase.space import Frame, InfeasibleError, Space, derive_rng
 from kinase.space.chain import Chain
+from kinase.space.mobilenet import MobileNet
 from kinase.space.multibranch import MultiBranch
 from kinase_trainer.network import Network
 from kinase_trainer.supernet import elastic as module
@@ -18,7 +20,11 @@ from kinase_trainer.supernet.uniform import Uniform
 
 FRAME = Frame((2, 8, 8), 5)
 IMAGES = torch.rand(4, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+STAGES = (MobileNetStage(width=3, max_depth=2), MobileNetStage(width=4, stride=2, max_depth=2))
 SPACES: dict[str, Space] = {
+    "mobilenet": MobileNet(
+        MobileNetSpace(stages=STAGES, stem=3, head=6, multipliers=(1.0, 1.5), resolutions=(6, 8))
+    ),
     "chain": Chain(ChainSpace(widths=(2, 3, 5), max_depth=3, skips=True)),
     "multi-branch": MultiBranch(MultiBranchSpace(widths=(2, 3, 5), max_nodes=4)),
 }

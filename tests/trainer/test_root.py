@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kinase.api import Kind, Outcome, TaskJob, TrialJob
-from kinase.api.space import ModelSpace
+from kinase.api.model_space import ModelSpace
 from kinase.api.task import Task, Training
 from kinase.space import dump_graph
 from kinase.store import open_uri

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinase.api.space import ModelSpace
+from kinase.api.model_space import ModelSpace
 from kinase.morphism import apply, load_chain
 from kinase.morphism.base import Base
 from kinase.morphism.model import Model

@@ -19,7 +19,7 @@ from torchvision.models.efficientnet import MBConvConfig
 from torchvision.models.googlenet import BasicConv2d, Inception
 from torchvision.ops import StochasticDepth
 
-from kinase.api.space import ModelSpace
+from kinase.api.model_space import ModelSpace
 from kinase.api.space import Space as SpaceModel
 from kinase.morphism import MorphismError, apply_all, load_chain
 from kinase.morphism.model import Model

@@ -21,7 +21,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from kinase.api import limits
-from kinase.api.space import ModelSpace
+from kinase.api.model_space import ModelSpace
 from kinase.api.trial import Inherited, Root, RootFiles, TrialJob
 from kinase.morphism import MorphismError, load_chain, tensors
 from kinase.morphism.path import Path as PathMorphism

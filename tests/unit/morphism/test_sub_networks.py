@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 import pytest
 
-from kinase.api.space import ModelSpace
+from kinase.api.model_space import ModelSpace
 from kinase.morphism.model import Model
 from kinase.space import Frame, Graph, GraphBuilder, derive_rng, dump_graph
 from kinase.space.tensors import tensors

@@ -72,6 +72,10 @@ def scale(name: str) -> dict[str, Any]:
             {"space": {"type": "Tree"}},
             {"space": {"type": "Tree", "tree": {"stem": 16, "evaluationCells": 2}}},
         ),
+        (
+            {"space": {"type": "MobileNet"}},
+            {"space": {"type": "MobileNet", "mobileNet": {"expansions": [3, 4, 6]}}},
+        ),
     ],
 )
 def test_written_out_and_left_out_are_one_group(

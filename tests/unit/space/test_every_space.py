@@ -58,6 +58,17 @@ SPACES: dict[str, dict[str, Any]] = {
         "choiceBlocks": {"blocks": 3, "maxInputs": 4, "maxOps": 1},
     },
     "fabric": {"type": "Fabric", "fabric": {"layers": 5, "scales": 4}},
+    "mobilenet": {"type": "MobileNet", "mobileNet": {}},
+    "mobilenet, elastic in all": {
+        "type": "MobileNet",
+        "mobileNet": {
+            "preset": "proxyless",
+            "stages": [{"width": 8, "maxDepth": 2}, {"width": 12, "stride": 2}],
+            "multipliers": [1, 1.5],
+            "resolutions": [4, 6],
+            "head": 16,
+        },
+    },
     "chain with training": {
         "type": "Chain",
         "training": {"learningRate": {"min": 0.001, "max": 1}, "crop": {"values": [0, 2]}},
