@@ -35,6 +35,10 @@ CONTAINER = "kinase"
 """Name of a pod's main container. Admission may have added other containers."""
 PORT = 8080
 """Port of the controller's HTTP endpoint."""
+MEETING = 29500
+"""Port at which the first worker of a trial waits for the others."""
+INDEX = "batch.kubernetes.io/job-completion-index"
+"""Label and annotation of a pod of an Indexed Job, by Kubernetes: the number of the worker."""
 
 
 def trial_name(experiment: str, number: int, *, test: bool = False) -> str:
@@ -55,6 +59,11 @@ def attempt_name(trial: str, attempt: int) -> str:
 def controller_name(experiment: str) -> str:
     """Name of the controller's Job, Service, ServiceAccount, Role, RoleBinding and Lease."""
     return f"{experiment}-controller"
+
+
+def workers_name(experiment: str) -> str:
+    """Name of the Service by which the workers of a trial find each other."""
+    return f"{experiment}-workers"
 
 
 def trials_policy_name(experiment: str) -> str:

@@ -337,7 +337,12 @@ class ClusterIO:
         if seen.deleting:
             return
         if seen.attempt < wanted.attempt:
-            spec = {"attempt": wanted.attempt, "stop": False, "job": wanted.document()}
+            spec = {
+                "attempt": wanted.attempt,
+                "workers": wanted.workers,
+                "stop": False,
+                "job": wanted.document(),
+            }
             await self._patch(seen, spec)
         elif seen.ended:
             self._over(wanted, seen)

@@ -281,6 +281,8 @@ class KubernetesEngine(Engine):
         template = self._cluster.experiment().body["spec"].get("trialTemplate") or {}
         if template.get("timeLimit") is not None:
             return False  # it limits an attempt, so each stretch is one
+        if template.get("workers", 1) != job.workers:
+            return False  # a network that was only measured; it is trained in other pods
         if number not in self._resting:
             self._resting[number] = wanted
             self._events.put((wanted, self._cluster.readers.submit(self._rest, wanted, seen)))

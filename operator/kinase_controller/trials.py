@@ -98,6 +98,11 @@ class Wanted:
             return self.job.key
         return f"{self.job.prefix}/{'test' if self.job.test else 'result'}.json"
 
+    @property
+    def workers(self) -> int:
+        """Number of pods."""
+        return self.job.workers if isinstance(self.job, TrialJob) else 1
+
     def body(self, experiment: str, uid: str, namespace: str, token: str) -> Object:
         """The resource, owned by its experiment."""
         return {
@@ -129,6 +134,7 @@ class Wanted:
                 "number": self.number,
                 "kind": self.kind,
                 "attempt": self.attempt,
+                **({"workers": self.workers} if self.workers > 1 else {}),
                 "token": token,
                 "job": self.document(),
             },

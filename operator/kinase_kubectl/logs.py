@@ -71,14 +71,15 @@ async def _experiment(cluster: Cluster, name: str) -> Experiment:
 async def _trial_pod(
     cluster: Cluster, trial: Trial, wanted: Wanted, say: Callable[[str], Any]
 ) -> str:
-    """The pod of the attempt; with `follow`, wait until it has started."""
+    """The pod of the attempt, of several workers the first one's; with `follow`, wait until it has
+    started."""
     attempt = wanted.attempt or trial.attempt
     if attempt > trial.attempt:
         raise Problem(f"{trial.name} has no attempt {attempt}; the latest is {trial.attempt}")
     selector = f"{names.JOB_TRIAL}={trial.name},{names.ATTEMPT}={attempt}"
     waited = False
     while True:
-        pods = await cluster.pods(selector)
+        pods = [pod for pod in await cluster.pods(selector) if _leads(pod)]
         if pods and _begun(pods[-1]):
             return _name(pods[-1])
         seen = await cluster.trial(trial.name)
@@ -122,6 +123,11 @@ async def _controller_pod(
         waited = True
         await pause(LOOK)
         experiment = await cluster.experiment(experiment.name)
+
+
+def _leads(pod: Object) -> bool:
+    """Whether it is the pod of the first worker, or of the only one."""
+    return (pod["metadata"].get("labels") or {}).get(names.INDEX, "0") == "0"
 
 
 def _name(pod: Object) -> str:

@@ -205,7 +205,8 @@ class Cache:
         """The controller's Job and the other children of an experiment with this name, whoever owns
         them."""
         name = (namespace, names.controller_name(experiment))
-        wanted = (name, (namespace, names.trials_policy_name(experiment)))
+        others = (names.trials_policy_name(experiment), names.workers_name(experiment))
+        wanted = (name, *((namespace, other) for other in others))
         children = {
             (resource.kind, key[1]): informer.items[key]
             for resource, informer in self.children

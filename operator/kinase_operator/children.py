@@ -6,7 +6,6 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from kinase.api import NASExperiment, names
-from kinase.api.storage import Storage
 from kinase_kube import client as kube
 from kinase_operator.objects import labels, new_object
 from kinase_operator.settings import Settings
@@ -50,13 +49,27 @@ def wanted_children(
         kube.NETWORK_POLICY,
         names.trials_policy_name(view.name),
         view,
-        spec=_trials_policy(view, manifest.spec.storage, settings),
+        spec=_trials_policy(view, manifest, settings),
     )
+    workers = new_object(
+        kube.SERVICE,
+        names.workers_name(view.name),
+        view,
+        spec={
+            "type": "ClusterIP",
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,  # they meet before they are ready
+            "selector": labels(view.name, view.uid, "trial"),
+            "ports": [{"name": "meeting", "port": names.MEETING, "targetPort": names.MEETING}],
+        },
+    )
+    several = manifest.spec.trial_template.workers > 1
     return [
         *([] if given else [(kube.SERVICE_ACCOUNT, account)]),
         (kube.ROLE, role),
         (kube.ROLE_BINDING, binding),
         (kube.SERVICE, service),
+        *([(kube.SERVICE, workers)] if several else []),
         (kube.NETWORK_POLICY, policy),
     ]
 
@@ -109,14 +122,16 @@ def controller_rules(experiment: str) -> list[Object]:
     ]
 
 
-def _trials_policy(view: Experiment, storage: Storage, settings: Settings) -> Object:
-    """Trials accept no connections. They can reach DNS, their controller, the store, and ports that
-    the administrator has opened.
+def _trials_policy(view: Experiment, manifest: NASExperiment, settings: Settings) -> Object:
+    """Trials accept no connections, except those with several workers, from trials of the same
+    experiment. They can reach DNS, their controller, the store, and ports that the administrator
+    has opened.
 
     A policy applies after the translation of a Service, so the ports of the pods count: the DNS
     pods of some clusters listen on 5353, and those of a store in the cluster on any port, so all
     ports of its namespace are open.
     """
+    storage = manifest.spec.storage
     hosts = [storage.endpoint, storage.sts_endpoint]
     namespaces = (_namespace_of(urlsplit(h).hostname or "", view.namespace) for h in hosts if h)
     port = _port_of(storage.endpoint)
@@ -136,11 +151,16 @@ def _trials_policy(view: Experiment, storage: Storage, settings: Settings) -> Ob
     ]
     for namespace in dict.fromkeys(n for n in namespaces if n):
         egress.append({"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE: namespace}}}]})
-    return {
-        "podSelector": {"matchLabels": labels(view.name, view.uid, "trial")},
+    trials = {"podSelector": {"matchLabels": labels(view.name, view.uid, "trial")}}
+    policy: Object = {
+        **trials,
         "policyTypes": ["Ingress", "Egress"],
         "egress": [{}] if settings.trial_egress_open else egress,
     }
+    if manifest.spec.trial_template.workers > 1:  # they choose the ports of their connections
+        policy["ingress"] = [{"from": [trials]}]
+        egress.append({"to": [trials]})
+    return policy
 
 
 def _port_of(endpoint: str | None) -> int:

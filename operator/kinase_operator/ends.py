@@ -1,4 +1,4 @@
-"""How an attempt ended, from its pod and its Job: pure functions.
+"""How an attempt ended, from its pods and its Job: pure functions.
 
 The exit code of the trainer's container decides. Other containers in the pod, such as an injected
 sidecar, can have ended differently, or still be running.
@@ -21,6 +21,7 @@ from kinase.api.trial import (
     INFEASIBLE_EXIT,
     TERMINATED_EXIT,
     UNAVAILABLE_EXIT,
+    WORKER_LOST_EXIT,
 )
 from kinase_operator.views import Job, Pod
 
@@ -28,7 +29,15 @@ DEADLINE = "DeadlineExceeded"
 """Reason of a pod or a Job that exceeded its deadline."""
 LONGEST = 2**31 - 1
 """Most seconds that a pod's deadline may say."""
-SAYING = (INFEASIBLE_EXIT, BAD_INPUT_EXIT, UNAVAILABLE_EXIT, CHECKPOINT_GONE_EXIT)
+SETTLE = timedelta(seconds=15)
+"""How long a worker's end that names another worker waits for the end of that one."""
+SAYING = (
+    INFEASIBLE_EXIT,
+    BAD_INPUT_EXIT,
+    UNAVAILABLE_EXIT,
+    CHECKPOINT_GONE_EXIT,
+    WORKER_LOST_EXIT,
+)
 """Exit codes by which a trainer says why it ended, whatever befell its pod."""
 
 
@@ -58,7 +67,11 @@ def allowed(pod: Pod, limit: timedelta | None) -> int | None:
 
 
 def classify(
-    job: Job | None, pods: Sequence[Pod], manifest: NASExperiment, now: datetime
+    job: Job | None,
+    pods: Sequence[Pod],
+    manifest: NASExperiment,
+    now: datetime,
+    workers: int = 1,
 ) -> End | None:
     """How the attempt ended, or None if it has not.
 
@@ -67,9 +80,8 @@ def classify(
     """
     template = manifest.spec.trial_template
     late = job is not None and job.failure is not None and job.failure[0] == DEADLINE
-    ended = [p for p in pods if p.ended]
-    if ended:
-        pod = min(ended, key=lambda p: (not _ended_well(p), p.created or now, p.name))
+    pod = decisive(pods, workers, now)
+    if pod is not None:
         deleted = pod.deleting and pod.disrupted is None
         by_job = template.managed_by is not None and template.time_limit is not None
         if deleted and by_job and _will_tell(job):
@@ -77,7 +89,7 @@ def classify(
         if late and _before_deadline(pod, job, template.time_limit):
             late, pod = False, replace(pod, deleting=False)  # the deadline came after its end
         return _pod_end(pod, template.time_limit, late)
-    if job is None or pods:
+    if job is None or any(not p.ended for p in pods) or (pods and not job.finished):
         return None  # the Job has ended, so the end of its pod is about to be observed
     if job.complete:
         return End(TrialPhase.SUCCEEDED, TrialReason.COMPLETED)
@@ -91,6 +103,38 @@ def classify(
                 return _exit(code, "", message)
         return End(TrialPhase.FAILED, TrialReason.DISRUPTED, message or reason)
     return None
+
+
+def decisive(pods: Sequence[Pod], workers: int, now: datetime) -> Pod | None:
+    """The pod whose end is that of the attempt; None while there is none.
+
+    Of several workers the first has the result. Otherwise the first one that was lost ends the
+    attempt. Its end is followed by those of the others, which have lost it or are deleted by their
+    Job: the cause is looked for among what has ended.
+    """
+    ended = [p for p in pods if p.ended]
+    if workers == 1:
+        key = lambda p: (not _ended_well(p), p.created or now, p.name)  # noqa: E731
+        return min(ended, key=key, default=None)
+    for each in ended:
+        if each.index == 0 and _ended_well(each):
+            return each
+    lost = [p for p in ended if not _ended_well(p)]
+    pod = min(lost, key=lambda p: (_follows(p), p.finished or now, p.index), default=None)
+    if pod is None or pod.exit_code != WORKER_LOST_EXIT or len(ended) == len(pods):
+        return pod
+    return None if now - (pod.finished or now) < SETTLE else pod
+
+
+def _follows(pod: Pod) -> int:
+    """How likely the end of a worker follows that of another one; 0 if it has a separate cause."""
+    if pod.exit_code == WORKER_LOST_EXIT:
+        return 3
+    if pod.disrupted is not None or pod.reason == DEADLINE:
+        return 0
+    if pod.deleting:
+        return 1
+    return 2 if pod.exit_code == TERMINATED_EXIT else 0
 
 
 def _will_tell(job: Job | None) -> bool:
@@ -182,6 +226,8 @@ def _exit(code: int, message: str, otherwise: str) -> End:
             return End(TrialPhase.FAILED, TrialReason.TERMINATED, message)
         case int(c) if c == UNAVAILABLE_EXIT:
             return End(TrialPhase.FAILED, TrialReason.UNAVAILABLE, message or otherwise)
+        case int(c) if c == WORKER_LOST_EXIT:
+            return End(TrialPhase.FAILED, TrialReason.DISRUPTED, message or otherwise)
         case int(c) if c == CHECKPOINT_GONE_EXIT:
             return End(TrialPhase.FAILED, TrialReason.CHECKPOINT_GONE, message or otherwise)
         case _:

@@ -107,8 +107,8 @@ def controller_job(view: Experiment, manifest: NASExperiment, settings: Settings
 
 
 def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Object:
-    """The Job of one attempt of a trial. It never retries: the experiment's controller decides
-    whether the budget pays for another attempt."""
+    """The Job of one attempt of a trial, with a pod for each worker. It never retries: the
+    experiment's controller decides whether the budget pays for another attempt."""
     assert trial.body is not None
     template = manifest.spec.trial_template
     own = {
@@ -225,6 +225,8 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
             "spec": pod,
         },
     }
+    if trial.workers > 1:
+        _workers(spec, pod, container, trial)
     if template.managed_by is not None:
         spec["managedBy"] = template.managed_by
         if template.time_limit is not None:
@@ -242,6 +244,26 @@ def trial_job(trial: Trial, manifest: NASExperiment, settings: Settings) -> Obje
         },
         "spec": spec,
     }
+
+
+def _workers(spec: Object, pod: Object, container: Object, trial: Trial) -> None:
+    """A pod for each worker. Worker 0 has the result, so its success is that of the Job; the first
+    worker that is lost ends the Job."""
+    spec |= {
+        "completionMode": "Indexed",
+        "completions": trial.workers,
+        "parallelism": trial.workers,
+        "successPolicy": {"rules": [{"succeededIndexes": "0"}]},
+    }
+    service = names.workers_name(trial.experiment)
+    pod["subdomain"] = service  # with it, each pod has a name: that of the Job and its number
+    first = f"{trial.job_name}-0.{service}.{trial.namespace}.svc"
+    index = {"fieldPath": f"metadata.annotations['{names.INDEX}']"}
+    container["env"] += [
+        {"name": "KINASE_RANK", "valueFrom": {"fieldRef": index}},
+        {"name": "KINASE_WORLD", "value": str(trial.workers)},
+        {"name": "KINASE_RENDEZVOUS", "value": f"{first}:{names.MEETING}"},
+    ]
 
 
 def _trial_environment(

@@ -237,10 +237,10 @@ class Reconciler:
                 await self.writer.delete(namespace, action)
 
     async def _why_no_pod(
-        self, key: Key, job: Job | None, pods: list[Pod]
+        self, key: Key, job: Job | None, pods: list[Pod], wanted: int = 1
     ) -> tuple[str, str] | None:
-        """The Job controller's message for a Job whose pod it cannot create."""
-        if job is None or pods or job.finished or job.suspended or job.deleting:
+        """The Job controller's message for a Job whose pods it cannot create."""
+        if job is None or len(pods) >= wanted or job.finished or job.suspended or job.deleting:
             return None
         first, again = EVENTS[key[0]]
         age = (self._now() - job.created).total_seconds() if job.created else 0.0
@@ -280,7 +280,8 @@ class Reconciler:
         pods = self.cache.pods_of(trial.experiment_uid, (namespace, name), self._now())
         if refusal is None and not trial.ended:
             job = next((j for j in jobs if j.name == trial.job_name), None)
-            refusal = await self._why_no_pod(key, job, [p for p in pods if p.job == trial.job_name])
+            own = [p for p in pods if p.job == trial.job_name]
+            refusal = await self._why_no_pod(key, job, own, trial.workers)
         seen = trials.Observed(
             trial=trial,
             manifest=manifest,

@@ -1,7 +1,8 @@
 """The plan for a trial, from the observed state: a pure function.
 
-A `NASTrial` names the desired attempt, the attempt has one Job, and the Job one pod. The outcome of
-the pod is written once to the status, and the experiment's controller decides what to do next.
+A `NASTrial` names the desired attempt, the attempt has one Job, and the Job a pod for each worker,
+mostly one. The outcome of the attempt is written once to the status, and the experiment's
+controller decides what to do next.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ the pod still runs, it writes the same as the next attempt, because a training i
 seed."""
 STUCK = timedelta(seconds=3)
 """Seconds that a pod can wait before its trial's status reports why."""
+TIDY = timedelta(seconds=30)
+"""How long the Job of an attempt that has ended may take to delete the pods of other workers."""
 BACK_OFF = "BackOff"
 """Reason of a trial that waits after disrupted attempts."""
 
@@ -92,7 +95,7 @@ def _next(seen: Observed, manifest: NASExperiment, settings: Settings) -> list[A
         and _runs_on(j, seen.pods)
     ]
     if trial.ended:
-        return [*_end(stray), *_age(seen)]
+        return [*_tidy(seen, stray), *_age(seen)]
     if job is not None and job.owner != trial.uid:
         # of an earlier trial of the same name; it will be deleted after its owner
         return [
@@ -104,7 +107,7 @@ def _next(seen: Observed, manifest: NASExperiment, settings: Settings) -> list[A
     pods = [p for p in seen.pods if p.job == trial.job_name and (not job or p.owner == job.uid)]
     running = any(not p.ended for p in seen.pods)
     stop = trial.stop or seen.suspended
-    end = classify(job, pods, manifest, seen.now)
+    end = classify(job, pods, manifest, seen.now, trial.workers)
     if end is None and stop:
         if job is not None or stray or running:
             return _end(stray if job is None else [*stray, job])
@@ -178,6 +181,17 @@ def _end(jobs: Sequence[Job]) -> list[Action]:
     ]
 
 
+def _tidy(seen: Observed, jobs: Sequence[Job]) -> list[Action]:
+    """End what still runs after the end of the latest attempt. With several workers its Job deletes
+    the pods of the others: to delete the Job would lose the log of the first one."""
+    trial = seen.trial
+    own = [j for j in jobs if j.name == trial.job_name and trial.workers > 1 and not j.finished]
+    left = TIDY - (seen.now - datetime.fromisoformat(trial.status["completionTime"]))
+    if not own or left <= timedelta():
+        return _end(jobs)
+    return [*_end([j for j in jobs if j not in own]), Again(left.total_seconds())]
+
+
 def _age(seen: Observed) -> list[Action]:
     """Deletion by age, after the end."""
     assert seen.manifest is not None
@@ -193,11 +207,16 @@ def _under_way(
     seen: Observed, job: Job, pods: Sequence[Pod], manifest: NASExperiment, settings: Settings
 ) -> list[Action]:
     trial = seen.trial
-    pod = min(pods, key=lambda p: (p.created or seen.now, p.name), default=None)
-    if pod is not None and pod.started is not None:
-        limit = manifest.spec.trial_template.time_limit
-        shorten = _limited(pod, limit)
-        wait = settings.running_after - (seen.now - pod.started).total_seconds()
+    workers = sorted(pods, key=lambda p: (p.index, p.created or seen.now, p.name))
+    limit = manifest.spec.trial_template.time_limit
+    ended = [p for p in workers if p.ended]
+    if ended and trial.workers > 1:  # see `decisive`; it may have none to blame yet
+        return [Again(1.0)]
+    started = [p.started for p in workers if p.started is not None]
+    if len(started) >= trial.workers:
+        pod, began = workers[0], max(started)
+        shorten = [action for each in workers for action in _limited(each, limit, began)]
+        wait = settings.running_after - (seen.now - began).total_seconds()
         if 0 < wait <= settings.running_after:  # otherwise the node's clock is ahead of ours
             soon = limit is not None and limit.total_seconds() <= 2 * settings.running_after
             return [*(shorten if soon else []), Again(wait)]
@@ -207,32 +226,46 @@ def _under_way(
             "message": None,
             "node": pod.node,
             "pod": pod.name,
-            "startTime": pod.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "startTime": began.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         return [*shorten, *_unless_there(trial, fields)]
-    reason, message = "", ""
-    if pod is None:
-        if job.suspended:
-            reason, message = "Queued", "the Job is suspended: a queue holds it back"
-        elif seen.refusal is not None:
-            reason, message = "Refused", seen.refusal
-    elif pod.waiting is not None and pod.waiting[0] not in NO_TROUBLE:
-        reason, message = pod.waiting
-    elif pod.unschedulable is not None:
-        reason, message = "Unschedulable", pod.unschedulable
+    reason, message, since = _holds_back(seen, job, workers)
     if not reason:
         told = trial.status.get("attempt") == trial.attempt and trial.status.get("reason")
         fields = {"phase": TrialPhase.PENDING, "reason": None, "message": None}
         return [_status(trial, fields)] if told else []  # it no longer waits for that
-    since = pod.created if pod is not None else job.created
     if since is not None and timedelta() <= seen.now - since < STUCK:
         return [Again((since + STUCK - seen.now).total_seconds() + 0.1)]
+    if trial.workers > 1 and workers:
+        count = sum(p.started is not None for p in workers)
+        message = f"{count} of {trial.workers} workers run: {message}"
     return _waiting(seen, reason, message)
 
 
-def _limited(pod: Pod, limit: timedelta | None) -> list[Action]:
-    """Set the deadline of a pod once its trainer runs. Its node enforces it even if no operator
-    runs. A pod that waits for a node or an image has no deadline yet."""
+def _holds_back(seen: Observed, job: Job, pods: Sequence[Pod]) -> tuple[str, str, datetime | None]:
+    """Why not all pods of a Job run: a reason, a message, and since when; an empty reason if there
+    is nothing to report."""
+    several = seen.trial.workers > 1
+    for pod in pods:
+        name = f"worker {pod.index}: " if several else ""
+        if pod.waiting is not None and pod.waiting[0] not in NO_TROUBLE:
+            return pod.waiting[0], name + pod.waiting[1], pod.created
+        if pod.unschedulable is not None and pod.started is None:
+            return "Unschedulable", name + pod.unschedulable, pod.created
+    if len(pods) < seen.trial.workers:
+        if job.suspended:
+            return "Queued", "the Job is suspended: a queue holds it back", job.created
+        if seen.refusal is not None:
+            return "Refused", seen.refusal, job.created
+    return "", "", None
+
+
+def _limited(pod: Pod, limit: timedelta | None, began: datetime) -> list[Action]:
+    """Set the deadline of a pod once its trainer runs, and those of all workers, at `began`. Its
+    node enforces it even if no operator runs. A pod that waits for a node or an image has no
+    deadline yet."""
+    if limit is not None and pod.started is not None:
+        limit += began - pod.started
     seconds = allowed(pod, limit)
     if seconds is None or (pod.deadline is not None and pod.deadline <= seconds):
         return []

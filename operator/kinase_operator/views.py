@@ -132,6 +132,7 @@ class Trial:
     created: datetime | None
     body: Object | None
     """`token` and `job`; dropped once the attempt has ended, because they are large."""
+    workers: int = 1
 
     @classmethod
     def of(cls, item: Object) -> Trial:
@@ -155,6 +156,7 @@ class Trial:
             status=_interned(status),
             created=parse_time(metadata.get("creationTimestamp")),
             body=None if ended else {"token": spec.get("token"), "job": spec["job"]},
+            workers=int(spec.get("workers", 1)),
         )
 
     @property
@@ -300,6 +302,8 @@ class Pod:
     """Deadline in seconds, counted from `accepted`."""
     out_of_memory: bool = False
     """Whether the container's last run was killed because of its memory."""
+    index: int = 0
+    """Number of the worker, of a trial with several."""
 
     @classmethod
     def of(cls, item: Object) -> Pod:
@@ -347,6 +351,7 @@ class Pod:
             message=message or _failed_init(spec, status),
             accepted=parse_time(status.get("startTime")),
             deadline=spec.get("activeDeadlineSeconds"),
+            index=int(labels.get(names.INDEX) or 0),
         )
 
     @property

@@ -409,6 +409,9 @@ TRIAL_CHANGES: dict[str, tuple[Changes, str]] = {
     "another experiment": ({"experiment": "other"}, "experiment is immutable"),
     "another number": ({"number": 8}, "number is immutable"),
     "another kind": ({"kind": "Final"}, "kind is immutable"),
+    "more workers": ({"workers": 4}, "workers cannot change for attempt 2; increase attempt"),
+    "more workers of another attempt": ({"workers": 4, "attempt": 3}, ""),
+    "no workers": ({"workers": 0, "attempt": 3}, "spec.workers"),
     "stop": ({"stop": True}, ""),
 }
 

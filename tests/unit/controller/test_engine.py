@@ -697,3 +697,24 @@ def sight(cluster: ClusterIO, world: World, name: str) -> None:
         cluster._trials.observe(item)
 
     cluster.call(observe())
+
+
+def test_a_network_that_was_measured_is_trained_by_workers_in_other_pods(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(monkeypatch, trialTemplate={"image": "x", "workers": 4})
+    measured = STRETCH.model_copy(update={"until": 0})
+    with world.engine() as (engine, _):
+        engine.launch(measured)
+        assert "workers" not in world.trial("toy-00000")["spec"]
+        wait_for(lambda: engine._cluster.find("toy-00000"))
+        assert engine.rests(0, 0) is False, "one pod must not train what four shall"
+        leave_rest(world, 0)
+        world.end("toy-00000")
+        events(engine)
+        engine.launch(STRETCH.model_copy(update={"attempt": 2, "workers": 4}))
+        world.attempt("toy-00000", 2)
+        assert world.trial("toy-00000")["spec"]["workers"] == 4
+        wait_for(lambda: (seen := engine._cluster.find("toy-00000")) and seen.attempt == 2)
+        leave_rest(world, attempt=2)
+        assert engine.rests(0, 3) is None, "as any other pod that rests"

@@ -152,6 +152,7 @@ def pod(
     sidecar: Object | None = None,
     inits: Sequence[Object] = (),
     policy: str = "Never",
+    worker: int | None = None,
 ) -> Pod:
     conditions = []
     if disrupted is not None:
@@ -188,6 +189,7 @@ def pod(
         "labels": {
             "batch.kubernetes.io/job-name": job,
             names.EXPERIMENT_UID: "exp-uid",
+            **({} if worker is None else {names.INDEX: str(worker)}),
         },
         "ownerReferences": owner(of),
         **({"deletionTimestamp": at(0)} if deleting else {}),
