@@ -236,6 +236,11 @@ class ExperimentSpec(Model):
             ".strategy.eas.reward",
         ),
         Rule(
+            "self.strategy.type != 'Pruning' || self.space.type in ['Fabric', 'Custom']",
+            "strategy.type Pruning requires the space type Fabric; space.type is {self.space.type}",
+            ".strategy.type",
+        ),
+        Rule(
             "self.strategy.type != 'PathLevel' || self.space.type in ['Tree', 'Custom']",
             "strategy.type PathLevel requires the space type Tree; space.type is {self.space.type}",
             ".strategy.type",
@@ -465,6 +470,15 @@ class ExperimentSpec(Model):
         for name in WRAPS:
             if getattr(self.estimation, name) is not None:
                 raise ValueError(_WRAPS.format(strategy=strategy, name=name))
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_pruned(self) -> Self:
+        if self.strategy.type == "Pruning" and self.space.type not in ("Fabric", "Custom"):
+            raise ValueError(
+                "strategy.type Pruning requires the space type Fabric; space.type is "
+                f"{self.space.type}"
+            )
         return self
 
     @model_validator(mode="after")

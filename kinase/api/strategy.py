@@ -7,7 +7,17 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from kinase.api._base import Custom, Model, Rule, Union
-from kinase.api.supernet import DARTS, GAEA, GDAS, LEARNED, PCDARTS, SNAS, DrNAS, Relaxation
+from kinase.api.supernet import (
+    DARTS,
+    GAEA,
+    GDAS,
+    LEARNED,
+    PCDARTS,
+    SNAS,
+    DrNAS,
+    Pruning,
+    Relaxation,
+)
 
 Start = Annotated[tuple[dict[str, Any], ...], Field(max_length=100)]
 """Architectures in the format of the space, or published ones such as `{named: NASNet-A}`."""
@@ -283,6 +293,7 @@ class Strategy(Union):
         "DrNAS",
         "GAEA",
         "PCDARTS",
+        "Pruning",
         "Custom",
     ]
     """Type of the strategy. The field of the same name holds its options."""
@@ -316,6 +327,8 @@ class Strategy(Union):
     """Choices of a supernet learned by exponentiated gradients."""
     pc_darts: PCDARTS | None = Field(default=None, alias="pcdarts")
     """Choices of a supernet learned by gradients, on a part of the channels."""
+    pruning: Pruning | None = None
+    """A supernet that is trained whole, without its smallest kernels."""
     custom: Custom | None = None
     """A strategy from another package (entry point group `kinase.strategies`)."""
 

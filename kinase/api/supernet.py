@@ -10,6 +10,7 @@ from kinase.api._base import Model, Union
 
 Temperature = Annotated[float, Field(gt=0, le=1000)]
 Rate = Annotated[float, Field(gt=0, le=100)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Choosing(Model):
@@ -86,14 +87,30 @@ CANDIDATES = 1000
 """Candidates that are scored by default."""
 TRAINED = 5
 """The same where each is trained."""
-LEARNED = ("DARTS", "GDAS", "SNAS", "DrNAS", "GAEA", "PCDARTS")
+LEARNED = ("DARTS", "GDAS", "SNAS", "DrNAS", "GAEA", "PCDARTS", "Pruning")
 """Types that learn the choices, so that an architecture is left at the end. Each is a strategy."""
+
+
+class Pruning(Model):
+    """All options at once. An architecture is what is left without the edges whose kernels are the
+    smallest (Saxena & Verbeek 2016). For the space Fabric."""
+
+    shares: Annotated[tuple[Share, ...], Field(min_length=1, max_length=32)] = (
+        1.0,
+        0.75,
+        0.5,
+        0.25,
+    )
+    """Shares of the edges that are kept: there is an architecture for each. Each node keeps one
+    edge or more."""
 
 
 class Relaxation(Union):
     """How choices are made while a supernet trains."""
 
-    type: Literal["Uniform", "DARTS", "GDAS", "SNAS", "DrNAS", "GAEA", "PCDARTS"] = "Uniform"
+    type: Literal["Uniform", "DARTS", "GDAS", "SNAS", "DrNAS", "GAEA", "PCDARTS", "Pruning"] = (
+        "Uniform"
+    )
     """Type of the relaxation. `Uniform`: a random architecture in each step (Guo et al. 2020; Li &
     Talwalkar 2020); nothing is learned of the choices. The field of the same name holds the options
     of the others."""
@@ -109,11 +126,13 @@ class Relaxation(Union):
     """GAEA."""
     pc_darts: PCDARTS | None = Field(default=None, alias="pcdarts")
     """PC-DARTS."""
+    pruning: Pruning | None = None
+    """All options at once, then those with large kernels."""
 
     @property
     def single_level(self) -> bool:
         """Whether weights and choices learn from the same samples."""
-        return self.type in ("Uniform", "SNAS")
+        return self.type in ("Uniform", "SNAS", "Pruning")
 
     @property
     def mixes(self) -> bool:

@@ -12,7 +12,7 @@ from kinase.space.supernet import NONE, Choice, Supernet
 
 Layers = Sequence[tuple[str | tuple[str, ...], Collection[int]]]
 """For each layer its operation and its skips, or all operations of a supernet and all skips."""
-SKIP = "skip"
+JOINED = "joined"
 """The option of a skip that is there."""
 
 
@@ -105,7 +105,7 @@ class _Writer:
             names = [f"{name}_skip{skip}" for skip in skips]
             maps = [g.choice(n, [zero, each]) for n, each in zip(names, maps, strict=True)]
             self._choices += [
-                Choice(n, (NONE, SKIP), group_of_skip(index, skip))
+                Choice(n, (NONE, JOINED), group_of_skip(index, skip))
                 for n, skip in zip(names, skips, strict=True)
             ]
         if self._frame.searching:

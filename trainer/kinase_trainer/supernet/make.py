@@ -17,6 +17,7 @@ from kinase_trainer.supernet.gaea import Gaea
 from kinase_trainer.supernet.gdas import Gdas
 from kinase_trainer.supernet.pc_darts import PcDarts
 from kinase_trainer.supernet.perturbation import Perturbation
+from kinase_trainer.supernet.pruning import Pruning
 from kinase_trainer.supernet.relaxation import Learned
 from kinase_trainer.supernet.relaxation import Relaxation as Made
 from kinase_trainer.supernet.smooth import Smooth
@@ -52,6 +53,9 @@ def make_choices(plan: Relaxation, supernet: Supernet | None, space: Space, seed
         return Choices(Uniform(supernet, space), None, 0)
     assert supernet is not None, "choices can only be learned where all options can run"
     match plan.type:
+        case "Pruning":
+            assert plan.pruning is not None
+            return Choices(Pruning(supernet, plan.pruning.shares), None, 0)
         case "GAEA":
             assert plan.gaea is not None
             made = Gaea(supernet, generator)

@@ -67,6 +67,9 @@ class Relaxation(nn.Module, ABC):
             ValueError: it is something else; then nothing was changed.
         """
 
+    def read(self, network: Supernetwork) -> None:
+        """Called with the trained weights before `candidates`: where the choices depend on them."""
+
     @abstractmethod
     def scores(self) -> Mapping[str, Tensor]:
         """How good each option of each group is held to be, (options,); a higher score is better.

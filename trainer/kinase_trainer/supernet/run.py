@@ -313,6 +313,7 @@ class SupernetRun(Run):
         Raises:
             ValueError: a score is not a number.
         """
+        self.relaxation.read(self.network)
         for each in self.extras:
             found = each.derived(self)
             if found is not None:

@@ -27,6 +27,7 @@ from kinase_trainer.supernet.make import make_choices, make_extras
 from kinase_trainer.supernet.memory import bytes_available, check_memory
 from kinase_trainer.supernet.recalibrate import recalibrate
 from kinase_trainer.supernet.run import SupernetRun, halves
+from kinase_trainer.supernet.uniform import Uniform
 from kinase_trainer.train import evaluate, make_optimizer, seed_of
 
 HISTORY = "choices.json"
@@ -139,7 +140,7 @@ def _run(job: TrialJob, around: Surroundings, group: Group) -> SupernetRun:
 def _derived(job: TrialJob, run: SupernetRun, space: Space) -> list[Derived]:
     """What the choices have led to, as architectures of the space."""
     assert job.supernet is not None
-    if run.chooser is None and job.supernet.selection is None:
+    if isinstance(run.relaxation, Uniform) and job.supernet.selection is None:
         return []
     found = []
     for path, score in run.derived()[:MOST_DERIVED]:
