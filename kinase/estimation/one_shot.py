@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 from kinase.api.estimation import OneShotEstimation
 from kinase.api.fidelity import Grant
@@ -38,7 +39,8 @@ class OneShot(Estimator):
         """
         super().__init__(options, setting)
         with suppress(InfeasibleError):  # which every candidate says, too
-            shared(setting.space, setting.frame, self.relaxation.form)
+            frame = replace(setting.frame, partial=self.relaxation.partial)
+            shared(setting.space, frame, self.relaxation.form)
 
     @property
     def ladder(self) -> tuple[Grant, ...]:

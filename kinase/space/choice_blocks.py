@@ -19,7 +19,7 @@ from kinase.space.canonical import canonical_form
 from kinase.space.errors import ArchitectureError
 from kinase.space.graph import Graph
 from kinase.space.path_encoding import shortest
-from kinase.space.supernet import Inputs, Supernet
+from kinase.space.supernet import NO_PARTS, Inputs, Supernet
 from kinase.words import counted
 
 if TYPE_CHECKING:
@@ -254,6 +254,11 @@ class ChoiceBlocks(Space):
             limits.append(Inputs(inputs, self.most_inputs(index), least=1))
             limits.append(Inputs(ops, self.most_ops, least=1))
         return Supernet(whole.graph, whole.choices, tuple(limits))
+
+    @property
+    def unshared(self) -> str:
+        """See `Space`."""
+        return NO_PARTS
 
     def path(self, architecture: Architecture) -> dict[str, int]:
         """Whether each input and each operation is there."""

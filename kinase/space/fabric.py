@@ -17,7 +17,7 @@ from kinase.space.errors import ArchitectureError
 from kinase.space.fabric_network import group
 from kinase.space.graph import Graph
 from kinase.space.path_encoding import shortest
-from kinase.space.supernet import Inputs, Supernet
+from kinase.space.supernet import NO_PARTS, Inputs, Supernet
 from kinase.space.trellis import Place, Trellis, Wires
 from kinase.words import counted
 
@@ -235,6 +235,11 @@ class Fabric(Space):
             for place, names in self.trellis.inputs.items()
         ]
         return Supernet(whole.graph, whole.choices, tuple(limits))
+
+    @property
+    def unshared(self) -> str:
+        """See `Space`."""
+        return NO_PARTS
 
     def path(self, architecture: Architecture) -> dict[str, int]:
         """Whether each edge is there."""

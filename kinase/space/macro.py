@@ -16,7 +16,7 @@ from kinase.space.errors import ArchitectureError
 from kinase.space.graph import Graph
 from kinase.space.macro_network import group_of_op, group_of_skip, network
 from kinase.space.path_encoding import shortest
-from kinase.space.supernet import Supernet
+from kinase.space.supernet import NO_PARTS, Supernet
 from kinase.words import counted
 
 if TYPE_CHECKING:
@@ -227,6 +227,11 @@ class Macro(Space):
             return None
         layers = [(self.ops, range(index)) for index in range(self.options.layers)]
         return network(layers, frame, self._filters(frame))
+
+    @property
+    def unshared(self) -> str:
+        """See `Space`."""
+        return NO_PARTS
 
     def path(self, architecture: Architecture) -> dict[str, int]:
         """The operation of each layer, and whether each skip is there."""

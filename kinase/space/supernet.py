@@ -17,6 +17,8 @@ from kinase.space.nodes import Node
 
 NONE = "none"
 """The option that leaves an edge out."""
+NO_PARTS = "only cells have operations that see a part of the channels"
+"""Why the networks of a space share no weights if `Frame.partial` is set."""
 
 
 @dataclass(frozen=True, slots=True)

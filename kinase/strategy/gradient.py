@@ -13,7 +13,8 @@ DERIVED = "derived"
 class Gradient(Strategy):
     """DARTS (Liu et al. 2019), SNAS (Xie et al. 2019), GDAS (Dong & Yang 2019), DrNAS (Chen et al.
     2021) and GAEA (Li et al. 2021); also pruning, which has no gradients of choices. What is
-    learned is learned while the supernet trains (`kinase_trainer.supernet`); proposed are the architectures that its choices have led to."""
+    learned is learned while the supernet trains (`kinase_trainer.supernet`); proposed are the
+    architectures that its choices have led to."""
 
     def propose(self, history: History, rng: Rng) -> Proposal | None:
         """The best derived architecture that was not proposed yet."""

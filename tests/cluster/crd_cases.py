@@ -782,6 +782,27 @@ CASES: dict[str, Case] = {
         {"strategy": {"type": "PathLevel"}},
         "strategy.type",
     ),
+    "fabrics are pruned": Case(
+        {"strategy": {"type": "Pruning"}, "space": {"type": "Fabric"}},
+        {"strategy": {"type": "Pruning"}, "space": {"type": "Macro"}},
+        "strategy.type",
+    ),
+    "a share of the edges": Case(
+        {
+            "strategy": {"type": "Pruning", "pruning": {"shares": [1, 0.5]}},
+            "space": {"type": "Fabric"},
+        },
+        {
+            "strategy": {"type": "Pruning", "pruning": {"shares": [0.5, 1.5]}},
+            "space": {"type": "Fabric"},
+        },
+        "pruning.shares",
+    ),
+    "no pruning in an evolution": Case(
+        {"strategy": {"type": "Evolution"}},
+        {"strategy": {"type": "Evolution", "pruning": {}}},
+        "strategy",
+    ),
     "chains are not unfolded, nor trees made wider": Case(
         {"strategy": {"type": "EAS", "eas": {"batch": 5}}},
         {"strategy": {"type": "EAS"}, "space": {"type": "Tree"}},

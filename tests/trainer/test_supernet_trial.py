@@ -94,6 +94,26 @@ def test_a_supernet_leaves_weights_and_what_its_choices_led_to(kind: str) -> Non
     assert result.cost.samples == 2 * epochs.get(kind, 216)
 
 
+@pytest.mark.parametrize("kind", ["Pruning", "DARTS"])
+def test_a_fabric_leaves_parts_of_it(kind: str) -> None:
+    fabric = {"type": "Fabric", "fabric": {"layers": 3, "scales": 2}}
+    store, fidelity = MemoryStore(), {**FIDELITY, "epochs": 1}
+    result = trial.run(training(kind, space=fabric, fidelity=fidelity), store)
+    space = make_space(job(space=fabric).space)
+    assert len(result.derived) == (4 if kind == "Pruning" else 1)
+    for each in result.derived:
+        space.validate(each.architecture)
+        assert 0 < each.score <= 1
+    if kind == "Pruning":
+        whole = {"architecture": space.named["whole"]}
+        assert result.derived[0].architecture == whole["architecture"]
+        scored = trial.run(scoring(space=fabric, fidelity=fidelity, **whole), store)
+        assert 0 < scored.metrics["val_accuracy"] <= 1
+    else:
+        with pytest.raises(ConfigError, match="the options of op_0 are"):
+            trial.run(training("Pruning", space={"type": "Macro", "macro": {"layers": 2}}), store)
+
+
 def test_probabilities_are_kept_for_each_epoch(trained: MemoryStore) -> None:
     found = json.loads(trained.get("trials/00000/choices.json"))
     assert len(found["epochs"]) == 2

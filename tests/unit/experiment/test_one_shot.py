@@ -192,6 +192,12 @@ def test_a_space_without_a_supernet_is_refused() -> None:
         run(one_shot("Random", space={"type": "Cell", "cell": {"preset": "nasnet"}}))
 
 
+@pytest.mark.parametrize("space", ["Macro", "ChoiceBlocks"])
+def test_a_part_of_the_channels_is_for_cells(space: str) -> None:
+    with pytest.raises(ManifestError, match="only cells have operations that see a part of"):
+        run(one_shot("PCDARTS", space={"type": space}))
+
+
 def test_a_trainer_that_knows_no_supernet_is_refused() -> None:
     old = TaskInfo.model_validate({**INFO.model_dump(), "supports": ("until",)})
     with pytest.raises(ManifestError, match="requires a trainer that supports supernet"):
@@ -214,6 +220,10 @@ def test_without_an_estimation_it_is_one_shot_where_the_strategy_learns_choices(
         (
             {"estimation": {"type": "Auto", "stopping": {"type": "Median"}}},
             "estimation.stopping must not be set: strategy.type DARTS trains no candidates",
+        ),
+        (
+            {"strategy": "Pruning"},
+            "strategy.type Pruning requires the space type Fabric; space.type is Cell",
         ),
         (
             {"estimation": {"type": "OneShot", "screen": {}}},

@@ -106,9 +106,9 @@ def _run(job: TrialJob, around: Surroundings, group: Group) -> SupernetRun:
     torch.manual_seed(seed_of(job.seed, 0))
     network = forms.network_of(found, splits).to(around.device)
     supernet = found if isinstance(found, Supernet) else None
-    choices = make_choices(plan.relaxation, supernet, around.space, seed_of(job.seed, 7))
     weights = held = around.train
     try:
+        choices = make_choices(plan.relaxation, supernet, around.space, seed_of(job.seed, 7))
         extras = make_extras(job.supernet, choices.relaxation)
     except ValueError as error:
         raise ConfigError(f"estimation.oneShot: {error}") from None
