@@ -21,7 +21,7 @@ LEAST_EPOCHS = 9
 little of the next one, or costs nearly as much."""
 WRAPS = ("stopping", "screen")
 """Fields next to the type that stay as they are, whatever the type `Auto` means."""
-OWN_TRAINER = ("until", "measure", "supernet", "workers")
+OWN_TRAINER = ("until", "measure", "supernet", "also", "workers")
 """What Kinase's own trainer supports."""
 
 

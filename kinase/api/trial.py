@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -197,10 +198,32 @@ PROXY = "proxy_"
 """Prefix of the metric with a proxy's value."""
 
 
+MOST_ALSO = 100
+"""Maximum number of further candidates in a job."""
+
+
+class Candidate(Model):
+    """A further candidate that a job scores, with the fields in which it differs from the first.
+    See `TrialJob` for what they mean."""
+
+    trial: Annotated[int, Field(ge=0)]
+    """Number of the trial in its experiment."""
+    attempt: Annotated[int, Field(ge=1)] = 1
+    """Number of the attempt, from 1."""
+    kind: Kind = Kind.SEARCH
+    """Purpose of the trial."""
+    architecture: Architecture
+    """The genotype."""
+    seed: Annotated[int, Field(ge=0)]
+    """Seed of the trial."""
+    prefix: str
+    """Path of the trial below the experiment's store."""
+
+
 class TrialJob(Model):
     """Input of a trial (contract v1): one JSON object. `until`, `done`, `measure`, `supernet`,
-    `slice` and `workers` are left out of it where they have their defaults, so that a trainer that
-    does not know them reads it."""
+    `slice`, `also` and `workers` are left out of it where they have their defaults, so that a
+    trainer that does not know them reads it."""
 
     version: Literal[1] = 1
     """Version of the contract."""
@@ -254,6 +277,9 @@ class TrialJob(Model):
     slice: Slice | None = None
     """The supernet whose weights the network takes. With `until` 0 it is scored with them, without
     training."""
+    also: Annotated[tuple[Candidate, ...], Field(max_length=MOST_ALSO)] = ()
+    """Further candidates, which the same process scores in turn after the first. Each leaves its
+    own result below its own prefix. Only with `slice` and `until` 0."""
     workers: Workers = 1
     """Number of processes that train the network together. Each has this job, and its environment
     says which one it is. It does not change what is trained."""
@@ -270,18 +296,23 @@ class TrialJob(Model):
             )
         return self
 
+    @model_validator(mode="after")
+    def _scored(self) -> TrialJob:
+        if self.also and (self.slice is None or self.until != 0):
+            raise ValueError(
+                "also is for candidates that are scored and not trained: it requires slice and "
+                "until 0"
+            )
+        numbers = [self.trial, *(each.trial for each in self.also)]
+        if len(set(numbers)) < len(numbers):
+            twice = next(number for number in numbers if numbers.count(number) > 1)
+            raise ValueError(f"also: trial {twice} is there twice")
+        return self
+
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = handler(self)
-        defaults = {
-            "until": None,
-            "done": 0,
-            "measure": (),
-            "supernet": None,
-            "slice": None,
-            "workers": 1,
-        }
-        for name, default in defaults.items():
+        for name, default in _LEFT_OUT.items():
             if getattr(self, name) == default:
                 document.pop(name, None)
         for name in ("training", "architecture"):  # of a job's space both are always None
@@ -293,6 +324,32 @@ class TrialJob(Model):
     def last_epoch(self) -> int:
         """Epochs after which this attempt ends."""
         return self.fidelity.epochs if self.until is None else self.until
+
+    @property
+    def members(self) -> tuple[TrialJob, ...]:
+        """A job for each candidate: this one without `also`, and the others in order."""
+        if not self.also:
+            return (self,)
+        first = self.model_copy(update={"also": ()})
+        return (first, *(first.model_copy(update=dict(each)) for each in self.also))
+
+    def with_also(self, others: Iterable[TrialJob]) -> TrialJob:
+        """The same with further candidates, whose jobs differ in nothing else."""
+        fields = Candidate.model_fields
+        more = (Candidate(**{name: getattr(job, name) for name in fields}) for job in others)
+        return self.model_copy(update={"also": (*self.also, *more)})
+
+
+_LEFT_OUT: dict[str, Any] = {
+    "until": None,
+    "done": 0,
+    "measure": (),
+    "supernet": None,
+    "slice": None,
+    "also": (),
+    "workers": 1,
+}
+"""Fields of a job that are left out where they have these values."""
 
 
 def _square(rows: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
@@ -361,7 +418,7 @@ class TaskInfo(Model):
     """The network that the search starts from, if the job has a space with such a network."""
     supports: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=32)] = ()
     """Optional fields of a job that the trainer knows: `until`, with which goes `done`, `measure`,
-    `supernet`, with which goes `slice`, and `workers`."""
+    `supernet`, with which goes `slice`, `also`, and `workers`."""
     proxies: Annotated[tuple[ProxyName, ...], Field(max_length=256)] = ()
     """Zero-cost proxies that the trainer can measure. Without any, a search does not check the
     names in its manifest."""

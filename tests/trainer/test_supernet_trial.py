@@ -149,8 +149,9 @@ def test_a_candidate_is_scored_with_its_part_of_the_weights(trained: MemoryStore
     assert supernet is not None
     path = SPACE.path(CANDIDATE)
     graph = SPACE.graph(SPACE.architecture(path), frame)
-    card = stored.read_card(trained, "trials/00000", scoring(), frame)
-    whole = stored.read(trained, "trials/00000", card, set(card.tensors), None)
+    opened = stored.Opened()
+    card = opened.card(trained, "trials/00000", scoring(), frame)
+    whole = opened.read(trained, "trials/00000", card, set(card.tensors))
     network = Network(graph, (0.0,), (1.0,))
     network.load_state_dict(slice_weights(whole, match(graph, supernet.slice(path))))
     part = open_splits(scoring().task).validation

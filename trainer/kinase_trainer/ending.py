@@ -37,6 +37,8 @@ class Ending:
         self._metric = environ.get("KINASE_METRIC", "")
         self.value: float | None = None
         self.epochs: int | None = None
+        self.scored: int | None = None
+        """Candidates scored so far, in a job of several."""
         self.paused = False
         """Whether the trial can be trained further, after the end of its stretch."""
 
@@ -154,4 +156,6 @@ class Terminator:
             return "ended by SIGTERM before the training started"
         if self._finishing:
             return "ended by SIGTERM before the result was written"
+        if self.ending.scored is not None:
+            return f"ended by SIGTERM; candidates scored: {self.ending.scored}"
         return f"ended by SIGTERM; epochs done: {self.ending.epochs}"

@@ -6,11 +6,12 @@ KINASE_STORE_PATIENCE, KINASE_REPORT_URL, KINASE_REPORT_TOKEN, KINASE_METRIC,
 KINASE_TERMINATION_LOG and KINASE_GRACE_SECONDS, and for a trial with several workers KINASE_RANK,
 KINASE_WORLD, KINASE_RENDEZVOUS and KINASE_JOIN_SECONDS.
 
-Exit codes: 0 with a result; 42 for a trial that can never work, with a result; 2 for a job that
-cannot be read, or that asks for data, a device or a store that is missing; 75 where the store
-was out of reach for too long; 76 where the checkpoint lacks epochs that it must hold; 77 where
-another worker of the trial is gone; 143 after SIGTERM; anything else is a crash. After all but the
-first three, another attempt of the job can continue from what the checkpoint holds.
+Exit codes: 0 with a result; 42 for a trial that can never work, with a result (of several
+candidates, if none can); 2 for a job that cannot be read, or that asks for data, a device or a
+store that is missing; 75 where the store was out of reach for too long; 76 where the checkpoint
+lacks epochs that it must hold; 77 where another worker of the trial is gone; 143 after SIGTERM;
+anything else is a crash. After all but the first three, another attempt of the job can continue
+from what the checkpoint holds.
 """
 
 from __future__ import annotations
@@ -176,6 +177,8 @@ def _work(
     place = None if job.test else Place.of(environ)
     if place is not None and place.rank > 0:
         return _follow(job, store, terminator, place)
+    if job.also:
+        return _score(job, store, terminator)
     result = None if job.test else finished(job, store)
     if result is not None:
         print(f"trial {job.trial}: attempt {result.attempt} left its result; nothing is trained")
@@ -334,6 +337,32 @@ def _continues(
         return None
     until = push.wait(last, lambda: terminator.asked)
     return until if until is not None and job.last_epoch < until <= job.fidelity.epochs else None
+
+
+def _score(job: TrialJob, store: Store, terminator: Terminator) -> tuple[int, str]:
+    """Score the candidates of a job in turn. Each leaves its result before the next one begins, so
+    after SIGTERM or a crash only the others are left to score."""
+    from kinase_trainer import trial
+    from kinase_trainer.cache import Cache
+    from kinase_trainer.supernet.stored import Opened
+
+    opened = Opened(Cache.of(os.environ))
+    members = job.members
+    infeasible = 0
+    for place, member in enumerate(members, 1):
+        terminator.begin(0)
+        result = finished(member, store)
+        if result is None:
+            result = trial.run(member, store, opened=opened)
+        infeasible += result.outcome is Outcome.INFEASIBLE
+        if member.trial == job.trial:
+            terminator.ending.note(len(result.curve), result.metrics)
+        terminator.ending.scored = place
+        terminator.done(last=place == len(members))
+    message = f"{len(members)} candidates scored"
+    if infeasible:
+        message += f", {infeasible} of them infeasible"
+    return INFEASIBLE_EXIT if infeasible == len(members) else 0, message
 
 
 def fit_threads(limits: Path = Path("/sys/fs/cgroup/cpu.max")) -> None:

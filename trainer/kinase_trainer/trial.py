@@ -35,6 +35,7 @@ from kinase_trainer.morphism import read_slots
 from kinase_trainer.setting import Setting, set_up, slot
 from kinase_trainer.start import resume, share, start
 from kinase_trainer.supernet import trial as supernets
+from kinase_trainer.supernet.stored import Opened
 from kinase_trainer.train import Run, evaluate, make_optimizer, pick_device
 
 __all__ = ["describe", "export", "run"]
@@ -49,6 +50,7 @@ def run(
     notify: Notify = lambda point: True,
     begin: Begin = lambda done: None,
     group: Group = ALONE,
+    opened: Opened | None = None,
 ) -> TrialResult:
     """Train and score one architecture, from its last checkpoint if there is one, up to
     `job.last_epoch`. Where that is not the last epoch of the training the outcome is `Stopped`,
@@ -63,6 +65,7 @@ def run(
         notify: called after every epoch; False stops the trial at the last checkpoint.
         begin: called before every epoch, before it is charged.
         group: the workers that train it together; this is worker 0.
+        opened: what this process has read of a supernet, if it scores several candidates.
 
     Raises:
         ConfigError: the data set, the device or a proxy is missing.
@@ -74,7 +77,7 @@ def run(
     store = CountingStore(store)
     meter = Meter(store, job.prefix, job.attempt, group.size)
     try:
-        result = _train(job, store, notify, begin, meter, Cache.of(os.environ), group)
+        result = _train(job, store, notify, begin, meter, group, opened)
     except (ArchitectureError, InfeasibleError) as error:
         result = _infeasible(job, meter, str(error))
     except (MemoryError, RuntimeError) as error:
@@ -107,14 +110,15 @@ def _train(
     notify: Notify,
     begin: Begin,
     meter: Meter,
-    cache: Cache | None,
     group: Group,
+    opened: Opened | None,
 ) -> TrialResult:
     """Set up, resume or start, measure, train, keep, and say what was found."""
+    cache = Cache.of(os.environ)
     if job.supernet is not None:
         return supernets.train(job, store, notify, begin, meter, group)
     if job.slice is not None:
-        return supernets.score(job, store, meter, cache)
+        return supernets.score(job, store, meter, opened or Opened(cache))
     setting = set_up(job, store)
     run = _run_of(job, setting, group)
     try:

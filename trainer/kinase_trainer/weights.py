@@ -30,6 +30,8 @@ FIRST = 1 << 20
 """Bytes of the first request: the header, or the complete file of a small network."""
 GAP = 1 << 20
 """Gaps up to this size in bytes are read along, because a separate request would take longer."""
+MOST_KEPT = 1 << 28
+"""Bytes of a file that a `Reader` keeps. If there are more, it keeps the header only."""
 MOST_HEADER = 1 << 24
 """Maximum bytes of a header; a tensor takes about a hundred."""
 DTYPES = {
@@ -141,6 +143,44 @@ def read(
         return found
 
 
+class Reader:
+    """Reads parts of one file, one after the other. Its header is read and checked once, and no
+    byte is read twice as long as they are few enough to be kept."""
+
+    def __init__(
+        self, key: str, digest: str, stored: Mapping[str, Stored], cache: Cache | None = None
+    ) -> None:
+        """Nothing is read yet. The arguments are those of `read`."""
+        self._key, self._digest, self._stored, self._cache = key, digest, stored, cache
+        self._file: _File | None = None
+
+    def read(self, store: Store, names: Iterable[str]) -> dict[str, Tensor]:
+        """Read the tensors with these names.
+
+        Raises:
+            NotFound: the file does not exist.
+            CorruptModel: it differs from the card.
+        """
+        if self._file is None and self._cached:
+            return read(store, self._key, self._digest, self._stored, names, self._cache)
+        part = partial(store.get_range, self._key)
+        if self._file is None:
+            self._file = _File(f"{store.uri}/{self._key}", part)
+        file, self._file = self._file, None  # read again after an error
+        found = file.tensors(None, self._stored, set(names), part)
+        if file.bytes_read > MOST_KEPT:
+            file.forget()
+        self._file = file
+        return found
+
+    @property
+    def _cached(self) -> bool:
+        if self._cache is None:
+            return False
+        with self._cache.open(self._digest) as kept:
+            return kept is not None
+
+
 def _part(file: BinaryIO, start: int, end: int) -> bytes:
     file.seek(start)
     return file.read(max(0, min(end, os.fstat(file.fileno()).st_size) - start))
@@ -158,12 +198,14 @@ class _File:
         self._where, self._part = where, part
         first = part(0, FIRST)
         self._pieces = {0: first}
+        self._compared = False
         size = int.from_bytes(first[:8], "little")
         if len(first) < 10 or not 2 <= size <= MOST_HEADER or first[8:9] != b"{":
             kind = "is a pickled file, which is never opened"
             raise self._corrupt(kind if first.startswith(_PICKLES) else "holds no tensors")
         if len(first) == FIRST < 8 + size:
             self._pieces[FIRST] = part(FIRST, 8 + size)
+        self._header_pieces = dict(self._pieces)
         self.header, self._size = self._parse(b"".join(self._pieces.values())[8 : 8 + size])
 
     def _corrupt(self, what: str) -> CorruptModel:
@@ -202,21 +244,32 @@ class _File:
         """What was read, in order."""
         return [self._pieces[start] for start in sorted(self._pieces)]
 
+    def forget(self) -> None:
+        """Keep nothing but the header."""
+        self._pieces = dict(self._header_pieces)
+
     def tensors(
-        self, digest: str | None, stored: Mapping[str, Stored] | None, wanted: set[str] | None
+        self,
+        digest: str | None,
+        stored: Mapping[str, Stored] | None,
+        wanted: set[str] | None,
+        part: Part | None = None,
     ) -> dict[str, Tensor]:
-        """Get the tensors with some names, or all.
+        """Get the tensors with some names, or all; `part` reads what is missing.
 
         Raises:
             CorruptModel: they differ from the card.
         """
-        if stored is not None:
+        if stored is not None and not self._compared:
             self._compare(stored)
+            self._compared = True
         names = list(self.header) if wanted is None else [n for n in self.header if n in wanted]
         extents = [(0, self._size)] if wanted is None else []
         extents += [self.header[name].data_offsets for name in names]
-        for start, end in _ranges(extents, len(self.pieces[0])):
-            self._pieces[start] = self._part(start, end)
+        for start, end in _ranges(self._missing(extents)):
+            for within in [each for each in self._pieces if start <= each < end]:
+                del self._pieces[within]
+            self._pieces[start] = (part or self._part)(start, end)
         if wanted is None:
             whole = hashlib.sha256()
             for piece in self.pieces:
@@ -249,6 +302,19 @@ class _File:
             if own != said:
                 raise self._corrupt(f"does not fit its card: {name!r} is {own}, by that {said}")
 
+    def _missing(self, extents: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """What has not been read of some ranges."""
+        known = sorted((start, start + len(piece)) for start, piece in self._pieces.items())
+        for begin, end in extents:
+            for start, stop in known[max(0, bisect_right(known, (begin, math.inf)) - 1) :]:
+                if begin >= end or start >= end:
+                    break
+                if begin < start:
+                    yield begin, start
+                begin = max(begin, stop)
+            if begin < end:
+                yield begin, end
+
     def _slices(self, begin: int, end: int) -> Iterator[memoryview]:
         """The bytes of a range that have been read."""
         starts = sorted(self._pieces)
@@ -263,12 +329,10 @@ class _File:
             index += 1
 
 
-def _ranges(extents: Iterable[tuple[int, int]], known: int) -> list[tuple[int, int]]:
-    """Ranges still to read, with near ones merged."""
+def _ranges(extents: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges to read, with near ones merged."""
     found: list[tuple[int, int]] = []
-    for begin, end in sorted((max(begin, known), end) for begin, end in extents):
-        if begin >= end:
-            continue
+    for begin, end in sorted(extents):
         if found and begin <= found[-1][1] + GAP:
             found[-1] = found[-1][0], max(end, found[-1][1])
         else:

@@ -27,7 +27,7 @@ OURS = {
     "kinase.tasks": ("Classification", "kinase_trainer.tasks:Classification"),
 }
 """The supported members; another package can register other members with the same name."""
-SUPPORTS = ("until", "measure", "supernet", "workers")
+SUPPORTS = ("until", "measure", "supernet", "also", "workers")
 """Optional fields of a job that this trainer knows."""
 DEVICES = ("nvidia", "nvhost", "nvgpu", "nvmap", "kfd", "dxg", "dri")
 """Prefixes of the device files through which Linux programs use a GPU."""

@@ -15,7 +15,6 @@ from kinase.space.sharing import Form, Unshared, shared
 from kinase.space.supernet import Supernet, match
 from kinase.space.tensors import tensors
 from kinase.store import Store
-from kinase_trainer.cache import Cache
 from kinase_trainer.data import Splits
 from kinase_trainer.errors import ConfigError, CorruptModel
 from kinase_trainer.network import Network
@@ -65,7 +64,7 @@ def bytes_of(found: Supernet | Elastic, job: TrialJob) -> int:
 
 
 def part_of(
-    job: TrialJob, around: Surroundings, store: Store, card: stored.Card, cache: Cache | None
+    job: TrialJob, around: Surroundings, store: Store, card: stored.Card, opened: stored.Opened
 ) -> Network:
     """The network of a candidate, with its part of a supernet's weights.
 
@@ -80,8 +79,8 @@ def part_of(
     found = shared_by(job, around, card.plan.relaxation.form)
     try:
         if isinstance(found, Elastic):
-            return _slices(found, job, around, store, card, cache)
-        return _options(found, job, around, store, card, cache)
+            return _slices(found, job, around, store, card, opened)
+        return _options(found, job, around, store, card, opened)
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise CorruptModel(
@@ -96,7 +95,7 @@ def _options(
     around: Surroundings,
     store: Store,
     card: stored.Card,
-    cache: Cache | None,
+    opened: stored.Opened,
 ) -> Network:
     assert job.slice is not None
     path = around.space.path(job.architecture)
@@ -104,7 +103,7 @@ def _options(
     frame = replace(around.frame, searching=True)
     graph = around.space.graph(around.space.architecture(path), frame)
     own = slice_names(card.tensors, match(graph, found.slice(path)))
-    weights = stored.read(store, job.slice.prefix, card, set(own.values()), cache)
+    weights = opened.read(store, job.slice.prefix, card, set(own.values()))
     network = Network(graph, around.splits.mean, around.splits.deviation)
     network.load_state_dict({mine: weights[theirs] for mine, theirs in own.items()})
     return network
@@ -116,7 +115,7 @@ def _slices(
     around: Surroundings,
     store: Store,
     card: stored.Card,
-    cache: Cache | None,
+    opened: stored.Opened,
 ) -> Network:
     assert job.slice is not None
     own = {f"{NODES}{name}" for name in found.slice(job.architecture).cuts}
@@ -124,7 +123,7 @@ def _slices(
         raise RuntimeError(f"Missing key: {missing[0]}")
     # what is of no layer, as the images' mean, all candidates have
     wanted = {name for name in card.tensors if name in own or not name.startswith(NODES)}
-    weights = stored.read(store, job.slice.prefix, card, wanted, cache)
+    weights = opened.read(store, job.slice.prefix, card, wanted)
     with torch.device("meta"):
         whole = network_of(found, around.splits)
     assert isinstance(whole, ElasticNetwork)

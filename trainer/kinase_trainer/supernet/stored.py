@@ -79,15 +79,70 @@ def save(store: Store, job: TrialJob, network: Network, frame: Frame) -> int:
     return len(raw)
 
 
-def read_card(store: Store, prefix: str, job: TrialJob, frame: Frame) -> Card:
-    """Read the card of a supernet, and compare it with what a candidate needs.
+class Opened:
+    """What a process has read of supernets, for the candidates that it scores in turn. A stored
+    supernet does not change."""
 
-    Raises:
-        CorruptModel: there is none, it is invalid, or it is of another space, size or task.
-    """
+    def __init__(self, cache: Cache | None = None) -> None:
+        """Nothing is read yet; `cache` is that of this node."""
+        self._cache = cache
+        self._cards: dict[str, Card] = {}
+        self._files: dict[str, files.Reader] = {}
+
+    @property
+    def bytes_from_cache(self) -> int:
+        """Bytes read from the cache instead of the store."""
+        return 0 if self._cache is None else self._cache.bytes_read
+
+    def card(self, store: Store, prefix: str, job: TrialJob, frame: Frame) -> Card:
+        """The card of a supernet, compared with what a candidate needs.
+
+        Raises:
+            CorruptModel: there is none, it is invalid, or it is of another space, size or task.
+        """
+        card = self._cards.get(prefix)
+        if card is None:
+            card = self._cards[prefix] = _read(store, prefix)
+        for what, theirs, ours in (
+            ("space", card.space, job.space),
+            ("scale", card.scale, frame.scale),
+            ("input", card.input, tuple(frame.input)),
+            ("outputs", card.outputs, frame.outputs),
+        ):
+            if theirs != ours:
+                raise CorruptModel(
+                    f"{store.uri}/{prefix}/{CARD} is of another supernet: its {what} is "
+                    f"{_shown(theirs)}, and the candidate's {_shown(ours)}"
+                )
+        return card
+
+    def read(self, store: Store, prefix: str, card: Card, names: set[str]) -> dict[str, Tensor]:
+        """Read some of a supernet's tensors.
+
+        Args:
+            store: store of the experiment.
+            prefix: of the supernet's trial.
+            card: of the supernet.
+            names: of the tensors, which the card has.
+
+        Raises:
+            CorruptModel: the file is missing or damaged.
+        """
+        place = store.sub(prefix)
+        file = self._files.get(prefix)
+        if file is None:
+            file = files.Reader(WEIGHTS, card.sha256, card.tensors, self._cache)
+            self._files[prefix] = file
+        try:
+            return file.read(place, names)
+        except NotFound:
+            raise CorruptModel(f"{place.uri}/{WEIGHTS} is missing, and {CARD} names it") from None
+
+
+def _read(store: Store, prefix: str) -> Card:
     where = f"{store.uri}/{prefix}/{CARD}"
     try:
-        card = _parsed(store.get(f"{prefix}/{CARD}", limits.CARD))
+        return _parsed(store.get(f"{prefix}/{CARD}", limits.CARD))
     except NotFound:
         raise CorruptModel(
             f"{where} is missing: the supernet was deleted, or never stored"
@@ -98,24 +153,12 @@ def read_card(store: Store, prefix: str, job: TrialJob, frame: Frame) -> Card:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         raise CorruptModel(f"{where} is invalid: {field}: {first['msg']:.200}") from error
-    for what, theirs, ours in (
-        ("space", card.space, job.space),
-        ("scale", card.scale, frame.scale),
-        ("input", card.input, tuple(frame.input)),
-        ("outputs", card.outputs, frame.outputs),
-    ):
-        if theirs != ours:
-            raise CorruptModel(
-                f"{where} is of another supernet: its {what} is {_shown(theirs)}, and the "
-                f"candidate's {_shown(ours)}"
-            )
-    return card
 
 
 @lru_cache(maxsize=2)
 def _parsed(text: bytes) -> Card:
-    """Parsed once for the many candidates that one process scores: a card has an entry for each
-    tensor."""
+    """Parsed once for the many jobs that a process on this machine gets: a card has an entry for
+    each tensor."""
     return Card.model_validate_json(text)
 
 
@@ -126,25 +169,3 @@ def _shown(value: object) -> str:
         else str(value)
     )
     return f"{text:.200}"
-
-
-def read(
-    store: Store, prefix: str, card: Card, names: set[str], cache: Cache | None
-) -> dict[str, Tensor]:
-    """Read some of a supernet's tensors.
-
-    Args:
-        store: store of the experiment.
-        prefix: of the supernet's trial.
-        card: of the supernet.
-        names: of the tensors, which the card has.
-        cache: cache of this node.
-
-    Raises:
-        CorruptModel: the file is missing or damaged.
-    """
-    place = store.sub(prefix)
-    try:
-        return files.read(place, WEIGHTS, card.sha256, card.tensors, names, cache)
-    except NotFound:
-        raise CorruptModel(f"{place.uri}/{WEIGHTS} is missing, and {CARD} names it") from None

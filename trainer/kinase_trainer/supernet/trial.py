@@ -14,7 +14,6 @@ from kinase.space import ArchitectureError, Space
 from kinase.space.supernet import Supernet
 from kinase.store import CountingStore, Store
 from kinase_trainer import checkpoint
-from kinase_trainer.cache import Cache
 from kinase_trainer.data import Part
 from kinase_trainer.epochs import Begin, Notify, follow_epochs, train_epochs
 from kinase_trainer.errors import ConfigError
@@ -159,7 +158,7 @@ def _keep_history(run: SupernetRun, store: Store, prefix: str) -> None:
         store.put(f"{prefix}/{HISTORY}", json.dumps(document, separators=(",", ":")).encode())
 
 
-def score(job: TrialJob, store: CountingStore, meter: Meter, cache: Cache | None) -> TrialResult:
+def score(job: TrialJob, store: CountingStore, meter: Meter, opened: stored.Opened) -> TrialResult:
     """Score a candidate on the validation split, with its part of a supernet's weights. Only the
     statistics of its batch normalizations are computed again, from training images.
 
@@ -170,9 +169,9 @@ def score(job: TrialJob, store: CountingStore, meter: Meter, cache: Cache | None
     assert job.slice is not None
     around = surroundings(job, store)
     around.space.validate(job.architecture)
-    place, frame = job.slice.prefix, around.frame
-    card = stored.read_card(store, place, job, frame)
-    network = forms.part_of(job, around, store, card, cache)
+    place, frame, before = job.slice.prefix, around.frame, opened.bytes_from_cache
+    card = opened.card(store, place, job, frame)
+    network = forms.part_of(job, around, store, card, opened)
     network.to(around.device)
     count = min(job.slice.recalibrate, len(around.train))
     if count:
@@ -190,7 +189,7 @@ def score(job: TrialJob, store: CountingStore, meter: Meter, cache: Cache | None
         facts={
             "recalibrated": count,
             "bytesRead": store.traffic.read,
-            "bytesFromCache": cache.bytes_read if cache is not None else 0,
+            "bytesFromCache": opened.bytes_from_cache - before,
         },
     )
 
