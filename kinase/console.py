@@ -18,6 +18,7 @@ from rich.text import Text
 from kinase.api.auto import choice
 from kinase.api.trial import Outcome, Point
 from kinase.experiment.doubts import doubts
+from kinase.experiment.given import said_of_limits
 from kinase.experiment.pace import time_left
 from kinase.experiment.reopening import lowered
 from kinase.experiment.state import SEARCHING
@@ -147,6 +148,7 @@ class Progress:
             lines.append(choice(spec.estimation))
         if (foreseen := foresight(spec)) is not None:
             lines.append(f"note: {foreseen}")
+        lines += said_of_limits(spec, loop.space, loop.appraise)
         for line in lines:
             style = "yellow" if line.startswith("warning:") else ""
             _print(self.console, Text(line, style))
@@ -243,8 +245,9 @@ class Progress:
         """The live table."""
         state, spec = loop.state, loop.spec
         running = loop.running
-        failed = sum(t.outcome in (Outcome.FAILED, Outcome.INFEASIBLE) for t in state.told)
-        done = len(state.told)
+        bad = (Outcome.FAILED, Outcome.INFEASIBLE)
+        failed = sum(t.outcome in bad and not t.excluded for t in state.told)
+        done = len(state.told) - state.excluded
         best = loop.best
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim", justify="right")
@@ -254,7 +257,10 @@ class Progress:
             phase = "stopping at the next checkpoint; press Ctrl-C again to stop immediately"
         table.add_row("phase", phase)
         paused = f"{state.resting} paused, " if state.resting else ""
-        table.add_row("trials", f"{done} ended, {len(running)} running, {paused}{failed} failed")
+        above = f", {state.excluded} above a limit" if state.excluded else ""
+        table.add_row(
+            "trials", f"{done} ended, {len(running)} running, {paused}{failed} failed{above}"
+        )
         shown = best.values.get(spec.objective.metric) if best else None
         text = Text(f"{spec.objective.metric} {value(shown)}", style="bold green")
         if best is not None:

@@ -13,9 +13,11 @@ from kinase.api.auto import choice
 from kinase.api.load import Document, ManifestError, parts, read_document
 from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import TaskInfo
+from kinase.api.within import FIELD
 from kinase.experiment.aims import aims_of, refuse_unmeasured, refuse_unsupported, refuse_workers
 from kinase.experiment.check import checked
 from kinase.experiment.doubts import doubts
+from kinase.experiment.given import counter, refuse_above, said_of_limits
 from kinase.experiment.setting import estimator_of, setting_of
 from kinase.report.foresight import foresight
 from kinase.report.task import data_lines
@@ -55,8 +57,7 @@ def _validate(path: str | Path, data: bool) -> Iterator[str]:
         if not data:
             raise NotRead("--no-data was given")
         info = read_data(experiment.spec, document)
-        _fit(experiment.spec, info, document)
-        said = data_lines(info)
+        said = [*data_lines(info), *_fit(experiment.spec, info, document)]
     except NotRead as error:
         said = (f"the data was not read: {error}",)
     yield f"NASExperiment {experiment.metadata.name} is valid"
@@ -68,9 +69,12 @@ def _validate(path: str | Path, data: bool) -> Iterator[str]:
         yield f"note: {foreseen}"
 
 
-def _fit(spec: ExperimentSpec, info: TaskInfo, document: Document) -> None:
+def _fit(spec: ExperimentSpec, info: TaskInfo, document: Document) -> Sequence[str]:
     """Check objectives and estimation against the data and the trainer, as a run does before its
     first trial. Not of a network that only a run reads.
+
+    Returns:
+        Lines about the limits of the objective.
 
     Raises:
         ManifestError: they do not fit; it names the line.
@@ -80,12 +84,17 @@ def _fit(spec: ExperimentSpec, info: TaskInfo, document: Document) -> None:
         refuse_unmeasured(aims_of(spec, info), info)
         refuse_workers(spec, info)
         if spec.space.model is None:
-            setting = setting_of(spec, make_space(spec.space), info.input, info.outputs)
+            space = make_space(spec.space)
+            setting = setting_of(spec, space, info.input, info.outputs)
             refuse_unsupported(spec, estimator_of(spec, setting).needs, info)
+            appraise = counter(space, info)
+            refuse_above(spec, space, appraise)
+            return said_of_limits(spec, space, appraise)
     except ManifestError as error:
         raise ManifestError(
             [document.problem(parts(each.path), each.message) for each in error.problems]
         ) from None
+    return [f"{FIELD}: {limit.text}" for limit in spec.objective.limits or ()]
 
 
 def read_data(spec: ExperimentSpec, document: Document) -> TaskInfo:

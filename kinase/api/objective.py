@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from kinase.api._base import Keyed, Metric, Model, Rule
+from kinase.api.within import Limit
 
 Goal = Literal["maximize", "minimize"]
 
@@ -181,6 +182,11 @@ class Objective(Model):
     also: Annotated[tuple[Measure, ...], Field(max_length=4), Keyed("metric")] = ()
     """Additional objectives. Candidates are then ranked by Pareto dominance. `params` and `macs`
     (multiply-adds for one sample) are counted on the network of full fidelity."""
+    limits: (
+        Annotated[tuple[Limit, ...], Field(min_length=1, max_length=2), Keyed("metric")] | None
+    ) = None
+    """Limits that every candidate must be within, and so the winner. A network above one is never
+    trained: the strategy is asked for another one. Baselines need not be within them."""
 
     rules: ClassVar = (
         Rule(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from kinase.api._base import Model, Union
+from kinase.api.within import Limit
 
 Temperature = Annotated[float, Field(gt=0, le=1000)]
 Rate = Annotated[float, Field(gt=0, le=100)]
@@ -234,6 +235,9 @@ class SupernetPlan(SupernetOptions):
 
     relaxation: Relaxation = Relaxation()
     """How choices are made."""
+    limits: tuple[Limit, ...] = ()
+    """`objective.limits`: paths that are drawn at random are within them where that can be, and so
+    are derived architectures."""
 
     @property
     def waits(self) -> int:

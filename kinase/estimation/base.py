@@ -8,6 +8,7 @@ from typing import Any
 
 from kinase.api.fidelity import Fidelity, Grant
 from kinase.api.supernet import Relaxation
+from kinase.api.within import Limit
 from kinase.estimation.decision import Decision, Left
 from kinase.history import History, Trial
 from kinase.morphism.widen import Growth
@@ -49,6 +50,8 @@ class Setting:
     """Of the estimator's own choices."""
     relaxation: Relaxation | None = None
     """How the strategy makes the choices of a supernet, if it is that."""
+    limits: tuple[Limit, ...] = ()
+    """Limits that candidates are within."""
 
 
 class Estimator(ABC):

@@ -69,7 +69,7 @@ class OneShot(Estimator):
         epochs = self.options.epochs or self.setting.full.epochs
         fidelity = self.setting.full.model_copy(update={"epochs": epochs})
         options = {name: getattr(self.options, name) for name in SupernetOptions.model_fields}
-        plan = SupernetPlan(relaxation=self.relaxation, **options)
+        plan = SupernetPlan(relaxation=self.relaxation, limits=self.setting.limits, **options)
         return Train(Grant(fidelity=fidelity, until=epochs), plan)
 
     def next(self, history: History, left: Left) -> Decision:

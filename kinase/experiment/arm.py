@@ -131,18 +131,21 @@ class Arm:
     def _curve(self, values: tuple[float | None, ...]) -> tuple[float, ...]:
         return tuple(self._turn(value) for value in values)
 
-    def propose(self, number: int, space: Space, trials: Container[int]) -> Proposal | None:
+    def propose(
+        self, number: int, space: Space, trials: Container[int], draw: int = 0
+    ) -> Proposal | None:
         """What the strategy proposes as the search's trial of this number.
 
         Args:
             number: of the search's trials so far.
             space: of the proposal.
             trials: numbers of the trials that there are.
+            draw: another generator for each; 0 for the first.
 
         Raises:
             EngineError: it failed, or what it gave is not a valid proposal.
         """
-        rng = derive_rng(self._seed, 0, number)
+        rng = derive_rng(self._seed, 0, number, *([draw] if draw else []))
         with self._guarded(number, "strategy", self._strategy_name):
             found: Any = self.strategy.propose(self.history, rng)
             if found is None:

@@ -28,15 +28,18 @@ def ask(
     inherit: Inheritance | None = None,
     measure: tuple[str, ...] = (),
     weights: Slice | None = None,
+    above: str = "",
+    stands_for: int = 1,
 ) -> list[AnyEntry]:
-    """A new trial; one that cannot be built is told at once."""
+    """A new trial; one that cannot be built is told at once, as is one that is above a limit, by
+    what `above` says, and stands for so many proposals."""
     number = len(record.state.trials)
     # as if finalists of an earlier end had not been numbered in between
     stream, label = (Stream.FINAL, number)
     if kind not in FINALS:
         stream, label = Stream.TRAINING, record.state.searched
     resources: dict[str, float] = {}
-    infeasible = ""
+    infeasible = above
     try:
         resources = record.appraise(proposal.architecture)
     except InfeasibleError as error:
@@ -55,6 +58,7 @@ def ask(
         learning_rate=proposal.learning_rate,
         measure=measure,
         slice=weights,
+        excluded=stands_for if above else 0,
         elapsed=record.elapsed,
     )
     if not infeasible:

@@ -55,6 +55,9 @@ class Asked(Model):
     """How a supernet is trained."""
     slice: Slice | None = None
     """The supernet whose weights it takes."""
+    excluded: Annotated[int, Field(ge=0)] = 0
+    """Proposals above a limit of the objective for which it stands; 0: its network is within them.
+    Otherwise it is told infeasible at once, and no limit of the budget counts it."""
     elapsed: Seconds = 0.0
     """Seconds that the experiment has run."""
 

@@ -22,6 +22,7 @@ from kinase.experiment.aims import (
 from kinase.experiment.arm import arms_of
 from kinase.experiment.dispatch import Dispatch
 from kinase.experiment.entries import AnyEntry, Asked, Attempt, Granted, Rested, Told
+from kinase.experiment.given import refuse_above
 from kinase.experiment.listener import Listener
 from kinase.experiment.record import Appraise, Record
 from kinase.experiment.recovery import lost, recover
@@ -121,6 +122,7 @@ class Loop(Record):
             refuse_unmeasured(self.aims, self.info)
             refuse_unsupported(self.spec, self.estimator.needs, self.info)
             refuse_unpaid(self.spec)
+            refuse_above(self.spec, self.space, self.appraise)
         self._append(*recover(self, self._dispatch, results=self._results))
         if self.inheritance is not None and self._results:
             self._weights = Weights(self)

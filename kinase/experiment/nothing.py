@@ -10,7 +10,9 @@ from kinase.experiment.trial_record import TrialRecord
 from kinase.words import counted
 
 NONE = "no trial gave a network that could be trained and measured"
+_ABOVE = "are above a limit"
 _CAUSES = {
+    _ABOVE: "raise objective.limits, or choose a space with smaller networks",
     "diverged": "lower the learning rate (training.optimizer), or set training.clipNorm",
     "ran out of memory": "lower training.batchSize or budget.parallelism",
     "reached the time limit": "raise trialTemplate.timeLimit, or search smaller networks",
@@ -28,7 +30,7 @@ def why(state: State) -> str:
     causes = {trial.number: cause(trial) for trial in state.told}
     found = Counter(filter(None, causes.values()))
     if not found:
-        return NONE
+        return NONE if state.told or not state.ended else f"{NONE}: {state.ended}"
     [(commonest, count)] = found.most_common(1)
     example = next(trial for trial in state.told if causes[trial.number] == commonest)
     said = f": {example.message}" if example.message else ""
@@ -43,6 +45,8 @@ def cause(trial: TrialRecord) -> str | None:
     """Why a finished trial has no value, or None if it has one."""
     if trial.outcome is Outcome.FAILED:
         return "crashed"
+    if trial.excluded:
+        return _ABOVE
     if trial.outcome is Outcome.INFEASIBLE:
         text = trial.message.lower()
         if "memory" in text:

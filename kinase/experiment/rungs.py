@@ -51,14 +51,14 @@ class Rungs(dict[int, RungCount]):
 
     def entered(self, trial: TrialRecord) -> None:
         """A trial was granted its rung."""
-        if trial.kind in (Kind.SEARCH, Kind.CONTROL):
+        if trial.kind in (Kind.SEARCH, Kind.CONTROL) and not trial.excluded:
             count = self._of(trial)
             count.entered += 1
             count.until = max(count.until, trial.grant.until)
 
     def take(self, trial: TrialRecord, entry: Rested | Granted | Told) -> None:
         """Count an entry about a trial, which is as it was before."""
-        if trial.kind not in (Kind.SEARCH, Kind.CONTROL):
+        if trial.kind not in (Kind.SEARCH, Kind.CONTROL) or trial.excluded:
             return
         count = self._of(trial)
         paused = trial.paused

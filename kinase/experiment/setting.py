@@ -28,7 +28,8 @@ def setting_of(spec: ExperimentSpec, space: Space, sample: Shape, outputs: int) 
     )
     frame = Frame(sample, outputs, full.scale)
     seed = derive(spec.seed, Stream.ESTIMATION)
-    return Setting(full, space, frame, seed, spec.strategy.relaxation)
+    limits = spec.objective.limits or ()
+    return Setting(full, space, frame, seed, spec.strategy.relaxation, limits)
 
 
 def estimator_of(spec: ExperimentSpec, setting: Setting) -> Estimator:

@@ -11,6 +11,7 @@ from kinase.api.trial import Kind
 from kinase.estimation import Decision, End, Left, Promote, Sample, Stop, Train
 from kinase.experiment import asking, budget, finals
 from kinase.experiment.arm import Arm
+from kinase.experiment.draws import Draws, SetAside
 from kinase.experiment.entries import AnyEntry
 from kinase.experiment.record import Record
 
@@ -54,6 +55,7 @@ class Search:
         self._record = record
         self._search = search
         self._control = control
+        self._draws = {arm.kind: Draws(record, arm) for arm in (search, control)}
         self._reason: str | None = None
         self._exhausted = False
 
@@ -146,13 +148,22 @@ class Search:
         if (refusal := record.refusal(least.fidelity, least.until)) is not None:
             self._refuse(refusal)
             return NOTHING
-        searched = record.state.searched
-        proposal = arm.propose(searched, record.space, record.state.trials)
+        draws = self._draws[arm.kind]
+        proposal = draws.next()
         if proposal is None:
             if arm is self._search:
-                self._refuse(arm.strategy.why_none)
+                self._refuse(draws.why_none)
                 self._exhausted = arm.estimator.most is not None
             return NOTHING
+        if isinstance(proposal, SetAside):
+            return asking.ask(
+                record,
+                arm.kind,
+                proposal.proposal,
+                sample.grant,
+                above=proposal.why,
+                stands_for=proposal.stands_for,
+            )
         inherit = asking.inherits(record, proposal) if arm is self._search else None
         grant = asking.grant_of(sample, inherit)
         # a child may be paid for where one trained from scratch may not

@@ -44,7 +44,11 @@ class State:
     running: dict[int, TrialRecord] = field(default_factory=dict)
     """Those of them that do not rest, in the order in which they were asked or granted more."""
     counts: Counter[Kind] = field(default_factory=Counter)
-    """Trials asked, by kind."""
+    """Trials asked, by kind, without those that were excluded."""
+    excluded: int = 0
+    """Trials of the search and its control whose networks are above a limit of the objective."""
+    excluded_in_row: Counter[Kind] = field(default_factory=Counter)
+    """By kind, the proposals for which they stand, since the last other trial."""
     spent: Cost = Cost()
     """Cost of the finished trials, and of the resting ones up to their last rest."""
     committed_epochs: int = 0
@@ -115,12 +119,18 @@ class State:
             measure=entry.measure,
             plan=entry.plan,
             slice=entry.slice,
+            excluded=entry.excluded > 0,
             asked=entry.elapsed,
         )
         self.trials[entry.trial] = self.outstanding[entry.trial] = record
         self.running[entry.trial] = record
         self.rungs.entered(record)
-        self.counts[entry.kind] += 1
+        if entry.excluded:
+            self.excluded += 1
+            self.excluded_in_row[entry.kind] += entry.excluded
+        else:
+            self.counts[entry.kind] += 1
+            self.excluded_in_row[entry.kind] = 0
         self.committed_epochs += record.committed
 
     def _change(self, record: TrialRecord, entry: Attempt | Rested | Granted | Told) -> None:

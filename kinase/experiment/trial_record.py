@@ -55,6 +55,9 @@ class TrialRecord:
     """How a supernet is trained; None for a trial of one architecture."""
     slice: Slice | None = None
     """The supernet whose weights it takes."""
+    excluded: bool = False
+    """Whether its network is above a limit of the objective, so that it is no trial of the
+    budget."""
     derived: tuple[Derived, ...] = ()
     """Of a supernet: the architectures that its choices have led to, best first."""
     attempt: int = 1

@@ -68,7 +68,11 @@ def value_of(data: ReportData, trial: ReportTrial) -> float | None:
 def ended(data: ReportData, *kinds: Kind) -> list[ReportTrial]:
     """Trials of some kinds that have a result: those that ended, in this order, then those that
     have reached a rung and pause or are trained on."""
-    found = [t for t in data.trials if t.kind in kinds and (t.order is not None or t.rungs)]
+    found = [
+        t
+        for t in data.trials
+        if t.kind in kinds and not t.excluded and (t.order is not None or t.rungs)
+    ]
     return sorted(found, key=lambda t: (t.order is None, t.order or 0, t.number))
 
 

@@ -51,6 +51,8 @@ class ReportTrial:
     ladder is another."""
     resting: bool = False
     """Whether it is paused, and waits for a decision."""
+    excluded: bool = False
+    """Whether its network is above a limit of the objective, so that it was never trained."""
     pauses: tuple[int, ...] = ()
     """Epochs of `curve` after which it paused."""
     stretches: tuple[Stretch, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -22,7 +23,7 @@ from kinase.report.resolved import resolved
 from kinase.report.rungs import ReportLook, ReportRung, Step, Stopping, Stretch
 from kinase.report.task import classes_text, main_metric, samples_text
 from kinase.report.theme import size
-from kinase.words import counted
+from kinase.words import counted, was
 
 COST_NAMES = {
     Kind.SUPERNET: "supernet",
@@ -195,6 +196,7 @@ def _trial(record: Record, trial: TrialRecord, seconds: float) -> ReportTrial:
         rungs=_rungs(record, trial),
         first=_first(record, trial),
         resting=trial.resting,
+        excluded=trial.excluded,
         pauses=tuple(rest.done for grant, rest in trial.rests if grant.fidelity == trial.fidelity),
         stretches=_stretches(trial),
         ruled=trial.ruled,
@@ -386,6 +388,7 @@ def _summary(record: Record) -> tuple[tuple[str, str], ...]:
     spec, info = record.spec, record.info
     return (
         ("Space", f"{spec.space.shown}, {record.space.size()} architectures"),
+        *_limits(record),
         ("Strategy", spec.strategy.shown),
         ("Estimation", f"{spec.estimation.shown}: {fidelity_text(record.fidelity)}"),
         *_weights(record),
@@ -394,6 +397,14 @@ def _summary(record: Record) -> tuple[tuple[str, str], ...]:
         *_data(record),
         ("Seed", str(spec.seed)),
     )
+
+
+def _limits(record: Record) -> Iterator[tuple[str, str]]:
+    """What networks may have at most."""
+    if limits := record.spec.objective.limits:
+        above = record.state.excluded
+        said = f"; {counted(above, 'proposal')} {was(above)} set aside" if above else ""
+        yield "Limits", f"{', '.join(limit.text for limit in limits)}{said}"
 
 
 def _data(record: Record) -> tuple[tuple[str, str], ...]:

@@ -59,7 +59,7 @@ def sides_of(data: ReportData) -> Sides | None:
     """Both sides, or None if one of them has no cost yet, or there was no search beyond the random
     start."""
     search = sorted(ended(data, Kind.SEARCH), key=lambda t: t.number)
-    asked = [t for t in data.trials if t.kind is Kind.SEARCH]
+    asked = [t for t in data.trials if t.kind is Kind.SEARCH and not t.excluded]
     first = random_start(asked, strategy_of(data))
     if first is None:
         return None

@@ -31,6 +31,7 @@ from kinase.experiment import identity
 from kinase.experiment.check import check
 from kinase.experiment.doubts import doubts
 from kinase.experiment.final_outputs import keep_final, same_task
+from kinase.experiment.given import said_of_limits
 from kinase.experiment.journal import Fenced
 from kinase.experiment.loop import Loop
 from kinase.experiment.reopening import stays
@@ -304,6 +305,11 @@ class Controller:
         for doubt in doubts(loop.spec, loop.info):
             log.warning("%s", doubt)
             self.cluster.emit("Warning", "ManifestDoubtful", doubt)
+        for line in said_of_limits(loop.spec, loop.space, loop.appraise):
+            text = line.removeprefix("warning: ")
+            log.log(logging.INFO if text == line else logging.WARNING, "%s", text)
+            if text != line:
+                self.cluster.emit("Warning", "ManifestDoubtful", text)
         if loop.info.warnings:
             self.cluster.emit("Warning", "DataDoubtful", "; ".join(loop.info.warnings)[:1000])
 

@@ -84,7 +84,7 @@ class Summary:
         loop = self._loop
         for trial in loop.state.told[self._taken :]:
             self._taken += 1
-            if trial.kind not in SEARCHING:
+            if trial.kind not in SEARCHING or trial.excluded:
                 continue
             if trial.outcome is not None:
                 self._outcomes[trial.outcome] += 1

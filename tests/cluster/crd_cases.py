@@ -135,6 +135,25 @@ def further(kind: str, metric: str, **measure: Any) -> Changes:
 
 
 CASES: dict[str, Case] = {
+    # limits of the networks
+    "a limit is of what is counted before training": Case(
+        {"objective.limits": [{"metric": "params", "most": 1_000_000}]},
+        {"objective.limits": [{"metric": "val_accuracy", "most": 1}]},
+        "objective.limits[0].metric",
+    ),
+    "a limit is at least 1": Case(
+        {"objective.limits": [{"metric": "macs", "most": 1}]},
+        {"objective.limits": [{"metric": "macs", "most": 0}]},
+        "objective.limits[0].most",
+    ),
+    "limits are of different metrics": Case(
+        {"objective.limits": [{"metric": "params", "most": 9}, {"metric": "macs", "most": 9}]},
+        {"objective.limits": [{"metric": "params", "most": 9}, {"metric": "params", "most": 8}]},
+        "objective.limits",
+    ),
+    "limits are left out or given": Case(
+        {"objective": {"metric": "val_accuracy"}}, {"objective.limits": []}, "objective.limits"
+    ),
     # tasks
     "classes are weighed where there are classes": Case(
         {"task": {"classification": {"weighting": "balanced"}}},
