@@ -283,6 +283,11 @@ class WithTraining(Space):
         """See `Space`."""
         return self._inner.graph(self.network(architecture), frame)
 
+    @property
+    def unshared(self) -> str:
+        """See `Space`."""
+        return "one supernet is trained with one set of settings, and space.training has many"
+
     def exact_morphisms(
         self, parent: Architecture, child: Architecture, frame: Frame
     ) -> list[dict[str, Any]] | None:

@@ -28,6 +28,12 @@ SPACES: dict[str, dict[str, Any]] = {
         "type": "Cell",
         "cell": {"preset": "nasnet", "concat": "chosen", "search": {"cells": 3, "filters": 4}},
     },
+    "macro": {"type": "Macro", "macro": {"layers": 3, "filters": 4}},
+    "choice blocks": {
+        "type": "ChoiceBlocks",
+        "choiceBlocks": {"blocks": 2, "maxOps": 2, "search": {"cells": 2, "filters": 4}},
+    },
+    "fabric": {"type": "Fabric", "fabric": {"layers": 3, "scales": 3, "channels": 4}},
 }
 
 

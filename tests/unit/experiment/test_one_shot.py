@@ -192,6 +192,12 @@ def test_a_space_without_a_supernet_is_refused() -> None:
         run(one_shot("Random", space={"type": "Cell", "cell": {"preset": "nasnet"}}))
 
 
+def test_settings_of_the_training_share_no_supernet() -> None:
+    settings = {"learningRate": {"min": 0.01, "max": 1}}
+    with pytest.raises(ManifestError, match="one supernet is trained with one set of settings"):
+        run(one_shot("Random", space={**CELL, "training": settings}))
+
+
 @pytest.mark.parametrize("space", ["Macro", "ChoiceBlocks"])
 def test_a_part_of_the_channels_is_for_cells(space: str) -> None:
     with pytest.raises(ManifestError, match="only cells have operations that see a part of"):
