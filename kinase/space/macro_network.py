@@ -8,12 +8,10 @@ from kinase.space import cell_ops
 from kinase.space.base import Frame
 from kinase.space.builder import GraphBuilder
 from kinase.space.errors import InfeasibleError
-from kinase.space.supernet import NONE, Choice, Supernet
+from kinase.space.supernet import NONE, SKIP, Choice, Supernet
 
 Layers = Sequence[tuple[str | tuple[str, ...], Collection[int]]]
 """For each layer its operation and its skips, or all operations of a supernet and all skips."""
-JOINED = "joined"
-"""The option of a skip that is there."""
 
 
 def group_of_op(index: int) -> str:
@@ -105,7 +103,7 @@ class _Writer:
             names = [f"{name}_skip{skip}" for skip in skips]
             maps = [g.choice(n, [zero, each]) for n, each in zip(names, maps, strict=True)]
             self._choices += [
-                Choice(n, (NONE, JOINED), group_of_skip(index, skip))
+                Choice(n, (NONE, SKIP), group_of_skip(index, skip))
                 for n, skip in zip(names, skips, strict=True)
             ]
         if self._frame.searching:

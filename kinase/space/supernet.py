@@ -17,6 +17,8 @@ from kinase.space.nodes import Node
 
 NONE = "none"
 """The option that leaves an edge out."""
+SKIP = "skip"
+"""The option of a map that joins the result of an operation."""
 NO_PARTS = "only cells have operations that see a part of the channels"
 """Why the networks of a space share no weights if `Frame.partial` is set."""
 

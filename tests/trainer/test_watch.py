@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from kinase.api.fidelity import Scale
+from kinase.api.space import MacroSpace
 from kinase.api.supernet import EarlyStop, Watch
+from kinase.space import Frame
+from kinase.space.macro import Macro
 from kinase_trainer.supernet import watch
 from kinase_trainer.supernet.darts import Darts
 from kinase_trainer.supernet.eigenvalue import dominant_eigenvalue
@@ -59,6 +63,13 @@ def test_skips_are_counted_among_what_is_taken() -> None:
     path |= {first: names.index("none"), second: names.index("nor_conv_3x3")}
     assert share_of_skips(supernet, path) == pytest.approx(4 / 5)
     assert share_of_skips(supernet, dict.fromkeys(path, names.index("none"))) == 0.0
+
+
+def test_a_skip_between_layers_is_no_collapse() -> None:
+    space = Macro(MacroSpace(layers=3))
+    supernet = space.supernet(Frame((3, 8, 8), 10, Scale(filters=2), searching=True))
+    assert supernet is not None
+    assert share_of_skips(supernet, dict.fromkeys(supernet.groups, 1)) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kinase.api import supernet as api
-from kinase.space.supernet import NONE, Supernet
+from kinase.space.supernet import NONE, SKIP, Supernet
 from kinase_trainer.supernet.eigenvalue import STEPS, dominant_eigenvalue
 from kinase_trainer.supernet.extra import Extra
 from kinase_trainer.supernet.relaxation import Learned
@@ -25,8 +25,13 @@ SKIPS = frozenset({"skip_connect", "skip", "identity"})
 
 def share_of_skips(supernet: Supernet, path: Mapping[str, int]) -> float:
     """The share of skips among a path's options other than none: of a collapsed search it is close
-    to 1 (Zela et al. 2020, section 3)."""
-    taken = [supernet.groups[group][option] for group, option in path.items()]
+    to 1 (Zela et al. 2020, section 3). A map that joins the result of an operation does not count,
+    because it takes no operation's place."""
+    taken = [
+        supernet.groups[group][option]
+        for group, option in path.items()
+        if not {NONE, SKIP}.issuperset(supernet.groups[group])
+    ]
     real = [option for option in taken if option != NONE]
     return sum(option in SKIPS for option in real) / len(real) if real else 0.0
 
