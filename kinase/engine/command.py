@@ -1,7 +1,9 @@
-"""A custom trainer on this machine: a process for each attempt, by trial contract v1.
+"""A trainer on this machine in separate processes: one for each worker of an attempt, by trial
+contract v1.
 
-A worker of the local engine runs it like a pod on a cluster: the job is in a file, everything else
-in the environment. The worker also receives the points that the trainer posts.
+It is a custom trainer, or Kinase's own where a trial has several workers. A process of the local
+engine runs it like a pod on a cluster: the job is in a file, everything else
+in the environment. It also receives the points that the trainer posts.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import os
 import queue
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,6 +39,7 @@ from kinase.api.trial import (
     INFEASIBLE_EXIT,
     TERMINATED_EXIT,
     UNAVAILABLE_EXIT,
+    WORKER_LOST_EXIT,
     Point,
     TaskInfo,
     TaskJob,
@@ -47,8 +52,12 @@ from kinase.engine.oom import oom_kills
 from kinase.store import NotFound, Store, TooLarge
 
 FIELD = "trialTemplate.command"
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Variables with the number of threads of numeric libraries."""
 MOST_BYTES = 64 * 1024
 """Maximum size in bytes of a posted point."""
+LAST_SECONDS = 5.0
+"""Maximum seconds for the other workers to end after the first one that was lost."""
 ANSWER_SECONDS = 2.0
 """Maximum seconds until a post is answered. The trainer does not wait longer."""
 TICK = 0.05
@@ -67,6 +76,8 @@ class Command(Model):
     """The program and its arguments."""
     environment: dict[str, str] = {}
     """Environment variables in addition to those of this process."""
+    custom: bool = True
+    """Whether it is a trainer of the manifest's."""
 
 
 class TrainerError(Exception):
@@ -128,7 +139,7 @@ class CommandTrainer:
             experiment=self.command.experiment, task=task, training=training, space=space
         )
         self.store.delete(asked.key)
-        with self._started(asked, None) as process:
+        with self._started(asked, None) as (process,):
             code = process.wait()
         if code != 0:
             raise TrainerError(f"{self._name} could not describe the task: {self._end(code)}")
@@ -153,17 +164,23 @@ class CommandTrainer:
             AttemptLost: the attempt left no valid result.
         """
         before = oom_kills()
-        with _Receiver(job.attempt) as receiver, self._started(job, receiver) as process:
-            while process.poll() is None:
+        with _Receiver(job.attempt) as receiver, self._started(job, receiver) as processes:
+            first = processes[0]
+            while first.poll() is None and not any(each.poll() for each in processes):
                 receiver.answer(notify)
-            code = process.wait()
-        if code in (0, INFEASIBLE_EXIT):
+            codes = _ends(processes)
+        rank, code = decisive(codes)
+        if code == 0 or (code == INFEASIBLE_EXIT and rank == 0):
             return self._result(job, code)
-        message = self._end(code)
+        message = self._end(code, rank)
+        if len(codes) > 1:
+            message = f"worker {rank} of {len(codes)}: {message}"
+        if code == INFEASIBLE_EXIT:
+            raise AttemptLost(message, permanent=True)
         if code == -signal.SIGKILL and oom_kills() > before:
             raise AttemptLost("the machine ran out of memory", out_of_memory=True)
         gone = code == CHECKPOINT_GONE_EXIT
-        blameless = gone or code in (TERMINATED_EXIT, UNAVAILABLE_EXIT)
+        blameless = gone or code in (TERMINATED_EXIT, UNAVAILABLE_EXIT, WORKER_LOST_EXIT)
         raise AttemptLost(message, crash=not blameless, checkpoint_gone=gone)
 
     def _result(self, job: TrialJob, code: int) -> TrialResult:
@@ -188,35 +205,71 @@ class CommandTrainer:
 
     @property
     def _name(self) -> str:
-        return f"{FIELD} {' '.join(self.command.words)!r:.200}"
+        field = FIELD if self.command.custom else "the trainer"
+        return f"{field} {' '.join(self.command.words)!r:.200}"
 
-    def _end(self, code: int) -> str:
+    def _end(self, code: int, rank: int = 0) -> str:
         """How a process ended, with its termination message."""
         how = {
             BAD_INPUT_EXIT: "bad input",
             CHECKPOINT_GONE_EXIT: "the checkpoint is gone",
             TERMINATED_EXIT: "ended by SIGTERM",
             UNAVAILABLE_EXIT: "the store was out of reach",
+            WORKER_LOST_EXIT: "another worker was lost",
         }.get(code, f"exit code {code}" if code >= 0 else f"killed by signal {-code}")
         said = ""
         try:
-            with self._place("termination").open("rb") as file:
+            with self._place("termination", rank).open("rb") as file:
                 said = Termination.model_validate_json(file.read(4096)).message
         except (OSError, ValidationError):
             pass
         log = f"see {self._folder}/worker-{self._slot}.log"
         return ": ".join(filter(None, (how, said))) + ("" if said else f"; {log}")
 
-    def _place(self, name: str) -> Path:
-        return self._folder / f"{name}-{self._slot}"
+    def _place(self, name: str, rank: int = 0) -> Path:
+        return self._folder / f"{name}-{self._slot}{f'-{rank}' if rank else ''}"
 
     @contextmanager
     def _started(
         self, job: TrialJob | TaskJob, receiver: _Receiver | None
-    ) -> Iterator[subprocess.Popen[bytes]]:
-        """The process of an attempt; it is killed at the end of the context."""
-        asked, said = self._place("job"), self._place("termination")
+    ) -> Iterator[list[subprocess.Popen[bytes]]]:
+        """The processes of an attempt, by worker; they are killed at the end of the context."""
+        asked = self._place("job")
         asked.write_text(job.model_dump_json(by_alias=True))
+        size = job.workers if isinstance(job, TrialJob) else 1
+        meeting = _free_port() if size > 1 else 0
+        processes: list[subprocess.Popen[bytes]] = []
+        try:
+            for rank in range(size):
+                place = self._workers_place(rank, size, meeting) if size > 1 else {}
+                processes.append(self._start(asked, rank, receiver, place))
+            yield processes
+        finally:
+            for each in processes:
+                each.kill()
+            for each in processes:
+                each.wait()
+
+    def _workers_place(self, rank: int, size: int, port: int) -> dict[str, str]:
+        """Environment of one of several workers: each has a GPU, and a share of the threads."""
+        slot = int(self._slot) if self._slot.isdigit() else 0
+        threads = {
+            name: str(max(1, int(os.environ[name]) // size))
+            for name in THREADS
+            if os.environ.get(name, "").isdigit()
+        }
+        return {
+            **threads,
+            "KINASE_SLOT": str(slot * size + rank),
+            "KINASE_RANK": str(rank),
+            "KINASE_WORLD": str(size),
+            "KINASE_RENDEZVOUS": f"127.0.0.1:{port}",
+        }
+
+    def _start(
+        self, asked: Path, rank: int, receiver: _Receiver | None, place: dict[str, str]
+    ) -> subprocess.Popen[bytes]:
+        said = self._place("termination", rank)
         said.unlink(missing_ok=True)
         own = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
         local = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
@@ -230,10 +283,11 @@ class CommandTrainer:
             "KINASE_STORE": self.store.uri,
             "KINASE_METRIC": self.command.metric,
             "KINASE_TERMINATION_LOG": str(said),
-            **(receiver.environment if receiver is not None else {}),
+            **(receiver.environment if receiver is not None and rank == 0 else {}),
+            **place,
         }
         try:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 self.command.words,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -245,11 +299,36 @@ class CommandTrainer:
                 f"{self._name} cannot be started ({error.strerror}); give a program on PATH, or "
                 "its path from where kinase was started"
             ) from None
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
+
+
+def decisive(codes: Sequence[int | None]) -> tuple[int, int]:
+    """The worker whose end is that of an attempt, and its exit code: the first one's if it has
+    ended well, else that of a worker which has not just lost another one.
+
+    Args:
+        codes: exit codes by worker; None of one that had to be killed for the end of another.
+    """
+    if codes[0] == 0:
+        return 0, 0
+    bad = [(rank, code) for rank, code in enumerate(codes) if code]
+    return min(bad, key=lambda end: (end[1] == WORKER_LOST_EXIT, end[1] == TERMINATED_EXIT))
+
+
+def _ends(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
+    """The exit codes of workers of which one has ended. The others end soon, too: they miss it, or
+    the first one has the result."""
+    deadline = time.monotonic() + LAST_SECONDS
+    if processes[0].poll() != 0:
+        while any(each.poll() is None for each in processes) and time.monotonic() < deadline:
+            time.sleep(TICK)
+    return [each.poll() for each in processes]
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port: int = server.getsockname()[1]
+        return port
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -27,7 +27,7 @@ from kinase.api.space import Space
 from kinase.api.storage import Storage, is_shared
 from kinase.api.task import Task, Training
 from kinase.api.trial import CheckpointGone, Point, TaskInfo, TrialJob, TrialResult
-from kinase.engine.command import AttemptLost, Command, CommandTrainer
+from kinase.engine.command import THREADS, AttemptLost, Command, CommandTrainer
 from kinase.store import Store, open_store
 from kinase.words import raised
 
@@ -116,7 +116,7 @@ def main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to handle
     held = _settle(Path(scratch), slot) if scratch is not None else None
     # before the numeric libraries are imported, which read these once
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for variable in THREADS:
         os.environ[variable] = str(threads)
     os.environ["KINASE_SLOT"] = str(slot)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def run(
             experiment.spec.storage,
             experiment.directory,
             trainer=trainer,
-            command=own_trainer(experiment),
+            command=own_trainer(experiment, trainer),
             time_limit=limit.total_seconds() if limit else None,
             scratch=folder,
         )
@@ -110,14 +111,24 @@ def run(
     return loop
 
 
-def own_trainer(experiment: NASExperiment) -> Command | None:
-    """The manifest's custom trainer, for this machine. Variables that come from objects
-    of a cluster are taken from this process's environment."""
+def own_trainer(experiment: NASExperiment, trainer: str = "torch") -> Command | None:
+    """The trainer that runs in separate processes: the manifest's custom one, or Kinase's own if a
+    trial has several workers; None if it runs in the engine's workers. Variables that come from
+    objects of a cluster are taken from this process's environment."""
     template = experiment.spec.trial_template
     given = {e.name: e.value or "" for e in template.env if e.value_from is None}
+    name, metric = experiment.metadata.name, experiment.spec.objective.metric
+    if template.workers > 1 and trainer == "torch" and not template.command:
+        try:
+            module = registry.package("kinase.trainers", trainer)
+        except registry.UnknownMember:
+            return None  # the engine's workers report it
+        python = (sys.executable, "-m", module)
+        return Command(
+            experiment=name, metric=metric, words=python, environment=given, custom=False
+        )
     words = (*template.command, *template.args) if template.command else ()
-    metric = experiment.spec.objective.metric
-    return command_of(experiment.metadata.name, metric, words, given)
+    return command_of(name, metric, words, given)
 
 
 def _over(experiment: NASExperiment) -> Record | None:

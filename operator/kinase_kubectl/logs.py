@@ -127,7 +127,8 @@ async def _controller_pod(
 
 def _leads(pod: Object) -> bool:
     """Whether it is the pod of the first worker, or of the only one."""
-    return (pod["metadata"].get("labels") or {}).get(names.INDEX, "0") == "0"
+    labels: Object = pod["metadata"].get("labels") or {}
+    return str(labels.get(names.INDEX, 0)) == "0"
 
 
 def _name(pod: Object) -> str:

@@ -13,10 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from kinase.api import NASExperiment
 from kinase.api.trial import WORKER_LOST_EXIT, TrialResult
+from kinase.experiment.local import run
 from kinase.store import open_uri
 from kinase_trainer.ledger import read_ledger
-from tests.trainer.helpers import job
+from tests.trainer.helpers import CHAIN, job
 
 EPOCHS = 30
 
@@ -114,3 +118,33 @@ def test_sigterm_to_any_worker_ends_all_after_the_epoch(tmp_path: Path) -> None:
     ledger = read_ledger(open_uri(f"file://{tmp_path}/store"), "trials/00007")
     assert ledger.epochs_begun == ledger.epochs_done >= 2, "nothing is lost"
     assert "ended by SIGTERM" in said(tmp_path, 0)
+
+
+@pytest.mark.slow
+def test_a_search_on_this_machine_with_two_workers_a_trial(tmp_path: Path) -> None:
+    experiment = NASExperiment.model_validate(
+        {
+            "apiVersion": "kinase.dev/v1alpha1",
+            "kind": "NASExperiment",
+            "metadata": {"name": "pair"},
+            "spec": {
+                "task": {"dataset": "digits"},
+                "space": CHAIN,
+                "strategy": {"type": "Random"},
+                "training": {"epochs": 1, "device": "cpu"},
+                "estimation": {"type": "Full"},
+                "budget": {"trials": 1},
+                "control": {"share": 0},
+                "finalists": {"count": 1},
+                "trialTemplate": {"workers": 2},
+                "storage": {"uri": f"file://{tmp_path}/runs"},
+            },
+        }
+    )
+    loop = run(experiment)
+    assert loop.state.finished is not None
+    assert loop.state.finished.test is not None
+    for each in loop.state.trials.values():
+        text = loop.store.get(f"{each.prefix}/result.json")
+        assert TrialResult.model_validate_json(text).facts["workers"] == 2
+        assert each.cost.epochs == 1

@@ -15,7 +15,7 @@ from kinase.api.task import Task, Training
 from kinase.api.trial import TrialJob, TrialResult
 from kinase.engine import EngineError
 from kinase.engine.base import Event, Finished, Lost, Progress
-from kinase.engine.command import Command
+from kinase.engine.command import Command, decisive
 from kinase.engine.local import LocalEngine
 from kinase.experiment.local import own_trainer, run
 from tests.unit.engine.test_local import manifest, tells
@@ -203,3 +203,75 @@ def test_the_command_of_a_manifest(tmp_path: Path) -> None:
     assert found.words == ("python", "train.py", "--fast")
     assert found.environment == {"A": "1"}
     assert own_trainer(manifest(tmp_path)) is None
+
+
+# -- several workers -------------------------------------------------------------------
+
+WORKERS = (
+    'echo "$KINASE_RANK/$KINASE_WORLD at $KINASE_RENDEZVOUS, slot $KINASE_SLOT,'
+    ' points ${{KINASE_REPORT_URL:+yes}}, threads $OMP_NUM_THREADS" > {seen}-$KINASE_RANK; {then}'
+)
+
+
+@pytest.mark.parametrize(
+    ("then", "message", "fields"),
+    [
+        ('[ "$KINASE_RANK" = 0 ] && exit 77; exit 3', "worker 1 of 2: exit code 3", (True, False)),
+        (
+            '[ "$KINASE_RANK" = 1 ] && exit 77; sleep 1; exit 143',
+            "worker 0 of 2: ended by SIGTERM",
+            (False, False),
+        ),
+        ("exit 77", "worker 0 of 2: another worker was lost", (False, False)),
+        (
+            '[ "$KINASE_RANK" = 0 ] && exit 77; exit 42',
+            "worker 1 of 2: exit code 42",
+            (True, True),
+        ),
+    ],
+    ids=["a crash", "SIGTERM", "lost", "infeasible"],
+)
+def test_a_lost_worker_ends_the_attempt_by_its_cause(
+    tmp_path: Path, then: str, message: str, fields: tuple[bool, bool]
+) -> None:
+    made = engine(tmp_path, "sh", "-c", WORKERS.format(seen=tmp_path / "seen", then=then))
+    try:
+        made.launch(trial(3).model_copy(update={"workers": 2}))
+        lost = first(made, Lost)
+        assert lost.message.startswith(message)
+        assert (lost.crash, lost.permanent) == fields
+    finally:
+        made.close()
+    said = [(tmp_path / f"seen-{rank}").read_text() for rank in range(2)]
+    meeting = re.findall(r"at (127\.0\.0\.1:\d+)", said[0])
+    assert meeting == re.findall(r"at (127\.0\.0\.1:\d+)", said[1])
+    assert said[0].startswith(f"0/2 at {meeting[0]}, slot 0, points yes, threads ")
+    assert said[1].startswith(f"1/2 at {meeting[0]}, slot 1, points , threads ")
+
+
+@pytest.mark.parametrize(
+    ("codes", "wanted"),
+    [
+        ((0, None), (0, 0)),
+        ((0, 77), (0, 0)),
+        ((42, 77), (0, 42)),
+        ((77, -9), (1, -9)),
+        ((None, 77, 1), (2, 1)),
+        ((143, 77), (0, 143)),
+        ((143, 2), (1, 2)),
+        ((77, 77), (0, 77)),
+    ],
+)
+def test_whose_end_is_that_of_an_attempt(
+    codes: tuple[int | None, ...], wanted: tuple[int, int]
+) -> None:
+    assert decisive(codes) == wanted
+
+
+def test_our_trainer_runs_in_processes_where_a_trial_has_several_workers(tmp_path: Path) -> None:
+    given = manifest(tmp_path, trialTemplate={"workers": 2, "env": [{"name": "A", "value": "1"}]})
+    found = own_trainer(given)
+    assert found is not None
+    assert found.words[1:] == ("-m", "kinase_trainer")
+    assert (found.environment, found.custom) == ({"A": "1"}, False)
+    assert own_trainer(given, "tests.fake_trainer") is None

@@ -103,6 +103,15 @@ def test_the_latest_pod_of_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cluster.read == [("new", {"container": "kinase", **wanted})]
 
 
+def test_of_several_workers_the_first_has_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    pods = [pod("first", RUNNING), pod("second", RUNNING)]
+    for number, each in enumerate(pods):
+        each["metadata"]["labels"] = {"batch.kubernetes.io/job-completion-index": str(number)}
+    cluster = Cluster([pods], [trial(3)])
+    printed(cluster, monkeypatch, "digits-00003")
+    assert [name for name, _ in cluster.read] == ["first"]
+
+
 def test_a_pod_that_has_not_begun_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = [[], [pod("a")], [pod("a", PULLING)], [pod("a", RUNNING)]]
     cluster = Cluster(waits, [trial(3, "Pending")])
