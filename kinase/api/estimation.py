@@ -10,7 +10,7 @@ from kinase.api._base import Custom, Model, Rule, Union
 from kinase.api.ladder import LADDERS, Ladder
 from kinase.api.screen import Screen
 from kinase.api.stopping import Stopping
-from kinase.api.supernet import Relaxation, SupernetOptions
+from kinase.api.supernet import BATCH, MOST_ALSO, Relaxation, SupernetOptions
 
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -203,6 +203,10 @@ class OneShotEstimation(SupernetOptions):
     recalibrate: Annotated[int, Field(ge=0, le=1_000_000)] = 2000
     """Number of training samples from which the statistics of batch normalizations are computed
     again for each candidate. 0 keeps those of the supernet, which are those of no candidate."""
+    batch: Annotated[int, Field(ge=1, le=MOST_ALSO)] = BATCH
+    """Maximum number of candidates that one pod of a cluster scores, because it takes longer to
+    start than to score one. They are proposed together, so the strategy learns of results in
+    batches. The processes of a local run stay warm and get one candidate at a time."""
 
 
 UNTRAINED = (

@@ -84,6 +84,10 @@ class GAEA(Model):
     """Step of the exponentiated gradient."""
 
 
+MOST_ALSO = 100
+"""Maximum number of further candidates in a job."""
+BATCH = 16
+"""Candidates that one pod scores by default."""
 CANDIDATES = 1000
 """Candidates that are scored by default."""
 TRAINED = 5

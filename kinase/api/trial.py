@@ -26,7 +26,7 @@ from kinase.api._base import Metric, Model, Name
 from kinase.api.fidelity import Fidelity, Scale
 from kinase.api.objective import Goal
 from kinase.api.space import Space
-from kinase.api.supernet import Derived, Slice, SupernetPlan
+from kinase.api.supernet import MOST_ALSO, Derived, Slice, SupernetPlan
 from kinase.api.task import Task, Training
 
 Architecture = dict[str, Any]
@@ -198,10 +198,6 @@ PROXY = "proxy_"
 """Prefix of the metric with a proxy's value."""
 
 
-MOST_ALSO = 100
-"""Maximum number of further candidates in a job."""
-
-
 class Candidate(Model):
     """A further candidate that a job scores, with the fields in which it differs from the first.
     See `TrialJob` for what they mean."""
@@ -218,6 +214,11 @@ class Candidate(Model):
     """Seed of the trial."""
     prefix: str
     """Path of the trial below the experiment's store."""
+
+    @classmethod
+    def of(cls, job: TrialJob) -> Candidate:
+        """The candidate of a job."""
+        return cls(**{name: getattr(job, name) for name in cls.model_fields})
 
 
 class TrialJob(Model):
@@ -335,9 +336,7 @@ class TrialJob(Model):
 
     def with_also(self, others: Iterable[TrialJob]) -> TrialJob:
         """The same with further candidates, whose jobs differ in nothing else."""
-        fields = Candidate.model_fields
-        more = (Candidate(**{name: getattr(job, name) for name in fields}) for job in others)
-        return self.model_copy(update={"also": (*self.also, *more)})
+        return self.model_copy(update={"also": (*self.also, *map(Candidate.of, others))})
 
 
 _LEFT_OUT: dict[str, Any] = {

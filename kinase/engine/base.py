@@ -58,7 +58,10 @@ class Engine(ABC):
     """Runs trials, at most `slots` at a time. Not thread-safe: one loop owns it."""
 
     slots: int
-    """Maximum number of trials that run at the same time."""
+    """Maximum number of jobs that run at the same time."""
+    batch: int = 1
+    """Maximum number of candidates in a job (`TrialJob.also`): 1 where a process is at hand. Events
+    are those of each candidate."""
 
     @abstractmethod
     def describe(self, task: Task, training: Training, space: Space | None = None) -> TaskInfo:
@@ -75,7 +78,7 @@ class Engine(ABC):
 
     @abstractmethod
     def launch(self, job: TrialJob) -> None:
-        """Start an attempt of a trial; a slot must be free."""
+        """Start an attempt of a trial, or of several candidates; a slot must be free."""
 
     def adopt(self, job: TrialJob) -> bool:
         """Called after a restart: whether an attempt that an earlier process launched is still
@@ -85,7 +88,13 @@ class Engine(ABC):
 
     @abstractmethod
     def running(self) -> dict[int, float]:
-        """Running trials, with the seconds that each has held its slot."""
+        """Running trials, with the seconds that each has held its slot. Of several candidates in a
+        job, all but the first have held it for none."""
+
+    @property
+    def busy(self) -> int:
+        """Slots that are taken."""
+        return len(self.running())
 
     @abstractmethod
     def poll(self, timeout: float | None) -> Sequence[Event]:

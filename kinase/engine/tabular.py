@@ -32,12 +32,15 @@ class TabularEngine(Engine):
         info: TaskInfo,
         slots: int = 1,
         derive: Derive = lambda job: (),
+        batch: int = 1,
     ) -> None:
-        """`info` is the answer of `describe`; `derive` gives what a supernet's choices lead to."""
-        self.slots = slots
+        """`info` is the answer of `describe`; `derive` gives what a supernet's choices lead to;
+        `batch` is the number of candidates in a job."""
+        self.slots, self.batch = slots, batch
         self._evaluate, self._derive = evaluate, derive
         self._info = info
         self._jobs: deque[TrialJob] = deque()
+        """What is queued; the first without the candidates that have a result."""
 
     def describe(self, task: Task, training: Training, space: Space | None = None) -> TaskInfo:
         """The given description."""
@@ -51,13 +54,20 @@ class TabularEngine(Engine):
 
     def running(self) -> dict[int, float]:
         """Queued trials; no time passes."""
-        return dict.fromkeys((job.trial for job in self._jobs), 0.0)
+        return {each.trial: 0.0 for job in self._jobs for each in job.members}
+
+    @property
+    def busy(self) -> int:
+        """Queued jobs."""
+        return len(self._jobs)
 
     def poll(self, timeout: float | None) -> Sequence[Event]:
-        """The result of the trial that was launched first."""
+        """The result of the first trial or candidate that was launched."""
         if not self._jobs:
             return ()
-        job = self._jobs.popleft()
+        job, *others = self._jobs.popleft().members
+        if others:
+            self._jobs.appendleft(others[0].with_also(others[1:]))
         until = job.fidelity.epochs if job.until is None else job.until
         metrics = self._evaluate(job)
         whole = until == job.fidelity.epochs

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from kinase.api.trial import MAX_ATTEMPTS, Kind, TrialJob, TrialResult
 from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
 from kinase.experiment import artifacts, budget, outcome
+from kinase.experiment.batches import Batch, batch_size, is_scored, slots_for
 from kinase.experiment.entries import Told
 from kinase.experiment.record import Record
 from kinase.experiment.state import FINALS, SEARCHING
@@ -60,8 +61,8 @@ class Dispatch:
         self.engine = engine
         self.waiting: list[TrialRecord] = []
         """Trials whose next attempt waits for a slot."""
-        self.due: list[TrialRecord] = []
-        """Those that are launched once this turn is committed."""
+        self.due: list[Batch] = []
+        """What is launched once this turn is committed."""
         self.held: dict[int, Event] = {}
         """Results that wait for those of trials granted before (`deterministic`)."""
         self._later: list[Event] = []
@@ -71,20 +72,33 @@ class Dispatch:
 
     @property
     def slots(self) -> int:
-        """How many trials may run at once."""
+        """How many jobs may run at once."""
         return min(self.engine.slots, self._record.spec.budget.parallelism)
+
+    @property
+    def batch(self) -> int:
+        """How many candidates a job has at most."""
+        return batch_size(self._record.spec, self._record.info, self.engine.batch)
 
     @property
     def busy(self) -> int:
         """Slots that are taken, or will be once this turn is committed."""
-        return len(self.engine.running()) + len(self.due)
+        return self.engine.busy + len(self.due)
 
     @property
     def free(self) -> bool:
-        """Whether something new can begin."""
-        if self._record.spec.deterministic:  # a result that is held back keeps its slot
-            return len(self._record.state.running) < self.slots
-        return self.busy + len(self.waiting) < self.slots
+        """Whether something new can begin: a slot is free, or candidates begin together and there
+        may be another one."""
+        size = self.batch
+        joins = bool(self.due) and self.due[-1].open and not self.due[-1].again
+        if self._record.spec.deterministic:
+            # a result that is held back keeps its place, and candidates are asked when there is
+            # room for a whole batch: neither depends on which process serves which trial
+            running = self._record.state.running.values()
+            room = self.slots * size - sum(1 if is_scored(t) else size for t in running)
+            return room >= size or (room > 0 and joins)
+        taken = self.busy + slots_for(self.waiting, size)
+        return taken < self.slots or (joins and not self.waiting)
 
     @property
     def idle(self) -> bool:
@@ -94,23 +108,55 @@ class Dispatch:
 
     def launch(self) -> None:
         """Begin what is due."""
-        for trial in self.due:
-            self.engine.launch(job_of(self._record, trial))
+        for each in self.due:
+            self.engine.launch(each.job)
         self.due.clear()
+
+    def begin(self, trial: TrialRecord) -> None:
+        """Make a trial due that was asked, or granted more. Where its slot was that of candidates
+        whom it cannot join, it waits for another."""
+        if self._join(trial, again=False):
+            return
+        if self.due and self.due[-1].open and self.busy >= self.slots:
+            self.waiting.append(trial)
+        else:
+            self._add(trial, again=False)
 
     def cancel(self, trial: TrialRecord) -> None:
         """Do not launch a trial that was due."""
-        self.due = [each for each in self.due if each is not trial]
+        for each in self.due:
+            each.drop(trial)
+        self.due = [each for each in self.due if each.trials]
+        self.waiting = [each for each in self.waiting if each is not trial]
+
+    def _join(self, trial: TrialRecord, *, again: bool) -> bool:
+        """Let a candidate join others that are due, if that is possible."""
+        if not self.due or not is_scored(trial):
+            return False
+        last, job = self.due[-1], job_of(self._record, trial)
+        if not last.takes(trial, job, again=again):
+            return False
+        last.add(trial, job)
+        return True
+
+    def _add(self, trial: TrialRecord, *, again: bool) -> None:
+        self.due.append(Batch([trial], [job_of(self._record, trial)], self.batch, again))
 
     def resume(self) -> Iterator[Told]:
         """Make due the attempts that wait for a slot; yields the end of those that the epochs left
         do not pay for."""
         record = self._record
-        while self.waiting and not record.stopping and self.busy < self.slots:
-            trial = self.waiting.pop(0)
+        while self.waiting and not record.stopping:
+            trial = self.waiting[0]
+            if self._join(trial, again=True):
+                self.waiting.pop(0)
+                continue
+            if self.busy >= self.slots:
+                break
+            self.waiting.pop(0)
             left = budget.epochs_left(record.spec, record.state, record.final_fidelity)
             if left is None or left >= 0:
-                self.due.append(trial)
+                self._add(trial, again=True)
                 continue
             progress = artifacts.read_progress(record.store, trial.prefix)
             message = "the epochs left do not pay for another attempt"

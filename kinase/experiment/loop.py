@@ -169,7 +169,7 @@ class Loop(Record):
             self.apply(entry)
             match entry:
                 case Asked() | Granted():
-                    self._dispatch.due.append(self.state.trials[entry.trial])
+                    self._dispatch.begin(self.state.trials[entry.trial])
                 case Rested():
                     self._dispatch.stopping.discard(entry.trial)
                     self._rested.append(self.state.trials[entry.trial])
