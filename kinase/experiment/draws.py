@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,8 @@ class Draws:
         before = state.excluded_in_row[self._arm.kind]
         left = min(BATCH, DRAWS - before)
         if left > 0 and self._vain != history.version:
-            closest, nearest, first, same = proposal, counts, "", True
+            closest, nearest = proposal, counts
+            first, same = None, True
             for draw in range(1, left):
                 again = self._propose(len(history.asked), draw)
                 if again is None:
@@ -87,9 +89,8 @@ class Draws:
                 counts = self._counts(again.architecture)
                 if counts and not above(limits, counts):
                     return again
-                key = self._record.space.key(again.architecture)
-                first = first or key
-                same = same and key == first
+                first = first or again
+                same = same and again.architecture == first.architecture
                 if draw == SAME and same:
                     # what cannot be built says so as a trial
                     return SetAside(again, why_above(limits, counts)) if counts else again
@@ -108,7 +109,8 @@ class Draws:
 
     def _counts(self, architecture: Architecture) -> Counts:
         """Counts at full fidelity; none of a network that cannot be built."""
-        key = self._record.space.key(architecture)
+        # not the canonical hash: networks of one function can have parameters that others lack
+        key = json.dumps(architecture, sort_keys=True)
         if key not in self._known:
             if len(self._known) >= KNOWN:
                 self._known.clear()

@@ -254,6 +254,18 @@ def test_a_limit_that_is_probably_a_mistake_is_warned_about() -> None:
     assert said_of_limits(experiment().spec, space, counter(space, INFO)) == []
 
 
+def test_networks_of_one_function_are_counted_each() -> None:
+    """An operation on a map of zeros has parameters, too."""
+    loop = make_loop(one_shot(), engine=engine(), info=KNOWS)
+    lean = {"normal": [[["none", 0]], [["none", 0], ["none", 1]],
+                       [["nor_conv_1x1", 0], ["none", 1], ["none", 2]]]}  # fmt: skip
+    dead = {"normal": [[["none", 0]], [["none", 0], ["none", 1]],
+                       [["nor_conv_1x1", 0], ["nor_conv_3x3", 1], ["none", 2]]]}  # fmt: skip
+    assert loop.space.key(lean) == loop.space.key(dead)
+    arm = draws.Draws(loop, loop.arms[Kind.SEARCH])
+    assert arm._counts(lean)["params"] < arm._counts(dead)["params"]
+
+
 def test_two_limits_that_nothing_is_within_together() -> None:
     limits = (Limit(metric="params", most=100), Limit(metric="macs", most=1000))
     counts = [{"params": 50.0, "macs": 2000.0}, {"params": 500.0, "macs": 900.0}]

@@ -24,6 +24,7 @@ from kinase_trainer.supernet.smooth import Smooth
 from kinase_trainer.supernet.snas import Snas
 from kinase_trainer.supernet.uniform import Uniform
 from kinase_trainer.supernet.watch import Watch
+from kinase_trainer.supernet.within import Within
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,13 @@ class Choices:
     `SupernetRun.order`."""
 
 
-def make_choices(plan: Relaxation, supernet: Supernet | None, space: Space, seed: int) -> Choices:
+def make_choices(
+    plan: Relaxation,
+    supernet: Supernet | None,
+    space: Space,
+    seed: int,
+    within: Within | None = None,
+) -> Choices:
     """Make the relaxation that a plan names.
 
     Args:
@@ -45,12 +52,13 @@ def make_choices(plan: Relaxation, supernet: Supernet | None, space: Space, seed
         supernet: whose choices they are; None of a space whose networks share slices.
         space: whose supernet it is.
         seed: of the first values.
+        within: the limits of random paths.
     """
     generator = torch.Generator().manual_seed(seed)
     made: Learned
     order: int
     if plan.type == "Uniform":
-        return Choices(Uniform(supernet, space), None, 0)
+        return Choices(Uniform(supernet, space, within), None, 0)
     assert supernet is not None, "choices can only be learned where all options can run"
     match plan.type:
         case "Pruning":

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from kinase.api.supernet import Derived
 from kinase.api.trial import MOST_DERIVED, Outcome, Point, TrialJob, TrialResult
-from kinase.space import ArchitectureError, Space
+from kinase.space import ArchitectureError, InfeasibleError, Space
 from kinase.space.supernet import Supernet
 from kinase.store import CountingStore, Store
+from kinase.words import counted
 from kinase_trainer import checkpoint
 from kinase_trainer.data import Part
 from kinase_trainer.epochs import Begin, Notify, follow_epochs, train_epochs
@@ -27,10 +28,13 @@ from kinase_trainer.supernet.memory import bytes_available, check_memory
 from kinase_trainer.supernet.recalibrate import recalibrate
 from kinase_trainer.supernet.run import SupernetRun, halves
 from kinase_trainer.supernet.uniform import Uniform
+from kinase_trainer.supernet.within import Within
 from kinase_trainer.train import evaluate, make_optimizer, seed_of
 
 HISTORY = "choices.json"
 """Key below the supernet's prefix: its choices' probabilities after each epoch."""
+LIKELY = 4
+"""Architectures within the limits that are drawn where what the choices led to is above them."""
 CHUNK = 256
 """Images of a batch for the statistics of batch normalizations."""
 
@@ -65,10 +69,11 @@ def train(
         name = f"trial {job.trial} attempt {job.attempt}"
         ended = train_epochs(run, job.last_epoch, uploads, meter, tell, begin, name, group)
     run.group = ALONE  # the others have ended
-    kept, derived = 0, []
+    kept, derived = 0, list[Derived]()
     if run.curve and not ended.diverged:
         kept = stored.save(store, job, run.network, around.frame)
-        derived = _derived(job, run, around.space)
+        derived, said = _derived(job, run, around)
+        remarks.append(said)
     return TrialResult(
         trial=job.trial,
         attempt=job.attempt,
@@ -107,7 +112,9 @@ def _run(job: TrialJob, around: Surroundings, group: Group) -> SupernetRun:
     supernet = found if isinstance(found, Supernet) else None
     weights = held = around.train
     try:
-        choices = make_choices(plan.relaxation, supernet, around.space, seed_of(job.seed, 7))
+        within = _limits(job, around)
+        seed = seed_of(job.seed, 7)
+        choices = make_choices(plan.relaxation, supernet, around.space, seed, within)
         extras = make_extras(job.supernet, choices.relaxation)
     except ValueError as error:
         raise ConfigError(f"estimation.oneShot: {error}") from None
@@ -136,13 +143,41 @@ def _run(job: TrialJob, around: Surroundings, group: Group) -> SupernetRun:
     )
 
 
-def _derived(job: TrialJob, run: SupernetRun, space: Space) -> list[Derived]:
-    """What the choices have led to, as architectures of the space."""
+def _limits(job: TrialJob, around: Surroundings) -> Within | None:
+    assert job.supernet is not None
+    limits = job.supernet.limits
+    return Within(limits, around.space, around.frame) if limits else None
+
+
+def _derived(job: TrialJob, run: SupernetRun, around: Surroundings) -> tuple[list[Derived], str]:
+    """What the choices have led to, as architectures of the space, and a remark. Where all are
+    above the limits of the search, likely ones within them follow."""
     assert job.supernet is not None
     if isinstance(run.relaxation, Uniform) and job.supernet.selection is None:
-        return []
+        return [], ""
+    space, within = around.space, _limits(job, around)
+    found = _architectures(run.derived()[:MOST_DERIVED], space)
+    if within is None or any(_is_within(each, within) for each in found):
+        return found, ""
+    likely = within.likely(run.relaxation, seed_of(job.seed, 8), LIKELY)
+    said = (
+        "what the choices led to is above objective.limits; "
+        f"{counted(len(likely), 'likely architecture')} within them "
+        f"{'follows' if len(likely) == 1 else 'follow'}"
+    )
+    return [*found[: MOST_DERIVED - LIKELY], *_architectures(likely, space)], said
+
+
+def _is_within(derived: Derived, within: Within) -> bool:
+    try:
+        return within.excess(derived.architecture) <= 1
+    except InfeasibleError:
+        return False
+
+
+def _architectures(paths: Sequence[tuple[Mapping[str, int], float]], space: Space) -> list[Derived]:
     found = []
-    for path, score in run.derived()[:MOST_DERIVED]:
+    for path, score in paths:
         try:
             found.append(Derived(architecture=space.architecture(path), score=score))
         except ArchitectureError as error:  # a path that no architecture has, as all none
