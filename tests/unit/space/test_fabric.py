@@ -33,6 +33,7 @@ def test_the_number_of_paths_is_what_walks_find() -> None:
     # of one scale there is one; of two, each node of a layer reads both of the layer before, and
     # the last step within the last layer doubles once more
     assert [Trellis(*size).paths() for size in ((4, 1), (2, 2), (3, 2), (9, 2))] == [1, 4, 8, 512]
+    assert Trellis(9, 6).paths() == 20_844
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -58,6 +58,21 @@ def test_darts_has_the_parameters_of_its_authors_network() -> None:
     assert {len(options) for options in supernet.groups.values()} == {8}
 
 
+@pytest.mark.parametrize(
+    ("space", "size", "params"),
+    [
+        (Macro(MacroSpace()), "1.61e+29", 697_870),
+        (ChoiceBlocks(ChoiceBlocksSpace()), "7.02e+11", 1_494_170),
+        (Fabric(FabricSpace()), "2.58e+33", 909_343),
+    ],
+)
+def test_supernets_of_the_defaults(space: Space, size: str, params: int) -> None:
+    """As the pages of the spaces say."""
+    assert str(space.size()) == size
+    frame = Frame((3, 32, 32), 10, space.scale(final=False), searching=True)
+    assert supernet_of(space, frame).graph.params() == params
+
+
 def test_a_slice_is_the_network_that_the_space_builds(space: Space) -> None:
     supernet = supernet_of(space)
     for draw in range(12):
