@@ -288,13 +288,15 @@ class ChoiceBlocks(Space):
         return found
 
     def sketch(self, architecture: Architecture) -> Sketch:
-        """The cell: blocks as boxes with their operations."""
+        """The cell: each block as the sum of its inputs, and its operations on the edges to it."""
         blocks = architecture["blocks"]
         boxes = [("0", "c(k-2)"), ("1", "c(k-1)")]
         edges: list[tuple[str, str, str]] = []
         for index, block in enumerate(blocks):
-            boxes.append((str(INPUTS + index), " + ".join(block["ops"])))
-            edges += [(str(source), str(INPUTS + index), "") for source in block["inputs"]]
+            name = str(INPUTS + index)
+            boxes += [(f"{name}_sum", "+"), (name, f"block {index}")]
+            edges += [(str(source), f"{name}_sum", "") for source in block["inputs"]]
+            edges += [(f"{name}_sum", name, op) for op in self.ops if op in block["ops"]]
         edges += [(str(INPUTS + index), "out", "") for index in range(len(blocks))]
         return Sketch((*boxes, ("out", "concat")), tuple(edges))
 
