@@ -15,7 +15,6 @@ import json
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -97,7 +96,9 @@ def from_scratch(data: str, architecture: Architecture, seed: int) -> float:
     return found.metrics.get("val_accuracy", 0.0)
 
 
-def supernet(data: str, plan: dict[str, Any], epochs: int, seed: int) -> tuple[MemoryStore, TrialResult]:
+def supernet(
+    data: str, plan: dict[str, Any], epochs: int, seed: int
+) -> tuple[MemoryStore, TrialResult]:
     """A trained supernet in a store."""
     store = MemoryStore()
     training = {**TRAINING, "epochs": epochs}

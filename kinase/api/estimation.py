@@ -200,6 +200,10 @@ class OneShotEstimation(SupernetOptions):
     """Maximum number of candidates to score, including those of the control. `budget.trials` is
     another limit. Default: 1000, as in Guo et al. (2020) and Li & Talwalkar (2020); 5 with PCDARTS,
     whose candidates are trained."""
+    finalists: Literal["scratch", "inherit"] = "scratch"
+    """How finalists begin. `scratch`: with new weights, as in the papers of cells, whose finalists
+    are larger than the supernet. `inherit`: with the candidate's part of the supernet, as in Cai et
+    al. (2020), as far as tensors have the same name and shape."""
     recalibrate: Annotated[int, Field(ge=0, le=1_000_000)] = 2000
     """Number of training samples from which the statistics of batch normalizations are computed
     again for each candidate. 0 keeps those of the supernet, which are those of no candidate."""

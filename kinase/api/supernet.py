@@ -249,16 +249,6 @@ class SupernetPlan(SupernetOptions):
         return max(self.frozen, getattr(self.relaxation.member, "frozen", 0))
 
 
-class Slice(Model):
-    """The part of a supernet that a candidate is scored with, in a trial's job."""
-
-    prefix: Annotated[str, Field(max_length=200)]
-    """Path of the supernet's trial below the experiment's store."""
-    recalibrate: Annotated[int, Field(ge=0, le=100_000)] = 2000
-    """Training images from which the statistics of batch normalizations are computed again. 0 keeps
-    those of the supernet."""
-
-
 class Derived(Model):
     """An architecture that is left of a supernet's choices."""
 

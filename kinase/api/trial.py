@@ -25,8 +25,9 @@ from pydantic import (
 from kinase.api._base import Metric, Model, Name
 from kinase.api.fidelity import Fidelity, Scale
 from kinase.api.objective import Goal
+from kinase.api.slice import Slice
 from kinase.api.space import Space
-from kinase.api.supernet import MOST_ALSO, Derived, Slice, SupernetPlan
+from kinase.api.supernet import MOST_ALSO, Derived, SupernetPlan
 from kinase.api.task import Task, Training
 
 Architecture = dict[str, Any]

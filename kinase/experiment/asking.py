@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from kinase.api.fidelity import Grant
-from kinase.api.supernet import Slice
+from kinase.api.slice import Slice
 from kinase.api.trial import Inheritance, Kind, Outcome
 from kinase.estimation import Promote, Sample, Stop, Train
 from kinase.experiment import budget, inheritance
@@ -84,8 +84,9 @@ def slice_of(record: Record, sample: Sample) -> Slice | None:
     """The supernet whose weights a candidate takes."""
     if sample.supernet is None:
         return None
-    prefix = record.state.trials[sample.supernet].prefix
-    return Slice(prefix=prefix, recalibrate=sample.recalibrate)
+    supernet = record.state.trials[sample.supernet]
+    scale = supernet.fidelity.scale
+    return Slice(prefix=supernet.prefix, scale=scale, recalibrate=sample.recalibrate)
 
 
 def infeasible_told(record: Record, number: int, message: str) -> Told:

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from kinase.api._base import Model
 from kinase.api.fidelity import Grant
-from kinase.api.supernet import Derived, Slice, SupernetPlan
+from kinase.api.slice import Slice
+from kinase.api.supernet import Derived, SupernetPlan
 from kinase.api.trial import (
     Architecture,
     Confusion,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import groupby
 
+from kinase.api.slice import Slice
 from kinase.api.spec import ExperimentSpec
 from kinase.api.trial import Kind, Outcome
 from kinase.experiment import nothing
@@ -66,6 +68,24 @@ def due(
         for b in spec.baselines
         if b.name not in asked_baselines
     ]
+
+
+def weights(record: Record, kind: Kind, proposal: Proposal) -> Slice | None:
+    """The part of the supernet that a finalist begins with, if it is to."""
+    shared = record.spec.estimation.one_shot
+    if shared is None or shared.finalists != "inherit" or kind is not Kind.FINAL:
+        return None
+    return record.state.trials[proposal.parents[0]].slice
+
+
+def in_order(space: Space, proposal: Proposal) -> Proposal:
+    """The same architecture in the order of the supernet's choices, so that layers have the names
+    that they have there. Where networks share slices the names are the same anyway."""
+    try:
+        architecture = space.architecture(space.path(proposal.architecture))
+    except NotImplementedError:
+        return proposal
+    return replace(proposal, architecture=architecture)
 
 
 def winner(state: State, losses: LossesOf) -> TrialRecord | None:

@@ -222,4 +222,7 @@ class Finals:
         kind, proposal = self._due.pop(0)
         fidelity = self._record.final_fidelity
         grant = Grant(fidelity=fidelity, until=fidelity.epochs)
-        return asking.ask(self._record, kind, proposal, grant)
+        weights = finals.weights(self._record, kind, proposal)
+        if weights is not None:
+            proposal = finals.in_order(self._record.space, proposal)
+        return asking.ask(self._record, kind, proposal, grant, weights=weights)

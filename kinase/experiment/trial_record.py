@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinase.api.fidelity import Fidelity, Grant
-from kinase.api.supernet import Derived, Slice, SupernetPlan
+from kinase.api.slice import Slice
+from kinase.api.supernet import Derived, SupernetPlan
 from kinase.api.trial import Architecture, Cost, Inheritance, Inherited, Kind, Outcome
 from kinase.experiment import artifacts
 from kinase.experiment.entries import Rested

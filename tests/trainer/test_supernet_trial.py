@@ -23,7 +23,7 @@ from kinase_trainer.network import Network
 from kinase_trainer.supernet import stored
 from kinase_trainer.supernet import trial as supernets
 from kinase_trainer.supernet.network import slice_weights
-from tests.trainer.helpers import CHAIN, job, search
+from tests.trainer.helpers import CHAIN, SMALL, job, search
 
 CELL = {"type": "Cell", "cell": {"preset": "nasbench201"}}
 SCALE = {"cells": 1, "filters": 4}
@@ -356,3 +356,35 @@ def test_a_search_from_its_manifest_to_the_tested_winner(strategy: str) -> None:
     searched = [t for t in state.trials.values() if t.slice is not None]
     assert len(searched) == (2 if strategy == "DARTS" else 8)
     assert all("val_accuracy" in t.metrics for t in searched)
+
+
+@pytest.mark.parametrize("space", [CELL, CHAIN], ids=["choices", "slices"])
+def test_a_finalist_can_begin_with_its_part_of_the_supernet(space: dict[str, Any]) -> None:
+    """Filters of its convolutions are the supernet's, also in a network of the final size."""
+    scale = SCALE if space is CELL else {}
+    fidelity = {"epochs": 2, "dataFraction": 0.2, "scale": scale}
+    store = MemoryStore()
+    trial.run(training("Uniform", space=space, fidelity=fidelity), store)
+    own = make_space(job(space=space).space)
+    architecture = CANDIDATE if space is CELL else SMALL
+    if space is CELL:
+        architecture = own.architecture(own.path(CANDIDATE))
+    final = scoring(
+        kind="Final",
+        space=space,
+        architecture=architecture,
+        fidelity=fidelity,
+        until=None,
+        slice={"prefix": "trials/00000", "scale": scale},
+        keepWeights=True,
+    )
+    result = trial.run(final, store)
+    assert result.outcome is Outcome.SUCCEEDED
+    assert result.inherited is not None
+    assert result.inherited.trial == 0
+    assert result.inherited.share > 0.9
+    scored = trial.run(scoring(space=space, architecture=architecture, fidelity=fidelity), store)
+    assert result.curve[0].metrics["val_loss"] < scored.metrics["val_loss"] + 1
+    alone = trial.run(final.model_copy(update={"slice": None, "prefix": "trials/00009"}), store)
+    assert alone.inherited is None
+    assert alone.curve[0].metrics != result.curve[0].metrics

@@ -12,6 +12,7 @@ from kinase_trainer.cache import Cache
 from kinase_trainer.errors import CorruptModel
 from kinase_trainer.morphism import Distillation
 from kinase_trainer.setting import Setting
+from kinase_trainer.supernet import forms
 from kinase_trainer.train import Run
 
 
@@ -56,7 +57,7 @@ def share(run: Run) -> None:
 def start(run: Run, job: TrialJob, store: Store, setting: Setting, cache: Cache | None) -> None:
     """Give a run that no checkpoint has brought further the weights that it begins with, and any
     run what it learns from. In a group, worker 0 reads the weights."""
-    if job.inherit is None and job.root is None:
+    if job.inherit is None and job.root is None and job.slice is None:
         run.inherited = None
         return
     if not run.epoch:
@@ -75,6 +76,8 @@ def _begin(
     run: Run, job: TrialJob, store: Store, setting: Setting, cache: Cache | None
 ) -> Inherited:
     frame, network, space = setting.frame, setting.network, setting.space
+    if job.slice is not None:
+        return forms.begin(job, setting, store, cache)
     inherited = Inherited()
     if job.inherit is not None:
         inherited = lineage.begin(

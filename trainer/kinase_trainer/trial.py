@@ -117,7 +117,7 @@ def _train(
     cache = Cache.of(os.environ)
     if job.supernet is not None:
         return supernets.train(job, store, notify, begin, meter, group)
-    if job.slice is not None:
+    if job.slice is not None and job.last_epoch == 0:
         return supernets.score(job, store, meter, opened or Opened(cache))
     setting = set_up(job, store)
     run = _run_of(job, setting, group)

@@ -114,6 +114,16 @@ def test_the_budget_of_trials_is_another_limit() -> None:
     assert state.searched == 12
 
 
+def test_finalists_begin_with_the_supernet_where_the_manifest_says_so() -> None:
+    shared = {"candidates": 10, "epochs": 6, "finalists": "inherit"}
+    loop = run(one_shot(estimation={"type": "OneShot", "oneShot": shared}))
+    finals = list(loop.state.of_kind(Kind.FINAL))
+    assert all(t.slice is not None and t.slice.prefix == "trials/00000" for t in finals)
+    assert all(t.cost.epochs == 4 for t in finals), "and are trained in full"
+    for final in finals:
+        assert final.key == loop.state.trials[final.parents[0]].key
+
+
 @pytest.mark.parametrize("strategy", ["DARTS", "Evolution"])
 @pytest.mark.parametrize("after", [False, True])
 @WRITES

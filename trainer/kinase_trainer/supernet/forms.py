@@ -8,17 +8,18 @@ from functools import lru_cache
 import torch
 
 from kinase.api.space import Space as SpaceModel
-from kinase.api.trial import TrialJob
+from kinase.api.trial import Inherited, TrialJob
 from kinase.space import Frame, make_space
 from kinase.space.elastic import Elastic
 from kinase.space.sharing import Form, Unshared, shared
 from kinase.space.supernet import Supernet, match
 from kinase.space.tensors import tensors
 from kinase.store import Store
+from kinase_trainer.cache import Cache
 from kinase_trainer.data import Splits
 from kinase_trainer.errors import ConfigError, CorruptModel
 from kinase_trainer.network import Network
-from kinase_trainer.setting import Surroundings
+from kinase_trainer.setting import Setting, Surroundings
 from kinase_trainer.supernet import stored
 from kinase_trainer.supernet.elastic import NODES, ElasticNetwork
 from kinase_trainer.supernet.memory import bytes_needed, maps_of
@@ -87,6 +88,28 @@ def part_of(
             f"{store.uri}/{job.slice.prefix}/{stored.WEIGHTS} does not fit the candidate: "
             f"{first:.300}"
         ) from None
+
+
+def begin(job: TrialJob, setting: Setting, store: Store, cache: Cache | None) -> Inherited:
+    """Give a finalist the tensors of its part of a supernet that have the same name and shape. It
+    can be larger, and its batch normalizations have parameters where those of a supernet have none.
+
+    Raises:
+        CorruptModel: as `part_of`.
+    """
+    assert job.slice is not None
+    frame = replace(setting.frame, scale=job.slice.scale, auxiliary=False)
+    around = replace(setting, frame=frame)
+    opened = stored.Opened(cache)
+    card = opened.card(store, job.slice.prefix, job, frame)
+    theirs = part_of(job, around, store, card, opened).state_dict()
+    own = setting.network.state_dict()
+    taken = {n: t for n, t in theirs.items() if n in own and own[n].shape == t.shape}
+    setting.network.load_state_dict(taken, strict=False)
+    names = {name for name, _ in setting.network.named_parameters()}
+    whole = sum(own[name].numel() for name in names)
+    share = sum(t.numel() for name, t in taken.items() if name in names) / max(1, whole)
+    return Inherited(trial=card.trial, share=share)
 
 
 def _options(
