@@ -9,12 +9,14 @@ from pydantic import Field, model_validator
 from kinase.api._base import Custom, Model, Rule, Union
 from kinase.api.supernet import (
     DARTS,
+    ENAS,
     GAEA,
     GDAS,
     LEARNED,
     PCDARTS,
     SNAS,
     DrNAS,
+    ProxylessNAS,
     Pruning,
     Relaxation,
 )
@@ -293,6 +295,8 @@ class Strategy(Union):
         "DrNAS",
         "GAEA",
         "PCDARTS",
+        "ProxylessNAS",
+        "ENAS",
         "Pruning",
         "Custom",
     ]
@@ -327,6 +331,10 @@ class Strategy(Union):
     """Choices of a supernet learned by exponentiated gradients."""
     pc_darts: PCDARTS | None = Field(default=None, alias="pcdarts")
     """Choices of a supernet learned by gradients, on a part of the channels."""
+    proxyless_nas: ProxylessNAS | None = Field(default=None, alias="proxylessNAS")
+    """Choices of a supernet learned by gradients or rewards, two options at a time."""
+    enas: ENAS | None = None
+    """Choices of a supernet made by a controller that learns from rewards."""
     pruning: Pruning | None = None
     """A supernet that is trained whole, without its smallest kernels."""
     custom: Custom | None = None

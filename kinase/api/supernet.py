@@ -45,8 +45,8 @@ class PCDARTS(Choosing):
     """Learning rate."""
     partial: Annotated[int, Field(ge=1, le=64)] = 4
     """An option sees one in so many channels."""
-    frozen: Annotated[int, Field(ge=0, le=100_000)] = 15
-    """First epochs in which the choices do not learn."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share of the epochs before the choices begin to learn."""
 
 
 class GDAS(Choosing):
@@ -84,6 +84,74 @@ class GAEA(Model):
     """Step of the exponentiated gradient."""
 
 
+class ProxylessNAS(Choosing):
+    """One option of a choice in each step of the weights, drawn by a softmax; two of them, or
+    rewards, in each step of the choices (Cai et al. 2019)."""
+
+    learning_rate: Rate = 1e-3
+    """Learning rate."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.0,
+        0.999,
+    )
+    """Decay rates of the two moment estimates."""
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Weight decay."""
+    mode: Literal["Gradient", "Reinforce"] = "Gradient"
+    """`Gradient`: two options are run, and which of them is used is gated. `Reinforce`: the
+    held-out accuracy of a few paths is the reward."""
+    interval: Annotated[int, Field(ge=1, le=100_000)] = 5
+    """Steps of the weights for each of the choices."""
+    paths: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Paths in a step with rewards."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """Share of the epochs before the choices begin to learn. The paths are random until then."""
+
+
+class ENAS(Choosing):
+    """Paths that an LSTM writes option by option, which learns from their held-out accuracy after
+    each epoch (Pham et al. 2018)."""
+
+    learning_rate: Rate = 3.5e-3
+    """Learning rate of the controller. The paper has 0.001 for whole networks."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.0,
+        0.999,
+    )
+    """Decay rates of the two moment estimates."""
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Weight decay."""
+    units: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Hidden units."""
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 30
+    """Steps of the controller after each epoch. The paper has 50 for whole networks."""
+    paths: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Paths in a step. The paper has 20 for whole networks."""
+    tanh: Annotated[float, Field(gt=0, le=100)] = 1.1
+    """Largest logit. The paper has 1.5 for whole networks."""
+    reduce: Annotated[float, Field(gt=0, le=100)] = 2.5
+    """The largest logit of an operation is smaller by this factor. The paper has 1 for whole
+    networks."""
+    entropy: Annotated[float, Field(ge=0, le=10)] = 1e-4
+    """Reward of a path's entropy."""
+    baseline: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Decay of the mean reward."""
+    skip_target: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    """Probability of a skip connection to aim at, where it is a choice between it and none."""
+    skip_weight: Annotated[float, Field(ge=0, le=100)] = 0.8
+    """Weight of the difference from it."""
+    derived: Annotated[int, Field(ge=1, le=100)] = 10
+    """Paths that are drawn and scored at the end."""
+
+
+class PathDropout(Model):
+    """All options that are not dropped, at random in each step (Bender et al. 2018)."""
+
+    rate: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Probability that a node loses all its inputs, after the last epoch; it grows linearly from
+    0."""
+
+
 MOST_ALSO = 100
 """Maximum number of further candidates in a job."""
 BATCH = 16
@@ -92,7 +160,17 @@ CANDIDATES = 1000
 """Candidates that are scored by default."""
 TRAINED = 5
 """The same where each is trained."""
-LEARNED = ("DARTS", "GDAS", "SNAS", "DrNAS", "GAEA", "PCDARTS", "Pruning")
+LEARNED = (
+    "DARTS",
+    "GDAS",
+    "SNAS",
+    "DrNAS",
+    "GAEA",
+    "PCDARTS",
+    "ProxylessNAS",
+    "ENAS",
+    "Pruning",
+)
 """Types that learn the choices, so that an architecture is left at the end. Each is a strategy."""
 
 
@@ -113,12 +191,26 @@ class Pruning(Model):
 class Relaxation(Union):
     """How choices are made while a supernet trains."""
 
-    type: Literal["Uniform", "DARTS", "GDAS", "SNAS", "DrNAS", "GAEA", "PCDARTS", "Pruning"] = (
-        "Uniform"
-    )
-    """Type of the relaxation. `Uniform`: a random architecture in each step (Guo et al. 2020; Li &
-    Talwalkar 2020); nothing is learned of the choices. The field of the same name holds the options
-    of the others."""
+    type: Literal[
+        "Uniform",
+        "FairNAS",
+        "PathDropout",
+        "DARTS",
+        "GDAS",
+        "SNAS",
+        "DrNAS",
+        "GAEA",
+        "PCDARTS",
+        "ProxylessNAS",
+        "ENAS",
+        "Pruning",
+    ] = "Uniform"
+    """Type of the relaxation. Three learn nothing of the choices. `Uniform`: a random architecture
+    in each step (Guo et al. 2020; Li & Talwalkar 2020). `FairNAS`: in each step as many as a choice
+    has options, each of which is used once (Chu et al. 2021). `PathDropout`: all options but those
+    dropped (Bender et al. 2018). The field of the same name holds the options of the others."""
+    path_dropout: PathDropout | None = None
+    """PathDropout."""
     darts: DARTS | None = None
     """DARTS."""
     gdas: GDAS | None = None
@@ -131,23 +223,27 @@ class Relaxation(Union):
     """GAEA."""
     pc_darts: PCDARTS | None = Field(default=None, alias="pcdarts")
     """PC-DARTS."""
+    proxyless_nas: ProxylessNAS | None = Field(default=None, alias="proxylessNAS")
+    """ProxylessNAS."""
+    enas: ENAS | None = None
+    """ENAS."""
     pruning: Pruning | None = None
     """All options at once, then those with large kernels."""
 
     @property
     def single_level(self) -> bool:
         """Whether weights and choices learn from the same samples."""
-        return self.type in ("Uniform", "SNAS", "Pruning")
+        return self.type in ("Uniform", "FairNAS", "PathDropout", "SNAS", "Pruning")
 
     @property
     def mixes(self) -> bool:
         """Whether all options of all choices run in a step."""
-        return self.type in ("DARTS", "SNAS", "DrNAS", "GAEA", "PCDARTS")
+        return self.type in ("PathDropout", "DARTS", "SNAS", "DrNAS", "GAEA", "PCDARTS")
 
     @property
     def form(self) -> Literal["choices", "slices", "any"]:
         """How the networks must share weights (`kinase.space.sharing`)."""
-        return "choices" if self.type in LEARNED else "any"
+        return "any" if self.type == "Uniform" else "choices"
 
     @property
     def partial(self) -> int | None:
@@ -204,6 +300,28 @@ class Beta(Model):
     """Weight after the last epoch; it grows linearly from 0."""
 
 
+class Cost(Model):
+    """Cost of an architecture by which the choices learn as well (Cai et al. 2019): the expected
+    multiply-adds or parameters. Their expected number is a metric of every epoch
+    (`supernet_cost`)."""
+
+    measure: Literal["macs", "params"] = "macs"
+    """What an option costs."""
+    form: Literal["Logarithm", "Linear"] = "Logarithm"
+    """`Logarithm`: the loss is multiplied by weight * (log cost / log reference)^power. `Linear`:
+    weight * (cost - reference) / reference is added to it."""
+    weight: Annotated[float, Field(gt=0, le=1000)] = 0.2
+    """Weight. The paper has 0.1 with `Linear`."""
+    power: Annotated[float, Field(gt=0, le=100)] = 0.3
+    """Power, with `Logarithm`."""
+    reward: Annotated[float, Field(ge=0, le=100)] = 0.1
+    """Power of reference / cost, by which a reward is multiplied."""
+    reference: Annotated[float, Field(gt=0, le=1e18)] | None = None
+    """The cost that is aimed at. By default a share of the mean over all options."""
+    share: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """That share."""
+
+
 class Perturbation(Model):
     """Selection by what the removal of an option costs in held-out accuracy, edge by edge, while
     the weights continue to train (Wang et al. 2021). For every relaxation, also `Uniform`."""
@@ -222,14 +340,16 @@ class SupernetOptions(Model):
     """Share of the training split that is held out for the choices, if they learn from other
     samples than the weights. Otherwise the weights learn from all."""
     frozen: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """First epochs in which the choices do not learn. The relaxation can have its own: the larger
-    number counts."""
+    """First epochs in which the choices do not learn. The relaxation can have a share of
+    the epochs: the larger number counts."""
     watch: Watch = Watch()
     """Watch of collapse."""
     smooth: Smooth | None = None
     """Noise on the choices in the steps of the weights."""
     beta: Beta | None = None
     """Penalty on the choices."""
+    cost: Cost | None = None
+    """Cost that the choices take into account."""
     selection: Perturbation | None = None
     """Selection by perturbation. By default the architecture is that of the choices."""
 
@@ -243,10 +363,9 @@ class SupernetPlan(SupernetOptions):
     """`objective.limits`: paths that are drawn at random are within them where that can be, and so
     are derived architectures."""
 
-    @property
-    def waits(self) -> int:
-        """First epochs in which the choices do not learn, also by the relaxation."""
-        return max(self.frozen, getattr(self.relaxation.member, "frozen", 0))
+    def waits(self, epochs: int) -> int:
+        """First of so many epochs in which the choices do not learn, also by the relaxation."""
+        return max(self.frozen, int(epochs * getattr(self.relaxation.member, "warmup", 0.0)))
 
 
 class Derived(Model):

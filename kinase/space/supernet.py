@@ -167,6 +167,22 @@ class Supernet:
                 nodes.append(replace(node, inputs=inputs))
         return Graph(tuple(nodes), stands_for.get(self.graph.output, self.graph.output)).needed()
 
+    def narrowed(self, options: Mapping[str, Sequence[int]]) -> Graph:
+        """The network with some of the options of each group. Choices stay, each with these as its
+        inputs, in this order.
+
+        Args:
+            options: of each group, at least one.
+        """
+        kept = {c.node: options[c.group] for c in self.choices}
+        nodes = [
+            replace(node, inputs=tuple(node.inputs[number] for number in kept[node.name]))
+            if node.name in kept
+            else node
+            for node in self.graph
+        ]
+        return Graph(tuple(nodes), self.graph.output).needed()
+
 
 def match(graph: Graph, other: Graph) -> dict[str, str]:
     """For every node of a graph its counterpart in another of the same structure: same operation,

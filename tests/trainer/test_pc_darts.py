@@ -108,8 +108,8 @@ def test_channels_that_cannot_be_divided_are_refused() -> None:
 
 def test_a_plan_says_what_it_needs() -> None:
     plan = SupernetPlan(relaxation=Relaxation(type="PCDARTS", pc_darts=PCDARTS()))
-    assert (plan.relaxation.partial, plan.waits) == (4, 15)
-    assert SupernetPlan(frozen=3).waits == 3
+    assert (plan.relaxation.partial, plan.waits(50)) == (4, 15)
+    assert SupernetPlan(frozen=3).waits(50) == 3
     assert SupernetPlan().relaxation.partial is None
     plain = supernet(replace(FRAME, partial=None))
     with pytest.raises(ValueError, match="PCDARTS needs a supernet with partial channels"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -34,6 +35,10 @@ class Extra:
     def penalize(self, run: SupernetRun, loss: Tensor) -> Tensor:
         """The loss of the choices, given that of the task."""
         return loss
+
+    def rewarded(self, reward: float, path: Mapping[str, int]) -> float:
+        """The reward of a path, given what it is worth on held-out samples."""
+        return reward
 
     def after(self, run: SupernetRun) -> None:
         """Called after an epoch."""

@@ -9,14 +9,20 @@ import torch
 from kinase.api.supernet import Choosing, Relaxation, SupernetPlan
 from kinase.space import Space
 from kinase.space.supernet import Supernet
+from kinase.space.supernet_costs import option_costs
 from kinase_trainer.supernet.beta import Beta
+from kinase_trainer.supernet.cost import Cost
 from kinase_trainer.supernet.darts import Darts
 from kinase_trainer.supernet.drnas import DrNas
+from kinase_trainer.supernet.enas import Enas
 from kinase_trainer.supernet.extra import Extra
+from kinase_trainer.supernet.fair import Fair
 from kinase_trainer.supernet.gaea import Gaea
 from kinase_trainer.supernet.gdas import Gdas
+from kinase_trainer.supernet.path_dropout import PathDropout
 from kinase_trainer.supernet.pc_darts import PcDarts
 from kinase_trainer.supernet.perturbation import Perturbation
+from kinase_trainer.supernet.proxyless import Proxyless, ProxylessReinforce
 from kinase_trainer.supernet.pruning import Pruning
 from kinase_trainer.supernet.relaxation import Learned
 from kinase_trainer.supernet.relaxation import Relaxation as Made
@@ -34,8 +40,19 @@ class Choices:
     relaxation: Made
     chooser: torch.optim.Optimizer | None
     order: int
-    """0: the choices learn from the step of the weights. 1 or 2: from held-out samples, see
-    `SupernetRun.order`."""
+    """0: the choices learn from the step of the weights, or after the epochs. 1 or 2: from held-out
+    samples, see `SupernetRun.order`."""
+    interval: int = 1
+    """See `SupernetRun.interval`."""
+    rounds: int = 0
+    """See `SupernetRun.rounds`."""
+    own_statistics: bool = False
+    """See `SupernetRun.own_statistics`."""
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether the choices learn from other samples than the weights."""
+        return self.order > 0 or self.rounds > 0
 
 
 def make_choices(
@@ -53,6 +70,9 @@ def make_choices(
         space: whose supernet it is.
         seed: of the first values.
         within: the limits of random paths.
+
+    Raises:
+        ValueError: the relaxation does not fit the supernet.
     """
     generator = torch.Generator().manual_seed(seed)
     made: Learned
@@ -64,6 +84,25 @@ def make_choices(
         case "Pruning":
             assert plan.pruning is not None
             return Choices(Pruning(supernet, plan.pruning.shares), None, 0)
+        case "FairNAS":
+            return Choices(Fair(supernet), None, 0)
+        case "PathDropout":
+            assert plan.path_dropout is not None
+            dropout = PathDropout(supernet, plan.path_dropout.rate)
+            return Choices(dropout, None, 0, own_statistics=True)
+        case "ENAS":
+            assert plan.enas is not None
+            enas = Enas(supernet, generator, plan.enas)
+            return Choices(enas, _adam(enas, plan.enas, eps=1e-3), 0, rounds=plan.enas.steps)
+        case "ProxylessNAS":
+            options = plan.proxyless_nas
+            assert options is not None
+            made = (
+                Proxyless(supernet, generator)
+                if options.mode == "Gradient"
+                else ProxylessReinforce(supernet, generator, options.paths)
+            )
+            return Choices(made, _adam(made, options), 1, interval=options.interval)
         case "GAEA":
             assert plan.gaea is not None
             made = Gaea(supernet, generator)
@@ -81,15 +120,18 @@ def make_choices(
             made, order = PcDarts(supernet, generator), 1
         case "DrNAS":
             made, order = DrNas(supernet, generator), 1
-    options = plan.member
-    assert isinstance(options, Choosing)
-    adam = torch.optim.Adam(
+    assert isinstance(plan.member, Choosing)
+    return Choices(made, _adam(made, plan.member), order)
+
+
+def _adam(made: Made, options: Choosing, eps: float = 1e-8) -> torch.optim.Optimizer:
+    return torch.optim.Adam(
         made.parameters(),
         lr=options.learning_rate,
         betas=options.betas,
+        eps=eps,
         weight_decay=options.weight_decay,
     )
-    return Choices(made, adam, order)
 
 
 def make_extras(plan: SupernetPlan, relaxation: Made) -> tuple[Extra, ...]:
@@ -105,4 +147,7 @@ def make_extras(plan: SupernetPlan, relaxation: Made) -> tuple[Extra, ...]:
         found.append(Smooth(plan.smooth, relaxation))
     if plan.beta is not None:
         found.append(Beta(plan.beta, relaxation))
+    if plan.cost is not None:
+        costs = option_costs(relaxation.supernet, plan.cost.measure)
+        found.append(Cost(plan.cost, relaxation, costs))
     return (*found, Watch(plan.watch))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -75,6 +75,25 @@ class Supernetwork(Network):
         if weights is not None:
             for group, choice in self._choices:
                 choice.weights, choice.only = weights[group], path[group]
+
+    def run_some(
+        self, options: Mapping[str, Sequence[int]], weights: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Run some options of each choice from now on, each times its weight; no other is computed.
+
+        Args:
+            options: of each group of choices, at least one.
+            weights: of each group, (its options that run,). By default 1.
+        """
+        options = {**options, **{group: (option,) for group, option in self._fixed.items()}}
+        graph = self.supernet.narrowed(options)
+        self._train_plan, self._eval_plan = plan_of(graph), plan_of(graph.without_auxiliary())
+        self._output = graph.output
+        for group, choice in self._choices:
+            choice.weights, choice.only = torch.ones(len(options[group])), None
+            if weights is not None and group not in self._fixed:
+                choice.weights = weights[group]
+            choice.weights = choice.weights.to(self.mean.device)
 
     def mix(
         self,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kinase.api import supernet as api
 from kinase.space.supernet import NONE, Supernet
-from kinase_trainer.data import plain_batches, steps_of
+from kinase_trainer.data import steps_of
 from kinase_trainer.supernet.extra import Extra
 from kinase_trainer.train import learning_rate, seed_of
 
@@ -107,7 +107,8 @@ class Perturbation(Extra):
 
     def _option(self, run: SupernetRun, group: str) -> int:
         options = run.network.supernet.groups[group]
-        limited = any(group in node.groups for node in run.network.supernet.inputs)
+        inputs = run.network.supernet.inputs
+        limited = any(group in node.groups and node.least is None for node in inputs)
         tried = [n for n, option in enumerate(options) if option != NONE or not limited]
         if len(tried) == 1:
             return tried[0]
@@ -133,7 +134,7 @@ class Perturbation(Extra):
         row[slice(None) if option is None else option] = 0.0
         run.network.fix({})
         run.relaxation.mix(run.network, {**weights, group: row})
-        return run.quality(plain_batches(run.held))
+        return run.quality(run.held_out())
 
     def derived(self, run: SupernetRun) -> list[tuple[dict[str, int], float]] | None:
         """What is decided, and elsewhere what the relaxation has."""
@@ -141,13 +142,8 @@ class Perturbation(Extra):
             return None
         rows = {group: row.tolist() for group, row in run.relaxation.scores().items()}
         for group, option in self.decided.items():
-            options = run.network.supernet.groups[group]
-            gone = options[option] == NONE and any(
-                group in node.groups for node in run.network.supernet.inputs
-            )
-            rows[group] = [
-                -1.0 if gone else 2.0 * (number == option) for number in range(len(options))
-            ]
+            count = len(run.network.supernet.groups[group])
+            rows[group] = [2.0 if number == option else -1.0 for number in range(count)]
         path = run.network.supernet.best(rows)
         sure = sum(group in self.decided for group in path) / len(path)
         return [(path, sure)]

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 
 from kinase_trainer.supernet.relaxation import Relaxation
 
@@ -13,11 +14,25 @@ Reward = Callable[[Mapping[str, int]], float]
 """What a path is worth on held-out samples; more is better."""
 
 
+def surrogate(chances: Tensor, rewards: Tensor, baseline: float) -> Tensor:
+    """A loss whose gradient is an unbiased estimate of minus that of the expected reward (Williams
+    1992).
+
+    Args:
+        chances: (paths,): logarithms of the probabilities with which they were drawn.
+        rewards: (paths,).
+        baseline: what is expected.
+    """
+    return -((rewards.to(chances) - baseline) * chances).mean()
+
+
 class Policy(Relaxation):
     """Draws paths, and learns from what they are worth."""
 
     paths: int
     """Paths whose rewards make one step."""
+    concluding: int = 0
+    """Paths that `conclude` scores."""
 
     @abstractmethod
     def reinforce(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -11,9 +11,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from kinase.words import counted
 from kinase_trainer import checkpoint
-from kinase_trainer.data import Part
+from kinase_trainer.data import Part, plain_batches
 from kinase_trainer.epochs import Diverged
 from kinase_trainer.supernet.bilevel import WeightStep, gradients
 from kinase_trainer.supernet.extra import Extra
@@ -68,17 +67,8 @@ class SupernetRun(Run):
     """After each epoch, how probable the options of each group were, if choices are learned."""
 
     def __post_init__(self) -> None:
-        """Draw the first held-out batch when it is needed.
-
-        Raises:
-            ValueError: the choices would never learn.
-        """
+        """Draw the first held-out batch when it is needed."""
         super().__post_init__()
-        if self.chooser is not None and self.frozen >= self.epochs:
-            raise ValueError(
-                f"the choices do not learn in the first {counted(self.frozen, 'epoch')}, and there "
-                f"are {self.epochs}; use more epochs or a smaller `frozen`"
-            )
         self._batches: Iterator[tuple[Tensor, Tensor]] = iter(())
         self._round = self._more = 0
         self._now, self._learning = self.epoch, False
@@ -103,6 +93,8 @@ class SupernetRun(Run):
             # of order 2: the weights' gradient, the held-out loss, and both sides of a difference
             total += count * {0: 0, 1: 1, 2: 4}[self.order] * self._paths // self.interval
             total += self.rounds * self._paths * min(self.training.batch_size, len(self.held))
+        if self.epoch + 1 == self.epochs and isinstance(self.relaxation, Policy):
+            total += self.relaxation.concluding * len(self.held)
         return total + sum(each.passes(self) for each in self.extras)
 
     @property
@@ -140,7 +132,7 @@ class SupernetRun(Run):
             if not bool(torch.isfinite(tensor).all()):
                 raise ChoicesDiverged(self.epoch, name, seen + self._charged())
         if self.epoch == self.epochs and isinstance(self.relaxation, Policy):
-            self.relaxation.conclude(self.rewards(*self.held_batch()), self.draws)
+            self.relaxation.conclude(self._worth(self.held_out), self.draws)
         for each in self.extras:
             each.after(self)
         if self.chooser is not None:
@@ -231,6 +223,10 @@ class SupernetRun(Run):
             self._round += 1
             self._batches = self.batches(self.held, torch.Generator().manual_seed(seed))
 
+    def held_out(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The held-out part once, without augmentation: this worker's shares of its batches."""
+        yield from plain_batches(self.held, self.group.share)
+
     def choices_loss(self, images: Tensor, targets: Tensor, seed: int) -> Tensor:
         """The task's loss of a batch as the choices drawn with `seed` have it."""
         self.relaxation.explore(self.network, torch.Generator().manual_seed(seed))
@@ -269,14 +265,18 @@ class SupernetRun(Run):
     def _reinforce(self) -> None:
         assert isinstance(self.relaxation, Policy)
         assert self.chooser is not None
-        self.relaxation.reinforce(self.rewards(*self.held_batch()), self.chooser, self.draws)
+        batch = self.held_batch()
+        self.relaxation.reinforce(self._worth(lambda: [batch]), self.chooser, self.draws)
 
-    def rewards(self, images: Tensor, targets: Tensor) -> Reward:
-        """What a path is worth on a batch; see `quality`."""
+    def _worth(self, part: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> Reward:
+        """What a path is worth on batches; see `quality`."""
 
         def reward(path: Mapping[str, int]) -> float:
             self.network.follow(path)
-            return self.quality([(images, targets)])[0]
+            found = self.quality(part())[0]
+            for each in self.extras:
+                found = each.rewarded(found, path)
+            return found
 
         return reward
 
@@ -302,7 +302,7 @@ class SupernetRun(Run):
                 count += len(targets)
         self.network.train(training)
         self.charge(int(count))
-        right = meter.metrics().get("accuracy", math.nan) * count
+        right = meter.metrics().get("accuracy", math.nan) * count if count else 0.0
         total, count, right = map(self.group.total, (total, count, right))
         loss = total / max(count, 1.0)
         return (1.0 / (1.0 + max(loss, 0.0)) if math.isnan(right) else right / count), -loss

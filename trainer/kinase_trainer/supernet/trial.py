@@ -118,11 +118,17 @@ def _run(job: TrialJob, around: Surroundings, group: Group) -> SupernetRun:
         extras = make_extras(job.supernet, choices.relaxation)
     except ValueError as error:
         raise ConfigError(f"estimation.oneShot: {error}") from None
-    if choices.order or job.supernet.selection is not None:
+    if choices.holds_out or job.supernet.selection is not None:
         try:
             weights, held = halves(around.train, plan.held, job.seed)
         except ValueError as error:
             raise ConfigError(f"estimation.oneShot.held: {error}") from None
+    waits = plan.waits(job.fidelity.epochs)
+    if choices.chooser is not None and waits >= job.fidelity.epochs:
+        raise ConfigError(
+            f"estimation.oneShot.frozen: the choices do not learn in the first {waits} of "
+            f"{counted(job.fidelity.epochs, 'epoch')}; use a smaller number"
+        )
     return SupernetRun(
         model=network,
         optimizer=make_optimizer(network, job.training, paths=True),
@@ -137,7 +143,10 @@ def _run(job: TrialJob, around: Surroundings, group: Group) -> SupernetRun:
         held=held,
         chooser=choices.chooser,
         order=choices.order,
-        frozen=plan.waits,
+        frozen=waits,
+        interval=choices.interval,
+        rounds=choices.rounds,
+        own_statistics=choices.own_statistics,
         extras=extras,
         group=group,
     )
