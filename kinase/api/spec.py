@@ -57,6 +57,9 @@ _LEARNS = (
 _WRAPS = (
     "estimation.{name} must not be set: strategy.type {strategy} trains no candidates; remove it"
 )
+ONLY_FOR = {"EAS": "Chain", "PathLevel": "Tree", "Pruning": "Fabric"}
+"""The type of space that a strategy works on, if it is one alone."""
+_ONLY_FOR = "strategy.type {strategy} requires the space type {space}; space.type is {found}"
 _RELAXES = (
     "estimation.oneShot.relaxation must not be set: strategy.type {strategy} says how choices are "
     "made; remove it, or choose a strategy that samples, such as Evolution"
@@ -223,10 +226,13 @@ class ExperimentSpec(Model):
             )
             for name in WRAPS
         ),
-        Rule(
-            "self.strategy.type != 'EAS' || self.space.type in ['Chain', 'Custom']",
-            "strategy.type EAS requires the space type Chain; space.type is {self.space.type}",
-            ".strategy.type",
+        *(
+            Rule(
+                f"self.strategy.type != '{strategy}' || self.space.type in ['{space}', 'Custom']",
+                _ONLY_FOR.format(strategy=strategy, space=space, found="{self.space.type}"),
+                ".strategy.type",
+            )
+            for strategy, space in ONLY_FOR.items()
         ),
         Rule(
             "self.strategy.type != 'EAS' || "
@@ -234,16 +240,6 @@ class ExperimentSpec(Model):
             "strategy.eas.reward tan requires an accuracy that is maximized; for "
             "{self.objective.metric} use reward: identity",
             ".strategy.eas.reward",
-        ),
-        Rule(
-            "self.strategy.type != 'Pruning' || self.space.type in ['Fabric', 'Custom']",
-            "strategy.type Pruning requires the space type Fabric; space.type is {self.space.type}",
-            ".strategy.type",
-        ),
-        Rule(
-            "self.strategy.type != 'PathLevel' || self.space.type in ['Tree', 'Custom']",
-            "strategy.type PathLevel requires the space type Tree; space.type is {self.space.type}",
-            ".strategy.type",
         ),
         Rule(
             "self.strategy.type != 'PathLevel' || "
@@ -473,26 +469,15 @@ class ExperimentSpec(Model):
         return self
 
     @model_validator(mode="after")
-    def _can_be_pruned(self) -> Self:
-        if self.strategy.type == "Pruning" and self.space.type not in ("Fabric", "Custom"):
-            raise ValueError(
-                "strategy.type Pruning requires the space type Fabric; space.type is "
-                f"{self.space.type}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _fits_a_policy(self) -> Self:
-        strategy = self.strategy
+    def _fits_the_space(self) -> Self:
+        strategy, found = self.strategy, self.space.type
+        space = ONLY_FOR.get(strategy.type, found)
+        if found not in (space, "Custom"):
+            raise ValueError(_ONLY_FOR.format(strategy=strategy.type, space=space, found=found))
         policy = strategy.eas or strategy.path_level
         if policy is None:
             return self
-        space, field = ("Chain", "eas") if strategy.eas else ("Tree", "pathLevel")
-        if self.space.type not in (space, "Custom"):
-            raise ValueError(
-                f"strategy.type {strategy.type} requires the space type {space}; "
-                f"space.type is {self.space.type}"
-            )
+        field = "eas" if strategy.eas else "pathLevel"
         metric, goal = self.objective.metric, self.objective.goal
         if policy.reward == "tan" and (goal == "minimize" or metric in _NO_SHARES):
             raise ValueError(
