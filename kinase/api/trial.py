@@ -6,8 +6,6 @@ Any program that reads a `TrialJob` and writes a `TrialResult` can be a trainer
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable
 from enum import StrEnum
@@ -23,8 +21,10 @@ from pydantic import (
 )
 
 from kinase.api._base import Metric, Model, Name
-from kinase.api.fidelity import Fidelity, Scale
+from kinase.api.fidelity import Fidelity
+from kinase.api.inheritance import Inheritance, Inherited
 from kinase.api.objective import Goal
+from kinase.api.root import Root, RootFiles
 from kinase.api.slice import Slice
 from kinase.api.space import Space
 from kinase.api.supernet import MOST_ALSO, Derived, SupernetPlan
@@ -107,90 +107,6 @@ class Cost(Model):
             samples=max(0, self.samples - other.samples),
             device_seconds=max(0.0, self.device_seconds - other.device_seconds),
         )
-
-
-class Ancestor(Model):
-    """A trial of the search whose trained weights a child can inherit."""
-
-    trial: Annotated[int, Field(ge=0)]
-    """Number of the ancestor's trial."""
-    prefix: str
-    """Path of its network below the experiment's store: `trials/00003`, or `trials/00003/epoch-3`
-    for a trial that paused after three epochs."""
-    architecture: Architecture
-    """Genotype of the ancestor."""
-    scale: Scale = Scale()
-    """Size of the ancestor's network."""
-    morphisms: tuple[dict[str, Any], ...] | None = None
-    """Morphisms, in order and as plain data, that turn its network into the network of the next in
-    the line: the ancestor before it in the list, or the child. None if no morphisms do."""
-
-
-class Inheritance(Model):
-    """What a child can inherit."""
-
-    ancestors: Annotated[tuple[Ancestor, ...], Field(min_length=1, max_length=8)]
-    """The parent, its parent, and so on. The nearest one with valid weights is used."""
-    matching: bool = True
-    """Whether a child that no morphisms produce takes the tensors of the same name and shape."""
-    learning_rate_factor: Annotated[float, Field(gt=0, le=10)] = 1.0
-    """Factor applied to the learning rate of a child that inherits weights."""
-    optimizer: bool = False
-    """Whether the child also inherits the optimizer's state."""
-    distil: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Number of first epochs in which the child is distilled from the ancestor's outputs instead of
-    trained on labels, because some of the morphisms are approximate."""
-
-
-class Inherited(Model):
-    """What a child has inherited."""
-
-    trial: Annotated[int, Field(ge=0)] | None = None
-    """The ancestor whose weights were used, or None if no ancestor's weights were usable."""
-    root: bool = False
-    """Whether the weights are those of the network that the search starts from."""
-    share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the child's parameters that come from the ancestor. It is 1 if morphisms produce the
-    child, because it then starts as the ancestor's function or its approximation."""
-    morphisms: Annotated[int, Field(ge=0)] | None = None
-    """Number of morphisms from the ancestor to the child, or None if tensors were matched by name
-    and shape."""
-    distilled: Annotated[int, Field(ge=0)] = 0
-    """Epochs in which the child was distilled from the ancestor, before training on labels."""
-    message: Annotated[str, Field(max_length=2048)] = ""
-    """Why nearer ancestors were not used, or could not be used for distillation."""
-
-
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""SHA-256, in hexadecimal digits."""
-
-
-class RootFiles(Model):
-    """The network that a search starts from, in the experiment's store."""
-
-    graph: Digest
-    """Digest of the graph, stored at `root/<digest>.json`."""
-    weights: Digest
-    """Digest of the weights, stored at `root/<digest>.safetensors`."""
-
-
-class Root(Model):
-    """The network that a search starts from, as the trainer has adapted it to the task."""
-
-    graph: dict[str, Any]
-    """Graph of the network as plain data: nodes and output."""
-    weights: Digest
-    """Digest of the weights that the trainer has stored."""
-
-    @property
-    def text(self) -> bytes:
-        """The graph as the trainer has stored it."""
-        return json.dumps(self.graph, sort_keys=True, separators=(",", ":")).encode()
-
-    @property
-    def files(self) -> RootFiles:
-        """The same as references for a trial."""
-        return RootFiles(graph=hashlib.sha256(self.text).hexdigest(), weights=self.weights)
 
 
 ProxyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=64)]

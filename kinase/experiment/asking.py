@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from kinase.api.fidelity import Grant
+from kinase.api.inheritance import Inheritance
 from kinase.api.slice import Slice
-from kinase.api.trial import Inheritance, Kind, Outcome
+from kinase.api.trial import Kind, Outcome
 from kinase.estimation import Promote, Sample, Stop, Train
 from kinase.experiment import budget, inheritance
 from kinase.experiment.entries import AnyEntry, Asked, Ended, Granted, Told

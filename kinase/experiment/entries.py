@@ -8,18 +8,10 @@ from pydantic import Field, model_validator
 
 from kinase.api._base import Model
 from kinase.api.fidelity import Grant
+from kinase.api.inheritance import Inheritance, Inherited
 from kinase.api.slice import Slice
 from kinase.api.supernet import Derived, SupernetPlan
-from kinase.api.trial import (
-    Architecture,
-    Confusion,
-    Cost,
-    Folder,
-    Inheritance,
-    Inherited,
-    Kind,
-    Outcome,
-)
+from kinase.api.trial import Architecture, Confusion, Cost, Folder, Kind, Outcome
 
 Seconds = Annotated[float, Field(ge=0)]
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from kinase.api.trial import Ancestor, Architecture, Inheritance, Kind, Outcome
+from kinase.api.inheritance import Ancestor, Inheritance
+from kinase.api.trial import Architecture, Kind, Outcome
 from kinase.estimation.base import InheritanceRule
 from kinase.experiment.state import State
 from kinase.experiment.trial_record import TrialRecord

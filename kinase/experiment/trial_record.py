@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinase.api.fidelity import Fidelity, Grant
+from kinase.api.inheritance import Inheritance, Inherited
 from kinase.api.slice import Slice
 from kinase.api.supernet import Derived, SupernetPlan
-from kinase.api.trial import Architecture, Cost, Inheritance, Inherited, Kind, Outcome
+from kinase.api.trial import Architecture, Cost, Kind, Outcome
 from kinase.experiment import artifacts
 from kinase.experiment.entries import Rested
 from kinase.words import counted, was

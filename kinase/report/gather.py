@@ -8,8 +8,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from kinase.api.fidelity import Fidelity, Grant
+from kinase.api.inheritance import Inherited
 from kinase.api.task import output_name
-from kinase.api.trial import Cost, Inherited, Kind, Outcome, Point
+from kinase.api.trial import Cost, Kind, Outcome, Point
 from kinase.experiment import weights
 from kinase.experiment.budget import Limit, sample_passes
 from kinase.experiment.record import Record

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from kinase.api.trial import Architecture, Inherited, Outcome, Point, TrialJob, TrialResult
+from kinase.api.inheritance import Inherited
+from kinase.api.trial import Architecture, Outcome, Point, TrialJob, TrialResult
 from kinase.morphism import dump_chain
 from kinase.morphism.bridge import bridge
 from kinase.space import Frame, make_space

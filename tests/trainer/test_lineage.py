@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from kinase.api.trial import Architecture, Inherited, Point, TrialJob, TrialResult
+from kinase.api.inheritance import Inherited
+from kinase.api.trial import Architecture, Point, TrialJob, TrialResult
 from kinase.morphism import dump_chain
 from kinase.morphism.bridge import bridge
 from kinase.space import Frame, make_space

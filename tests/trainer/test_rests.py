@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from kinase.api.trial import CheckpointGone, Inherited, Outcome, TrialJob, TrialResult
+from kinase.api.inheritance import Inherited
+from kinase.api.trial import CheckpointGone, Outcome, TrialJob, TrialResult
 from kinase.morphism import dump_chain
 from kinase.morphism.bridge import bridge
 from kinase.space import Frame, make_space

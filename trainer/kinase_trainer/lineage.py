@@ -13,7 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from kinase.api.trial import Ancestor, Inherited, TrialJob
+from kinase.api.inheritance import Ancestor, Inherited
+from kinase.api.trial import TrialJob
 from kinase.morphism import Limits, MorphismError, load_chain
 from kinase.morphism.base import Base
 from kinase.morphism.bridge import follow

@@ -21,8 +21,10 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from kinase.api import limits
+from kinase.api.inheritance import Inherited
 from kinase.api.model_space import ModelSpace
-from kinase.api.trial import Inherited, Root, RootFiles, TrialJob
+from kinase.api.root import Root, RootFiles
+from kinase.api.trial import TrialJob
 from kinase.morphism import MorphismError, load_chain, tensors
 from kinase.morphism.path import Path as PathMorphism
 from kinase.morphism.widen import Heads, Widen

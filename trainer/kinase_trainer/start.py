@@ -3,7 +3,8 @@ network that the space starts from, or from scratch."""
 
 from __future__ import annotations
 
-from kinase.api.trial import CheckpointGone, Inherited, TrialJob
+from kinase.api.inheritance import Inherited
+from kinase.api.trial import CheckpointGone, TrialJob
 from kinase.store import NotFound, Store
 from kinase.words import counted
 from kinase_trainer import checkpoint, lineage

@@ -18,8 +18,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from kinase.api.inheritance import Inherited
 from kinase.api.task import Training
-from kinase.api.trial import Inherited, Point
+from kinase.api.trial import Point
 from kinase.words import counted
 from kinase_trainer import checkpoint
 from kinase_trainer.data import Part, batches, plain_batches, plain_size, sizes_of

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kinase.api import Kind, NASExperiment
-from kinase.api.trial import Inherited
+from kinase.api.inheritance import Inherited
 from kinase.estimation import InheritanceRule
 from kinase.experiment import inheritance
 from kinase.experiment.loop import Loop

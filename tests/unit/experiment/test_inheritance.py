@@ -11,7 +11,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from kinase.api import Kind, NASExperiment, Outcome, TrialJob
-from kinase.api.trial import Inherited, epoch_folder
+from kinase.api.inheritance import Inherited
+from kinase.api.trial import epoch_folder
 from kinase.engine.base import Event, Finished
 from kinase.engine.tabular import TabularEngine
 from kinase.estimation import InheritanceRule

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from kinase.api.trial import Inherited, Root, TaskInfo
+from kinase.api.inheritance import Inherited
+from kinase.api.root import Root
+from kinase.api.trial import TaskInfo
 from kinase.engine import EngineError
 from kinase.engine.tabular import TabularEngine
 from kinase.experiment.dispatch import job_of

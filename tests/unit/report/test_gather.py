@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from kinase.api.trial import Ancestor, Cost, Inheritance, Kind
+from kinase.api.inheritance import Ancestor, Inheritance
+from kinase.api.trial import Cost, Kind
 from kinase.experiment.loop import Loop
 from kinase.report import render
 from kinase.report.gather import _morphisms, gather

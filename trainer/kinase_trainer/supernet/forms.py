@@ -7,8 +7,9 @@ from functools import lru_cache
 
 import torch
 
+from kinase.api.inheritance import Inherited
 from kinase.api.space import Space as SpaceModel
-from kinase.api.trial import Inherited, TrialJob
+from kinase.api.trial import TrialJob
 from kinase.space import Frame, make_space
 from kinase.space.elastic import Elastic
 from kinase.space.sharing import Form, Unshared, shared
