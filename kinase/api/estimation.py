@@ -10,7 +10,7 @@ from kinase.api._base import Custom, Model, Rule, Union
 from kinase.api.ladder import LADDERS, Ladder
 from kinase.api.screen import Screen
 from kinase.api.stopping import Stopping
-from kinase.api.supernet import BATCH, MOST_ALSO, Relaxation, SupernetOptions
+from kinase.api.supernet import BATCH, MOST_ALSO, Sampling, SupernetOptions
 
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -193,9 +193,9 @@ class OneShotEstimation(SupernetOptions):
 
     epochs: Epochs | None = None
     """Training epochs of the supernet. Default: `spec.training.epochs`."""
-    relaxation: Relaxation | None = None
-    """How choices are made while the supernet trains. Default: `Uniform`. It must not be set if the
-    strategy learns the choices, such as DARTS."""
+    sampling: Sampling | None = None
+    """How architectures are drawn while the supernet trains. Default: `Uniform`. It must not be set
+    if the strategy learns the choices, such as DARTS."""
     candidates: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Maximum number of candidates to score, including those of the control. `budget.trials` is
     another limit. Default: 1000, as in Guo et al. (2020) and Li & Talwalkar (2020); 5 with PCDARTS,

@@ -61,7 +61,7 @@ ONLY_FOR = {"EAS": "Chain", "PathLevel": "Tree", "Pruning": "Fabric"}
 """The type of space that a strategy works on, if it is one alone."""
 _ONLY_FOR = "strategy.type {strategy} requires the space type {space}; space.type is {found}"
 _RELAXES = (
-    "estimation.oneShot.relaxation must not be set: strategy.type {strategy} says how choices are "
+    "estimation.oneShot.sampling must not be set: strategy.type {strategy} says how choices are "
     "made; remove it, or choose a strategy that samples, such as Evolution"
 )
 
@@ -212,9 +212,9 @@ class ExperimentSpec(Model):
         ),
         Rule(
             f"!(self.strategy.type in {list(LEARNED)}) || "
-            "!self.estimation.?oneShot.?relaxation.hasValue()",
+            "!self.estimation.?oneShot.?sampling.hasValue()",
             _RELAXES.format(strategy="{self.strategy.type}"),
-            ".estimation.oneShot.relaxation",
+            ".estimation.oneShot.sampling",
             "Forbidden",
         ),
         *(
@@ -461,7 +461,7 @@ class ExperimentSpec(Model):
             return self
         if estimation not in ("Auto", "OneShot"):
             raise ValueError(_LEARNS.format(strategy=strategy, estimation=estimation))
-        if self.estimation.one_shot is not None and self.estimation.one_shot.relaxation is not None:
+        if self.estimation.one_shot is not None and self.estimation.one_shot.sampling is not None:
             raise ValueError(_RELAXES.format(strategy=strategy))
         for name in WRAPS:
             if getattr(self.estimation, name) is not None:

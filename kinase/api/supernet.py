@@ -188,8 +188,21 @@ class Pruning(Model):
     edge or more."""
 
 
+class Sampling(Union):
+    """How architectures are drawn while a supernet trains for a strategy that samples. Nothing is
+    learned of the choices."""
+
+    type: Literal["Uniform", "FairNAS", "PathDropout"] = "Uniform"
+    """Type of the sampling. `Uniform`: a random architecture in each step (Guo et al. 2020; Li &
+    Talwalkar 2020). `FairNAS`: in each step as many as a choice has options, each of which is used
+    once (Chu et al. 2021). `PathDropout`: all options but those dropped (Bender et al. 2018). The
+    field of the same name holds its options."""
+    path_dropout: PathDropout | None = None
+    """Options dropped at random."""
+
+
 class Relaxation(Union):
-    """How choices are made while a supernet trains."""
+    """How choices are made while a supernet trains, in a trial's job."""
 
     type: Literal[
         "Uniform",

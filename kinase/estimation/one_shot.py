@@ -56,7 +56,10 @@ class OneShot(Estimator):
     @property
     def relaxation(self) -> Relaxation:
         """How the supernet's choices are made."""
-        return self.setting.relaxation or self.options.relaxation or Relaxation()
+        if self.setting.relaxation is not None:
+            return self.setting.relaxation
+        drawn = self.options.sampling
+        return Relaxation() if drawn is None else Relaxation.model_validate(drawn.model_dump())
 
     @property
     def most(self) -> int:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kinase.api import NASExperiment
+from kinase.api._base import struct_name
 from kinase.api.crd import Schema, schema
 from kinase.api.ladder import LADDERS
+from kinase.api.supernet import LEARNED
 
 Manifest = dict[str, Any]
 Changes = dict[str, Any]
@@ -1253,13 +1255,27 @@ CASES |= {
     ),
 }
 
+UNTRAINED: dict[str, Any] = {"stopping": {"type": "Median"}, "screen": {"pool": 2}}
+"""What is of candidates that are trained."""
+
+
+def drawn(**sampling: Any) -> Changes:
+    """A supernet whose architectures are drawn in a way."""
+    return {"estimation": {"type": "OneShot", "oneShot": {"sampling": sampling}}}
+
+
 CASES |= {
     f"the struct of another estimation, {struct}": Case(
         {"estimation": {"type": kind, struct: {}}},
         {"estimation": {"type": "Full", struct: {}}},
         struct,
     )
-    for kind, struct in {**LADDERS, "FreezeThaw": "freezeThaw", "Auto": "auto"}.items()
+    for kind, struct in {
+        **LADDERS,
+        "FreezeThaw": "freezeThaw",
+        "OneShot": "oneShot",
+        "Auto": "auto",
+    }.items()
 }
 CASES |= {
     f"the struct of another rule, {struct}": Case(
@@ -1274,11 +1290,47 @@ CASES |= {
         ("Median", "median", "Baker"),
     )
 }
-CASES["the struct of another strategy, bohb"] = Case(
-    {"strategy": {"type": "BOHB", "bohb": {}}},
-    {"strategy": {"type": "Random", "bohb": {}}},
-    "bohb",
-)
+CASES |= {
+    f"the struct of another strategy, {struct_name(kind)}": Case(
+        {"strategy": {"type": kind, struct_name(kind): {}}},
+        {"strategy": {"type": "Random", struct_name(kind): {}}},
+        struct_name(kind),
+    )
+    for kind in ("BOHB", *(each for each in LEARNED if each != "Pruning"))
+}
+CASES |= {
+    f"candidates that are not trained, {name}": Case(
+        {"estimation": {"type": "Full", name: value}},
+        {"estimation": {"type": "OneShot", name: value}},
+        name,
+    )
+    for name, value in UNTRAINED.items()
+}
+CASES |= {
+    f"a strategy that trains no candidates, {name}": Case(
+        {"strategy": {"type": "DARTS"}, "estimation": {"type": "Auto"}},
+        {"strategy": {"type": "DARTS"}, "estimation": {"type": "Auto", name: value}},
+        name,
+    )
+    for name, value in UNTRAINED.items()
+}
+CASES |= {
+    "choices are learned in a supernet": Case(
+        {"strategy": {"type": "DARTS"}, "estimation": {"type": "OneShot"}},
+        {"strategy": {"type": "DARTS"}, "estimation": {"type": "Full"}},
+        "estimation.type",
+    ),
+    "the strategy says how choices are made": Case(
+        drawn(type="Uniform"),
+        {"strategy": {"type": "DARTS"}} | drawn(type="Uniform"),
+        "oneShot.sampling",
+    ),
+    "the struct of another sampling": Case(
+        drawn(type="PathDropout", pathDropout={"rate": 0.2}),
+        drawn(type="Uniform", pathDropout={"rate": 0.2}),
+        "pathDropout",
+    ),
+}
 
 UNKNOWN: dict[str, tuple[Changes, str]] = {
     "at the top": ({"budgett": {"trials": 1}}, "budgett"),

@@ -230,8 +230,8 @@ def test_without_an_estimation_it_is_one_shot_where_the_strategy_learns_choices(
     [
         ({"estimation": {"type": "Full"}}, "estimation.type Full has none: use the type OneShot"),
         (
-            {"estimation": {"type": "OneShot", "oneShot": {"relaxation": {"type": "Uniform"}}}},
-            "estimation.oneShot.relaxation must not be set: strategy.type DARTS says",
+            {"estimation": {"type": "OneShot", "oneShot": {"sampling": {"type": "Uniform"}}}},
+            "estimation.oneShot.sampling must not be set: strategy.type DARTS says",
         ),
         (
             {"estimation": {"type": "Auto", "stopping": {"type": "Median"}}},
