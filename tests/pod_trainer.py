@@ -1,5 +1,7 @@
 """A trainer without torch for tests and benchmarks of a cluster: trial contract v1 as a pod.
 
+Of several workers the first does everything, and the others wait to be ended.
+
 It trains nothing. Its metrics are a function of the job (`score`), so a search that was disturbed
 can be compared with one that was not, and with one that looks `score` up. It needs nothing but
 Python, so a pod starts in a twentieth of a second.
@@ -53,7 +55,7 @@ INFO = {
     "metrics": ["val_accuracy", "val_loss"],
     "device": "cpu",
     "facts": {},
-    "supports": ["until", "measure"],
+    "supports": ["until", "measure", "workers"],
 }
 Document = dict[str, Any]
 
@@ -351,6 +353,8 @@ def hold(epoch: int) -> None:
         return
     namespace = os.environ["KINASE_STORE"].split("/")[-2]
     job = pod.rpartition("-")[0]
+    if "KINASE_RANK" in os.environ:
+        job = job.rpartition("-")[0]
     held = Path(node.rpartition(":")[0]) / "held" / namespace / f"{job}-{epoch}"
     while held.exists() and not state.asked:
         time.sleep(0.02)
@@ -459,6 +463,10 @@ def main() -> None:
     try:
         job = json.loads(Path(os.environ["KINASE_JOB"]).read_bytes())
         store = open_store()
+        if (rank := os.environ.get("KINASE_RANK", "0")) != "0":
+            print(f"worker {rank} of {os.environ['KINASE_WORLD']}", flush=True)
+            while True:
+                time.sleep(3600)
         if job["task"].get("dataset") == "absent":
             raise Bad("task.dataset 'absent' does not exist")
         if job.get("describe"):

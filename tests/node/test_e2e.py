@@ -26,6 +26,7 @@ import yaml
 
 from kinase.api import names
 from kinase.api.task import Task
+from kinase.api.trial import TrialProgress, TrialResult
 from kinase.experiment.journal import Journal
 from kinase.store import Store, open_uri
 from tests.cluster import system
@@ -43,6 +44,8 @@ HOME, NAS = "kinase-system", "nas"
 VERSITYGW = "localhost/kinase-lab/versitygw"
 TRIALS, EPOCHS, FINAL = 8, 3, 6
 """Trials of the search, epochs of each, and of the one finalist."""
+LONG = 30
+"""Epochs of a trial in whose middle a worker is deleted."""
 BORN_WITH = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
 """What every namespace has."""
 
@@ -378,6 +381,47 @@ def test_report_and_model_come_back(nas: Nas, search: Search, tmp_path: Path) ->
     said = search.item["status"]["test"]["test_accuracy"]
     assert right / len(part) == pytest.approx(said, abs=1e-4)  # one image is 0.003
     assert said > 0.5, "by chance it is 0.1"
+
+
+def test_two_workers_on_two_nodes_and_one_is_deleted(nas: Nas, figure: Figure) -> None:
+    """They find each other by name, train over the nodes' network, and lose at most an epoch."""
+    body = example()
+    body["metadata"]["name"] = "pair"
+    spec = body["spec"]
+    spec["training"]["epochs"] = LONG
+    spec["estimation"] = {"type": "Full"}
+    spec["budget"], spec["control"] = {"trials": 1, "parallelism": 1}, {"share": 0}
+    spec["finalists"], spec["baselines"] = {"count": 1, "epochs": FINAL}, []
+    labels = {"matchLabels": {names.EXPERIMENT: "pair", names.COMPONENT: "trial"}}
+    apart = [{"labelSelector": labels, "topologyKey": "kubernetes.io/hostname"}]
+    spec["trialTemplate"] |= {
+        "workers": 2,
+        "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": apart}},
+    }
+    nas.apply(body)
+    both = wait_for(lambda: f if len(f := nas.trials("pair")) == 2 else None, 180)
+    assert both is not None
+    assert len({pod["spec"]["nodeName"] for pod in both}) == 2
+    with nas.store("pair") as store:
+
+        def ledger() -> TrialProgress:
+            return TrialProgress.model_validate_json(store.get("trials/00000/progress.json"))
+
+        wait_for(lambda: ledger().epochs_done >= 2, 180, message="two epochs")
+        second = next(p for p in both if p["metadata"]["labels"][names.INDEX] == "1")
+        name = second["metadata"]["name"]
+        nas.lab.cluster.kubectl("delete", "pod", "--namespace", NAS, "--wait=false", name)
+        nas.lab.cluster.kubectl(
+            *("wait", "nasx/pair", "--namespace", NAS),
+            *("--for=condition=Succeeded", "--timeout=600s"),
+        )
+        lost = ledger().epochs_begun - LONG
+        result = TrialResult.model_validate_json(store.get("trials/00000/result.json"))
+    figure("epochs lost with one of two workers", lost, "epochs")
+    assert (result.attempt, result.facts["workers"]) == (2, 2)
+    assert [point.epoch for point in result.curve] == list(range(1, LONG + 1))
+    assert lost <= 1
+    nas.lab.cluster.kubectl("delete", "nasx", "pair", "--namespace", NAS, "--timeout=60s")
 
 
 @pytest.fixture(scope="module")
