@@ -206,7 +206,7 @@ def follow(job: TrialJob, store: Store, begin: Begin, done: Begin, group: Group)
     if job.supernet is not None:
         supernets.follow(job, store, begin, done, group)
         return
-    if job.slice is not None:
+    if job.slice is not None and job.last_epoch == 0:
         return  # worker 0 scores it alone
     setting = set_up(job, store)
     run = _run_of(job, setting, group)
