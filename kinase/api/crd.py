@@ -72,6 +72,7 @@ TRIAL_COLUMNS: tuple[Column, ...] = (
     ("Reason", "string", ".status.reason"),
     ("Attempt", "integer", ".spec.attempt"),
     ("Workers", "integer", ".spec.workers", 1),
+    ("Candidates", "integer", ".spec.candidates", 1),
     ("Value", "number", ".status.value"),
     ("Epochs", "integer", ".status.epochs"),
     ("Node", "string", ".status.node"),

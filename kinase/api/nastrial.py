@@ -8,6 +8,7 @@ from pydantic import Field
 
 from kinase.api._base import Model, Name, Rule
 from kinase.api.status import TrialStatus
+from kinase.api.supernet import MOST_ALSO
 from kinase.api.trial import Workers
 
 
@@ -25,6 +26,9 @@ class TrialSpec(Model):
     """Number of the desired attempt. A retry increases it."""
     workers: Workers = 1
     """Number of pods that train the trial together, those of the desired attempt."""
+    candidates: Annotated[int, Field(ge=2, le=MOST_ALSO + 1)] | None = None
+    """Number of candidates that the attempt scores in turn with the weights of a supernet. The
+    trial is named after the first of them. By default it is one."""
     stop: bool = False
     """Whether to stop the attempt at its next checkpoint."""
     token: Annotated[str, Field(min_length=16, max_length=128)] | None = None

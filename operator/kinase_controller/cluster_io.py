@@ -279,6 +279,12 @@ class ClusterIO:
         """The trial with this number, but not its test; from any thread."""
         return self.find(names.trial_name(self.identity.experiment, number))
 
+    def batches(self) -> dict[tuple[int, int], Seen]:
+        """The trials that score several candidates, by number and attempt of each of those; from
+        any thread."""
+        items = list(self._trials.items.values())
+        return {member: seen for seen in items if not seen.deleting for member in seen.members}
+
     def stops(self, name: str) -> bool:
         """Whether the trial should stop at its next checkpoint."""
         seen = self.find(name)
@@ -340,6 +346,7 @@ class ClusterIO:
             spec = {
                 "attempt": wanted.attempt,
                 "workers": wanted.workers,
+                "candidates": wanted.candidates,
                 "stop": False,
                 "job": wanted.document(),
             }

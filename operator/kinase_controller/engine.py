@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from kinase.api import TrialPhase, limits
 from kinase.api.space import Space
+from kinase.api.supernet import MOST_ALSO
 from kinase.api.task import Task, Training
 from kinase.api.trial import (
     MAX_ATTEMPTS,
@@ -28,7 +29,7 @@ from kinase.api.trial import (
 from kinase.engine import Engine, EngineError, Event, Finished, Lost, Progress
 from kinase.store import NotFound, Store, TooLarge
 from kinase_controller.cluster_io import ClusterIO, Gone, job_of
-from kinase_controller.trials import Seen, Wanted, lost
+from kinase_controller.trials import Seen, Wanted, ends, lost, result_key
 
 MANY = 10_000
 """Slots of a cluster: only the manifest limits how many trials run at the same time."""
@@ -43,21 +44,26 @@ class KubernetesEngine(Engine):
     just requests its trials again."""
 
     slots = MANY
+    batch = MOST_ALSO
 
     def __init__(self, cluster: ClusterIO, store: Store) -> None:
         """Run trials through `cluster`; read results from the experiment's store."""
         self._cluster, self._store = cluster, store
         self._running: dict[int, Wanted] = {}
+        """By number of the trial; candidates of one attempt have the same."""
         self._began: dict[int, float] = {}
+        """By number of the attempt's first trial, as `_asked`."""
         self._asked: dict[int, datetime] = {}
+        self._batches: dict[tuple[int, int], Seen] | None = None
+        """What an earlier process launched, while it is adopted."""
         self._looked = 0.0
         self._resting: dict[int, Wanted] = {}
         """Attempts that rest, and whose pods wait to be continued."""
         self._held: set[int] = set()
         """Those of them whose rest the loop knows of."""
-        self._events: queue.SimpleQueue[tuple[Wanted, Event | Future[Event | None]]] = (
-            queue.SimpleQueue()
-        )
+        self._events: queue.SimpleQueue[
+            tuple[Wanted, Sequence[Event] | Future[Sequence[Event]]]
+        ] = queue.SimpleQueue()
         self._awake = threading.Event()
         self.waits: Callable[[Seen | None], None] = lambda seen: None
         """Called periodically with the state of the task's description while waiting for it. An
@@ -135,7 +141,8 @@ class KubernetesEngine(Engine):
         wanted = self._test(job) if job.test else Wanted.of(job.experiment, job)
         before = self._resting.pop(job.trial, None)
         self._held.discard(job.trial)
-        self._running[job.trial] = wanted
+        for member in wanted.members:
+            self._running[member.trial] = wanted
         if before is not None and before.attempt == wanted.attempt:
             self._began[job.trial] = time.monotonic()  # its pod hears of it at its next post
         else:
@@ -149,7 +156,7 @@ class KubernetesEngine(Engine):
         before = self._cluster.find(wanted.name)
         if before is None:
             return wanted
-        failed = before.ended and isinstance(self._outcome(wanted, before), Lost)
+        failed = before.ended and isinstance(self._outcome(wanted, before)[0], Lost)
         attempt = max(job.attempt, before.attempt + failed)
         if attempt > MAX_ATTEMPTS:
             raise EngineError(
@@ -159,7 +166,14 @@ class KubernetesEngine(Engine):
         return Wanted.of(job.experiment, job.model_copy(update={"attempt": attempt}))
 
     def adopt(self, job: TrialJob) -> bool:
-        """Whether the trial exists on the cluster; then its attempt continues or starts there."""
+        """Whether the trial exists on the cluster, or is one of the candidates of another; then its
+        attempt continues or starts there."""
+        if self._batches is None:
+            self._batches = self._cluster.batches()
+        batch = self._batches.get((job.trial, job.attempt))
+        if batch is not None:
+            self._join(job, batch)
+            return True
         wanted = Wanted.of(job.experiment, job)
         seen = self._cluster.find(wanted.name)
         if seen is None:
@@ -171,11 +185,35 @@ class KubernetesEngine(Engine):
             self._asked[job.trial] = seen.created
         return True
 
+    def _join(self, job: TrialJob, seen: Seen) -> None:
+        """Expect a candidate's result from a trial that scores several."""
+        others = [w for w in self._running.values() if w.name == seen.name]
+        whole = job if not others or not others[0].members else others[0].job
+        if isinstance(whole, TrialJob) and whole is not job:
+            whole = whole.with_also([job])
+        wanted = Wanted(seen.name, seen.number, seen.kind, seen.attempt, whole)
+        for member in wanted.members:
+            self._running[member.trial] = wanted
+        if not seen.started or seen.reported != seen.attempt:
+            self._asked[seen.number] = seen.created or datetime.now(UTC)
+        self._cluster.want(wanted)
+
     def running(self) -> dict[int, float]:
         """Current trials with the seconds that their pods have run. A pod that waits for a node or
-        in a queue does not use a device yet."""
+        in a queue does not use a device yet. The seconds of a pod that scores several candidates
+        are those of the first."""
         now = time.monotonic()
-        return {number: now - self._began.get(number, now) for number in self._running}
+        found, counted = {}, set()
+        for number, wanted in self._running.items():
+            began = now if wanted.name in counted else self._began.get(wanted.number, now)
+            counted.add(wanted.name)
+            found[number] = now - began
+        return found
+
+    @property
+    def busy(self) -> int:
+        """Attempts under way."""
+        return len({wanted.name for wanted in self._running.values()})
 
     def waiting(self) -> list[Seen]:
         """Current trials that wait according to the operator, by number."""
@@ -192,11 +230,12 @@ class KubernetesEngine(Engine):
         if now - self._looked < 1.0:
             return
         self._looked = now
-        for number, wanted in self._running.items():
-            seen = self._cluster.find(wanted.name) if number not in self._began else None
+        for wanted in {each.name: each for each in self._running.values()}.values():
+            new = wanted.number not in self._began
+            seen = self._cluster.find(wanted.name) if new else None
             if seen is not None and seen.started and seen.reported == wanted.attempt:
                 held = (datetime.now(UTC) - seen.started).total_seconds()
-                self._began[number] = now - max(0.0, held)
+                self._began[wanted.number] = now - max(0.0, held)
                 self._count_wait(wanted, seen)
 
     def _count_wait(self, wanted: Wanted, seen: Seen) -> None:
@@ -215,6 +254,7 @@ class KubernetesEngine(Engine):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         found: list[Event] = []
+        self._batches = None
         self._look()
         while True:
             if self._cluster.lease_lost.is_set():
@@ -227,27 +267,30 @@ class KubernetesEngine(Engine):
                     self._count_wait(wanted, seen)
                     # results are read in parallel, and reported in the order in which the attempts
                     # ended
-                    read: Future[Event | None]
-                    read = self._cluster.readers.submit(self._outcome, wanted, seen)
+                    read = self._cluster.readers.submit(self._outcome, running, seen)
                     self._events.put((running, read))
             while not self._events.empty():
                 running, told = self._events.get_nowait()
-                event = told.result() if isinstance(told, Future) else told
-                if event is None:
-                    continue
-                if not isinstance(event, Progress):
-                    if self._running.get(event.trial) is not running:
-                        continue  # both its rest and the end of its pod report a stretch
-                    self._running.pop(event.trial, None)
-                    self._began.pop(event.trial, None)
-                    if event.trial in self._resting:
-                        self._held.add(event.trial)
-                found.append(event)
+                for event in told.result() if isinstance(told, Future) else told:
+                    if isinstance(event, Progress) or self._over(running, event.trial):
+                        found.append(event)
             left = None if deadline is None else deadline - time.monotonic()
             if found or (left is not None and left <= 0):
                 return found
             self._awake.wait(left if left is not None else 1.0)
             self._awake.clear()
+
+    def _over(self, running: Wanted, number: int) -> bool:
+        """Note the end of a trial's stretch; False if it is no news: both a rest and the end of the
+        pod report a stretch."""
+        if self._running.get(number) is not running:
+            return False
+        del self._running[number]
+        if not any(each is running for each in self._running.values()):
+            self._began.pop(running.number, None)
+        if number in self._resting:
+            self._held.add(number)
+        return True
 
     def _ended(self, wanted: Wanted) -> Wanted | None:
         """The request of an attempt whose pod has ended; None if its end is no news, because it
@@ -257,11 +300,12 @@ class KubernetesEngine(Engine):
             return None
         self._held.discard(job.trial)
         self._resting.pop(job.trial, None)
-        running = self._running.get(job.trial)
-        if running is None:
-            return None
-        same = (running.name, running.attempt) == (wanted.name, wanted.attempt)
-        return running if same else None
+        for member in job.members:
+            running = self._running.get(member.trial)
+            if running is not None:
+                same = (running.name, running.attempt) == (wanted.name, wanted.attempt)
+                return running if same else None
+        return None
 
     def rests(self, number: int, epoch: int) -> bool | int | None:
         """Whether a trial continues whose pod has left its result after an epoch, and waits. Called
@@ -289,9 +333,8 @@ class KubernetesEngine(Engine):
             self._awake.set()
         return None
 
-    def _rest(self, wanted: Wanted, seen: Seen) -> Event | None:
-        event = self._outcome(wanted, seen)
-        return event if isinstance(event, Finished) else None
+    def _rest(self, wanted: Wanted, seen: Seen) -> Sequence[Event]:
+        return [each for each in self._outcome(wanted, seen) if isinstance(each, Finished)]
 
     def holds(self, trial: int) -> bool:
         """Whether the pod of a trial that rests waits for an answer."""
@@ -303,25 +346,27 @@ class KubernetesEngine(Engine):
             self._resting.pop(number, None)
             self._held.discard(number)
 
-    def _outcome(self, wanted: Wanted, seen: Seen) -> Event:
-        """The result in the store decides how an attempt ended."""
+    def _outcome(self, wanted: Wanted, seen: Seen) -> Sequence[Event]:
+        """The results in the store decide how an attempt ended, for each of its trials."""
+        return ends(seen, [(each, self._left(each, seen)) for each in wanted.members])
+
+    def _left(self, job: TrialJob, seen: Seen) -> TrialResult | str:
+        """The result that an attempt has left of a trial, or why it has left none."""
         try:
-            text = self._store.get(wanted.result, limits.RESULT)
+            text = self._store.get(result_key(job), limits.RESULT)
             result = TrialResult.model_validate_json(text)
+        except TooLarge as error:
+            return f"the trainer left no valid result of this trial: {error}"
+        except (NotFound, ValidationError):
+            return ""
+        if result.outcome is Outcome.STOPPED:
             # a stopped attempt writes a result too, and the next attempt continues from its
             # checkpoint
-            whole = result.outcome is not Outcome.STOPPED or result.attempt == wanted.attempt
-            job = job_of(wanted)
-            short = job is not None and len(result.curve) < job.last_epoch
-            if result.outcome is Outcome.STOPPED and short and seen.phase == TrialPhase.FAILED:
-                return lost(seen)  # the result is that of an earlier rest of this attempt
-            if result.trial == wanted.number and whole:
-                return Finished(wanted.number, result)
-        except TooLarge as error:
-            return lost(seen, f"the trainer left no valid result of this trial: {error}")
-        except (NotFound, ValidationError):
-            pass
-        return lost(seen)
+            if result.attempt != job.attempt:
+                return ""
+            if len(result.curve) < job.last_epoch and seen.phase == TrialPhase.FAILED:
+                return ""  # the result is that of an earlier rest of this attempt
+        return result if result.trial == job.trial else ""
 
     def post(self, number: int, point: Point) -> bool:
         """Record a point of a running trial, from the endpoint's thread; return whether the trial
@@ -329,7 +374,7 @@ class KubernetesEngine(Engine):
         held = self._running.get(number)
         if held is None:
             return True
-        self._events.put((held, Progress(number, point)))
+        self._events.put((held, [Progress(number, point)]))
         self._awake.set()
         return not self._cluster.stops(held.name)
 
@@ -347,6 +392,7 @@ class KubernetesEngine(Engine):
         self._held.clear()
         self._began.clear()
         self._asked.clear()
+        self._batches = None
 
 
 __all__ = ["Gone", "Interrupted", "KubernetesEngine"]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydantic import ValidationError
 
 from kinase.api import TrialPhase, TrialReason, names
-from kinase.api.trial import Kind, TaskJob, TrialJob
-from kinase.engine import Lost
+from kinase.api.trial import Kind, TaskJob, TrialJob, TrialResult
+from kinase.engine import Event, Finished, Lost
 from kinase_kube.client import Object
 
 
@@ -37,6 +38,8 @@ class Seen:
     """When the pod of that attempt started."""
     created: datetime | None = None
     """When the trial was created."""
+    members: tuple[tuple[int, int], ...] = ()
+    """Number and attempt of each candidate in its job, if there are several."""
 
     @classmethod
     def of(cls, item: Object) -> Seen:
@@ -59,6 +62,7 @@ class Seen:
             answer=_answer(spec["job"]) if spec["kind"] == "Task" else "",
             started=_time(status.get("startTime")),
             created=_time(metadata.get("creationTimestamp")),
+            members=_members(spec["job"]),
         )
 
     @property
@@ -94,9 +98,18 @@ class Wanted:
     @property
     def result(self) -> str:
         """Key of the trainer's answer, below the experiment's store."""
-        if isinstance(self.job, TaskJob):
-            return self.job.key
-        return f"{self.job.prefix}/{'test' if self.job.test else 'result'}.json"
+        return self.job.key if isinstance(self.job, TaskJob) else result_key(self.job)
+
+    @property
+    def members(self) -> tuple[TrialJob, ...]:
+        """A job for each trial that the attempt serves: several candidates, or one trial."""
+        return self.job.members if isinstance(self.job, TrialJob) else ()
+
+    @property
+    def candidates(self) -> int | None:
+        """How many candidates the attempt scores, if there are several."""
+        count = len(self.members)
+        return count if count > 1 else None
 
     @property
     def workers(self) -> int:
@@ -135,6 +148,7 @@ class Wanted:
                 "kind": self.kind,
                 "attempt": self.attempt,
                 **({"workers": self.workers} if self.workers > 1 else {}),
+                **({"candidates": self.candidates} if self.candidates else {}),
                 "token": token,
                 "job": self.document(),
             },
@@ -147,6 +161,21 @@ class Wanted:
 
 def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
+
+
+def result_key(job: TrialJob) -> str:
+    """Key of a trial's result, below the experiment's store."""
+    return f"{job.prefix}/{'test' if job.test else 'result'}.json"
+
+
+def _members(text: str) -> tuple[tuple[int, int], ...]:
+    if '"also":' not in text:
+        return ()
+    try:
+        members = TrialJob.model_validate_json(text).members
+    except ValidationError:
+        return ()
+    return tuple((each.trial, each.attempt) for each in members)
 
 
 def _answer(job: str) -> str:
@@ -184,3 +213,36 @@ def lost(seen: Seen, why: str = "") -> Lost:
             return Lost(seen.number, text)
         case _:
             return Lost(seen.number, text)
+
+
+def ends(seen: Seen, results: Sequence[tuple[TrialJob, TrialResult | str]]) -> list[Event]:
+    """The loop's events for the candidates of an attempt that has ended, in their order.
+
+    They are scored in turn, so the first one without a result is taken as the cause. The others had
+    not begun, and nothing of what happened counts against them. Where the time ran out after some
+    were scored, nothing counts against the first either.
+
+    Args:
+        seen: the attempt.
+        results: the job of each candidate, and its result or why it has none.
+    """
+    found: list[Event] = []
+    cause: int | None = None
+    listed = seen.members or ((seen.number, seen.attempt),)
+    several = len(results) > 1 or bool(seen.members)
+    for job, result in results:
+        number = job.trial
+        if isinstance(result, TrialResult):
+            found.append(Finished(number, result))
+        elif several and (number, job.attempt) not in listed:
+            # the NASTrial was created by an earlier process, with other candidates
+            found.append(Lost(number, f"{seen.name} does not score it", crash=False))
+        elif cause is None:
+            cause, event = number, replace(lost(seen, result), trial=number)
+            if event.permanent and any(isinstance(each, Finished) for each in found):
+                event = Lost(number, event.message, crash=False)
+            found.append(event)
+        else:
+            text = f"it was not scored, because {seen.name} ended with trial {cause}"
+            found.append(Lost(number, text, crash=False))
+    return found
