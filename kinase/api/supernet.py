@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from kinase.api._base import Model, Union
+from kinase.api._base import Model, Rule, Union
 from kinase.api.within import Limit
 
 Temperature = Annotated[float, Field(gt=0, le=1000)]
@@ -156,6 +156,60 @@ MOST_ALSO = 100
 """Maximum number of further candidates in a job."""
 BATCH = 16
 """Candidates that one pod scores by default."""
+Length = Annotated[float, Field(ge=0, le=1_000_000)]
+
+
+class OFA(Model):
+    """Progressive shrinking (Cai et al. 2020): the largest network is trained alone, then together
+    with networks of smaller kernels, then also of fewer layers, then also of smaller widths, all of
+    which are slices of it. For the space MobileNet, and for Model with operations that only
+    shrink."""
+
+    largest: Length = 180.0
+    """Length of the training of the largest network alone, relative to the other phases: the
+    supernet's epochs are divided in proportion. 0: it is trained already."""
+    kernel: Length = 120.0
+    """Length of the phase in which kernels become free."""
+    depth: tuple[Length, Length] = (25.0, 120.0)
+    """Lengths of the phases in which depths become free: the two largest ones, then all."""
+    width: tuple[Length, Length] = (25.0, 120.0)
+    """Lengths of the phases in which widths become free: the two largest ones, then all."""
+    networks: tuple[
+        Annotated[int, Field(ge=1, le=64)],
+        Annotated[int, Field(ge=1, le=64)],
+        Annotated[int, Field(ge=1, le=64)],
+    ] = (1, 2, 4)
+    """Networks of a step, whose gradients are added, while kernels, depths and widths become
+    free."""
+    distillation: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    """Weight of the distance to the outputs of the largest network as it was before others were
+    trained, added to the loss of the labels. 0: no distillation."""
+    transforms: bool = True
+    """Whether a smaller depthwise kernel is the centre of the next larger one times a learned
+    matrix. If not, it is the centre."""
+    sort: bool = True
+    """Whether channels are sorted by their weights before widths become free, so that a narrower
+    network has those with the largest weights."""
+    sandwich: bool = False
+    """Whether each step trains the smallest and the largest network, and only the others are drawn
+    (Yu & Huang 2019)."""
+
+    rules: ClassVar = (
+        Rule(
+            "self.largest > 0.0 || self.kernel > 0.0 || self.depth.exists(d, d > 0.0) || "
+            "self.width.exists(w, w > 0.0)",
+            "largest, kernel, depth and width are 0: no phase is left",
+            ".largest",
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not any((self.largest, self.kernel, *self.depth, *self.width)):
+            raise ValueError("largest, kernel, depth and width are 0: no phase is left")
+        return self
+
+
 CANDIDATES = 1000
 """Candidates that are scored by default."""
 TRAINED = 5
@@ -217,11 +271,13 @@ class Relaxation(Union):
         "ProxylessNAS",
         "ENAS",
         "Pruning",
+        "OFA",
     ] = "Uniform"
-    """Type of the relaxation. Three learn nothing of the choices. `Uniform`: a random architecture
+    """Type of the relaxation. Four learn nothing of the choices. `Uniform`: a random architecture
     in each step (Guo et al. 2020; Li & Talwalkar 2020). `FairNAS`: in each step as many as a choice
     has options, each of which is used once (Chu et al. 2021). `PathDropout`: all options but those
-    dropped (Bender et al. 2018). The field of the same name holds the options of the others."""
+    dropped (Bender et al. 2018). `OFA`: random slices of a network, from large to small ones (Cai
+    et al. 2020). The field of the same name holds the options of the others."""
     path_dropout: PathDropout | None = None
     """PathDropout."""
     darts: DARTS | None = None
@@ -242,11 +298,13 @@ class Relaxation(Union):
     """ENAS."""
     pruning: Pruning | None = None
     """All options at once, then those with large kernels."""
+    ofa: OFA | None = None
+    """OFA."""
 
     @property
     def single_level(self) -> bool:
         """Whether weights and choices learn from the same samples."""
-        return self.type in ("Uniform", "FairNAS", "PathDropout", "SNAS", "Pruning")
+        return self.type in ("Uniform", "FairNAS", "PathDropout", "SNAS", "Pruning", "OFA")
 
     @property
     def mixes(self) -> bool:
@@ -256,6 +314,8 @@ class Relaxation(Union):
     @property
     def form(self) -> Literal["choices", "slices", "any"]:
         """How the networks must share weights (`kinase.space.sharing`)."""
+        if self.type == "OFA":
+            return "slices"
         return "any" if self.type == "Uniform" else "choices"
 
     @property

@@ -18,7 +18,7 @@ from kinase.estimation.base import Estimator, Setting
 from kinase.estimation.decision import Decision, End, Left, Sample, Train, Wait
 from kinase.history import History
 from kinase.space import InfeasibleError
-from kinase.space.sharing import shared
+from kinase.space.sharing import Unshared, shared
 
 
 class OneShot(Estimator):
@@ -41,6 +41,12 @@ class OneShot(Estimator):
         with suppress(InfeasibleError):  # which every candidate says, too
             frame = replace(setting.frame, partial=self.relaxation.partial)
             shared(setting.space, frame, self.relaxation.form)
+        if self.relaxation.type == "OFA" and setting.space.largest is None:
+            raise Unshared(
+                "the relaxation OFA shrinks a largest network, which contains all others; the "
+                f"space {type(setting.space).__name__} has none: use Uniform, or the space "
+                "MobileNet"
+            )
 
     @property
     def ladder(self) -> tuple[Grant, ...]:

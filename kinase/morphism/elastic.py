@@ -40,17 +40,14 @@ class SubNetworks(Elastic):
     def slice(self, architecture: Architecture) -> Sliced:
         """See `Elastic`."""
         graph = self.first.needed()
-        cuts = {
-            name: Cut(tuple(range(size) for size in shape))
-            for name, shape in tensors(graph).items()
-        }
+        cuts = whole(graph)
         try:
             for morphism in self.chain(architecture):
                 change = apply(graph, morphism, _alike)
                 assert change.plan is not None
                 graph = change.graph
                 cuts = {
-                    name: _cut(cuts, change.plan[name]) if name in change.plan else cuts[name]
+                    name: part_of(cuts, change.plan[name]) if name in change.plan else cuts[name]
                     for name in tensors(graph)
                 }
         except MorphismError as error:
@@ -58,12 +55,19 @@ class SubNetworks(Elastic):
         return Sliced(graph, cuts)
 
 
+def whole(graph: Graph) -> dict[str, Cut]:
+    """All of each tensor."""
+    return {
+        name: Cut(tuple(range(size) for size in shape)) for name, shape in tensors(graph).items()
+    }
+
+
 def _alike(_tensor: str, _axis: int) -> Reals:
     """Norms that are all the same: the first channels are kept."""
     return np.zeros(())
 
 
-def _cut(before: Mapping[str, Cut], recipe: Recipe) -> Cut:
+def part_of(before: Mapping[str, Cut], recipe: Recipe) -> Cut:
     """The part of the first network's tensor that a recipe takes of a part.
 
     Raises:

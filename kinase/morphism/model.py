@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +66,7 @@ class Model(Space):
         """
         self.options = options
         self._root: Graph | None = None
+        self._narrower: dict[tuple[str, ...], Model] = {}
         self._known: OrderedDict[tuple[Any, ...], Graph] = OrderedDict()
         self._places: OrderedDict[tuple[str, ...], dict[str, list[Place]]] = OrderedDict()
         if options.graph is not None:
@@ -208,6 +209,27 @@ class Model(Space):
             return None
         first = self.graph({"morphisms": []}, frame)
         return SubNetworks(first, lambda each: load_chain(each["morphisms"]))
+
+    @property
+    def largest(self) -> Architecture | None:
+        """The root, if all others are parts of it."""
+        return None if self.unshared else {"morphisms": []}
+
+    def nested(self, rng: Rng, free: Mapping[str, int]) -> Architecture:
+        """See `Space`: kernels are cropped, layers and connections removed, widths pruned."""
+        if self.unshared:
+            return super().nested(rng, free)
+        by_axis = {"kernel": ("crop",), "depth": ("remove", "cut"), "width": ("prune",)}
+        allowed = [op for axis, ops in by_axis.items() if free.get(axis, 1) > 1 for op in ops]
+        operations = tuple(op for op in self.options.operations if op in allowed)
+        if operations == self.options.operations:
+            return self.sample(rng)
+        if not operations:
+            return {"morphisms": []}
+        if operations not in self._narrower:
+            options = self.options.model_copy(update={"operations": operations, "graph": None})
+            self._narrower[operations] = Model(options).rooted(self.root)
+        return self._narrower[operations].sample(rng)
 
     @property
     def unshared(self) -> str:

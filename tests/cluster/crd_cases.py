@@ -70,6 +70,12 @@ def network(**options: Any) -> Changes:
     return {"space": {"type": "Model", "model": {k: v for k, v in own.items() if v is not None}}}
 
 
+def shrinking(**options: Any) -> Changes:
+    """A supernet that is shrunk."""
+    relaxation = {"type": "OFA", "ofa": options}
+    return {"estimation": {"type": "OneShot", "oneShot": {"relaxation": relaxation}}}
+
+
 def mobile(**options: Any) -> Changes:
     """Stages of bottlenecks."""
     return {"space": {"type": "MobileNet", "mobileNet": options}}
@@ -697,6 +703,11 @@ CASES: dict[str, Case] = {
         {"space": {"type": "Fabric", "fabric": {"channels": 3}}},
         {"space": {"type": "Chain", "fabric": {}}},
         "space",
+    ),
+    "a phase of shrinking": Case(
+        shrinking(largest=0, kernel=0, depth=[0, 0], width=[0, 1]),
+        shrinking(largest=0, kernel=0, depth=[0, 0], width=[0, 0]),
+        "ofa.largest",
     ),
     "the depths of a stage": Case(
         mobile(stages=[{"width": 8, "minDepth": 2, "maxDepth": 2}]),

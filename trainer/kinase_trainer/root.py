@@ -391,5 +391,19 @@ def begin(
     return Inherited(root=True, share=1.0, morphisms=len(chain))
 
 
+def begin_supernet(
+    job: TrialJob, store: Store, space: Space, frame: Frame, network: Network, train: Part
+) -> str:
+    """Give a supernet of sub-networks the root's weights, if the job has a root.
+
+    Returns:
+        Why they could not be used, or an empty text.
+    """
+    if job.root is None:
+        return ""
+    first = job.model_copy(update={"architecture": {"morphisms": []}})
+    return begin(first, store, space, frame, network, train).message
+
+
 def _root_state(store: Store, root: RootFiles, cache: Cache | None) -> dict[str, Tensor]:
     return files.read(store, f"root/{root.weights}.safetensors", root.weights, cache=cache)

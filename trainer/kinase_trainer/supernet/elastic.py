@@ -135,10 +135,10 @@ class ElasticNetwork(Network):
             return take(whole, cut)
         part = take(whole, Cut((*cut.axes[:2], range(size), range(size))))
         while size > len(cut.axes[-1]):
-            matrix = self.transforms[f"{node}_{size}"]
-            size -= 2
-            centre = part[:, :, 1:-1, 1:-1]
-            part = (centre.flatten(2) @ matrix.T).view(centre.shape)
+            centre, key = part[:, :, 1:-1, 1:-1], f"{node}_{size}"
+            part, size = centre, size - 2
+            if key in self.transforms:
+                part = (centre.flatten(2) @ self.transforms[key].T).view(centre.shape)
         return part
 
     @torch.no_grad()
@@ -170,7 +170,7 @@ def _transforms(elastic: Elastic) -> dict[str, nn.Parameter]:
     """The matrices of a depthwise kernel, by its layer and the size before."""
     found: dict[str, nn.Parameter] = {}
     for node in elastic.nodes.values():
-        if node.op != "conv" or node.attrs["groups"] != node.attrs["in"]:
+        if node.op != "conv" or not 1 < node.attrs["groups"] == node.attrs["in"]:
             continue
         high, wide = kernel(node)
         for size in range(high, 3, -2) if high == wide else ():

@@ -32,6 +32,10 @@ class Extra:
     def perturb(self, run: SupernetRun, images: Tensor, targets: Tensor) -> None:
         """Called when the choices of a step of the weights are made, with its batch."""
 
+    def teach(self, run: SupernetRun, output: Tensor | tuple[Tensor, ...], loss: Tensor) -> Tensor:
+        """The loss of the weights, given the network's output and the loss of its labels."""
+        return loss
+
     def penalize(self, run: SupernetRun, loss: Tensor) -> Tensor:
         """The loss of the choices, given that of the task."""
         return loss

@@ -9,6 +9,7 @@ import torch
 
 from kinase.api.inheritance import Inherited
 from kinase.api.space import Space as SpaceModel
+from kinase.api.supernet import OFA, Relaxation
 from kinase.api.trial import TrialJob
 from kinase.space import Frame, make_space
 from kinase.space.elastic import Elastic
@@ -47,11 +48,15 @@ def _known(space: str, frame: Frame, form: Form) -> Supernet | Elastic:
     return shared(make_space(SpaceModel.model_validate_json(space)), frame, form)
 
 
-def network_of(found: Supernet | Elastic, splits: Splits) -> Supernetwork | ElasticNetwork:
+def network_of(
+    found: Supernet | Elastic, splits: Splits, relaxation: Relaxation
+) -> Supernetwork | ElasticNetwork:
     """The network of what a space shares, with weights from torch's generator."""
     if isinstance(found, Supernet):
         return Supernetwork(found, splits.mean, splits.deviation)
-    return ElasticNetwork(found, splits.mean, splits.deviation)
+    options = relaxation.member
+    transforms = isinstance(options, OFA) and options.transforms
+    return ElasticNetwork(found, splits.mean, splits.deviation, transforms=transforms)
 
 
 def bytes_of(found: Supernet | Elastic, job: TrialJob) -> int:
@@ -59,7 +64,9 @@ def bytes_of(found: Supernet | Elastic, job: TrialJob) -> int:
     assert job.supernet is not None
     relaxation = job.supernet.relaxation
     if isinstance(found, Elastic):
-        return bytes_needed(found.tensors, 0, job.training)
+        options = relaxation.member
+        taught = isinstance(options, OFA) and options.distillation > 0
+        return bytes_needed(found.tensors, 0, job.training, copies=int(taught))
     maps = maps_of(found.graph) if relaxation.mixes else 0
     copies = int(relaxation.darts is not None and relaxation.darts.order == 2)
     return bytes_needed(tensors(found.graph), maps, job.training, copies=copies)
@@ -149,7 +156,7 @@ def _slices(
     wanted = {name for name in card.tensors if name in own or not name.startswith(NODES)}
     weights = opened.read(store, job.slice.prefix, card, wanted)
     with torch.device("meta"):
-        whole = network_of(found, around.splits)
+        whole = network_of(found, around.splits, card.plan.relaxation)
     assert isinstance(whole, ElasticNetwork)
     whole.load_state_dict(weights, strict=False, assign=True)
     whole.follow(job.architecture)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kinase.api.supernet import Choosing, Relaxation, SupernetPlan
+from kinase.api.supernet import OFA, Choosing, Relaxation, SupernetPlan
 from kinase.space import Space
 from kinase.space.supernet import Supernet
 from kinase.space.supernet_costs import option_costs
@@ -19,6 +19,7 @@ from kinase_trainer.supernet.extra import Extra
 from kinase_trainer.supernet.fair import Fair
 from kinase_trainer.supernet.gaea import Gaea
 from kinase_trainer.supernet.gdas import Gdas
+from kinase_trainer.supernet.ofa import Ofa, Shrinking
 from kinase_trainer.supernet.path_dropout import PathDropout
 from kinase_trainer.supernet.pc_darts import PcDarts
 from kinase_trainer.supernet.perturbation import Perturbation
@@ -72,13 +73,17 @@ def make_choices(
         within: the limits of random paths.
 
     Raises:
-        ValueError: the relaxation does not fit the supernet.
+        ValueError: the relaxation does not fit the supernet or the space.
     """
     generator = torch.Generator().manual_seed(seed)
     made: Learned
     order: int
     if plan.type == "Uniform":
         return Choices(Uniform(supernet, space, within), None, 0)
+    if plan.type == "OFA":
+        shrinks = plan.member
+        assert isinstance(shrinks, OFA)
+        return Choices(Ofa(space, shrinks), None, 0)
     assert supernet is not None, "choices can only be learned where all options can run"
     match plan.type:
         case "Pruning":
@@ -141,6 +146,8 @@ def make_extras(plan: SupernetPlan, relaxation: Made) -> tuple[Extra, ...]:
         ValueError: it does not fit the relaxation; the message names the field.
     """
     found: list[Extra] = []
+    if isinstance(relaxation, Ofa):
+        found.append(Shrinking(relaxation))
     if plan.selection is not None:
         found.append(Perturbation(plan.selection))
     if plan.smooth is not None:

@@ -29,6 +29,10 @@ class Relaxation(nn.Module, ABC):
     together: int = 1
     """Paths whose gradients are summed in a step of the weights; `choose` is called for each."""
 
+    def paths_at(self, epoch: int, epochs: int) -> int:
+        """`together` in an epoch, of so many; by default the same in all."""
+        return self.together
+
     def begin(self, epoch: int, epochs: int) -> None:
         """Told before every epoch how many are done, of how many: for schedules."""
 

@@ -88,7 +88,7 @@ class SupernetRun(Run):
     def passes(self) -> int:
         """Samples that one epoch passes forward and backward, those of the choices' steps too."""
         count = len(self.train)
-        total = count * self.relaxation.together
+        total = count * self.relaxation.paths_at(self.epoch, self.epochs)
         if self.learns:
             # of order 2: the weights' gradient, the held-out loss, and both sides of a difference
             total += count * {0: 0, 1: 1, 2: 4}[self.order] * self._paths // self.interval
@@ -164,6 +164,12 @@ class SupernetRun(Run):
         self._choose()
         self.step += 1
 
+    @property
+    def images(self) -> Tensor:
+        """Those of the step."""
+        assert self._batch is not None
+        return self._batch[0]
+
     def _choose(self) -> None:
         """Choose for a step of the weights."""
         assert self._batch is not None
@@ -173,6 +179,8 @@ class SupernetRun(Run):
 
     def _loss(self, output: Tensor | tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
         loss = super()._loss(output, targets)
+        for each in self.extras:
+            loss = each.teach(self, output, loss)
         # one loss for weights and choices: what is added has no gradient in the weights
         return self.penalized(loss) if self._single_level else loss
 
@@ -206,7 +214,7 @@ class SupernetRun(Run):
         images, targets = self._batch
         self.optimizer.zero_grad(set_to_none=True)
         self._backward(loss)
-        for _ in range(1, self.relaxation.together):
+        for _ in range(1, self.relaxation.paths_at(self._now, self.epochs)):
             self._choose()
             with autocast(self.training, self.device):
                 loss = self._loss(self.network(images), targets)

@@ -20,6 +20,7 @@ from kinase_trainer.epochs import Begin, Notify, follow_epochs, train_epochs
 from kinase_trainer.errors import ConfigError
 from kinase_trainer.group import ALONE, Group
 from kinase_trainer.ledger import Meter
+from kinase_trainer.root import begin_supernet
 from kinase_trainer.setting import Surroundings, surroundings
 from kinase_trainer.start import resume, share
 from kinase_trainer.supernet import forms, stored
@@ -57,7 +58,8 @@ def train(
     """
     around = surroundings(job, store)
     run = _run(job, around, group)
-    remarks = [resume(run, job, store)]
+    first = begin_supernet(job, store, around.space, around.frame, run.model, around.train)
+    remarks = [first, resume(run, job, store)]
     meter.stands(run.epoch)
     share(run)
 
@@ -108,7 +110,7 @@ def _run(job: TrialJob, around: Surroundings, group: Group) -> SupernetRun:
     found = forms.shared_by(job, around, plan.relaxation.form)
     check_memory(forms.bytes_of(found, job), bytes_available())
     torch.manual_seed(seed_of(job.seed, 0))
-    network = forms.network_of(found, splits).to(around.device)
+    network = forms.network_of(found, splits, plan.relaxation).to(around.device)
     supernet = found if isinstance(found, Supernet) else None
     weights = held = around.train
     try:
