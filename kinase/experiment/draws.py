@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kinase.api.trial import Architecture
 from kinase.api.within import FIELD, Limit, above, excess, why_above
-from kinase.space import InfeasibleError
+from kinase.space import InfeasibleError, derive_rng
 from kinase.strategy import Proposal
 from kinase.words import counted, was
 
@@ -133,6 +134,19 @@ class Draws:
             return said
         number = counted(len(aside), "architecture")
         return f"{said}; {number} {was(len(aside))} above {FIELD}: {_least(limits, aside)}"
+
+
+def none_at_random(record: Record) -> str:
+    """Why a supernet would be trained in vain: none of `DRAWS` random networks is within the
+    limits. Empty if one is."""
+    limits, seen = record.spec.objective.limits or (), list[Counts]()
+    for number in range(DRAWS if limits else 0):
+        architecture = record.space.sample(derive_rng(record.spec.seed, number))
+        with suppress(InfeasibleError):
+            seen.append(record.appraise(architecture))
+            if not above(limits, seen[-1]):
+                return ""
+    return none_within(limits, DRAWS, seen) if seen else ""
 
 
 def none_within(limits: Sequence[Limit], tried: int, counts: Sequence[Counts]) -> str:

@@ -11,7 +11,7 @@ from kinase.api.trial import Kind
 from kinase.estimation import Decision, End, Left, Promote, Sample, Stop, Train
 from kinase.experiment import asking, budget, finals
 from kinase.experiment.arm import Arm
-from kinase.experiment.draws import Draws, SetAside
+from kinase.experiment.draws import Draws, SetAside, none_at_random
 from kinase.experiment.entries import AnyEntry
 from kinase.experiment.record import Record
 
@@ -129,7 +129,8 @@ class Search:
                 return [asking.stop(record, decision)]
             case Train(grant=grant):
                 refusal = record.refusal(grant.fidelity, grant.until, new=False)
-                if refusal is None:
+                refusal = refusal or none_at_random(record)
+                if not refusal:
                     return [asking.supernet(record, decision)]
                 self._refuse(refusal)
             case Promote(trial=number, grant=grant):

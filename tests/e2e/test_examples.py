@@ -35,6 +35,8 @@ def shortened(path: Path, tmp_path: Path) -> NASExperiment:
         spec["budget"]["trials"] = 7  # be the first infeasible
     elif "lowerFidelity" in spec["estimation"]:
         spec["estimation"]["lowerFidelity"]["epochs"] = 1
+    elif "oneShot" in spec["estimation"]:
+        spec["estimation"]["oneShot"] |= {"epochs": 1, "candidates": 4}
     else:  # rungs of one epoch and of two
         kind = spec["estimation"]["type"]
         spec["estimation"] = {"type": kind, struct_name(kind): {"eta": 2}}

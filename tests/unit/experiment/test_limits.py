@@ -212,6 +212,20 @@ def test_a_search_whose_choices_led_above_a_limit_says_so() -> None:
     assert "2 of 3 trials are above a limit" in why(state)
 
 
+@pytest.mark.parametrize("strategy", ["DARTS", "Random"])
+def test_no_supernet_is_trained_for_a_limit_that_nothing_is_within(
+    monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    monkeypatch.setattr(draws, "DRAWS", 20)
+    limits = {"limits": [{"metric": "macs", "most": 9}]}
+    state = make_loop(one_shot(strategy, objective=limits), engine=engine(), info=KNOWS).run()
+    assert not state.trials
+    assert state.ended is not None
+    assert state.ended.startswith("none of 20 proposals is within objective.limits: the least")
+    assert state.finished is not None
+    assert state.finished.message.endswith(state.ended)
+
+
 @pytest.mark.parametrize("strategy", ["Evolution", "LocalSearch"])
 def test_a_start_above_a_limit_is_refused_at_once(strategy: str) -> None:
     field = strategy[0].lower() + strategy[1:]
