@@ -253,6 +253,39 @@ def test_a_slice_whose_tensors_are_missing_is_refused(trained: MemoryStore) -> N
         trial.run(scoring(), store)
 
 
+@pytest.mark.parametrize(
+    ("relaxation", "derived"),
+    [
+        ({"type": "FairNAS"}, 0),
+        ({"type": "PathDropout"}, 0),
+        ({"type": "ProxylessNAS"}, 1),
+        ({"type": "ProxylessNAS", "proxylessNAS": {"mode": "Reinforce", "paths": 2}}, 1),
+        ({"type": "ENAS", "enas": {"steps": 1, "paths": 2, "derived": 3}}, 3),
+    ],
+    ids=["fair", "dropout", "gates", "rewards", "enas"],
+)
+def test_paths_are_drawn_learned_and_derived(relaxation: dict[str, Any], derived: int) -> None:
+    plan = {"relaxation": relaxation, "watch": {"every": 2}}
+    if derived:
+        plan["cost"] = {"measure": "params"}
+    result = trial.run(training(supernet=plan), MemoryStore())
+    assert result.outcome is Outcome.SUCCEEDED
+    assert "val_accuracy" in result.metrics
+    assert ("supernet_entropy" in result.metrics) == (derived > 0)
+    assert ("supernet_cost" in result.metrics) == (derived > 0)
+    assert min(derived, 1) <= len(result.derived) <= derived
+    for each in result.derived:
+        SPACE.validate(each.architecture)
+    scores = [each.score for each in result.derived]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_choices_that_would_never_learn_are_refused() -> None:
+    plan = {"relaxation": {"type": "DARTS"}, "frozen": 2}
+    with pytest.raises(ConfigError, match=r"frozen: the choices do not learn in the first 2 of 2"):
+        trial.run(training(supernet=plan), MemoryStore())
+
+
 def test_repairs_take_part_and_the_watch_ends_the_search() -> None:
     plan = {
         "relaxation": {"type": "DARTS", "darts": {"order": 1}},

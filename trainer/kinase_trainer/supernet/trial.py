@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from kinase.api.supernet import Derived
+from kinase.api.supernet import LEARNED, Derived
 from kinase.api.trial import MOST_DERIVED, Outcome, Point, TrialJob, TrialResult
 from kinase.space import ArchitectureError, InfeasibleError, Space
 from kinase.space.supernet import Supernet
@@ -28,7 +28,6 @@ from kinase_trainer.supernet.make import make_choices, make_extras
 from kinase_trainer.supernet.memory import bytes_available, check_memory
 from kinase_trainer.supernet.recalibrate import recalibrate
 from kinase_trainer.supernet.run import SupernetRun, halves
-from kinase_trainer.supernet.uniform import Uniform
 from kinase_trainer.supernet.within import Within
 from kinase_trainer.train import evaluate, make_optimizer, seed_of
 
@@ -164,7 +163,7 @@ def _derived(job: TrialJob, run: SupernetRun, around: Surroundings) -> tuple[lis
     """What the choices have led to, as architectures of the space, and a remark. Where all are
     above the limits of the search, likely ones within them follow."""
     assert job.supernet is not None
-    if isinstance(run.relaxation, Uniform) and job.supernet.selection is None:
+    if job.supernet.relaxation.type not in LEARNED and job.supernet.selection is None:
         return [], ""
     space, within = around.space, _limits(job, around)
     found = _architectures(run.derived()[:MOST_DERIVED], space)
