@@ -24,18 +24,23 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from bench.fashion import DATA, fashion
+from kinase.api import Kind, NASExperiment
 from kinase.api.space import Space as SpaceModel
 from kinase.api.trial import Architecture, TrialJob, TrialResult
+from kinase.engine import Event, Finished
+from kinase.engine.tabular import TabularEngine
+from kinase.experiment.loop import Loop
 from kinase.space import Space, derive_rng, make_space
+from kinase.store import Store
 from kinase.store.memory import MemoryStore
 from kinase_trainer import trial
 
-SIZE = {"cells": 1, "filters": 8}
+SIZE = {"cells": 3, "filters": 4}
 SPACE: dict[str, Any] = {
     "type": "Cell",
     "cell": {"preset": "nasbench201", "search": SIZE, "evaluation": SIZE},
 }
-EPOCHS = 20
+EPOCHS = 12
 """Of a training from scratch."""
 SGD = {"type": "SGD", "sgd": {"learningRate": 0.05, "weightDecay": 0.0005}}
 TRAINING: dict[str, Any] = {
@@ -48,6 +53,8 @@ TRAINING: dict[str, Any] = {
 METHODS: dict[str, tuple[dict[str, Any], int]] = {
     "SPOS": ({"type": "Uniform"}, 2000),
     "RandomNAS-WS": ({"type": "Uniform"}, 0),
+    "FairNAS": ({"type": "FairNAS"}, 2000),
+    "Bender 2018": ({"type": "PathDropout"}, 2000),
     "DARTS, first order": ({"type": "DARTS", "darts": {"order": 1}}, 2000),
     "DARTS, second order": ({"type": "DARTS", "darts": {"order": 2}}, 2000),
     "GDAS": ({"type": "GDAS"}, 2000),
@@ -90,10 +97,13 @@ def job(data: str, number: int, epochs: int, seed: int, **changes: Any) -> Trial
     )
 
 
-def from_scratch(data: str, architecture: Architecture, seed: int) -> float:
-    """Validation accuracy of a network trained alone."""
+METRICS = ("val_loss", "val_accuracy")
+
+
+def from_scratch(data: str, architecture: Architecture, seed: int) -> dict[str, float]:
+    """What a network trained alone measures."""
     found = trial.run(job(data, 1, EPOCHS, seed, architecture=architecture), MemoryStore())
-    return found.metrics.get("val_accuracy", 0.0)
+    return {name: found.metrics[name] for name in METRICS}
 
 
 def supernet(
@@ -106,8 +116,10 @@ def supernet(
     return store, trial.run(job(data, 0, epochs, seed, **changes), store)
 
 
-def scores(data: str, store: MemoryStore, some: Sequence[Architecture], images: int) -> list[float]:
-    """Validation accuracies with a supernet's weights."""
+def scores(
+    data: str, store: MemoryStore, some: Sequence[Architecture], images: int
+) -> list[dict[str, float]]:
+    """What candidates measure with a supernet's weights."""
     found = []
     for number, architecture in enumerate(some, 1):
         asked = job(
@@ -119,7 +131,7 @@ def scores(data: str, store: MemoryStore, some: Sequence[Architecture], images: 
             until=0,
             slice={"prefix": "trials/00000", "recalibrate": images},
         )
-        found.append(trial.run(asked, store).metrics["val_accuracy"])
+        found.append(trial.run(asked, store).metrics)
     return found
 
 
@@ -135,27 +147,27 @@ def architectures(seed: int) -> Iterator[Architecture]:
 
 
 class Trained:
-    """Accuracies of trainings from scratch, kept in a file."""
+    """Trainings from scratch, kept in a file."""
 
     def __init__(self, path: Path, data: str) -> None:
         self._path, self._data = path, data
-        self._known: dict[tuple[str, int], float] = {}
+        self._known: dict[tuple[str, int], dict[str, float]] = {}
         for line in path.read_text().splitlines() if path.exists() else ():
             row = json.loads(line)
             if row["data"] == data:
-                self._known[row["key"], row["seed"]] = row["accuracy"]
+                self._known[row["key"], row["seed"]] = row["metrics"]
 
-    def of(self, architecture: Architecture, seed: int) -> float:
+    def of(self, architecture: Architecture, seed: int) -> dict[str, float]:
         key = space().key(architecture), seed
         if key not in self._known:
             self._known[key] = from_scratch(self._data, architecture, seed)
-            row = {"data": self._data, "key": key[0], "seed": seed, "accuracy": self._known[key]}
+            row = {"data": self._data, "key": key[0], "seed": seed, "metrics": self._known[key]}
             with self._path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
         return self._known[key]
 
-    def mean(self, architecture: Architecture, seeds: Sequence[int]) -> float:
-        return statistics.fmean(self.of(architecture, seed) for seed in seeds)
+    def mean(self, architecture: Architecture, seeds: Sequence[int], metric: str) -> float:
+        return statistics.fmean(self.of(architecture, seed)[metric] for seed in seeds)
 
 
 def interval(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
@@ -170,47 +182,165 @@ def interval(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, flo
     return float(low), float(high)
 
 
+SEEDS = (1, 2, 3)
+"""Of the trainings from scratch."""
+
+
 def rank(options: argparse.Namespace) -> None:
     """Kendall's tau of a supernet's scores with trainings from scratch."""
     some = [a for a, _ in zip(architectures(1), range(options.count), strict=False)]
     trained = Trained(options.trained, options.data)
-    truth = [trained.mean(a, (1, 2)) for a in some]
-    first = [trained.of(a, 1) for a in some]
-    second = [trained.of(a, 2) for a in some]
-    ceiling = kendalltau(first, second).statistic
-    print(f"{len(some)} trainings from scratch: {min(truth):.4f} to {max(truth):.4f}", flush=True)
-    print(f"one seed against another: tau {ceiling:.2f}", flush=True)
+    truth = {m: [trained.mean(a, SEEDS, m) for a in some] for m in METRICS}
+    print(f"{len(some)} architectures, {len(SEEDS)} trainings from scratch each")
+    for metric in METRICS:
+        low, high = min(truth[metric]), max(truth[metric])
+        rest = [trained.mean(a, SEEDS[1:], metric) for a in some]
+        one = kendalltau([trained.of(a, SEEDS[0])[metric] for a in some], rest).statistic
+        print(f"{metric}: {low:.4f} to {high:.4f}; one training against the others: tau {one:.2f}")
+    print(flush=True)
     for name in options.methods or METHODS:
         plan, images = METHODS[name]
-        taus, tops = [], []
-        together = np.zeros(len(some))
+        runs = [supernet(options.data, plan, options.epochs, s) for s in range(options.seeds)]
+        found = [scores(options.data, store, some, images) for store, _ in runs]
+        parts = []
+        for metric in METRICS:
+            each = [[row[metric] for row in rows] for rows in found]
+            taus = [kendalltau(one, truth[metric]).statistic for one in each]
+            together = list(np.mean(each, axis=0))
+            low, high = interval(together, truth[metric])
+            parts.append(
+                f"{metric} {statistics.fmean(taus):.2f} ({', '.join(f'{t:.2f}' for t in taus)}), "
+                f"of the mean score {kendalltau(together, truth[metric]).statistic:.2f} "
+                f"({low:.2f} to {high:.2f})"
+            )
+        passes = runs[0][1].cost.samples
+        print(f"{name}: {'; '.join(parts)}; {passes} passes", flush=True)
+
+
+MEMBERS: dict[str, dict[str, Any]] = {
+    "RandomNAS-WS": {"type": "Random"},
+    "SPOS": {"type": "Evolution", "evolution": {"population": 20, "sample": 5}},
+    "FairNAS and evolution": {"type": "Evolution", "evolution": {"population": 20, "sample": 5}},
+    "Bender 2018": {"type": "Random"},
+    "DARTS, first order": {"type": "DARTS", "darts": {"order": 1}},
+    "DARTS, second order": {"type": "DARTS", "darts": {"order": 2}},
+    "GDAS": {"type": "GDAS"},
+    "SNAS": {"type": "SNAS"},
+    "DrNAS": {"type": "DrNAS"},
+    "GAEA": {"type": "GAEA"},
+    "PC-DARTS": {"type": "PCDARTS", "pcdarts": {"partial": 4}},
+    "ProxylessNAS": {"type": "ProxylessNAS"},
+    "ENAS": {"type": "ENAS"},
+}
+SAMPLING = {"FairNAS and evolution": {"type": "FairNAS"}, "Bender 2018": {"type": "PathDropout"}}
+RANDOM = "random search"
+TRIALS = 20
+"""Of random search, each trained from scratch."""
+
+
+class InProcess(TabularEngine):
+    """Runs trials in this process, one after another."""
+
+    def __init__(self, experiment: NASExperiment, store: Store) -> None:
+        spec = experiment.spec
+        self.info = trial.describe(spec.task, spec.training)
+        self.store = store
+        super().__init__(lambda job: {}, self.info)
+
+    def poll(self, timeout: float | None) -> Sequence[Event]:
+        if not self._jobs:
+            return ()
+        asked = self._jobs.popleft()
+        return (Finished(asked.trial, trial.run(asked, self.store)),)
+
+
+def found_by(member: str, data: str, seed: int, epochs: int) -> tuple[Architecture, int]:
+    """The architecture that a search found, and the sample passes of the search itself."""
+    spec: dict[str, Any] = {
+        "task": task(data),
+        "training": TRAINING,
+        "objective": {"metric": "val_loss"},
+        "space": SPACE,
+        "strategy": MEMBERS.get(member, {"type": "Random"}),
+        "estimation": {"type": "Full"},
+        "budget": {"trials": TRIALS},
+        "control": {"share": 0},
+        "finalists": {"count": 1, "epochs": 1},
+        "seed": seed,
+    }
+    if member != RANDOM:
+        shared: dict[str, Any] = {"epochs": epochs, "candidates": 100}
+        if member in SAMPLING:
+            shared["sampling"] = SAMPLING[member]
+        spec |= {
+            "estimation": {"type": "OneShot", "oneShot": shared},
+            "budget": {"epochs": 10_000},
+        }
+    experiment = NASExperiment.model_validate(
+        {
+            "apiVersion": "kinase.dev/v1alpha1",
+            "kind": "NASExperiment",
+            "metadata": {"name": "bench"},
+            "spec": spec,
+        }
+    )
+    store = MemoryStore()
+    engine = InProcess(experiment, store)
+    loop = Loop(experiment, store, engine, engine.info)
+    state = loop.run()
+    assert loop.best is not None
+    searched = [t for t in state.trials.values() if t.kind not in (Kind.FINAL, Kind.BASELINE)]
+    return loop.best.architecture, sum(t.cost.samples for t in searched)
+
+
+def cost(options: argparse.Namespace) -> None:
+    """What searches find for a tenth of random search's sample passes: networks trained alone
+    afterwards, against those of random search with the same seed."""
+    trained = Trained(options.trained, options.data)
+    random: list[tuple[dict[str, float], int]] = []
+    for member in [RANDOM, *(options.methods or MEMBERS)]:
+        rows = []
         for seed in range(options.seeds):
-            store, result = supernet(options.data, plan, options.epochs, seed)
-            found = scores(options.data, store, some, images)
-            together += found
-            taus.append(kendalltau(found, truth).statistic)
-            tops.append(truth[int(np.argmax(found))])
-        low, high = interval(list(together), truth)
-        print(
-            f"{name}: tau {statistics.fmean(taus):.2f} (seeds {', '.join(f'{t:.2f}' for t in taus)}"
-            f"; of the mean score {kendalltau(together, truth).statistic:.2f}, 90 % {low:.2f} to "
-            f"{high:.2f}); the best by score has {statistics.fmean(tops):.4f}; "
-            f"{result.cost.samples} passes",
-            flush=True,
-        )
+            # of a member whose step passes more samples, fewer epochs
+            epochs = options.epochs
+            if member in PASSES:
+                epochs = round(epochs / PASSES[member])
+            architecture, passes = found_by(member, options.data, seed, epochs)
+            rows.append(({m: trained.mean(architecture, SEEDS, m) for m in METRICS}, passes))
+        random = random or rows
+        parts = []
+        for metric in METRICS:
+            found = [values[metric] for values, _ in rows]
+            gains = [a - values[metric] for a, (values, _) in zip(found, random, strict=True)]
+            as_good = sum(g <= 0 if metric == "val_loss" else g >= 0 for g in gains)
+            spread = statistics.stdev(gains) / len(gains) ** 0.5 * T90[len(gains)]
+            mean = statistics.fmean(gains)
+            parts.append(
+                f"{metric} {statistics.fmean(found):.4f} ({mean:+.4f}, {mean - spread:+.4f} to "
+                f"{mean + spread:+.4f}; as good in {as_good} of {len(gains)})"
+            )
+        share = sum(p for _, p in rows) / sum(p for _, p in random)
+        print(f"{member}: {share:.3f} of the passes; {'; '.join(parts)}", flush=True)
+
+
+PASSES = {"DARTS, second order": 2.5}
+"""Passes of an epoch relative to those of the others."""
+T90 = {2: 6.314, 3: 2.920, 4: 2.353, 5: 2.132, 6: 2.015, 8: 1.895, 10: 1.833}
+"""Student's t of a 90 % interval, by the number of pairs."""
 
 
 def main() -> None:
     """Run a benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("rank",))
+    parser.add_argument("what", choices=("rank", "cost"))
     parser.add_argument("--data", choices=DATA, default="digits")
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--count", type=int, default=60)
-    parser.add_argument("--methods", nargs="*", choices=METHODS)
+    parser.add_argument("--methods", nargs="*", choices=[*METHODS, *MEMBERS])
     parser.add_argument("--trained", type=Path, default=Path("trained.jsonl"))
-    rank(parser.parse_args())
+    options = parser.parse_args()
+    (rank if options.what == "rank" else cost)(options)
 
 
 if __name__ == "__main__":
