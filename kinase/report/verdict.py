@@ -243,7 +243,8 @@ def _text(
 def _cost(data: ReportData, sides: Sides) -> str:
     """The cost at which search and control are compared."""
     rung = f", {sides.rung}" if data.laddered else ""
-    return f"{sides.cost:,.0f} {sides.unit}{rung}"
+    singular = sides.unit.removesuffix("s") if round(sides.cost) == 1 else sides.unit
+    return f"{sides.cost:,.0f} {singular}{rung}"
 
 
 def _end(value: float) -> str:
