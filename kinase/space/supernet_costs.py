@@ -26,32 +26,45 @@ class Costs:
         return self.fixed + sum(self.options[group][option] for group, option in path.items())
 
 
+def option_nodes(supernet: Supernet) -> dict[tuple[str, int], list[str]]:
+    """The nodes that only one option has: from which only its map is computed.
+
+    Returns:
+        Of each choice's node and the number of an option, the names, the option's map first.
+    """
+    graph = supernet.graph.without_auxiliary()
+    nodes = {node.name: node for node in graph}
+    readers = Counter(name for node in graph for name in node.inputs)
+    found: dict[tuple[str, int], list[str]] = {}
+    for choice in supernet.choices:
+        if choice.node not in nodes:
+            continue
+        for number, start in enumerate(nodes[choice.node].inputs):
+            own = found[choice.node, number] = []
+            left = {start: readers[start] - 1}
+            stack = [start] if not left[start] else []
+            while stack:
+                name = stack.pop()
+                own.append(name)
+                for each in nodes[name].inputs:
+                    left[each] = left.get(each, readers[each]) - 1
+                    if not left[each]:
+                        stack.append(each)
+    return found
+
+
 def option_costs(supernet: Supernet, measure: Measure = "macs") -> Costs:
-    """Multiply-adds for one sample, or parameters, of the nodes that only this option has: from
-    which only its map is computed. Those of all choices of a group are summed."""
+    """Multiply-adds for one sample, or parameters, of the nodes that only one option has. Those of
+    all choices of a group are summed."""
     graph = supernet.graph.without_auxiliary()
     shapes, nodes = graph.shapes(), {node.name: node for node in graph}
     cost = {
         name: macs_of(node, shapes[name]) if measure == "macs" else params_of(node)
         for name, node in nodes.items()
     }
-    readers = Counter(name for node in graph for name in node.inputs)
+    groups = {choice.node: choice.group for choice in supernet.choices}
     found = {group: [0] * len(options) for group, options in supernet.groups.items()}
-    for choice in supernet.choices:
-        if choice.node not in nodes:
-            continue
-        for number, start in enumerate(nodes[choice.node].inputs):
-            left = Counter({start: readers[start]})
-            stack = [start]
-            left[start] -= 1
-            while stack:
-                name = stack.pop()
-                if left[name] or name == graph.output:
-                    continue  # something else reads it
-                found[choice.group][number] += cost[name]
-                for each in nodes[name].inputs:
-                    left[each] = left.get(each, readers[each]) - 1
-                    if not left[each]:
-                        stack.append(each)
+    for (choice, number), names in option_nodes(supernet).items():
+        found[groups[choice]][number] += sum(cost[name] for name in names)
     total = sum(cost.values()) - sum(map(sum, found.values()))
     return Costs(float(total), {g: tuple(map(float, row)) for g, row in found.items()})
