@@ -211,6 +211,10 @@ class OneShotEstimation(SupernetOptions):
     """Maximum number of candidates that one pod of a cluster scores, because it takes longer to
     start than to score one. They are proposed together, so the strategy learns of results in
     batches. The processes of a local run stay warm and get one candidate at a time."""
+    check: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Number of scored candidates, drawn at random, that are trained like finalists once the search
+    is over, so that the report can say how well the supernet ranks. `budget.epochs` must pay for
+    them. Must be 0 with PCDARTS, whose candidates are not scored."""
 
 
 UNTRAINED = (

@@ -33,7 +33,11 @@ _RECIPE = "self.space.?training"
 _FINAL_EPOCHS = "self.finalists.?epochs.orValue(self.training.epochs)"
 _SUPERNET = "self.estimation.?oneShot.?epochs.orValue(self.training.epochs)"
 _SEARCH_EPOCHS = first_epochs(f"({climbs()} ? 1 : {_LOWER}.?epochs.orValue({_SUPERNET}))")
-_NETWORKS = "(self.finalists.count + (has(self.baselines) ? size(self.baselines) : 0))"
+_CHECK = "self.estimation.?oneShot.?check.orValue(0)"
+_NETWORKS = f"(self.finalists.count + (has(self.baselines) ? size(self.baselines) : 0) + {_CHECK})"
+_TRAINED = (
+    f"{{{_CHECK} > 0 ? 'finalists, baselines and the rank check' : 'finalists and baselines'}}"
+)
 _LEAST_EPOCHS = f"{_SEARCH_EPOCHS} + {_NETWORKS} * {_FINAL_EPOCHS}"
 """CEL of what `final_epochs`, `search_epochs` and `_budget_pays_for_one_trial` compute."""
 _NO_SHARES = [
@@ -50,6 +54,10 @@ _ACCURACY = (
 """CEL: the objective can be an accuracy."""
 
 
+_UNSCORED = (
+    "estimation.oneShot.check must not be set with PCDARTS, whose candidates are trained and not "
+    "scored; remove it"
+)
 _LEARNS = (
     "strategy.type {strategy} learns the choices of a supernet, and estimation.type {estimation} "
     "has none: use the type OneShot, or leave estimation out"
@@ -235,6 +243,13 @@ class ExperimentSpec(Model):
             for strategy, space in ONLY_FOR.items()
         ),
         Rule(
+            f"{_CHECK} == 0 || (self.strategy.type != 'PCDARTS' && "
+            "self.estimation.?oneShot.?relaxation.?type.orValue('Uniform') != 'PCDARTS')",
+            _UNSCORED,
+            ".estimation.oneShot.check",
+            "Forbidden",
+        ),
+        Rule(
             "self.strategy.type != 'EAS' || "
             f"self.strategy.?eas.?reward.orValue('tan') != 'tan' || {_ACCURACY}",
             "strategy.eas.reward tan requires an accuracy that is maximized; for "
@@ -251,7 +266,7 @@ class ExperimentSpec(Model):
         Rule(
             f"!has(self.budget.epochs) || self.budget.epochs >= {_LEAST_EPOCHS}",
             f"budget.epochs {{self.budget.epochs}} is too small: one trial takes "
-            f"{{{_SEARCH_EPOCHS}}} and finalists and baselines take {{{_NETWORKS}}} x "
+            f"{{{_SEARCH_EPOCHS}}} and {_TRAINED} take {{{_NETWORKS}}} x "
             f"{{{_FINAL_EPOCHS}}}; it must be at least {{{_LEAST_EPOCHS}}}",
             ".budget.epochs",
         ),
@@ -300,23 +315,32 @@ class ExperimentSpec(Model):
         morphism = spec.estimation.morphism
         return morphism.child_epochs(self.training.epochs) if morphism else self.search_epochs
 
+    @property
+    def rank_check(self) -> int:
+        """Number of candidates that are trained to report how well a supernet ranks."""
+        one_shot = self.estimation.one_shot
+        return one_shot.check if one_shot is not None else 0
+
     def epochs_for(self, trials: int) -> int:
-        """Epochs that a number of trials needs, plus those of the finalists and baselines."""
-        networks = self.finalists.count + len(self.baselines)
+        """Epochs that a number of trials needs, plus those of the finalists, the baselines and the
+        rank check."""
+        networks = self.finalists.count + len(self.baselines) + self.rank_check
         return networks * self.final_epochs + trials * self._epochs_each
 
     def unpaid(self) -> str | None:
-        """Why `budget.epochs` does not pay for one trial, the finalists and the baselines; None if
-        it does."""
+        """Why `budget.epochs` does not pay for one trial, the finalists, the baselines and the rank
+        check; None if it does."""
         epochs = self.budget.epochs
-        networks = self.finalists.count + len(self.baselines)
+        check = self.rank_check
+        networks = self.finalists.count + len(self.baselines) + check
+        named = "finalists, baselines and the rank check" if check else "finalists and baselines"
         final = networks * self.final_epochs
         least = self.search_epochs + final
         if epochs is None or epochs >= least:
             return None
         return (
             f"budget.epochs {epochs} is too small: one trial takes {self.search_epochs} and "
-            f"finalists and baselines take {networks} x {self.final_epochs} = {final}; "
+            f"{named} take {networks} x {self.final_epochs} = {final}; "
             f"it must be at least {least}"
         )
 
@@ -466,6 +490,15 @@ class ExperimentSpec(Model):
         for name in WRAPS:
             if getattr(self.estimation, name) is not None:
                 raise ValueError(_WRAPS.format(strategy=strategy, name=name))
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_checked(self) -> Self:
+        one_shot = self.estimation.one_shot
+        relaxation = one_shot.relaxation if one_shot is not None else None
+        types = (self.strategy.type, relaxation.type if relaxation is not None else None)
+        if self.rank_check and "PCDARTS" in types:
+            raise ValueError(_UNSCORED)
         return self
 
     @model_validator(mode="after")

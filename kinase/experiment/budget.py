@@ -1,8 +1,8 @@
 """Whether the budget allows a trial. Pure functions of the manifest and the state.
 
 Epochs are exact: a trial is started only if the epochs of every trial that is finished,
-outstanding or still due (finalists and baselines) leave enough for it, and an epoch is charged
-when it starts, even if its process is then killed. Device hours cannot be known
+outstanding or still due (finalists, baselines, rank check) leave enough for it, and an epoch is
+charged when it starts, even if its process is then killed. Device hours cannot be known
 before a trial has run, so they are reserved by the slowest rate seen; when they are used up,
 running trials are stopped at their next checkpoint.
 """
@@ -46,10 +46,12 @@ def sample_passes(fidelity: Fidelity, train_size: int, epochs: int | None = None
 
 
 def final_networks(spec: ExperimentSpec, state: State) -> int:
-    """Maximum number of finalists and baselines still to be trained. If a search resumes after its
-    end, it can have other finalists, but its baselines are already trained."""
-    finalists = spec.finalists.count - (state.counts[Kind.FINAL] - state.finalists_before)
-    return max(0, finalists + len(spec.baselines) - state.counts[Kind.BASELINE])
+    """Maximum number of finalists, baselines and networks of the rank check still to be trained. If
+    a search resumes after its end, it can have other finalists, but the others are already
+    trained."""
+    finalists = spec.finalists.count - (state.finalists - state.finalists_before)
+    baselines = len(spec.baselines) - state.counts[Kind.BASELINE]
+    return max(0, finalists + baselines + max(0, spec.rank_check - state.checks))
 
 
 def recorded(spec: ExperimentSpec) -> dict[str, float]:

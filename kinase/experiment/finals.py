@@ -13,8 +13,9 @@ from kinase.api.trial import Kind, Outcome
 from kinase.experiment import nothing
 from kinase.experiment.entries import Finished
 from kinase.experiment.record import Record
+from kinase.experiment.seeds import Stream, derive
 from kinase.experiment.state import SEARCHING, State
-from kinase.experiment.trial_record import TrialRecord
+from kinase.experiment.trial_record import RANK_CHECK, TrialRecord
 from kinase.space import Space
 from kinase.strategy import Proposal
 from kinase.strategy.pareto import pareto_front
@@ -48,21 +49,22 @@ def choose(trials: list[TrialRecord], count: int, losses: LossesOf) -> list[Tria
 def due(
     spec: ExperimentSpec, state: State, losses: LossesOf, space: Space
 ) -> list[tuple[Kind, Proposal]]:
-    """Finalists and baselines still to be trained.
+    """Finalists, baselines and networks of the rank check still to be trained.
 
     A function of the search's results alone, so a restarted experiment chooses the same. Those
     already trained at an earlier end of the search are not trained again.
     """
     asked_baselines = {t.operation for t in state.of_kind(Kind.BASELINE)}
-    asked_finalists = {t.key for t in state.of_kind(Kind.FINAL)}
+    asked_finalists = {t.key for t in state.of_kind(Kind.FINAL) if not t.checks}
     chosen = choose(list(state.of_kind(*SEARCHING)), spec.finalists.count, losses)
+    found = [(t, "finalist") for t in chosen if t.key not in asked_finalists]
+    found += [(t, RANK_CHECK) for t in to_check(spec, state, losses)]
     return [
         (
             Kind.FINAL,
-            Proposal(t.architecture, (t.number,), "finalist", learning_rate=t.learning_rate),
+            Proposal(t.architecture, (t.number,), operation, learning_rate=t.learning_rate),
         )
-        for t in chosen
-        if t.key not in asked_finalists
+        for t, operation in found
     ] + [
         (Kind.BASELINE, Proposal(space.resolve(b.architecture), (), b.name))
         for b in spec.baselines
@@ -86,6 +88,25 @@ def in_order(space: Space, proposal: Proposal) -> Proposal:
     except NotImplementedError:
         return proposal
     return replace(proposal, architecture=architecture)
+
+
+def to_check(spec: ExperimentSpec, state: State, losses: LossesOf) -> list[TrialRecord]:
+    """Candidates scored with a supernet that are still to be trained for the rank check.
+
+    Each candidate has a random number, and those with the smallest are taken. So they do not depend
+    on what has been asked, and no score decides. One can also be a finalist: it is then trained
+    twice, because a sample without the best would not be one of all.
+    """
+    checked = {t.key for t in state.of_kind(Kind.FINAL) if t.checks}
+    scored: dict[str, TrialRecord] = {}
+    for trial in state.of_kind(*SEARCHING):
+        if trial.slice is not None and math.isfinite(losses(trial)[0]):
+            scored.setdefault(trial.key, trial)
+    drawn = sorted(
+        scored.values(), key=lambda t: (derive(spec.seed, Stream.RANK_CHECK, t.number), t.number)
+    )[: spec.rank_check]
+    left = max(0, spec.rank_check - state.checks)
+    return [t for t in drawn if t.key not in checked][:left]
 
 
 def winner(state: State, losses: LossesOf) -> TrialRecord | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from kinase.api.trial import Kind
 from kinase.experiment import budget
 from kinase.experiment.entries import Reopened
 from kinase.experiment.record import Record
@@ -39,8 +38,7 @@ def reopened(record: Record, kept: Collection[str]) -> Sequence[Reopened]:
 
 def _why_stay(record: Record) -> str | None:
     """Why the search would be over at once if it continued: other finalists may follow then."""
-    asked = record.state.counts[Kind.FINAL]
-    return record.why_end(replace(record.state, finalists_before=asked))
+    return record.why_end(replace(record.state, finalists_before=record.state.finalists))
 
 
 def stays(record: Record) -> str | None:
@@ -52,8 +50,9 @@ def stays(record: Record) -> str | None:
     advice = "raise or remove objective.target"
     if not record.reached():
         advice = "raise it further"
-        finalists = record.spec.finalists.count * record.final_fidelity.epochs
-        least = record.state.committed_epochs + record.cheapest[1] + finalists
+        again = replace(record.state, finalists_before=record.state.finalists)
+        due = budget.final_networks(record.spec, again) * record.final_fidelity.epochs
+        least = record.state.committed_epochs + record.cheapest[1] + due
         if record.spec.budget.epochs is not None and least > record.spec.budget.epochs:
             advice = f"raise budget.epochs to {least} or more"
     return f"{names} has changed, but the search does not resume: {_why_stay(record)}; {advice}"

@@ -16,6 +16,7 @@ class Stream(IntEnum):
     FINAL = 4
     ESTIMATION = 5
     SUPERNET = 6
+    RANK_CHECK = 7
 
 
 def derive(seed: int, stream: Stream, number: int = 0) -> int:

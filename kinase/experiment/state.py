@@ -63,6 +63,8 @@ class State:
     finished: Finished | None = None
     before: list[Finished] = field(default_factory=list)
     """Earlier ends of a search that was resumed."""
+    checks: int = 0
+    """Trials of the rank check asked so far."""
     finalists_before: int = 0
     """Finalists that were asked before the search was last resumed."""
     slowest: float = 0.0
@@ -130,6 +132,7 @@ class State:
             self.excluded_in_row[entry.kind] += entry.excluded
         else:
             self.counts[entry.kind] += 1
+            self.checks += record.checks
             self.excluded_in_row[entry.kind] = 0
         self.committed_epochs += record.committed
 
@@ -222,7 +225,7 @@ class State:
         if self.finished is not None:
             self.before.append(self.finished)
         self.ended = self.finished = None
-        self.finalists_before = self.counts[Kind.FINAL]
+        self.finalists_before = self.finalists
         there = set(entry.weights)
         for trial in self.told:
             trial.gone = trial.gone or trial.number not in there
@@ -248,6 +251,11 @@ class State:
     def resting(self) -> int:
         """Trials that wait for a decision."""
         return len(self.outstanding) - len(self.running)
+
+    @property
+    def finalists(self) -> int:
+        """Finalists asked so far, without those of the rank check."""
+        return self.counts[Kind.FINAL] - self.checks
 
     @property
     def searched(self) -> int:

@@ -14,6 +14,9 @@ from kinase.experiment import artifacts
 from kinase.experiment.entries import Rested
 from kinase.words import counted, was
 
+RANK_CHECK = "rank check"
+"""Operation of the trials that are trained as finalists to see how well a supernet ranks."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -128,6 +131,11 @@ class TrialRecord:
     def fidelity(self) -> Fidelity:
         """How much is spent on it, or was last."""
         return self.grant.fidelity
+
+    @property
+    def checks(self) -> bool:
+        """Whether it is trained to see how well a supernet ranks."""
+        return self.kind is Kind.FINAL and self.operation == RANK_CHECK
 
     @property
     def prefix(self) -> str:

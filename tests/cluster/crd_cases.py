@@ -935,6 +935,19 @@ CASES: dict[str, Case] = {
         {"strategy": {"type": "LargeScaleEvolution"}, "budget": {"epochs": 79}},
         "budget.epochs",
     ),
+    "epochs for a supernet, the finalists and the rank check": Case(
+        {"estimation": {"type": "OneShot", "oneShot": {"check": 2}}, "budget": {"epochs": 120}},
+        {"estimation": {"type": "OneShot", "oneShot": {"check": 2}}, "budget": {"epochs": 119}},
+        "budget.epochs",
+    ),
+    "a rank check of candidates that are scored": Case(
+        {"estimation": {"type": "OneShot", "oneShot": {"check": 1}}},
+        {
+            "strategy": {"type": "PCDARTS"},
+            "estimation": {"type": "OneShot", "oneShot": {"check": 1}},
+        },
+        "oneShot.check",
+    ),
     "epochs for a cheap trial, the finalists and a baseline": Case(
         {
             **lower(epochs=2),

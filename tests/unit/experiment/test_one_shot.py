@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from kinase.api.supernet import Derived
 from kinase.api.trial import Cost, TrialResult
 from kinase.engine import Event, Finished
 from kinase.engine.tabular import TabularEngine
+from kinase.experiment import budget
 from kinase.experiment.journal import Journal
 from kinase.experiment.loop import Loop
+from kinase.experiment.trial_record import TrialRecord
 from kinase.space import derive_rng, make_space
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
@@ -39,6 +42,12 @@ def one_shot(strategy: str = "DARTS", candidates: int = 20, **spec: Any) -> NASE
             **spec,
         }
     )
+
+
+def checking(check: int, candidates: int = 20, **options: Any) -> dict[str, Any]:
+    """A rank check of so many candidates."""
+    one_shot = {"candidates": candidates, "epochs": 6, "check": check, **options}
+    return {"estimation": {"type": "OneShot", "oneShot": one_shot}}
 
 
 SPACE = make_space(one_shot().spec.space)
@@ -128,7 +137,7 @@ def test_finalists_begin_with_the_supernet_where_the_manifest_says_so() -> None:
 @pytest.mark.parametrize("after", [False, True])
 @WRITES
 def test_killed_at_every_write_it_ends_alike(strategy: str, after: bool, every: int) -> None:
-    manifest = one_shot(strategy, 12)
+    manifest = one_shot(strategy, **checking(3, 12), budget={"epochs": 40})
     undisturbed = run(manifest)
     entries = list(Journal(undisturbed.store).replay())
     for moment in range(1, undisturbed.journal.length + 1, every):
@@ -162,6 +171,59 @@ def test_nothing_is_scored_before_the_supernet_is_trained() -> None:
     loop.engine.launch = launched  # type: ignore[method-assign]
     loop.run()
     assert seen.count(Kind.SUPERNET) == 1
+
+
+def checks(loop: Loop) -> list[TrialRecord]:
+    return [t for t in loop.state.trials.values() if t.operation == "rank check"]
+
+
+def test_a_rank_check_trains_candidates_that_no_score_has_chosen() -> None:
+    loop = run(one_shot("Random", **checking(5, 40), budget={"epochs": 6 + 7 * 4}))
+    found = checks(loop)
+    trials = loop.state.trials
+    scored = [t for t in trials.values() if t.slice is not None]
+    assert len(scored) == 40
+    assert len({t.key for t in found}) == 5
+    for trial in found:
+        [parent] = trial.parents
+        assert trials[parent].key == trial.key
+        assert trials[parent].slice is not None
+        assert (trial.kind, trial.slice, trial.cost.epochs) == (Kind.FINAL, None, 4)
+    best = sorted(scored, key=loop.losses)[:5]
+    assert {t.key for t in found} != {t.key for t in best}
+    assert loop.state.finalists == 2, "they take no finalist's place"
+    assert loop.state.spent.epochs == 6 + 7 * 4, "each epoch of the budget"
+    other = run(one_shot("Random", **checking(5, 40), budget={"epochs": 34}, seed=1))
+    assert {t.parents for t in checks(other)} != {t.parents for t in found}
+
+
+def test_a_rank_check_of_more_than_were_scored_trains_all() -> None:
+    assert len(checks(run(one_shot("Random", **checking(9, 4), budget={"epochs": 60})))) == 4
+
+
+def test_its_epochs_are_kept_back_from_the_search() -> None:
+    """A search that trains its candidates would spend them."""
+    manifest = one_shot(**checking(3), budget={"epochs": 40})
+    state = make_loop(manifest, engine=engine(), info=KNOWS).state
+    assert budget.final_networks(manifest.spec, state) == 2 + 3
+    full = make_loop(manifest, engine=engine(), info=KNOWS).final_fidelity
+    assert budget.epochs_left(manifest.spec, state, full) == 40 - 5 * 4
+    assert manifest.spec.epochs_for(0) == 5 * 4
+
+
+def test_a_search_that_continues_does_not_ask_for_its_rank_check_again() -> None:
+    def manifest(trials: int) -> NASExperiment:
+        return one_shot("Random", **checking(5, 30), budget={"epochs": 60, "trials": trials})
+
+    store = MemoryStore()
+    first = run(manifest(3), store)
+    assert len(checks(first)) == 3
+    again = run(manifest(30), store)
+    assert again.state.searched == 30
+    assert len(checks(again)) == 5, "the others are drawn of all"
+    assert [t.number for t in checks(again)][:3] == [t.number for t in checks(first)]
+    before = replace(again.state, finalists_before=again.state.finalists)
+    assert budget.final_networks(again.spec, before) == 2, "finalists alone may follow"
 
 
 class Fails(TabularEngine):
@@ -244,6 +306,18 @@ def test_without_an_estimation_it_is_one_shot_where_the_strategy_learns_choices(
         (
             {"estimation": {"type": "OneShot", "screen": {}}},
             "whose candidates are not trained, so screen must not be set",
+        ),
+        (
+            {"strategy": "PCDARTS", **checking(1)},
+            "estimation.oneShot.check must not be set with PCDARTS, whose candidates are trained",
+        ),
+        (
+            {"strategy": "Random", **checking(1, relaxation={"type": "PCDARTS"})},
+            "estimation.oneShot.check must not be set with PCDARTS, whose candidates are trained",
+        ),
+        (
+            {**checking(3), "budget": {"epochs": 25}},
+            "finalists, baselines and the rank check take 5 x 4 = 20; it must be at least 26",
         ),
         (
             {"budget": {"epochs": 13}},
