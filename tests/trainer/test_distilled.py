@@ -17,7 +17,9 @@ from kinase.store import Store
 from kinase.store.memory import MemoryStore
 from kinase_trainer import model, trial
 from kinase_trainer.data import open_parts, plain_batches
+from kinase_trainer.group import Group
 from kinase_trainer.train import Run
+from tests.trainer.groups import together
 from tests.trainer.helpers import job
 
 FRAME = Frame((1, 8, 8), 10)
@@ -209,3 +211,29 @@ def test_what_is_matched_or_begins_anew_has_no_teacher(store: MemoryStore) -> No
     assert anew.inherited is not None
     assert (anew.inherited.trial, anew.inherited.distilled) == (None, 0)
     assert len(anew.curve) == 2
+
+
+@pytest.mark.parametrize("read", ["by all", "by the first"])
+def test_workers_learn_from_the_parent_together_or_not_at_all(
+    store: MemoryStore, read: str
+) -> None:
+    child = child_job(CHILDREN["pruned"], 3, 2)
+    theirs = MemoryStore()
+    for key in store.list() if read == "by all" else ():
+        theirs.put(key, store.get(key))
+
+    def run(group: Group) -> TrialResult | None:
+        if group.leads:
+            return trial.run(child, store, group=group)
+        trial.follow(child, theirs, lambda done: None, lambda done: None, group)
+        return None
+
+    result, _ = together(run)
+    assert result is not None
+    assert result.inherited is not None
+    assert (result.inherited.trial, len(result.curve)) == (5, 3)
+    if read == "by all":
+        assert (result.inherited.distilled, result.inherited.message) == (2, "")
+    else:
+        said = "trial 5 could not be learned from: another worker could not read it"
+        assert (result.inherited.distilled, result.inherited.message) == (0, said)
