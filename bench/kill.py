@@ -2,6 +2,7 @@
 
     python -m bench.kill --victim run --kills 30
     python -m bench.kill --victim worker --kills 30
+    python -m bench.kill --search one-shot --victim worker --kills 10
 
 Every killed experiment is started again by the same command until it ends. It must then equal
 an undisturbed run of the same seed at parallelism 1: the same trials with the same
@@ -51,6 +52,27 @@ spec:
   finalists: {count: 2}
 """
 
+ONE_SHOT = """\
+apiVersion: kinase.dev/v1alpha1
+kind: NASExperiment
+metadata: {name: kill}
+spec:
+  task: {dataset: digits}
+  training: {epochs: 2, batchSize: 64, augmentation: {crop: 1}, device: cpu}
+  space:
+    type: Cell
+    cell:
+      preset: nasbench201
+      search: {cells: 1, filters: 8}
+      evaluation: {cells: 1, filters: 8}
+  strategy: {type: DARTS}
+  estimation: {type: OneShot, oneShot: {epochs: 12, candidates: 10}}
+  budget: {epochs: 100, parallelism: 1}
+  finalists: {count: 1}
+"""
+"""Nearly all of its time is the supernet's."""
+SEARCHES = {"evolution": MANIFEST, "one-shot": ONE_SHOT}
+
 EPOCH = re.compile(r"^trial (\d+) attempt (\d+) epoch (\d+) begins$", re.MULTILINE)
 
 
@@ -64,6 +86,8 @@ class End:
     attempts: int
     spent_epochs: int
     begun_epochs: int
+    supernets: tuple[str, ...]
+    """Digests of their weights."""
 
 
 def read(loop: Loop, folder: Path) -> End:
@@ -86,17 +110,21 @@ def read(loop: Loop, folder: Path) -> End:
         attempts=attempts,
         spent_epochs=state.spent.epochs,
         begun_epochs=len(EPOCH.findall(logs)),
+        supernets=tuple(
+            json.loads(path.read_text())["sha256"]
+            for path in sorted(folder.glob("trials/*/supernet.json"))
+        ),
     )
 
 
 class Subject:
     """An experiment in a separate folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, text: str = MANIFEST) -> None:
         self.folder = folder
         folder.mkdir(parents=True)
         self.manifest = folder / "kill.yaml"
-        self.manifest.write_text(MANIFEST + f"  storage: {{uri: 'file://{folder}/runs'}}\n")
+        self.manifest.write_text(text + f"  storage: {{uri: 'file://{folder}/runs'}}\n")
 
     def start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -154,6 +182,8 @@ def differences(end: End, undisturbed: End) -> list[str]:
             found.append(f"trial {mine[0]}: {mine} and not {theirs}")
     if len(end.trials) != len(undisturbed.trials):
         found.append(f"{len(end.trials)} trials and not {len(undisturbed.trials)}")
+    if end.supernets != undisturbed.supernets:
+        found.append("the supernet's weights differ")
     if end.winner != undisturbed.winner:
         found.append(f"winner {end.winner} and not {undisturbed.winner}")
     if end.tells != list(range(len(end.trials))):
@@ -163,9 +193,9 @@ def differences(end: End, undisturbed: End) -> list[str]:
     return found
 
 
-def undisturbed_run(folder: Path) -> tuple[End, float]:
+def undisturbed_run(folder: Path, text: str = MANIFEST) -> tuple[End, float]:
     """What the experiment comes to when nothing is killed, and after how many seconds."""
-    whole = Subject(folder)
+    whole = Subject(folder, text)
     began = time.monotonic()
     whole.finish()
     duration = time.monotonic() - began
@@ -173,7 +203,12 @@ def undisturbed_run(folder: Path) -> tuple[End, float]:
 
 
 def campaign(
-    victim: str, kills: int, seed: int, folder: Path, whole: tuple[End, float]
+    victim: str,
+    kills: int,
+    seed: int,
+    folder: Path,
+    whole: tuple[End, float],
+    text: str = MANIFEST,
 ) -> dict[str, Any]:
     """Kill `kills` times, one experiment after the other, and compare each with the whole one;
     returns the outcome."""
@@ -181,7 +216,7 @@ def campaign(
     rng = random.Random(seed)
     done, experiments, wrong, lost = 0, 0, [], 0
     while done < kills:
-        subject = Subject(folder / f"{victim}-{experiments}")
+        subject = Subject(folder / f"{victim}-{experiments}", text)
         experiments += 1
         here = 0
         while done < kills and here < 2:
@@ -218,12 +253,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--victim", choices=["run", "worker"], default="run")
     parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--search", choices=SEARCHES, default="evolution")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        whole = undisturbed_run(place / "whole")
-        outcome = campaign(arguments.victim, arguments.kills, arguments.seed, place, whole)
+        text = SEARCHES[arguments.search]
+        whole = undisturbed_run(place / "whole", text)
+        outcome = campaign(arguments.victim, arguments.kills, arguments.seed, place, whole, text)
     print(json.dumps(outcome, indent=2))
     sys.exit(bool(outcome["differences"]))
 

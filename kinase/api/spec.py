@@ -243,8 +243,7 @@ class ExperimentSpec(Model):
             for strategy, space in ONLY_FOR.items()
         ),
         Rule(
-            f"{_CHECK} == 0 || (self.strategy.type != 'PCDARTS' && "
-            "self.estimation.?oneShot.?relaxation.?type.orValue('Uniform') != 'PCDARTS')",
+            f"{_CHECK} == 0 || self.strategy.type != 'PCDARTS'",
             _UNSCORED,
             ".estimation.oneShot.check",
             "Forbidden",
@@ -494,10 +493,7 @@ class ExperimentSpec(Model):
 
     @model_validator(mode="after")
     def _can_be_checked(self) -> Self:
-        one_shot = self.estimation.one_shot
-        relaxation = one_shot.relaxation if one_shot is not None else None
-        types = (self.strategy.type, relaxation.type if relaxation is not None else None)
-        if self.rank_check and "PCDARTS" in types:
+        if self.rank_check and self.strategy.type == "PCDARTS":
             raise ValueError(_UNSCORED)
         return self
 
