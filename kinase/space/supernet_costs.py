@@ -34,13 +34,17 @@ def option_nodes(supernet: Supernet) -> dict[tuple[str, int], list[str]]:
     """
     graph = supernet.graph.without_auxiliary()
     nodes = {node.name: node for node in graph}
-    readers = Counter(name for node in graph for name in node.inputs)
+    # zeros have the shape of another option's map, and need nothing of it
+    readers = Counter(name for node in graph if node.op != "zero" for name in node.inputs)
     found: dict[tuple[str, int], list[str]] = {}
     for choice in supernet.choices:
         if choice.node not in nodes:
             continue
         for number, start in enumerate(nodes[choice.node].inputs):
             own = found[choice.node, number] = []
+            if nodes[start].op == "zero":
+                own.append(start)
+                continue
             left = {start: readers[start] - 1}
             stack = [start] if not left[start] else []
             while stack:

@@ -10,12 +10,12 @@ import torch
 
 from kinase.api import supernet as api
 from kinase.api.fidelity import Scale
-from kinase.api.space import CellSpace
-from kinase.space import Frame
+from kinase.api.space import CellSpace, Space
+from kinase.space import Frame, make_space
 from kinase.space.builder import GraphBuilder
 from kinase.space.cell import Cell
 from kinase.space.supernet import Choice, Supernet
-from kinase.space.supernet_costs import option_costs
+from kinase.space.supernet_costs import option_costs, option_nodes
 from kinase_trainer.supernet.cost import Cost
 from kinase_trainer.supernet.darts import Darts
 from kinase_trainer.supernet.network import Supernetwork
@@ -142,6 +142,35 @@ def test_the_costs_of_cells_are_those_of_all_copies() -> None:
     for option in ("skip_connect", "nor_conv_3x3", "avg_pool_3x3"):
         path = dict.fromkeys(supernet.groups, names.index(option))
         assert costs.of(path) == supernet.slice(path).macs()
+
+
+def test_zeros_that_read_another_option_do_not_make_it_free() -> None:
+    space = make_space(Space.model_validate({"type": "ChoiceBlocks"}))
+    supernet = space.supernet(Frame((3, 16, 16), 10, Scale(filters=4), searching=True))
+    assert supernet is not None
+    costs = option_costs(supernet)
+    for name, options in supernet.groups.items():
+        dear = {o: c for o, c in zip(options, costs.options[name], strict=True) if "conv" in o}
+        assert all(cost > 0 for cost in dear.values()), name
+        if "none" in options:
+            assert costs.options[name][options.index("none")] == 0
+    whole = {name: len(options) - 1 for name, options in supernet.groups.items()}
+    assert costs.of(whole) == supernet.slice(whole).macs()
+    # what is left out has no gradient, rather than zeros
+    group = "op_0_sep_conv_3x3"
+    network, path = Supernetwork(supernet), {**whole, group: 0}
+    network.follow(path, {g: torch.eye(len(o))[path[g]] for g, o in supernet.groups.items()})
+    network(torch.rand(2, 3, 16, 16)).square().sum().backward()
+    edges = {choice.node for choice in supernet.choices if choice.group == group}
+    own = [
+        f"nodes.{name}."
+        for (edge, number), names in option_nodes(supernet).items()
+        for name in names
+        if edge in edges and number == 1
+    ]
+    left = [p for key, p in network.named_parameters() if key.startswith(tuple(own))]
+    assert left
+    assert all(p.grad is None for p in left)
 
 
 @pytest.mark.parametrize("form", ["Logarithm", "Linear"])

@@ -13,9 +13,11 @@ from kinase.api import supernet as api
 from kinase.api.space import CellSpace
 from kinase.space.cell import Cell
 from kinase.space.supernet import NONE, Supernet
+from kinase_trainer.group import Group
 from kinase_trainer.supernet.beta import Beta
 from kinase_trainer.supernet.darts import Darts
 from kinase_trainer.supernet.drnas import DrNas
+from kinase_trainer.supernet.enas import Enas
 from kinase_trainer.supernet.gaea import Gaea
 from kinase_trainer.supernet.gdas import Gdas
 from kinase_trainer.supernet.make import make_extras
@@ -25,6 +27,8 @@ from kinase_trainer.supernet.relaxation import Relaxation
 from kinase_trainer.supernet.run import SupernetRun
 from kinase_trainer.supernet.smooth import Smooth
 from kinase_trainer.supernet.uniform import Uniform
+from kinase_trainer.supernet.watch import Watch
+from tests.trainer.groups import together
 from tests.trainer.supernets import SPACE, a_run, alphas, assert_a_pause_changes_nothing
 
 RANDOM, ADVERSARIAL = api.Smooth(), api.Smooth(type="Adversarial", steps=2)
@@ -270,3 +274,42 @@ def test_what_does_not_fit_is_refused(
     made = kind(a_run().network.supernet, torch.Generator())
     with pytest.raises(ValueError, match=message):
         make_extras(api.SupernetPlan.model_validate(plan), made)
+
+
+# -- several workers ------------------------------------------------------------------------
+
+
+def repaired() -> SupernetRun:
+    """With the worst noise, a penalty and the watch."""
+    run = a_run(Darts)
+    plan = {"smooth": {"type": "Adversarial", "steps": 2}, "beta": {}, "watch": {"every": 1}}
+    run.extras = make_extras(api.SupernetPlan.model_validate(plan), run.relaxation)
+    return run
+
+
+def selected() -> SupernetRun:
+    """ENAS, with a selection by perturbation in its last epoch."""
+    plan = api.ENAS(steps=1, paths=2, derived=2, units=8)
+    run = a_run(lambda s, g: Enas(s, g, plan), order=0, rounds=1, epochs=2, epoch=1)
+    run.extras = (Perturbation(api.Perturbation(search=0.5)),)
+    return run
+
+
+@pytest.mark.parametrize("make", [repaired, selected])
+def test_all_workers_decide_alike(
+    make: Callable[[], SupernetRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "steps", 3)
+    runs = [make() for _ in range(2)]
+
+    def run(group: Group) -> tuple[dict[str, Tensor], Any, dict[str, float], Any]:
+        made = runs[group.rank]
+        made.group = group
+        made.train_epoch()
+        packed = made.pack()
+        return packed.tensors, packed.scalars["extras"], made.score(), made.derived()
+
+    (tensors, *one), (others, *two) = together(run)
+    assert one == two
+    for name, tensor in tensors.items():
+        assert torch.equal(others[name], tensor), name

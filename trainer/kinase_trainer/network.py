@@ -28,9 +28,13 @@ class Zero(nn.Module):
     def __init__(self, stride: int) -> None:
         super().__init__()
         self.stride = stride
+        self.cut = False
+        """Whether no gradient passes, rather than zeros: in a supernet decay and momentum would
+        move weights that are on no path."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride))."""
+        x = x.detach() if self.cut else x
         return x[:, :, :: self.stride, :: self.stride] * 0.0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +14,11 @@ TOLERANCE = 1e-4
 
 
 def dominant_eigenvalue(
-    loss: Tensor, tensors: Sequence[Tensor], generator: torch.Generator, steps: int = STEPS
+    loss: Tensor,
+    tensors: Sequence[Tensor],
+    generator: torch.Generator,
+    steps: int = STEPS,
+    add: Callable[[list[Tensor]], None] | None = None,
 ) -> tuple[float, int]:
     """The largest eigenvalue of the second derivative.
 
@@ -26,6 +30,7 @@ def dominant_eigenvalue(
         tensors: in which it is differentiated.
         generator: draws the first vector.
         steps: at most.
+        add: sums each product over the workers, if each has a part of the loss.
 
     Returns:
         The eigenvalue, and how many products were taken.
@@ -52,6 +57,8 @@ def dominant_eigenvalue(
             allow_unused=True,
         )
         rows = [torch.zeros_like(t) if f is None else f for t, f in zip(parts, found, strict=True)]
+        if add is not None:
+            add(rows)
         return torch.cat([row.detach().flatten() for row in rows]).cpu().double()
 
     size = sum(t.numel() for t in parts)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kinase.space.supernet import Supernet
-from kinase_trainer.network import Network, Plan, Weighted, plan_of
+from kinase_trainer.network import Network, Plan, Weighted, Zero, plan_of
 
 KEPT_PLANS = 1024
 """Plans of paths that are kept: to make one takes as long as some layers."""
@@ -27,6 +27,9 @@ class Supernetwork(Network):
         """Build all options, with weights from torch's generator. See `Network`."""
         super().__init__(supernet.graph, mean, deviation)
         self.supernet = supernet
+        for module in self.nodes.values():
+            if isinstance(module, Zero):
+                module.cut = True
         self._whole = self._train_plan, self._eval_plan, self._output
         self._plans: dict[tuple[int, ...], tuple[Plan, Plan, str]] = {}
         self._choices = [(choice.group, self._weighted(choice.node)) for choice in supernet.choices]

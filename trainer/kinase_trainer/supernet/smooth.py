@@ -79,21 +79,23 @@ class Smooth(Extra):
         training = run.network.training
         run.network.eval()
         with torch.no_grad():
-            before = float(self._loss(run, images, targets, center))
+            before = run.group.total(self._loss(run, images, targets, center))
         found = start
         for _ in range(self.plan.steps):
             rows = {group: row.detach().requires_grad_() for group, row in found.items()}
-            gradients = torch.autograd.grad(
-                self._loss(run, images, targets, rows), list(rows.values()), allow_unused=True
-            )
+            loss = self._loss(run, images, targets, rows)
+            given = torch.autograd.grad(loss, list(rows.values()), allow_unused=True)
+            gradients = [
+                torch.zeros_like(row) if gradient is None else gradient
+                for row, gradient in zip(rows.values(), given, strict=True)
+            ]
+            run.group.add(gradients)
             found = {
-                group: row.detach()
-                if gradient is None
-                else self._near(row.detach() + rate * gradient.sign(), center[group])
+                group: self._near(row.detach() + rate * gradient.sign(), center[group])
                 for (group, row), gradient in zip(rows.items(), gradients, strict=True)
             }
         with torch.no_grad():
-            after = float(self._loss(run, images, targets, found))
+            after = run.group.total(self._loss(run, images, targets, found))
         run.network.train(training)
         run.charge((self.plan.steps + 2) * len(targets))
         return found if after >= before else center
@@ -102,4 +104,4 @@ class Smooth(Extra):
         self, run: SupernetRun, images: Tensor, targets: Tensor, weights: dict[str, Tensor]
     ) -> Tensor:
         run.relaxation.mix(run.network, weights)
-        return run.task_loss(images, targets)
+        return run.part(run.task_loss(images, targets), targets)

@@ -131,9 +131,9 @@ class Watch(Extra):
         training = run.network.training
         run.network.eval()
         with batch_statistics(run.network):
-            loss = run.choices_loss(images, targets, seed)
+            loss = run.part(run.choices_loss(images, targets, seed), targets)
             value, products = dominant_eigenvalue(
-                loss, list(run.relaxation.parameters()), run.draws, self.steps
+                loss, list(run.relaxation.parameters()), run.draws, self.steps, run.group.add
             )
         run.network.train(training)
         run.charge((1 + 2 * products) * len(targets))
