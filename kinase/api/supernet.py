@@ -395,6 +395,16 @@ class Cost(Model):
     """That share."""
 
 
+class Progressive(Model):
+    """Options that are given up while the supernet trains, so that the rest takes less time and
+    memory (Chen et al. 2021). For DARTS, PCDARTS, GAEA, SNAS and DrNAS."""
+
+    keep: Annotated[int, Field(ge=1, le=100)] = 4
+    """Options that each choice keeps."""
+    after: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the epochs after which the others are given up."""
+
+
 class Perturbation(Model):
     """Selection by what the removal of an option costs in held-out accuracy, edge by edge, while
     the weights continue to train (Wang et al. 2021). For every relaxation, also `Uniform`."""
@@ -423,6 +433,8 @@ class SupernetOptions(Model):
     """Penalty on the choices."""
     cost: Cost | None = None
     """Cost that the choices take into account."""
+    progressive: Progressive | None = None
+    """Options that are given up during the training."""
     selection: Perturbation | None = None
     """Selection by perturbation. By default the architecture is that of the choices."""
 

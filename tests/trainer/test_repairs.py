@@ -23,6 +23,7 @@ from kinase_trainer.supernet.gdas import Gdas
 from kinase_trainer.supernet.make import make_extras
 from kinase_trainer.supernet.network import Supernetwork
 from kinase_trainer.supernet.perturbation import Perturbation, decisions, due
+from kinase_trainer.supernet.progressive import Progressive
 from kinase_trainer.supernet.relaxation import Relaxation
 from kinase_trainer.supernet.run import SupernetRun
 from kinase_trainer.supernet.smooth import Smooth
@@ -237,6 +238,50 @@ def test_the_learning_rate_begins_again_at_a_tenth() -> None:
     assert rates[9] < rates[8]
 
 
+# -- fewer options ------------------------------------------------------------------------
+
+
+def test_the_best_options_are_kept_and_only_they_are_run() -> None:
+    run = a_run(DrNas, epochs=4, frozen=1)
+    run.extras = (extra := Progressive(api.Progressive(keep=2), run.relaxation),)
+    with torch.no_grad():
+        for alpha in run.relaxation.parameters():
+            alpha.copy_(torch.tensor([0.0, 0.1, 2.0, -0.5, 1.0]))
+    for _ in range(2):
+        run.train_epoch()
+        assert not extra.kept
+        assert run.learns == (run.epoch == 1)
+    before = alphas(run)
+    ran: set[str] = set()
+    for name, module in run.network.nodes.items():
+        module.register_forward_hook(lambda *_, name=name: ran.add(name))
+    run.train_epoch()
+    assert set(map(tuple, extra.kept.values())) == {(2, 4)}
+    names = next(iter(run.network.supernet.groups.values()))
+    assert (names[2], names[4]) == ("nor_conv_1x1", "avg_pool_3x3")
+    assert not any("nor_conv_3x3" in name for name in ran)
+    assert any("nor_conv_1x1" in name for name in ran)
+    assert torch.equal(alphas(run), before), "the choices wait again"
+    for row in weights_of(run.network).values():
+        assert float(row.detach().sum()) == pytest.approx(1.0)
+        assert len(row) == 2
+    run.train_epoch()
+    assert not torch.equal(alphas(run), before)
+    [(path, _)] = run.derived()
+    assert set(path.values()) <= {2, 4}
+    rates = []
+    for epoch in range(4):
+        run.epoch, run.step = epoch, 0
+        rates.append(extra.rate(run, 0.0))
+    assert rates[0] == rates[2] > rates[1] == rates[3]
+
+
+def test_what_decides_twice_is_refused() -> None:
+    plan = api.SupernetPlan(progressive=api.Progressive(), selection=api.Perturbation())
+    with pytest.raises(ValueError, match="progressive must not be set with selection"):
+        make_extras(plan, a_run().relaxation)
+
+
 # -- all ----------------------------------------------------------------------------------
 
 
@@ -245,8 +290,9 @@ def test_the_learning_rate_begins_again_at_a_tenth() -> None:
     [
         (Darts, {"smooth": {}, "beta": {}}),
         (uniform, {"selection": {"search": 0.3}}),
+        (DrNas, {"progressive": {"after": 0.3}}),
     ],
-    ids=["repairs", "selection"],
+    ids=["repairs", "selection", "progressive"],
 )
 def test_a_pause_changes_no_bit(
     kind: Callable[[Supernet, torch.Generator], Relaxation], plan: dict[str, Any]
@@ -265,6 +311,7 @@ def test_a_pause_changes_no_bit(
         (Gdas, {"smooth": {}}, "smooth is for the relaxations DARTS, PCDARTS and GAEA"),
         (Gaea, {"beta": {}}, "beta is for relaxations with a softmax"),
         (DrNas, {"beta": {}}, "beta is for relaxations with a softmax"),
+        (Gdas, {"progressive": {}}, "progressive is for the relaxations DARTS"),
         (uniform, {"beta": {}}, "beta is for relaxations with a softmax"),
     ],
 )

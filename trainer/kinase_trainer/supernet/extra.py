@@ -25,6 +25,10 @@ class Extra:
     def begin(self, run: SupernetRun) -> None:
         """Called before an epoch."""
 
+    def freezes(self, run: SupernetRun) -> bool:
+        """Whether the choices must not learn in the epoch that begins."""
+        return False
+
     def rate(self, run: SupernetRun, rate: float) -> float:
         """The learning rate of a step, given that of the schedule."""
         return rate

@@ -23,6 +23,7 @@ from kinase_trainer.supernet.ofa import Ofa, Shrinking
 from kinase_trainer.supernet.path_dropout import PathDropout
 from kinase_trainer.supernet.pc_darts import PcDarts
 from kinase_trainer.supernet.perturbation import Perturbation
+from kinase_trainer.supernet.progressive import Progressive
 from kinase_trainer.supernet.proxyless import Proxyless, ProxylessReinforce
 from kinase_trainer.supernet.pruning import Pruning
 from kinase_trainer.supernet.relaxation import Learned
@@ -150,6 +151,10 @@ def make_extras(plan: SupernetPlan, relaxation: Made) -> tuple[Extra, ...]:
         found.append(Shrinking(relaxation))
     if plan.selection is not None:
         found.append(Perturbation(plan.selection))
+    if plan.progressive is not None:
+        if plan.selection is not None:
+            raise ValueError("progressive must not be set with selection, which decides as well")
+        found.append(Progressive(plan.progressive, relaxation))
     if plan.smooth is not None:
         found.append(Smooth(plan.smooth, relaxation))
     if plan.beta is not None:

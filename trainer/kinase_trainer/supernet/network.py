@@ -34,6 +34,7 @@ class Supernetwork(Network):
         self._plans: dict[tuple[int, ...], tuple[Plan, Plan, str]] = {}
         self._choices = [(choice.group, self._weighted(choice.node)) for choice in supernet.choices]
         self._fixed: dict[str, int] = {}
+        self._kept: dict[str, list[int]] = {}
         self._edges = [(sum_.groups, self._weighted(sum_.node)) for sum_ in supernet.edges]
 
     def _weighted(self, node: str) -> Weighted:
@@ -45,6 +46,16 @@ class Supernetwork(Network):
         """Decide groups of choices: whatever `follow` and `mix` are given for them from now on,
         they have these options."""
         self._fixed = dict(options)
+
+    def keep(self, options: Mapping[str, Sequence[int]]) -> None:
+        """Let `mix` run these options of each group only from now on, with weights that are scaled
+        to a sum of 1; none lets it run all."""
+        kept = {group: list(numbers) for group, numbers in options.items()}
+        if kept == self._kept:
+            return
+        graph = self.supernet.narrowed(kept) if kept else self.supernet.graph.needed()
+        self._whole = plan_of(graph), plan_of(graph.without_auxiliary()), graph.output
+        self._kept = kept
 
     def fixed(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights of options with 1 and 0 where a group is decided."""
@@ -115,7 +126,11 @@ class Supernetwork(Network):
                 sum_.weights = edges[groups]
         weights = self.fixed(weights)
         for group, choice in self._choices:
-            choice.weights, choice.only = weights[group], None
+            row = weights[group]
+            if self._kept:
+                row = row[self._kept[group]]
+                row = row / row.sum()
+            choice.weights, choice.only = row, None
         self._train_plan, self._eval_plan, self._output = self._whole
 
 

@@ -105,7 +105,9 @@ class SupernetRun(Run):
     @property
     def learns(self) -> bool:
         """Whether the choices learn in the epoch that begins."""
-        return self.chooser is not None and self.epoch >= self.frozen
+        if self.chooser is None or any(each.freezes(self) for each in self.extras):
+            return False
+        return self.epoch >= self.frozen
 
     def train_epoch(self) -> int:
         """Train one epoch; see `Run`. Returns the sample passes.
