@@ -246,13 +246,17 @@ class Sampling(Union):
     """How architectures are drawn while a supernet trains for a strategy that samples. Nothing is
     learned of the choices."""
 
-    type: Literal["Uniform", "FairNAS", "PathDropout"] = "Uniform"
+    type: Literal["Uniform", "FairNAS", "PathDropout", "OFA"] = "Uniform"
     """Type of the sampling. `Uniform`: a random architecture in each step (Guo et al. 2020; Li &
     Talwalkar 2020). `FairNAS`: in each step as many as a choice has options, each of which is used
-    once (Chu et al. 2021). `PathDropout`: all options but those dropped (Bender et al. 2018). The
-    field of the same name holds its options."""
+    once (Chu et al. 2021). `PathDropout`: all options but those dropped (Bender et al. 2018).
+    `OFA`: random slices of a network, from large to small ones (Cai et al. 2020), for the spaces
+    MobileNet, and Model with operations that only shrink. The field of the same name holds its
+    options."""
     path_dropout: PathDropout | None = None
     """Options dropped at random."""
+    ofa: OFA | None = None
+    """Progressive shrinking of the largest network."""
 
 
 class Relaxation(Union):

@@ -43,7 +43,7 @@ class OneShot(Estimator):
             shared(setting.space, frame, self.relaxation.form)
         if self.relaxation.type == "OFA" and setting.space.largest is None:
             raise Unshared(
-                "the relaxation OFA shrinks a largest network, which contains all others; the "
+                "the sampling OFA shrinks a largest network, which contains all others; the "
                 f"space {type(setting.space).__name__} has none: use Uniform, or the space "
                 "MobileNet"
             )

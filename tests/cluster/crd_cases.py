@@ -72,8 +72,8 @@ def network(**options: Any) -> Changes:
 
 def shrinking(**options: Any) -> Changes:
     """A supernet that is shrunk."""
-    relaxation = {"type": "OFA", "ofa": options}
-    return {"estimation": {"type": "OneShot", "oneShot": {"relaxation": relaxation}}}
+    sampling = {"type": "OFA", "ofa": options}
+    return {"estimation": {"type": "OneShot", "oneShot": {"sampling": sampling}}}
 
 
 def mobile(**options: Any) -> Changes:

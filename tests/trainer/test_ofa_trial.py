@@ -118,5 +118,5 @@ def test_a_space_that_grows_has_no_slices_and_says_why() -> None:
 
 
 def test_a_space_without_a_largest_network_says_so() -> None:
-    with pytest.raises(ConfigError, match=r"oneShot: relaxation OFA .* Chain has none"):
+    with pytest.raises(ConfigError, match=r"oneShot: sampling OFA .* Chain has none"):
         trial.run(training({"type": "Chain"}, {}), MemoryStore())

@@ -92,7 +92,7 @@ class Ofa(Uniform):
         super().__init__(None, space)
         if space.largest is None:
             raise ValueError(
-                f"relaxation OFA shrinks a largest network, and {type(space).__name__} has none; "
+                f"sampling OFA shrinks a largest network, and {type(space).__name__} has none; "
                 "use Uniform, or the space MobileNet"
             )
         self.options = options
