@@ -167,7 +167,8 @@ def _derived(job: TrialJob, run: SupernetRun, around: Surroundings) -> tuple[lis
         return [], ""
     space, within = around.space, _limits(job, around)
     found = _architectures(run.derived()[:MOST_DERIVED], space)
-    if within is None or any(_is_within(each, within) for each in found):
+    learned = job.supernet.relaxation.type in LEARNED or job.supernet.selection is not None
+    if within is None or not learned or any(_is_within(each, within) for each in found):
         return found, ""
     likely = within.likely(run.relaxation, seed_of(job.seed, 8), LIKELY)
     said = (
