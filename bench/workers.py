@@ -25,11 +25,11 @@ from kinase.store import open_uri
 from kinase_trainer.ledger import read_ledger
 from tests.trainer.test_workers import workers
 
-EPOCHS = 24
+EPOCHS = 16
 PREFIX = "trials/00007"
 NETWORK: dict[str, Any] = {
     "training": {"epochs": EPOCHS, "device": "cpu", "batchSize": 32},
-    "fidelity": {"epochs": EPOCHS, "dataFraction": 0.3},
+    "fidelity": {"epochs": EPOCHS, "dataFraction": 0.1},
     "keepWeights": True,
 }
 SUPERNET: dict[str, Any] = {
@@ -103,8 +103,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trial", choices=("network", "supernet"), help="default: both")
     given = parser.parse_args()
-    for name, job in (("network", NETWORK), ("supernet", SUPERNET)):
+    jobs = {"network": NETWORK, "supernet": SUPERNET}
+    for name, job in jobs.items():
+        if given.trial not in (None, name):
+            continue
         rng = random.Random(given.seed)
         alone, whole = (trained(job, size, 0, rng) for size in (1, 2))
         disturbed = trained(job, 2, given.kills, rng)
