@@ -216,7 +216,8 @@ ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def _module(node: Node) -> nn.Module:
+def module_of(node: Node) -> nn.Module:
+    """The module of a node, with torch's own initial weights."""
     real = ("rate", "eps", "momentum", "slope", "alpha")
     a = {name: int(value) for name, value in node.attrs.items() if name not in real}
     eps = float(node.attrs.get("eps", 1e-5))
@@ -320,6 +321,7 @@ class Network(nn.Module):
         graph: Graph,
         mean: tuple[float, ...] = (0.0,),
         deviation: tuple[float, ...] = (1.0,),
+        make: Callable[[Node], nn.Module] | None = None,
     ) -> None:
         """Build the modules, with weights from torch's generator.
 
@@ -327,10 +329,11 @@ class Network(nn.Module):
             graph: the network.
             mean: mean of each channel of the training split, or one value for all.
             deviation: standard deviation of each channel.
+            make: gives the module of a node instead, whose weights stay as they are.
         """
         super().__init__()
         graph = graph.needed()
-        self._set_up((node for node in graph if node.op != "input"), mean, deviation)
+        self._set_up((node for node in graph if node.op != "input"), mean, deviation, make)
         self._input = next(n.name for n in graph if n.op == "input")
         self._output = graph.output
         self._auxiliary = graph.auxiliary
@@ -338,17 +341,22 @@ class Network(nn.Module):
         self._eval_plan = plan_of(graph.without_auxiliary())
 
     def _set_up(
-        self, nodes: Iterable[Node], mean: tuple[float, ...], deviation: tuple[float, ...]
+        self,
+        nodes: Iterable[Node],
+        mean: tuple[float, ...],
+        deviation: tuple[float, ...],
+        make: Callable[[Node], nn.Module] | None = None,
     ) -> None:
         """Make the modules of some nodes, and what every network has."""
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1))
         self.register_buffer("target_mean", None, persistent=False)
         self.register_buffer("target_deviation", None, persistent=False)
-        self.nodes = nn.ModuleDict({node.name: _module(node) for node in nodes})
+        self.nodes = nn.ModuleDict({node.name: (make or module_of)(node) for node in nodes})
         drops = (m for m in self.nodes.values() if isinstance(m, DropPath))
         self.drop_paths = [each for each in drops if not each.own]
-        self.apply(_initialize)
+        if make is None:
+            self.apply(_initialize)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """(N, C, H, W) -> (N, classes)."""

@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from kinase.api.trial import Architecture
-from kinase.space import Graph, Space
+from kinase.space import Graph, Node, Space
 from kinase.space.elastic import Cut, Elastic
 from kinase.space.tensors import kernel
-from kinase_trainer.network import Network
+from kinase_trainer.network import Network, module_of
 from kinase_trainer.supernet.network import Supernetwork
 
 KEPT = 256
 """Networks that are kept without their tensors: to make one takes as long as some layers."""
+PARTS = 4096
+"""Modules without tensors that are kept."""
 NODES = "nodes."
 """Prefix of the names of layers' tensors in a network's state."""
 
@@ -64,6 +66,7 @@ class ElasticNetwork(Network):
         self._rate = 0.0
         self._plans: OrderedDict[str, _Plan] = OrderedDict()
         self._plan: _Plan | None = None
+        self._parts: dict[tuple[object, ...], nn.Module] = {}
 
     def follow(self, architecture: Architecture) -> None:
         """Run an architecture's network from now on.
@@ -76,12 +79,22 @@ class ElasticNetwork(Network):
         if key not in self._plans:
             sliced = self.elastic.slice(architecture)
             with torch.device("meta"):
-                network = Network(sliced.graph)
+                network = Network(sliced.graph, make=self._module)
             self._plans[key] = _Plan(sliced.graph, network, sliced.cuts)
             while len(self._plans) > KEPT:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
         self._plan = self._plans[key]
+
+    def _module(self, node: Node) -> nn.Module:
+        """A module without tensors, which all networks share that have this very node: to make one
+        takes longer than to run it."""
+        key = node.name, node.op, *sorted(node.attrs.items())
+        if key not in self._parts:
+            if len(self._parts) >= PARTS:
+                self._parts.clear()
+            self._parts[key] = module_of(node)
+        return self._parts[key]
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """(N, C, H, W) -> (N, classes), by the network of `follow`.
@@ -107,9 +120,8 @@ class ElasticNetwork(Network):
         plan = self._followed()
         state = {name: tensor.detach() for name, tensor in self._state(plan).items()}
         with torch.device("meta"):
-            network = Network(
-                plan.graph, *((0.0,) * n.numel() for n in (self.mean, self.deviation))
-            )
+            mean, deviation = ((0.0,) * n.numel() for n in (self.mean, self.deviation))
+            network = Network(plan.graph, mean, deviation)
         network.load_state_dict({n: t.clone() for n, t in state.items()}, assign=True)
         network.target_mean, network.target_deviation = self.target_mean, self.target_deviation
         return network.requires_grad_().train(self.training)
