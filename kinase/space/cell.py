@@ -14,11 +14,13 @@ from kinase.space import cell_paths, cell_views, exact_morphisms, genes, skeleto
 from kinase.space.base import Frame, Part, Rng, Size, Sketch, Space
 from kinase.space.canonical import Edge, canonical_form, outline
 from kinase.space.cell_form import CellForm
+from kinase.space.errors import Unshared
 from kinase.space.genes import CellGenes, Pair
 from kinase.space.graph import Graph
 from kinase.space.presets import PRESETS
 from kinase.space.skeletons import Ended
 from kinase.space.supernet import Supernet
+from kinase.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -288,12 +290,22 @@ class Cell(Space):
 
     def supernet(self, frame: Frame) -> Supernet | None:
         """Every edge with every operation (Liu et al. 2019, section 2.2); None if cells can end in
-        different nodes."""
+        different nodes.
+
+        Raises:
+            Unshared: the network is too small to have each kind of cell.
+        """
         if not cell_paths.shared(self.form):
             return None
         every = cell_paths.everything(self.form)
         ends = list(range(self.form.inputs, self.form.inputs + self.form.nodes))
         whole = self._stacked((every, ends), (every, ends), frame)
+        there = {choice.group.partition("_")[0] for choice in whole.choices}
+        if lacking := [part for part in self.form.parts if part not in there]:
+            raise Unshared(
+                f"a supernet of {counted(frame.scale.cells or 0, 'cell')} has no {lacking[0]} "
+                "cell, so its choices are never learned: use space.cell.search.cells 3 or more"
+            )
         return replace(whole, inputs=cell_paths.limits(self.form))
 
     def path(self, architecture: Architecture) -> dict[str, int]:

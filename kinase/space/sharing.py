@@ -7,15 +7,14 @@ from typing import Literal
 
 from kinase.space.base import Frame, Space
 from kinase.space.elastic import Elastic
+from kinase.space.errors import Unshared
 from kinase.space.supernet import Supernet
+
+__all__ = ["Form", "Unshared", "shared", "surrounding"]
 
 Form = Literal["choices", "slices", "any"]
 """`choices`: all options can run at once, so that choices can be learned by gradients. `slices`:
 one network runs at a time. `any`: choices if the space has them, else slices."""
-
-
-class Unshared(ValueError):
-    """The networks of a space share no weights in this form."""
 
 
 def shared(space: Space, frame: Frame, form: Form = "any") -> Supernet | Elastic:

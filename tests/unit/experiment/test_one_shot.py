@@ -276,6 +276,12 @@ def test_a_part_of_the_channels_is_for_cells(space: str) -> None:
         run(one_shot("PCDARTS", space={"type": space}))
 
 
+def test_a_supernet_without_a_kind_of_cell_is_refused() -> None:
+    small = {"type": "Cell", "cell": {"preset": "darts", "search": {"cells": 1, "filters": 4}}}
+    with pytest.raises(ManifestError, match="a supernet of 1 cell has no reduction cell"):
+        run(one_shot("DARTS", space=small))
+
+
 def test_a_trainer_that_knows_no_supernet_is_refused() -> None:
     old = TaskInfo.model_validate({**INFO.model_dump(), "supports": ("until",)})
     with pytest.raises(ManifestError, match="requires a trainer that supports supernet"):
@@ -309,10 +315,6 @@ def test_without_an_estimation_it_is_one_shot_where_the_strategy_learns_choices(
         ),
         (
             {"strategy": "PCDARTS", **checking(1)},
-            "estimation.oneShot.check must not be set with PCDARTS, whose candidates are trained",
-        ),
-        (
-            {"strategy": "Random", **checking(1, relaxation={"type": "PCDARTS"})},
             "estimation.oneShot.check must not be set with PCDARTS, whose candidates are trained",
         ),
         (
