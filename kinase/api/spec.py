@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from kinase.api._base import Keyed, Model, Rule
-from kinase.api.auto import OWN_TRAINER, WRAPS, chosen, climbs
+from kinase.api.auto import OWN_TRAINER, chosen, climbs
 from kinase.api.budget import Baseline, Budget, Control, Finalists
 from kinase.api.estimation import Estimation
 from kinase.api.ladder import check_ladder, first_epochs, ladder_of, ladder_rules
@@ -24,7 +24,8 @@ from kinase.api.recipe import DROPPING
 from kinase.api.space import Space
 from kinase.api.storage import Retention, Storage
 from kinase.api.strategy import Strategy
-from kinase.api.supernet import CANDIDATES, LEARNED
+from kinase.api.supernet import CANDIDATES
+from kinase.api.supernet_rules import check_supernet, supernet_rules
 from kinase.api.task import Task, Training
 
 _LOWER = "self.estimation.?lowerFidelity"
@@ -54,24 +55,9 @@ _ACCURACY = (
 """CEL: the objective can be an accuracy."""
 
 
-_UNSCORED = (
-    "estimation.oneShot.check must not be set with PCDARTS, whose candidates are trained and not "
-    "scored; remove it"
-)
-_LEARNS = (
-    "strategy.type {strategy} learns the choices of a supernet, and estimation.type {estimation} "
-    "has none: use the type OneShot, or leave estimation out"
-)
-_WRAPS = (
-    "estimation.{name} must not be set: strategy.type {strategy} trains no candidates; remove it"
-)
 ONLY_FOR = {"EAS": "Chain", "PathLevel": "Tree", "Pruning": "Fabric"}
 """The type of space that a strategy works on, if it is one alone."""
 _ONLY_FOR = "strategy.type {strategy} requires the space type {space}; space.type is {found}"
-_RELAXES = (
-    "estimation.oneShot.sampling must not be set: strategy.type {strategy} says how choices are "
-    "made; remove it, or choose a strategy that samples, such as Evolution"
-)
 
 
 class ExperimentSpec(Model):
@@ -212,28 +198,7 @@ class ExperimentSpec(Model):
             "objective.also",
             ".objective.metric",
         ),
-        Rule(
-            f"!(self.strategy.type in {list(LEARNED)}) || "
-            "self.estimation.type in ['Auto', 'OneShot']",
-            _LEARNS.format(strategy="{self.strategy.type}", estimation="{self.estimation.type}"),
-            ".estimation.type",
-        ),
-        Rule(
-            f"!(self.strategy.type in {list(LEARNED)}) || "
-            "!self.estimation.?oneShot.?sampling.hasValue()",
-            _RELAXES.format(strategy="{self.strategy.type}"),
-            ".estimation.oneShot.sampling",
-            "Forbidden",
-        ),
-        *(
-            Rule(
-                f"!(self.strategy.type in {list(LEARNED)}) || !has(self.estimation.{name})",
-                _WRAPS.format(strategy="{self.strategy.type}", name=name),
-                f".estimation.{name}",
-                "Forbidden",
-            )
-            for name in WRAPS
-        ),
+        *supernet_rules(),
         *(
             Rule(
                 f"self.strategy.type != '{strategy}' || self.space.type in ['{space}', 'Custom']",
@@ -241,12 +206,6 @@ class ExperimentSpec(Model):
                 ".strategy.type",
             )
             for strategy, space in ONLY_FOR.items()
-        ),
-        Rule(
-            f"{_CHECK} == 0 || self.strategy.type != 'PCDARTS'",
-            _UNSCORED,
-            ".estimation.oneShot.check",
-            "Forbidden",
         ),
         Rule(
             "self.strategy.type != 'EAS' || "
@@ -479,22 +438,7 @@ class ExperimentSpec(Model):
 
     @model_validator(mode="after")
     def _has_a_supernet(self) -> Self:
-        strategy, estimation = self.strategy.type, self.estimation.type
-        if strategy not in LEARNED:
-            return self
-        if estimation not in ("Auto", "OneShot"):
-            raise ValueError(_LEARNS.format(strategy=strategy, estimation=estimation))
-        if self.estimation.one_shot is not None and self.estimation.one_shot.sampling is not None:
-            raise ValueError(_RELAXES.format(strategy=strategy))
-        for name in WRAPS:
-            if getattr(self.estimation, name) is not None:
-                raise ValueError(_WRAPS.format(strategy=strategy, name=name))
-        return self
-
-    @model_validator(mode="after")
-    def _can_be_checked(self) -> Self:
-        if self.rank_check and self.strategy.type == "PCDARTS":
-            raise ValueError(_UNSCORED)
+        check_supernet(self)
         return self
 
     @model_validator(mode="after")
