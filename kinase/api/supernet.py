@@ -393,7 +393,7 @@ class Cost(Model):
     """Power, with `Logarithm`."""
     reward: Annotated[float, Field(ge=0, le=100)] = 0.1
     """Power of reference / cost, by which a reward is multiplied."""
-    reference: Annotated[float, Field(gt=0, le=1e18)] | None = None
+    reference: Annotated[float, Field(gt=0, le=1e15)] | None = None
     """The cost that is aimed at. By default a share of the mean over all options."""
     share: Annotated[float, Field(gt=0, le=100)] = 1.0
     """That share."""

@@ -16,7 +16,7 @@ from kinase.api import NASExperiment
 from kinase.api._base import struct_name
 from kinase.api.crd import Schema, schema
 from kinase.api.ladder import LADDERS
-from kinase.api.supernet import LEARNED
+from kinase.api.supernet import LEARNED, Sampling
 
 Manifest = dict[str, Any]
 Changes = dict[str, Any]
@@ -1349,12 +1349,20 @@ CASES |= {
         {"strategy": {"type": "DARTS"}} | drawn(type="Uniform"),
         "oneShot.sampling",
     ),
-    "the struct of another sampling": Case(
-        drawn(type="PathDropout", pathDropout={"rate": 0.2}),
-        drawn(type="Uniform", pathDropout={"rate": 0.2}),
-        "pathDropout",
-    ),
 }
+CASES |= {
+    f"the struct of another sampling, {struct_name(kind)}": Case(
+        drawn(type=kind, **{struct_name(kind): {}}),
+        drawn(type="Uniform", **{struct_name(kind): {}}),
+        struct_name(kind),
+    )
+    for kind in Sampling.members()
+}
+CASES["the struct of another space, mobileNet"] = Case(
+    {"space": {"type": "MobileNet", "mobileNet": {}}},
+    {"space": {"type": "Chain", "mobileNet": {}}},
+    "mobileNet",
+)
 
 UNKNOWN: dict[str, tuple[Changes, str]] = {
     "at the top": ({"budgett": {"trials": 1}}, "budgett"),
