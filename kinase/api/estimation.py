@@ -209,8 +209,9 @@ class OneShotEstimation(SupernetOptions):
     again for each candidate. 0 keeps those of the supernet, which are those of no candidate."""
     batch: Annotated[int, Field(ge=1, le=MOST_ALSO)] = BATCH
     """Maximum number of candidates that one pod of a cluster scores, because it takes longer to
-    start than to score one. They are proposed together, so the strategy learns of results in
-    batches. The processes of a local run stay warm and get one candidate at a time."""
+    start than to score one. They are proposed together. With a strategy that learns from results,
+    at most a quarter of all candidates are under way at once, so there can be fewer in a pod. The
+    processes of a local run stay warm and get one candidate at a time."""
     check: Annotated[int, Field(ge=0, le=1000)] = 0
     """Number of scored candidates, drawn at random, that are trained like finalists once the search
     is over, so that the report can say how well the supernet ranks. `budget.epochs` must pay for

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from kinase.api.estimation import OneShotEstimation
 from kinase.api.spec import ExperimentSpec
-from kinase.api.supernet import BATCH
+from kinase.api.supernet import BATCH, CANDIDATES, LEARNED
 from kinase.api.trial import Candidate, Kind, TaskInfo, TrialJob
 from kinase.experiment.trial_record import TrialRecord
 
@@ -16,18 +16,33 @@ MOST_CHARACTERS = 100_000
 at most twice the length."""
 
 
-def batch_size(spec: ExperimentSpec, info: TaskInfo, most: int) -> int:
-    """How many candidates a process scores at most.
+ROUNDS = 4
+"""So many times at least a strategy that learns from results is asked for all slots."""
+
+
+def batch_size(spec: ExperimentSpec, info: TaskInfo, most: int, slots: int) -> int:
+    """How many candidates a process scores at most. Unless the strategy does not learn from
+    results, there are so few that it has some before it proposes most of the candidates.
 
     Args:
         spec: of the experiment.
         info: what the trainer says of the task.
         most: what the engine takes (`Engine.batch`).
+        slots: how many processes there are at once.
     """
-    if "also" not in info.supports:
+    if most == 1 or "also" not in info.supports:
         return 1
     member = spec.estimation.member
-    return min(most, member.batch if isinstance(member, OneShotEstimation) else BATCH)
+    limits = [spec.budget.trials]
+    if isinstance(member, OneShotEstimation):
+        most = min(most, member.batch)
+        limits.append(member.candidates or CANDIDATES)
+    else:
+        most = min(most, BATCH)
+    candidates = min((limit for limit in limits if limit is not None), default=None)
+    if candidates is None or spec.strategy.type in ("Random", *LEARNED):
+        return most
+    return max(1, min(most, candidates // (ROUNDS * slots)))
 
 
 def is_scored(trial: TrialRecord) -> bool:

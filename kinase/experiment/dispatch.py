@@ -78,7 +78,7 @@ class Dispatch:
     @property
     def batch(self) -> int:
         """How many candidates a job has at most."""
-        return batch_size(self._record.spec, self._record.info, self.engine.batch)
+        return batch_size(self._record.spec, self._record.info, self.engine.batch, self.slots)
 
     @property
     def busy(self) -> int:

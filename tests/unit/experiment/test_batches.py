@@ -11,7 +11,7 @@ import pytest
 
 from kinase.api import Kind, NASExperiment, Outcome, TrialJob
 from kinase.api.fidelity import Fidelity, Grant
-from kinase.api.supernet import Slice
+from kinase.api.slice import Slice
 from kinase.api.trial import MOST_ALSO, TrialResult
 from kinase.engine import Event, Finished, Lost
 from kinase.engine.tabular import TabularEngine
@@ -56,7 +56,7 @@ def run(
 
 
 def evolution(candidates: int = 20, **spec: Any) -> NASExperiment:
-    return one_shot("Evolution", candidates, **spec)
+    return one_shot(spec.pop("kind", "Evolution"), candidates, **spec)
 
 
 # -- slots and counts ----------------------------------------------------------------------
@@ -65,7 +65,12 @@ def evolution(candidates: int = 20, **spec: Any) -> NASExperiment:
 @pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize(
     ("candidates", "slots", "sizes"),
-    [(7, 1, [3, 3, 1]), (9, 2, [3, 3, 3]), (2, 4, [2]), (1, 1, [1])],
+    [
+        (13, 1, [3, 3, 3, 3, 1]),
+        (24, 2, [3] * 8),
+        (11, 1, [2, 2, 2, 2, 2, 1]),  # a quarter of all is 2
+        (2, 4, [1, 1]),
+    ],
 )
 def test_as_many_are_asked_as_fill_the_slots_and_no_more_than_are_paid_for(
     candidates: int, slots: int, sizes: list[int], deterministic: bool
@@ -80,7 +85,7 @@ def test_as_many_are_asked_as_fill_the_slots_and_no_more_than_are_paid_for(
 
 def test_what_is_trained_has_a_slot_of_its_own() -> None:
     engine = Pods(1, batch=10)
-    run(evolution(12), engine)
+    run(evolution(12, kind="Random"), engine)
     alone = [job for job in engine.launched if job.slice is None]
     assert [job.kind for job in alone] == [Kind.SUPERNET, Kind.FINAL, Kind.FINAL]
     assert all(not job.also for job in alone)
@@ -89,7 +94,7 @@ def test_what_is_trained_has_a_slot_of_its_own() -> None:
 
 def test_the_searchs_and_the_controls_candidates_go_together() -> None:
     engine = Pods(1, batch=10)
-    state = run(evolution(10), engine).state
+    state = run(evolution(10, kind="Random"), engine).state
     [job] = [job for job in engine.launched if job.slice is not None]
     assert {member.kind for member in job.members} == {Kind.SEARCH, Kind.CONTROL}
     for member in job.members:
@@ -105,14 +110,19 @@ def test_a_trainer_that_does_not_know_it_gets_one_candidate_at_a_time() -> None:
 
 
 def test_the_manifest_and_the_engine_limit_a_batch() -> None:
-    def size(given: int | None, most: int) -> int:
+    def size(given: int | None, most: int, slots: int = 1, **spec: Any) -> int:
         fields = {} if given is None else {"batch": given}
         estimation = {"type": "OneShot", "oneShot": {"epochs": 6, **fields}}
-        return batch_size(evolution(estimation=estimation).spec, ALSO, most)
+        return batch_size(evolution(estimation=estimation, **spec).spec, ALSO, most, slots)
 
     assert size(None, MOST_ALSO) == 16
     assert size(4, MOST_ALSO) == 4
     assert size(None, 1) == 1
+    assert size(None, MOST_ALSO, slots=25) == 10, "a quarter of 1000"
+    few = {"trials": 40, "epochs": 30}
+    assert size(None, MOST_ALSO, slots=2, budget=few) == 5
+    assert size(None, MOST_ALSO, slots=20, budget=few) == 1
+    assert size(None, MOST_ALSO, slots=20, budget=few, kind="Random") == 16
     with pytest.raises(ValueError, match="less than or equal to 100"):
         size(101, MOST_ALSO)
 
@@ -194,7 +204,7 @@ def test_one_that_does_not_fit_waits_for_a_slot() -> None:
 @pytest.mark.parametrize("after", [False, True])
 @WRITES
 def test_killed_at_every_write_it_ends_alike(after: bool, every: int, deterministic: bool) -> None:
-    manifest = evolution(11, deterministic=deterministic)
+    manifest = evolution(13, deterministic=deterministic)
     undisturbed = run(manifest, Pods())
     entries = list(Journal(undisturbed.store).replay())
     for moment in range(1, undisturbed.journal.length + 1, every):
@@ -227,7 +237,7 @@ class Shuffled(Pods):
 
 def test_a_deterministic_search_is_the_same_in_whatever_order_pods_end() -> None:
     manifest = evolution(
-        40, deterministic=True, budget={"epochs": 30, "parallelism": 3}, control={"share": 0.2}
+        52, deterministic=True, budget={"epochs": 30, "parallelism": 3}, control={"share": 0.2}
     )
     found, sizes = set(), set[int]()
     for seed in range(4):
@@ -272,7 +282,8 @@ def test_of_a_lost_batch_only_those_without_a_result_are_launched_again(
     scored: int, deterministic: bool
 ) -> None:
     engine = Lossy({1: scored})
-    state = run(evolution(6, deterministic=deterministic), engine).state
+    manifest = evolution(6, deterministic=deterministic, kind="Random")
+    state = run(manifest, engine).state
     attempts = [t.attempt for t in state.trials.values() if t.slice is not None]
     assert attempts == [1, 1, 1, *([1] * scored), *([2] * (3 - scored))]
     counts = Counter(m.trial for job in engine.launched for m in job.members)
@@ -293,7 +304,7 @@ def test_only_the_candidate_that_ends_its_process_fails() -> None:
             self._jobs.popleft()
             return [Lost(5, "it died"), *(Lost(o.trial, "not begun", crash=False) for o in others)]
 
-    state = run(evolution(9), Fatal(batch=4)).state
+    state = run(evolution(9, kind="Random"), Fatal(batch=4)).state
     outcomes = {n: t.outcome for n, t in state.trials.items() if t.slice is not None}
     assert [n for n, outcome in outcomes.items() if outcome is Outcome.FAILED] == [5]
     assert sum(outcome is Outcome.SUCCEEDED for outcome in outcomes.values()) == 8
@@ -308,7 +319,7 @@ def test_one_that_cannot_be_built_is_told_and_the_others_count() -> None:
                 return [Finished(2, result)]
             return [event]
 
-    state = run(evolution(6), Picky()).state
+    state = run(evolution(6, kind="Random"), Picky()).state
     assert state.trials[2].outcome is Outcome.INFEASIBLE
     scored = [t for t in state.trials.values() if t.slice is not None and t.number != 2]
     assert all(t.outcome is Outcome.SUCCEEDED for t in scored)
