@@ -9,6 +9,9 @@ from __future__ import annotations
 RESULT = 4 << 20
 """A trial's `result.json`, test result and task description. A curve of more than 10,000 epochs
 fits."""
+CHOICES = 8 << 20
+"""A supernet's `choices.json`: the probabilities of each option after each epoch. Those of a cell
+over 1,000 epochs fit."""
 LEDGER = 64 << 10
 """A trial's `progress.json`: a few numbers, and the metrics of one epoch."""
 RECORD = 2 << 20

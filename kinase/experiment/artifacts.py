@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pydantic import ValidationError
 
 from kinase.api import limits
+from kinase.api.choices import ChoicesHistory
 from kinase.api.storage import Storage
 from kinase.api.trial import TrialProgress, TrialResult
 from kinase.store import NotFound, Store, TooLarge
@@ -36,6 +37,17 @@ def read_result(store: Store, place: str, trial: int) -> TrialResult | None:
     except (NotFound, TooLarge, ValidationError):
         return None
     return result if result.trial == trial else None
+
+
+def read_choices(store: Store, place: str) -> ChoicesHistory:
+    """How probable the options of a supernet were after each epoch, by its trial's prefix.
+
+    Raises:
+        NotFound: the trial has left none.
+        TooLarge: the file is larger than `limits.CHOICES`.
+        ValidationError: it is damaged.
+    """
+    return ChoicesHistory.model_validate_json(store.get(f"{place}/choices.json", limits.CHOICES))
 
 
 CHECKPOINT = "checkpoint"

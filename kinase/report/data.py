@@ -7,6 +7,7 @@ from typing import Any
 
 from kinase.api.trial import Architecture, Confusion, Cost, Kind, Outcome, Point
 from kinase.report.rungs import ReportLook, ReportRung, Step, Stopping, Stretch
+from kinase.report.supernet import ReportSupernet
 from kinase.space import Sketch
 
 
@@ -149,6 +150,8 @@ class ReportData:
     """Epochs and sample passes of a training in full."""
     stopping: Stopping | None = None
     """How far the rule that stops trials by their curves can be trusted; None without a rule."""
+    supernet: ReportSupernet | None = None
+    """The supernet of a one-shot search; None without one."""
 
     @property
     def laddered(self) -> bool:

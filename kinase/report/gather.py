@@ -22,6 +22,7 @@ from kinase.report.edits import morphism
 from kinase.report.protocol import checklist
 from kinase.report.resolved import resolved
 from kinase.report.rungs import ReportLook, ReportRung, Step, Stopping, Stretch
+from kinase.report.supernet import supernet_of
 from kinase.report.task import classes_text, main_metric, samples_text
 from kinase.report.theme import size
 from kinase.words import counted, was
@@ -90,6 +91,7 @@ def gather(record: Record) -> ReportData:
             samples=sample_passes(record.setting.full, record.info.train),
         ),
         stopping=stopping(record),
+        supernet=supernet_of(record),
     )
 
 

@@ -13,8 +13,11 @@ from kinase.report import (
     confusion,
     figures,
     fronts,
+    ranking,
     stretch_figures,
     stretches,
+    supernet_figures,
+    supernet_section,
     theme,
     timeline,
     tradeoffs,
@@ -123,6 +126,9 @@ def document(data: ReportData) -> str:
         drawn["rungs"] = {v: stretch_figures.curves(data, v) for v in figures.views(data)}
     if staged is not None and staged.groups:
         drawn["calibration"] = {"": stretch_figures.calibration(staged.groups)}
+    supernet = supernet_section.section_of(data)
+    if supernet is not None:
+        drawn |= _supernet_figures(data, supernet)
     if len(line) > 1:
         drawn["lineage"] = {"": lineage(data, line)}
     slots = timeline.stays(data)
@@ -173,12 +179,36 @@ def document(data: ReportData) -> str:
         sketch=draw(winner.sketch, "The winner's architecture") if winner else None,
         architecture=json.dumps(winner.architecture, indent=1) if winner else "",
         stretches=staged,
+        supernet=supernet,
+        rank_fewest=ranking.FEWEST,
         left_out=max(0, len(data.trials) - ROWS),
         failures=failures[:FAILURES],
         failure_count=len(failures),
         manifest=yaml.safe_dump(data.spec, sort_keys=False, allow_unicode=True),
         value_of=lambda trial: value_of(data, trial),
     )
+
+
+def _supernet_figures(
+    data: ReportData, found: supernet_section.SupernetSection
+) -> dict[str, dict[str, Any]]:
+    """The figures of the section on the supernet, by name and variant."""
+    net, drawn = found.supernet, dict[str, dict[str, Any]]()
+    if metrics := supernet_figures.curve_metrics(data, net):
+        drawn["supernetCurve"] = {m: supernet_figures.curve(net, m) for m in metrics}
+    if (watch := supernet_figures.watch(net)) is not None:
+        drawn["supernetWatch"] = {"": watch}
+    if net.choices is not None and net.choices.epochs:
+        for name, draw_part in (
+            ("supernetChoices", supernet_figures.choices),
+            ("supernetMap", supernet_figures.heat_map),
+        ):
+            drawn[name] = {part.name: draw_part(net.choices, part) for part in found.parts}
+    if found.candidates:
+        drawn["supernetScores"] = {"": supernet_figures.scores(data)}
+    if any(found.pairs.values()):
+        drawn["supernetRanks"] = {"": supernet_figures.ranks(data, found)}
+    return drawn
 
 
 def _finals(data: ReportData) -> list[ReportTrial]:
