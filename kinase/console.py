@@ -23,6 +23,7 @@ from kinase.experiment.pace import time_left
 from kinase.experiment.reopening import lowered
 from kinase.experiment.state import SEARCHING
 from kinase.experiment.trial_record import TrialRecord
+from kinase.report import supernet_section
 from kinase.report.foresight import foresight
 from kinase.report.gather import inherited_text, rung_text, steps
 from kinase.report.stretches import saving
@@ -406,6 +407,8 @@ def summary(console: Console, loop: Record, data: ReportData, *, running: bool =
             "saved",
             f"{saved.share:.0%} of what {counted(saved.trials, 'trial')} would take in full",
         )
+    if (shared := supernet_section.line(data)) is not None:
+        row("supernet", shared)
     if (rule := data.stopping) is not None:
         row("stopping", stopping_text(rule))
     for kind, cost in data.cost.items():
@@ -416,6 +419,8 @@ def summary(console: Console, loop: Record, data: ReportData, *, running: bool =
                 f"{counted(cost.samples, 'sample pass', quantity(cost.samples))}, "
                 f"device time {clock(cost.device_seconds)}",
             )
+        elif cost.device_seconds:  # candidates that are scored with a supernet
+            row(f"cost, {kind}", f"device time {clock(cost.device_seconds)}")
     judged = verdict(data)
     if judged is not None:
         row("random control", judged.text)

@@ -25,8 +25,8 @@ LISTED = 50
 """Maximum number of trials in a table."""
 LEVEL = 0.95
 """Coverage of the intervals."""
-FEWEST = 4
-"""Minimum number of trials for a rank correlation."""
+FEWEST = 8
+"""Minimum number of trials for a rank correlation: fewer often agree in all ranks by chance."""
 
 
 @dataclass(frozen=True, slots=True)

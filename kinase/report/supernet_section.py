@@ -15,6 +15,7 @@ from kinase.report.control import best_of, sign, value_of, valued
 from kinase.report.data import ReportData, ReportTrial
 from kinase.report.ranking import Ranking, ranking
 from kinase.report.supernet import ReportSupernet
+from kinase.words import counted
 
 SKIPS = frozenset({"skip_connect", "skip", "identity"})
 """Options that pass a map on as it is."""
@@ -38,7 +39,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """A derived architecture and what became of it."""
+    """A derived architecture and its candidate."""
 
     architecture: Architecture
     score: float
@@ -215,7 +216,7 @@ def line(data: ReportData) -> str | None:
     if net.outcome is None:
         parts.append(f"trained up to epoch {found.done} of {net.epochs}")
     if net.params is not None:
-        parts.append(f"{net.params:,} parameters")
+        parts.append(counted(net.params, "parameter"))
     if found.collapse:
         parts.append(found.collapse[0].lower() + found.collapse[1:].rstrip("."))
     check = found.rankings[RANK_CHECK]

@@ -87,13 +87,13 @@ def test_its_interval_covers() -> None:
 
 
 def test_a_rung_is_compared_with_the_next_on_the_trials_of_both() -> None:
-    several = [climbing(n, 0.1 * n, 0.1 * n + 0.5) for n in range(4)]
+    several = [climbing(n, 0.1 * n, 0.1 * n + 0.5) for n in range(8)]
     data = laddered(*several, climbing(9, 0.9), climbing(10, 0.3, math.nan))
     [found] = stretches.agreements(data)
-    assert (found.rung, found.following, found.trials) == (0, 1, 4)
+    assert (found.rung, found.following, found.trials) == (0, 1, 8)
     assert found.correlation == pytest.approx(1)
-    [few] = stretches.agreements(laddered(*several[:3]))
-    assert (few.trials, few.correlation, few.interval) == (3, None, None)
+    [few] = stretches.agreements(laddered(*several[:7]))
+    assert (few.trials, few.correlation, few.interval) == (7, None, None)
 
 
 def test_a_value_of_a_higher_rung_replaces_all_below() -> None:

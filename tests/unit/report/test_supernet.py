@@ -29,8 +29,11 @@ CURVE = [
     }
     for n in (1, 2, 3)
 ]
-OPTIONS = {"normal_0_0": ["none", "skip_connect"], "normal_1_0": ["none", "skip_connect"]}
-EPOCHS = [{"normal_0_0": [0.25, 0.75], "normal_1_0": [0.75, 0.25]}] * 2
+OPTIONS = {
+    "normal_0_0": ["none", "skip_connect", "nor_conv_3x3"],
+    "normal_1_0": ["none", "skip_connect", "nor_conv_3x3"],
+}
+EPOCHS = [{"normal_0_0": [0.25, 0.75, 0.0], "normal_1_0": [0.75, 0.25, 0.0]}] * 2
 
 
 def evaluate(job: TrialJob) -> dict[str, float]:
@@ -84,10 +87,10 @@ def test_its_files_are_shown(loop: Loop) -> None:
     found = section(data)
     assert (found.done, found.candidates) == (3, 31)
     [part] = found.parts
-    assert (part.name, part.options) == ("normal", ("none", "skip_connect"))
+    assert (part.name, part.options) == ("normal", ("none", "skip_connect", "nor_conv_3x3"))
     assert data.supernet is not None
     assert data.supernet.choices is not None
-    assert supernet_section.means(data.supernet.choices, part)[-1] == [0.5, 0.5]
+    assert supernet_section.means(data.supernet.choices, part)[-1] == [0.5, 0.5, 0.0]
     html = render(data)
     for name in ("Curve", "Watch", "Choices", "Map", "Scores", "Ranks"):
         assert f'id="supernet{name}"' in html
@@ -128,7 +131,7 @@ def test_a_collapse_is_said(loop: Loop) -> None:
             {"options": OPTIONS, "epochs": [{g: [1.0] for g in OPTIONS}]},
             "epoch 1 has 1 probabilities for normal_0_0",
         ),
-        ({"options": OPTIONS, "epochs": [{g: [2.0, 0.0] for g in OPTIONS}]}, "is damaged"),
+        ({"options": OPTIONS, "epochs": [{g: [2.0, 0.0, 0.0] for g in OPTIONS}]}, "is damaged"),
         (" " * (9 << 20), "is too large"),
     ],
 )
