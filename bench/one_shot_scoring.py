@@ -6,7 +6,7 @@ The loop is what one would write for this supernet alone: it is in memory, follo
 the other, computes the statistics of batch normalizations again and scores the path. It reads and
 writes nothing. The trainer is the process of a pod: it reads its part of the stored supernet for
 each candidate, builds and checks the candidate's network, and leaves two objects in a store. Both
-score the same candidates with the same images, in processes of their own that run in turn. The
+score the same candidates with the same images, in separate processes that run in turn. The
 first candidate of either is not counted, as it loads the data. CPU seconds count, because other
 processes of the machine change them little; the rate by the clock is shown, too.
 """
