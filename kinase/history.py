@@ -170,8 +170,8 @@ class History:
         self.by_number[trial.number] = trial
         self.by_key.setdefault(trial.key, trial)
 
-    def share(self, supernet: Supernet) -> None:
-        """Record how the supernet stands."""
+    def share(self, supernet: Supernet | None) -> None:
+        """Record how the supernet stands; None: another one is to be trained."""
         self.version += 1
         self.supernet = supernet
 

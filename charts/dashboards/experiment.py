@@ -181,7 +181,7 @@ def _trials() -> Panels:
         shared.trials_under_way(WHERE),
         lines(
             "Trials ended a minute",
-            "By why they are run: search, control, final, baseline.",
+            "By why they are run: search, control, supernet, final, baseline.",
             "short",
             query(
                 f"sum by (kind) (rate({of('kinase_trials_total')}[$__rate_interval])) * 60",

@@ -125,6 +125,13 @@ class Arm:
             )
         )
 
+    def reopen(self) -> None:
+        """Continue after the end of the search. A supernet that has left no weights, such as one
+        that the budget stopped in its first epoch, is trained again, from scratch."""
+        shared = self.history.supernet
+        if shared is not None and shared.outcome is not None and not shared.stored:
+            self.history.share(None)
+
     def _turn(self, value: float | None) -> float:
         return math.inf if value is None else loss(self._aim, value)
 

@@ -5,6 +5,10 @@ outstanding or still due (finalists, baselines, rank check) leave enough for it,
 charged when it starts, even if its process is then killed. Device hours cannot be known
 before a trial has run, so they are reserved by the slowest rate seen; when they are used up,
 running trials are stopped at their next checkpoint.
+
+A supernet is an exception, because a search without it has nothing: a lost one continues even if
+its repeated epochs are above the limit, and once it is trained as many candidates as there are
+finalists are scored, whatever is spent by then.
 """
 
 from __future__ import annotations
@@ -148,9 +152,12 @@ def refusal(
     budget = spec.budget
     if new and budget.trials is not None and state.searched >= budget.trials:
         return f"{counted(state.searched, 'trial')} {was(state.searched)} run"
+    scored = epochs == 0 and state.counts[Kind.SUPERNET] > 0
+    if scored and state.searched < spec.finalists.count:
+        return None
     due = final_networks(spec, state)
     left = epochs_left(spec, state, final)
-    if budget.epochs is not None and left is not None and left < epochs:
+    if budget.epochs is not None and left is not None and not scored and left < epochs:
         total = counted(budget.epochs, "epoch")
         return f"the budget of {total} is spent, what the finalists take kept back"
     if budget.device_hours is not None:

@@ -155,7 +155,7 @@ class Dispatch:
                 break
             self.waiting.pop(0)
             left = budget.epochs_left(record.spec, record.state, record.final_fidelity)
-            if left is None or left >= 0:
+            if left is None or left >= 0 or trial.kind is Kind.SUPERNET or is_scored(trial):
                 self._add(trial, again=True)
                 continue
             progress = artifacts.read_progress(record.store, trial.prefix)
@@ -164,13 +164,14 @@ class Dispatch:
 
     def stop_overdue(self) -> None:
         """Ask trials to stop where the search was interrupted, or its hours are over: finalists
-        are not stopped for those."""
+        are not stopped for those, nor candidates that are only scored."""
         record = self._record
         if record.stopping or budget.overdrawn(
             record.spec, record.state, record.elapsed, record.running_seconds
         ):
             for number in self.engine.running():
-                if record.stopping or record.state.trials[number].kind not in FINALS:
+                trial = record.state.trials[number]
+                if record.stopping or not (trial.kind in FINALS or is_scored(trial)):
                     self.stop(number)
 
     def stop(self, number: int) -> None:

@@ -21,7 +21,7 @@ from kinase.experiment.aims import (
 )
 from kinase.experiment.arm import arms_of
 from kinase.experiment.dispatch import Dispatch
-from kinase.experiment.entries import AnyEntry, Asked, Attempt, Granted, Rested, Told
+from kinase.experiment.entries import AnyEntry, Asked, Attempt, Granted, Reopened, Rested, Told
 from kinase.experiment.given import refuse_above
 from kinase.experiment.listener import Listener
 from kinase.experiment.record import Appraise, Record
@@ -185,6 +185,9 @@ class Loop(Record):
         if isinstance(entry, Asked | Rested | Granted | Told):
             for arm in self.arms.values():
                 arm.apply(entry, self.state.trials[entry.trial])
+        elif isinstance(entry, Reopened):
+            for arm in self.arms.values():
+                arm.reopen()
 
     def _commit(self) -> None:
         """Keep what was decided, then act on it."""

@@ -168,8 +168,13 @@ class Record:
 
     @property
     def running_seconds(self) -> float:
-        """Device seconds of the attempts that run: each worker of a trial holds a device."""
-        return self.spec.trial_template.workers * sum(self.running.values())
+        """Device seconds of the attempts that run: each worker of a trial that is trained holds a
+        device."""
+        workers, trials = self.spec.trial_template.workers, self.state.trials
+        return sum(
+            seconds * (workers if trials[number].stop > 0 else 1)
+            for number, seconds in self.running.items()
+        )
 
     def reached(self) -> bool:
         """Whether a trial of the search has reached the target."""
