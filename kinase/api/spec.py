@@ -24,7 +24,7 @@ from kinase.api.recipe import DROPPING
 from kinase.api.space import Space
 from kinase.api.storage import Retention, Storage
 from kinase.api.strategy import Strategy
-from kinase.api.supernet import CANDIDATES
+from kinase.api.supernet import CANDIDATES, TRAINED
 from kinase.api.supernet_rules import check_supernet, supernet_rules
 from kinase.api.task import Task, Training
 
@@ -32,7 +32,10 @@ _LOWER = "self.estimation.?lowerFidelity"
 _CHILDREN = {name: f"self.estimation.?{name}.?epochsPerChild" for name in ("morphism", "inherit")}
 _RECIPE = "self.space.?training"
 _FINAL_EPOCHS = "self.finalists.?epochs.orValue(self.training.epochs)"
-_SUPERNET = "self.estimation.?oneShot.?epochs.orValue(self.training.epochs)"
+_SUPERNET = (
+    "(self.estimation.?oneShot.?epochs.orValue(self.training.epochs) + "
+    "(self.strategy.type == 'PCDARTS' ? self.training.epochs : 0))"
+)
 _SEARCH_EPOCHS = first_epochs(f"({climbs()} ? 1 : {_LOWER}.?epochs.orValue({_SUPERNET}))")
 _CHECK = "self.estimation.?oneShot.?check.orValue(0)"
 _NETWORKS = f"(self.finalists.count + (has(self.baselines) ? size(self.baselines) : 0) + {_CHECK})"
@@ -237,12 +240,14 @@ class ExperimentSpec(Model):
 
     @property
     def search_epochs(self) -> int:
-        """Epochs of one trial of the search, or those with which it may end at the least."""
+        """Epochs of one trial of the search, or those with which it may end at the least; with
+        those of the supernet that comes first."""
         spec = self.settled()
         if (found := ladder_of(spec)) is not None:
             return found[1].cheapest or self.training.epochs
         first = spec.estimation.lower_fidelity or spec.estimation.one_shot
-        return (first.epochs if first else None) or self.training.epochs
+        epochs = (first.epochs if first else None) or self.training.epochs
+        return epochs + (self.training.epochs if self._trains_candidates else 0)
 
     @property
     def paid_trials(self) -> int | None:
@@ -250,9 +255,9 @@ class ExperimentSpec(Model):
         only time is limited."""
         found = [self.budget.trials] if self.budget.trials is not None else []
         if (shared := self.settled().estimation.one_shot) is not None:
-            return min([*found, shared.candidates or CANDIDATES])
-        if self.budget.epochs is not None:
-            found.append((self.budget.epochs - self.epochs_for(0)) // self._epochs_each)
+            found.append(shared.candidates or (TRAINED if self._trains_candidates else CANDIDATES))
+        if self.budget.epochs is not None and (each := self._epochs_each):
+            found.append((self.budget.epochs - self.epochs_for(0)) // each)
         return min(found) if found else None
 
     @property
@@ -262,8 +267,15 @@ class ExperimentSpec(Model):
         return None if paid is None else round(paid * (1 - self.control.share))
 
     @property
+    def _trains_candidates(self) -> bool:
+        """Whether the candidates of a supernet are trained: none of them has its weights."""
+        return self.strategy.type == "PCDARTS"
+
+    @property
     def _epochs_each(self) -> int:
         spec = self.settled()
+        if spec.estimation.one_shot is not None:
+            return self.training.epochs if self._trains_candidates else 0
         if (inherit := spec.estimation.inherit) is not None:  # nearly all are children
             whole = inherit.child_epochs(self.training.epochs)
             first = inherit.first(whole)
@@ -281,9 +293,11 @@ class ExperimentSpec(Model):
 
     def epochs_for(self, trials: int) -> int:
         """Epochs that a number of trials needs, plus those of the finalists, the baselines and the
-        rank check."""
+        rank check, and of the supernet."""
         networks = self.finalists.count + len(self.baselines) + self.rank_check
-        return networks * self.final_epochs + trials * self._epochs_each
+        shared = self.settled().estimation.one_shot
+        supernet = 0 if shared is None else shared.epochs or self.training.epochs
+        return supernet + networks * self.final_epochs + trials * self._epochs_each
 
     def unpaid(self) -> str | None:
         """Why `budget.epochs` does not pay for one trial, the finalists, the baselines and the rank

@@ -67,7 +67,7 @@ def _can_tell(spec: ExperimentSpec, trials: int) -> bool:
     inheriting = spec.estimation.inheriting
     if inheriting is None:
         ours -= start  # otherwise the children's weights continue the training of the start
-    each = spec.epochs_for(1) - spec.epochs_for(0)
+    each = spec.epochs_for(1) - spec.epochs_for(0) or 1  # candidates that are scored are counted
     ladder = ladder_of(spec)
     random = spec.search_epochs if inheriting is not None else each
     if inheriting is not None and ladder is not None:
@@ -79,6 +79,8 @@ def _can_tell(spec: ExperimentSpec, trials: int) -> bool:
 def _budget(spec: ExperimentSpec, trials: int) -> str:
     """The limits that pay for this number of trials."""
     limits = [f"budget.trials {trials}"] if spec.budget.trials is not None else []
-    if spec.budget.epochs is not None:
+    if spec.estimation.one_shot is not None:
+        limits.append(f"estimation.oneShot.candidates {trials}")
+    if spec.budget.epochs is not None and spec.epochs_for(1) > spec.epochs_for(0):
         limits.append(f"budget.epochs {spec.epochs_for(trials)}")
     return " with ".join(limits)

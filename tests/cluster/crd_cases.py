@@ -948,6 +948,23 @@ CASES: dict[str, Case] = {
         },
         "oneShot.check",
     ),
+    "epochs for a supernet, a candidate that is trained and the finalists": Case(
+        {
+            "strategy": {"type": "PCDARTS"},
+            "estimation": {"type": "OneShot", "oneShot": {"epochs": 2}},
+            "training": {"epochs": 3},
+            "budget": {"epochs": 2 + 3 + 2 * 3},
+            "finalists": {"count": 2},
+        },
+        {
+            "strategy": {"type": "PCDARTS"},
+            "estimation": {"type": "OneShot", "oneShot": {"epochs": 2}},
+            "training": {"epochs": 3},
+            "budget": {"epochs": 1 + 3 + 2 * 3},
+            "finalists": {"count": 2},
+        },
+        "budget.epochs",
+    ),
     "epochs for a cheap trial, the finalists and a baseline": Case(
         {
             **lower(epochs=2),

@@ -12,6 +12,7 @@ from kinase.api.trial import Cost, Point, TrialProgress, TrialResult
 from kinase.engine import Event, Finished, Lost
 from kinase.engine.tabular import TabularEngine
 from kinase.experiment.loop import Loop
+from kinase.report.foresight import foresight
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
 from tests.unit.experiment.helpers import make_loop
@@ -123,3 +124,15 @@ def test_only_what_runs_on_several_workers_is_charged_for_them() -> None:
     loop = Runs(one_shot(**options), MemoryStore(), engine(), known, trainer_results=False)
     loop.run()
     assert loop.running_seconds == 4 * 100 + 100 + 100, "the supernet's, and two candidates'"
+
+
+def test_what_a_budget_pays_for() -> None:
+    scored = one_shot("Evolution", 8, budget={"epochs": 20}).spec
+    assert (scored.paid_trials, scored.epochs_for(8)) == (8, 6 + 2 * 4)
+    assert (foresight(scored) or "").endswith("; estimation.oneShot.candidates 20 would do")
+    trained = {"type": "OneShot", "oneShot": {"epochs": 6}}
+    spec = one_shot("PCDARTS", estimation=trained, budget={"epochs": 26}).spec
+    assert (spec.search_epochs, spec.paid_trials) == (6 + 4, 3)
+    assert one_shot("PCDARTS", estimation=trained, budget={"trials": 90}).spec.paid_trials == 5
+    with pytest.raises(ValueError, match=r"one trial takes 10 and .* it must be at least 18"):
+        one_shot("PCDARTS", estimation=trained, budget={"epochs": 17})
