@@ -14,7 +14,9 @@ from kinase.estimation import (
     Estimator,
     Left,
     Promote,
+    Sample,
     Stop,
+    Train,
     Wait,
     make_estimator,
 )
@@ -204,6 +206,12 @@ class Arm:
                         )
                 case Stop(trial=trial):
                     self._resting(trial)
+                case Sample(supernet=int(number)):
+                    shared = self.history.supernet
+                    if shared is None or shared.number != number or not shared.stored:
+                        raise ValueError(f"it samples from trial {number}, no trained supernet")
+                case Train() if self.history.supernet is not None:
+                    raise ValueError("it trains a supernet, and there is one already")
             return decision
 
     def _resting(self, number: int) -> Trial:

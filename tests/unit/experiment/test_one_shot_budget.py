@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kinase.api import Kind, Outcome
 from kinase.api.trial import Cost, Point, TrialProgress, TrialResult
-from kinase.engine import Event, Finished, Lost
+from kinase.engine import EngineError, Event, Finished, Lost
 from kinase.engine.tabular import TabularEngine
+from kinase.estimation import Decision, Left, Sample
+from kinase.estimation.one_shot import OneShot
 from kinase.experiment.loop import Loop
+from kinase.history import History
 from kinase.report.foresight import foresight
 from kinase.store import Store
 from kinase.store.memory import MemoryStore
@@ -136,3 +140,29 @@ def test_what_a_budget_pays_for() -> None:
     assert one_shot("PCDARTS", estimation=trained, budget={"trials": 90}).spec.paid_trials == 5
     with pytest.raises(ValueError, match=r"one trial takes 10 and .* it must be at least 18"):
         one_shot("PCDARTS", estimation=trained, budget={"epochs": 17})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (7, "it samples from trial 7, no trained supernet"),
+        (None, "it trains a supernet, and there is one already"),
+    ],
+)
+def test_an_estimator_that_decides_what_cannot_be_is_named(
+    change: int | None, message: str
+) -> None:
+    loop = make_loop(one_shot(), engine=engine(), info=KNOWS)
+    shot = loop.estimator
+    assert isinstance(shot, OneShot)
+    ask = shot.next
+
+    def decide(history: History, left: Left) -> Decision:
+        found = ask(history, left)
+        if not isinstance(found, Sample):
+            return found
+        return shot.training if change is None else replace(found, supernet=change)
+
+    shot.next = decide  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match=message):
+        loop.run()
