@@ -208,7 +208,7 @@ def test_its_epochs_are_kept_back_from_the_search() -> None:
     assert budget.final_networks(manifest.spec, state) == 2 + 3
     full = make_loop(manifest, engine=engine(), info=KNOWS).final_fidelity
     assert budget.epochs_left(manifest.spec, state, full) == 40 - 5 * 4
-    assert manifest.spec.epochs_for(0) == 5 * 4
+    assert manifest.spec.epochs_for(0) == 6 + 5 * 4, "with the supernet"
 
 
 def test_a_search_that_continues_does_not_ask_for_its_rank_check_again() -> None:
