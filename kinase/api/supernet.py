@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from kinase.api._base import Model, Rule, Union
 from kinase.api.within import Limit
+from kinase.words import counted
 
 Temperature = Annotated[float, Field(gt=0, le=1000)]
 Rate = Annotated[float, Field(gt=0, le=100)]
@@ -226,6 +227,14 @@ LEARNED = (
     "Pruning",
 )
 """Types that learn the choices, so that an architecture is left at the end. Each is a strategy."""
+COSTED = tuple(name for name in LEARNED if name != "Pruning")
+"""Those whose choices are parameters that can learn by a cost."""
+SOFTMAX = ("DARTS", "GDAS", "SNAS", "PCDARTS", "ProxylessNAS")
+"""Those of them whose choices are a softmax of parameters."""
+PROGRESSIVE = ("DARTS", "PCDARTS", "GAEA", "SNAS", "DrNAS")
+"""Those that weight all options of a choice."""
+SMOOTH = ("DARTS", "PCDARTS", "GAEA")
+"""Those of them whose weights are not drawn."""
 
 
 class Pruning(Model):
@@ -455,6 +464,32 @@ class SupernetPlan(SupernetOptions):
     def waits(self, epochs: int) -> int:
         """First of so many epochs in which the choices do not learn, also by the relaxation."""
         return max(self.frozen, int(epochs * getattr(self.relaxation.member, "warmup", 0.0)))
+
+    def unfit(self, epochs: int) -> str:
+        """Why an option cannot be used with the relaxation, in a training of so many epochs; empty
+        if all can."""
+        kind = self.relaxation.type
+        if self.selection is not None and self.progressive is not None:
+            return "progressive must not be set with selection, which decides as well"
+        if self.progressive is not None and kind not in PROGRESSIVE:
+            return f"progressive is for {_listed(PROGRESSIVE)}, and choices are made by {kind}"
+        if self.smooth is not None and kind not in SMOOTH:
+            return f"smooth is for {_listed(SMOOTH)}, and choices are made by {kind}"
+        if self.beta is not None and kind not in SOFTMAX:
+            return f"beta is for {_listed(SOFTMAX)}, and choices are made by {kind}"
+        if self.cost is not None and kind not in COSTED:
+            return f"cost is for {_listed(COSTED)}, and choices are made by {kind}"
+        waits = self.waits(epochs)
+        if kind in COSTED and waits >= epochs:
+            return (
+                f"frozen: the choices do not learn in the first {waits} of "
+                f"{counted(epochs, 'epoch')}; use a smaller number"
+            )
+        return ""
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 class Derived(Model):

@@ -36,8 +36,12 @@ class OneShot(Estimator):
 
         Raises:
             Unshared: the space has no supernet, or none that the relaxation can use.
+            ValueError: an option cannot be used with the relaxation.
         """
         super().__init__(options, setting)
+        train = self.training
+        if why := train.plan.unfit(train.grant.until):
+            raise ValueError(why)
         with suppress(InfeasibleError):  # which every candidate says, too
             frame = replace(setting.frame, partial=self.relaxation.partial)
             shared(setting.space, frame, self.relaxation.form)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from kinase.api import supernet as api
+from kinase.api.fidelity import Scale
 from kinase.api.space import CellSpace
+from kinase.space import Frame
 from kinase.space.cell import Cell
 from kinase.space.supernet import NONE, Supernet
 from kinase_trainer.group import Group
@@ -20,7 +22,7 @@ from kinase_trainer.supernet.drnas import DrNas
 from kinase_trainer.supernet.enas import Enas
 from kinase_trainer.supernet.gaea import Gaea
 from kinase_trainer.supernet.gdas import Gdas
-from kinase_trainer.supernet.make import make_extras
+from kinase_trainer.supernet.make import make_choices, make_extras
 from kinase_trainer.supernet.network import Supernetwork
 from kinase_trainer.supernet.perturbation import Perturbation, decisions, due
 from kinase_trainer.supernet.progressive import Progressive
@@ -360,3 +362,23 @@ def test_all_workers_decide_alike(
     assert one == two
     for name, tensor in tensors.items():
         assert torch.equal(others[name], tensor), name
+
+
+LISTED = [name for name in (*api.LEARNED, "Uniform", "FairNAS", "PathDropout") if name != "Pruning"]
+
+
+@pytest.mark.parametrize("option", ["smooth", "beta", "cost", "progressive"])
+def test_a_manifest_is_refused_where_the_trainer_would_refuse_it(option: str) -> None:
+    frame = Frame((1, 8, 8), 10, Scale(cells=1, filters=4), searching=True, partial=4)
+    supernet = SPACE.supernet(frame)
+    assert supernet is not None
+    for name in LISTED:
+        relaxation = api.Relaxation.model_validate({"type": name})
+        plan = api.SupernetPlan.model_validate({"relaxation": relaxation, option: {}})
+        made = make_choices(relaxation, supernet, SPACE, 0).relaxation
+        said = ""
+        try:
+            make_extras(plan, made)
+        except ValueError as error:
+            said = str(error)
+        assert bool(said) == bool(plan.unfit(10)), (name, said)

@@ -282,6 +282,25 @@ def test_a_supernet_without_a_kind_of_cell_is_refused() -> None:
         run(one_shot("DARTS", space=small))
 
 
+@pytest.mark.parametrize(
+    ("strategy", "options", "message"),
+    [
+        ("GDAS", {"smooth": {}}, "smooth is for DARTS, PCDARTS and GAEA, and choices are made by"),
+        ("Random", {"progressive": {}}, "progressive is for DARTS, .* and DrNAS, .* by Uniform"),
+        ("GAEA", {"beta": {}}, "beta is for DARTS, .* by GAEA"),
+        ("Evolution", {"cost": {}}, "cost is for DARTS, .* by Uniform"),
+        ("DARTS", {"progressive": {}, "selection": {}}, "progressive must not be set with selec"),
+        ("DARTS", {"frozen": 6}, "frozen: the choices do not learn in the first 6 of 6 epochs"),
+    ],
+)
+def test_options_that_the_relaxation_cannot_use_are_refused_before_a_trial(
+    strategy: str, options: dict[str, Any], message: str
+) -> None:
+    shared = {"type": "OneShot", "oneShot": {"epochs": 6, **options}}
+    with pytest.raises(ManifestError, match=rf"spec\.estimation\.oneShot: {message}"):
+        run(one_shot(strategy, estimation=shared))
+
+
 def test_a_trainer_that_knows_no_supernet_is_refused() -> None:
     old = TaskInfo.model_validate({**INFO.model_dump(), "supports": ("until",)})
     with pytest.raises(ManifestError, match="requires a trainer that supports supernet"):
