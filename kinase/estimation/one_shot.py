@@ -19,6 +19,7 @@ from kinase.estimation.decision import Decision, End, Left, Sample, Train, Wait
 from kinase.history import History
 from kinase.space import InfeasibleError
 from kinase.space.sharing import Unshared, shared
+from kinase.space.supernet import Supernet
 
 
 class OneShot(Estimator):
@@ -42,15 +43,21 @@ class OneShot(Estimator):
         train = self.training
         if why := train.plan.unfit(train.grant.until):
             raise ValueError(why)
-        with suppress(InfeasibleError):  # which every candidate says, too
-            frame = replace(setting.frame, partial=self.relaxation.partial)
-            shared(setting.space, frame, self.relaxation.form)
         if self.relaxation.type == "OFA" and setting.space.largest is None:
             raise Unshared(
                 "the sampling OFA shrinks a largest network, which contains all others; the "
                 f"space {type(setting.space).__name__} has none: use Uniform, or the space "
                 "MobileNet"
             )
+        with suppress(InfeasibleError):  # which every candidate says, too
+            frame = replace(setting.frame, partial=self.relaxation.partial)
+            found = shared(setting.space, frame, self.relaxation.form)
+            if self.relaxation.type == "FairNAS" and isinstance(found, Supernet) and found.inputs:
+                raise Unshared(
+                    "the sampling FairNAS trains every option of a choice in each step, but nodes "
+                    f"of the space {type(setting.space).__name__} take only some of their inputs: "
+                    "use Uniform"
+                )
 
     @property
     def ladder(self) -> tuple[Grant, ...]:

@@ -301,6 +301,23 @@ def test_options_that_the_relaxation_cannot_use_are_refused_before_a_trial(
         run(one_shot(strategy, estimation=shared))
 
 
+@pytest.mark.parametrize(
+    ("sampling", "space", "message"),
+    [
+        ("OFA", {"type": "Macro"}, "the space Macro has none: use Uniform, or the space MobileN"),
+        ("OFA", CELL, "the space Cell has none: use Uniform"),
+        ("OFA", {"type": "Chain"}, "the space Chain has none: use Uniform"),
+        ("FairNAS", {"type": "Cell"}, "nodes of the space Cell take only some of their inputs"),
+    ],
+)
+def test_a_sampling_that_the_space_cannot_have_is_refused_before_a_trial(
+    sampling: str, space: dict[str, Any], message: str
+) -> None:
+    shared = {"type": "OneShot", "oneShot": {"epochs": 6, "sampling": {"type": sampling}}}
+    with pytest.raises(ManifestError, match=rf"oneShot: the sampling {sampling} .*{message}"):
+        run(one_shot("Random", space=space, estimation=shared))
+
+
 def test_a_trainer_that_knows_no_supernet_is_refused() -> None:
     old = TaskInfo.model_validate({**INFO.model_dump(), "supports": ("until",)})
     with pytest.raises(ManifestError, match="requires a trainer that supports supernet"):
