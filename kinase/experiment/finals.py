@@ -56,7 +56,10 @@ def due(
     """
     asked_baselines = {t.operation for t in state.of_kind(Kind.BASELINE)}
     asked_finalists = {t.key for t in state.of_kind(Kind.FINAL) if not t.checks}
-    chosen = choose(list(state.of_kind(*SEARCHING)), spec.finalists.count, losses)
+    count = spec.finalists.count
+    chosen = choose(list(state.of_kind(*SEARCHING)), count, losses)
+    if count > 1 and (first := derived(spec, state, losses)) is not None:
+        chosen = [first, *(t for t in chosen if t.key != first.key)][:count]
     found = [(t, "finalist") for t in chosen if t.key not in asked_finalists]
     found += [(t, RANK_CHECK) for t in to_check(spec, state, losses)]
     return [
@@ -70,6 +73,16 @@ def due(
         for b in spec.baselines
         if b.name not in asked_baselines
     ]
+
+
+def derived(spec: ExperimentSpec, state: State, losses: LossesOf) -> TrialRecord | None:
+    """The architecture that the choices of a supernet have led to, the surest: it is a finalist
+    whatever its score. Weights that were trained while all options ran say little of one network
+    alone, so scores would not show what was learned. None if the strategy learns no choices."""
+    if spec.strategy.relaxation is None:
+        return None
+    found = (t for t in state.of_kind(Kind.SEARCH) if math.isfinite(losses(t)[0]))
+    return next(found, None)
 
 
 def weights(record: Record, kind: Kind, proposal: Proposal) -> Slice | None:

@@ -109,6 +109,17 @@ def test_a_collapsed_choice_still_gives_the_controls_winner() -> None:
     assert best.kind is Kind.CONTROL
 
 
+def test_what_the_choices_led_to_is_trained_whatever_its_score() -> None:
+    def worst(job: TrialJob) -> dict[str, float]:
+        mine = job.architecture == LEFT[0].architecture
+        return {"val_accuracy": 0.01} if mine and job.slice is not None else score(job)
+
+    loop = run(one_shot(candidates=50), evaluate=worst)
+    first, second = loop.state.of_kind(Kind.FINAL)
+    assert first.architecture == LEFT[0].architecture
+    assert loop.state.trials[second.parents[0]].kind is Kind.CONTROL, "the best by score"
+
+
 def test_a_strategy_that_samples_scores_as_many_as_were_asked_for() -> None:
     state = run(one_shot("Evolution", 30)).state
     assert state.ended == "30 candidates are scored"
