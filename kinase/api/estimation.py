@@ -10,7 +10,8 @@ from kinase.api._base import Custom, Model, Rule, Union
 from kinase.api.ladder import LADDERS, Ladder
 from kinase.api.screen import Screen
 from kinase.api.stopping import Stopping
-from kinase.api.supernet import BATCH, MOST_ALSO, Sampling, SupernetOptions
+from kinase.api.supernet import BATCH, MOST_ALSO, Sampling
+from kinase.api.supernet_options import SupernetOptions
 
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Fraction = Annotated[float, Field(gt=0, le=1)]

@@ -7,13 +7,8 @@ from dataclasses import replace
 
 from kinase.api.estimation import OneShotEstimation
 from kinase.api.fidelity import Grant
-from kinase.api.supernet import (
-    CANDIDATES,
-    TRAINED,
-    Relaxation,
-    SupernetOptions,
-    SupernetPlan,
-)
+from kinase.api.supernet import CANDIDATES, TRAINED, Relaxation, SupernetPlan
+from kinase.api.supernet_options import SupernetOptions
 from kinase.estimation.base import Estimator, Setting
 from kinase.estimation.decision import Decision, End, Left, Sample, Train, Wait
 from kinase.history import History

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kinase.api import supernet as api
+from kinase.api import supernet_options as repairs
 from kinase.api.fidelity import Scale
 from kinase.api.space import CellSpace
 from kinase.space import Frame
@@ -34,7 +35,7 @@ from kinase_trainer.supernet.watch import Watch
 from tests.trainer.groups import together
 from tests.trainer.supernets import SPACE, a_run, alphas, assert_a_pause_changes_nothing
 
-RANDOM, ADVERSARIAL = api.Smooth(), api.Smooth(type="Adversarial", steps=2)
+RANDOM, ADVERSARIAL = repairs.Smooth(), repairs.Smooth(type="Adversarial", steps=2)
 DARTS = Cell(CellSpace(preset="darts", ops=("skip_connect", "sep_conv_3x3"), nodes=3))
 
 
@@ -43,7 +44,7 @@ def uniform(supernet: Supernet, _: torch.Generator) -> Uniform:
     return Uniform(supernet, SPACE)
 
 
-def smooth(plan: api.Smooth, **more: Any) -> SupernetRun:
+def smooth(plan: repairs.Smooth, **more: Any) -> SupernetRun:
     """A run under noise."""
     run = a_run(Darts, **more)
     run.extras = (Smooth(plan, run.relaxation),)
@@ -60,7 +61,7 @@ def weights_of(network: Supernetwork) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("plan", [RANDOM, ADVERSARIAL], ids=["random", "adversarial"])
-def test_noise_is_within_its_radius_and_never_outlives_the_step(plan: api.Smooth) -> None:
+def test_noise_is_within_its_radius_and_never_outlives_the_step(plan: repairs.Smooth) -> None:
     run = smooth(plan)
     seen: list[float] = []
     step = run._step
@@ -92,7 +93,7 @@ def test_the_choices_of_the_first_step_do_not_see_the_noise() -> None:
 
 
 def test_the_ascent_finds_a_larger_loss_than_the_choices_have() -> None:
-    run = smooth(api.Smooth(type="Adversarial", smallest=0.2, largest=0.2, steps=3))
+    run = smooth(repairs.Smooth(type="Adversarial", smallest=0.2, largest=0.2, steps=3))
     [extra] = run.extras
     assert isinstance(extra, Smooth)
     run.draws.manual_seed(0)
@@ -120,7 +121,7 @@ def test_the_radius_grows_linearly() -> None:
 
 def test_the_gradient_of_the_penalty_is_the_softmax_over_the_edges() -> None:
     run = a_run(Darts, epochs=100, epoch=50)
-    extra = Beta(api.Beta(), run.relaxation)
+    extra = Beta(repairs.Beta(), run.relaxation)
     extra.begin(run)
     loss = extra.penalize(run, torch.zeros(()))
     found = torch.autograd.grad(loss, list(run.relaxation.parameters()))
@@ -132,7 +133,7 @@ def test_the_gradient_of_the_penalty_is_the_softmax_over_the_edges() -> None:
 @pytest.mark.parametrize("order", [1, 2])
 def test_the_penalty_is_in_the_loss_of_the_choices_alone(order: int) -> None:
     plain, kept = (a_run(Darts, order=order, epoch=1) for _ in range(2))
-    kept.extras = (Beta(api.Beta(largest=5000.0), kept.relaxation),)
+    kept.extras = (Beta(repairs.Beta(largest=5000.0), kept.relaxation),)
     for run in (plain, kept):
         run.train = run.train.subset(torch.arange(64))
         run.train_epoch()
@@ -155,7 +156,7 @@ def test_what_is_missed_most_is_kept(
     kind: Callable[[Supernet, torch.Generator], Relaxation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = a_run(kind, epochs=2)
-    run.extras = (extra := Perturbation(api.Perturbation(search=0.5)),)
+    run.extras = (extra := Perturbation(repairs.Perturbation(search=0.5)),)
     table = torch.rand(6, 5, generator=torch.Generator().manual_seed(3))
     groups = list(run.network.supernet.groups)
 
@@ -174,7 +175,7 @@ def test_what_is_missed_most_is_kept(
 
 def test_nodes_keep_the_edges_that_are_missed_most(monkeypatch: pytest.MonkeyPatch) -> None:
     run = a_run(Darts, space=DARTS)
-    extra = Perturbation(api.Perturbation())
+    extra = Perturbation(repairs.Perturbation())
     supernet = run.network.supernet
     options = next(iter(supernet.groups.values()))
     values = {group: n / 100 for n, group in enumerate(sorted(supernet.groups))}
@@ -200,7 +201,7 @@ def test_nodes_keep_the_edges_that_are_missed_most(monkeypatch: pytest.MonkeyPat
 
 def test_an_option_is_left_out_and_the_decided_ones_stay() -> None:
     run = a_run(Darts)
-    extra = Perturbation(api.Perturbation())
+    extra = Perturbation(repairs.Perturbation())
     extra.decided = {"normal_0_0": 3}
     accuracy, loss = extra._without(run, "normal_1_0", 2)
     assert 0.0 <= accuracy <= 1.0
@@ -228,7 +229,7 @@ def test_only_the_decided_option_is_trained_afterwards() -> None:
 
 def test_the_learning_rate_begins_again_at_a_tenth() -> None:
     run = a_run(Darts, epochs=10)
-    extra = Perturbation(api.Perturbation())
+    extra = Perturbation(repairs.Perturbation())
     peak = run.training.optimizer.member.learning_rate
     rates = []
     for epoch in range(10):
@@ -245,7 +246,7 @@ def test_the_learning_rate_begins_again_at_a_tenth() -> None:
 
 def test_the_best_options_are_kept_and_only_they_are_run() -> None:
     run = a_run(DrNas, epochs=4, frozen=1)
-    run.extras = (extra := Progressive(api.Progressive(keep=2), run.relaxation),)
+    run.extras = (extra := Progressive(repairs.Progressive(keep=2), run.relaxation),)
     with torch.no_grad():
         for alpha in run.relaxation.parameters():
             alpha.copy_(torch.tensor([0.0, 0.1, 2.0, -0.5, 1.0]))
@@ -279,7 +280,7 @@ def test_the_best_options_are_kept_and_only_they_are_run() -> None:
 
 
 def test_what_decides_twice_is_refused() -> None:
-    plan = api.SupernetPlan(progressive=api.Progressive(), selection=api.Perturbation())
+    plan = api.SupernetPlan(progressive=repairs.Progressive(), selection=repairs.Perturbation())
     with pytest.raises(ValueError, match="progressive must not be set with selection"):
         make_extras(plan, a_run().relaxation)
 
@@ -340,7 +341,7 @@ def selected() -> SupernetRun:
     """ENAS, with a selection by perturbation in its last epoch."""
     plan = api.ENAS(steps=1, paths=2, derived=2, units=8)
     run = a_run(lambda s, g: Enas(s, g, plan), order=0, rounds=1, epochs=2, epoch=1)
-    run.extras = (Perturbation(api.Perturbation(search=0.5)),)
+    run.extras = (Perturbation(repairs.Perturbation(search=0.5)),)
     return run
 
 

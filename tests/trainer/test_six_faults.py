@@ -13,6 +13,7 @@ from torch import Tensor
 
 import kinase_trainer.supernet
 from kinase.api import supernet as api
+from kinase.api import supernet_options as repairs
 from kinase.space.supernet import Supernet
 from kinase.space.supernet_costs import option_costs
 from kinase_trainer.supernet.cost import Cost
@@ -99,7 +100,7 @@ def test_no_device_is_written_into_the_code() -> None:
 
 def test_the_penalty_of_resources_has_the_gradient_of_its_differences() -> None:
     run = a_run(Darts)
-    extra = Cost(api.Cost(), run.relaxation, option_costs(run.network.supernet))
+    extra = Cost(repairs.Cost(), run.relaxation, option_costs(run.network.supernet))
     run.relaxation.double()
     first, *_ = run.relaxation.parameters()
     loss = torch.tensor(2.0, dtype=torch.float64)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kinase.api.fidelity import Scale
 from kinase.api.space import MacroSpace
-from kinase.api.supernet import EarlyStop, Watch
+from kinase.api.supernet_options import EarlyStop, Watch
 from kinase.space import Frame
 from kinase.space.macro import Macro
 from kinase_trainer.supernet import watch

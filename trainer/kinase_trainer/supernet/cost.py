@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kinase.api import supernet as api
+from kinase.api import supernet_options as api
 from kinase.space.supernet_costs import Costs
 from kinase_trainer.supernet.extra import Extra
 from kinase_trainer.supernet.policy import Policy

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kinase.api import supernet as api
+from kinase.api import supernet_options as api
 from kinase.space.supernet import NONE, Supernet
 from kinase_trainer.data import steps_of
 from kinase_trainer.supernet.extra import Extra

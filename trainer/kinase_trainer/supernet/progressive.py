@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from kinase.api import supernet as api
+from kinase.api import supernet_options as api
 from kinase.space.supernet import NONE
 from kinase_trainer.data import steps_of
 from kinase_trainer.supernet.darts import Darts

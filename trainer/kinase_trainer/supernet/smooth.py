@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kinase.api import supernet as api
+from kinase.api import supernet_options as api
 from kinase_trainer.supernet.darts import Darts
 from kinase_trainer.supernet.extra import Extra
 from kinase_trainer.supernet.gaea import Gaea

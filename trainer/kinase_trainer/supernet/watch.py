@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kinase.api import supernet as api
+from kinase.api import supernet_options as api
 from kinase.space.supernet import NONE, SKIP, Supernet
 from kinase_trainer.supernet.eigenvalue import STEPS, dominant_eigenvalue
 from kinase_trainer.supernet.extra import Extra
