@@ -47,6 +47,11 @@ class OneShot(Estimator):
         with suppress(InfeasibleError):  # which every candidate says, too
             frame = replace(setting.frame, partial=self.relaxation.partial)
             found = shared(setting.space, frame, self.relaxation.form)
+            if options.selection is not None and not isinstance(found, Supernet):
+                raise Unshared(
+                    "selection must not be set: it decides choice by choice, and the networks of "
+                    f"the space {type(setting.space).__name__} share slices of tensors instead"
+                )
             if self.relaxation.type == "FairNAS" and isinstance(found, Supernet) and found.inputs:
                 raise Unshared(
                     "the sampling FairNAS trains every option of a choice in each step, but nodes "

@@ -30,7 +30,7 @@ def why(state: State) -> str:
     causes = {trial.number: cause(trial) for trial in state.told}
     found = Counter(filter(None, causes.values()))
     if not found:
-        return NONE if state.told or not state.ended else f"{NONE}: {state.ended}"
+        return NONE if state.searched or not state.ended else f"{NONE}: {state.ended}"
     [(commonest, count)] = found.most_common(1)
     example = next(trial for trial in state.told if causes[trial.number] == commonest)
     said = f": {example.message}" if example.message else ""

@@ -16,14 +16,21 @@ class Gradient(Strategy):
     learned is learned while the supernet trains (`kinase_trainer.supernet`); proposed are the
     architectures that its choices have led to."""
 
+    _found = True
+    """Whether anything was derived."""
+
     def propose(self, history: History, rng: Rng) -> Proposal | None:
         """The best derived architecture that was not proposed yet."""
-        for derived in history.supernet.derived if history.supernet is not None else ():
+        found = history.supernet.derived if history.supernet is not None else ()
+        self._found = bool(found)
+        for derived in found:
             if self.space.key(derived.architecture) not in history.by_key:
                 return Proposal(derived.architecture, (), DERIVED)
         return None
 
     @property
     def why_none(self) -> str:
-        """Nothing else is derived."""
+        """Nothing else is derived, or nothing at all."""
+        if not self._found:
+            return "the supernet's choices have led to no architecture of the space"
         return "the architectures that the supernet's choices have led to are scored"

@@ -421,3 +421,12 @@ def test_a_finalist_can_begin_with_its_part_of_the_supernet(space: dict[str, Any
     alone = trial.run(final.model_copy(update={"slice": None, "prefix": "trials/00009"}), store)
     assert alone.inherited is None
     assert alone.curve[0].metrics != result.curve[0].metrics
+
+
+@pytest.mark.parametrize("kind", ["DrNAS", "DARTS", "ProxylessNAS"])
+def test_choices_that_learn_far_too_fast_end_with_a_result(kind: str) -> None:
+    name = {"DrNAS": "drNAS", "ProxylessNAS": "proxylessNAS"}.get(kind, "darts")
+    plan = {"relaxation": {"type": kind, name: {"learningRate": 100}}}
+    fidelity = {**FIDELITY, "dataFraction": 0.1}
+    result = trial.run(training(supernet=plan, fidelity=fidelity), MemoryStore())
+    assert result.derived or "not numbers" in result.message or "loss is" in result.message

@@ -270,6 +270,14 @@ def test_what_is_derived_is_checked_before_it_counts() -> None:
     assert loop.state.counts[Kind.SEARCH] == 1
 
 
+def test_where_nothing_is_derived_the_end_says_so() -> None:
+    loop = run(one_shot(control={"share": 0}), derived=(Derived(architecture={"edges": [1]}),))
+    assert loop.state.finished is not None
+    assert loop.state.finished.message.endswith(
+        "measured: the supernet's choices have led to no architecture of the space"
+    )
+
+
 def test_a_space_without_a_supernet_is_refused() -> None:
     with pytest.raises(ManifestError, match=r"spec\.estimation\.oneShot.*has no supernet"):
         run(one_shot("Random", space={"type": "Cell", "cell": {"preset": "nasnet"}}))
@@ -327,6 +335,16 @@ def test_a_sampling_that_the_space_cannot_have_is_refused_before_a_trial(
     shared = {"type": "OneShot", "oneShot": {"epochs": 6, "sampling": {"type": sampling}}}
     with pytest.raises(ManifestError, match=rf"oneShot: the sampling {sampling} .*{message}"):
         run(one_shot("Random", space=space, estimation=shared))
+
+
+@pytest.mark.parametrize(
+    ("space", "sampling"), [("Chain", "Uniform"), ("MultiBranch", "Uniform"), ("MobileNet", "OFA")]
+)
+def test_slices_have_no_choices_to_select(space: str, sampling: str) -> None:
+    options = {"epochs": 6, "sampling": {"type": sampling}, "selection": {}}
+    shared = {"type": "OneShot", "oneShot": options}
+    with pytest.raises(ManifestError, match=f"oneShot: selection must not be set: .* {space}"):
+        run(one_shot("Random", space={"type": space}, estimation=shared))
 
 
 def test_a_trainer_that_knows_no_supernet_is_refused() -> None:
