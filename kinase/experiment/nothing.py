@@ -49,7 +49,7 @@ def cause(trial: TrialRecord) -> str | None:
         return _ABOVE
     if trial.outcome is Outcome.INFEASIBLE:
         text = trial.message.lower()
-        if "memory" in text:
+        if "out of memory" in text or "bytes of memory" in text:
             return "ran out of memory"
         if "timelimit" in text:
             return "reached the time limit"

@@ -165,6 +165,16 @@ def costs(record: Record) -> dict[str, Cost]:
     }
 
 
+def _searched(record: Record) -> str:
+    """What candidates are trained, or the supernet whose weights they share."""
+    shared = record.spec.estimation.one_shot
+    if shared is None or record.estimator.ladder[0].until:
+        return fidelity_text(record.fidelity)
+    epochs = shared.epochs or record.fidelity.epochs
+    whole = record.fidelity.model_copy(update={"epochs": epochs})
+    return f"a supernet of {fidelity_text(whole)}"
+
+
 def _seconds(trial: TrialRecord) -> float:
     """Device seconds of one epoch, on average."""
     return trial.cost.device_seconds / max(1, len(trial.curve))
@@ -393,7 +403,7 @@ def _summary(record: Record) -> tuple[tuple[str, str], ...]:
         ("Space", f"{spec.space.shown}, {record.space.size()} architectures"),
         *_limits(record),
         ("Strategy", spec.strategy.shown),
-        ("Estimation", f"{spec.estimation.shown}: {fidelity_text(record.fidelity)}"),
+        ("Estimation", f"{spec.estimation.shown}: {_searched(record)}"),
         *_weights(record),
         ("Finalists", f"{spec.finalists.count}: {fidelity_text(record.final_fidelity)}"),
         ("Data", f"{spec.task.dataset}, {samples_text(info)}"),
@@ -427,7 +437,7 @@ def _protocol(record: Record) -> tuple[ProtocolItem, ...]:
     return checklist(
         record.spec,
         record.info,
-        search_fidelity=fidelity_text(record.fidelity),
+        search_fidelity=_searched(record),
         final_fidelity=fidelity_text(record.final_fidelity),
         control_trials=state.counts[Kind.CONTROL],
         tested=state.tested,

@@ -31,6 +31,7 @@ def checklist(
         f"{k} {facts[k]}" for k in ("kinase", "torch", "numpy", "python") if k in facts
     )
     same = search_fidelity == final_fidelity
+    alike = "trained" if spec.estimation.one_shot is None else "scored"
     return (
         ProtocolItem(
             "Is the search space stated in full?",
@@ -39,8 +40,8 @@ def checklist(
         ),
         ProtocolItem(
             "Is the search compared with random search under the same protocol?",
-            f"{counted(control_trials, 'random trial')}, {spec.control.share:.0%} of the search, "
-            "trained alike and hidden from the strategy"
+            f"{counted(control_trials, 'random trial')}, control.share {spec.control.share:.0%}, "
+            f"{alike} alike and hidden from the strategy"
             if control_trials
             else "no random trial was run (control.share)",
             control_trials > 0,

@@ -39,6 +39,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from kinase.api.supernet import LEARNED
 from kinase.api.trial import Kind
 from kinase.report.control import expected_best, sign, value_of, valued
 from kinase.report.data import ReportData
@@ -62,6 +63,8 @@ random search itself, better and worse each have at most half of it."""
 TOP = 10
 """The best of the control is one in this many of its trials; the strategy's networks beyond it are
 counted."""
+FEWEST_DERIVED = 10
+"""Number of derived architectures from which they are compared as any strategy's trials."""
 MOST_DRAWS = 2000
 """Number of label draws for the test of several objectives."""
 SUBSETS = 100
@@ -162,6 +165,8 @@ def verdict(data: ReportData) -> Verdict | None:
     if sides is None:
         return _no_search(data)
     sides = replace(sides, rung=rung)
+    if strategy_of(data) in LEARNED and len(sides.ours) < FEWEST_DERIVED:
+        return _of_derived(data, sides)
     return _of_fronts(data, sides) if data.also else _of_values(data, sides)
 
 
@@ -180,6 +185,34 @@ def _no_search(data: ReportData) -> Verdict | None:
         f"{f' ({option})' if option else ''}, so there is nothing to compare with random search"
     )
     return Verdict(word, None, None, None, cost_of(asked, unit), unit, count, text)
+
+
+def _of_derived(data: ReportData, sides: Sides) -> Verdict | None:
+    """Of a strategy that learns the choices of a supernet and proposes what they led to: a handful
+    of architectures say nothing of how likely such a value is at random, but where it lies among
+    random ones does, and so does what both came to when they were trained."""
+    s = sign(data)
+    ours, theirs = (
+        [s * v for t in side if (v := value_of(data, t)) is not None]
+        for side in (sides.ours, sides.theirs)
+    )
+    if not ours or not theirs:
+        return None
+    best, beaten = max(ours), sum(v < max(ours) for v in theirs)
+    word: Word = "too few trials to tell"
+    text = (
+        f"{word}: with the weights of the supernet, what its choices led to has {s * best:.4f}, "
+        f"better than {beaten} of {counted(len(theirs), 'random candidate')}"
+    )
+    trained = []
+    for side in (sides.ours, sides.theirs):
+        numbers = {t.number for t in side}
+        found = [s * v for t, v in valued(data, Kind.FINAL) if numbers & set(t.parents)]
+        trained += [max(found)] if found else []
+    if len(trained) == 2:
+        text += f"; trained, {s * trained[0]:.4f} and the best random one {s * trained[1]:.4f}"
+    cost, random = float(len(ours)), max(theirs)
+    return Verdict(word, s * best, s * random, None, cost, sides.unit, 0, text)
 
 
 def _of_values(data: ReportData, sides: Sides) -> Verdict | None:

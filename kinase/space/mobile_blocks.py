@@ -46,6 +46,15 @@ def divisible(width: float) -> int:
     return near + STEP if near < 0.9 * width else near
 
 
+def multiplied(width: int, multiplier: float) -> int:
+    """A width times a multiplier, as a multiple of `STEP`. With a smaller multiplier it is never
+    larger, however small the width: networks of a smaller one are parts of those of a larger."""
+    if multiplier == 1:
+        return width
+    near = divisible(width * multiplier)
+    return min(width, near) if multiplier < 1 else max(width, near)
+
+
 def strides(given: list[int], side: int) -> list[int]:
     """The strides from the stem on; for small images without the first ones, so that the last map
     has `LAST` pixels a side if it can.
@@ -89,8 +98,7 @@ class Builder:
         self._x = x
 
     def _width(self, width: int) -> int:
-        whole = width if self._multiplier == 1 else divisible(width * self._multiplier)
-        return scaled(whole, self._fraction)
+        return scaled(multiplied(width, self._multiplier), self._fraction)
 
     def _resized(self, resolution: int | None) -> str:
         _, high, wide = self._frame.input

@@ -425,3 +425,20 @@ def test_where_children_inherit_on_a_ladder_what_their_parents_cost_counts() -> 
     assert found.control == pytest.approx(LOW[11])
     assert "12 epochs, all trials at the last rung of each, with all that they cost" in found.text
     assert found.start == 0
+
+
+def test_what_the_choices_of_a_supernet_led_to_is_placed_among_random_candidates() -> None:
+    spec = {"strategy": {"type": "DARTS"}, "estimation": {"type": "OneShot"}}
+    data = race([0.5], [0.1, 0.3, 0.6, 0.7], spec=spec)
+    finals = (
+        trial(90, Kind.FINAL, 0.93, parents=(data.trials[0].number,)),
+        trial(91, Kind.FINAL, 0.95, parents=(data.trials[-1].number,)),
+    )
+    found = verdict(replace(data, trials=(*data.trials, *finals)))
+    assert found is not None
+    assert found.word == "too few trials to tell"
+    assert found.text == (
+        "too few trials to tell: with the weights of the supernet, what its choices led to has "
+        "0.5000, better than 2 of 4 random candidates; trained, 0.9300 and the best random one "
+        "0.9500"
+    )

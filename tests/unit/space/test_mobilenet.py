@@ -8,7 +8,7 @@ import pytest
 
 from kinase.api.mobile import MobileNetSpace
 from kinase.space import ArchitectureError, Frame, InfeasibleError, derive_rng
-from kinase.space.mobile_blocks import divisible, strides
+from kinase.space.mobile_blocks import divisible, multiplied, strides
 from kinase.space.mobilenet import MobileNet
 from kinase.space.supernet import match
 
@@ -165,3 +165,10 @@ def test_an_empty_stage_and_an_even_window_are_refused() -> None:
         space(stages=[{"width": 4, "minDepth": 3, "maxDepth": 2}])
     with pytest.raises(ValueError, match=r"kernels has \[4\]"):
         space(kernels=[3, 4])
+
+
+@pytest.mark.parametrize("width", range(1, 40))
+def test_a_smaller_multiplier_is_never_wider(width: int) -> None:
+    widths = [multiplied(width, m) for m in (0.25, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4)]
+    assert widths == sorted(widths)
+    assert multiplied(width, 1.0) == width
