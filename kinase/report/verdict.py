@@ -189,8 +189,8 @@ def _no_search(data: ReportData) -> Verdict | None:
 
 def _of_derived(data: ReportData, sides: Sides) -> Verdict | None:
     """Of a strategy that learns the choices of a supernet and proposes what they led to: a handful
-    of architectures say nothing of how likely such a value is at random, but where it lies among
-    random ones does, and so does what both came to when they were trained."""
+    of architectures say nothing of how likely such a value is at random, but its rank among
+    random ones does, and so do their values once both are trained."""
     s = sign(data)
     ours, theirs = (
         [s * v for t in side if (v := value_of(data, t)) is not None]
