@@ -172,7 +172,7 @@ class Record:
         device."""
         workers, trials = self.spec.trial_template.workers, self.state.trials
         return sum(
-            seconds * (workers if trials[number].stop > 0 else 1)
+            seconds * (1 if number in trials and not trials[number].stop else workers)
             for number, seconds in self.running.items()
         )
 

@@ -219,7 +219,7 @@ def test_every_field_is_in_the_job_and_its_pod_and_reaches_the_process(
 ) -> None:
     template = whole(classes)
     known = {info.alias for info in TrialTemplate.model_fields.values()}
-    others = {"managedBy", "serviceAccountName"}
+    others = {"managedBy", "serviceAccountName", "workers"}
     assert known - set(template) == others, "which have tests of their own"
     objects(scene)
     (tmp_path / "part").write_text("of the data")

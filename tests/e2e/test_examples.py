@@ -39,6 +39,7 @@ def shortened(path: Path, tmp_path: Path) -> NASExperiment:
         spec["estimation"]["oneShot"] |= {"epochs": 1, "candidates": 4}
     else:  # rungs of one epoch and of two
         kind = spec["estimation"]["type"]
+        kind = "ASHA" if kind == "Auto" else kind
         spec["estimation"] = {"type": kind, struct_name(kind): {"eta": 2}}
     spec["finalists"] = {"count": 1, "epochs": 2}
     spec["objective"].pop("target", None)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kinase.api import trial as api
+from kinase.api.slice import Slice
 from kinase.api.trial import TaskInfo, TaskJob, Termination
 from kinase.space import load_graph
 from kinase_trainer import ending, process, push
@@ -59,7 +60,7 @@ def test_the_page_shows_the_script() -> None:
 
 
 def test_the_page_s_examples_are_of_their_models() -> None:
-    task, info, root, inherited, point, rests, termination = (
+    task, info, root, batch, inherited, point, rests, termination = (
         json.loads(b) for b in blocks("jsonc")
     )
     TaskJob.model_validate(task)
@@ -67,6 +68,10 @@ def test_the_page_s_examples_are_of_their_models() -> None:
     assert root == {}
     assert graph.shapes()[graph.output] == (info["outputs"],)
     TaskInfo.model_validate(info)
+    Slice.model_validate(batch["slice"])
+    for other in batch["also"]:
+        api.Candidate.model_validate(other)
+    assert set(batch) <= {field.alias or name for name, field in api.TrialJob.model_fields.items()}
     result = api.TrialResult.model_fields
     assert set(inherited) == {result[name].alias or name for name in ("inherited", "kept_bytes")}
     api.Inherited.model_validate(inherited["inherited"])

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from kinase.api import supernet as api
+from kinase.api import supernet_options as repairs
 from kinase.api.fidelity import Scale
 from kinase.api.space import CellSpace, Space
 from kinase.space import Frame, make_space
@@ -176,7 +176,7 @@ def test_zeros_that_read_another_option_do_not_make_it_free() -> None:
 @pytest.mark.parametrize("form", ["Logarithm", "Linear"])
 def test_the_cost_term_is_the_closed_form_and_differentiable(form: str) -> None:
     run = a_run(Darts)
-    plan = api.Cost.model_validate({"form": form, "weight": 0.2})
+    plan = repairs.Cost.model_validate({"form": form, "weight": 0.2})
     costs = option_costs(run.network.supernet)
     extra = Cost(plan, run.relaxation, costs)
     loss = torch.tensor(2.0)
@@ -200,7 +200,7 @@ def test_the_cost_term_is_the_closed_form_and_differentiable(form: str) -> None:
 
 def test_a_strong_cost_leads_to_what_costs_nothing() -> None:
     run = a_run(Darts)
-    plan = api.Cost(form="Linear", weight=1000.0)
+    plan = repairs.Cost(form="Linear", weight=1000.0)
     run.extras = (Cost(plan, run.relaxation, option_costs(run.network.supernet)),)
     for group in run.chooser.param_groups if run.chooser else ():
         group["lr"] = 0.1
@@ -214,7 +214,7 @@ def test_a_strong_cost_leads_to_what_costs_nothing() -> None:
 
 def test_rewards_are_less_for_what_costs_more() -> None:
     made = ProxylessReinforce(tiny(), generator())
-    extra = Cost(api.Cost(reference=1000), made, option_costs(tiny()))
+    extra = Cost(repairs.Cost(reference=1000), made, option_costs(tiny()))
     cheap, dear = {"a": 0, "b": 0}, {"a": 2, "b": 1}
     assert extra.rewarded(0.5, dear) < extra.rewarded(0.5, cheap)
     macs = tiny().slice(dear).macs()
@@ -225,9 +225,9 @@ def test_a_cost_that_nothing_has_and_choices_that_do_not_learn_are_refused() -> 
     run = a_run(Darts)
     costs = option_costs(run.network.supernet)
     with pytest.raises(ValueError, match=r"the reference is 0\.5; use one above 1"):
-        Cost(api.Cost(reference=0.5), run.relaxation, costs)
+        Cost(repairs.Cost(reference=0.5), run.relaxation, costs)
     with pytest.raises(ValueError, match="cost is for relaxations that learn"):
-        Cost(api.Cost(), Uniform(run.network.supernet, SPACE), costs)
+        Cost(repairs.Cost(), Uniform(run.network.supernet, SPACE), costs)
 
 
 # -- rewards ------------------------------------------------------------------------------

@@ -293,8 +293,8 @@ def test_series_of_a_controller_are_bounded() -> None:
     for number in range(300):
         metrics.told(record(number, number * 10.0, list(Outcome)[number % len(Outcome)]))
         metrics.queued(number)
-    assert len(samples(metrics.page())) == first == 107
-    assert "from its controller | 107 |" in PAGES[0].read_text()
+    assert len(samples(metrics.page())) == first == 111
+    assert "from its controller | 111 |" in PAGES[0].read_text()
 
 
 def test_a_page_of_a_thousand_experiments() -> None:
