@@ -60,7 +60,7 @@ def test_the_page_shows_the_script() -> None:
 
 
 def test_the_page_s_examples_are_of_their_models() -> None:
-    task, info, root, batch, inherited, point, rests, termination = (
+    task, info, root, inherited, batch, point, rests, termination = (
         json.loads(b) for b in blocks("jsonc")
     )
     TaskJob.model_validate(task)
