@@ -151,8 +151,8 @@ def _read(store: Store, prefix: str) -> Card:
         raise CorruptModel(str(error)) from error
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise CorruptModel(f"{where} is invalid: {field}: {first['msg']:.200}") from error
+        field = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
+        raise CorruptModel(f"{where} is invalid: {field}{first['msg']:.200}") from error
 
 
 @lru_cache(maxsize=2)
