@@ -401,7 +401,12 @@ def test_two_workers_on_two_nodes_and_one_is_deleted(nas: Nas, figure: Figure) -
         "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": apart}},
     }
     nas.apply(body)
-    both = wait_for(lambda: f if len(f := nas.trials("pair")) == 2 else None, 180)
+
+    def workers() -> list[dict[str, Any]] | None:
+        found = [p for p in nas.trials("pair") if names.INDEX in p["metadata"]["labels"]]
+        return found if len(found) == 2 else None
+
+    both = wait_for(workers, 180)
     assert both is not None
     assert len({pod["spec"]["nodeName"] for pod in both}) == 2
     with nas.store("pair") as store:
