@@ -201,7 +201,7 @@ def _supernet_figures(
     if net.choices is not None and net.choices.epochs:
         for name, draw_part in (
             ("supernetChoices", supernet_figures.choices),
-            ("supernetMap", supernet_figures.heat_map),
+            ("supernetLast", supernet_figures.last),
         ):
             drawn[name] = {part.name: draw_part(net.choices, part) for part in found.parts}
     if found.candidates:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 
 import plotly.graph_objects as go
 
@@ -20,17 +21,18 @@ from kinase.report.theme import HUES, shorten
 LINES = 12
 """Maximum number of options with a line: the most probable at the end."""
 ROWS = 30
-"""Maximum number of groups in a heat map."""
-WRITTEN = 16
-"""Maximum number of groups for numbers in the cells."""
+"""Maximum number of groups with a bar of their last probabilities."""
 POINTS = 400
 """Maximum number of scores of each kind that are drawn, evenly down the ranks."""
 EPOCHS = 400
 """Maximum number of epochs that are drawn, evenly."""
 DASHES = ("solid", "dash", "dot")
+PATTERNS = ("", "/", "x", ".")
+GOLDEN = 0.6180339887
+"""Its multiples spread points evenly."""
 NAMES = {
-    "supernet_skips": "share of skips",
-    "supernet_entropy": "entropy, nats",
+    "supernet_skips": "skips",
+    "supernet_entropy": "entropy",
     "supernet_eigenvalue": "eigenvalue",
 }
 
@@ -111,14 +113,14 @@ def choices(history: ChoicesHistory, part: Part) -> go.Figure:
     step = max(1, math.ceil(len(rows) / EPOCHS))
     shown = sorted({*range(0, len(rows), step), len(rows) - 1})
     order = sorted(range(len(part.options)), key=lambda o: -rows[-1][o])[:LINES]
-    for place, option in enumerate(order):
+    for option in order:
         figure.add_scatter(
             x=[number + 1 for number in shown],
             y=[rows[number][option] for number in shown],
             mode="lines" if len(rows) > 1 else "markers",
             line={
-                "color": f"var(--{HUES[place % len(HUES)]})",
-                "dash": DASHES[place // len(HUES) % len(DASHES)],
+                "color": f"var(--{HUES[option % len(HUES)]})",
+                "dash": DASHES[option // len(HUES) % len(DASHES)],
                 "width": 2,
             },
             hovertemplate="epoch %{x}: %{y:.3f}<extra>" + safe(part.options[option]) + "</extra>",
@@ -129,56 +131,63 @@ def choices(history: ChoicesHistory, part: Part) -> go.Figure:
     return figure
 
 
-def heat_map(history: ChoicesHistory, part: Part) -> go.Figure:
-    """The last probability of each option (columns) of each group (rows)."""
-    last = history.epochs[-1]
+def last(history: ChoicesHistory, part: Part) -> go.Figure:
+    """The last probabilities of each group of a part, as bars of length 1."""
+    rows = history.epochs[-1]
     groups = part.groups[:ROWS]
-    figure = base("", "")
-    figure.add_heatmap(
-        z=[list(last[group]) for group in groups],
-        x=[safe(shorten(option, 24)) for option in part.options],
-        y=[safe(shorten(group, 24)) for group in groups],
-        colorscale=[[0, "var(--card)"], [1, "var(--blue)"]],
-        zmin=0,
-        zmax=max(max(last[group]) for group in groups),
-        xgap=2,
-        ygap=2,
-        showscale=False,
-        texttemplate="%{z:.2f}" if len(groups) <= WRITTEN and len(part.options) <= 10 else None,
-        hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>",
-    )
-    figure.update_xaxes(showgrid=False, ticks="", showline=False, automargin=True, type="category")
-    figure.update_yaxes(
-        showgrid=False, showline=False, autorange="reversed", type="category", dtick=1
-    )
-    figure.update_layout(showlegend=False)
+    figure = base("probability", "", barmode="stack", bargap=0.25, legend_traceorder="normal")
+    for option, name in enumerate(part.options):
+        figure.add_bar(
+            x=[rows[group][option] for group in groups],
+            y=[safe(shorten(group, 24)) for group in groups],
+            orientation="h",
+            marker={
+                "color": f"var(--{HUES[option % len(HUES)]})",
+                "line": {"color": "var(--paper)", "width": 1},
+                "pattern": {
+                    "shape": PATTERNS[option // len(HUES) % len(PATTERNS)],
+                    "fillmode": "replace",
+                    "size": 6,
+                },
+            },
+            hovertemplate="%{y}: %{x:.3f}<extra>" + safe(shorten(name, 60)) + "</extra>",
+            name=safe(shorten(name, 30)),
+        )
+    figure.update_xaxes(range=[0, 1.01])
+    figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
     return figure
 
 
 def scores(data: ReportData) -> go.Figure:
-    """The scores of search and control as distributions."""
-    figure = base(f"score: {data.metric} with the supernet's weights", "")
-    for kind in (Kind.CONTROL, Kind.SEARCH):
+    """The scores of search and control: a point each, spread in height, and the median."""
+    figure = base(f"score: {data.metric}", "")
+    names = []
+    for place, kind in enumerate((Kind.CONTROL, Kind.SEARCH)):
         found = sorted(valued(data, kind), key=lambda pair: pair[1])
+        names.append(f"{STYLES[kind].name} ({len(found):,})")
         if not found:
             continue
         step = max(1.0, len(found) / POINTS)
         chosen = [found[int(i * step)] for i in range(min(POINTS, len(found)))]
-        style = STYLES[kind]
-        figure.add_box(
+        colour = f"var(--{STYLES[kind].colour})"
+        figure.add_scatter(
             x=[value for _, value in chosen],
-            y=[f"{style.name} ({len(found):,})"] * len(chosen),
+            y=[place + 0.5 * (n * GOLDEN % 1 - 0.5) for n in range(len(chosen))],
             text=[f"trial {trial.number}" for trial, _ in chosen],
-            orientation="h",
-            boxpoints="all",
-            jitter=0.5,
-            pointpos=0,
-            marker={"color": f"var(--{style.colour})", "size": 5, "opacity": 0.6},
-            line={"color": f"var(--{style.colour})", "width": 1.5},
-            fillcolor=f"var(--{style.colour}Tint)",
+            mode="markers",
+            marker={"color": colour, "size": 6, "opacity": 0.6},
             hovertemplate="%{text}: %{x:.4f}<extra></extra>",
-            name=style.name,
+            showlegend=False,
         )
+        figure.add_scatter(
+            x=[median(value for _, value in found)] * 2,
+            y=[place - 0.35, place + 0.35],
+            mode="lines",
+            line={"color": colour, "width": 2.5},
+            hovertemplate="median %{x:.4f}<extra></extra>",
+            showlegend=False,
+        )
+    figure.update_yaxes(tickvals=[0, 1], ticktext=names, range=[-0.5, 1.5], showgrid=False)
     figure.update_layout(showlegend=False)
     return figure
 
@@ -191,7 +200,7 @@ MARKS = (
 
 def ranks(data: ReportData, found: SupernetSection) -> go.Figure:
     """The trained value of networks against the supernet's score."""
-    figure = base(f"score: {data.metric} with the supernet's weights", f"{data.metric}, trained")
+    figure = base(f"score: {data.metric}", f"{data.metric}, trained")
     for operation, name, colour, symbol in MARKS:
         pairs: Sequence[tuple[object, float, float]] = found.pairs[operation]
         if not pairs:

@@ -16,6 +16,7 @@ from kinase.experiment.loop import Loop
 from kinase.report import ReportData, ranking, render, supernet_section
 from kinase.report.gather import gather
 from tests.unit.experiment.test_one_shot import SPACE, checking, one_shot, run, score
+from tests.unit.report.test_page import Page
 
 SKIPS: Any = {
     "normal": [[["skip_connect", 0]], [["skip_connect", n] for n in range(2)],
@@ -92,9 +93,12 @@ def test_its_files_are_shown(loop: Loop) -> None:
     assert data.supernet.choices is not None
     assert supernet_section.means(data.supernet.choices, part)[-1] == [0.5, 0.5, 0.0]
     html = render(data)
-    for name in ("Curve", "Watch", "Choices", "Map", "Scores", "Ranks"):
+    for name in ("Curve", "Watch", "Choices", "Last", "Scores", "Ranks"):
         assert f'id="supernet{name}"' in html
     assert '<a href="#supernet">' in html
+    figures = Page(html).data["figures"]
+    drawn = {t["type"] for n in figures for f in figures[n].values() for t in f["data"]}
+    assert drawn <= {"scatter", "bar"}, "the page has no code for others, and draws them wrong"
 
 
 def test_the_rank_check_alone_is_the_sample(loop: Loop) -> None:
