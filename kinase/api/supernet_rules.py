@@ -28,6 +28,11 @@ _UNSCORED = (
     "scored; remove it"
 )
 
+_NOTHING = (
+    "estimation.oneShot.finalists must not be inherit with PCDARTS, whose candidates have no "
+    "weights in the supernet; remove it"
+)
+
 
 def check_supernet(spec: ExperimentSpec) -> None:
     """Check a strategy against the estimation.
@@ -38,6 +43,9 @@ def check_supernet(spec: ExperimentSpec) -> None:
     strategy, estimation = spec.strategy.type, spec.estimation
     if spec.rank_check and strategy == "PCDARTS":
         raise ValueError(_UNSCORED)
+    inherits = estimation.one_shot is not None and estimation.one_shot.finalists == "inherit"
+    if inherits and strategy == "PCDARTS":
+        raise ValueError(_NOTHING)
     if strategy not in LEARNED:
         return
     if estimation.type not in ("Auto", "OneShot"):
@@ -76,4 +84,10 @@ def supernet_rules() -> Iterator[Rule]:
         _UNSCORED,
         ".estimation.oneShot.check",
         "Forbidden",
+    )
+    yield Rule(
+        "self.estimation.?oneShot.?finalists.orValue('scratch') == 'scratch' || "
+        "self.strategy.type != 'PCDARTS'",
+        _NOTHING,
+        ".estimation.oneShot.finalists",
     )

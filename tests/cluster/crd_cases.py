@@ -1361,6 +1361,14 @@ CASES |= {
         {"strategy": {"type": "DARTS"}, "estimation": {"type": "Full"}},
         "estimation.type",
     ),
+    "what has no weights in the supernet begins from scratch": Case(
+        {"strategy": {"type": "PCDARTS"}, "estimation": {"type": "OneShot"}},
+        {
+            "strategy": {"type": "PCDARTS"},
+            "estimation": {"type": "OneShot", "oneShot": {"finalists": "inherit"}},
+        },
+        "oneShot.finalists",
+    ),
     "the strategy says how choices are made": Case(
         drawn(type="Uniform"),
         {"strategy": {"type": "DARTS"}} | drawn(type="Uniform"),
